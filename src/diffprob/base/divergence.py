@@ -1,0 +1,47 @@
+"""Kullback-Leibler divergences in closed form."""
+
+import torch
+from torch import Tensor
+
+from diffprob.base.distributions import Categorical, Distribution, Gaussian, LocationScale
+from diffprob.base.errors import NoClosedForm
+from diffprob.base.laws import Normal
+from diffprob.base.shapes import flat_sum
+
+
+def _gaussian(p: Distribution) -> Gaussian | None:
+    if isinstance(p, Gaussian):
+        return p
+    if isinstance(p, LocationScale) and isinstance(p.law, Normal):
+        return Gaussian(p.mean, torch.diag_embed((p.variance + torch.zeros_like(p.mean)).reshape(len(p.mean), -1)))
+    return None
+
+
+def kl(q: Distribution, p: Distribution) -> Tensor:
+    """KL(q || p) in nats, (B,), in closed form.
+
+    Diagonal normals: sum_i [log(s_p/s_q) + (s_q^2 + (m_q - m_p)^2)/(2 s_p^2) - 1/2]; full covariances:
+    (tr(P^-1 Q) + |m_q - m_p|^2_{P^-1} - d + log det P - log det Q)/2; categoricals: sum q log(q/p).
+
+    Raises:
+        NoClosedForm: for every other pair.
+    """
+    if isinstance(q, LocationScale) and isinstance(p, LocationScale) and q.law == p.law == Normal():
+        ratio = q.variance / p.variance
+        gap = (q.mean - p.mean) / p.std
+        return flat_sum(0.5 * (ratio - 1 - torch.log(ratio) + gap * gap))
+    if isinstance(q, Categorical) and isinstance(p, Categorical):
+        terms = (q.log_probabilities.exp() * (q.log_probabilities - p.log_probabilities)).sum(-1)
+        return flat_sum(terms) if terms.ndim > 1 else terms
+    full_q, full_p = _gaussian(q), _gaussian(p)
+    if full_q is None or full_p is None:
+        raise NoClosedForm(f"no closed form for KL({type(q).__name__} || {type(p).__name__})")
+    factor_p, factor_q = torch.linalg.cholesky(full_p.cov), torch.linalg.cholesky(full_q.cov)
+    gap = (full_q.mean - full_p.mean).reshape(len(full_q.mean), -1, 1)
+    z = torch.linalg.solve_triangular(factor_p, gap, upper=False)
+    m = torch.linalg.solve_triangular(factor_p, factor_q, upper=False)
+    log_det = (
+        torch.diagonal(factor_p, dim1=-2, dim2=-1).log().sum(-1)
+        - torch.diagonal(factor_q, dim1=-2, dim2=-1).log().sum(-1)
+    )
+    return 0.5 * (flat_sum(z * z) + (m * m).sum((-2, -1)) - gap.shape[1]) + log_det

@@ -1,0 +1,28 @@
+"""The errors that a user can meet, and the help that goes with them."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class DiffprobError(Exception):
+    """Base of every error that diffprob raises on purpose."""
+
+
+class InputError(DiffprobError):
+    """Bad usage or input: one line that says what is wrong, where, and what would be right (exit code 2)."""
+
+
+class NumericalError(DiffprobError):
+    """A computation left the finite numbers; the message names the step (exit code 3)."""
+
+
+class NoClosedForm(DiffprobError):
+    """The quantity asked for has no closed form for this pair of distributions."""
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the choice nearest to ``word``, or an empty string."""
+    choices = list(choices)
+    lower = {choice.lower(): choice for choice in choices}
+    near = difflib.get_close_matches(word.lower(), lower, n=1, cutoff=0.6)
+    return f"; did you mean {lower[near[0]]!r}?" if near else ""

@@ -1,0 +1,21 @@
+"""The only broadcast in the library: from one number per sample to one per element."""
+
+from torch import Tensor
+
+
+def per_sample(t: Tensor, like: Tensor) -> Tensor:
+    """Shape a () or (B,) tensor so that it multiplies ``like`` of shape (B, *event), in ``like``'s dtype and device.
+
+    The cast matters: a float64 (B, 1, 1, 1) tensor would silently promote a float32 state.
+
+    Raises:
+        ValueError: ``t`` has more than one dimension, or a batch size that is not that of ``like``.
+    """
+    if t.ndim > 1 or (t.ndim == 1 and t.shape[0] not in (1, like.shape[0])):
+        raise ValueError(f"expected shape () or ({like.shape[0]},), got {tuple(t.shape)}")
+    return t.to(like.device, like.dtype).reshape(t.shape + (1,) * (like.ndim - t.ndim if t.ndim else 0))
+
+
+def flat_sum(x: Tensor) -> Tensor:
+    """Sum over everything but the batch: (B, *event) -> (B,)."""
+    return x.reshape(x.shape[0], -1).sum(1)

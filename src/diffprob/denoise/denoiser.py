@@ -1,0 +1,164 @@
+"""Denoisers: (x_t, t) -> p(x_0 | x_t), the hub of the library."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from diffprob.base.distributions import Distribution, LocationScale
+from diffprob.base.shapes import per_sample
+from diffprob.denoise.prediction import Epsilon, Prediction
+from diffprob.denoise.variance import Variance, Zero
+from diffprob.process.linear import LinearProcess
+
+
+class Denoiser(Protocol):
+    """A model of p(x_0 | x_t) for the noise of ``process``."""
+
+    @property
+    def process(self) -> LinearProcess:
+        """The process whose noise it removes."""
+        ...
+
+    def __call__(self, xt: Tensor, t: Tensor) -> Distribution:
+        """p(x_0 | x_t) for xt (B, *event) and t () or (B,) in (0, 1]."""
+        ...
+
+
+class Clock(Protocol):
+    """What a network is told about the time (frozen dataclass: its repr is its configuration)."""
+
+    def __call__(self, t: Tensor) -> Tensor:
+        """The network's time input, float64, shaped like t."""
+        ...
+
+
+@dataclass(frozen=True)
+class Index:
+    """The label t T - 1, so that x_1..x_T are told 0..T-1 (Ho et al. 2020); whole numbers are hit within 1e-9."""
+
+    steps: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
+
+    def __call__(self, t: Tensor) -> Tensor:
+        """t T - 1, rounded where that is a whole number up to rounding."""
+        label = torch.as_tensor(t, dtype=torch.float64) * self.steps - 1
+        return torch.where((label - label.round()).abs() < 1e-9 * self.steps, label.round(), label)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """factor t: 999 in the continuous-time networks of Song et al. 2021."""
+
+    factor: float = 999.0
+
+    def __post_init__(self) -> None:
+        if not self.factor > 0:
+            raise ValueError(f"factor must be positive, got {self.factor}")
+
+    def __call__(self, t: Tensor) -> Tensor:
+        """factor t."""
+        return torch.as_tensor(t, dtype=torch.float64) * self.factor
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a network is evaluated: recorded with every sample, because it decides the last bits.
+
+    Args:
+        chunk: samples per network call; a batch is cut into chunks of exactly this size and the last one is padded, so that a sample's
+            bits depend neither on its position nor on its companions. None: the whole batch at once.
+        precision: "fp32" (the parameters' own dtype), "bf16" or "fp16" (autocast).
+    """
+
+    chunk: int | None = None
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        if self.chunk is not None and self.chunk < 1:
+            raise ValueError(f"chunk must be at least 1, got {self.chunk}")
+        if self.precision not in _AUTOCAST:
+            raise ValueError(f"precision must be one of {', '.join(_AUTOCAST)}, got {self.precision!r}")
+
+
+_AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class NetDenoiser(nn.Module):
+    """A network as a denoiser: the one place that knows its dtype, memory format, chunk size and clock.
+
+    Gradients flow through it: no grad mode is set here.
+
+    Args:
+        net: module with ``net(xt, label) -> Output(main, extra)``.
+        process: the noising process.
+        prediction: what ``main`` stands for.
+        clock: what the network is told about t.
+        variance: Var[x_0 | x_t].
+        evaluation: chunk size and precision.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        process: LinearProcess,
+        prediction: Prediction = Epsilon(),
+        clock: Clock = Index(),
+        variance: Variance = Zero(),
+        evaluation: Evaluation = Evaluation(),
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.process = process
+        self.prediction = prediction
+        self.clock = clock
+        self.variance = variance
+        self.evaluation = evaluation
+
+    def raw(self, xt: Tensor, t: Tensor) -> Any:
+        """The network's own output for the whole batch at once, in the dtype of ``xt``: what training works with.
+
+        Args:
+            xt: (B, *event).
+            t: () or (B,), float64 in (0, 1].
+
+        Returns:
+            An ``Output(main, extra)``.
+        """
+        label = self.clock(t).to(xt.device)
+        label = label.expand(len(xt)) if label.ndim == 0 else label
+        weight = next(self.net.parameters())
+        dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
+        x = xt.to(dtype)
+        if x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        autocast = _AUTOCAST[self.evaluation.precision]
+        with torch.autocast(xt.device.type, dtype=autocast, enabled=autocast is not None):
+            output = self.net(x, label.to(dtype))
+        return output._replace(main=output.main.to(xt.dtype))
+
+    def forward(self, xt: Tensor, t: Tensor) -> LocationScale:
+        """p(x_0 | x_t) with the network's mean and the chosen variance, evaluated in fixed chunks."""
+        t = torch.as_tensor(t, dtype=torch.float64, device=xt.device)
+        main = self._chunked(xt, t)
+        mean = self.prediction.to_x0(self.process, xt, t, main)
+        return LocationScale(mean, per_sample(self.variance(self.process, t).sqrt(), xt))
+
+    def _chunked(self, xt: Tensor, t: Tensor) -> Tensor:
+        size = self.evaluation.chunk
+        if size is None or size == len(xt):
+            return self.raw(xt, t).main
+        times = t.expand(len(xt)) if t.ndim == 0 else t
+        outputs = []
+        for first in range(0, len(xt), size):
+            x, at = xt[first : first + size], times[first : first + size]
+            missing = size - len(x)
+            if missing:
+                x = torch.cat([x, x[-1:].expand(missing, *x.shape[1:])])
+                at = torch.cat([at, at[-1:].expand(missing)])
+            outputs.append(self.raw(x, at).main[: size - missing])
+        return torch.cat(outputs)

@@ -1,0 +1,168 @@
+"""Exact denoisers: data whose p(x_0 | x_t) is known in closed form, the ground truth of every test.
+
+All of them return float64-ready torch distributions in the dtype of x_t and offer ``log_prob(xt, t)``, the density of
+q(x_t), and ``score(xt, t)``, its gradient.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from diffprob.base.distributions import Dirac, Gaussian, LocationScale, Mixture
+from diffprob.base.shapes import flat_sum, per_sample
+from diffprob.process.linear import LinearProcess
+
+
+def tweedie_score(process: LinearProcess, mean: Tensor, xt: Tensor, t: Tensor) -> Tensor:
+    """grad log q(x_t) = (alpha E[x_0|x_t] - x_t)/sigma^2 (Efron 2011, eq. 1.4), (B, *event)."""
+    alpha, sigma = process.coefficients(t)
+    return (per_sample(alpha, xt) * mean - xt) / per_sample(sigma * sigma, xt)
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianData:
+    """x_0 ~ N(mean, cov): p(x_0|x_t) is normal with a covariance that does not depend on x_t.
+
+    With S = alpha^2 C + sigma^2 I: E = m + alpha C S^-1 (x - alpha m), Cov = sigma^2 C S^-1. Computed in the eigenbasis of C.
+
+    Args:
+        mean: (*event) with d elements.
+        cov: (d, d), symmetric positive semi-definite.
+    """
+
+    mean: Tensor
+    cov: Tensor
+    process: LinearProcess = field(default_factory=LinearProcess)
+
+    def _spectrum(self) -> tuple[Tensor, Tensor]:
+        values, vectors = torch.linalg.eigh(self.cov.double())
+        return values.clamp_min(0), vectors
+
+    def marginal_cov(self, t: Tensor) -> Tensor:
+        """S_t = alpha^2 C + sigma^2 I, float64 (B or 1, d, d)."""
+        alpha, sigma = (c.reshape(-1, 1, 1) for c in self.process.coefficients(t))
+        return alpha**2 * self.cov.double() + sigma**2 * torch.eye(len(self.cov), dtype=torch.float64)
+
+    def __call__(self, xt: Tensor, t: Tensor) -> Gaussian:
+        """p(x_0 | x_t), normal with a full covariance."""
+        values, vectors = self._spectrum()
+        alpha, sigma = (c.reshape(-1, 1) for c in self.process.coefficients(t))
+        marginal = alpha**2 * values + sigma**2
+        offset = (xt.double() - per_sample(alpha[:, 0], xt.double()) * self.mean.double()).reshape(len(xt), -1)
+        mean = ((offset @ vectors) * (alpha * values / marginal)) @ vectors.T
+        cov = (vectors * (sigma**2 * values / marginal)[:, None, :]) @ vectors.T
+        return Gaussian((self.mean.double() + mean.reshape(xt.shape)).to(xt.dtype), cov.to(xt.dtype))
+
+    def log_prob(self, xt: Tensor, t: Tensor) -> Tensor:
+        """log q(x_t) in nats, (B,)."""
+        alpha = per_sample(self.process.coefficients(t)[0], xt)
+        return Gaussian((alpha * self.mean).expand(xt.shape).to(xt.dtype), self.marginal_cov(t).to(xt.dtype)).log_prob(xt)
+
+    def score(self, xt: Tensor, t: Tensor) -> Tensor:
+        """grad log q(x_t), (B, *event)."""
+        return tweedie_score(self.process, self(xt, t).mean, xt, t)
+
+
+@dataclass(frozen=True, eq=False)
+class MixtureData:
+    """x_0 ~ sum_k w_k N(m_k, C_k): p(x_0|x_t) is a mixture of the components' posteriors with the responsibilities r_k(x_t).
+
+    Args:
+        weights: (K,), positive; normalised here.
+        components: K Gaussian data sets under the same process.
+    """
+
+    weights: Tensor
+    components: tuple[GaussianData, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.weights) != len(self.components) or not len(self.components):
+            raise ValueError(f"{len(self.weights)} weights for {len(self.components)} components")
+        if any(c.process != self.process for c in self.components):
+            raise ValueError("all components must have the same process")
+
+    @classmethod
+    def of(cls, weights: Tensor, means: Tensor, covs: Tensor, process: LinearProcess) -> "MixtureData":
+        """From weights (K,), means (K, *event) and covariances (K, d, d)."""
+        parts = tuple(GaussianData(mean, cov, process) for mean, cov in zip(means, covs, strict=True))
+        return cls(weights, parts)
+
+    @property
+    def process(self) -> LinearProcess:
+        """The process of the components."""
+        return self.components[0].process
+
+    def _log_joint(self, xt: Tensor, t: Tensor) -> Tensor:
+        logs = torch.stack([component.log_prob(xt, t) for component in self.components], -1)
+        return logs + (self.weights / self.weights.sum()).log().to(logs.dtype)
+
+    def __call__(self, xt: Tensor, t: Tensor) -> Mixture:
+        """p(x_0 | x_t), a mixture of normals."""
+        return Mixture(self._log_joint(xt, t), tuple(component(xt, t) for component in self.components))
+
+    def log_prob(self, xt: Tensor, t: Tensor) -> Tensor:
+        """log q(x_t) in nats, (B,)."""
+        return torch.logsumexp(self._log_joint(xt, t), -1)
+
+    def score(self, xt: Tensor, t: Tensor) -> Tensor:
+        """grad log q(x_t), (B, *event)."""
+        return tweedie_score(self.process, self(xt, t).mean, xt, t)
+
+
+@dataclass(frozen=True, eq=False)
+class FiniteData:
+    """x_0 uniform on N points: p(x_0|x_t) puts softmax_i(-|x_t - alpha x_i|^2 / (2 sigma^2)) on point i.
+
+    Args:
+        points: (N, *event).
+    """
+
+    points: Tensor
+    process: LinearProcess = field(default_factory=LinearProcess)
+
+    def _log_densities(self, xt: Tensor, t: Tensor) -> Tensor:
+        alpha, sigma = self.process.coefficients(t)
+        laws = (
+            LocationScale((per_sample(alpha, xt) * point).expand(xt.shape), per_sample(sigma, xt))
+            for point in self.points.to(xt.dtype)
+        )
+        return torch.stack([law.log_prob(xt) for law in laws], -1)
+
+    def __call__(self, xt: Tensor, t: Tensor) -> Mixture:
+        """p(x_0 | x_t), a mixture of points."""
+        points = tuple(Dirac(point.to(xt.dtype).expand(xt.shape)) for point in self.points)
+        return Mixture(self._log_densities(xt, t), points)
+
+    def log_prob(self, xt: Tensor, t: Tensor) -> Tensor:
+        """log q(x_t) in nats, (B,)."""
+        return torch.logsumexp(self._log_densities(xt, t), -1) - math.log(len(self.points))
+
+    def score(self, xt: Tensor, t: Tensor) -> Tensor:
+        """grad log q(x_t), (B, *event)."""
+        return tweedie_score(self.process, self(xt, t).mean, xt, t)
+
+
+@dataclass(frozen=True)
+class TwoPoint:
+    """Independent coordinates, each -1 or +1 with equal chances: E[x_0|x_t] = tanh(alpha x_t/sigma^2), Var = 1 - tanh^2."""
+
+    process: LinearProcess = field(default_factory=LinearProcess)
+
+    def __call__(self, xt: Tensor, t: Tensor) -> Mixture:
+        """p(x_0 | x_t), an independent mixture of -1 and +1 in every element."""
+        alpha, sigma = self.process.coefficients(t)
+        logit = per_sample(alpha / sigma**2, xt) * xt
+        one = torch.ones_like(xt)
+        return Mixture(torch.stack([-logit, logit], -1), (Dirac(-one), Dirac(one)))
+
+    def log_prob(self, xt: Tensor, t: Tensor) -> Tensor:
+        """log q(x_t) = sum_i log[(N(x_i; alpha, sigma^2) + N(x_i; -alpha, sigma^2))/2], (B,)."""
+        alpha, sigma = (per_sample(c, xt) for c in self.process.coefficients(t))
+        up, down = (LocationScale((sign * alpha).expand(xt.shape), sigma).log_density(xt) for sign in (1, -1))
+        return flat_sum(torch.logaddexp(up, down) - math.log(2))
+
+    def score(self, xt: Tensor, t: Tensor) -> Tensor:
+        """grad log q(x_t), (B, *event)."""
+        return tweedie_score(self.process, self(xt, t).mean, xt, t)

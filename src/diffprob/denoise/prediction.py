@@ -1,0 +1,102 @@
+"""What a network predicts: affine maps between its output and x_0.
+
+Every parameterisation is x_0 = A x_t + B output with A, B functions of t; the inverse and the training target follow from the same
+two numbers (Ho et al. 2020, eqs. 8-15; Salimans & Ho 2022, app. D).
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffprob.base.shapes import per_sample
+from diffprob.process.linear import LinearProcess
+
+
+class Prediction(ABC):
+    """An affine map between the network's output and x_0; subclasses give A and B."""
+
+    @abstractmethod
+    def coefficients(self, process: LinearProcess, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(A, B) with x_0 = A x_t + B output, float64, shaped like t."""
+
+    def to_x0(self, process: LinearProcess, xt: Tensor, t: Tensor, output: Tensor) -> Tensor:
+        """x_0 from the network's output, (B, *event)."""
+        a, b = self.coefficients(process, t)
+        return per_sample(a, xt) * xt + per_sample(b, xt) * output
+
+    def from_x0(self, process: LinearProcess, xt: Tensor, t: Tensor, x0: Tensor) -> Tensor:
+        """The output that stands for x_0: (x_0 - A x_t)/B, (B, *event)."""
+        a, b = self.coefficients(process, t)
+        return per_sample(1 / b, xt) * x0 - per_sample(a / b, xt) * xt
+
+    def target(self, process: LinearProcess, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """The training target at x_t = alpha x_0 + sigma noise: ((1 - A alpha) x_0 - A sigma noise)/B, (B, *event).
+
+        The coefficients are combined in float64 before anything is multiplied, so nothing cancels in float32.
+        """
+        a, b = self.coefficients(process, t)
+        alpha, sigma = process.coefficients(t)
+        return per_sample((1 - a * alpha) / b, x0) * x0 - per_sample(a * sigma / b, x0) * noise
+
+
+@dataclass(frozen=True)
+class Epsilon(Prediction):
+    """The noise: x_0 = (x_t - sigma eps)/alpha (Ho et al. 2020, eq. 15)."""
+
+    def coefficients(self, process: LinearProcess, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(1/alpha, -sigma/alpha)."""
+        alpha, sigma = process.coefficients(t)
+        return 1 / alpha, -sigma / alpha
+
+
+@dataclass(frozen=True)
+class Data(Prediction):
+    """x_0 itself."""
+
+    def coefficients(self, process: LinearProcess, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(0, 1)."""
+        t = torch.as_tensor(t, dtype=torch.float64)
+        return torch.zeros_like(t), torch.ones_like(t)
+
+
+@dataclass(frozen=True)
+class Velocity(Prediction):
+    """v = alpha eps - sigma x_0, so x_0 = (alpha x_t - sigma v)/(alpha^2 + sigma^2) (Salimans & Ho 2022, sec. 4)."""
+
+    def coefficients(self, process: LinearProcess, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(alpha, -sigma)/(alpha^2 + sigma^2)."""
+        alpha, sigma = process.coefficients(t)
+        total = alpha * alpha + sigma * sigma
+        return alpha / total, -sigma / total
+
+
+@dataclass(frozen=True)
+class Score(Prediction):
+    """grad log q(x_t): x_0 = (x_t + sigma^2 score)/alpha, Tweedie's formula (Efron 2011, eq. 1.4)."""
+
+    def coefficients(self, process: LinearProcess, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(1/alpha, sigma^2/alpha)."""
+        alpha, sigma = process.coefficients(t)
+        return 1 / alpha, sigma * sigma / alpha
+
+
+@dataclass(frozen=True)
+class Mean(Prediction):
+    """mu, the mean of x_s given x_t one step of 1/T below: x_0 = (mu - ct x_t)/c0 (Ho et al. 2020, eq. 7)."""
+
+    steps: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
+
+    def coefficients(self, process: LinearProcess, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(-ct/c0, 1/c0) of the bridge from t to t - 1/T; at t <= 1/T that step is the whole way to the data: (0, 1)."""
+        t = torch.as_tensor(t, dtype=torch.float64)
+        last = t <= (1 + 1e-9) / self.steps
+        inner = torch.where(last, torch.full_like(t, 2 / self.steps), t)
+        bridge = process.bridge_coefficients(inner - 1 / self.steps, inner)
+        zero, one = torch.zeros_like(t), torch.ones_like(t)
+        return torch.where(last, zero, -bridge.ct / bridge.c0), torch.where(last, one, 1 / bridge.c0)

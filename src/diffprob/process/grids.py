@@ -1,0 +1,162 @@
+"""Time grids: which noise levels a chain visits.
+
+``grid(process, n)`` is a 1-D float64 tensor of n decreasing noisy times, from 1 down to the schedule's last noisy time. A chain on
+it calls the network n times: n - 1 steps and the reconstruction. A discrete schedule's times are snapped to multiples of 1/T.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from diffprob.process.linear import LinearProcess
+
+
+class Grid(Protocol):
+    """A rule for spacing times (frozen dataclass: its repr is its configuration)."""
+
+    def __call__(self, process: LinearProcess, n: int) -> Tensor:
+        """n decreasing noisy times, float64 (n,).
+
+        Raises:
+            ValueError: fewer than 1, or more times than a discrete schedule has.
+        """
+        ...
+
+
+def _finish(process: LinearProcess, times: Tensor) -> Tensor:
+    """Snap to the schedule; where two times meet, push them apart without leaving the grid."""
+    n = len(times)
+    schedule = process.schedule
+    times = schedule.snap(times)
+    if schedule.steps is None:
+        return times
+    if n > schedule.steps:
+        raise ValueError(f"{schedule!r} has {schedule.steps} times, {n} were asked for")
+    if torch.any(times[:-1] <= times[1:]):
+        index = (times * schedule.steps).round()
+        offset = torch.arange(n, dtype=torch.float64)
+        # Ascending indices minus their rank must not decrease: a running maximum from below, then one from above.
+        up = torch.cummax(index.flip(0) - offset, 0).values + offset
+        limit = index[0] - offset.flip(0)
+        times = schedule.snap(torch.minimum(up, limit).flip(0) / schedule.steps)
+    return times
+
+
+def _check(n: int) -> None:
+    if n < 1:
+        raise ValueError(f"a grid needs at least 1 time, got {n}")
+
+
+def _spread(n: int) -> Tensor:
+    """1 down to 0 in n evenly spaced numbers; a single one is 1."""
+    _check(n)
+    return torch.linspace(1, 0, n, dtype=torch.float64) if n > 1 else torch.ones(1, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Evenly spaced times from 1 to the last noisy time; on a discrete schedule round(1 + k (T-1)/(n-1)) (Bao et al. 2022, app. G).
+
+    With n = T on a discrete schedule this is the native grid i/T.
+    """
+
+    def __call__(self, process: LinearProcess, n: int) -> Tensor:
+        """n decreasing noisy times, float64 (n,)."""
+        start = process.schedule.start
+        return _finish(process, start + (1 - start) * _spread(n))
+
+
+@dataclass(frozen=True)
+class Native:
+    """Every time of a discrete schedule: 1, (T-1)/T, ..., 1/T (Ho et al. 2020, algorithm 2)."""
+
+    def __call__(self, process: LinearProcess, n: int) -> Tensor:
+        """All T times, float64 (T,); n must be T."""
+        if process.schedule.steps is None:
+            raise ValueError(f"{process.schedule!r} is continuous and has no native grid; use Uniform()")
+        if n != process.schedule.steps:
+            raise ValueError(f"the native grid of {process.schedule!r} has {process.schedule.steps} times, not {n}")
+        return _finish(process, torch.arange(n, 0, -1, dtype=torch.float64) / n)
+
+
+@dataclass(frozen=True)
+class QuadraticTimes:
+    """Squares of evenly spaced numbers: denser near the data (Song et al. 2021, DDIM, app. D.2), but ending at t = 1."""
+
+    def __call__(self, process: LinearProcess, n: int) -> Tensor:
+        """n decreasing noisy times, float64 (n,)."""
+        root = process.schedule.start**0.5
+        return _finish(process, (root + (1 - root) * _spread(n)) ** 2)
+
+
+@dataclass(frozen=True)
+class LogSNR:
+    """Evenly spaced log-SNR (Lu et al. 2022, sec. 3.3)."""
+
+    def __call__(self, process: LinearProcess, n: int) -> Tensor:
+        """n decreasing noisy times, float64 (n,)."""
+        first, last = _finite_logsnr(process)
+        spread = _spread(n)
+        times = process.schedule.time(first * spread + last * (1 - spread))
+        return _finish(process, _pin(process, times))
+
+
+@dataclass(frozen=True)
+class Karras:
+    """sigma/alpha evenly spaced in its power 1/rho (Karras et al. 2022, eq. 5)."""
+
+    rho: float = 7.0
+
+    def __post_init__(self) -> None:
+        if not self.rho > 0:
+            raise ValueError(f"rho must be positive, got {self.rho}")
+
+    def __call__(self, process: LinearProcess, n: int) -> Tensor:
+        """n decreasing noisy times, float64 (n,)."""
+        first, last = (torch.exp(-0.5 * value / self.rho) for value in _finite_logsnr(process))
+        spread = _spread(n)
+        times = process.schedule.time(-2 * self.rho * torch.log(first * spread + last * (1 - spread)))
+        return _finish(process, _pin(process, times))
+
+
+@dataclass(frozen=True)
+class Trailing:
+    """1, 1 - 1/n, ..., 1/n: starts exactly at the noise ("trailing" of Lin et al. 2024, table 2)."""
+
+    def __call__(self, process: LinearProcess, n: int) -> Tensor:
+        """n decreasing noisy times, float64 (n,)."""
+        _check(n)
+        return _finish(process, 1 - torch.arange(n, dtype=torch.float64) / n)
+
+
+@dataclass(frozen=True)
+class Leading:
+    """start, start + 1/n, ...: ends at the last noisy time but starts below t = 1 ("uniform" of Song et al. 2021, DDIM).
+
+    The chain is started from the prior although x at its first time is not pure noise: a mismatch that other grids do not have.
+    """
+
+    def __call__(self, process: LinearProcess, n: int) -> Tensor:
+        """n decreasing noisy times, float64 (n,)."""
+        _check(n)
+        start = process.schedule.start
+        steps = process.schedule.steps
+        stride = 1 / n if steps is None else (steps // n) / steps
+        return _finish(process, (start + stride * torch.arange(n, dtype=torch.float64)).flip(0).clamp_max(1))
+
+
+def _finite_logsnr(process: LinearProcess) -> tuple[Tensor, Tensor]:
+    """logsnr at t = 1 and at the last noisy time; a straight path has -inf at t = 1 and is cut at t = 0.999."""
+    first, last = process.logsnr(1.0), process.logsnr(process.schedule.start)
+    return (first if torch.isfinite(first) else process.logsnr(0.999)), last
+
+
+def _pin(process: LinearProcess, times: Tensor) -> Tensor:
+    """Put the end points where they belong to the last bit."""
+    times = times.clone()
+    times[0] = 1.0
+    if len(times) > 1:
+        times[-1] = process.schedule.start
+    return times

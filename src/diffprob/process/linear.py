@@ -1,0 +1,178 @@
+"""The linear noising process x_t = alpha(t) x_0 + sigma(t) z, and with `bridge` and `reverse` its whole reverse theory."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from diffprob.base.distributions import Dirac, Distribution, Gaussian, LocationScale, Mixture
+from diffprob.base.errors import NoClosedForm
+from diffprob.base.laws import Law, Normal
+from diffprob.base.shapes import per_sample
+from diffprob.process.schedule import LinearBetas, Schedule
+
+
+class Scaling(Protocol):
+    """How alpha and sigma follow from their ratio."""
+
+    def coefficients(self, logsnr: Tensor) -> tuple[Tensor, Tensor]:
+        """(alpha, sigma) with alpha^2/sigma^2 = exp(logsnr), float64."""
+        ...
+
+
+@dataclass(frozen=True)
+class VariancePreserving:
+    """alpha^2 + sigma^2 = 1 (Ho et al. 2020, eq. 4)."""
+
+    def coefficients(self, logsnr: Tensor) -> tuple[Tensor, Tensor]:
+        """Roots of sigmoid(logsnr) and sigmoid(-logsnr)."""
+        return torch.sigmoid(logsnr).sqrt(), torch.sigmoid(-logsnr).sqrt()
+
+
+@dataclass(frozen=True)
+class VarianceExploding:
+    """alpha = 1 (Song et al. 2021, eq. 30)."""
+
+    def coefficients(self, logsnr: Tensor) -> tuple[Tensor, Tensor]:
+        """1 and exp(-logsnr/2)."""
+        return torch.ones_like(logsnr), torch.exp(-0.5 * logsnr)
+
+
+@dataclass(frozen=True)
+class SubVariancePreserving:
+    """sigma = 1 - alpha^2 (Song et al. 2021, eq. 29)."""
+
+    def coefficients(self, logsnr: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha = exp(-asinh(exp(-logsnr/2)/2)), sigma = 1 - alpha^2 by expm1."""
+        log_alpha = -torch.asinh(0.5 * torch.exp(-0.5 * logsnr))
+        return torch.exp(log_alpha), -torch.expm1(2 * log_alpha)
+
+
+@dataclass(frozen=True)
+class StraightScaling:
+    """alpha + sigma = 1 (Lipman et al. 2023, eq. 20 with sigma_min = 0)."""
+
+    def coefficients(self, logsnr: Tensor) -> tuple[Tensor, Tensor]:
+        """sigmoid(logsnr/2) and sigmoid(-logsnr/2)."""
+        return torch.sigmoid(0.5 * logsnr), torch.sigmoid(-0.5 * logsnr)
+
+
+class Process(Protocol):
+    """A noising process: everything that samplers, bounds and codecs need to know about it."""
+
+    def prior(self, like: Tensor) -> Distribution:
+        """p(x_1), with the shape, dtype and device of ``like``."""
+        ...
+
+    def marginal(self, x0: Tensor, t: Tensor) -> Distribution:
+        """q(x_t | x_0)."""
+        ...
+
+    def bridge(self, x0: Tensor, xt: Tensor, s: Tensor, t: Tensor, eta: float = 1.0) -> Distribution:
+        """q(x_s | x_t, x_0)."""
+        ...
+
+    def reverse(self, posterior: Distribution, xt: Tensor, s: Tensor, t: Tensor, eta: float = 1.0) -> Distribution:
+        """p(x_s | x_t) = E over x_0 ~ posterior of the bridge."""
+        ...
+
+
+@dataclass(frozen=True)
+class BridgeCoefficients:
+    """q(x_s | x_t, x_0) = N(c0 x_0 + ct x_t, ell^2 I), all float64 and shaped like the times."""
+
+    c0: Tensor
+    ct: Tensor
+    ell: Tensor
+
+
+@dataclass(frozen=True)
+class LinearProcess:
+    """x_t = alpha(t) x_0 + sigma(t) z with z ~ law, elementwise.
+
+    Times are float64 in [0, 1], shape () or (B,), with s < t. Coefficients are computed in float64 and cast to the state's dtype.
+
+    Exact when: the law is normal. For another law `marginal` and `bridge` agree in two moments.
+    """
+
+    schedule: Schedule = field(default_factory=LinearBetas)
+    scaling: Scaling = field(default_factory=VariancePreserving)
+    law: Law = field(default_factory=Normal)
+
+    def logsnr(self, t: Tensor | float) -> Tensor:
+        """log(alpha^2/sigma^2), float64."""
+        return self.schedule.logsnr(torch.as_tensor(t, dtype=torch.float64))
+
+    def coefficients(self, t: Tensor | float) -> tuple[Tensor, Tensor]:
+        """(alpha, sigma) at t, float64, shaped like t."""
+        return self.scaling.coefficients(self.logsnr(t))
+
+    def alpha(self, t: Tensor | float) -> Tensor:
+        """Signal coefficient, float64."""
+        return self.coefficients(t)[0]
+
+    def sigma(self, t: Tensor | float) -> Tensor:
+        """Noise coefficient, float64."""
+        return self.coefficients(t)[1]
+
+    def prior(self, like: Tensor) -> LocationScale:
+        """The noise at t = 1 without the signal: sigma(1) z."""
+        return LocationScale(torch.zeros_like(like), per_sample(self.sigma(1.0), like), self.law)
+
+    def marginal(self, x0: Tensor, t: Tensor | float) -> LocationScale:
+        """q(x_t | x_0): location alpha x_0, scale sigma (Ho et al. 2020, eq. 4)."""
+        alpha, sigma = self.coefficients(t)
+        return LocationScale(per_sample(alpha, x0) * x0, per_sample(sigma, x0), self.law)
+
+    def bridge_coefficients(self, s: Tensor | float, t: Tensor | float, eta: float = 1.0) -> BridgeCoefficients:
+        """Coefficients of q(x_s | x_t, x_0) in the family with ell^2 = eta^2 btil(s, t) (Bao et al. 2022, eq. 1).
+
+        btil = sigma_s^2 (1 - SNR_t/SNR_s); rest = sqrt(sigma_s^2 - ell^2); c0 = alpha_s - rest alpha_t/sigma_t; ct = rest/sigma_t.
+        eta = 1 is the Markov chain of Ho et al. 2020, eqs. 6-7; eta = 0 is DDIM (Song et al. 2021, eq. 7).
+        """
+        if not 0 <= eta <= 1:
+            raise ValueError(f"eta must lie in [0, 1], got {eta}")
+        (alpha_s, sigma_s), (alpha_t, sigma_t) = self.coefficients(s), self.coefficients(t)
+        gained = -torch.expm1(self.logsnr(t) - self.logsnr(s))
+        if torch.any(gained < 0):
+            raise ValueError(f"expected s < t, got s={s}, t={t}")
+        ell = eta * sigma_s * gained.sqrt()
+        rest = sigma_s * (1 - eta * eta * gained).clamp_min(0).sqrt()
+        return BridgeCoefficients(alpha_s - rest * alpha_t / sigma_t, rest / sigma_t, ell)
+
+    def bridge(
+        self, x0: Tensor, xt: Tensor, s: Tensor | float, t: Tensor | float, eta: float = 1.0
+    ) -> LocationScale:
+        """q(x_s | x_t, x_0), see `bridge_coefficients`; at sigma(s) = 0 it is x_0 itself."""
+        c = self.bridge_coefficients(s, t, eta)
+        mean = per_sample(c.c0, xt) * x0 + per_sample(c.ct, xt) * xt
+        return LocationScale(mean, per_sample(c.ell, xt), self.law)
+
+    def reverse(
+        self, posterior: Distribution, xt: Tensor, s: Tensor | float, t: Tensor | float, eta: float = 1.0
+    ) -> Distribution:
+        """p(x_s | x_t): the bridge averaged over x_0 ~ posterior; mean c0 E[x_0] + ct x_t, covariance ell^2 + c0^2 Cov[x_0].
+
+        A point gives the bridge, a normal with diagonal or full covariance a normal, a mixture the mixture.
+
+        Exact when: the posterior is one of these (Bao et al. 2022, sec. 3; moments checked on Gaussian data).
+
+        Raises:
+            NoClosedForm: for another posterior.
+        """
+        if isinstance(posterior, Mixture):
+            parts = tuple(self.reverse(component, xt, s, t, eta) for component in posterior.components)
+            return Mixture(posterior.log_weights, parts)
+        c = self.bridge_coefficients(s, t, eta)
+        mean = per_sample(c.c0, xt) * posterior.mean + per_sample(c.ct, xt) * xt
+        if isinstance(posterior, Dirac):
+            return LocationScale(mean, per_sample(c.ell, xt), self.law)
+        if isinstance(posterior, LocationScale):
+            variance = per_sample(c.ell**2, xt) + per_sample(c.c0**2, xt) * posterior.variance
+            return LocationScale(mean, variance.sqrt(), self.law)
+        if isinstance(posterior, Gaussian):
+            identity = torch.eye(posterior.cov.shape[-1], dtype=xt.dtype, device=xt.device)
+            cov = per_sample(c.c0**2, posterior.cov) * posterior.cov + per_sample(c.ell**2, posterior.cov) * identity
+            return Gaussian(mean, cov)
+        raise NoClosedForm(f"no closed form for the reverse kernel of a {type(posterior).__name__} posterior")

@@ -1,0 +1,99 @@
+"""The sampling loop: explicit state, a generator that the caller drives."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from diffprob.base.distributions import Distribution
+from diffprob.base.rng import Rng
+from diffprob.denoise.denoiser import Denoiser
+
+
+class State(NamedTuple):
+    """Where a chain stands.
+
+    Args:
+        x: x_t, (B, *event).
+        t: the time, () float64.
+        index: number of steps taken; it keys the noise, so a resumed chain continues its stream.
+        posterior: p(x_0 | x) of the step that led here, at the previous time.
+        memory: history of multistep solvers.
+    """
+
+    x: Tensor
+    t: Tensor
+    index: int = 0
+    posterior: Distribution | None = None
+    memory: tuple[Tensor, ...] = ()
+
+
+class Sampler(Protocol):
+    """A rule that takes a chain from t down to s (frozen dataclass: its repr is its configuration)."""
+
+    @property
+    def order(self) -> int | None:
+        """Order of global convergence of a deterministic sampler; None for a stochastic one."""
+        ...
+
+    def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
+        """The state at s < state.t; pure: the same arguments give the same bits."""
+        ...
+
+
+@torch.no_grad()
+def simulate(
+    model: Denoiser, sampler: Sampler, x: Tensor | State, times: Tensor, rng: Rng
+) -> Iterator[State]:
+    """Run a chain down a grid of noisy times and yield the state after every step; progressive generation is this generator.
+
+    Afterwards one more evaluation gives the reconstruction E[x_0 | x] at the last noisy time, yielded as the state at t = 0. A
+    ``State`` in place of ``x`` resumes: times not below its own are skipped.
+
+    Args:
+        model: the denoiser.
+        sampler: the rule for one step.
+        x: x at times[0], (B, *event), or a state to go on from.
+        times: decreasing noisy times, float64 (n,).
+        rng: one stream per sample.
+
+    Raises:
+        ValueError: ``times`` is not a decreasing sequence in (0, 1], or a time of the state is not on the grid.
+    """
+    times = torch.as_tensor(times, dtype=torch.float64)
+    if times.ndim != 1 or not len(times) or torch.any(times[1:] >= times[:-1]) or times[0] > 1 or times[-1] < 0:
+        raise ValueError(f"times must decrease within [0, 1], got {times.tolist()}")
+    state = x if isinstance(x, State) else State(x, times[0])
+    if not torch.any(times == state.t):
+        raise ValueError(f"the state's time {float(state.t)} is not on the grid")
+    for s in times[times < state.t]:
+        state = sampler.step(model, state, s, rng)
+        yield state
+    posterior = model(state.x, state.t)
+    yield State(posterior.mean, torch.zeros_like(state.t), state.index + 1, posterior)
+
+
+def draw(
+    model: Denoiser,
+    sampler: Sampler,
+    times: Tensor,
+    rng: Rng,
+    shape: Sequence[int],
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Draw one sample per stream from the prior at times[0] on down, (B, *shape).
+
+    Args:
+        shape: the event's shape, e.g. (C, H, W).
+    """
+    x = start(model, rng, shape, dtype)
+    for state in simulate(model, sampler, x, times, rng):
+        x = state.x
+    return x
+
+
+def start(model: Denoiser, rng: Rng, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
+    """A draw from the prior for every stream, (B, *shape): where a chain begins."""
+    like = torch.empty((len(rng), *shape), dtype=dtype, device=rng.seeds.device)
+    return model.process.prior(like).sample(rng.fold("prior"))

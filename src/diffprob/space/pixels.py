@@ -1,0 +1,51 @@
+"""Pixel space: K grey levels on [-1, 1]."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Levels 0..K-1 as x = 2k/(K-1) - 1, bins of width 2/(K-1) centred on them.
+
+    Args:
+        shape: (C, H, W).
+        levels: K, 2 to 256.
+    """
+
+    shape: tuple[int, int, int]
+    levels: int = 256
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.levels <= 256:
+            raise ValueError(f"levels must lie in 2..256, got {self.levels}")
+        if len(self.shape) != 3 or min(self.shape) < 1:
+            raise ValueError(f"shape must be (channels, height, width), got {self.shape}")
+
+    @property
+    def dimensions(self) -> int:
+        """d = C H W."""
+        return math.prod(self.shape)
+
+    @property
+    def bin_width(self) -> float:
+        """Width of a grey level's bin in model space, 2/(K-1)."""
+        return 2 / (self.levels - 1)
+
+    def to_model(self, levels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Integer levels (B, C, H, W) -> [-1, 1]."""
+        return levels.to(dtype) * self.bin_width - 1
+
+    def to_data(self, x: Tensor) -> Tensor:
+        """[-1, 1] -> the nearest level, uint8 (B, C, H, W); values outside are clamped."""
+        return ((x.double() + 1) / self.bin_width).round().clamp(0, self.levels - 1).to(torch.uint8)
+
+    def bits_per_dim(self, nats: Tensor) -> Tensor:
+        """-log p of a density in model space, in nats, as bits/dim: nats/(d ln 2) - log2(bin width).
+
+        A uniform density on the K bins gives log2 K.
+        """
+        return nats / (self.dimensions * math.log(2)) - math.log2(self.bin_width)
