@@ -1,0 +1,143 @@
+"""The building blocks of the U-Net, under the names that diffusers gives them in a state dict."""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffprob.net.norm import group_norm
+
+
+class Output(NamedTuple):
+    """What every network returns: ``main`` feeds the prediction, ``extra`` the learned variances."""
+
+    main: Tensor
+    extra: Tensor | None = None
+
+
+def sinusoids(t: Tensor, dim: int, shift: int = 1, cosine_first: bool = False) -> Tensor:
+    """Sinusoidal embedding of the labels ``t`` (B,) -> (B, dim), in the floating dtype of ``t``.
+
+    [sin(t f_k), cos(t f_k)] with f_k = exp(-ln(10000) k / (dim/2 - shift)), k = 0..dim/2 - 1; the cosines come first where
+    ``cosine_first``. DDPM: shift 1 and sines first; iDDPM: shift 0 and cosines first.
+
+    Reference: Vaswani et al. 2017, section 3.5, as in the code of Ho et al. 2020.
+    """
+    half = dim // 2
+    exponent = -math.log(10000.0) * torch.arange(half, dtype=t.dtype, device=t.device) / (half - shift)
+    angle = t[:, None] * exponent.exp()
+    parts = (angle.cos(), angle.sin()) if cosine_first else (angle.sin(), angle.cos())
+    return torch.cat(parts, dim=1)
+
+
+class TimeEmbedding(nn.Module):
+    """Labels (B,) -> (B, hidden): sinusoids, then linear, SiLU, linear.
+
+    The sinusoids are float32 whatever the dtype of the weights, and float64 with float64 weights: in bfloat16 the label 999 is
+    1000. Autocast is off throughout.
+    """
+
+    def __init__(self, dim: int, hidden: int, shift: int, cosine_first: bool) -> None:
+        super().__init__()
+        self.dim, self.shift, self.cosine_first = dim, shift, cosine_first
+        self.linear_1 = nn.Linear(dim, hidden)
+        self.linear_2 = nn.Linear(hidden, hidden)
+
+    def forward(self, t: Tensor) -> Tensor:
+        weights = self.linear_1.weight.dtype
+        precise = torch.float64 if weights == torch.float64 else torch.float32
+        with torch.autocast(t.device.type, enabled=False):
+            waves = sinusoids(t.to(precise), self.dim, self.shift, self.cosine_first).to(weights)
+            return self.linear_2(F.silu(self.linear_1(waves)))
+
+
+class ResBlock(nn.Module):
+    """Residual block: GN, SiLU, conv, + linear(temb), GN, SiLU, dropout, conv, + skip (a 1x1 conv where the width changes).
+
+    ``temb`` is the time embedding after its SiLU, (B, temb_channels): every block needs the same one. Reference: Ho et al. 2020,
+    appendix B.
+    """
+
+    def __init__(self, inside: int, outside: int, temb_channels: int, groups: int, eps: float, dropout: float) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(groups, inside, eps)
+        self.conv1 = nn.Conv2d(inside, outside, 3, padding=1)
+        self.time_emb_proj = nn.Linear(temb_channels, outside)
+        self.norm2 = nn.GroupNorm(groups, outside, eps)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = nn.Conv2d(outside, outside, 3, padding=1)
+        self.conv_shortcut = nn.Conv2d(inside, outside, 1) if inside != outside else None
+
+    def forward(self, x: Tensor, temb: Tensor) -> Tensor:
+        h = self.conv1(group_norm(self.norm1, x))
+        h = self.conv2(self.dropout(group_norm(self.norm2, h, self.time_emb_proj(temb))))
+        return h + (x if self.conv_shortcut is None else self.conv_shortcut(x))
+
+
+class Attention(nn.Module):
+    """Self-attention over the pixels: GN, softmax(q k^T / sqrt(head_dim)) v, linear, + skip; ``head_dim`` None is one head."""
+
+    def __init__(self, channels: int, head_dim: int | None, groups: int, eps: float) -> None:
+        super().__init__()
+        self.heads = channels // (head_dim or channels)
+        self.group_norm = nn.GroupNorm(groups, channels, eps)
+        self.to_q = nn.Linear(channels, channels)
+        self.to_k = nn.Linear(channels, channels)
+        self.to_v = nn.Linear(channels, channels)
+        self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        # In channels-last memory this and the way back are views.
+        tokens = group_norm(self.group_norm, x, silu=False).permute(0, 2, 3, 1).reshape(batch, height * width, channels)
+        heads = (batch, height * width, self.heads, channels // self.heads)
+        q, k, v = (layer(tokens).view(heads).transpose(1, 2) for layer in (self.to_q, self.to_k, self.to_v))
+        mixed = _mix(q, k, v).transpose(1, 2).reshape(batch, height * width, channels)
+        return x + self.to_out[0](mixed).view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _mix(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(head_dim)) v for (B, heads, tokens, head_dim).
+
+    Written out for short sequences in training on a CPU: the gradient of torch's fused kernel takes up to five times as long
+    there in bfloat16, and has no derivative of its own.
+    """
+    if q.device.type != "cpu" or q.shape[2] > 256 or not torch.is_grad_enabled():
+        return F.scaled_dot_product_attention(q, k, v)
+    batch, heads = q.shape[:2]
+    q, k, v = (part.flatten(0, 1) for part in (q, k, v))
+    weights = torch.softmax(torch.bmm(q * q.shape[-1] ** -0.5, k.transpose(1, 2)), dim=-1)
+    return torch.bmm(weights, v).unflatten(0, (batch, heads))
+
+
+class Downsample(nn.Module):
+    """Halve height and width: conv 3x3 with stride 2, padded by 1 all round, or (``padding=0``) by 1 on the right and bottom."""
+
+    def __init__(self, channels: int, padding: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=padding)
+        self.padding = padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.pad(x, (0, 1, 0, 1)) if self.padding == 0 else x)
+
+
+class Upsample(nn.Module):
+    """Double height and width: nearest neighbour, then conv 3x3, computed as one transposed convolution.
+
+    Nearest upsampling is a transposed convolution with a 2x2 kernel of ones and stride 2. Followed by a 3x3 kernel w it is one
+    with a 4x4 kernel, along each axis K = (w2, w1 + w2, w0 + w1, w0): 4 products for an output pixel instead of 9, and no enlarged
+    map in memory. The parameter stays the 3x3 kernel.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = self.conv.weight.flip(2, 3).transpose(0, 1)
+        kernel = F.pad(kernel, (1, 0)) + F.pad(kernel, (0, 1))
+        kernel = F.pad(kernel, (0, 0, 1, 0)) + F.pad(kernel, (0, 0, 0, 1))
+        return F.conv_transpose2d(x, kernel, self.conv.bias, stride=2, padding=1)

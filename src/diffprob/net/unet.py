@@ -1,0 +1,197 @@
+"""The U-Net of Ho et al. 2020, with the state-dict names and shapes of diffusers' UNet2DModel."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffprob.net.layers import Attention, Downsample, Output, ResBlock, TimeEmbedding, Upsample
+from diffprob.net.norm import group_norm
+
+
+@dataclass(frozen=True)
+class UNetSpec:
+    """The settings of a `UNet`, all literals; the defaults are the CIFAR-10 network of Ho et al. 2020 (35,746,307 parameters).
+
+    ``widths`` and ``attention`` have one entry per level, from the full resolution down; ``layers`` is the number of residual
+    blocks per level on the way down (one more on the way up); ``padding`` 0 pads the stride-2 convolutions on the right and
+    bottom only; ``head_dim`` None is a single attention head; ``cosine_first`` and ``freq_shift`` describe the time embedding;
+    ``center_input`` maps x to 2x - 1 first.
+
+    Raises:
+        ValueError: a field is out of its range, or fields do not fit together; the message names the field and its value.
+    """
+
+    in_channels: int = 3
+    out_channels: int = 3
+    widths: tuple[int, ...] = (128, 256, 256, 256)
+    layers: int = 2
+    attention: tuple[bool, ...] = (False, True, False, False)
+    mid_attention: bool = True
+    head_dim: int | None = None
+    groups: int = 32
+    padding: int = 0
+    eps: float = 1e-6
+    dropout: float = 0.0
+    freq_shift: int = 1
+    cosine_first: bool = False
+    center_input: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("in_channels", "out_channels", "layers", "groups"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not isinstance(self.widths, tuple) or not self.widths or min(self.widths) < 1:
+            raise ValueError(f"widths must be a tuple of positive numbers, one per level, got {self.widths}")
+        if not isinstance(self.attention, tuple) or len(self.attention) != len(self.widths):
+            raise ValueError(f"attention must be a tuple of {len(self.widths)} booleans, one per level, got {self.attention}")
+        if any(width % self.groups for width in self.widths):
+            raise ValueError(f"every width must be divisible by groups={self.groups}, got {self.widths}")
+        attended = [w for w, here in zip(self.widths, self.attention, strict=True) if here]
+        attended += [self.widths[-1]] if self.mid_attention else []
+        if self.head_dim is not None and (self.head_dim < 1 or any(width % self.head_dim for width in attended)):
+            raise ValueError(f"head_dim must divide every width with attention {attended}, got {self.head_dim}")
+        if self.padding not in (0, 1):
+            raise ValueError(f"padding must be 0 or 1, got {self.padding}")
+        if not self.eps > 0:
+            raise ValueError(f"eps must be positive, got {self.eps}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
+        if self.freq_shift not in (0, 1):
+            raise ValueError(f"freq_shift must be 0 or 1, got {self.freq_shift}")
+        if self.widths[0] % 2 or self.widths[0] // 2 <= self.freq_shift:
+            raise ValueError(f"the first width must be even and above {2 * self.freq_shift}, got {self.widths[0]}")
+
+    def build(self) -> "UNet":
+        """A new network with random weights from torch's global generator; under ``torch.device("meta")`` without memory."""
+        return UNet(self)
+
+
+class UNet(nn.Module):
+    """U-Net (B, in_channels, H, W) and labels t of shape () or (B,) -> `Output` of shape (B, out_channels, H, W).
+
+    Height and width must be divisible by 2^(levels - 1); nothing is ever padded, since that would change the dimension of the
+    data. Any memory format works; channels-last (``net.to(memory_format=torch.channels_last)``) is the fast one.
+
+    Weights start as in Ho et al. 2020: uniform with variance 2 / (fan_in + fan_out), biases zero, and zero for the last layer of
+    every residual and attention block and of the network. diffusers keeps torch's default for all of them. Dropout, the one
+    thing here that draws numbers, takes them from torch's global generator.
+    """
+
+    def __init__(self, spec: UNetSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        first, hidden = spec.widths[0], 4 * spec.widths[0]
+        self.conv_in = nn.Conv2d(spec.in_channels, first, 3, padding=1)
+        self.time_embedding = TimeEmbedding(first, hidden, spec.freq_shift, spec.cosine_first)
+        self.down_blocks = nn.ModuleList()
+        skips, width = [first], first
+        for level, outside in enumerate(spec.widths):
+            inputs = [width] + [outside] * (spec.layers - 1)
+            last = level == len(spec.widths) - 1
+            self.down_blocks.append(
+                _Level(spec, inputs, outside, spec.attention[level], "" if last else "downsamplers")
+            )
+            skips += [outside] * (spec.layers + (not last))
+            width = outside
+        self.mid_block = _Level(spec, [width, width], width, spec.mid_attention, "", attentions=1)
+        self.up_blocks = nn.ModuleList()
+        for level in reversed(range(len(spec.widths))):
+            outside = spec.widths[level]
+            inputs = [(width if i == 0 else outside) + skips.pop() for i in range(spec.layers + 1)]
+            self.up_blocks.append(
+                _Level(spec, inputs, outside, spec.attention[level], "upsamplers" if level else "")
+            )
+            width = outside
+        self.conv_norm_out = nn.GroupNorm(spec.groups, first, spec.eps)
+        self.conv_out = nn.Conv2d(first, spec.out_channels, 3, padding=1)
+        self._initialise()
+
+    def forward(self, x: Tensor, t: Tensor) -> Output:
+        """The network's raw prediction for ``x`` (B, in_channels, H, W) at the labels ``t``, () or (B,), e.g. 0..999.
+
+        Raises:
+            ValueError: a shape does not fit; height and width must be divisible by 2^(levels - 1).
+        """
+        return Output(self.conv_out(group_norm(self.conv_norm_out, self.features(x, t))))
+
+    def features(self, x: Tensor, t: Tensor) -> Tensor:
+        """What the last norm and convolution read: (B, widths[0], H, W)."""
+        h, temb, skips = self._encode(x, t)
+        for block in cast(Iterable[_Level], self.up_blocks):
+            for i in range(len(block.resnets)):
+                h = block.layer(i, torch.cat([h, skips.pop()], dim=1), temb)
+            h = block.resample(h)
+        return h
+
+    def encode(self, x: Tensor, t: Tensor) -> Tensor:
+        """The lowest resolution, after the middle block: (B, widths[-1], H / 2^(levels - 1), W / 2^(levels - 1))."""
+        return self._encode(x, t)[0]
+
+    def _encode(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        self._check(x, t)
+        # Every residual block starts with a SiLU of the same embedding: once is enough.
+        temb = F.silu(self.time_embedding(t.to(x.device).expand(x.shape[0])))
+        h = self.conv_in(2 * x - 1 if self.spec.center_input else x)
+        skips = [h]
+        for block in cast(Iterable[_Level], self.down_blocks):
+            for i in range(len(block.resnets)):
+                h = block.layer(i, h, temb)
+                skips.append(h)
+            if block.downsamplers is not None:
+                h = block.resample(h)
+                skips.append(h)
+        for i in range(2):
+            h = self.mid_block.layer(i, h, temb)
+        return h, temb, skips
+
+    def _check(self, x: Tensor, t: Tensor) -> None:
+        levels = len(self.spec.widths)
+        if x.ndim != 4 or x.shape[1] != self.spec.in_channels:
+            raise ValueError(f"expected x of shape (B, {self.spec.in_channels}, H, W), got {tuple(x.shape)}")
+        if t.shape not in ((), (x.shape[0],)):
+            raise ValueError(f"expected t of shape () or ({x.shape[0]},), got {tuple(t.shape)}")
+        factor = 2 ** (levels - 1)
+        if x.shape[2] % factor or x.shape[3] % factor:
+            size = f"{x.shape[2]}x{x.shape[3]}"
+            raise ValueError(f"height and width must be divisible by {factor} for {levels} levels, got {size}: use fewer levels")
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        last = [m.conv2 for m in self.modules() if isinstance(m, ResBlock)]
+        last += [cast(nn.Linear, m.to_out[0]) for m in self.modules() if isinstance(m, Attention)]
+        for module in [*last, self.conv_out]:
+            nn.init.zeros_(module.weight)
+
+
+class _Level(nn.Module):
+    """One resolution on the way down or up, or the middle: residual blocks, each followed by attention, then a resampling."""
+
+    def __init__(
+        self, spec: UNetSpec, inputs: list[int], width: int, attention: bool, resample: str, attentions: int | None = None
+    ) -> None:
+        super().__init__()
+        temb = 4 * spec.widths[0]
+        self.resnets = nn.ModuleList(ResBlock(c, width, temb, spec.groups, spec.eps, spec.dropout) for c in inputs)
+        count = (len(inputs) if attentions is None else attentions) if attention else 0
+        self.attentions = nn.ModuleList(Attention(width, spec.head_dim, spec.groups, spec.eps) for _ in range(count))
+        down, up = resample == "downsamplers", resample == "upsamplers"
+        self.downsamplers = nn.ModuleList([Downsample(width, spec.padding)]) if down else None
+        self.upsamplers = nn.ModuleList([Upsample(width)]) if up else None
+
+    def layer(self, i: int, x: Tensor, temb: Tensor) -> Tensor:
+        """Residual block ``i`` and, where there is one, its attention."""
+        x = self.resnets[i](x, temb)
+        return self.attentions[i](x) if i < len(self.attentions) else x
+
+    def resample(self, x: Tensor) -> Tensor:
+        """The change of resolution, or ``x`` itself on the last level."""
+        layers = self.downsamplers if self.downsamplers is not None else self.upsamplers
+        return x if layers is None else layers[0](x)
