@@ -1,0 +1,11 @@
+"""Data: formats to uint8 arrays, sources as configuration, augmentation, and a check of whether data is usable."""
+
+from diffprob.data.check import Report, check
+from diffprob.data.detect import open_data
+from diffprob.data.images import Images, Source
+from diffprob.data.sources import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Svhn
+
+__all__ = [
+    "Array", "Cifar10", "Cifar100", "Digits", "Folder", "HuggingFace", "Idx", "Images", "Report", "Source", "Svhn",
+    "check", "open_data",
+]  # fmt: skip

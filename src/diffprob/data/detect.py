@@ -1,0 +1,108 @@
+"""What a path holds: the source for ``--data PATH``."""
+
+from pathlib import Path
+
+from diffprob.base.errors import InputError, did_you_mean
+from diffprob.data.formats.files import existing, reading
+from diffprob.data.formats.pictures import SUFFIXES
+from diffprob.data.images import Source
+from diffprob.data.sources import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Svhn
+
+_IDX_STARTS = (b"\x00\x00\x08", b"\x1f\x8b")
+_ARCHIVES = (".tar", ".tgz", ".tar.gz", ".zip", ".rar", ".7z")
+
+
+def _unique(sources: dict[str, Source], path: Path) -> Source | None:
+    if len(sources) > 1:
+        raise InputError(f"{path}: holds several kinds of data ({', '.join(sources)}); give the folder or file of one")
+    return next(iter(sources.values()), None)
+
+
+def _in_folder(path: Path, split: str, size: int | None, channels: int | None) -> Source:
+    with reading(path):
+        names = {p.name for p in path.iterdir() if not p.name.startswith(".")}
+    if "cifar-10-batches-bin" in names:
+        return Cifar10(str(path / "cifar-10-batches-bin"), split)
+    if "cifar-100-binary" in names:
+        return Cifar100(str(path / "cifar-100-binary"), split)
+    found: dict[str, Source] = {}
+    if any("idx3-ubyte" in name for name in names):
+        found["idx"] = Idx(str(path), split)
+    if any(name.startswith(("data_batch_", "test_batch")) and name.endswith(".bin") for name in names):
+        found["CIFAR-10"] = Cifar10(str(path), split)
+    elif {"train.bin", "test.bin"} & names:
+        found["CIFAR-100"] = Cifar100(str(path), split)
+    if any(name.endswith("_32x32.mat") for name in names):
+        found["SVHN"] = Svhn(str(path), split)
+    arrays = sorted(name for name in names if name.endswith((".npy", ".npz")))
+    if len(arrays) == 1:
+        found[arrays[0]] = Array(str(path / arrays[0]), split)
+    if any(name.lower().endswith(SUFFIXES) for name in names):
+        found["images"] = Folder(str(path), size, channels or 3, split)
+    known = _unique(found, path)
+    if known is not None:
+        return known
+    if {"batches.meta", "data_batch_1", "meta"} & names:
+        raise InputError(f"{path}: the pickled Python version of CIFAR; the binary version (.bin) would be right")
+    if len(arrays) > 1:
+        raise InputError(f"{path}: holds {len(arrays)} array files ({', '.join(arrays[:3])}); give the path of one")
+    packed = next((name for name in sorted(names) if name.endswith(_ARCHIVES)), None)
+    if packed and not any((path / name).is_dir() for name in names):
+        raise InputError(f"{path}: holds the archive {packed}; unpack it first")
+    return Folder(str(path), size, channels or 3, split)
+
+
+def _in_file(path: Path, split: str) -> Source:
+    name = path.name.lower()
+    if name.endswith((".npy", ".npz")):
+        return Array(str(path), split)
+    if name.endswith(".mat"):
+        return Svhn(str(path), split)
+    if name.endswith(".bin"):
+        hundred = name in ("train.bin", "test.bin")
+        return Cifar100(str(path), split) if hundred else Cifar10(str(path), split)
+    if name.endswith(SUFFIXES):
+        raise InputError(f"{path}: one image; the folder that holds the images would be right")
+    if name.endswith(_ARCHIVES):
+        raise InputError(f"{path}: an archive; unpack it and give the folder")
+    with reading(path), path.open("rb") as file:
+        start = file.read(3)
+    if "idx" in name or start.startswith(_IDX_STARTS):
+        return Idx(str(path), split)
+    raise InputError(f"{path}: not a known format; idx, CIFAR .bin, SVHN .mat, .npy, .npz or a folder would be right")
+
+
+def _existing(text: str) -> Path:
+    if not text or ("/" not in text and not Path(text).exists()):
+        near = did_you_mean(text, ("digits",))
+        raise InputError(f"data {text!r}: no such file or folder, nor 'digits' or 'hf:NAME'{near}")
+    return existing(text)
+
+
+def open_data(text: str, *, size: int | None = None, channels: int | None = None, split: str = "train") -> Source:
+    """The source that ``text`` means: "digits", "hf:NAME", a folder or a file, judged by names and first bytes.
+
+    Args:
+        text: "digits", "hf:" and a name on the Hugging Face hub, or a path.
+        size, channels: for pictures only (a folder or the hub), which alone can be resized.
+        split: passed on to the source.
+
+    Raises:
+        InputError: nothing there, nothing known, or options that this kind of data does not take.
+    """
+    try:
+        if text == "digits":
+            source: Source = Digits(split)
+        elif text.startswith("hf:"):
+            return HuggingFace(text[3:], split, size=size, channels=channels or 3)
+        else:
+            path = _existing(text)
+            source = _in_folder(path, split, size, channels) if path.is_dir() else _in_file(path, split)
+    except ValueError as error:
+        raise InputError(f"data {text!r}: {error}") from error
+    options = [name for name, value in (("size", size), ("channels", channels)) if value is not None]
+    if options and not isinstance(source, Folder):
+        kind = type(source).__name__
+        chosen = " and ".join(options)
+        raise InputError(f"data {text!r}: {kind} data has its own {chosen}; only folders of images take another")
+    return source

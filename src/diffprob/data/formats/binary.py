@@ -1,0 +1,125 @@
+"""Fixed-layout files: CIFAR-10 and CIFAR-100 in the binary version, SVHN's cropped digits as MATLAB 5 files.
+
+CIFAR (Krizhevsky 2009): records of one label byte (CIFAR-100: coarse, then fine) and 3072 bytes, the red, green and
+blue planes of 32x32. SVHN (Netzer et al. 2011): variables X (32, 32, 3, N) and y (N, 1), where label 10 stands for the
+digit 0.
+"""
+
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from diffprob.base.errors import InputError
+from diffprob.data.formats.files import one_line, reading
+from diffprob.data.images import Images
+
+_PLANES = 3 * 32 * 32
+_CIFAR_FILES = {
+    (10, "train"): tuple(f"data_batch_{k}.bin" for k in range(1, 6)),
+    (10, "test"): ("test_batch.bin",),
+    (100, "train"): ("train.bin",),
+    (100, "test"): ("test.bin",),
+}
+_CIFAR_OFFICIAL = {(10, "train"): 10_000, (10, "test"): 10_000, (100, "train"): 50_000, (100, "test"): 10_000}
+_NAME_FILES = {10: "batches.meta.txt", 100: "fine_label_names.txt"}
+
+
+def _record_count(file: Path, record: int) -> int:
+    size = file.stat().st_size
+    if size == 0 or size % record:
+        raise InputError(f"{file}: cut short or no CIFAR file: {size} bytes, a multiple of {record} would be right")
+    return size // record
+
+
+def _read_records(file: Path, record: int, out: np.ndarray) -> np.ndarray:
+    """Read one file into ``out`` (n, 3072); returns its labels (the last byte before the planes) as uint8 (n,)."""
+    with file.open("rb") as stream:
+        raw = np.fromfile(stream, np.uint8).reshape(-1, record)
+    out[:] = raw[:, record - _PLANES :]
+    return raw[:, record - _PLANES - 1].copy()
+
+
+def _class_names(folder: Path, classes: int) -> tuple[str, ...]:
+    """The names of the labels, if the official text file lies beside the batches."""
+    file = folder / _NAME_FILES[classes]
+    if not file.is_file():
+        return ()
+    names = tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
+    if len(names) != classes:
+        raise InputError(f"{file}: {len(names)} class names, {classes} would be right")
+    return names
+
+
+def read_cifar(path: Path, split: str, classes: int) -> Images:
+    """CIFAR-10 or CIFAR-100 (fine labels) from the folder of .bin files, or from one such file.
+
+    Raises:
+        InputError: a batch is missing or of the wrong length, or a label lies outside 0..classes-1.
+    """
+    record = _PLANES + (1 if classes == 10 else 2)
+    folder = path if path.is_dir() else path.parent
+    files = [path]
+    if path.is_dir():
+        files = [path / name for name in _CIFAR_FILES[classes, split]]
+        missing = [file.name for file in files if not file.is_file()]
+        if missing:
+            raise InputError(f"{path}: no {', '.join(missing)}; the binary version of CIFAR-{classes} has them")
+    with reading(folder):
+        counts = [_record_count(file, record) for file in files]
+        if len(set(counts)) > 1:
+            held = ", ".join(f"{file.name} {n}" for file, n in zip(files, counts, strict=True))
+            raise InputError(f"{folder}: batches of different lengths, so at least one is cut short: {held} records")
+        pixels = np.empty((sum(counts), _PLANES), np.uint8)
+        labels = np.empty(sum(counts), np.int64)
+        for k, (file, n) in enumerate(zip(files, counts, strict=True)):
+            part = slice(k * n, (k + 1) * n)
+            labels[part] = _read_records(file, record, pixels[part])
+            if labels[part].max() >= classes:
+                first = int(np.argmax(labels[part] >= classes))
+                label = labels[part][first]
+                raise InputError(f"{file}: record {first} has label {label}; 0..{classes - 1} would be right")
+        names = _class_names(folder, classes)
+    notes = () if names else (f"no {_NAME_FILES[classes]}: classes have no names",)
+    official = _CIFAR_OFFICIAL[classes, split]
+    if path.is_dir() and counts[0] != official:
+        notes += (f"{counts[0]} records a file; the official files have {official}",)
+    shaped = pixels.reshape(-1, 3, 32, 32)
+    return Images(shaped, labels, name=f"cifar{classes}/{split}", notes=notes, class_names=names)
+
+
+def read_svhn(path: Path, split: str) -> Images:
+    """SVHN's cropped digits from ``train_32x32.mat`` and its like, or from the folder that holds them.
+
+    Raises:
+        InputError: no such file, not a MATLAB 5 file, or X and y of other shapes than the format's.
+    """
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    file = path / f"{split}_32x32.mat" if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(f"{path}: no {split}_32x32.mat, which SVHN's cropped digits have")
+    try:
+        content = loadmat(os.fspath(file), variable_names=["X", "y"])
+    except NotImplementedError as error:
+        raise InputError(f"{file}: a MATLAB 7.3 (HDF5) file; SVHN's own are MATLAB 5: save with -v7") from error
+    except (MatReadError, zlib.error, ValueError, TypeError, KeyError, IndexError, MemoryError) as error:
+        raise InputError(f"{file}: not a MATLAB 5 file, or damaged ({one_line(error)}); download it again") from error
+    except OSError as error:
+        # scipy raises this, with a text of its own, where a stream ends early
+        raise InputError(f"{file}: cut short or unreadable ({error.strerror or one_line(error)})") from error
+    x, y = content.get("X"), content.get("y")
+    if x is None or y is None:
+        raise InputError(f"{file}: has no variables X and y; SVHN's cropped digits (format 2) would be right")
+    if x.dtype != np.uint8 or x.ndim != 4 or x.shape[2] != 3 or 0 in x.shape:
+        raise InputError(f"{file}: X is {x.dtype} {x.shape}; uint8 (32, 32, 3, N) would be right")
+    digits = np.asarray(y).reshape(-1)
+    if len(digits) != x.shape[3]:
+        raise InputError(f"{file}: {len(digits)} labels for {x.shape[3]} images")
+    if digits.dtype.kind not in "iuf" or not np.isin(digits, np.arange(11)).all():
+        raise InputError(f"{file}: y holds other labels than 1..10 (10 stands for the digit 0)")
+    pixels = np.ascontiguousarray(x.transpose(3, 2, 0, 1))
+    labels = np.where(digits == 10, 0, digits).astype(np.int64)
+    return Images(pixels, labels, name=f"svhn/{split}", class_names=tuple("0123456789"))

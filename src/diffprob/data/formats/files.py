@@ -1,0 +1,70 @@
+"""Small helpers of all the readers: paths, messages, and arrays kept on disk instead of in memory."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from diffprob.base.errors import InputError
+from diffprob.data.images import Pixels
+
+ON_DISK_BYTES = 256 << 20
+
+
+def one_line(error: BaseException) -> str:
+    """The message of another library's exception, on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what the operating system refuses (missing, not readable, a folder) into an `InputError` with the path."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from error
+
+
+def existing(path: str) -> Path:
+    """The path, if something is there.
+
+    Raises:
+        InputError: nothing is there; the message names the nearest folder that does exist.
+    """
+    found = Path(path).expanduser()
+    with reading(found):
+        if found.exists():
+            return found
+    parent = next((p for p in found.absolute().parents if p.is_dir()), Path("/"))
+    raise InputError(f"{path}: no such file or folder; {parent} exists, what follows it does not")
+
+
+def cache_folder() -> Path:
+    """Where decompressed files are kept: DIFFPROB_CACHE, else XDG_CACHE_HOME/diffprob, else ~/.cache/diffprob."""
+    own = os.environ.get("DIFFPROB_CACHE")
+    if own:
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path("~/.cache").expanduser()) / "diffprob"
+
+
+def blank_pixels(shape: tuple[int, int, int, int]) -> Pixels:
+    """A writable uint8 array; a large one lies in an unlinked file of the cache folder: the kernel can page it out.
+
+    The file's blocks are reserved first: a full disk is then an error here, answered by taking memory, instead of a bus
+    error at the first write.
+    """
+    size = int(np.prod(shape, dtype=np.int64))
+    if size > ON_DISK_BYTES and hasattr(os, "posix_fallocate"):
+        try:
+            folder = cache_folder()
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder) as file:
+                os.posix_fallocate(file.fileno(), 0, size)
+                return np.memmap(file, np.uint8, "r+", shape=shape)
+        except OSError:
+            return np.empty(shape, np.uint8)
+    return np.empty(shape, np.uint8)

@@ -1,0 +1,73 @@
+"""A data set of the Hugging Face hub, through the optional package ``datasets``."""
+
+from typing import Any
+
+import numpy as np
+
+from diffprob.base.errors import InputError, did_you_mean
+from diffprob.data.formats.files import blank_pixels, one_line
+from diffprob.data.formats.pictures import MAX_PIXELS, Tally, prepare
+from diffprob.data.images import Images, Labels
+
+
+def _open(name: str, split: str) -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise InputError("Hugging Face data needs the package 'datasets': pip install 'diffprob[datasets]'") from error
+    try:
+        return datasets.load_dataset(name, split=split)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        text = one_line(error)[:300]
+        raise InputError(f"hf:{name}: split {split!r} cannot be loaded ({type(error).__name__}: {text})") from error
+
+
+def _labels(rows: Any) -> tuple[Labels | None, tuple[str, ...]]:
+    if "label" not in rows.column_names:
+        return None, ()
+    values = np.asarray(rows["label"][:])
+    if values.dtype.kind not in "iu" or values.ndim != 1:
+        return None, ()
+    return values.astype(np.int64), tuple(getattr(rows.features["label"], "names", None) or ())
+
+
+def read_hub(name: str, split: str, column: str, tally: Tally) -> Images:
+    """The pictures of one column of a data set of the hub, prepared as those of a folder are.
+
+    Raises:
+        InputError: ``datasets`` is not installed, there is no such data set, split or column, or it holds no pictures.
+    """
+    from PIL.Image import Image
+
+    rows = _open(name, split)
+    if column not in rows.column_names:
+        hint = did_you_mean(column, rows.column_names)
+        raise InputError(f"hf:{name}: no column {column!r}; it has {', '.join(rows.column_names)}{hint}")
+    if not len(rows):
+        raise InputError(f"hf:{name}: split {split!r} is empty")
+    pixels = None
+    for k in range(len(rows)):
+        try:
+            picture = rows[k][column]
+        except (OSError, ValueError, SyntaxError) as error:
+            raise InputError(f"hf:{name}: row {k} cannot be decoded ({one_line(error)[:200]})") from error
+        if not isinstance(picture, Image):
+            kind = type(picture).__name__
+            raise InputError(f"hf:{name}: row {k} of column {column!r} is {kind}; an image would be right")
+        if picture.width * picture.height > MAX_PIXELS:
+            size = f"{picture.width}x{picture.height}"
+            raise InputError(f"hf:{name}: row {k} has {size} pixels; at most {MAX_PIXELS} would be right")
+        if picture.mode.startswith(("I", "F")):
+            raise InputError(f"hf:{name}: row {k} has more than 8 bits a channel (mode {picture.mode})")
+        array = prepare(picture, tally)
+        if pixels is None:
+            pixels = blank_pixels((len(rows), *array.shape))
+        if array.shape != pixels.shape[1:]:
+            raise InputError(
+                f"hf:{name}: row {k} has {array.shape[2]}x{array.shape[1]} pixels, row 0 "
+                f"{pixels.shape[3]}x{pixels.shape[2]}; give a size to resize and crop them all"
+            )
+        pixels[k] = array
+    labels, names = _labels(rows)
+    assert pixels is not None
+    return Images(pixels, labels, name=f"{name}/{split}", notes=tally.notes(), class_names=names)

@@ -1,0 +1,208 @@
+"""The idx format of MNIST, Fashion-MNIST and EMNIST: plain files are memory-mapped, .gz files once decompressed.
+
+Layout (LeCun, Cortes & Burges): bytes 0 0, a type code (8 = unsigned byte), the number of dimensions, each dimension as
+a big-endian uint32, then the data. Images have magic 0x00000803 and dimensions (N, H, W), labels 0x00000801 and (N,).
+"""
+
+import gzip
+import hashlib
+import io
+import math
+import os
+import struct
+import tempfile
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffprob.base.errors import InputError
+from diffprob.data.formats.files import cache_folder, reading
+from diffprob.data.images import Images, Labels, Pixels
+
+_MAGIC = {3: 0x00000803, 1: 0x00000801}
+_KIND = {3: "images", 1: "labels"}
+_STEMS = {"train": ("train",), "test": ("t10k", "test")}
+# Deflate cannot compress better than this (zlib's technical note), so a header that promises more is wrong.
+_MAX_RATIO = 1032
+_BLOCK = 1 << 20
+_STALE_SECONDS = 24 * 3600
+
+
+def _header(file: io.BufferedIOBase, path: Path, ndim: int) -> tuple[int, ...]:
+    """Read and check the header; leaves the file at the first byte of data."""
+    head = file.read(4 + 4 * ndim)
+    if len(head) >= 4 and head[:4] != _MAGIC[ndim].to_bytes(4, "big"):
+        raise InputError(
+            f"{path}: no idx file of {_KIND[ndim]}: it starts with 0x{head[:4].hex()}, "
+            f"0x{_MAGIC[ndim]:08x} would be right"
+        )
+    if len(head) < 4 + 4 * ndim:
+        raise InputError(f"{path}: cut short inside its header: {len(head)} bytes, an idx header has {4 + 4 * ndim}")
+    shape = struct.unpack(f">{ndim}I", head[4:])
+    if 0 in shape:
+        raise InputError(f"{path}: holds nothing: its header says {'x'.join(map(str, shape))}")
+    return shape
+
+
+def _cut_short(path: Path, shape: tuple[int, ...], found: int) -> InputError:
+    wrong = "cut short" if found < math.prod(shape) else "too long"
+    sizes = "x".join(map(str, shape))
+    return InputError(f"{path}: {wrong}: {found} bytes of data, its header of {sizes} asks for {math.prod(shape)}")
+
+
+def _map(path: Path, ndim: int) -> NDArray[np.uint8]:
+    """Memory-map a plain idx file in place."""
+    with path.open("rb") as file:
+        shape = _header(file, path, ndim)
+        found = os.fstat(file.fileno()).st_size - file.tell()
+        if found != math.prod(shape):
+            raise _cut_short(path, shape, found)
+        return np.memmap(file, np.uint8, "r", offset=file.tell(), shape=shape)
+
+
+def _inflate(path: Path, ndim: int) -> Iterator[bytes]:
+    """Decompress a .gz file block by block, checking the length that its header promises and gzip's own checksum."""
+    with gzip.open(path, "rb") as file:
+        shape = _header(file, path, ndim)
+        expected, size, found = math.prod(shape), path.stat().st_size, 0
+        if expected > _MAX_RATIO * size:
+            raise InputError(f"{path}: cut short: {size} bytes cannot unpack to the {expected} its header asks for")
+        yield _MAGIC[ndim].to_bytes(4, "big") + struct.pack(f">{ndim}I", *shape)
+        while block := file.read(_BLOCK):
+            found += len(block)
+            if found > expected:
+                break
+            yield block
+    if found != expected:
+        raise _cut_short(path, shape, found)
+
+
+def _checksum(path: Path) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            crc = zlib.crc32(block, crc)
+    return crc
+
+
+def _cached(path: Path, folder: Path, ndim: int) -> Path:
+    """The decompressed copy in the cache, made if missing: named by the source's SHA-256 and by its own CRC-32."""
+    with path.open("rb") as file:
+        key = hashlib.file_digest(file, "sha256").hexdigest()
+    for candidate in folder.glob(f"{key}-*.idx"):
+        if f"{_checksum(candidate):08x}" == candidate.stem.rpartition("-")[2]:
+            return candidate
+    for stale in folder.glob(".tmp-*"):
+        if time.time() - stale.stat().st_mtime > _STALE_SECONDS:
+            stale.unlink(missing_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".tmp-")
+    try:
+        crc = 0
+        with os.fdopen(handle, "wb") as out:
+            for block in _inflate(path, ndim):
+                crc = zlib.crc32(block, crc)
+                out.write(block)
+            out.flush()
+            os.fsync(out.fileno())
+        final = folder / f"{key}-{crc:08x}.idx"
+        # Renamed whole: two processes that unpack the same file at once both end with a good copy.
+        os.replace(temporary, final)
+        return final
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _in_memory(path: Path, ndim: int) -> NDArray[np.uint8]:
+    data = b"".join(_inflate(path, ndim))
+    start = 4 + 4 * ndim
+    return np.frombuffer(data, np.uint8, offset=start).reshape(struct.unpack(f">{ndim}I", data[4:start]))
+
+
+def read_array(path: Path, ndim: int) -> NDArray[np.uint8]:
+    """The data of one idx file, plain or gzipped; images (``ndim`` 3) are memory-mapped, labels (``ndim`` 1) small.
+
+    Raises:
+        InputError: wrong magic, cut short, too long, or a damaged .gz.
+    """
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    if not packed:
+        return _map(path, ndim)
+    try:
+        if ndim == 1:
+            return _in_memory(path, ndim)
+        folder = cache_folder() / "idx"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return _map(_cached(path, folder, ndim), ndim)
+        except gzip.BadGzipFile:
+            raise  # an OSError too, but of the source and not of the cache
+        except OSError:
+            # A read-only or full cache costs memory, not the run; a source that cannot be read fails again here.
+            return _in_memory(path, ndim)
+    except EOFError as error:
+        raise InputError(f"{path}: cut short: the .gz ends before its end mark; download it again") from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"{path}: a damaged .gz ({error}); download it again") from error
+
+
+def find_images(folder: Path, split: str) -> Path:
+    """The image file of a split in a folder; a plain file goes before its .gz.
+
+    Raises:
+        InputError: none, or several different ones.
+    """
+    names = sorted(p.name for p in folder.iterdir() if p.is_file())
+    found: dict[str, Path] = {}
+    for name in names:
+        stem = name.removesuffix(".gz")
+        first = stem.split("-images", 1)[0]
+        part = first.rsplit("-", 1)[-1]
+        if stem.replace(".", "-").endswith("-images-idx3-ubyte") and part in _STEMS[split]:
+            found.setdefault(stem, folder / name)
+    if len(found) == 1:
+        return next(iter(found.values()))
+    if found:
+        raise InputError(f"{folder}: holds {len(found)} {split} sets ({', '.join(found)}); give the path of one file")
+    want = f"{_STEMS[split][0]}-images-idx3-ubyte"
+    near = [name for name in names if "idx3" in name]
+    hint = f"; it holds {', '.join(near)} (another split, or a file to name)" if near else ""
+    raise InputError(f"{folder}: no {split} images: {want} or {want}.gz would be right{hint}")
+
+
+def _labels_beside(images: Path) -> Path | None:
+    name = images.name.removesuffix(".gz").replace("-images", "-labels").replace("idx3", "idx1")
+    if name == images.name.removesuffix(".gz"):
+        return None
+    return next((p for p in (images.with_name(name), images.with_name(name + ".gz")) if p.is_file()), None)
+
+
+def read_idx(path: Path, split: str) -> Images:
+    """Images and, where there is a label file, labels; EMNIST's images, stored transposed, are set upright.
+
+    Raises:
+        InputError: a missing or damaged file, or as many labels as there are not images.
+    """
+    with reading(path):
+        file = find_images(path, split) if path.is_dir() else path
+    with reading(file):
+        pixels: Pixels = read_array(file, 3)[:, None]
+    notes = []
+    if file.name.lower().startswith("emnist"):
+        pixels = pixels.transpose(0, 1, 3, 2)
+        notes.append("EMNIST files hold the images transposed: set upright")
+    labels: Labels | None = None
+    beside = _labels_beside(file)
+    if beside is None:
+        notes.append(f"no labels beside {file.name}")
+    else:
+        with reading(beside):
+            labels = read_array(beside, 1).astype(np.int64)
+        if len(labels) != len(pixels):
+            raise InputError(f"{beside}: {len(labels)} labels for the {len(pixels)} images of {file.name}")
+    folder = file.absolute().parent.name
+    return Images(pixels, labels, name=f"{folder}/{file.name.split('-images')[0]}", notes=tuple(notes))

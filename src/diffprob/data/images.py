@@ -1,0 +1,84 @@
+"""A loaded data set: uint8 pixels, perhaps a memory map, and what has to be known about them."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Pixels = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+
+CHUNK_BYTES = 1 << 22
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """N images of C channels as uint8 grey levels 0..levels-1.
+
+    Args:
+        pixels: uint8 (N, C, H, W) with C = 1 or 3; may be a read-only memory map or a strided view of one.
+        labels: int64 (N,) as the files give them, or None.
+        levels: number K of grey levels the format allows (17 for the handwritten digits, else 256).
+        name: short name for messages and captions.
+        notes: what loading changed or assumed, one sentence each.
+        class_names: name of label k at position k, or empty.
+    """
+
+    pixels: Pixels
+    labels: Labels | None = None
+    levels: int = 256
+    name: str = "images"
+    notes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        shape = self.pixels.shape
+        if self.pixels.dtype != np.uint8 or len(shape) != 4 or shape[1] not in (1, 3) or 0 in shape:
+            raise ValueError(f"pixels must be uint8 (N, C, H, W) with C = 1 or 3, got {self.pixels.dtype} {shape}")
+        if self.labels is not None and (self.labels.dtype != np.int64 or self.labels.shape != shape[:1]):
+            raise ValueError(f"labels must be int64 ({shape[0]},), got {self.labels.dtype} {self.labels.shape}")
+        if not 2 <= self.levels <= 256:
+            raise ValueError(f"levels must lie in 2..256, got {self.levels}")
+
+    def __len__(self) -> int:
+        return self.pixels.shape[0]
+
+    @property
+    def event_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        _, channels, height, width = self.pixels.shape
+        return channels, height, width
+
+    def take(self, indices: ArrayLike) -> Pixels:
+        """A copy of the chosen images, uint8 (len(indices), C, H, W), contiguous and in memory."""
+        return np.ascontiguousarray(np.asarray(self.pixels)[np.asarray(indices, dtype=np.int64)])
+
+    def chunks(self) -> Iterator[Pixels]:
+        """All images in order, in contiguous pieces of a few megabytes: a memory map is never held whole."""
+        step = max(1, CHUNK_BYTES // int(np.prod(self.event_shape)))
+        for start in range(0, len(self), step):
+            yield np.ascontiguousarray(np.asarray(self.pixels[start : start + step]))
+
+    def digest(self) -> str:
+        """SHA-256 in hexadecimal over the shape, the pixels in (N, C, H, W) order and the labels (int64)."""
+        sha = hashlib.sha256(repr(tuple(int(n) for n in self.pixels.shape)).encode())
+        for chunk in self.chunks():
+            sha.update(chunk.data)
+        if self.labels is not None:
+            sha.update(np.ascontiguousarray(self.labels, dtype="<i8").data)
+        return sha.hexdigest()
+
+
+class Source(Protocol):
+    """Where images come from: a frozen dataclass of literals, so that its repr is its configuration."""
+
+    def load(self) -> Images:
+        """Read the images.
+
+        Raises:
+            InputError: one line that names the file, what is wrong with it and what would be right.
+        """
+        ...
