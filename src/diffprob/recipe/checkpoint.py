@@ -1,0 +1,180 @@
+"""A run is a folder: the recipe, the averaged weights, the hash of every file. This is the reading side."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from diffprob.base.errors import InputError, did_you_mean
+from diffprob.denoise.denoiser import Evaluation, NetDenoiser
+from diffprob.recipe import tensors
+from diffprob.recipe.card import Measurement, read_measurements
+from diffprob.recipe.manifest import NAME, Manifest
+from diffprob.recipe.recipe import Recipe, build_model
+from diffprob.recipe.runfiles import MODEL, model_meta, read_recipe
+from diffprob.recipe.writer import Replica, RunWriter
+from diffprob.space.pixels import Pixels
+
+PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained run, or one in training: what is in its folder, read and never written except by `record` and `add`.
+
+    Args:
+        path: the folder.
+        recipe: what was trained.
+        meta: ``step`` of the weights (0 before the first checkpoint), ``library`` version and ``data`` digest.
+    """
+
+    path: Path
+    recipe: Recipe
+    meta: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: str | Path, verify: bool = True) -> "Run":
+        """Open a folder, or a packaged reference run by its name.
+
+        Args:
+            path: a run's folder, or a name such as "mnist" where no run of that name lies in the working directory.
+            verify: compare every file with its SHA-256 (the training states are compared when training resumes).
+
+        Raises:
+            InputError: no such run, or a file of it is missing, damaged or not what it says it is; the file is named.
+        """
+        folder = _find(path)
+        for attempt in range(3):
+            manifest = Manifest.read(folder)
+            try:
+                if verify:
+                    manifest.verify()
+                return cls(folder, read_recipe(folder), model_meta(folder, manifest.meta))
+            except InputError:
+                # A training may have replaced files while we were reading: only an unchanged manifest proves damage.
+                if attempt == 2 or Manifest.read(folder) == manifest:
+                    raise
+        raise AssertionError("unreachable")
+
+    @property
+    def name(self) -> str:
+        """The recipe's name."""
+        return self.recipe.name
+
+    @property
+    def space(self) -> Pixels:
+        """The pixel space of the run's images."""
+        return self.recipe.space
+
+    @property
+    def measurements(self) -> list[Measurement]:
+        """What was measured on this run."""
+        return read_measurements(self.path)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The averaged weights, named as in ``NetDenoiser.state_dict()``.
+
+        Raises:
+            InputError: there are none yet, or the file is not safetensors.
+        """
+        path = self.path / MODEL
+        if not path.exists():
+            raise InputError(
+                f"{self.path} has no model yet: it was stopped before its first checkpoint; train it again"
+            )
+        return tensors.read(path)
+
+    def load(
+        self,
+        device: str | torch.device = "cpu",
+        chunk: int | Literal["auto"] | None = "auto",
+        precision: str = "fp32",
+    ) -> NetDenoiser:
+        """The denoiser with the averaged weights, in eval mode, its parameters frozen; gradients flow through it.
+
+        Args:
+            device: where to put it.
+            chunk: samples per network call (`Evaluation`); "auto" is `auto_chunk`.
+            precision: "fp32", "bf16" or "fp16".
+
+        Raises:
+            InputError: no model yet, or weights that are not those of the recipe's network.
+        """
+        device = torch.device(device)
+        size = auto_chunk(device, self.space) if chunk == "auto" else chunk
+        with torch.device("meta"):  # no memory, and no random numbers taken from the global generator
+            model = build_model(self.recipe, Evaluation(size, precision))
+        weights = self.weights()
+        _check_weights(model.state_dict(), weights, self.path / MODEL)
+        model.load_state_dict(weights, strict=True, assign=True)
+        return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+    def record(self, measurement: Measurement) -> None:
+        """Add a measurement of the present weights to ``measured.json`` and the model card.
+
+        Raises:
+            InputError: the folder cannot be written, or a training is using it.
+        """
+        writer = RunWriter(self.path)
+        try:
+            writer.record(measurement)
+        finally:
+            writer.close()
+
+    def add(self, name: str, contents: bytes) -> None:
+        """Put a whole file such as ``report.html`` into the run and its inventory.
+
+        Raises:
+            InputError: the folder cannot be written, or a training is using it.
+        """
+        writer = RunWriter(self.path)
+        try:
+            writer.add({name: contents})
+        finally:
+            writer.close()
+
+
+def auto_chunk(device: torch.device, space: Pixels) -> int:
+    """Samples per network call by default: 16 of CIFAR's size on a CPU, 256 elsewhere, fewer of larger images."""
+    most, fitting = (16, 16 * 3072) if device.type == "cpu" else (256, 256 * 3072)
+    # A power of two, so that usual batch sizes are cut evenly.
+    return 2 ** int(math.log2(max(1, min(most, fitting // space.dimensions))))
+
+
+def packaged() -> list[str]:
+    """Names of the reference runs that come with the library."""
+    return sorted(path.parent.name for path in PRETRAINED.glob(f"*/{NAME}"))
+
+
+def _find(path: str | Path) -> Path:
+    folder = Path(path)
+    if (folder / NAME).is_file():
+        return folder
+    if str(path) in packaged():
+        return PRETRAINED / str(path)
+    if (folder / "model_index.json").is_file() or (folder / "unet" / "config.json").is_file():
+        raise InputError(f"{folder} is a diffusers folder: make a run of it with `diffprob import {folder} --out RUN`")
+    if folder.is_dir():
+        raise InputError(f"{folder} is not a run: it has no {NAME}")
+    if folder.exists():
+        raise InputError(f"{folder} is a file; a run is a folder")
+    known = ", ".join(packaged()) or "none"
+    raise InputError(f"no run at {folder} (packaged runs: {known}){did_you_mean(str(path), packaged())}")
+
+
+def _check_weights(wanted: dict[str, Tensor], found: dict[str, Tensor], path: Path) -> None:
+    for name, tensor in wanted.items():
+        if name not in found:
+            raise InputError(f"{path} lacks the tensor {name}: it is not of the network in recipe.txt")
+        if found[name].shape != tensor.shape:
+            shapes = f"{tuple(found[name].shape)}, the network in recipe.txt {tuple(tensor.shape)}"
+            raise InputError(f"{path}: tensor {name} has shape {shapes}")
+    extra = next((name for name in found if name not in wanted), None)
+    if extra:
+        raise InputError(f"{path} has a tensor {extra}, which the network in recipe.txt does not")
+
+
+__all__ = ["Measurement", "Replica", "Run", "RunWriter", "auto_chunk", "packaged", "PRETRAINED"]

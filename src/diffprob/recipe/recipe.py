@@ -1,0 +1,120 @@
+"""A recipe: everything that decides a training run, as one value whose repr is its configuration."""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from diffprob.base.errors import InputError
+from diffprob.data.images import Images, Source
+from diffprob.denoise.denoiser import Clock, Evaluation, Index, NetDenoiser
+from diffprob.denoise.prediction import Epsilon, Prediction
+from diffprob.denoise.variance import Variance, Zero
+from diffprob.net.unet import UNetSpec
+from diffprob.process.linear import LinearProcess
+from diffprob.recipe.spec import first_difference
+from diffprob.space.pixels import Pixels
+from diffprob.train.denoising import Denoising
+from diffprob.train.settings import Training
+
+# What each component must be able to do: says "wrong kind of component" before something obscure does.
+_ABILITIES = {
+    "data": "load",
+    "space": "to_model",
+    "network": "build",
+    "process": "marginal",
+    "prediction": "to_x0",
+    "clock": "__call__",
+    "variance": "__call__",
+    "objective": "__call__",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What to train, on what, and how: literals and components only, so that the repr says it all.
+
+    Args:
+        name: short name, for folders and captions.
+        data: where the images come from.
+        space: their shape (C, H, W) and number of grey levels.
+        network, process, prediction, clock, variance: the parts of the `NetDenoiser`.
+        objective: the loss.
+        training: the numbers of the training.
+
+    Raises:
+        ValueError: a component of the wrong kind, or parts that do not fit together.
+    """
+
+    name: str
+    data: Source
+    space: Pixels
+    network: UNetSpec
+    process: LinearProcess = LinearProcess()
+    prediction: Prediction = Epsilon()
+    clock: Clock = Index()
+    variance: Variance = Zero()
+    objective: Any = Denoising()
+    training: Training
+
+    def __post_init__(self) -> None:
+        for field, ability in _ABILITIES.items():
+            value: Any = getattr(self, field)
+            if isinstance(value, type) or not hasattr(value, ability):
+                raise ValueError(f"{field} cannot be {value!r}: it has no {ability}()")
+        if not isinstance(self.training, Training):
+            raise ValueError(f"training must be a Training(...), got {self.training!r}")
+        channels, height, width = self.space.shape
+        if self.network.in_channels != channels:
+            raise ValueError(f"network.in_channels must be {channels} as in space, got {self.network.in_channels}")
+        factor = 2 ** (len(self.network.widths) - 1)
+        if height % factor or width % factor:
+            need = f"a network of {len(self.network.widths)} levels needs sizes divisible by {factor}"
+            raise ValueError(f"{need}, got {height}x{width}: use fewer levels")
+
+
+def build_model(recipe: Recipe, evaluation: Evaluation = Evaluation()) -> NetDenoiser:
+    """The denoiser of ``recipe`` with random weights from torch's global generator, on the CPU."""
+    return NetDenoiser(
+        recipe.network.build(), recipe.process, recipe.prediction, recipe.clock, recipe.variance, evaluation
+    )
+
+
+def space(recipe: Recipe, images: Images) -> Pixels:
+    """The pixel space of ``recipe``, after a look whether ``images`` belong to it.
+
+    Raises:
+        InputError: another shape or number of grey levels.
+    """
+    for what, theirs, ours in (
+        ("shape", images.event_shape, recipe.space.shape),
+        ("number of grey levels", images.levels, recipe.space.levels),
+    ):
+        if theirs != ours:
+            raise InputError(f"{images.name}: {what} {theirs}, but recipe {recipe.name} takes {ours}")
+    return recipe.space
+
+
+def parameter_count(recipe: Recipe) -> int:
+    """Number of trainable parameters, counted without memory for them."""
+    return _count(recipe.network)
+
+
+@lru_cache
+def _count(network: UNetSpec) -> int:
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in network.build().parameters())
+
+
+# They decide how long to train and what to show, but no step of the training, and may change when a run goes on.
+_FREE = ("steps", "sample_every", "checkpoint_every", "samples")
+
+
+def resumable(old: Recipe, new: Recipe) -> tuple[str, Any, Any] | None:
+    """(path, old, new) of the first field that forbids going on with the run of ``old`` under ``new``, or None.
+
+    The data may move (its digest is compared elsewhere), and steps, pictures and checkpoints may be more or fewer.
+    """
+    training = replace(new.training, **{name: getattr(old.training, name) for name in _FREE})
+    return first_difference(old, replace(new, data=old.data, training=training))

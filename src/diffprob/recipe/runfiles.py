@@ -1,0 +1,91 @@
+"""What the files of a run contain: the recipe as text, the model's metadata, the inventory's description."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from diffprob.base.errors import InputError
+from diffprob.recipe import tensors
+from diffprob.recipe.card import read_measurements, write_model_card
+from diffprob.recipe.manifest import Pieces
+from diffprob.recipe.recipe import Recipe
+from diffprob.recipe.spec import parse, render
+from diffprob.recipe.tables import ALL
+
+MODEL, RECIPE, CARD, SAMPLES = "model.safetensors", "recipe.txt", "README.md", "samples"
+
+
+def library_version() -> str:
+    """Version of diffprob."""
+    from diffprob import __version__
+
+    return __version__
+
+
+def recipe_text(recipe: Recipe, digest: str | None) -> str:
+    """The contents of ``recipe.txt``: the recipe under comments with the library version and the data digest.
+
+    Raises:
+        InputError: the recipe holds something that no text can stand for.
+    """
+    try:
+        text = render(recipe)
+    except ValueError as error:
+        raise InputError(f"recipe {recipe.name} cannot be kept: {error}") from error
+    if parse(text, ALL) != recipe:
+        raise InputError(f"recipe {recipe.name} cannot be kept: its text does not read back as the same recipe")
+    return f"# diffprob {library_version()}\n# data sha256 {digest or 'unknown'}\n{text}\n"
+
+
+def read_recipe(folder: Path) -> Recipe:
+    """The recipe of the run in ``folder``.
+
+    Raises:
+        InputError: it cannot be read, or names something that this version does not have.
+    """
+    path = folder / RECIPE
+    try:
+        recipe = parse(path.read_text("utf-8"), ALL)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    if not isinstance(recipe, Recipe):
+        raise InputError(f"{path} does not hold a Recipe(...)")
+    return recipe
+
+
+def model_files(
+    folder: Path, recipe: Recipe, digest: str | None, step: int, weights: Mapping[str, Tensor] | None
+) -> dict[str, Pieces]:
+    """New contents of every file that depends on the weights or the recipe, by name."""
+    meta = {"library": library_version(), "data": digest, "step": step}
+    card = write_model_card(recipe, meta, read_measurements(folder))
+    files: dict[str, Pieces] = {RECIPE: [recipe_text(recipe, digest).encode()], CARD: [card.encode()]}
+    if weights is not None:
+        metadata = {
+            "diffprob": meta["library"],
+            "recipe": repr(recipe),
+            "data_sha256": digest or "",
+            "step": str(step),
+            "format": "pt",
+        }
+        files[MODEL] = tensors.pieces(weights, metadata)
+    return files
+
+
+def model_meta(folder: Path, described: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known about a run: ``library``, ``data`` (digest or None), ``step`` of the weights (0 without a model).
+
+    The step stands in the model file itself, since that is replaced before the manifest is.
+    """
+    meta = {"library": described.get("library"), "data": described.get("data"), "step": 0}
+    path = folder / MODEL
+    if path.exists():
+        step = tensors.read_metadata(path).get("step", "")
+        if not step.isdecimal():
+            raise InputError(f"{path} does not say which step its weights are from: it was not written by diffprob")
+        meta["step"] = int(step)
+    return meta

@@ -1,0 +1,112 @@
+"""The training states of a run: `state/step-00001000/`, whole or absent, each with a manifest of its own."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+from diffprob.base.errors import InputError
+from diffprob.recipe import tensors
+from diffprob.recipe.manifest import TEMPORARY, Entry, Manifest, sync, whole, write
+from diffprob.train.store import Snapshot
+
+STATE = "state"
+KEPT = 2
+_REPLACED = TEMPORARY + "replaced-"
+
+
+def save(folder: Path, snapshot: Snapshot, log: Entry) -> None:
+    """Write ``folder/step-...`` with the snapshot and the hash of the log up to it.
+
+    Raises:
+        OSError: the disk refused; the states that existed are intact.
+    """
+
+    def fill(temporary: Path) -> None:
+        manifest = Manifest(temporary)
+        for name in ("raw", "ema", "optimiser"):
+            file = f"{name}.safetensors"
+            manifest.files[file] = write(temporary / file, tensors.pieces(getattr(snapshot, name)))
+        text = json.dumps({"step": snapshot.step, "meta": snapshot.meta, "log": log}, indent=1)
+        manifest.files["state.json"] = write(temporary / "state.json", [text.encode()])
+        manifest.write()
+
+    folder.mkdir(exist_ok=True)
+    target = folder / _name(snapshot.step)
+    replaced = folder / (_REPLACED + target.name)
+    if target.exists():
+        target.rename(replaced)  # `recover` takes it back if we die before the new one is there
+    try:
+        whole(target, fill)
+    except BaseException:
+        recover(folder)
+        raise
+    if replaced.exists():
+        shutil.rmtree(replaced)
+
+
+def prune(folder: Path) -> None:
+    """Delete all states but the newest two."""
+    for path in _states(folder)[KEPT:]:
+        # Renamed first: a state that is half deleted when the process dies must not look like a damaged one.
+        doomed = folder / (TEMPORARY + path.name)
+        path.rename(doomed)
+        shutil.rmtree(doomed)
+
+
+def recover(folder: Path) -> None:
+    """Take back a state that was about to be replaced when its process died."""
+    for path in folder.glob(_REPLACED + "*"):
+        target = folder / path.name.removeprefix(_REPLACED)
+        if not target.exists():
+            path.rename(target)
+            sync(folder)
+
+
+def newest(folder: Path) -> tuple[Snapshot, Entry, list[tuple[Path, str]]] | None:
+    """The newest intact state, its log entry, and (folder, problem) of each damaged newer one; None without states.
+
+    Raises:
+        InputError: there are states, and all are damaged.
+    """
+    damaged: list[tuple[Path, str]] = []
+    for path in _states(folder):
+        try:
+            snapshot, log = _read(path)
+        except InputError as error:
+            damaged.append((path, str(error)))
+        else:
+            return snapshot, log, damaged
+    if damaged:
+        raise InputError(
+            f"{damaged[0][1]}; no older state is intact, so this run cannot be resumed: train into a new folder"
+        )
+    return None
+
+
+def _states(folder: Path) -> list[Path]:
+    """The state folders, newest first."""
+    if not folder.is_dir():
+        return []
+    return sorted(
+        (path for path in folder.iterdir() if re.fullmatch(r"step-\d{8,}", path.name)), key=_step, reverse=True
+    )
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def _read(path: Path) -> tuple[Snapshot, Entry]:
+    manifest = Manifest.read(path)
+    missing = {"raw.safetensors", "ema.safetensors", "optimiser.safetensors", "state.json"} - set(manifest.files)
+    if missing:
+        raise InputError(f"{path} is damaged: its manifest lacks {min(missing)}")
+    manifest.verify()
+    state = json.loads((path / "state.json").read_bytes())
+    parts = [tensors.read(path / f"{name}.safetensors") for name in ("raw", "ema", "optimiser")]
+    return Snapshot(state["step"], *parts, meta=state["meta"]), state["log"]

@@ -1,0 +1,81 @@
+"""Every component by name. A new one is one line here: the command line, recipes and the conformance tests follow."""
+
+from collections.abc import Callable
+from typing import Any
+
+from diffprob.base.laws import Normal
+from diffprob.data.augment import Elastic, HorizontalFlip
+from diffprob.data.sources import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Svhn
+from diffprob.denoise.denoiser import Index, Scale
+from diffprob.denoise.prediction import Data, Epsilon, Mean, Score, Velocity
+from diffprob.denoise.variance import UnitData, Zero
+from diffprob.net.unet import UNetSpec
+from diffprob.process.grids import Karras, Leading, LogSNR, Native, QuadraticTimes, Trailing, Uniform
+from diffprob.process.linear import (
+    LinearProcess,
+    StraightScaling,
+    SubVariancePreserving,
+    VarianceExploding,
+    VariancePreserving,
+)
+from diffprob.process.schedule import (
+    VPSDE,
+    Cosine,
+    LinearBetas,
+    LogLinear,
+    OrnsteinUhlenbeck,
+    Quadratic,
+    ScaledLinear,
+    Straight,
+    SubVP,
+)
+from diffprob.recipe.recipe import Recipe
+from diffprob.sample.ancestral import DDIM, Ancestral
+from diffprob.space.pixels import Pixels
+from diffprob.train.denoising import Denoising
+from diffprob.train.settings import Training
+
+Family = dict[str, Callable[..., Any]]
+
+
+def _family(*components: type) -> Family:
+    return {component.__name__: component for component in components}
+
+
+SCHEDULES = _family(LinearBetas, ScaledLinear, Quadratic, Cosine, VPSDE, SubVP, LogLinear, OrnsteinUhlenbeck, Straight)
+SCALINGS = _family(VariancePreserving, VarianceExploding, SubVariancePreserving, StraightScaling)
+LAWS = _family(Normal)
+PROCESSES = _family(LinearProcess)
+GRIDS = _family(Native, Uniform, QuadraticTimes, LogSNR, Karras, Trailing, Leading)
+PREDICTIONS = _family(Epsilon, Data, Velocity, Score, Mean)
+CLOCKS = _family(Index, Scale)
+VARIANCES = _family(Zero, UnitData)
+SAMPLERS = _family(Ancestral, DDIM)
+NETWORKS = _family(UNetSpec)
+SPACES = _family(Pixels)
+SOURCES = _family(Digits, Idx, Cifar10, Cifar100, Svhn, Folder, Array, HuggingFace)
+AUGMENTATIONS = _family(HorizontalFlip, Elastic)
+OBJECTIVES = _family(Denoising)
+TRAININGS = _family(Training)
+RECIPE = _family(Recipe)
+
+FAMILIES: dict[str, Family] = {
+    "schedule": SCHEDULES,
+    "scaling": SCALINGS,
+    "law": LAWS,
+    "process": PROCESSES,
+    "grid": GRIDS,
+    "prediction": PREDICTIONS,
+    "clock": CLOCKS,
+    "variance": VARIANCES,
+    "sampler": SAMPLERS,
+    "network": NETWORKS,
+    "space": SPACES,
+    "source": SOURCES,
+    "augmentation": AUGMENTATIONS,
+    "objective": OBJECTIVES,
+    "training": TRAININGS,
+    "recipe": RECIPE,
+}
+
+ALL: Family = {name: component for family in FAMILIES.values() for name, component in family.items()}

@@ -1,0 +1,36 @@
+"""Named recipes. Each is a function that returns a `Recipe`; this module knows their names without importing any."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from diffprob.base.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from diffprob.recipe.recipe import Recipe
+
+# name: the module with a function of that name
+RECIPES = {
+    "digits": "digits",
+    "mnist": "mnist",
+    "fashion": "fashion",
+    "cifar10": "cifar10",
+    "cifar10_small": "cifar10",
+    "celebahq256": "large",
+    "lsun256": "large",
+}
+
+
+def named(name: str, path: str | None = None) -> "Recipe":
+    """The recipe ``name``, for the data at ``path``; without a path, where `common.data_path` looks.
+
+    Raises:
+        InputError: no such recipe, or a path for data that is embedded.
+    """
+    if name not in RECIPES:
+        raise InputError(f"no recipe {name!r} (recipes: {', '.join(RECIPES)}){did_you_mean(name, RECIPES)}")
+    if name == "digits" and path is not None:
+        raise InputError(
+            f"recipe digits uses embedded data and takes no --data, got {path}; train other data with --data alone"
+        )
+    make = getattr(import_module(f"diffprob.recipes.{RECIPES[name]}"), name)
+    return make() if path is None else make(path)

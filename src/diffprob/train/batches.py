@@ -1,0 +1,67 @@
+"""Which images a step sees: a function of (seed, step), so that resuming needs no stored generator."""
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffprob.base.rng import Rng, derive, permutation
+from diffprob.train.settings import Training
+
+
+class ImageSet(Protocol):
+    """Images that can be taken by index."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, indices: np.ndarray) -> np.ndarray:
+        """uint8 levels (len(indices), C, H, W)."""
+        ...
+
+
+class ToModel(Protocol):
+    """The map from levels to the model's space."""
+
+    def to_model(self, levels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Integer levels -> model space."""
+        ...
+
+
+def order(seed: int, first: int, count: int, n: int) -> np.ndarray:
+    """Items first .. first + count - 1 of the endless stream of shuffled epochs over n images, int64 (count,)."""
+    positions = np.arange(first, first + count)
+    return np.array([permutation(seed, int(p) // n, n)[int(p) % n] for p in positions])
+
+
+class Batches:
+    """The training batches of one process.
+
+    A global batch has the slots 0..batch-1; they are cut into ``accumulate`` parts and each part among the processes. Slot j of
+    step n sees the same image, augmentation and noise, whatever the number of processes.
+    """
+
+    def __init__(
+        self, images: ImageSet, space: ToModel, settings: Training, rank: int = 0, world: int = 1
+    ) -> None:
+        if settings.batch % (settings.accumulate * world):
+            raise ValueError(
+                f"batch={settings.batch} must be divisible by accumulate x processes = {settings.accumulate} x {world}"
+            )
+        self.images, self.space, self.settings = images, space, settings
+        self.size = settings.batch // (settings.accumulate * world)
+        self.offsets = [(part * world + rank) * self.size for part in range(settings.accumulate)]
+        self.rng = Rng.of(derive(settings.seed, "train") >> 1, settings.batch)
+
+    def __call__(self, step: int, device: torch.device, dtype: torch.dtype) -> list[tuple[Tensor, Rng]]:
+        """The parts of step ``step`` (counted from 0): x_0 in model space (size, C, H, W) and its streams."""
+        rng = self.rng.at(step)
+        parts = []
+        for offset in self.offsets:
+            local = rng.select(slice(offset, offset + self.size)).to(device)
+            chosen = order(self.settings.seed, step * self.settings.batch + offset, self.size, len(self.images))
+            x0 = self.space.to_model(torch.from_numpy(self.images.take(chosen)).to(device), dtype)
+            for index, augment in enumerate(self.settings.augment):
+                x0 = augment(x0, local.fold(f"augment-{index}"))
+            parts.append((x0, local))
+        return parts

@@ -1,0 +1,245 @@
+"""The training loop: Algorithm 1 of Ho et al. 2020 through accelerate; order and noise are functions of (seed, step)."""
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from diffprob.base.errors import InputError, NumericalError
+from diffprob.base.rng import Rng, derive
+from diffprob.denoise.denoiser import Evaluation, NetDenoiser
+from diffprob.train.batches import Batches, ImageSet, ToModel
+from diffprob.train.denoising import Objective
+from diffprob.train.optimise import Optimiser, choose_precision
+from diffprob.train.settings import Training
+from diffprob.train.store import Snapshot, Store
+
+LOG_EVERY = 10
+
+
+class Progress(NamedTuple):
+    """What a progress display needs after a step."""
+
+    step: int
+    steps: int
+    loss: float
+    images_per_second: float
+
+
+class _Losses(nn.Module):
+    """The objective as a module's forward, which is what data-parallel training wraps."""
+
+    def __init__(self, model: NetDenoiser, objective: Objective) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+
+    def forward(self, x0: Tensor, rng: Rng) -> Tensor:
+        return self.objective(self.model, x0, rng)
+
+
+class Trainer:
+    """Train a denoiser; the same arguments on the same store go on where the newest checkpoint stands.
+
+    The weights at the start are those of ``model``. Resuming is bit-identical to never having stopped, on the same machine and
+    software.
+
+    Args:
+        model: the denoiser; its float32 (or float64) parameters are trained in place.
+        objective: one loss per sample.
+        images: integer levels by index.
+        space: the map from levels to model space.
+        settings: the numbers of the training.
+        store: keeps checkpoints and log; only the main process writes to it.
+        accelerator: accelerate's ``Accelerator``; None makes one for ``device``.
+        device: "auto", "cpu", "cuda", ...; only without ``accelerator``.
+        on_step: called on the main process after every step.
+        on_sample: called on the main process with (step, averaged model) every ``sample_every`` steps, before a checkpoint.
+    """
+
+    def __init__(
+        self,
+        model: NetDenoiser,
+        objective: Objective,
+        images: ImageSet,
+        space: ToModel,
+        settings: Training,
+        store: Store,
+        accelerator: Any = None,
+        device: str = "auto",
+        on_step: Callable[[Progress], None] | None = None,
+        on_sample: Callable[[int, NetDenoiser], None] | None = None,
+    ) -> None:
+        self.accelerator = accelerator or make_accelerator(device)
+        self.device: torch.device = self.accelerator.device
+        self.settings, self.store = settings, store
+        self.on_step, self.on_sample = on_step, on_sample
+        self.precision = choose_precision(settings.precision, self.device)
+        self.model = model.to(self.device, memory_format=torch.channels_last).train()
+        self.model.evaluation = Evaluation(precision=self.precision)
+        self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.optimiser = Optimiser(self.model, self.average, settings)
+        self.losses = self.accelerator.prepare(_Losses(self.model, objective))
+        self.batches = Batches(
+            images, space, settings, self.accelerator.process_index, self.accelerator.num_processes
+        )
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+        self.dtype = next(model.parameters()).dtype
+        self.step = 0
+        self.seconds = 0.0
+        self.window: list[Tensor] = []
+
+    def run(self) -> None:
+        """Train to ``settings.steps``.
+
+        Raises:
+            NumericalError: a loss or gradient is not finite; the newest checkpoint is kept and the message names the step.
+            KeyboardInterrupt: after a checkpoint of the last finished step has been kept.
+        """
+        self.resume()
+        saved = self.step
+        try:
+            while self.step < self.settings.steps:
+                began = time.perf_counter()
+                self.advance()
+                self.seconds += time.perf_counter() - began
+                if self._due(self.settings.checkpoint_every) or self._due(self.settings.sample_every):
+                    self._check()
+                if self._due(LOG_EVERY):
+                    self._log()
+                if self._due(self.settings.sample_every) and self._main and self.on_sample:
+                    self.on_sample(self.step, self.average)
+                if self._due(self.settings.checkpoint_every):
+                    self.save()
+                    saved = self.step
+        except KeyboardInterrupt:
+            if saved < self.step and self.accelerator.num_processes == 1:
+                self._check()
+                self.save()
+            raise
+
+    def advance(self) -> None:
+        """One optimiser step."""
+        torch.manual_seed(derive(self.settings.seed, f"dropout {self.step} {self.accelerator.process_index}"))
+        began = time.perf_counter()
+        parts = self.batches(self.step, self.device, self.dtype)
+        total = torch.zeros((), dtype=self.dtype, device=self.device)
+        for index, (x0, rng) in enumerate(parts):
+            last = index == len(parts) - 1
+            with self.accelerator.no_sync(self.losses) if not last else _nothing():
+                loss = self.losses(x0, rng).mean() / len(parts)
+                self.scaler.scale(loss).backward()
+            total += loss.detach()
+        self.step += 1
+        self.norm = self.optimiser.update(self.step, self.scaler)
+        self.window.append(total)
+        if self.on_step and self._main:
+            rate = self.settings.batch / (time.perf_counter() - began)
+            self.on_step(Progress(self.step, self.settings.steps, float(total), rate))
+
+    @property
+    def _main(self) -> bool:
+        return self.accelerator.is_main_process
+
+    def _due(self, every: int) -> bool:
+        return self.step == self.settings.steps or (every > 0 and self.step % every == 0)
+
+    def _window(self) -> Tensor:
+        """The global losses of the steps since the last record, (n,)."""
+        return self.accelerator.reduce(torch.stack(self.window), reduction="mean")
+
+    def _check(self) -> None:
+        """Refuse to go on from numbers that are not finite; all processes agree, since they see the same reduced losses."""
+        finite = torch.isfinite(self._window()) if self.window else torch.ones(1, dtype=torch.bool)
+        if not bool(finite.all()):
+            step = self.step - len(finite) + int((~finite).nonzero()[0]) + 1
+            raise NumericalError(f"the loss is not finite at step {step}; the newest checkpoint before it is kept")
+        if not self.scaler.is_enabled() and not bool(torch.isfinite(self.norm)):
+            raise NumericalError(f"the gradient is not finite at step {self.step}; the newest checkpoint is kept")
+
+    def _log(self) -> None:
+        self._check()
+        losses = self._window()
+        record = {
+            "step": self.step,
+            "epoch": round(self.step * self.settings.batch / len(self.batches.images), 4),
+            "loss": float(losses.mean()),
+            "gradient_norm": float(self.norm),
+            "lr": self.optimiser.rate(self.step),
+            "seconds": round(self.seconds, 3),
+        }
+        self.window = []
+        if self._main:
+            self.store.append(record)
+
+    def save(self) -> None:
+        """Keep a checkpoint (main process)."""
+        window = [float(loss) for loss in self._window()] if self.window else []
+        if self._main:
+            meta = {
+                "precision": self.precision,
+                "processes": self.accelerator.num_processes,
+                "seconds": round(self.seconds, 3),
+                "window": window,
+                "norm": float(self.norm),
+                "scaler": self.scaler.state_dict(),
+                "torch": torch.__version__,
+            }
+            self.store.save(
+                Snapshot(
+                    self.step, self.model.state_dict(), self.average.state_dict(), self.optimiser.state(), meta
+                )
+            )
+        self.accelerator.wait_for_everyone()
+
+    def resume(self) -> None:
+        """Take up the newest checkpoint of the store, if there is one.
+
+        Raises:
+            InputError: the checkpoint was trained in another precision than this machine would use.
+        """
+        snapshot = self.store.load()
+        if snapshot is None:
+            return
+        meta = snapshot.meta
+        if meta["precision"] != self.precision:
+            raise InputError(
+                f"the checkpoint was trained in {meta['precision']}, this training would use {self.precision}; "
+                f"set training.precision={meta['precision']} to go on with it"
+            )
+        self.model.load_state_dict(dict(snapshot.raw))
+        self.average.load_state_dict(dict(snapshot.ema))
+        self.optimiser.load(snapshot.optimiser)
+        self.scaler.load_state_dict(meta["scaler"])
+        self.step, self.seconds = snapshot.step, meta["seconds"]
+        self.window = [torch.tensor(loss, dtype=self.dtype, device=self.device) for loss in meta["window"]]
+        self.norm = torch.tensor(meta["norm"])
+
+
+class _nothing:
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def make_accelerator(device: str = "auto", processes: int | None = None) -> Any:
+    """accelerate's ``Accelerator`` on the device asked for; started by torchrun it joins the other processes.
+
+    Raises:
+        InputError: fewer processes run than were asked for, or the device does not exist.
+    """
+    from accelerate import Accelerator
+
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"no CUDA device here for --device {device}; use --device cpu, or see `diffprob doctor`")
+    accelerator = Accelerator(cpu=device == "cpu", step_scheduler_with_optimizer=False)
+    if processes is not None and accelerator.num_processes != processes:
+        raise InputError(
+            f"{processes} processes were asked for but {accelerator.num_processes} run; "
+            f"start them with torchrun --nproc-per-node {processes}"
+        )
+    return accelerator

@@ -1,0 +1,39 @@
+"""A recipe and a snapshot small enough to save hundreds of times."""
+
+import pytest
+import torch
+
+from diffprob.data.sources import Digits
+from diffprob.net.unet import UNetSpec
+from diffprob.recipe.recipe import Recipe, build_model
+from diffprob.space.pixels import Pixels
+from diffprob.train.settings import Training
+from diffprob.train.store import Snapshot
+
+DIGEST = "ab" * 32
+
+
+@pytest.fixture
+def recipe():
+    network = UNetSpec(in_channels=1, out_channels=1, widths=(8,), layers=1, attention=(False,), groups=4)
+    return Recipe(
+        name="tiny", data=Digits(), space=Pixels((1, 8, 8), 17), network=network, training=Training(steps=100, batch=4)
+    )
+
+
+@pytest.fixture
+def digest():
+    return DIGEST
+
+
+@pytest.fixture
+def snapshot(recipe):
+    """A function of the step: every tensor holds the step, so that parts of different steps are told apart."""
+    shapes = {name: tensor.shape for name, tensor in build_model(recipe).state_dict().items()}
+
+    def make(step):
+        full = {name: torch.full(shape, float(step)) for name, shape in shapes.items()}
+        moments = {"x.exp_avg": torch.full((3,), float(step))}
+        return Snapshot(step, full, full, moments, {"precision": "fp32", "step": step})
+
+    return make

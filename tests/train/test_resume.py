@@ -1,0 +1,103 @@
+"""Stopping a training, however rudely, changes nothing of its outcome."""
+
+import os
+import random
+import signal
+import time
+
+import pytest
+import torch
+
+from diffprob.base.errors import InputError, NumericalError
+from diffprob.recipe.checkpoint import Run
+
+
+def assert_same(left, right):
+    assert left[0] == right[0]
+    assert left[1].keys() == right[1].keys()
+    for name, tensor in left[1].items():
+        assert torch.equal(tensor, right[1][name]), name
+    assert left[2] == right[2]
+
+
+def test_interrupted_by_hand(train, outcome, tmp_path):
+    """Ctrl-C between two checkpoints keeps the last finished step, and the same command goes on from it."""
+
+    def interrupt(progress):
+        if progress.step == 12:
+            raise KeyboardInterrupt
+
+    train(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut", on_step=interrupt)
+    assert Run.open(tmp_path / "cut").meta["step"] == 12
+    train(tmp_path / "cut")
+    assert_same(outcome(tmp_path / "whole"), outcome(tmp_path / "cut"))
+
+
+def test_longer_than_planned(train, outcome, tmp_path):
+    """More steps later is the same as more steps at once, up to the records at the old end."""
+    train(tmp_path / "whole", steps=20)
+    train(tmp_path / "cut", steps=10)
+    train(tmp_path / "cut", steps=20)
+    assert_same(outcome(tmp_path / "whole"), outcome(tmp_path / "cut"))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_killed_at_ten_random_moments(train, outcome, tmp_path):
+    """kill -9, a checkpoint after every step, so that many of the kills fall into one being written."""
+    train(tmp_path / "whole", checkpoint_every=1, steps=60)
+    draws = random.Random(0)
+    deaths, reached = 0, 0
+    while deaths < 10:
+        child = os.fork()
+        if child == 0:
+            torch.set_num_threads(1)
+            train(tmp_path / "cut", checkpoint_every=1, steps=60)
+            os._exit(0)
+        time.sleep(draws.uniform(0.05, 0.4))
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        deaths += os.WIFSIGNALED(status)
+        if not os.WIFSIGNALED(status):
+            break
+        if (tmp_path / "cut" / "manifest.json").exists():
+            reached = max(reached, Run.open(tmp_path / "cut").meta["step"])
+    assert deaths >= 3, "the machine is too fast for this test: make it longer"
+    assert reached > 0
+    train(tmp_path / "cut", checkpoint_every=1, steps=60)
+    assert_same(outcome(tmp_path / "whole"), outcome(tmp_path / "cut"))
+
+
+def test_not_a_number(train, outcome, tmp_path, monkeypatch):
+    """A loss that is not finite stops the training, names the step and keeps the last good checkpoint."""
+
+    def poison(progress):
+        if progress.step == 16:
+            with torch.no_grad():
+                trainers[0].optimiser.parameters[0].fill_(torch.nan)
+
+    trainers = []
+    from diffprob.train import loop
+
+    original = loop.Trainer.resume
+    monkeypatch.setattr(loop.Trainer, "resume", lambda self: (trainers.append(self), original(self))[1])
+    with pytest.raises(NumericalError, match="step 17"):
+        train(tmp_path / "run", on_step=poison)
+    assert outcome(tmp_path / "run")[0] == 14
+    assert all(torch.isfinite(tensor).all() for tensor in outcome(tmp_path / "run")[1].values())
+    monkeypatch.undo()
+    train(tmp_path / "run")
+    train(tmp_path / "whole")
+    assert_same(outcome(tmp_path / "whole"), outcome(tmp_path / "run"))
+
+
+def test_another_precision_is_refused(train, tmp_path):
+    train(tmp_path / "run", steps=8, precision="auto")
+    import diffprob.train.loop as loop
+
+    patch = pytest.MonkeyPatch()
+    with patch.context() as change:
+        change.setattr(loop, "choose_precision", lambda wanted, device: "fp16")
+        with pytest.raises(InputError, match=r"training\.precision="):
+            train(tmp_path / "run", steps=9, precision="auto")
