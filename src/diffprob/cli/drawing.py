@@ -1,0 +1,110 @@
+"""Drawing samples with progress: what `sample`, `train` and `demo` share."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from diffprob.base.errors import InputError, NumericalError
+from diffprob.recipe.spec import one_line
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from diffprob.base.rng import Rng
+    from diffprob.denoise.denoiser import NetDenoiser
+    from diffprob.space.pixels import Pixels
+
+COLUMNS = 10  # of a progression
+
+
+@dataclass
+class Drawn:
+    """Samples as grey levels.
+
+    Args:
+        levels: uint8 (N, C, H, W).
+        frames: predicted x_0 of the first samples along the chain, each uint8 (rows, C, H, W); empty unless asked for.
+        times: t of each frame.
+    """
+
+    levels: "np.ndarray"
+    frames: "list[np.ndarray]"
+    times: list[float]
+
+
+def make_times(grid: Any, process: Any, steps: int, option: str = "--grid") -> "Tensor":
+    """The times of a grid.
+
+    Raises:
+        InputError: the grid cannot have that many times on this process.
+    """
+    try:
+        return grid(process, steps)
+    except ValueError as error:
+        raise InputError(f"{option} {grid!r} with {steps} steps: {one_line(error)}") from error
+
+
+def draw(
+    model: "NetDenoiser", sampler: Any, times: "Tensor", rng: "Rng", space: "Pixels", clip: bool = True, rows: int = 0
+) -> Drawn:
+    """Draw one image per stream; ``rows`` samples are followed on their way.
+
+    Raises:
+        NumericalError: a sample is not finite.
+    """
+    import torch
+
+    from diffprob.denoise.wrappers import Clip
+    from diffprob.sample.simulate import simulate, start
+
+    shown = {round(k * (len(times) - 1) / (COLUMNS - 1)) for k in range(COLUMNS)} if rows else set()
+    frames, x = [], start(model, rng, space.shape)
+    for k, state in enumerate(simulate(Clip(model) if clip else model, sampler, x, times, rng)):
+        x = state.x
+        if k in shown and state.posterior is not None:
+            frames.append((float(times[k]), state.posterior.mean[:rows].clone()))
+    if not bool(torch.isfinite(x).all()):
+        first = int((~torch.isfinite(x.flatten(1)).all(1)).nonzero()[0])
+        raise NumericalError(f"the sample of seed {int(rng.seeds[first])} is not finite: the model's weights may be damaged")
+    frames = [(t, space.to_data(frame).cpu().numpy()) for t, frame in frames]
+    return Drawn(space.to_data(x).cpu().numpy(), [frame for _, frame in frames], [t for t, _ in frames])
+
+
+def calls(model: "NetDenoiser", n: int, steps: int) -> int:
+    """How often the network will be called for n samples on a grid of ``steps`` times."""
+    return steps * math.ceil(n / (model.evaluation.chunk or n))
+
+
+@contextmanager
+def counted(model: "NetDenoiser", update: Callable[[int], None]) -> Iterator[None]:
+    """Call ``update`` with the number of network calls so far after every one of them."""
+    done = 0
+
+    def after(*_: Any) -> None:
+        nonlocal done
+        done += 1
+        update(done)
+
+    handle = model.net.register_forward_hook(after)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def seeds_text(seed: int, n: int) -> str:
+    """``0..63`` for 64 samples from seed 0."""
+    return f"{seed}..{seed + n - 1}" if n > 1 else str(seed)
+
+
+def table(rows: Sequence[Sequence[Any]], head: Sequence[str] = ()) -> Iterator[str]:
+    """Lines of a table with aligned columns."""
+    cells = [[str(cell) for cell in row] for row in ([head, *rows] if head else rows)]
+    if not cells:
+        return
+    widths = [max(len(row[k]) for row in cells) for k in range(len(cells[0]))]
+    for row in cells:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -1,0 +1,169 @@
+"""What a training will cost, without doing it: parameters, memory, operations, time."""
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from diffprob.cli.progress import duration
+
+if TYPE_CHECKING:
+    import torch
+
+    from diffprob.recipe.recipe import Recipe
+
+SMALL = {"cpu": 100e9, "cuda": 20e12}  # operations of one training image up to which time is measured, not estimated
+PROBE = {"cpu": 60e9, "cuda": 10e12}  # operations of one measured step
+COPIES = {"weights": 4, "gradients": 4, "AdamW": 8, "EMA": 4}  # bytes for each parameter
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one image costs.
+
+    Args:
+        parameters: of the network.
+        flop: operations of one forward pass of one image (a multiplication and an addition are two).
+        saved: bytes that the forward pass keeps for the backward pass, for each image.
+        fixed: the same for each network call, whatever its batch: weights in the network's precision.
+    """
+
+    parameters: int
+    flop: float
+    saved: float
+    fixed: float
+
+    @property
+    def train_flop(self) -> float:
+        """Operations of one image in training: the backward pass costs twice the forward pass."""
+        return 3 * self.flop
+
+
+def measure_cost(recipe: "Recipe", device: "torch.device", precision: str) -> Cost:
+    """Run the network on tensors without memory and count; works for networks of any size."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.utils.flop_counter import FlopCounterMode
+
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    kept: dict[Any, tuple[int, Any]] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept.setdefault(storage._cdata, (storage.nbytes(), storage))
+        return tensor
+
+    with FakeTensorMode(), torch.device(device):
+        net = recipe.network.build()
+        weights = {parameter.untyped_storage()._cdata for parameter in net.parameters()}
+        sizes, flop = [], 0.0
+        for batch in (1, 2):
+            kept.clear()
+            x = torch.empty((batch, *recipe.space.shape)).to(memory_format=torch.channels_last)
+            with (
+                FlopCounterMode(display=False) as counter,
+                torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+                torch.autocast(device.type, dtype=dtype, enabled=dtype is not None),
+            ):
+                net(x, torch.empty(batch))
+            flop = counter.get_total_flops() / batch
+            sizes.append(sum(size for key, (size, _) in kept.items() if key not in weights))
+        count = sum(parameter.numel() for parameter in net.parameters())
+    return Cost(count, flop, sizes[1] - sizes[0], max(0, 2 * sizes[0] - sizes[1]))
+
+
+def matmul_rate(device: "torch.device", precision: str) -> float:
+    """Operations a second of a large matrix product on this machine, now."""
+    import torch
+
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    n = 1024 if device.type == "cpu" else 8192
+    a = torch.ones((n, n), dtype=dtype, device=device)
+    best = 0.0
+    for _ in range(4):
+        began = time.perf_counter()
+        wait = a @ a
+        float(wait[0, 0])  # waits for the device
+        best = max(best, 2 * n**3 / (time.perf_counter() - began))
+    return best
+
+
+def step_seconds(recipe: "Recipe", cost: Cost, device: "torch.device", precision: str, micro: int) -> tuple[float, str]:
+    """(seconds for each image in training, how that is known)."""
+    kind = "cpu" if device.type == "cpu" else "cuda"
+    if cost.train_flop > SMALL[kind]:
+        rate = matmul_rate(device, precision)
+        return cost.train_flop / rate, f"estimated at {rate / 1e9:,.0f} GFLOP/s, a matrix product's rate here in {precision}"
+    batch = max(1, min(micro, int(PROBE[kind] / cost.train_flop)))
+    return _probe(recipe, device, precision, batch), f"measured here on steps of {batch} images in {precision}"
+
+
+def _probe(recipe: "Recipe", device: "torch.device", precision: str, batch: int) -> float:
+    import torch
+
+    from diffprob.denoise.denoiser import Evaluation
+    from diffprob.recipe.recipe import build_model
+
+    model = build_model(recipe, Evaluation(precision=precision)).to(device, memory_format=torch.channels_last).train()
+    adam = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
+    x = torch.zeros((batch, *recipe.space.shape), device=device)
+    t = torch.full((batch,), 0.5, dtype=torch.float64, device=device)
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        loss = model.raw(x, t).main.square().mean()
+        loss.backward()
+        adam.step()
+        adam.zero_grad(set_to_none=True)
+        float(next(model.parameters()).sum())  # waits for the device
+        seconds.append(time.perf_counter() - began)
+    return min(seconds[1:]) / batch
+
+
+def estimate(recipe: "Recipe", device: "torch.device", processes: int = 1) -> dict[str, Any]:
+    """Everything `train --dry-run` says about cost, as JSON literals; bytes and seconds are for each process."""
+    from diffprob.train.optimise import choose_precision
+
+    settings = recipe.training
+    precision = choose_precision(settings.precision, device)
+    micro = max(1, settings.batch // settings.accumulate // processes)
+    cost = measure_cost(recipe, device, precision)
+    memory = {name: size * cost.parameters for name, size in COPIES.items()}
+    memory["activations"] = round(cost.fixed + micro * cost.saved)
+    per_image, how = step_seconds(recipe, cost, device, precision, micro)
+    step = per_image * settings.batch / processes
+    return {
+        "parameters": cost.parameters,
+        "device": str(device),
+        "precision": precision,
+        "images_per_network_call": micro,
+        "memory_bytes": memory,
+        "memory_bytes_total": sum(memory.values()),
+        "flop_per_image_forward": cost.flop,
+        "flop_per_image_training": cost.train_flop,
+        "seconds_per_step": step,
+        "seconds": step * settings.steps,
+        "time_is": how,
+    }
+
+
+def size(count: float) -> str:
+    """Bytes for people: 1.5 GiB."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "bytes" or count >= 10 else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def cost_rows(result: dict[str, Any], steps: int, batch: int) -> list[tuple[str, str]]:
+    """`estimate`'s result as rows for a table."""
+    parts = ", ".join(f"{name} {size(count)}" for name, count in result["memory_bytes"].items())
+    forward, training = (result[f"flop_per_image_{name}"] / 1e9 for name in ("forward", "training"))
+    return [
+        ("parameters", f"{result['parameters']:,}"),
+        ("memory", f"about {size(result['memory_bytes_total'])} and what PyTorch itself takes ({parts})"),
+        ("for each image", f"{forward:.3g} GFLOP forward, {training:.3g} in training"),
+        ("device", f"{result['device']} in {result['precision']}, {result['images_per_network_call']} images per network call"),
+        ("a step", f"{result['seconds_per_step']:.3g} s for {batch} images ({result['time_is']})"),
+        ("in all", f"about {duration(result['seconds'])} for {steps:,} steps"),
+    ]

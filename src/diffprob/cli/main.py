@@ -1,0 +1,103 @@
+"""``diffprob VERB``: finds the verb, parses, runs, prints, and turns every error on purpose into one line and an exit code."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
+from importlib import import_module
+
+from diffprob.base.errors import InputError, NumericalError, did_you_mean
+from diffprob.cli.parser import Parser, add_json
+
+# verb: (module of this package, what it does). The modules are imported one at a time, when needed.
+VERBS = {
+    "train": ("train", "train a recipe, or a model of your own images; the same command again resumes"),
+    "sample": ("sample", "draw images from a run"),
+    "show": ("show", "what there is: recipes, runs, samplers, schedules, grids; or one run, recipe or component"),
+    "data-check": ("data_check", "whether data is usable: counts, grey levels, classes, duplicates"),
+    "doctor": ("doctor", "whether this machine is usable: PyTorch, processor, memory, packages"),
+    "demo": ("demo", "train, sample and measure on the embedded digits, in minutes"),
+    "import": ("import_", "make a run of a diffusers folder"),
+    "export": ("export", "write a run as a diffusers folder"),
+}
+
+DONE, BAD_INPUT, NUMERICAL, INTERRUPTED = 0, 2, 3, 130
+
+
+def usage() -> str:
+    """The text of ``diffprob --help``."""
+    lines = ["usage: diffprob VERB [...]", "", "Diffusion models as probability models.", "", "verbs:"]
+    lines += [f"  {verb:<12} {what}" for verb, (_, what) in VERBS.items()]
+    lines += [
+        "",
+        "`diffprob VERB --help` says more. In every verb: --json prints one JSON object on stdout and nothing else there;",
+        "progress goes to stderr; --seed, --device and --dry-run mean the same. Exit codes: 0 done, 2 bad usage or input,",
+        "3 not a number, 130 interrupted.",
+        "",
+        "examples:",
+        "  diffprob demo",
+        "  diffprob sample mnist -n 64 --out mnist.png",
+        "  diffprob train digits --out runs/digits",
+    ]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code.
+
+    Args:
+        argv: the arguments without the program's name; by default those of the process.
+    """
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except InputError as error:
+        return _fail(str(error), BAD_INPUT)
+    except NumericalError as error:
+        return _fail(str(error), NUMERICAL)
+    except KeyboardInterrupt as stop:
+        return _fail(str(stop) or "interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output (head, less) has seen enough; the interpreter must not flush into the closed pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        return _fail(f"{(error.strerror or str(error)).lower()}{where}", BAD_INPUT)
+    except Exception as error:
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            return _fail("out of memory: use a smaller batch (--set training.accumulate=2, or sample --batch)", BAD_INPUT)
+        raise
+
+
+def _run(argv: list[str]) -> int:
+    if not argv or argv[0] in {"-h", "--help", "help"}:
+        print(usage())
+        return DONE
+    if argv[0] == "--version":
+        from diffprob import __version__
+
+        print(f"diffprob {__version__}")
+        return DONE
+    verb = argv[0]
+    if verb not in VERBS:
+        raise InputError(f"no verb {verb!r} (verbs: {', '.join(VERBS)}){did_you_mean(verb, VERBS)}")
+    module = import_module(f"diffprob.cli.{VERBS[verb][0]}")
+    parser = Parser(f"diffprob {verb}", module.__doc__.strip(), module.EXAMPLES)
+    module.add_arguments(parser)
+    add_json(parser)
+    args = parser.read(argv[1:])
+    # Whatever a library prints on the way must not get into the JSON.
+    with redirect_stdout(sys.stderr) if args.json else nullcontext():
+        result = module.run(args)
+    if result is not None:
+        text = json.dumps(result, allow_nan=False) if args.json else "\n".join(module.lines(result))
+        print(text, flush=True)
+    return DONE
+
+
+def _fail(message: str, code: int) -> int:
+    rank = os.environ.get("RANK", "0")
+    who = "diffprob" if rank == "0" else f"diffprob (process {rank})"
+    print(f"{who}: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    return code

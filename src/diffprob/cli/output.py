@@ -1,0 +1,100 @@
+"""Results as files: pictures, arrays, folders; each written under a temporary name first, so that nothing is ever half there."""
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffprob.base.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PICTURE, ARRAYS = ".png", ".npz"
+
+
+def kind_of(out: str) -> str:
+    """What ``--out`` asks for: "png", "npz" or "folder".
+
+    Raises:
+        InputError: another suffix, a folder where a file should be or the other way round, or a parent that is no folder.
+    """
+    path = Path(out)
+    suffix = path.suffix.lower()
+    if out.endswith("/") or path.is_dir() or (not suffix and not path.exists()):
+        if suffix in {PICTURE, ARRAYS} and not out.endswith("/"):
+            raise InputError(f"--out {out} is a folder; give another name")
+        kind = "folder"
+    elif suffix in {PICTURE, ARRAYS} and not path.is_dir():
+        kind = suffix[1:]
+    else:
+        near = did_you_mean(suffix, [PICTURE, ARRAYS])
+        raise InputError(f"--out {out}: {suffix or 'this file'} cannot be written; x.png, x.npz or a folder (x/) would be right{near}")
+    below = next((parent for parent in [path, *path.parents][kind != "folder" :] if parent.exists()), Path())
+    if not below.is_dir():
+        raise InputError(f"--out {out}: {below} is a file, not a folder")
+    return kind
+
+
+def write_file(path: str | Path, contents: bytes) -> None:
+    """Write a whole file or none, over an older one of the same name; folders above it are made.
+
+    Raises:
+        InputError: the disk refuses; what existed before is intact.
+    """
+    from diffprob.recipe.manifest import TEMPORARY, saying, write
+
+    path = Path(path)
+    with saying(f"write {path}", "; what existed before is intact"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(TEMPORARY + path.name)
+        write(temporary, [contents])
+        temporary.replace(path)
+
+
+def png(image: Any, facts: Mapping[str, Any]) -> bytes:
+    """A picture (a Pillow image) as PNG, with ``facts`` as text inside it."""
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    for name, value in facts.items():
+        info.add_itxt(name, value if isinstance(value, str) else json.dumps(value))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+def grid_png(levels: "np.ndarray", most: int, facts: Mapping[str, Any], columns: int | None = None) -> bytes:
+    """Images of grey levels 0..most-1, uint8 (N, C, H, W), side by side."""
+    from diffprob.report.figures import grid_image
+
+    return png(grid_image(levels, columns, levels=most), facts)
+
+
+def progression_png(frames: Sequence["np.ndarray"], most: int, times: Sequence[float], folder: Path) -> bytes:
+    """The way from noise to data, as PNG; ``folder`` takes a temporary file."""
+    from diffprob.recipe.manifest import TEMPORARY
+    from diffprob.report.figures import progression
+
+    temporary = folder / f"{TEMPORARY}progression.png"
+    try:
+        progression(frames, temporary, times, levels=most)
+        return temporary.read_bytes()
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def arrays(levels: "np.ndarray", seeds: "np.ndarray", facts: Mapping[str, Any]) -> bytes:
+    """An .npz file with ``images``, ``seeds`` and ``metadata`` (JSON text); the same input gives the same bytes."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, value in (("images", levels), ("seeds", seeds), ("metadata", np.array(json.dumps(facts)))):
+            member = io.BytesIO()
+            np.lib.format.write_array(member, value, allow_pickle=False)
+            # A fixed date: numpy would write the present one into every file.
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), member.getvalue(), zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()

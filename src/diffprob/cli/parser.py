@@ -1,0 +1,142 @@
+"""argparse with one-line errors that suggest what was meant, and the options that mean the same in every verb."""
+
+import argparse
+import math
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from diffprob.base.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    import torch
+
+MOST_SEED = 2**62  # leaves room for seed + n in 63 bits
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose every error is an `InputError` of one line; abbreviated options are not guessed."""
+
+    def __init__(self, prog: str, description: str, examples: Sequence[str]) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog="examples:\n" + "\n".join(f"  {example}" for example in examples),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage and leaving."""
+        raise InputError(f"{message}; see {self.prog} --help")
+
+    def read(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """Parse; an unknown option is named together with the nearest one there is.
+
+        Raises:
+            InputError: bad usage.
+        """
+        args, rest = self.parse_known_args(list(arguments))
+        if not rest:
+            return args
+        word = next((item for item in rest if item.startswith("-")), rest[0]).partition("=")[0]
+        if not word.startswith("-"):
+            raise InputError(f"{self.prog} does not take a further argument {word!r}; see {self.prog} --help")
+        options = [option for action in self._actions for option in action.option_strings]
+        hint = did_you_mean(word, options) or f"; see {self.prog} --help"
+        raise InputError(f"{self.prog} has no option {word}{hint}")
+
+
+def whole(least: int, most: float = math.inf) -> Callable[[str], int]:
+    """The type of an option that takes a whole number of at least ``least`` (1e5 is one)."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text) if re.fullmatch(r"[+-]?\d+", text.strip()) else int(_exact(text))
+        except (ValueError, OverflowError):
+            raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}") from None
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"must be at least {least}{_upto(most)}, got {value}")
+        return value
+
+    return read
+
+
+def _exact(text: str) -> float:
+    value = float(text)
+    if not value.is_integer():
+        raise ValueError(text)
+    return value
+
+
+def _upto(most: float) -> str:
+    return "" if most == math.inf else f" and at most {most}"
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """``--json``."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else there")
+
+
+def add_seed(parser: argparse.ArgumentParser, what: str, default: int | None = 0) -> None:
+    """``--seed``, which decides all randomness of a verb."""
+    parser.add_argument("--seed", type=whole(0, MOST_SEED), default=default, metavar="N", help=what)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """``--device``."""
+    parser.add_argument(
+        "--device", default="auto", metavar="DEVICE", help="auto (a GPU if there is one), cpu, cuda, cuda:1 or mps"
+    )
+
+
+def add_dry_run(parser: argparse.ArgumentParser, what: str) -> None:
+    """``--dry-run``."""
+    parser.add_argument("--dry-run", action="store_true", help=what)
+
+
+def choose_device(text: str) -> "torch.device":
+    """The device that ``--device`` names.
+
+    Raises:
+        InputError: no such device, or not on this machine.
+    """
+    import torch
+
+    here = ["cpu"]
+    if torch.cuda.is_available():
+        here = [*(f"cuda:{k}" for k in range(torch.cuda.device_count())), *here]
+    elif torch.backends.mps.is_available():
+        here = ["mps", *here]
+    if text == "auto":
+        return torch.device(here[0].partition(":")[0])
+    if text in here or (text == "cuda" and here[0].startswith("cuda")):
+        return torch.device(text)
+    if re.fullmatch(r"cuda(:\d+)?|mps", text):
+        raise InputError(f"--device {text}: this machine has {', '.join(here)}; diffprob doctor says why")
+    raise InputError(f"--device {text}: no such device (auto, {', '.join(here)}){did_you_mean(text, ['auto', 'cuda', *here])}")
+
+
+def component(text: str, option: str, family: str) -> Any:
+    """The component of one of `diffprob.recipe.tables`' families that ``option`` names, such as ``DDIM(eta=0)``.
+
+    Raises:
+        InputError: unknown, misspelt or refused by its constructor.
+    """
+    from diffprob.recipe.spec import parse
+    from diffprob.recipe.tables import ALL, FAMILIES
+
+    table = FAMILIES[family]
+    try:
+        value = parse(text, table, ALL)
+    except InputError as error:
+        raise InputError(f"{option}: {error}") from error
+    if type(value).__name__ not in table:
+        raise InputError(f"{option} takes one of {', '.join(table)}, got {text!r}")
+    return value
+
+
+def is_run(path: Path) -> bool:
+    """Whether a run lives in the folder ``path``."""
+    return (path / "manifest.json").is_file()
