@@ -1,0 +1,18 @@
+"""What every test runs under: one thread for each process of pytest-xdist, and reproducible hypothesis examples."""
+
+import os
+
+import torch
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "diffprob",
+    max_examples=25,
+    deadline=None,
+    derandomize=True,  # a red run must be red again
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("diffprob")
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)

@@ -1,0 +1,41 @@
+"""The sampler that CONTRIBUTING.md shows is complete and is what it says: of second order."""
+
+import importlib.util
+import math
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+
+from diffprob.base.rng import Rng
+from diffprob.denoise.ideal import GaussianData
+from diffprob.process.linear import LinearProcess
+from diffprob.process.schedule import VPSDE
+from diffprob.sample.simulate import simulate
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_sampler_in_contributing_has_its_order(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    path = tmp_path / "midpoint.py"
+    path.write_text(code)
+    spec = importlib.util.spec_from_file_location("midpoint", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    # Gaussian data: the flow is x_s = x_t sqrt(S_s / S_t) with S the variance of x_t.
+    process = LinearProcess(VPSDE())
+    model = GaussianData(torch.zeros(1).double(), torch.full((1, 1), 0.09).double(), process)
+    x, first, last = torch.ones(1, 1).double(), 0.6, 0.1
+    exact = (model.marginal_cov(torch.tensor(last)) / model.marginal_cov(torch.tensor(first))).sqrt().item()
+    errors = []
+    for n in (16, 32, 64):
+        times = torch.linspace(first, last, n + 1, dtype=torch.float64)
+        *_, state, _ = simulate(model, module.Midpoint(), x, times, Rng.of(0, 1))
+        errors.append(abs(state.x.item() - exact))
+    slopes = [math.log2(a / b) for a, b in pairwise(errors)]
+    assert errors[-1] < 1e-3
+    assert all(abs(slope - module.Midpoint.order) < 0.15 for slope in slopes), (errors, slopes)

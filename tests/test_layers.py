@@ -1,0 +1,194 @@
+"""The rules of docs/architecture.md and CONTRIBUTING.md that an abstract syntax tree can check, module by module."""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "diffprob"
+MODULES = sorted(path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py"))
+
+MAX_FILE, MAX_FUNCTION = 300, 60
+EAGER = {"torch", "numpy", "safetensors", "diffprob"} | set(sys.stdlib_module_names)
+EAGER_CLI = {"diffprob"} | set(sys.stdlib_module_names)
+BANNED = {"torchvision", "timm", "torch_fidelity", "cleanfid", "pickle", "_pickle", "dill", "shelve", "marshal"}
+BANNED_BELOW_6 = {"logging", "tqdm", "rich"}
+BANNED_CALLS = {"eval", "exec", "__import__", "torch.load"}
+
+
+def read_layers(text: str) -> dict[str, int]:
+    """The table of docs/architecture.md: {package: layer}."""
+    layers = {}
+    for row in re.findall(r"^\| *(\d+) *\|(.*)\|$", text, re.MULTILINE):
+        for package in re.findall(r"`(\w+)`:", row[1]):
+            layers[package] = int(row[0])
+    return layers
+
+
+LAYERS = read_layers((ROOT / "docs" / "architecture.md").read_text())
+TOP = 12  # __init__.py and __main__.py
+
+
+def package(module: str) -> str:
+    """Name of the package a file such as ``base/rng.py`` belongs to ('' at the top)."""
+    return module.partition("/")[0] if "/" in module else ""
+
+
+def imports(nodes: Iterator[ast.AST]) -> Iterator[tuple[str, int]]:
+    """(dotted name, line) of everything imported; ``from a import b`` counts as a.b."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            prefix = "." * node.level + (node.module or "")
+            yield from ((f"{prefix}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def eager(node: ast.AST) -> Iterator[ast.AST]:
+    """What runs on import: everything outside functions and outside ``if TYPE_CHECKING``."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        yield child
+        yield from eager(child)
+
+
+def import_problems(module: str, tree: ast.Module) -> Iterator[str]:
+    own, layer = package(module), LAYERS.get(package(module), TOP)
+    for name, line in imports(ast.walk(tree)):
+        first = name.split(".")[0]
+        if name.startswith("."):
+            yield f"line {line}: relative import {name}"
+        if first in BANNED or (first in BANNED_BELOW_6 and layer < 6):
+            yield f"line {line}: imports {first}"
+        if first != "diffprob" or layer == TOP:
+            continue
+        other = name.split(".")[1]
+        if other not in LAYERS:
+            if other != "__version__":
+                yield f"line {line}: imports {name} from the top of the package"
+        elif other != own and LAYERS[other] >= layer:
+            yield f"line {line}: layer {layer} imports {other} of layer {LAYERS[other]}"
+    allowed = EAGER_CLI if own == "cli" or layer == TOP else EAGER
+    for name, line in imports(eager(tree)):
+        if name.split(".")[0] not in allowed and not name.startswith("."):
+            yield f"line {line}: imports {name} eagerly"
+        if layer == TOP and module == "__init__.py" and name.startswith("diffprob"):
+            yield f"line {line}: importing diffprob must stay lazy"
+
+
+def code_problems(module: str, tree: ast.Module) -> Iterator[str]:
+    layer = LAYERS.get(package(module), TOP)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            if name in BANNED_CALLS:
+                yield f"line {node.lineno}: calls {name}"
+            if any(k.arg == "allow_pickle" and ast.unparse(k.value) != "False" for k in node.keywords):
+                yield f"line {node.lineno}: allows pickles"
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            if length > MAX_FUNCTION:
+                yield f"line {node.lineno}: {node.name} has {length} lines, at most {MAX_FUNCTION}"
+            if node.args.kwarg and layer < 11 and f"**{node.args.kwarg.arg})" in "\n".join(map(ast.unparse, node.body)):
+                yield f"line {node.lineno}: {node.name} passes **{node.args.kwarg.arg} through"
+
+
+def undocumented(node: ast.Module | ast.ClassDef, prefix: str = "") -> Iterator[str]:
+    """Public classes, functions and methods without a docstring."""
+    for child in node.body:
+        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not child.name.startswith("_"):
+            # forward is described by its class; overloads and setters by what they belong to.
+            shared = child.name == "forward" or any(
+                re.search(r"overload|override|\.setter", ast.unparse(d)) for d in child.decorator_list
+            )
+            if ast.get_docstring(child) is None and not shared:
+                yield f"line {child.lineno}: {prefix}{child.name} has no docstring"
+            if isinstance(child, ast.ClassDef):
+                yield from undocumented(child, f"{child.name}.")
+
+
+def problems(module: str, text: str) -> list[str]:
+    """Every broken rule of one module, as readable lines."""
+    tree, lines = ast.parse(text), text.count("\n")
+    found = [*import_problems(module, tree), *code_problems(module, tree), *undocumented(tree)]
+    if lines > MAX_FILE:
+        found.append(f"{lines} lines, at most {MAX_FILE}")
+    if text.strip() and ast.get_docstring(tree) is None:
+        found.append("the module has no docstring")
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_keeps_the_rules(module: str) -> None:
+    found = problems(module, (SOURCE / module).read_text())
+    assert not found
+
+
+def test_every_package_has_a_layer() -> None:
+    packages = {package(module) for module in MODULES} - {""}
+    assert packages <= set(LAYERS), "docs/architecture.md must name the layer of every package"
+
+
+def test_the_layers_are_those_of_the_design() -> None:
+    order = ["base", "process", "denoise", "sample", "data", "recipe", "recipes", "report", "cli"]
+    numbers = [LAYERS[name] for name in order]
+    assert numbers == sorted(set(numbers))
+    assert LAYERS["net"] == LAYERS["process"]
+    assert LAYERS["train"] == LAYERS["data"] == LAYERS["evaluate"] == 6
+
+
+def test_every_module_is_in_the_reference() -> None:
+    """autodoc lists every documented public object of a module that docs/api.md names."""
+    listed = re.findall(r"automodule:: ([\w.]+)", (ROOT / "docs" / "api.md").read_text())
+    assert len(listed) == len(set(listed)), "a module is listed twice"
+    names = {"diffprob." + module.removesuffix(".py").replace("/", ".") for module in MODULES if "__" not in module}
+    packages = {"diffprob." + module.split("/")[0] for module in MODULES if module.endswith("/__init__.py")}
+    assert names <= set(listed), f"docs/api.md lacks {sorted(names - set(listed))}"
+    assert set(listed) <= names | packages | {"diffprob"}, f"no such module: {sorted(set(listed) - names - packages)}"
+
+
+HEADER = '"""A module."""\n'
+PLANTED = {
+    "upward": ("process/x.py", "from diffprob.sample import simulate\n", "layer 1 imports sample of layer 3"),
+    "upward and lazy": ("base/x.py", "def _f():\n    import diffprob.net.unet\n", "layer 0 imports net"),
+    "sibling": (
+        "net/x.py",
+        "from diffprob.process.linear import LinearProcess\n",
+        "layer 1 imports process of layer 1",
+    ),
+    "through the top": ("sample/x.py", "from diffprob import simulate\n", "from the top of the package"),
+    "relative": ("sample/x.py", "from .simulate import simulate\n", "relative import"),
+    "eager scipy": ("evaluate/x.py", "import scipy.linalg\n", "imports scipy.linalg eagerly"),
+    "eager in a branch": ("denoise/x.py", "try:\n    import PIL\nexcept ImportError:\n    PIL = None\n", "PIL eagerly"),
+    "eager torch in the cli": ("cli/x.py", "import torch\n", "imports torch eagerly"),
+    "eager top": ("__init__.py", "from diffprob.base.rng import Rng\n", "must stay lazy"),
+    "torchvision": ("data/x.py", "def _f():\n    from torchvision import io\n", "imports torchvision"),
+    "pickle": ("recipe/x.py", "import pickle\n", "imports pickle"),
+    "torch.load": ("recipe/x.py", "import torch\n\n_x = torch.load('x')\n", "calls torch.load"),
+    "pickled arrays": ("data/x.py", "import numpy as np\n\n_x = np.load('x', allow_pickle=True)\n", "allows pickles"),
+    "eval": ("recipe/x.py", "_x = eval('1')\n", "calls eval"),
+    "progress bar": ("sample/x.py", "def _f():\n    import rich\n", "imports rich"),
+    "kwargs": ("net/x.py", "def _f(**options):\n    return g(**options)\n", "passes **options"),
+    "long function": ("net/x.py", "def _f():\n" + "    pass\n" * 60, "61 lines, at most 60"),
+    "long file": ("net/x.py", "_x = 1\n" * 300, "301 lines, at most 300"),
+    "no docstring": ("net/x.py", "class Net:\n    def features(self): ...\n", "Net.features has no docstring"),
+}
+
+
+@pytest.mark.parametrize("case", PLANTED)
+def test_a_planted_mistake_is_found(case: str) -> None:
+    module, code, expected = PLANTED[case]
+    assert any(expected in line for line in problems(module, HEADER + code)), problems(module, HEADER + code)
+
+
+def test_a_clean_module_passes() -> None:
+    code = 'import torch\n\nfrom diffprob.base.rng import Rng\n\n\ndef f(x: torch.Tensor) -> Rng:\n    """Ours."""\n'
+    body = "    model = g(x).eval()\n    import scipy\n    return scipy.f(model)\n"
+    assert problems("evaluate/x.py", HEADER + code + body) == []

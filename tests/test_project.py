@@ -1,0 +1,141 @@
+"""What holds for the project as a whole: start-up, packaging, and that the pages say what is true."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PINS = dict(re.findall(r"^([^#=\s]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+HEAVY = ["torch", "numpy", "scipy", "safetensors", "accelerate", "rich", "PIL", "matplotlib"]
+EXTRAS = ["torchvision", "diffusers", "datasets", "transformers", "tensorboard", "ot", "onnx", "sklearn"]
+
+
+def python(code: str, *arguments: str) -> str:
+    """Standard output of a fresh interpreter."""
+    command = [sys.executable, "-c", code, *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def test_no_module_imports_torchvision_or_an_extra() -> None:
+    code = """
+import importlib, json, pkgutil, sys
+import diffprob
+names = [m.name for m in pkgutil.walk_packages(diffprob.__path__, "diffprob.") if not m.name.endswith("__main__")]
+for name in names:
+    importlib.import_module(name)
+print(json.dumps([names, sorted({name.split(".")[0] for name in sys.modules})]))
+"""
+    names, loaded = json.loads(python(code))
+    assert len(names) > 30
+    assert not set(EXTRAS) & set(loaded)
+    assert not {"matplotlib", "accelerate", "rich", "PIL", "scipy"} & set(loaded), "these are imported inside functions"
+
+
+def test_help_needs_no_torch() -> None:
+    code = """
+import json, sys
+from diffprob.cli.main import main
+sys.argv = ["diffprob", *sys.argv[1:]]
+try:
+    code = main()
+except SystemExit as stop:
+    code = stop.code
+sys.stdout.flush()
+print("\\n" + json.dumps([code or 0, sorted({name.split(".")[0] for name in sys.modules})]))
+"""
+    for arguments in (["--help"], ["sample", "--help"]):
+        status, loaded = json.loads(python(code, *arguments).splitlines()[-1])
+        assert status == 0
+        assert not set(HEAVY) & set(loaded)
+
+
+def test_help_answers_at_once() -> None:
+    code = """
+import resource, subprocess, sys
+subprocess.run([sys.executable, "-m", "diffprob", "--help"], capture_output=True, check=True)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_utime + used.ru_stime)
+"""
+    assert min(float(python(code)) for _ in range(3)) < 0.4
+
+
+def test_importing_diffprob_costs_little_beyond_torch() -> None:
+    code = """
+import time, torch, numpy
+start = time.process_time()
+import diffprob
+lazy = time.process_time() - start
+for name in dir(diffprob):
+    getattr(diffprob, name)
+print(lazy, time.process_time() - start)
+"""
+    lazy, full = map(min, zip(*(map(float, python(code).split()) for _ in range(2)), strict=True))
+    assert lazy < 0.1
+    assert full < 0.3
+
+
+def test_the_version_is_the_projects() -> None:
+    import diffprob
+
+    assert diffprob.__version__ == PROJECT["version"] == version("diffprob")
+    assert PROJECT["version"] in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_every_dependency_is_pinned_within_its_range() -> None:
+    groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    for requirement in (Requirement(text) for group in groups for text in group):
+        if requirement.name != "diffprob":
+            pin = PINS.get(canonicalize_name(requirement.name))
+            assert pin, f"constraints.txt does not pin {requirement.name}"
+            assert requirement.specifier.contains(pin), f"{requirement} excludes {pin}"
+
+
+def test_constraints_choose_no_build() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert len(lines) == len(PINS)
+    assert lines[0].startswith("torch==")
+    assert not any(re.search(r"\+|--|://|torchvision|nvidia|triton", line) for line in lines)
+
+
+def test_ci_runs_what_the_makefile_has() -> None:
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    targets = re.findall(r"^make ([a-z-]+)", script.read_text(), re.MULTILINE)
+    assert {"lint", "test", "demo-short"} <= set(targets) <= makefile_targets()
+
+
+def makefile_targets() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_commands_on_the_pages_exist(page: Path) -> None:
+    text = page.read_text()
+    verbs = {path.stem for path in (ROOT / "src" / "diffprob" / "cli").glob("*.py")}
+    blocks = "\n".join(
+        re.findall(r"```(?:sh|bash|console)\n(.*?)```", text, re.DOTALL) + re.findall(r"`([^`\n]+)`", text)
+    )
+    assert set(re.findall(r"^(?:\$ )?make ([a-z-]+)", blocks, re.MULTILINE)) <= makefile_targets()
+    for verb in re.findall(r"^(?:\$ )?(?:\.venv/bin/)?diffprob ([a-z-]+)", blocks, re.MULTILINE):
+        assert verb.replace("-", "_") in verbs, f"diffprob {verb}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
