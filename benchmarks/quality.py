@@ -27,7 +27,7 @@ def options(description: str, run: str) -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=1000, help="network evaluations a sample")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="fp32", help="of the network: fp32, bf16 or fp16")
-    parser.add_argument("--chunk", type=int, help="samples per network call")
+    parser.add_argument("--chunk", type=int, default=128, help="samples per network call")
     parser.add_argument("--out", type=Path, help="write the numbers to this JSON file")
     parser.add_argument("--picture", type=Path, help="write a grid of 100 samples to this .png")
     parser.add_argument("--record", action="store_true", help="add the numbers to the run's model card")

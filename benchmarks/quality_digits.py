@@ -31,7 +31,7 @@ def main() -> int:
     parser.add_argument("--no-untrained", action="store_true", help="leave the untrained network out")
     arguments = parser.parse_args()
     run = Run.open(arguments.run)
-    model = run.load(arguments.device, arguments.chunk or "auto", arguments.precision)
+    model = run.load(arguments.device, arguments.chunk, arguments.precision)
     train, test = Digits("train").load(), Digits("test").load()
     plans = [("trained", model, seed) for seed in arguments.seeds]
     if not arguments.no_untrained:

@@ -79,7 +79,7 @@ def main() -> int:
         # Real training images in the place of samples: what a perfect model would get, and the noise of n.
         samples, seconds = train.take(permutation(arguments.seed, 0, len(train))[: arguments.n]), 0.0
     else:
-        model = run.load(arguments.device, arguments.chunk or "auto", arguments.precision)
+        model = run.load(arguments.device, arguments.chunk, arguments.precision)
         samples, seconds = draw(model, run.space, arguments.n, arguments.seed, arguments)
         details |= {"step": run.meta["step"], "seed": arguments.seed, "sampler": arguments.sampler}
         details |= {"evaluations": arguments.steps, "evaluation": asdict(model.evaluation), "seconds": seconds}

@@ -1,7 +1,8 @@
 """Speed of diffprob's U-Net beside diffusers' UNet2DModel: interleaved A/B, medians of the ratios within one run.
 
-Theirs is eager fp32 or bf16 as diffusers' own training example has it: torch's default AdamW and diffusers' EMAModel. Ours: channels-last,
-fused AdamW and one `torch._foreach_lerp_` for the moving average. A ratio above 1 means that ours is faster.
+Theirs is eager fp32 or bf16 as diffusers' own training example has it: torch's default AdamW and diffusers' EMAModel.
+Ours: channels-last, fused AdamW and one `torch._foreach_lerp_` for the moving average. A ratio above 1 means that ours
+is faster.
 
     python benchmarks/unet.py --size small --reps 15 --out unet.json
 """
@@ -54,8 +55,10 @@ def precision(bf16: bool) -> AbstractContextManager[None]:
     return torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext()
 
 
-def training_step(net: nn.Module, call: Callable[[Tensor, Tensor], Tensor], ours: bool, bf16: bool) -> Callable[[Tensor, Tensor], None]:
-    """One whole step on (x, t): loss, gradients, clipping, optimiser, moving average. The lead's trainer can stand in here."""
+def training_step(
+    net: nn.Module, call: Callable[[Tensor, Tensor], Tensor], ours: bool, bf16: bool
+) -> Callable[[Tensor, Tensor], None]:
+    """One whole step on (x, t): loss, gradients, clipping, optimiser, moving average."""
     parameters = list(net.parameters())
     optimiser = torch.optim.AdamW(parameters, lr=1e-4, fused=True if ours else None)
     theirs = None if ours else EMAModel(parameters, decay=DECAY)
@@ -94,7 +97,9 @@ def seconds(step: Callable[[Tensor, Tensor], None], x: Tensor, t: Tensor) -> flo
     return time.perf_counter() - start
 
 
-def interleave(first: Callable[[Tensor, Tensor], None], second: Callable[[Tensor, Tensor], None], x: Tensor, t: Tensor, reps: int) -> tuple[float, float, float]:
+def interleave(
+    first: Callable[[Tensor, Tensor], None], second: Callable[[Tensor, Tensor], None], x: Tensor, t: Tensor, reps: int
+) -> tuple[float, float, float]:
     """Median seconds of both and the median of the ratios first/second, after one warm-up call each."""
     first(x, t), second(x, t)
     pairs = [(seconds(first, x, t), seconds(second, x, t)) for _ in range(reps)]
@@ -102,7 +107,7 @@ def interleave(first: Callable[[Tensor, Tensor], None], second: Callable[[Tensor
 
 
 def compare(name: str, spec: UNetSpec, reps: int) -> list[dict[str, object]]:
-    """Every row of one network: forward and training step, fp32 and bf16 against their fp32 and against their own bf16."""
+    """Every row of one network: forward and training step, ours against theirs in fp32 and bf16."""
     torch.manual_seed(0)
     theirs, ours = reference(spec), spec.build()
     ours.load_state_dict(theirs.state_dict())
@@ -146,7 +151,11 @@ def main() -> None:
             rows += compare(name, spec, arguments.reps)
             specs[name] = asdict(spec)
     if arguments.out:
-        machine = {"torch": torch.__version__, "threads": torch.get_num_threads(), "machine": platform.processor() or platform.machine()}
+        machine = {
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "machine": platform.processor() or platform.machine(),
+        }
         arguments.out.write_text(json.dumps({"machine": machine, "specs": specs, "rows": rows}, indent=1) + "\n")
 
 

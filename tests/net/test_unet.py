@@ -1,6 +1,4 @@
-"""The U-Net against diffusers' UNet2DModel, the published parameter counts, and its own fast paths against the definition."""
-
-from collections.abc import Iterator
+"""The U-Net against diffusers' UNet2DModel, published parameter counts, and fast paths against the definition."""
 
 import pytest
 import torch
@@ -9,16 +7,15 @@ from torch import Tensor, nn
 
 from diffprob.net import UNet, UNetSpec
 from diffprob.net import norm as norms
-from diffprob.net.layers import Attention, Upsample, sinusoids
+from diffprob.net.layers import Attention, Downsample, ResBlock, Upsample, sinusoids
 from diffprob.net.norm import group_norm
 
 TINY = UNetSpec(in_channels=1, out_channels=1, widths=(8, 16), layers=1, attention=(False, True), groups=4)
 
 
 @pytest.fixture(autouse=True)
-def seeded() -> Iterator[None]:
+def _seeded() -> None:
     torch.manual_seed(0)
-    yield
 
 
 def randomised(net: UNet) -> UNet:
@@ -46,12 +43,24 @@ def test_parameter_counts_of_ddpm(widths: tuple[int, ...], level: int, count: in
 
 CASES = {
     "one-head": (UNetSpec(widths=(32, 64), layers=2, attention=(False, True)), 16),
-    "heads-grey": (UNetSpec(in_channels=1, out_channels=1, widths=(16, 32), attention=(True, True), head_dim=8, groups=8), 8),
-    "28x28": (UNetSpec(in_channels=1, out_channels=1, widths=(8, 16, 16), layers=1, attention=(False, True, False), groups=8), 28),
+    "heads-grey": (
+        UNetSpec(in_channels=1, out_channels=1, widths=(16, 32), attention=(True, True), head_dim=8, groups=8),
+        8,
+    ),
+    "28x28": (
+        UNetSpec(in_channels=1, out_channels=1, widths=(8, 16, 16), layers=1, attention=(False, True, False), groups=8),
+        28,
+    ),
     "padding-1": (UNetSpec(widths=(16, 16, 32), layers=1, attention=(False, False, True), groups=4, padding=1), 16),
-    "cosine-first": (UNetSpec(widths=(16, 32), attention=(False, False), groups=16, freq_shift=0, cosine_first=True), 8),
+    "cosine-first": (
+        UNetSpec(widths=(16, 32), attention=(False, False), groups=16, freq_shift=0, cosine_first=True),
+        8,
+    ),
     "no-attention": (UNetSpec(widths=(16, 16), attention=(False, False), mid_attention=False, groups=8, eps=1e-5), 8),
-    "centred-6-out": (UNetSpec(out_channels=6, widths=(16, 32), layers=3, attention=(True, False), groups=8, center_input=True), 8),
+    "centred-6-out": (
+        UNetSpec(out_channels=6, widths=(16, 32), layers=3, attention=(True, False), groups=8, center_input=True),
+        8,
+    ),
     "one-level": (UNetSpec(widths=(32,), layers=1, attention=(True,), head_dim=16), 7),
 }
 
@@ -77,7 +86,9 @@ def diffusers_model(spec: UNetSpec) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels-last"])
+@pytest.mark.parametrize(
+    "memory_format", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels-last"]
+)
 def test_equals_diffusers(name: str, memory_format: torch.memory_format, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, size = CASES[name]
     monkeypatch.setattr(norms, "_FAST_ELEMENTS", 0)
@@ -99,7 +110,9 @@ def test_equals_diffusers(name: str, memory_format: torch.memory_format, monkeyp
     (result - target).square().mean().backward()
     for key, parameter in ours.named_parameters():
         assert parameter.grad is not None
-        torch.testing.assert_close(parameter.grad, reference[key], rtol=1e-3, atol=1e-5, msg=lambda m, k=key: f"{k}: {m}")
+        torch.testing.assert_close(
+            parameter.grad, reference[key], rtol=1e-3, atol=1e-5, msg=lambda m, k=key: f"{k}: {m}"
+        )
 
 
 def test_starts_with_the_zeros_of_ddpm() -> None:
@@ -109,9 +122,11 @@ def test_starts_with_the_zeros_of_ddpm() -> None:
     zero = {name for name, p in net.named_parameters() if name.endswith("weight") and not p.any()}
     blocks = [name for name, m in net.named_modules() if name.rsplit(".", 1)[0].endswith("resnets")]
     layers = [name for name, m in net.named_modules() if isinstance(m, Attention)]
-    assert zero == {f"{b}.conv2.weight" for b in blocks} | {f"{a}.to_out.0.weight" for a in layers} | {"conv_out.weight"}
-    first = net.conv_in.weight
-    assert first.std() == pytest.approx((2 / (9 * (1 + 8))) ** 0.5, rel=0.2)  # uniform with variance 2 / (fan_in + fan_out)
+    assert zero == {f"{b}.conv2.weight" for b in blocks} | {f"{a}.to_out.0.weight" for a in layers} | {
+        "conv_out.weight"
+    }
+    spread = net.time_embedding.linear_2.weight.std().item()
+    assert spread == pytest.approx((2 / (32 + 32)) ** 0.5, rel=0.1)  # uniform with variance 2 / (fan_in + fan_out)
 
 
 def test_public_parts_compose_to_the_output() -> None:
@@ -143,7 +158,7 @@ def test_time_embedding_tells_998_from_999_in_bfloat16(setup: str) -> None:
             net.to(torch.bfloat16)
         found = net.time_embedding(torch.tensor([998.0, 999.0]))
     assert found.dtype == (torch.float32 if setup == "autocast" else torch.bfloat16)
-    # bfloat16(998) = bfloat16(999) = 1000 would move the angle by 1 to 2; rounding of weights moves the result by a percent.
+    # bfloat16(998) = bfloat16(999) = 1000 would move the angle by 1 or 2; rounded weights move the result by a percent.
     torch.testing.assert_close(found.float(), exact, rtol=0, atol=0.0 if setup == "autocast" else 0.02)
     assert (found[0] - found[1]).abs().max() > 0.05
 
@@ -161,7 +176,9 @@ def test_float64_is_float64_throughout() -> None:
     torch.testing.assert_close(sinusoids(torch.tensor([999.0], dtype=torch.float64), 8)[0], waves, rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels-last"])
+@pytest.mark.parametrize(
+    "memory_format", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels-last"]
+)
 def test_upsampling_is_nearest_then_convolution(memory_format: torch.memory_format) -> None:
     layer = Upsample(5).double().to(memory_format=memory_format)
     x = torch.randn(2, 5, 3, 4, dtype=torch.float64).to(memory_format=memory_format)
@@ -169,7 +186,13 @@ def test_upsampling_is_nearest_then_convolution(memory_format: torch.memory_form
     torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-12)
 
 
-NORMS = [(4, 8, 4, True, True), (4, 8, 8, True, False), (3, 32, 12, False, False), (2, 12, 32, True, False), (2, 12, 32, True, True)]
+NORMS = [
+    (4, 8, 4, True, True),
+    (4, 8, 8, True, False),
+    (3, 32, 12, False, False),
+    (2, 12, 32, True, False),
+    (2, 12, 32, True, True),
+]
 
 
 @pytest.mark.parametrize(("groups", "channels", "size", "silu", "shifted"), NORMS)
@@ -194,7 +217,7 @@ def test_fast_norm_is_the_definition(
 
     expected = both(*(value.detach().double().requires_grad_() for value in inputs))
     y = group_norm(layer, x, shift, silu)
-    assert type(y.grad_fn).__name__ in ("_FastNormBackward", "SiluBackward0") or not silu
+    assert type(y.grad_fn).__name__ == "_FastNormBackward"
     assert y.is_contiguous(memory_format=torch.channels_last) and norms._fast(x)
     for found, wanted in zip((y, *torch.autograd.grad(y, inputs, probe)), expected, strict=True):
         scale = wanted.abs().max().item()
@@ -217,7 +240,12 @@ def test_second_and_forward_derivatives_on_the_fast_path(monkeypatch: pytest.Mon
         (slope,) = torch.autograd.grad(net(point, t).main.square().sum(), point, create_graph=True)
         (bend,) = torch.autograd.grad((slope * v.to(like)).sum(), point, retain_graph=True)
         slope.square().sum().backward()
-        return [slope.detach(), bend, net.conv_in.weight.grad.clone(), net.down_blocks[1].resnets[0].norm1.weight.grad.clone()]
+        return [
+            slope.detach(),
+            bend,
+            net.conv_in.weight.grad.clone(),
+            net.down_blocks[1].resnets[0].norm1.weight.grad.clone(),
+        ]
 
     def directional(like: torch.dtype) -> Tensor:
         net.to(like)
@@ -232,7 +260,9 @@ def test_second_and_forward_derivatives_on_the_fast_path(monkeypatch: pytest.Mon
 
 def test_bfloat16_autocast_gradients_stay_near_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(norms, "_FAST_ELEMENTS", 0)
-    net = randomised(UNetSpec(widths=(32, 64), layers=1, attention=(False, True)).build()).to(memory_format=torch.channels_last)
+    net = randomised(UNetSpec(widths=(32, 64), layers=1, attention=(False, True)).build()).to(
+        memory_format=torch.channels_last
+    )
     x, t, target = torch.randn(4, 3, 16, 16), torch.tensor([0.0, 10.0, 500.0, 999.0]), torch.randn(4, 3, 16, 16)
 
     def gradient(enabled: bool) -> Tensor:
@@ -246,21 +276,49 @@ def test_bfloat16_autocast_gradients_stay_near_float32(monkeypatch: pytest.Monke
     assert (coarse - exact).norm() < 0.03 * exact.norm()
 
 
+class Bend(nn.Module):
+    """One of each block, down and up with a skip: what a compiler gets to fuse, in a graph small enough for a test."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.up = Downsample(4, 0), Upsample(4)
+        self.block = ResBlock(8, 4, 6, 2, 1e-6, 0.0)
+        self.attention = Attention(4, None, 2, 1e-6)
+
+    def forward(self, x: Tensor, temb: Tensor) -> Tensor:
+        low = self.attention(self.down(x))
+        return self.block(torch.cat([self.up(low), x], dim=1), temb)
+
+
+def gradients(call: nn.Module, net: nn.Module, *inputs: Tensor) -> dict[str, Tensor]:
+    """The gradient of a loss for every parameter of ``net``, evaluated by ``call``."""
+    net.zero_grad()
+    result = call(*inputs)
+    main = result if isinstance(result, Tensor) else result.main
+    (main - torch.linspace(-1, 1, main.numel()).view(main.shape)).square().mean().backward()
+    return {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+
+
+def assert_same_gradients(found: dict[str, Tensor], expected: dict[str, Tensor], net: nn.Module) -> None:
+    assert found.keys() == expected.keys() == dict(net.named_parameters()).keys()
+    size = max(gradient.norm().item() for gradient in expected.values())
+    for name, wanted in expected.items():
+        assert (found[name] - wanted).norm() <= 1e-5 * size, name
+
+
 def test_compiled_gradients_are_the_eager_ones() -> None:
-    spec = UNetSpec(in_channels=1, out_channels=1, widths=(4, 8), layers=1, attention=(False, False), mid_attention=False, groups=2)
-    net = randomised(spec.build()).to(memory_format=torch.channels_last)
-    x, t, target = torch.randn(2, 1, 8, 8), torch.tensor([3.0, 800.0]), torch.randn(2, 1, 8, 8)
+    """Written with `F.interpolate`, upsampling lets Inductor lose gradients in silence."""
+    net = Bend().to(memory_format=torch.channels_last)
+    x = torch.randn(2, 4, 4, 4).to(memory_format=torch.channels_last)
+    inputs = (x, torch.randn(2, 6))
+    assert_same_gradients(gradients(torch.compile(net), net, *inputs), gradients(net, net, *inputs), net)
 
-    def gradients(call: nn.Module) -> list[Tensor]:
-        net.zero_grad()
-        (call(x, t).main - target).square().mean().backward()
-        return [p.grad.clone() for p in net.parameters() if p.grad is not None]
 
-    expected = gradients(net)
-    compiled = gradients(torch.compile(net))  # type: ignore[arg-type]
-    assert len(expected) == len(compiled) == len(list(net.parameters()))
-    for (name, _), found, wanted in zip(net.named_parameters(), compiled, expected, strict=True):
-        assert (found - wanted).norm() <= 1e-4 * wanted.norm() + 1e-7, name
+def test_the_whole_network_is_one_graph_with_the_eager_gradients() -> None:
+    net = randomised(TINY.build()).to(memory_format=torch.channels_last)
+    inputs = (torch.randn(2, 1, 8, 8), torch.tensor([3.0, 800.0]))
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    assert_same_gradients(gradients(compiled, net, *inputs), gradients(net, net, *inputs), net)
 
 
 @pytest.mark.parametrize(
@@ -294,7 +352,11 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
 
 
 def test_dropout_acts_in_training_only() -> None:
-    net = randomised(UNetSpec(in_channels=1, out_channels=1, widths=(8,), layers=1, attention=(False,), groups=4, dropout=0.5).build())
+    net = randomised(
+        UNetSpec(
+            in_channels=1, out_channels=1, widths=(8,), layers=1, attention=(False,), groups=4, dropout=0.5
+        ).build()
+    )
     x, t = torch.randn(1, 1, 8, 8), torch.tensor(1.0)
     assert not torch.equal(net(x, t).main, net(x, t).main)
     net.eval()

@@ -88,9 +88,11 @@ def test_times_that_meet_are_pushed_apart() -> None:
             assert found[-1] == 11
             assert found[0] >= 1
     assert indices(Karras()(process, 11), 11) == list(range(1, 12))
-    # Rounded, the squares begin 1, 2, 2, 4.
-    crowded = indices(QuadraticTimes()(DDPM, 100))
-    assert crowded[:4] == [1, 2, 3, 4]
+    crowded = indices(QuadraticTimes()(DDPM, 300))
+    rounded = np.round((0.001**0.5 + (1 - 0.001**0.5) * np.linspace(0, 1, 300)) ** 2 * 1000).astype(int).tolist()
+    assert rounded[:6] == [1, 1, 1, 2, 2, 2]
+    assert crowded[:6] == [1, 2, 3, 4, 5, 6]
+    assert crowded[-150:] == rounded[-150:], "moved where nothing met"
 
 
 def test_continuous_grids_decrease_for_any_length() -> None:

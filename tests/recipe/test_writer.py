@@ -219,6 +219,32 @@ def test_a_changed_log_is_refused(start, folder, snapshot):
         Run.open(folder)
 
 
+@pytest.mark.parametrize("damage", ["flipped", "missing", "pickle"])
+def test_a_damaged_model_is_written_again_from_the_state(start, folder, snapshot, damage):
+    start().save(snapshot(10))
+    path = folder / "model.safetensors"
+    if damage == "flipped":
+        flip(path)
+    elif damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(b"PK\x03\x04 not ours")
+    with pytest.raises(InputError, match=r"model\.safetensors"):
+        Run.open(folder)
+    writer = start()
+    same(writer.load(), snapshot(10))
+    assert [note for note in writer.notes if "model.safetensors" in note] or damage == "missing"
+    assert all(torch.equal(value, torch.full_like(value, 10)) for value in Run.open(folder).weights().values())
+
+
+def test_a_damaged_recipe_is_not_mistaken_for_another(start, folder, snapshot):
+    start().save(snapshot(10))
+    path = folder / "recipe.txt"
+    path.write_text(path.read_text().replace("lr=0.0002", "lr=0.0003"))
+    with pytest.raises(InputError, match=r"recipe\.txt does not match its SHA-256"):
+        start()
+
+
 def test_a_step_may_be_saved_twice(start, folder, snapshot):
     writer = start()
     writer.save(snapshot(10))

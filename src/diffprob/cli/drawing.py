@@ -68,7 +68,9 @@ def draw(
             frames.append((float(times[k]), state.posterior.mean[:rows].clone()))
     if not bool(torch.isfinite(x).all()):
         first = int((~torch.isfinite(x.flatten(1)).all(1)).nonzero()[0])
-        raise NumericalError(f"the sample of seed {int(rng.seeds[first])} is not finite: the model's weights may be damaged")
+        raise NumericalError(
+            f"the sample of seed {int(rng.seeds[first])} is not finite: the model's weights may be damaged"
+        )
     frames = [(t, space.to_data(frame).cpu().numpy()) for t, frame in frames]
     return Drawn(space.to_data(x).cpu().numpy(), [frame for _, frame in frames], [t for t, _ in frames])
 

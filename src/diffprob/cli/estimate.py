@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 SMALL = {"cpu": 100e9, "cuda": 20e12}  # operations of one training image up to which time is measured, not estimated
 PROBE = {"cpu": 60e9, "cuda": 10e12}  # operations of one measured step
+PATIENCE = 5.0  # seconds after which no further step is measured
 COPIES = {"weights": 4, "gradients": 4, "AdamW": 8, "EMA": 4}  # bytes for each parameter
 
 
@@ -92,7 +93,10 @@ def step_seconds(recipe: "Recipe", cost: Cost, device: "torch.device", precision
     kind = "cpu" if device.type == "cpu" else "cuda"
     if cost.train_flop > SMALL[kind]:
         rate = matmul_rate(device, precision)
-        return cost.train_flop / rate, f"estimated at {rate / 1e9:,.0f} GFLOP/s, a matrix product's rate here in {precision}"
+        return (
+            cost.train_flop / rate,
+            f"estimated at {rate / 1e9:,.0f} GFLOP/s, a matrix product's rate here in {precision}",
+        )
     batch = max(1, min(micro, int(PROBE[kind] / cost.train_flop)))
     return _probe(recipe, device, precision, batch), f"measured here on steps of {batch} images in {precision}"
 
@@ -103,20 +107,21 @@ def _probe(recipe: "Recipe", device: "torch.device", precision: str, batch: int)
     from diffprob.denoise.denoiser import Evaluation
     from diffprob.recipe.recipe import build_model
 
-    model = build_model(recipe, Evaluation(precision=precision)).to(device, memory_format=torch.channels_last).train()
+    model = build_model(recipe, Evaluation(precision=precision)).to(device).train()
+    model.net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (torch 2.13 types lack it)
     adam = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
     x = torch.zeros((batch, *recipe.space.shape), device=device)
     t = torch.full((batch,), 0.5, dtype=torch.float64, device=device)
-    seconds = []
-    for _ in range(3):
+    seconds: list[float] = []
+    while len(seconds) < 3 and sum(seconds) < PATIENCE:
         began = time.perf_counter()
         loss = model.raw(x, t).main.square().mean()
         loss.backward()
         adam.step()
         adam.zero_grad(set_to_none=True)
-        float(next(model.parameters()).sum())  # waits for the device
+        float(next(model.parameters()).detach().sum())  # waits for the device
         seconds.append(time.perf_counter() - began)
-    return min(seconds[1:]) / batch
+    return min(seconds) / batch
 
 
 def estimate(recipe: "Recipe", device: "torch.device", processes: int = 1) -> dict[str, Any]:
@@ -163,7 +168,10 @@ def cost_rows(result: dict[str, Any], steps: int, batch: int) -> list[tuple[str,
         ("parameters", f"{result['parameters']:,}"),
         ("memory", f"about {size(result['memory_bytes_total'])} and what PyTorch itself takes ({parts})"),
         ("for each image", f"{forward:.3g} GFLOP forward, {training:.3g} in training"),
-        ("device", f"{result['device']} in {result['precision']}, {result['images_per_network_call']} images per network call"),
+        (
+            "device",
+            f"{result['device']} in {result['precision']}, {result['images_per_network_call']} images per network call",
+        ),
         ("a step", f"{result['seconds_per_step']:.3g} s for {batch} images ({result['time_is']})"),
         ("in all", f"about {duration(result['seconds'])} for {steps:,} steps"),
     ]

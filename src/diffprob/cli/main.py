@@ -1,5 +1,6 @@
-"""``diffprob VERB``: finds the verb, parses, runs, prints, and turns every error on purpose into one line and an exit code."""
+"""``diffprob VERB``: finds the verb, runs it, prints; turns every error on purpose into one line and an exit code."""
 
+import inspect
 import json
 import os
 import sys
@@ -31,9 +32,9 @@ def usage() -> str:
     lines += [f"  {verb:<12} {what}" for verb, (_, what) in VERBS.items()]
     lines += [
         "",
-        "`diffprob VERB --help` says more. In every verb: --json prints one JSON object on stdout and nothing else there;",
-        "progress goes to stderr; --seed, --device and --dry-run mean the same. Exit codes: 0 done, 2 bad usage or input,",
-        "3 not a number, 130 interrupted.",
+        "`diffprob VERB --help` says more. Everywhere --json prints one JSON object on stdout and nothing else there,",
+        "progress goes to stderr, and --seed, --device and --dry-run mean the same. Exit codes: 0 done, 2 bad usage or",
+        "input, 3 not a number, 130 interrupted.",
         "",
         "examples:",
         "  diffprob demo",
@@ -66,7 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"{(error.strerror or str(error)).lower()}{where}", BAD_INPUT)
     except Exception as error:
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-            return _fail("out of memory: use a smaller batch (--set training.accumulate=2, or sample --batch)", BAD_INPUT)
+            return _fail(
+                "out of memory: use a smaller batch (--set training.accumulate=2, or sample --batch)", BAD_INPUT
+            )
         raise
 
 
@@ -83,7 +86,7 @@ def _run(argv: list[str]) -> int:
     if verb not in VERBS:
         raise InputError(f"no verb {verb!r} (verbs: {', '.join(VERBS)}){did_you_mean(verb, VERBS)}")
     module = import_module(f"diffprob.cli.{VERBS[verb][0]}")
-    parser = Parser(f"diffprob {verb}", module.__doc__.strip(), module.EXAMPLES)
+    parser = Parser(f"diffprob {verb}", inspect.getdoc(module) or verb, module.EXAMPLES)
     module.add_arguments(parser)
     add_json(parser)
     args = parser.read(argv[1:])

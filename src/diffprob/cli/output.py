@@ -1,4 +1,4 @@
-"""Results as files: pictures, arrays, folders; each written under a temporary name first, so that nothing is ever half there."""
+"""Results as files: pictures, arrays, folders; each written under a temporary name first, so none is half there."""
 
 import io
 import json
@@ -19,7 +19,7 @@ def kind_of(out: str) -> str:
     """What ``--out`` asks for: "png", "npz" or "folder".
 
     Raises:
-        InputError: another suffix, a folder where a file should be or the other way round, or a parent that is no folder.
+        InputError: another suffix, a folder where a file should be or the other way round, a parent that is no folder.
     """
     path = Path(out)
     suffix = path.suffix.lower()
@@ -31,7 +31,9 @@ def kind_of(out: str) -> str:
         kind = suffix[1:]
     else:
         near = did_you_mean(suffix, [PICTURE, ARRAYS])
-        raise InputError(f"--out {out}: {suffix or 'this file'} cannot be written; x.png, x.npz or a folder (x/) would be right{near}")
+        raise InputError(
+            f"--out {out}: {suffix or 'this'} cannot be written; x.png, x.npz or a folder x/ would be right{near}"
+        )
     below = next((parent for parent in [path, *path.parents][kind != "folder" :] if parent.exists()), Path())
     if not below.is_dir():
         raise InputError(f"--out {out}: {below} is a file, not a folder")
@@ -73,17 +75,23 @@ def grid_png(levels: "np.ndarray", most: int, facts: Mapping[str, Any], columns:
     return png(grid_image(levels, columns, levels=most), facts)
 
 
-def progression_png(frames: Sequence["np.ndarray"], most: int, times: Sequence[float], folder: Path) -> bytes:
-    """The way from noise to data, as PNG; ``folder`` takes a temporary file."""
-    from diffprob.recipe.manifest import TEMPORARY
+def tile_png(image: "np.ndarray", most: int, facts: Mapping[str, Any]) -> bytes:
+    """One image of grey levels 0..most-1, uint8 (C, H, W), in its own size."""
+    from diffprob.report.figures import grid_image
+
+    return png(grid_image(image[None], 1, 1, 0, most), facts)
+
+
+def progression_png(frames: Sequence["np.ndarray"], most: int, times: Sequence[float]) -> bytes:
+    """The way from noise to data: one row a sample, one column a time."""
+    from tempfile import TemporaryDirectory
+
     from diffprob.report.figures import progression
 
-    temporary = folder / f"{TEMPORARY}progression.png"
-    try:
-        progression(frames, temporary, times, levels=most)
-        return temporary.read_bytes()
-    finally:
-        temporary.unlink(missing_ok=True)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "progression.png"
+        progression(frames, path, times, levels=most)
+        return path.read_bytes()
 
 
 def arrays(levels: "np.ndarray", seeds: "np.ndarray", facts: Mapping[str, Any]) -> bytes:
@@ -96,5 +104,7 @@ def arrays(levels: "np.ndarray", seeds: "np.ndarray", facts: Mapping[str, Any]) 
             member = io.BytesIO()
             np.lib.format.write_array(member, value, allow_pickle=False)
             # A fixed date: numpy would write the present one into every file.
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), member.getvalue(), zipfile.ZIP_DEFLATED)
+            archive.writestr(
+                zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), member.getvalue(), zipfile.ZIP_DEFLATED
+            )
     return buffer.getvalue()

@@ -115,7 +115,9 @@ def choose_device(text: str) -> "torch.device":
         return torch.device(text)
     if re.fullmatch(r"cuda(:\d+)?|mps", text):
         raise InputError(f"--device {text}: this machine has {', '.join(here)}; diffprob doctor says why")
-    raise InputError(f"--device {text}: no such device (auto, {', '.join(here)}){did_you_mean(text, ['auto', 'cuda', *here])}")
+    raise InputError(
+        f"--device {text}: no such device (auto, {', '.join(here)}){did_you_mean(text, ['auto', 'cuda', *here])}"
+    )
 
 
 def component(text: str, option: str, family: str) -> Any:

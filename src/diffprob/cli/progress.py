@@ -3,7 +3,7 @@
 import sys
 import time
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 EVERY = 10.0  # seconds between two plain lines
 
@@ -14,11 +14,11 @@ def say(text: str) -> None:
 
 
 def duration(seconds: float) -> str:
-    """1:05 for 65 seconds, 2:00:00 for two hours, 3 days 4:00:00."""
-    days, rest = divmod(round(seconds), 86400)
-    hours, rest = divmod(rest, 3600)
-    clock = f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours or days else f"{rest // 60}:{rest % 60:02}"
-    return f"{days} day{'s' * (days > 1)} {clock}" if days else clock
+    """1:05 for 65 seconds, 2:00:00 for two hours, "3.5 days" from two days on."""
+    if seconds >= 2 * 86400:
+        return f"{seconds / 86400:,.1f} days"
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
 class Progress:
@@ -41,7 +41,7 @@ class Progress:
         self._bar: Any = None
         self._task: Any = None
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> Self:
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, TextColumn

@@ -136,6 +136,10 @@ class NetDenoiser(nn.Module):
         x = xt.to(dtype)
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
+            if x.shape[1] == 1:
+                # With one channel both formats are the same memory, and the strides the caller happened to use would choose the
+                # kernels, and with them the last bits; this view always says channels-last.
+                x = x[:, 0, :, :, None].movedim(-1, 1)
         autocast = _AUTOCAST[self.evaluation.precision]
         with torch.autocast(xt.device.type, dtype=autocast, enabled=autocast is not None):
             output = self.net(x, label.to(dtype))

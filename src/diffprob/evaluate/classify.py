@@ -69,6 +69,9 @@ class FitProgress(NamedTuple):
 class Judgement:
     """What a classifier says of a set of images.
 
+    Confidence alone is no measure of quality: a classifier may be sure of noise or of a black image. Such samples pile
+    up in few classes, so the histogram belongs to the judgement.
+
     Args:
         n: number of images.
         threshold: a label is confident when its probability is at least this.

@@ -20,8 +20,8 @@ class Output(NamedTuple):
 def sinusoids(t: Tensor, dim: int, shift: int = 1, cosine_first: bool = False) -> Tensor:
     """Sinusoidal embedding of the labels ``t`` (B,) -> (B, dim), in the floating dtype of ``t``.
 
-    [sin(t f_k), cos(t f_k)] with f_k = exp(-ln(10000) k / (dim/2 - shift)), k = 0..dim/2 - 1; the cosines come first where
-    ``cosine_first``. DDPM: shift 1 and sines first; iDDPM: shift 0 and cosines first.
+    [sin(t f_k), cos(t f_k)] with f_k = exp(-ln(10000) k / (dim/2 - shift)), k = 0..dim/2 - 1; the cosines come first
+    where ``cosine_first``. DDPM: shift 1 and sines first; iDDPM: shift 0 and cosines first.
 
     Reference: Vaswani et al. 2017, section 3.5, as in the code of Ho et al. 2020.
     """
@@ -35,8 +35,8 @@ def sinusoids(t: Tensor, dim: int, shift: int = 1, cosine_first: bool = False) -
 class TimeEmbedding(nn.Module):
     """Labels (B,) -> (B, hidden): sinusoids, then linear, SiLU, linear.
 
-    The sinusoids are float32 whatever the dtype of the weights, and float64 with float64 weights: in bfloat16 the label 999 is
-    1000. Autocast is off throughout.
+    The sinusoids are float32 whatever the dtype of the weights, and float64 with float64 weights: in bfloat16 the label
+    999 is 1000. Autocast is off throughout.
     """
 
     def __init__(self, dim: int, hidden: int, shift: int, cosine_first: bool) -> None:
@@ -54,10 +54,10 @@ class TimeEmbedding(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """Residual block: GN, SiLU, conv, + linear(temb), GN, SiLU, dropout, conv, + skip (a 1x1 conv where the width changes).
+    """Residual block: GN, SiLU, conv, + linear(temb), GN, SiLU, dropout, conv, + skip (1x1 conv where widths differ).
 
-    ``temb`` is the time embedding after its SiLU, (B, temb_channels): every block needs the same one. Reference: Ho et al. 2020,
-    appendix B.
+    ``temb`` is the time embedding after its SiLU, (B, temb_channels): every block needs the same one. Reference: Ho et
+    al. 2020, appendix B.
     """
 
     def __init__(self, inside: int, outside: int, temb_channels: int, groups: int, eps: float, dropout: float) -> None:
@@ -77,7 +77,7 @@ class ResBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over the pixels: GN, softmax(q k^T / sqrt(head_dim)) v, linear, + skip; ``head_dim`` None is one head."""
+    """Self-attention over the pixels: GN, softmax(q k^T / sqrt(head_dim)) v, linear, + skip; None is one head."""
 
     def __init__(self, channels: int, head_dim: int | None, groups: int, eps: float) -> None:
         super().__init__()
@@ -101,8 +101,8 @@ class Attention(nn.Module):
 def _mix(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(head_dim)) v for (B, heads, tokens, head_dim).
 
-    Written out for short sequences in training on a CPU: the gradient of torch's fused kernel takes up to five times as long
-    there in bfloat16, and has no derivative of its own.
+    Written out for short sequences in training on a CPU: the gradient of torch's fused kernel takes up to five times as
+    long there in bfloat16, and has no derivative of its own.
     """
     if q.device.type != "cpu" or q.shape[2] > 256 or not torch.is_grad_enabled():
         return F.scaled_dot_product_attention(q, k, v)
@@ -113,7 +113,7 @@ def _mix(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 class Downsample(nn.Module):
-    """Halve height and width: conv 3x3 with stride 2, padded by 1 all round, or (``padding=0``) by 1 on the right and bottom."""
+    """Halve height and width: conv 3x3 with stride 2, padded all round, or (``padding=0``) on the right and bottom."""
 
     def __init__(self, channels: int, padding: int) -> None:
         super().__init__()
@@ -127,9 +127,9 @@ class Downsample(nn.Module):
 class Upsample(nn.Module):
     """Double height and width: nearest neighbour, then conv 3x3, computed as one transposed convolution.
 
-    Nearest upsampling is a transposed convolution with a 2x2 kernel of ones and stride 2. Followed by a 3x3 kernel w it is one
-    with a 4x4 kernel, along each axis K = (w2, w1 + w2, w0 + w1, w0): 4 products for an output pixel instead of 9, and no enlarged
-    map in memory. The parameter stays the 3x3 kernel.
+    Nearest upsampling is a transposed convolution with a 2x2 kernel of ones and stride 2. Followed by a 3x3 kernel w it
+    is one with a 4x4 kernel, along each axis K = (w2, w1 + w2, w0 + w1, w0): 4 products for an output pixel instead of
+    9, and no enlarged map in memory. The parameter stays the 3x3 kernel.
     """
 
     def __init__(self, channels: int) -> None:

@@ -1,8 +1,8 @@
 """Group normalisation with what surrounds it in the U-Net: the shift by the time embedding before, the SiLU after.
 
-torch's group norm is slow for channels-last tensors on a CPU (torch 2.13: up to ten times the contiguous one in the backward pass
-with bfloat16), where convolutions are fastest. `_FastNorm` computes the same from per-channel sums; everywhere else, and wherever
-derivatives of derivatives or forward mode are asked for, `_plain` is the definition.
+torch's group norm is slow for channels-last tensors on a CPU (torch 2.13: up to ten times the contiguous one in the
+backward pass with bfloat16), where convolutions are fastest. `_FastNorm` computes the same from per-channel sums;
+everywhere else, and wherever derivatives of derivatives or forward mode are asked for, `_plain` is the definition.
 """
 
 from typing import Any
@@ -19,13 +19,17 @@ _FAST_ELEMENTS = 2**15
 
 
 def group_norm(norm: nn.GroupNorm, x: Tensor, shift: Tensor | None = None, silu: bool = True) -> Tensor:
-    """silu(norm(x + shift)), or without the SiLU; ``x`` (B, C, H, W), ``shift`` (B, C) one number per sample and channel."""
-    if _fast(x):
-        return _FastNorm.apply(x, norm.weight, norm.bias, shift, norm.num_groups, norm.eps, silu)
-    return _plain(x, norm.weight, norm.bias, shift, norm.num_groups, norm.eps, silu)
+    """silu(norm(x + shift)), or without the SiLU; ``x`` (B, C, H, W), ``shift`` (B, C) or None."""
+    if _transformed(x):
+        # torch's forward-mode rule takes views that channels-last memory does not have.
+        return _plain(x.contiguous(), norm.weight, norm.bias, shift, norm.num_groups, norm.eps, silu)
+    apply = _FastNorm.apply if _fast(x) else _plain
+    return apply(x, norm.weight, norm.bias, shift, norm.num_groups, norm.eps, silu)
 
 
-def _plain(x: Tensor, weight: Tensor, bias: Tensor, shift: Tensor | None, groups: int, eps: float, silu: bool) -> Tensor:
+def _plain(
+    x: Tensor, weight: Tensor, bias: Tensor, shift: Tensor | None, groups: int, eps: float, silu: bool
+) -> Tensor:
     if shift is not None:
         x = x + shift[:, :, None, None]
     y = F.group_norm(x, groups, weight, bias, eps)
@@ -33,14 +37,18 @@ def _plain(x: Tensor, weight: Tensor, bias: Tensor, shift: Tensor | None, groups
     return F.silu(y, inplace=not torch.is_grad_enabled()) if silu else y
 
 
+def _transformed(x: Tensor) -> bool:
+    """Whether forward mode or a transform of torch.func is at work, which autograd functions have to be taught."""
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._are_functorch_transforms_active() or forward_ad.unpack_dual(x).tangent is not None
+
+
 def _fast(x: Tensor) -> bool:
-    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16) or x.is_contiguous():
+    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16) or x.numel() < _FAST_ELEMENTS:
         return False
-    if x.numel() < _FAST_ELEMENTS:
-        return False
-    if not x.is_contiguous(memory_format=torch.channels_last) or torch.compiler.is_compiling():
-        return False
-    return not torch._C._are_functorch_transforms_active() and forward_ad.unpack_dual(x).tangent is None
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return last and not torch.compiler.is_compiling()
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -52,14 +60,14 @@ def _image(rows: Tensor, like: Tensor) -> Tensor:
 
 
 def _sum(v: Tensor) -> Tensor:
-    """Sum of (B, pixels, C) over the pixels, in float32; with bfloat16 first by eights, since torch would copy all of ``v``."""
+    """Sum of (B, pixels, C) over the pixels, float32; bfloat16 first by eights, since torch would copy all of it."""
     if v.dtype != torch.float32 and v.shape[1] % 8 == 0:
         v = v.unflatten(1, (-1, 8)).sum(2)
     return v.sum(1, dtype=torch.float32)
 
 
 def _moments(v: Tensor, shift: Tensor | None, groups: int, eps: float) -> tuple[Tensor, Tensor]:
-    """Mean and 1/sqrt(var + eps) of v + shift per sample and group, (B, groups, 1) in float32; ``v`` is (B, pixels, C)."""
+    """Mean and 1/sqrt(var + eps) of v + shift per group, float32 (B, groups, 1), for ``v`` (B, pixels, C)."""
     first = _sum(v) / v.shape[1]
     second = _sum(v * v) / v.shape[1]
     if shift is not None:
@@ -71,7 +79,7 @@ def _moments(v: Tensor, shift: Tensor | None, groups: int, eps: float) -> tuple[
 
 
 class _FastNorm(torch.autograd.Function):
-    """`_plain` for channels-last tensors: u = scale v + offset with one scale and offset per sample and channel, y = silu(u).
+    """`_plain` for channels-last tensors: y = silu(scale v + offset), a scale and offset per sample and channel.
 
     With du = dL/du, G1 = sum du and H = sum du xhat over the pixels, and means <.> over the elements of a group,
     dx = weight rstd du - rstd <weight du> - rstd xhat <weight du xhat>, dweight = sum_B H, dbias = sum_B G1.
@@ -140,7 +148,9 @@ def _affine(
     return scale.to(dtype)[:, None], offset.to(dtype)[:, None]
 
 
-def _twice(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, shift: Tensor | None, settings: tuple[int, float, bool]) -> Any:
+def _twice(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, shift: Tensor | None, settings: tuple[int, float, bool]
+) -> Any:
     """The gradients of `_plain` with a graph of their own, for derivatives of derivatives."""
     inputs = [x, weight, bias] if shift is None else [x, weight, bias, shift]
     wanted = [i for i, tensor in enumerate(inputs) if tensor.requires_grad]

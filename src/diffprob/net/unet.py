@@ -14,15 +14,15 @@ from diffprob.net.norm import group_norm
 
 @dataclass(frozen=True)
 class UNetSpec:
-    """The settings of a `UNet`, all literals; the defaults are the CIFAR-10 network of Ho et al. 2020 (35,746,307 parameters).
+    """The settings of a `UNet`, all literals; the defaults are Ho et al.'s for CIFAR-10 (35,746,307 parameters).
 
-    ``widths`` and ``attention`` have one entry per level, from the full resolution down; ``layers`` is the number of residual
-    blocks per level on the way down (one more on the way up); ``padding`` 0 pads the stride-2 convolutions on the right and
-    bottom only; ``head_dim`` None is a single attention head; ``cosine_first`` and ``freq_shift`` describe the time embedding;
-    ``center_input`` maps x to 2x - 1 first.
+    ``widths`` and ``attention`` have one entry per level, from the full resolution down; ``layers`` is the number of
+    residual blocks per level on the way down (one more on the way up); ``padding`` 0 pads the stride-2 convolutions on
+    the right and bottom only; ``head_dim`` None is a single attention head; ``cosine_first`` and ``freq_shift``
+    describe the time embedding; ``center_input`` maps x to 2x - 1 first.
 
     Raises:
-        ValueError: a field is out of its range, or fields do not fit together; the message names the field and its value.
+        ValueError: a field is out of range, or fields do not fit together; the message has its name and value.
     """
 
     in_channels: int = 3
@@ -47,7 +47,9 @@ class UNetSpec:
         if not isinstance(self.widths, tuple) or not self.widths or min(self.widths) < 1:
             raise ValueError(f"widths must be a tuple of positive numbers, one per level, got {self.widths}")
         if not isinstance(self.attention, tuple) or len(self.attention) != len(self.widths):
-            raise ValueError(f"attention must be a tuple of {len(self.widths)} booleans, one per level, got {self.attention}")
+            raise ValueError(
+                f"attention must be a tuple of {len(self.widths)} booleans, one per level, got {self.attention}"
+            )
         if any(width % self.groups for width in self.widths):
             raise ValueError(f"every width must be divisible by groups={self.groups}, got {self.widths}")
         attended = [w for w, here in zip(self.widths, self.attention, strict=True) if here]
@@ -66,19 +68,19 @@ class UNetSpec:
             raise ValueError(f"the first width must be even and above {2 * self.freq_shift}, got {self.widths[0]}")
 
     def build(self) -> "UNet":
-        """A new network with random weights from torch's global generator; under ``torch.device("meta")`` without memory."""
+        """A network with random weights from torch's global generator; on ``torch.device("meta")`` without memory."""
         return UNet(self)
 
 
 class UNet(nn.Module):
     """U-Net (B, in_channels, H, W) and labels t of shape () or (B,) -> `Output` of shape (B, out_channels, H, W).
 
-    Height and width must be divisible by 2^(levels - 1); nothing is ever padded, since that would change the dimension of the
-    data. Any memory format works; channels-last (``net.to(memory_format=torch.channels_last)``) is the fast one.
+    Height and width must be divisible by 2^(levels - 1); nothing is ever padded, since that would change the dimension
+    of the data. Any memory format works; channels-last (``net.to(memory_format=torch.channels_last)``) is the fast one.
 
-    Weights start as in Ho et al. 2020: uniform with variance 2 / (fan_in + fan_out), biases zero, and zero for the last layer of
-    every residual and attention block and of the network. diffusers keeps torch's default for all of them. Dropout, the one
-    thing here that draws numbers, takes them from torch's global generator.
+    Weights start as in Ho et al. 2020: uniform with variance 2 / (fan_in + fan_out), biases zero, and zero for the last
+    layer of every residual and attention block and of the network. diffusers keeps torch's default for all of them.
+    Dropout, the one thing here that draws numbers, takes them from torch's global generator.
     """
 
     def __init__(self, spec: UNetSpec) -> None:
@@ -102,9 +104,7 @@ class UNet(nn.Module):
         for level in reversed(range(len(spec.widths))):
             outside = spec.widths[level]
             inputs = [(width if i == 0 else outside) + skips.pop() for i in range(spec.layers + 1)]
-            self.up_blocks.append(
-                _Level(spec, inputs, outside, spec.attention[level], "upsamplers" if level else "")
-            )
+            self.up_blocks.append(_Level(spec, inputs, outside, spec.attention[level], "upsamplers" if level else ""))
             width = outside
         self.conv_norm_out = nn.GroupNorm(spec.groups, first, spec.eps)
         self.conv_out = nn.Conv2d(first, spec.out_channels, 3, padding=1)
@@ -157,7 +157,9 @@ class UNet(nn.Module):
         factor = 2 ** (levels - 1)
         if x.shape[2] % factor or x.shape[3] % factor:
             size = f"{x.shape[2]}x{x.shape[3]}"
-            raise ValueError(f"height and width must be divisible by {factor} for {levels} levels, got {size}: use fewer levels")
+            raise ValueError(
+                f"height and width must be divisible by {factor} for {levels} levels, got {size}: use fewer levels"
+            )
 
     def _initialise(self) -> None:
         for module in self.modules():
@@ -172,10 +174,16 @@ class UNet(nn.Module):
 
 
 class _Level(nn.Module):
-    """One resolution on the way down or up, or the middle: residual blocks, each followed by attention, then a resampling."""
+    """One resolution on the way down or up, or the middle: residual blocks, each with attention, then resampling."""
 
     def __init__(
-        self, spec: UNetSpec, inputs: list[int], width: int, attention: bool, resample: str, attentions: int | None = None
+        self,
+        spec: UNetSpec,
+        inputs: list[int],
+        width: int,
+        attention: bool,
+        resample: str,
+        attentions: int | None = None,
     ) -> None:
         super().__init__()
         temb = 4 * spec.widths[0]

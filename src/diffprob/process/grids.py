@@ -133,7 +133,9 @@ class Trailing:
 
 @dataclass(frozen=True)
 class Leading:
-    """start, start + 1/n, ...: ends at the last noisy time but starts below t = 1 ("uniform" of Song et al. 2021, DDIM).
+    """start, start + (1 - start)/n, ...: ends at the last noisy time but starts below t = 1 ("uniform" of Song et al. 2021, DDIM).
+
+    On a discrete schedule the indices 1, 1 + T//n, 1 + 2 (T//n), ...
 
     The chain is started from the prior although x at its first time is not pure noise: a mismatch that other grids do not have.
     """
@@ -143,8 +145,8 @@ class Leading:
         _check(n)
         start = process.schedule.start
         steps = process.schedule.steps
-        stride = 1 / n if steps is None else (steps // n) / steps
-        return _finish(process, (start + stride * torch.arange(n, dtype=torch.float64)).flip(0).clamp_max(1))
+        stride = (1 - start) / n if steps is None else (steps // n) / steps
+        return _finish(process, (start + stride * torch.arange(n, dtype=torch.float64)).flip(0))
 
 
 def _finite_logsnr(process: LinearProcess) -> tuple[Tensor, Tensor]:

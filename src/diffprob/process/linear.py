@@ -134,11 +134,12 @@ class LinearProcess:
         if not 0 <= eta <= 1:
             raise ValueError(f"eta must lie in [0, 1], got {eta}")
         (alpha_s, sigma_s), (alpha_t, sigma_t) = self.coefficients(s), self.coefficients(t)
-        gained = -torch.expm1(self.logsnr(t) - self.logsnr(s))
-        if torch.any(gained < 0):
+        change = self.logsnr(t) - self.logsnr(s)
+        if torch.any(change > 0):
             raise ValueError(f"expected s < t, got s={s}, t={t}")
-        ell = eta * sigma_s * gained.sqrt()
-        rest = sigma_s * (1 - eta * eta * gained).clamp_min(0).sqrt()
+        ell = eta * sigma_s * (-torch.expm1(change)).sqrt()
+        # 1 - eta^2 (1 - SNR_t/SNR_s) without the cancellation that a long step with eta = 1 would suffer.
+        rest = sigma_s * (1 - eta * eta + eta * eta * torch.exp(change)).sqrt()
         return BridgeCoefficients(alpha_s - rest * alpha_t / sigma_t, rest / sigma_t, ell)
 
     def bridge(
@@ -172,7 +173,8 @@ class LinearProcess:
             variance = per_sample(c.ell**2, xt) + per_sample(c.c0**2, xt) * posterior.variance
             return LocationScale(mean, variance.sqrt(), self.law)
         if isinstance(posterior, Gaussian):
-            identity = torch.eye(posterior.cov.shape[-1], dtype=xt.dtype, device=xt.device)
-            cov = per_sample(c.c0**2, posterior.cov) * posterior.cov + per_sample(c.ell**2, posterior.cov) * identity
-            return Gaussian(mean, cov)
+            # A covariance that all samples share stays shared unless every sample has its own time.
+            cov = posterior.cov if c.ell.ndim == 0 else posterior.cov.expand(len(xt), -1, -1)
+            identity = torch.eye(cov.shape[-1], dtype=xt.dtype, device=xt.device)
+            return Gaussian(mean, per_sample(c.c0**2, cov) * cov + per_sample(c.ell**2, cov) * identity)
         raise NoClosedForm(f"no closed form for the reverse kernel of a {type(posterior).__name__} posterior")

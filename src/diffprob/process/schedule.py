@@ -107,8 +107,12 @@ class Tabulated:
         return ((right - 1 + (target - low) / (high - low)) / self.steps).clamp(0, 1)
 
     def snap(self, t: Tensor) -> Tensor:
-        """The nearest multiple of 1/T, at least 1/T."""
-        return (t * self.steps).round().clamp(1, self.steps) / self.steps
+        """The nearest multiple of 1/T, at least 1/T; halfway between two, the even one."""
+        position = t * self.steps
+        # A tie stays a tie after rounding errors: 0.3875 * 1000 may come out as 387.49999999999994.
+        half = (2 * position).round() / 2
+        position = torch.where((position - half).abs() < 1e-9, half, position)
+        return position.round().clamp(1, self.steps) / self.steps
 
 
 @lru_cache(maxsize=32)

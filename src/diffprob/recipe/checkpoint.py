@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
@@ -110,7 +111,8 @@ class Run:
         weights = self.weights()
         _check_weights(model.state_dict(), weights, self.path / MODEL)
         model.load_state_dict(weights, strict=True, assign=True)
-        return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        convert_conv2d_weight_memory_format(model, torch.channels_last)
+        return model.to(device).eval().requires_grad_(False)
 
     def record(self, measurement: Measurement) -> None:
         """Add a measurement of the present weights to ``measured.json`` and the model card.

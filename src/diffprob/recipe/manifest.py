@@ -125,7 +125,8 @@ class Manifest:
                 raise InputError(f"{path} is damaged: its contents do not match its own hash")
             for name, entry in [*parts["files"].items(), *parts["pending"].items()]:
                 _check_name(name)
-                str(entry["sha256"]), int(entry["bytes"])
+                if not (isinstance(entry["sha256"], str) and isinstance(entry["bytes"], int)):
+                    raise ValueError(name)
         except FileNotFoundError as error:
             raise InputError(f"{folder} is not a run: it has no {NAME}") from error
         except OSError as error:
@@ -182,16 +183,14 @@ class Manifest:
         self.pending = {}
         self.write()
 
-    def verify(self, skip: tuple[str, ...] = ()) -> None:
-        """Compare every file with its hash.
+    def verify(self, only: Iterable[str] | None = None) -> None:
+        """Compare every file, or ``only`` some, with its hash.
 
         Raises:
             InputError: the first file that is missing or differs, by name.
         """
-        for name in dict.fromkeys([*self.files, *self.pending]):
+        for name in dict.fromkeys([*self.files, *self.pending] if only is None else only):
             path = self.folder / name
-            if name.startswith(skip):
-                continue
             known = [entries[name] for entries in (self.files, self.pending) if name in entries]
             try:
                 if name.endswith(".safetensors") and path.is_file():

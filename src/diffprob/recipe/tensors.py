@@ -50,7 +50,7 @@ def pieces(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = N
     yield len(text).to_bytes(8, "little") + text
     for name in order:
         flat = tensors[name].detach().cpu().contiguous().reshape(-1)
-        yield memoryview(flat.view(torch.uint8).numpy())
+        yield flat.view(torch.uint8).numpy().data
 
 
 def check_format(path: Path) -> None:

@@ -23,7 +23,7 @@ from diffprob.recipe.card import (
 )
 from diffprob.recipe.manifest import LOG, NAME, Entry, Manifest, measure, saying, sweep, whole, write
 from diffprob.recipe.recipe import Recipe, resumable
-from diffprob.recipe.runfiles import CARD, MODEL, SAMPLES, library_version, model_files, model_meta, read_recipe
+from diffprob.recipe.runfiles import CARD, MODEL, RECIPE, SAMPLES, library_version, model_files, model_meta, read_recipe
 from diffprob.recipe.states import STATE
 from diffprob.train.store import Snapshot
 
@@ -51,6 +51,7 @@ class RunWriter:
                 self.manifest = Manifest.read(folder)
                 self.manifest.settle()
                 self._hash = hashlib.sha256((folder / LOG).read_bytes())
+            self.manifest.verify([RECIPE])
             self.recipe = read_recipe(folder)
         except BaseException:
             self.close()
@@ -125,8 +126,8 @@ class RunWriter:
                     f"{problem}; kept as {aside.name}, going on from step {snapshot.step if snapshot else 0}"
                 )
             self._rewind(snapshot.step if snapshot else 0, log)
-            if snapshot and model_meta(self.folder, {})["step"] < snapshot.step:
-                self._commit(snapshot, log)  # the process was killed between the state and the model
+            if snapshot and self._model_step() < snapshot.step:
+                self._commit(snapshot, log)
         return snapshot
 
     def append(self, record: dict[str, Any]) -> None:
@@ -150,7 +151,7 @@ class RunWriter:
         self.add({MEASURED: dump_measurements(measured), CARD: write_model_card(self.recipe, meta, measured).encode()})
 
     def add(self, files: Mapping[str, bytes]) -> None:
-        """Put whole files (``report.html``, ...) into the run and its inventory, in place of older ones of the same name."""
+        """Put whole files (``report.html``, ...) into the run and its inventory; older ones of that name go."""
         with saying(f"write {', '.join(files)} to {self.folder}", "; what existed before is intact"):
             self.manifest.commit({name: [contents] for name, contents in files.items()})
 
@@ -159,6 +160,16 @@ class RunWriter:
         with saying(f"write samples to {self.folder}"):
             (self.folder / SAMPLES).mkdir(exist_ok=True)
         return self.folder / SAMPLES / f"step-{step:08d}.png"
+
+    def _model_step(self) -> int:
+        """Step of the model file: behind the state when a process was killed between the two, -1 when it is damaged."""
+        try:
+            if (self.folder / MODEL).exists():
+                self.manifest.verify([MODEL])
+            return model_meta(self.folder, {})["step"]
+        except InputError as error:
+            self.notes.append(f"{error}; written again from the training state")
+            return -1
 
     def _lock(self) -> None:
         """Keep a second process out; the system forgets the lock when this process dies, however it dies."""

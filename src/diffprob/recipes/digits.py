@@ -1,7 +1,10 @@
 """Handwritten digits of 8x8 pixels, which come with the library: minutes on two cores."""
 
 from diffprob.data.sources import Digits
+from diffprob.denoise.prediction import Velocity
 from diffprob.net.unet import UNetSpec
+from diffprob.process.linear import LinearProcess
+from diffprob.process.schedule import Cosine
 from diffprob.recipe.recipe import Recipe
 from diffprob.space.pixels import Pixels
 from diffprob.train.settings import Training
@@ -16,9 +19,11 @@ def digits() -> Recipe:
         network=UNetSpec(
             in_channels=1, out_channels=1, widths=(32, 32), layers=1, attention=(False, True), groups=8, padding=1
         ),
+        process=LinearProcess(Cosine(1000)),
+        prediction=Velocity(),
         training=Training(
             steps=4000,
-            batch=128,
+            batch=64,
             lr=1e-3,
             warmup=200,
             ema=0.999,

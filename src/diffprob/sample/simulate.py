@@ -59,10 +59,11 @@ def simulate(
         rng: one stream per sample.
 
     Raises:
-        ValueError: ``times`` is not a decreasing sequence in (0, 1], or a time of the state is not on the grid.
+        ValueError: ``times`` is not a decreasing sequence in [0, 1], or the state's time is not on it.
     """
     times = torch.as_tensor(times, dtype=torch.float64)
-    if times.ndim != 1 or not len(times) or torch.any(times[1:] >= times[:-1]) or times[0] > 1 or times[-1] < 0:
+    # Written so that a NaN fails.
+    if times.ndim != 1 or not len(times) or not (torch.all(times.diff() < 0) and times[0] <= 1 and times[-1] >= 0):
         raise ValueError(f"times must decrease within [0, 1], got {times.tolist()}")
     state = x if isinstance(x, State) else State(x, times[0])
     if not torch.any(times == state.t):

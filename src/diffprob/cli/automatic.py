@@ -1,0 +1,99 @@
+"""A recipe for data that has none: `diffprob train --data PATH`."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffprob.base.errors import InputError
+
+if TYPE_CHECKING:
+    from diffprob.data.images import Images
+    from diffprob.recipe.recipe import Recipe
+
+# Up to this size of the longer side: widths of the levels, residual blocks a level, and the training.
+CHOICES: tuple[tuple[int, tuple[int, ...], int, dict[str, Any]], ...] = (
+    (16, (32, 64, 64), 1, {"steps": 4000, "batch": 128, "lr": 1e-3, "warmup": 200, "ema": 0.999}),
+    (40, (32, 64, 64, 64), 1, {"steps": 20_000, "batch": 64, "lr": 5e-4, "warmup": 500, "ema": 0.9995}),
+    (80, (64, 128, 128, 256, 256), 1, {"steps": 100_000, "batch": 64, "lr": 2e-4, "warmup": 1000, "ema": 0.9999}),
+    (160, (128, 128, 256, 256, 512), 2, {"steps": 300_000, "batch": 64, "lr": 1e-4, "warmup": 5000, "ema": 0.9999}),
+    (
+        8192,
+        (128, 128, 256, 256, 512, 512),
+        2,
+        {"steps": 500_000, "batch": 64, "lr": 2e-5, "warmup": 5000, "ema": 0.9999},
+    ),
+)
+MOST_TOKENS = 256  # pixels among which attention is affordable: 16x16
+
+
+def automatic(data: str, size: int | None = None, channels: int | None = None) -> "tuple[Recipe, Images, list[str]]":
+    """(recipe, the data, what was chosen and why, one sentence each) for the data that ``--data`` names.
+
+    Raises:
+        InputError: the data cannot be used.
+    """
+    from diffprob.data import Folder, open_data
+
+    source = open_data(data, size=size, channels=channels)
+    try:
+        images = source.load()
+    except InputError as error:
+        if "give a size" in str(error):
+            raise InputError(f"{error}: --size 64, for instance") from error
+        raise
+    said = []
+    if isinstance(source, Folder) and channels is None and _grey(images):
+        source = open_data(data, size=size, channels=1)
+        images = source.load()
+        said.append("all three channels are equal: one is used")
+    recipe = choose(_name(data), source, images)
+    channels, height, width = images.event_shape
+    widths = ", ".join(map(str, recipe.network.widths))
+    said += [
+        f"{len(images):,} images of {height}x{width}, {channels} channel(s), {images.levels} grey levels: {source!r}",
+        f"a network of widths {widths}; {recipe.training.steps:,} steps of {recipe.training.batch} images",
+        "anything can be changed with --set, for instance --set training.lr=1e-4",
+    ]
+    return recipe, images, said
+
+
+def choose(name: str, source: Any, images: "Images") -> "Recipe":
+    """The recipe for ``images``: size and channels from the data, the network from the size."""
+    from diffprob.data.check import network_levels
+    from diffprob.net.unet import UNetSpec
+    from diffprob.recipe.recipe import Recipe
+    from diffprob.space.pixels import Pixels
+    from diffprob.train.settings import Training
+
+    channels, height, width = images.event_shape
+    _, widths, layers, training = next(choice for choice in CHOICES if max(height, width) <= choice[0])
+    levels = min(len(widths), network_levels(height, width))
+    widths = widths[:levels]
+    tokens = [height * width // 4**level for level in range(levels)]
+    attention = tuple(level > 0 and tokens[level] <= MOST_TOKENS < 4 * tokens[level] for level in range(levels))
+    spec = UNetSpec(
+        in_channels=channels,
+        out_channels=channels,
+        widths=widths,
+        layers=layers,
+        attention=attention,
+        mid_attention=tokens[-1] <= 4 * MOST_TOKENS,
+        groups=8 if widths[0] < 128 else 32,
+    )
+    every = min(1000, training["steps"] // 8)
+    return Recipe(
+        name=name,
+        data=source,
+        space=Pixels((channels, height, width), images.levels),
+        network=spec,
+        training=Training(**training, sample_every=every, checkpoint_every=every),
+    )
+
+
+def _grey(images: "Images") -> bool:
+    return images.event_shape[0] == 3 and all((chunk == chunk[:, :1]).all() for chunk in images.chunks())
+
+
+def _name(data: str) -> str:
+    text = data.partition(":")[2] if data.startswith("hf:") else Path(data).resolve().stem
+    return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "images"

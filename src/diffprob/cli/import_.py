@@ -1,0 +1,123 @@
+"""Make a run of a diffusers folder (DDPMPipeline or UNet2DModel, weights in safetensors); diffusers itself is not needed."""
+
+import argparse
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffprob.base.errors import InputError
+from diffprob.cli.parser import add_dry_run, whole
+
+if TYPE_CHECKING:
+    from diffprob.interop.configs import Scheduling
+    from diffprob.interop.diffusers import Pipeline
+    from diffprob.recipe.recipe import Recipe
+
+EXAMPLES = (
+    "diffprob import path/to/ddpm-cifar10-32 --out runs/ddpm",
+    "diffprob import path/to/unet --size 28 --data path/to/mnist --out runs/imported",
+    "diffprob sample runs/ddpm -n 16",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the verb."""
+    parser.add_argument("folder", metavar="FOLDER", help="what diffusers' save_pretrained wrote")
+    parser.add_argument("--out", required=True, metavar="RUN", help="the new run's folder")
+    parser.add_argument(
+        "--size", type=whole(1), metavar="N", help="height and width of the images, if the folder does not say"
+    )
+    parser.add_argument("--data", metavar="PATH", help="what it was trained on, for the recipe (not known)")
+    parser.add_argument(
+        "--step", type=whole(0), default=0, metavar="N", help="training steps behind the weights (not known)"
+    )
+    add_dry_run(parser, "read and check the folder, and write nothing")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Read the folder, write the run, open it."""
+    from diffprob.interop.configs import scheduling
+    from diffprob.interop.diffusers import load_pipeline
+    from diffprob.recipe.checkpoint import Run
+    from diffprob.recipe.publish import write_run
+    from diffprob.recipe.recipe import parameter_count
+
+    out = Path(args.out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists already and is not an empty folder: choose another --out")
+    pipeline = load_pipeline(args.folder)
+    settings = scheduling(pipeline.scheduler or {}, f"scheduler_config.json of {args.folder}")
+    recipe = _recipe(args, pipeline, settings)
+    if not args.dry_run:
+        write_run(out, recipe, {f"net.{name}": tensor for name, tensor in pipeline.state.items()}, step=args.step)
+        Run.open(out)
+    return {
+        "dry_run": args.dry_run,
+        "run": str(out),
+        "parameters": parameter_count(recipe),
+        "shape": list(recipe.space.shape),
+        "network": repr(recipe.network),
+        "process": repr(recipe.process),
+        "prediction": repr(recipe.prediction),
+        "variance": repr(recipe.variance),
+        "clip": settings.clip,
+    }
+
+
+def lines(result: dict[str, Any]) -> Iterator[str]:
+    """For people."""
+    from diffprob.cli.drawing import table
+
+    channels, height, width = result["shape"]
+    yield from table(
+        [
+            ("would write" if result["dry_run"] else "wrote", result["run"]),
+            ("images", f"{height}x{width}, {channels} channel(s)"),
+            ("parameters", f"{result['parameters']:,}"),
+            *((name, result[name]) for name in ("network", "process", "prediction", "variance")),
+        ]
+    )
+    if result["clip"] is None:
+        yield f"its sampler does not clip: diffprob sample {result['run']} --no-clip"
+    elif result["clip"] != 1:
+        yield f"its sampler clips to {result['clip']:g}; diffprob sample clips to 1, or with --no-clip not at all"
+    else:
+        yield f"to draw from it: diffprob sample {result['run']}"
+
+
+def _recipe(args: argparse.Namespace, pipeline: "Pipeline", settings: "Scheduling") -> "Recipe":
+    from diffprob.data import Folder, open_data
+    from diffprob.recipe.recipe import Recipe
+    from diffprob.space.pixels import Pixels
+    from diffprob.train.settings import Training
+
+    spec, size = pipeline.spec, pipeline.size
+    if args.size is not None:
+        if size not in {None, (args.size, args.size)}:
+            raise InputError(f"--size {args.size}: the folder says {size[0]}x{size[1]}" if size else "")
+        size = (args.size, args.size)
+    if size is None:
+        raise InputError(f"{args.folder} does not say the size of its images; give --size N")
+    if spec.in_channels != spec.out_channels or spec.in_channels not in {1, 3}:
+        channels = f"{spec.in_channels} channels in and {spec.out_channels} out"
+        raise InputError(f"{args.folder}: a network with {channels}; as many out as in, 1 or 3, can be a run")
+    data = (
+        open_data(args.data)
+        if args.data
+        else Folder("not-known", size[0] if size[0] == size[1] else None, spec.in_channels)
+    )
+    try:
+        return Recipe(
+            name=re.sub(r"[^\w.-]+", "-", Path(args.out).resolve().name),
+            data=data,
+            space=Pixels((spec.in_channels, *size)),
+            network=spec,
+            process=settings.process,
+            prediction=settings.prediction,
+            clock=settings.clock,
+            variance=settings.variance,
+            training=Training(steps=max(1, args.step)),
+        )
+    except ValueError as error:
+        raise InputError(f"{args.folder}: {error}") from error

@@ -1,0 +1,201 @@
+"""What there is: recipes, packaged runs and components; or one family, run, recipe or component."""
+
+import argparse
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from diffprob.base.errors import InputError, did_you_mean
+from diffprob.cli.parser import is_run
+
+EXAMPLES = (
+    "diffprob show",
+    "diffprob show samplers",
+    "diffprob show DDIM",
+    "diffprob show recipes",
+    "diffprob show runs/digits",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the verb."""
+    parser.add_argument(
+        "what",
+        nargs="?",
+        metavar="WHAT",
+        help="recipes, runs, samplers, schedules, grids, ...; or a run, recipe or component",
+    )
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Look up.
+
+    Raises:
+        InputError: nothing of this name.
+    """
+    from diffprob.recipe.checkpoint import packaged
+    from diffprob.recipe.tables import ALL, FAMILIES
+    from diffprob.recipes import RECIPES
+
+    what: str | None = args.what
+    families = {_plural(family): table for family, table in FAMILIES.items()}
+    aliases = {family: _plural(family) for family in FAMILIES} | {"recipe": "recipes", "run": "runs"}
+    families.pop("recipes")
+    if what is None:
+        names = {family: list(table) for family, table in families.items()}
+        return {"kind": "all", "recipes": list(RECIPES), "runs": packaged(), "components": names}
+    if "/" in what or is_run(Path(what)) or what in packaged():
+        return _run(what)
+    what = aliases.get(what, what)
+    if what == "recipes":
+        return {"kind": "recipes", "recipes": {name: _recipe(name, brief=True) for name in RECIPES}}
+    if what == "runs":
+        return {"kind": "runs", "runs": {name: _run(name) for name in packaged()}}
+    if what in families:
+        return {
+            "kind": "family",
+            "family": what,
+            "components": {name: _component(c) for name, c in families[what].items()},
+        }
+    if what in RECIPES:
+        return {"kind": "recipe", "name": what, **_recipe(what)}
+    if what in ALL:
+        return {"kind": "component", "name": what, **_component(ALL[what]), "help": inspect.getdoc(ALL[what]) or ""}
+    known = [*families, "recipes", "runs", *RECIPES, *packaged(), *ALL]
+    raise InputError(
+        f"nothing called {what!r} to show{did_you_mean(what, known) or '; diffprob show lists what there is'}"
+    )
+
+
+def lines(result: dict[str, Any]) -> Iterator[str]:
+    """For people."""
+    from diffprob.cli.drawing import table
+
+    kind = result["kind"]
+    if kind == "all":
+        yield from table(
+            [
+                ("recipes", ", ".join(result["recipes"])),
+                ("runs", ", ".join(result["runs"]) or "none packaged"),
+                *((family, ", ".join(names)) for family, names in result["components"].items()),
+            ]
+        )
+        yield "diffprob show NAME says more about any of these"
+    elif kind == "recipes":
+        rows = [
+            (name, f"{about['parameters']:,}", about["shape"], about["summary"])
+            for name, about in result["recipes"].items()
+        ]
+        yield from table(rows, ("recipe", "parameters", "images", ""))
+    elif kind == "runs":
+        rows = [
+            (name, f"{run['parameters']:,}", f"{run['step']:,}", run["path"]) for name, run in result["runs"].items()
+        ]
+        yield from table(rows, ("run", "parameters", "step", "folder")) if rows else iter(["no packaged runs"])
+    elif kind == "family":
+        yield from table([(about["call"], about["summary"]) for about in result["components"].values()])
+    elif kind == "component":
+        yield from (result["call"], "", result["help"])
+    elif kind == "recipe":
+        yield f"# {result['summary']} {result['parameters']:,} parameters."
+        yield result["text"]
+    else:
+        yield from _run_lines(result)
+
+
+def _run_lines(result: dict[str, Any]) -> Iterator[str]:
+    from diffprob.cli.drawing import table
+
+    loss = "not known" if result["loss"] is None else f"{result['loss']:.4g} (the last record of the log)"
+    yield from table(
+        [
+            ("run", result["path"]),
+            ("images", result["shape"]),
+            ("parameters", f"{result['parameters']:,}"),
+            ("step", f"{result['step']:,} of {result['steps']:,}"),
+            ("last loss", loss),
+            ("data sha256", result["data_sha256"] or "not known"),
+            ("made with", f"diffprob {result['library']}"),
+        ]
+    )
+    yield ""
+    rows = [
+        (m["name"], f"{m['value']:.4g}", m["n"], "-" if m["seed"] is None else m["seed"], _details(m["details"]))
+        for m in result["measurements"]
+    ]
+    yield from table(rows, ("measured", "value", "n", "seed", "")) if rows else iter(["nothing measured yet"])
+    yield ""
+    yield result["text"]
+
+
+def _details(details: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in details.items())
+
+
+def _run(name: str) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from diffprob.cli.training import records
+    from diffprob.recipe.checkpoint import Run
+    from diffprob.recipe.recipe import parameter_count
+    from diffprob.recipe.spec import render
+
+    found = Run.open(name)
+    losses = [record["loss"] for record in records(found.path) if isinstance(record.get("loss"), int | float)]
+    return {
+        "kind": "run",
+        "path": str(found.path),
+        "name": found.name,
+        "shape": _shape(found.space),
+        "parameters": parameter_count(found.recipe),
+        "step": found.meta["step"],
+        "steps": found.recipe.training.steps,
+        "loss": losses[-1] if losses else None,
+        "library": found.meta["library"],
+        "data_sha256": found.meta["data"],
+        "measurements": [asdict(measurement) for measurement in found.measurements],
+        "text": render(found.recipe),
+    }
+
+
+def _recipe(name: str, brief: bool = False) -> dict[str, Any]:
+    from importlib import import_module
+
+    from diffprob.recipe.recipe import parameter_count
+    from diffprob.recipe.spec import render
+    from diffprob.recipes import RECIPES, named
+
+    recipe = named(name)
+    make = getattr(import_module(f"diffprob.recipes.{RECIPES[name]}"), name)
+    about = {"summary": _summary(make), "parameters": parameter_count(recipe), "shape": _shape(recipe.space)}
+    return about if brief else {**about, "text": render(recipe)}
+
+
+def _component(kind: Any) -> dict[str, Any]:
+    arguments = [str(parameter) for parameter in inspect.signature(kind).parameters.values()]
+    return {
+        "call": f"{kind.__name__}({', '.join(_short(argument) for argument in arguments)})",
+        "summary": _summary(kind),
+    }
+
+
+def _short(argument: str) -> str:
+    """``eta: float = 0.0`` as ``eta=0.0``; a default that is a factory is left out."""
+    name, _, default = argument.partition("=")
+    name = name.partition(":")[0].strip()
+    return name if not default or "<factory>" in default else f"{name}={default.strip()}"
+
+
+def _shape(space: Any) -> str:
+    channels, height, width = space.shape
+    return f"{height}x{width}x{channels}, {space.levels} levels"
+
+
+def _summary(thing: Any) -> str:
+    text = inspect.getdoc(thing) or ""
+    return " ".join(text.partition("\n\n")[0].split())
+
+
+def _plural(family: str) -> str:
+    return f"{family}es" if family.endswith("s") else "variances" if family == "variance" else f"{family}s"

@@ -1,0 +1,192 @@
+"""Train a recipe, or a model of your own images. The same command again resumes; a larger --steps goes on."""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffprob.base.errors import InputError
+from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, is_run, whole
+from diffprob.cli.progress import say
+
+if TYPE_CHECKING:
+    from diffprob.data.images import Images
+    from diffprob.recipe.recipe import Recipe
+
+EXAMPLES = (
+    "diffprob train digits                                    # the embedded digits, into runs/digits",
+    "diffprob train mnist --data path/to/mnist --out runs/mnist",
+    "diffprob train --data path/to/pictures --size 64         # a recipe is made from the data",
+    "diffprob train cifar10 --set training.lr=1e-4 --set network.dropout=0.0 --seed 1 --out runs/other",
+    "diffprob train lsun256 --dry-run                         # parameters, memory, time; needs no data",
+    "diffprob train runs/digits --steps 8000                  # a run, its recipe and its data again: go on",
+    "torchrun --nproc-per-node 2 -m diffprob train cifar10 --processes 2",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the verb."""
+    parser.add_argument(
+        "recipe",
+        nargs="?",
+        metavar="RECIPE",
+        help="a recipe's name (diffprob show recipes), a recipe.txt, or a run to go on with",
+    )
+    parser.add_argument(
+        "--data", metavar="PATH", help="folder or file of images; without RECIPE a recipe is made for them"
+    )
+    parser.add_argument("--size", type=whole(2), metavar="N", help="with --data alone: scale and crop pictures to NxN")
+    parser.add_argument(
+        "--channels", type=int, choices=(1, 3), help="with --data alone: grey (1) or colour (3) pictures"
+    )
+    parser.add_argument("--out", metavar="RUN", help="the run's folder (runs/NAME)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change one field of the recipe; may be repeated",
+    )
+    parser.add_argument("--steps", type=whole(1), metavar="N", help="train until this step")
+    parser.add_argument(
+        "--processes", type=whole(1), metavar="N", help="fail unless torchrun started this many processes"
+    )
+    add_seed(parser, "decides weights at the start, order and noise (the recipe's)", None)
+    add_device(parser)
+    add_dry_run(parser, "say what it would take (parameters, memory, time) and write nothing")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Train, resume or estimate."""
+    recipe, images = read_recipe(args)
+    for text in args.set:
+        recipe = _set(recipe, text)
+    for name in ("steps", "seed"):
+        if getattr(args, name) is not None:
+            recipe = replace(recipe, training=replace(recipe.training, **{name: getattr(args, name)}))
+    out = Path(
+        args.out or (args.recipe if _is_path(args.recipe) and is_run(Path(args.recipe)) else f"runs/{recipe.name}")
+    )
+    if args.dry_run:
+        return _dry_run(recipe, out, args, images)
+    from diffprob.cli.training import train
+
+    return train(recipe, out, args.device, args.processes, images)
+
+
+def lines(result: dict[str, Any]) -> Iterator[str]:
+    """For people."""
+    from diffprob.cli.drawing import table
+
+    if result.get("dry_run"):
+        from diffprob.cli.estimate import cost_rows
+
+        yield from table([*result["about"].items(), *cost_rows(result, result["steps"], result["batch"])])
+        return
+    state = "was finished already" if result["finished_before"] else "finished"
+    loss = "" if result["loss"] is None else f", loss {result['loss']:.4g}"
+    yield f"{result['run']}: {state} at step {result['step']:,}{loss}"
+    yield from table(
+        [(name, result[key]) for name, key in (("samples", "samples"), ("loss curve", "loss_curve")) if result[key]]
+    )
+    if result["finished_before"]:
+        yield f"to go on: the same command with --steps above {result['step']:,}"
+    yield f"to draw from it: diffprob sample {result['run']}"
+
+
+def read_recipe(args: argparse.Namespace) -> "tuple[Recipe, Images | None]":
+    """The recipe that the arguments name, and the data where it had to be looked at.
+
+    Raises:
+        InputError: neither recipe nor data, or no such thing.
+    """
+    if args.recipe is None:
+        if args.data is None:
+            raise InputError("train needs a recipe (diffprob show recipes) or --data PATH")
+        from diffprob.cli.automatic import automatic
+
+        recipe, images, said = automatic(args.data, args.size, args.channels)
+        for text in (*images.notes, *said):
+            say(text)
+        return recipe, images
+    if args.size or args.channels:
+        raise InputError(
+            "--size and --channels are for --data without a recipe; with one use --set, for instance data.size=64"
+        )
+    from diffprob.recipes import RECIPES, named
+
+    if args.recipe in RECIPES or not _is_path(args.recipe):
+        return named(args.recipe, args.data), None
+    recipe = _from_file(Path(args.recipe))
+    return (recipe if args.data is None else replace(recipe, data=_moved(recipe.data, args.data))), None
+
+
+def _is_path(text: str | None) -> bool:
+    return text is not None and ("/" in text or Path(text).exists())
+
+
+def _from_file(path: Path) -> "Recipe":
+    from diffprob.recipe.recipe import Recipe
+    from diffprob.recipe.spec import parse
+    from diffprob.recipe.tables import ALL
+
+    if path.is_dir():
+        if not (path / "recipe.txt").is_file():
+            raise InputError(
+                f"{path} is a folder without recipe.txt; for a folder of images: diffprob train --data {path}"
+            )
+        path /= "recipe.txt"
+    try:
+        recipe = parse(path.read_text("utf-8"), ALL)
+    except FileNotFoundError as error:
+        raise InputError(
+            f"no recipe at {path}; a name (diffprob show recipes) or a recipe.txt would be right"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not a recipe: it is not text; for data: diffprob train --data {path}") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    if not isinstance(recipe, Recipe):
+        raise InputError(f"{path} does not hold a Recipe(...)")
+    return recipe
+
+
+def _moved(data: Any, text: str) -> Any:
+    """The same kind of data at another place."""
+    if not any(field.name == "path" for field in fields(data)):
+        raise InputError(f"the recipe's data {data!r} has no path to replace by --data {text}; use --set data=...")
+    return replace(data, path=text)
+
+
+def _set(recipe: "Recipe", text: str) -> "Recipe":
+    from diffprob.recipe.assign import assign
+
+    path, equals, value = text.partition("=")
+    if not equals or not path or not value:
+        raise InputError(f"--set {text!r}: FIELD=VALUE would be right, for instance training.lr=1e-3")
+    return assign(recipe, path.strip(), value.strip())
+
+
+def _dry_run(recipe: "Recipe", out: Path, args: argparse.Namespace, images: "Images | None") -> dict[str, Any]:
+    from diffprob.cli.estimate import estimate
+    from diffprob.cli.training import planned
+
+    settings = recipe.training
+    about = {
+        "recipe": recipe.name,
+        "data": _data_state(recipe, images),
+        "network": repr(recipe.network),
+        "run": planned(recipe, out),
+    }
+    costs = estimate(recipe, choose_device(args.device), args.processes or 1)
+    return {"dry_run": True, "about": about, "steps": settings.steps, "batch": settings.batch, **costs}
+
+
+def _data_state(recipe: "Recipe", images: "Images | None") -> str:
+    path = getattr(recipe.data, "path", None)
+    if images is not None:
+        return f"{recipe.data!r}, {len(images):,} images"
+    return f"{recipe.data!r}" + (
+        " (not there: training needs it)" if path is not None and not Path(path).exists() else ""
+    )

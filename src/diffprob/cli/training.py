@@ -1,0 +1,246 @@
+"""One training from a recipe to a finished run: what `train` and `demo` share."""
+
+import importlib.util
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffprob.base.errors import InputError, NumericalError
+from diffprob.cli.parser import choose_device, is_run
+from diffprob.cli.progress import Progress, say
+
+if TYPE_CHECKING:
+    from diffprob.data.images import Images
+    from diffprob.denoise.denoiser import NetDenoiser
+    from diffprob.recipe.recipe import Recipe
+    from diffprob.recipe.writer import RunWriter
+    from diffprob.train.loop import Progress as StepProgress
+    from diffprob.train.loop import Trainer
+
+LOSS = "loss.png"
+PREVIEW_STEPS = 50  # of DDIM, for the pictures drawn while training
+
+
+def planned(recipe: "Recipe", out: Path) -> str:
+    """What training into ``out`` would do.
+
+    Raises:
+        InputError: it would be refused.
+    """
+    from diffprob.recipe.checkpoint import Run
+    from diffprob.recipe.recipe import resumable
+
+    if not is_run(out):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(f"{out} exists and is not a run; nothing was changed: choose another --out")
+        return f"{out} (new)"
+    old = Run.open(out)
+    found = resumable(old.recipe, recipe)
+    if found:
+        path, there, here = found
+        raise InputError(
+            f"{out} is a run of another recipe: {path} is {there!r} there and {here!r} here; choose another --out"
+        )
+    step = old.meta["step"]
+    if step >= recipe.training.steps:
+        return f"{out} (finished: at step {step:,} of {recipe.training.steps:,})"
+    return f"{out} (would resume at step {step:,})"
+
+
+def train(
+    recipe: "Recipe",
+    out: Path,
+    device: str,
+    processes: int | None = None,
+    images: "Images | None" = None,
+    seconds: float | None = None,
+) -> dict[str, Any] | None:
+    """Train ``recipe`` into ``out``, or go on there; the result is what `train --json` prints (the first process's).
+
+    Args:
+        images: the data, where it is loaded already.
+        seconds: stop (with a checkpoint) when this much time has passed.
+
+    Raises:
+        InputError, NumericalError, KeyboardInterrupt: with everything that was saved before intact.
+    """
+    import torch
+
+    from diffprob.recipe.checkpoint import Replica, RunWriter
+    from diffprob.recipe.recipe import space
+    from diffprob.train.loop import make_accelerator
+
+    chosen = choose_device(device)
+    if chosen.index is not None:
+        torch.cuda.set_device(chosen)
+    accelerator = make_accelerator(chosen.type, processes)
+    if images is None:
+        images = recipe.data.load()
+        for note in images.notes if accelerator.is_main_process else ():
+            say(f"{images.name}: {note}")
+    space(recipe, images)
+    digest = images.digest()
+    if not accelerator.is_main_process:
+        accelerator.wait_for_everyone()  # until the run is there
+        _trainer(recipe, images, Replica(out), accelerator).run()
+        return None
+    done = _model_step(out) if is_run(out) else 0
+    kept = recipe
+    if done >= recipe.training.steps:  # nothing to do: a smaller --steps than before must not be written into the run
+        kept = replace(recipe, training=replace(recipe.training, steps=_steps_of(out)))
+    store = RunWriter.open(out, kept, digest)
+    try:
+        accelerator.wait_for_everyone()
+        return _run(_trainer(recipe, images, store, accelerator), store, done, seconds)
+    finally:
+        store.close()
+
+
+def _trainer(recipe: "Recipe", images: "Images", store: Any, accelerator: Any) -> "Trainer":
+    import torch
+
+    from diffprob.base.rng import derive
+    from diffprob.recipe.recipe import build_model
+    from diffprob.train.loop import Trainer
+
+    torch.manual_seed(derive(recipe.training.seed, "weights"))
+    model = build_model(recipe)
+    return Trainer(model, recipe.objective, images, recipe.space, recipe.training, store, accelerator)
+
+
+def _run(trainer: "Trainer", store: "RunWriter", done: int, seconds: float | None) -> dict[str, Any]:
+    """The main process's part: train, with progress and pictures; then the loss curve."""
+    settings, began, first = trainer.settings, time.monotonic(), None
+    timed_out = False
+    with Progress("train", settings.steps, "step", min(done, settings.steps)) as bar:
+
+        def on_step(progress: "StepProgress") -> None:
+            nonlocal first
+            if first is None:
+                first = progress.step - 1
+                _announce(store, first, settings.steps, bar.note)
+            bar.update(progress.step, f"loss {progress.loss:.4f}, {bar.rate * settings.batch:,.0f} images/s")
+            if seconds is not None and time.monotonic() - began > seconds and progress.step < settings.steps:
+                raise KeyboardInterrupt  # which keeps a checkpoint of this step
+
+        trainer.on_step = on_step
+        trainer.on_sample = lambda step, average: _preview(average, store, step, bar.note)
+        try:
+            trainer.run()
+        except KeyboardInterrupt:
+            timed_out = seconds is not None and time.monotonic() - began > seconds
+            if not timed_out:
+                where = f"stopped at step {trainer.step:,}; the same command resumes"
+                raise KeyboardInterrupt(where) from None
+    if first is None:
+        _announce(store, trainer.step, 0, say)
+    if _model_step(store.folder) < trainer.step:  # killed last time between the last state and its model
+        trainer.save()
+    curve = _loss_curve(store) if first is not None or not (store.folder / LOSS).exists() else store.folder / LOSS
+    return _result(trainer, store, first, curve, timed_out)
+
+
+def _announce(store: "RunWriter", step: int, steps: int, note: Callable[[str], None]) -> None:
+    for text in store.notes:
+        note(text)
+    if step and step < steps:
+        note(f"{store.folder}: resuming at step {step:,} of {steps:,}")
+
+
+def _result(
+    trainer: "Trainer", store: "RunWriter", first: int | None, curve: Path | None, timed_out: bool
+) -> dict[str, Any]:
+    log = records(store.folder)
+    last = log[-1] if log else {}
+    picture = store.sample_path(trainer.step)
+    loss = last.get("loss")
+    return {
+        "run": str(store.folder),
+        "recipe": store.recipe.name,
+        "step": trainer.step,
+        "steps": trainer.settings.steps,
+        "resumed_at": first or None,
+        "finished_before": first is None,
+        "timed_out": timed_out,
+        "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
+        "loss": loss if isinstance(loss, int | float) else None,
+        "seconds_training": round(trainer.seconds, 1),
+        "precision": trainer.precision,
+        "device": str(trainer.device),
+        "data_sha256": store.manifest.meta.get("data"),
+        "samples": str(picture) if picture.exists() else None,
+        "loss_curve": None if curve is None else str(curve),
+    }
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log."""
+    path = folder / "log.jsonl"
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+
+
+def _preview(average: "NetDenoiser", store: "RunWriter", step: int, note: Callable[[str], None]) -> None:
+    try:
+        draw_preview(average, store.recipe, store.sample_path(step))
+    except NumericalError as error:  # the training itself may still be sound: the averaged weights lag behind
+        note(f"no picture at step {step:,}: {error}")
+
+
+def draw_preview(model: "NetDenoiser", recipe: "Recipe", path: Path) -> None:
+    """A grid of samples with fixed seeds, drawn in a few steps of DDIM."""
+    from diffprob.base.rng import Rng
+    from diffprob.cli import output
+    from diffprob.cli.drawing import draw, make_times, seeds_text
+    from diffprob.denoise.denoiser import Evaluation
+    from diffprob.process.grids import Uniform
+    from diffprob.recipe.checkpoint import auto_chunk
+    from diffprob.sample.ancestral import DDIM
+
+    device = next(model.parameters()).device
+    model.evaluation = Evaluation(auto_chunk(device, recipe.space), model.evaluation.precision)
+    n, steps = recipe.training.samples, min(PREVIEW_STEPS, recipe.process.schedule.steps or PREVIEW_STEPS)
+    times = make_times(Uniform(), model.process, steps)
+    drawn = draw(model, DDIM(), times, Rng.of(0, n, device=device), recipe.space)
+    facts = {
+        "run": recipe.name,
+        "seeds": seeds_text(0, n),
+        "sampler": "DDIM()",
+        "steps": steps,
+        "chunk": model.evaluation.chunk,
+        "precision": model.evaluation.precision,
+    }
+    output.write_file(path, output.grid_png(drawn.levels, recipe.space.levels, facts))
+
+
+def _loss_curve(store: "RunWriter") -> Path | None:
+    """Draw the loss curve into the run; None where matplotlib is missing or nothing is logged."""
+    if importlib.util.find_spec("matplotlib") is None:
+        say("no loss curve: matplotlib is not installed")
+        return None
+    from tempfile import TemporaryDirectory
+
+    from diffprob.report.figures import loss_curve
+
+    log = records(store.folder)
+    if not any(isinstance(record.get("loss"), int | float) for record in log):
+        return None
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / LOSS
+        loss_curve(log, path, f"{store.recipe.name}: training loss")
+        store.add({LOSS: path.read_bytes()})
+    return store.folder / LOSS
+
+
+def _steps_of(out: Path) -> int:
+    from diffprob.recipe.runfiles import read_recipe
+
+    return read_recipe(out).training.steps
+
+
+def _model_step(out: Path) -> int:
+    from diffprob.recipe.runfiles import model_meta
+
+    return model_meta(out, {})["step"]

@@ -1,0 +1,1 @@
+"""Other libraries' models: read into diffprob, and written for them."""

@@ -1,0 +1,53 @@
+"""Instances of everything in the tables of `diffprob.recipe.tables`: what the conformance suite runs over.
+
+A new entry takes part with its default arguments. ``MORE`` adds further settings of an entry; it never has to be touched for a new
+one, unless the entry has no defaults.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from diffprob.process.linear import (
+    LinearProcess,
+    StraightScaling,
+    SubVariancePreserving,
+    VarianceExploding,
+    VariancePreserving,
+)
+from diffprob.recipe import tables
+
+MORE: dict[str, list[dict[str, Any]]] = {
+    "LinearBetas": [{"steps": 10, "first": 0.01, "last": 0.5}],
+    "Cosine": [{"steps": 50}],
+    "VPSDE": [{"beta_min": 0.5, "beta_max": 3.0}],
+    "OrnsteinUhlenbeck": [{"horizon": 1.5}],
+    "Karras": [{"rho": 2.0}],
+    "Mean": [{"steps": 100}],
+    "Index": [{"steps": 17}],
+    "DDIM": [{"eta": 0.5}, {"eta": 1.0}, {"eta": 0.0, "spread": True}, {"eta": 0.7, "spread": True}],
+}
+
+# Where a schedule was made for one scaling; any other combination is a process as well.
+SCALING = {"SubVP": SubVariancePreserving(), "LogLinear": VarianceExploding(), "Straight": StraightScaling()}
+
+
+def instances(family: dict[str, Callable[..., Any]]) -> list[Any]:
+    """Every component of a table with its defaults, then the further settings."""
+    found = [component() for component in family.values()]
+    return found + [family[name](**setting) for name in family for setting in MORE.get(name, [])]
+
+
+SCHEDULES = instances(tables.SCHEDULES)
+SCALINGS = instances(tables.SCALINGS)
+LAWS = instances(tables.LAWS)
+GRIDS = instances(tables.GRIDS)
+PREDICTIONS = instances(tables.PREDICTIONS)
+CLOCKS = instances(tables.CLOCKS)
+VARIANCES = instances(tables.VARIANCES)
+SAMPLERS = instances(tables.SAMPLERS)
+PROCESSES = [LinearProcess(s, SCALING.get(type(s).__name__, VariancePreserving())) for s in SCHEDULES]
+
+
+def name(component: object) -> str:
+    """Test id: the repr, a process by its schedule."""
+    return repr(component.schedule) if isinstance(component, LinearProcess) else repr(component)

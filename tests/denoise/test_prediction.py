@@ -1,0 +1,163 @@
+"""Parameterisations: conversions written out from the papers, and the two reverse-step variances they meet."""
+
+import pytest
+import torch
+from truth.models import tensor
+from truth.reference import cumulative, ddpm_betas
+
+from diffprob.base.distributions import LocationScale
+from diffprob.base.rng import Rng
+from diffprob.denoise.prediction import Data, Epsilon, Mean, Prediction, Score, Velocity
+from diffprob.denoise.variance import UnitData, Zero
+from diffprob.process.linear import LinearProcess, StraightScaling, SubVariancePreserving, VarianceExploding
+from diffprob.process.schedule import VPSDE, Cosine, LinearBetas, LogLinear, Straight, SubVP
+
+DDPM = LinearProcess()
+ABAR = torch.from_numpy(cumulative(ddpm_betas()))
+BETAS = torch.from_numpy(ddpm_betas())
+X0, NOISE = (Rng.of(i, 6).normal((2, 3), torch.float64) for i in (0, 1))
+INDEX = torch.tensor([1, 2, 10, 300, 999, 1000])
+T = INDEX.double() / 1000
+SHAPE = (-1, 1, 1)
+A, S = ABAR[INDEX].sqrt().reshape(SHAPE), (1 - ABAR[INDEX]).sqrt().reshape(SHAPE)
+XT = A * X0 + S * NOISE
+
+
+def step(values: torch.Tensor) -> torch.Tensor:
+    return values.reshape(SHAPE)
+
+
+TARGETS = {
+    Epsilon(): NOISE,
+    Data(): X0,
+    Velocity(): A * NOISE - S * X0,
+    Score(): -NOISE / S,
+    # DDPM's eq. 11: mu = (x_t - beta/s eps)/sqrt(alpha).
+    Mean(): (XT - step(BETAS[INDEX - 1]) / S * NOISE) / (1 - step(BETAS[INDEX - 1])).sqrt(),
+}
+
+
+@pytest.mark.parametrize("prediction", TARGETS, ids=repr)
+def test_target_is_the_papers(prediction: Prediction) -> None:
+    torch.testing.assert_close(prediction.target(DDPM, X0, NOISE, T), TARGETS[prediction], rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("prediction", TARGETS, ids=repr)
+def test_the_target_stands_for_the_data(prediction: Prediction) -> None:
+    torch.testing.assert_close(prediction.to_x0(DDPM, XT, T, TARGETS[prediction]), X0, rtol=0, atol=1e-10)
+    torch.testing.assert_close(prediction.from_x0(DDPM, XT, T, X0), TARGETS[prediction], rtol=1e-9, atol=1e-10)
+
+
+def test_conversions_between_outputs() -> None:
+    """Each formula of the reference, through the hub."""
+    out = Rng.of(3, 6).normal((2, 3), torch.float64)
+
+    def convert(source: Prediction, target: Prediction, value: torch.Tensor) -> torch.Tensor:
+        return target.from_x0(DDPM, XT, T, source.to_x0(DDPM, XT, T, value))
+
+    def same(measured: torch.Tensor, expected: torch.Tensor) -> None:
+        torch.testing.assert_close(measured, expected, rtol=1e-9, atol=1e-10)
+
+    same(convert(Epsilon(), Data(), out), (XT - S * out) / A)
+    same(convert(Data(), Epsilon(), out), (XT - A * out) / S)
+    same(convert(Velocity(), Data(), out), A * XT - S * out)
+    same(convert(Velocity(), Epsilon(), out), S * XT + A * out)
+    same(convert(Epsilon(), Score(), out), -out / S)
+    same(convert(Score(), Data(), out), (XT + S**2 * out) / A)
+    beta = step(BETAS[INDEX - 1])
+    same(convert(Epsilon(), Mean(), out)[1:], ((XT - beta / S * out) / (1 - beta).sqrt())[1:])
+    same(convert(Score(), Mean(), out)[1:], ((XT + beta * out) / (1 - beta).sqrt())[1:])
+    same(convert(Mean(), Epsilon(), out)[1:], ((XT - (1 - beta).sqrt() * out) * S / beta)[1:])
+
+
+def test_mean_is_that_of_the_next_step() -> None:
+    mu = Mean().target(DDPM, X0, NOISE, T)
+    s = (INDEX[1:] - 1).double() / 1000
+    torch.testing.assert_close(mu[1:], DDPM.bridge(X0[1:], XT[1:], s, T[1:]).mean, rtol=0, atol=1e-12)
+    torch.testing.assert_close(mu[0], X0[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("prediction", TARGETS, ids=repr)
+def test_float32_inverts_to_1e_4_everywhere(prediction: Prediction) -> None:
+    x0, noise = X0.float(), NOISE.float()
+    for i in range(1, 1001, 37):
+        t = tensor(i / 1000)
+        xt = DDPM.marginal(x0, t).mean + DDPM.sigma(t).float() * noise
+        target = prediction.target(DDPM, x0, noise, t)
+        assert target.dtype == torch.float32
+        # x_0 from the noise divides by alpha, 0.0064 at t = 1; from mu by c0, 1.3e-4 there: two ulps of what is subtracted.
+        a, b = prediction.coefficients(DDPM, t)
+        subtracted = float(a.abs() * xt.abs().max() + b.abs() * target.abs().max())
+        tolerance = 1e-4 if not isinstance(prediction, Mean) else max(1e-4, 2 * 2**-23 * subtracted)
+        torch.testing.assert_close(prediction.to_x0(DDPM, xt, t, target), x0, rtol=0, atol=tolerance)
+        error = (prediction.from_x0(DDPM, xt, t, x0) - target).abs().max() / target.abs().max()
+        assert error < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("process", "velocity"),
+    [
+        (LinearProcess(Straight(), StraightScaling()), lambda a, s: (a / (a**2 + s**2), -s / (a**2 + s**2))),
+        (LinearProcess(VPSDE()), lambda a, s: (a, -s)),
+        (LinearProcess(SubVP(), SubVariancePreserving()), lambda a, s: (a / (a**2 + s**2), -s / (a**2 + s**2))),
+    ],
+    ids=["straight", "vp", "sub-vp"],
+)
+def test_velocity_off_the_circle(process: LinearProcess, velocity: object) -> None:
+    """v = alpha eps - sigma x_0 inverts for every scaling, not only where alpha^2 + sigma^2 = 1."""
+    t = torch.linspace(0.05, 1, 6, dtype=torch.float64)
+    alpha, sigma = (c.reshape(SHAPE) for c in process.coefficients(t))
+    xt, v = alpha * X0 + sigma * NOISE, alpha * NOISE - sigma * X0
+    torch.testing.assert_close(Velocity().to_x0(process, xt, t, v), X0, rtol=1e-10, atol=1e-12)
+    a, b = Velocity().coefficients(process, t)
+    torch.testing.assert_close(torch.stack([a, b]), torch.stack(velocity(*process.coefficients(t))), rtol=1e-13, atol=0)
+
+
+def test_mean_refuses_no_steps() -> None:
+    with pytest.raises(ValueError, match="0"):
+        Mean(0)
+
+
+PROCESSES = [
+    DDPM,
+    LinearProcess(Cosine()),
+    LinearProcess(VPSDE()),
+    LinearProcess(LogLinear(), VarianceExploding()),
+    LinearProcess(SubVP(), SubVariancePreserving()),
+    LinearProcess(Straight(), StraightScaling()),
+]
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=repr)
+@pytest.mark.parametrize(("s", "t"), [(0.001, 0.002), (0.2, 0.5), (0.5, 0.51), (0.001, 0.999)])
+def test_variance_choices_are_the_published_ones(process: LinearProcess, s: float, t: float) -> None:
+    """Zero gives btil. Unit data gives the forward variance sigma_t^2 - (alpha_t/alpha_s)^2 sigma_s^2, rescaled to step down:
+
+    for variance-preserving processes that is beta_{t|s} itself; otherwise the variance of x_s given x_t for N(0, I) data.
+    """
+    (a_s, sigma_s), (a_t, sigma_t) = process.coefficients(s), process.coefficients(t)
+    x = torch.zeros(1, 1, dtype=torch.float64)
+    forward = sigma_t**2 - (a_t / a_s * sigma_s) ** 2
+
+    def variance(choice: Zero | UnitData) -> float:
+        posterior = LocationScale(x, choice(process, tensor(t)).sqrt())
+        return float(process.reverse(posterior, x, s, t).variance)
+
+    assert variance(Zero()) == pytest.approx(float(forward * sigma_s**2 / sigma_t**2), rel=1e-9)
+    total_s, total_t = a_s**2 + sigma_s**2, a_t**2 + sigma_t**2
+    conditional = total_s - (a_s * a_t + (a_t / a_s) * sigma_s**2) ** 2 / total_t
+    assert variance(UnitData()) == pytest.approx(float(conditional), rel=1e-8)
+    if abs(float(total_t) - 1) < 1e-12:
+        assert variance(UnitData()) == pytest.approx(float(forward), rel=1e-9)
+
+
+def test_variances_of_ddpm_steps() -> None:
+    """fixed_small and fixed_large of the released code, from their own tables."""
+    betas, posterior = LinearBetas().betas(), UnitData()
+    x = torch.zeros(1, 1, dtype=torch.float64)
+    for i in (2, 3, 10, 500, 1000):
+        s, t = (i - 1) / 1000, i / 1000
+        large = DDPM.reverse(LocationScale(x, posterior(DDPM, tensor(t)).sqrt()), x, s, t).variance
+        small = DDPM.reverse(LocationScale(x, Zero()(DDPM, tensor(t)).sqrt()), x, s, t).variance
+        assert float(large) == pytest.approx(float(betas[i - 1]), rel=1e-11)
+        assert float(small) == pytest.approx(float(betas[i - 1] * (1 - ABAR[i - 1]) / (1 - ABAR[i])), rel=1e-11)

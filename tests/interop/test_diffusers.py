@@ -1,0 +1,292 @@
+"""Folders of diffusers' pipelines: what is read, what is refused, and that both libraries draw the same images."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from diffprob.base.errors import InputError
+from diffprob.denoise.denoiser import Index, NetDenoiser, Scale
+from diffprob.denoise.prediction import Data, Epsilon, Prediction, Score, Velocity
+from diffprob.denoise.variance import UnitData, Variance, Zero
+from diffprob.denoise.wrappers import Clip
+from diffprob.interop.configs import Scheduling, network_config, network_spec, scheduler_config, scheduling
+from diffprob.interop.diffusers import WEIGHTS, export_pipeline, load_pipeline, open_pipeline
+from diffprob.net.unet import UNetSpec
+from diffprob.process.linear import LinearProcess, VarianceExploding
+from diffprob.process.schedule import VPSDE, Cosine, LinearBetas, Quadratic, ScaledLinear, Schedule
+
+SPEC = UNetSpec(in_channels=1, out_channels=1, widths=(8, 16), layers=1, attention=(False, True), groups=4)
+
+
+def model(
+    prediction: Prediction = Epsilon(), variance: Variance = Zero(), schedule: Schedule = LinearBetas(20, 5e-3, 0.3)
+) -> NetDenoiser:
+    torch.manual_seed(1)
+    net = SPEC.build()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return NetDenoiser(net, LinearProcess(schedule), prediction, Index(schedule.steps or 0), variance).eval()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    export_pipeline(tmp_path / "model", model(), (8, 8))
+    return tmp_path / "model"
+
+
+def change(path: Path, **settings: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+
+
+def refusal(folder: Path) -> str:
+    """The message with which a folder is refused: one line."""
+    with pytest.raises(InputError) as caught:
+        open_pipeline(folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_what_is_written_is_read_again(folder: Path) -> None:
+    pipeline = load_pipeline(folder)
+    assert pipeline.spec == SPEC and pipeline.size == (8, 8)
+    state = model().net.state_dict()
+    assert pipeline.state.keys() == state.keys()
+    assert all(torch.equal(pipeline.state[name], state[name]) for name in state)
+    opened = open_pipeline(folder)
+    assert isinstance(opened, Clip) and (opened.low, opened.high) == (-1.0, 1.0)
+    x, t = torch.randn(2, 1, 8, 8), torch.tensor(0.5, dtype=torch.float64)
+    with torch.no_grad():
+        assert torch.equal(opened(x, t).mean, Clip(model())(x, t).mean)
+    assert not list(folder.parent.glob(".*")), "no temporaries stay behind"
+
+
+def test_the_flat_layout_and_the_old_names_of_the_first_releases(folder: Path) -> None:
+    """google/ddpm-cifar10-32 has its files at the top, and attention called query, key, value and proj_attn."""
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    state = load_file(folder / "unet" / WEIGHTS)
+    renamed = {}
+    for name, tensor in state.items():
+        for modern, former in old.items():
+            name = name.replace(f".{modern}.", f".{former}.")
+        renamed[name] = tensor
+    assert renamed.keys() != state.keys()
+    save_file(renamed, folder / WEIGHTS)
+    os.replace(folder / "unet" / "config.json", folder / "config.json")
+    os.replace(folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json")
+    (folder / "unet" / WEIGHTS).unlink()
+    (folder / "unet").rmdir()
+    (folder / "scheduler").rmdir()
+    pipeline = load_pipeline(folder)
+    assert pipeline.spec == SPEC and pipeline.scheduler is not None
+    assert all(torch.equal(pipeline.state[name], state[name]) for name in state)
+
+
+def test_the_published_configuration_of_ddpm_cifar10() -> None:
+    config = {
+        "_class_name": "UNet2DModel",
+        "_diffusers_version": "0.0.4",
+        "act_fn": "silu",
+        "attention_head_dim": None,
+        "block_out_channels": [128, 256, 256, 256],
+        "center_input_sample": False,
+        "down_block_types": ["DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"],
+        "downsample_padding": 0,
+        "flip_sin_to_cos": False,
+        "freq_shift": 1,
+        "in_channels": 3,
+        "layers_per_block": 2,
+        "mid_block_scale_factor": 1,
+        "norm_eps": 1e-06,
+        "norm_num_groups": 32,
+        "out_channels": 3,
+        "sample_size": 32,
+        "time_embedding_type": "positional",
+        "up_block_types": ["UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
+    }
+    assert network_spec(config) == UNetSpec()
+    assert network_spec(network_config(UNetSpec(), (32, 32))) == UNetSpec()
+
+
+def test_missing_settings_are_those_of_diffusers() -> None:
+    diffusers = pytest.importorskip("diffusers")
+    with torch.device("meta"):
+        theirs = diffusers.UNet2DModel()
+        ours = network_spec({}).build()
+    assert {n: p.shape for n, p in ours.named_parameters()} == {n: p.shape for n, p in theirs.named_parameters()}
+    config = dict(theirs.config)
+    config["down_block_types"], config["up_block_types"] = (
+        list(config["down_block_types"]),
+        list(config["up_block_types"]),
+    )
+    assert network_spec(config) == network_spec({})
+    defaults = dict(diffusers.DDPMScheduler().config)
+    assert scheduling(defaults) == scheduling({}) == Scheduling()
+
+
+def test_pickled_weights_are_refused_with_the_way_out(folder: Path) -> None:
+    (folder / "unet" / WEIGHTS).unlink()
+    assert "diffusion_pytorch_model.safetensors is missing" in refusal(folder)
+    (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"\x80\x02}q\x00.")
+    message = refusal(folder)
+    assert "diffusion_pytorch_model.bin is a pickle" in message and "from_pretrained" in message
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"]}, "'CrossAttnDownBlock2D'"),
+        ({"up_block_types": ["AttnUpBlock2D", "SkipUpBlock2D"]}, "'SkipUpBlock2D'"),
+        ({"up_block_types": ["UpBlock2D", "AttnUpBlock2D"]}, "must mirror"),
+        ({"_class_name": "UNet2DConditionModel"}, "UNet2DConditionModel"),
+        ({"act_fn": "gelu"}, "act_fn must be 'silu', got 'gelu'"),
+        ({"time_embedding_type": "fourier"}, "time_embedding_type"),
+        ({"resnet_time_scale_shift": "scale_shift"}, "resnet_time_scale_shift"),
+        ({"num_class_embeds": 10}, "num_class_embeds=10 has no counterpart"),
+        ({"block_out_channels": [8, 18]}, "divisible by groups=4"),
+        ({"block_out_channels": ["8", "16"]}, "config.json: "),
+        ({"sample_size": "large"}, "sample_size"),
+        ({"norm_num_groups": 8}, ""),
+        ({"block_out_channels": [8, 32]}, "has shape"),
+        ({"layers_per_block": 2}, "lacks down_blocks.0.resnets.1"),
+        ({"add_attention": False}, "holds mid_block.attentions.0"),
+    ],
+)
+def test_networks_that_do_not_fit_are_refused_by_name(folder: Path, settings: dict[str, Any], named: str) -> None:
+    change(folder / "unet" / "config.json", **settings)
+    if named:
+        message = refusal(folder)
+        assert named in message and ("config.json" in message or WEIGHTS in message)
+    else:  # another grouping has the same weights: a different network, but one that can be built
+        assert load_pipeline(folder).spec.groups == 8
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"_class_name": "PNDMScheduler"}, "PNDMScheduler"),
+        ({"beta_schedule": "sigmoid"}, "'sigmoid'"),
+        ({"prediction_type": "flow"}, "'flow'"),
+        ({"variance_type": "learned_range"}, "'learned_range'"),
+        ({"thresholding": True}, "thresholding"),
+        ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr"),
+        ({"trained_betas": [0.1, 0.2]}, "trained_betas"),
+        ({"use_karras_sigmas": True}, "use_karras_sigmas=True"),
+        ({"beta_end": 2.0}, "last=2.0"),
+        ({"num_train_timesteps": "many"}, "scheduler_config.json"),
+    ],
+)
+def test_schedulers_that_do_not_fit_are_refused_by_name(folder: Path, settings: dict[str, Any], named: str) -> None:
+    change(folder / "scheduler" / "scheduler_config.json", **settings)
+    assert named in refusal(folder)
+
+
+def test_folders_that_are_something_else_are_refused(folder: Path, tmp_path: Path) -> None:
+    assert "is not a folder" in refusal(tmp_path / "nothing")
+    assert "config.json is missing" in refusal(tmp_path)
+    change(folder / "model_index.json", _class_name="StableDiffusionPipeline")
+    assert "StableDiffusionPipeline" in refusal(folder)
+    (folder / "model_index.json").unlink()
+    (folder / "unet" / "config.json").write_text("{")
+    assert "cannot be read as JSON" in refusal(folder)
+    (folder / "unet" / "config.json").write_text("[]")
+    assert "must hold a JSON object" in refusal(folder)
+    with pytest.raises(InputError, match="not an empty folder"):
+        export_pipeline(folder, model(), (8, 8))
+
+
+@pytest.mark.parametrize("schedule", [LinearBetas(), ScaledLinear(500), Quadratic(), Cosine(250)], ids=repr)
+@pytest.mark.parametrize("variance", [Zero(), UnitData()], ids=repr)
+def test_schedulers_survive_the_round_trip(schedule: Schedule, variance: Variance) -> None:
+    diffusers = pytest.importorskip("diffusers")
+    for prediction, clip in ((Epsilon(), 1.0), (Data(), None), (Velocity(), 1.5)):
+        settings = Scheduling(LinearProcess(schedule), prediction, variance, clip)
+        config = scheduler_config(settings)
+        back = scheduling(config)
+        t = torch.linspace(0.1, 1, 10, dtype=torch.float64)
+        torch.testing.assert_close(back.process.logsnr(t), settings.process.logsnr(t), rtol=0, atol=0)
+        assert (back.prediction, back.variance, back.clip, back.clock) == (
+            prediction,
+            variance,
+            clip,
+            Index(schedule.steps or 0),
+        )
+        theirs = diffusers.DDPMScheduler.from_config(config)
+        steps = torch.arange(1, len(theirs.betas) + 1, dtype=torch.float64) / len(theirs.betas)
+        # Theirs is a float32 product of up to 1000 factors.
+        torch.testing.assert_close(
+            settings.process.alpha(steps) ** 2, theirs.alphas_cumprod.double(), rtol=2e-4, atol=1e-7
+        )
+
+
+def test_components_without_counterpart_are_refused_on_export(tmp_path: Path) -> None:
+    cases: list[tuple[NetDenoiser, str]] = []
+    cases.append((model(Score()), "Score()"))
+    for process, named in (
+        (LinearProcess(VPSDE()), "VPSDE"),
+        (LinearProcess(Cosine(1000, 0.01)), "shift=0.01"),
+        (LinearProcess(LinearBetas(), VarianceExploding()), "VarianceExploding"),
+    ):
+        wrong = model()
+        wrong.process = process
+        cases.append((wrong, named))
+    clocked = model()
+    clocked.clock = Scale()
+    cases.append((clocked, "Scale"))
+    for wrong, named in cases:
+        with pytest.raises(InputError, match=named.replace("(", r"\(").replace(")", r"\)")):
+            export_pipeline(tmp_path / "out", wrong, (8, 8))
+    assert not (tmp_path / "out").exists()
+
+
+class Recorded:
+    """A denoising chain of ours that takes its noise from a list, one entry a step."""
+
+    def __init__(self, denoiser: Any, steps: int) -> None:
+        self.denoiser, self.steps = denoiser, steps
+
+    @torch.no_grad()
+    def run(self, x: Tensor, noise: list[Tensor]) -> Tensor:
+        times = [torch.tensor(i / self.steps, dtype=torch.float64) for i in range(self.steps, 0, -1)]
+        for t, s, z in zip(times, times[1:], noise, strict=False):
+            law = self.denoiser.process.reverse(self.denoiser(x, t), x, s, t)
+            x = law.mean + law.std * z
+        return self.denoiser(x, times[-1]).mean
+
+
+CHAINS = [
+    (Epsilon(), Zero(), LinearBetas(20, 5e-3, 0.3), 1.0),
+    (Epsilon(), UnitData(), LinearBetas(20, 5e-3, 0.3), 1.0),
+    (Velocity(), Zero(), Cosine(20), None),
+    (Data(), UnitData(), ScaledLinear(20, 5e-3, 0.3), 2.0),
+]
+
+
+@pytest.mark.parametrize(
+    ("prediction", "variance", "schedule", "clip"), CHAINS, ids=lambda v: repr(v).partition("(")[0]
+)
+def test_diffusers_opens_the_export_and_draws_the_same_images(
+    prediction: Prediction, variance: Variance, schedule: Schedule, clip: float | None, tmp_path: Path
+) -> None:
+    diffusers = pytest.importorskip("diffusers")
+    ours = model(prediction, variance, schedule)
+    export_pipeline(tmp_path / "model", ours, (8, 8), clip)
+    pipeline = diffusers.DDPMPipeline.from_pretrained(tmp_path / "model")
+    pipeline.set_progress_bar_config(disable=True)
+    steps = 20
+    theirs = pipeline(
+        batch_size=3, generator=torch.Generator().manual_seed(7), num_inference_steps=steps, output_type="np"
+    ).images
+    # The pipeline draws x_T, then one tensor of noise a step, from the one generator.
+    generator = torch.Generator().manual_seed(7)
+    first, *noise = (torch.randn(3, 1, 8, 8, generator=generator) for _ in range(steps))
+    images = Recorded(open_pipeline(tmp_path / "model"), steps).run(first, noise)
+    expected = torch.from_numpy(theirs).permute(0, 3, 1, 2) * 2 - 1
+    assert expected.std() > 0.1
+    torch.testing.assert_close(images.clamp(-1, 1), expected, rtol=0, atol=1e-4)

@@ -1,0 +1,68 @@
+"""Pixel space: levels there and back, and the size of a bin."""
+
+import math
+
+import pytest
+import torch
+from truth.models import tensor
+
+from diffprob.base.distributions import Discretised, LocationScale
+from diffprob.base.rng import Rng
+from diffprob.space.pixels import Pixels
+
+
+@pytest.mark.parametrize("levels", [2, 3, 16, 17, 255, 256])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_level_comes_back(levels: int, dtype: torch.dtype) -> None:
+    space = Pixels((1, 1, levels), levels)
+    k = torch.arange(levels, dtype=torch.uint8).reshape(1, 1, 1, -1)
+    x = space.to_model(k, dtype)
+    assert x.dtype == dtype
+    assert float(x.min()) == -1
+    assert float(x.max()) == pytest.approx(1, abs=2e-7)
+    torch.testing.assert_close(x.double(), 2 * k.double() / (levels - 1) - 1, rtol=0, atol=2e-7)
+    assert torch.equal(space.to_data(x), k)
+    assert space.to_data(x).dtype == torch.uint8
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_a_bin_reaches_half_a_width_to_either_side(levels: int) -> None:
+    space = Pixels((1, 1, levels), levels)
+    k = torch.arange(levels, dtype=torch.uint8).reshape(1, 1, 1, -1)
+    x = space.to_model(k, torch.float64)
+    for fraction in (-0.499, -0.25, 0.25, 0.499):
+        assert torch.equal(space.to_data(x + fraction * space.bin_width), k)
+    inner = slice(None, -1)
+    assert torch.equal(space.to_data(x + 0.501 * space.bin_width)[..., inner], k[..., inner] + 1)
+
+
+def test_values_outside_are_clamped() -> None:
+    x = tensor([-7.0, -1.01, 1.01, 300.0, math.inf, -math.inf]).reshape(1, 1, 1, -1)
+    assert Pixels((1, 1, 6), 256).to_data(x).flatten().tolist() == [0, 0, 255, 255, 255, 0]
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_a_uniform_model_costs_log2_k(levels: int) -> None:
+    space = Pixels((3, 8, 8), levels)
+    assert space.dimensions == 192
+    # Uniform on the K bins, which reach half a width beyond [-1, 1].
+    nats = torch.full((2,), space.dimensions * math.log(levels * space.bin_width), dtype=torch.float64)
+    torch.testing.assert_close(space.bits_per_dim(nats), torch.full_like(nats, math.log2(levels)), rtol=1e-13, atol=0)
+
+
+def test_a_discretised_law_and_its_density_agree_for_fine_bins() -> None:
+    """-log2 P(level) against bits_per_dim of -log p at the level: equal up to the curvature within a bin."""
+    space = Pixels((1, 4, 4), 256)
+    base = LocationScale(torch.zeros(5, 1, 4, 4, dtype=torch.float64), tensor(0.4))
+    x = space.to_model(space.to_data(base.sample(Rng.of(0, 5)).clamp(-0.9, 0.9)), torch.float64)
+    discrete = -Discretised(base, 256).log_prob(x) / (16 * math.log(2))
+    torch.testing.assert_close(space.bits_per_dim(-base.log_prob(x)), discrete, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "levels", "said"),
+    [((1, 8, 8), 1, "1"), ((1, 8, 8), 257, "257"), ((8, 8), 17, r"\(8, 8\)"), ((1, 0, 8), 17, r"\(1, 0, 8\)")],
+)
+def test_bad_spaces_are_refused(shape: tuple[int, ...], levels: int, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Pixels(shape, levels)
