@@ -4,18 +4,20 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
+from diffprob.cli.drawing import calls, counted, draw, make_times
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.process.grids import Uniform
 from diffprob.recipe.spec import parse
 from diffprob.recipe.tables import ALL
-from diffprob.sample.simulate import simulate, start
 from diffprob.space.pixels import Pixels
 
 
@@ -25,6 +27,7 @@ def options(description: str, run: str) -> argparse.ArgumentParser:
     parser.add_argument("run", nargs="?", default=run, help="a run's folder, or the name of a packaged run")
     parser.add_argument("--sampler", default="Ancestral()", help='such as "DDIM(eta=0)"')
     parser.add_argument("--steps", type=int, default=1000, help="network evaluations a sample")
+    parser.add_argument("--clip", action=argparse.BooleanOptionalAction, default=True, help="clamp the predicted image")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="fp32", help="of the network: fp32, bf16 or fp16")
     parser.add_argument("--chunk", type=int, default=128, help="samples per network call")
@@ -34,21 +37,42 @@ def options(description: str, run: str) -> argparse.ArgumentParser:
     return parser
 
 
-def draw(
+def draw_levels(
     model: NetDenoiser, space: Pixels, n: int, seed: int, arguments: argparse.Namespace
 ) -> tuple[np.ndarray, float]:
     """n samples as uint8 levels (n, C, H, W), and the seconds they took; sample i has the seed ``seed + i``."""
-    rng = Rng.of(seed, n, device=arguments.device)
-    sampler = parse(arguments.sampler, ALL)
-    times = Uniform()(model.process, arguments.steps)
-    began = time.perf_counter()
-    state = None
-    for state in simulate(model, sampler, start(model, rng, space.shape), times, rng):
-        if state.index % max(1, arguments.steps // 20) == 0:
+    streams = Rng.of(seed, n, device=arguments.device)
+    times = make_times(Uniform(), model.process, arguments.steps, "--steps")
+    total, began = calls(model, n, arguments.steps), time.perf_counter()
+
+    def tell(done: int) -> None:
+        if done % max(1, total // 20) == 0:
             taken = time.perf_counter() - began
-            print(f"seed {seed}: step {state.index}/{arguments.steps}, {taken:.0f} s", file=sys.stderr)
-    assert state is not None
-    return space.to_data(state.x).cpu().numpy(), time.perf_counter() - began
+            print(f"seed {seed}: network call {done}/{total}, {taken:.0f} s", file=sys.stderr)
+
+    with counted(model, tell):
+        drawn = draw(model, parse(arguments.sampler, ALL), times, streams, space, arguments.clip)
+    return drawn.levels, time.perf_counter() - began
+
+
+def drawing(model: NetDenoiser, arguments: argparse.Namespace) -> dict[str, Any]:
+    """How the samples are drawn, for the record."""
+    return {
+        "sampler": arguments.sampler,
+        "evaluations": arguments.steps,
+        "clip": arguments.clip,
+        **asdict(model.evaluation),
+        "device": arguments.device,
+    }
+
+
+def answer(main: Callable[[], int]) -> int:
+    """What main returns; bad input ends in one line and exit code 2."""
+    try:
+        return main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 def finish(rows: Sequence[dict[str, Any]], passed: bool, details: dict[str, Any], out: Path | None) -> int:

@@ -7,10 +7,8 @@ untrained network of the same recipe does not meet it. Seeds lie 1000 apart, bec
 the draw plus i.
 """
 
-from dataclasses import asdict
-
 import torch
-from quality import draw, finish, options
+from quality import answer, draw_levels, drawing, finish, options
 
 from diffprob.base.rng import permutation
 from diffprob.data.sources import Digits
@@ -40,7 +38,7 @@ def main() -> int:
         plans.append(("untrained", untrained, arguments.seeds[0]))
     rows = []
     for name, network, seed in plans:
-        samples, seconds = draw(network, run.space, len(test), seed, arguments)
+        samples, seconds = draw_levels(network, run.space, len(test), seed, arguments)
         real = train.take(permutation(seed, 0, len(train))[: len(test)])
         ours, theirs = (sliced_wasserstein2(x, test.pixels, arguments.directions, seed) for x in (samples, real))
         ratio = ours / theirs
@@ -58,19 +56,9 @@ def main() -> int:
         if arguments.picture and (name, seed) == ("trained", arguments.seeds[0]):
             save_grid(samples[:100], arguments.picture, columns=10, levels=run.space.levels)
         if arguments.record and name == "trained":
-            run.record(
-                Measurement(
-                    "sliced W2 to held-out digits, relative to training digits",
-                    ratio,
-                    len(test),
-                    seed,
-                    details={
-                        "sampler": arguments.sampler,
-                        "evaluations": arguments.steps,
-                        "directions": arguments.directions,
-                    },
-                )
-            )
+            title = "sliced W2 to held-out digits, relative to training digits"
+            how = {**drawing(model, arguments), "directions": arguments.directions}
+            run.record(Measurement(title, ratio, len(test), seed, details=how))
     passed = all((row["ratio"] <= LIMIT) == (row["network"] == "trained") for row in rows)
     details = {
         "criterion": f"ratio <= {LIMIT} for every seed; not for the untrained network",
@@ -79,12 +67,10 @@ def main() -> int:
         "n": len(test),
         "directions": arguments.directions,
         "unit": "grey levels of 17",
-        "sampler": arguments.sampler,
-        "evaluations": arguments.steps,
-        "evaluation": asdict(model.evaluation),
+        **drawing(model, arguments),
     }
     return finish(rows, passed, details, arguments.out)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(answer(main))

@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-from quality import draw, finish, options
+from quality import answer, draw_levels, drawing, finish, options
 
 from diffprob.base.rng import permutation
 from diffprob.data.images import Images
@@ -77,12 +77,12 @@ def main() -> int:
     rows = [_row("real test images", real.n, real.confident, 1.0, real.histogram, real.accuracy)]
     if run is None:
         # Real training images in the place of samples: what a perfect model would get, and the noise of n.
-        samples, seconds = train.take(permutation(arguments.seed, 0, len(train))[: arguments.n]), 0.0
+        samples, how = train.take(permutation(arguments.seed, 0, len(train))[: arguments.n]), {}
     else:
         model = run.load(arguments.device, arguments.chunk, arguments.precision)
-        samples, seconds = draw(model, run.space, arguments.n, arguments.seed, arguments)
-        details |= {"step": run.meta["step"], "seed": arguments.seed, "sampler": arguments.sampler}
-        details |= {"evaluations": arguments.steps, "evaluation": asdict(model.evaluation), "seconds": seconds}
+        samples, seconds = draw_levels(model, run.space, arguments.n, arguments.seed, arguments)
+        how = drawing(model, arguments)
+        details |= {"step": run.meta["step"], "seed": arguments.seed, **how, "seconds": seconds}
     if arguments.picture:
         save_grid(samples[:100], arguments.picture, columns=10)
     drawn = judge(net, samples)
@@ -95,7 +95,7 @@ def main() -> int:
     if name in ACCURACY:
         checks[f"classifier accuracy >= {ACCURACY[name]}"] = (real.accuracy or 0) >= ACCURACY[name]
     if run and arguments.record:
-        seen = {"sampler": arguments.sampler, "evaluations": arguments.steps, "classes": list(drawn.histogram)}
+        seen = {**how, "fewest in a class": min(drawn.histogram), "most": max(drawn.histogram)}
         title = "share of confidently classified samples, relative to real test images"
         run.record(Measurement(title, ratio, drawn.n, arguments.seed, details=seen))
     details |= {"samples": asdict(drawn), "ratio": ratio, "checks": checks}
@@ -114,4 +114,4 @@ def _row(
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(answer(main))

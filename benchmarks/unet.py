@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -50,7 +51,7 @@ def reference(spec: UNetSpec) -> UNet2DModel:
     )
 
 
-def precision(bf16: bool) -> AbstractContextManager[None]:
+def precision(bf16: bool) -> AbstractContextManager[object]:
     """bf16 autocast or nothing; autocast's cache of cast weights lives as long as the context."""
     return torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext()
 
@@ -101,17 +102,18 @@ def interleave(
     first: Callable[[Tensor, Tensor], None], second: Callable[[Tensor, Tensor], None], x: Tensor, t: Tensor, reps: int
 ) -> tuple[float, float, float]:
     """Median seconds of both and the median of the ratios first/second, after one warm-up call each."""
-    first(x, t), second(x, t)
+    first(x, t)
+    second(x, t)
     pairs = [(seconds(first, x, t), seconds(second, x, t)) for _ in range(reps)]
     return median(a for a, _ in pairs), median(b for _, b in pairs), median(a / b for a, b in pairs)
 
 
-def compare(name: str, spec: UNetSpec, reps: int) -> list[dict[str, object]]:
+def compare(name: str, spec: UNetSpec, reps: int) -> list[dict[str, Any]]:
     """Every row of one network: forward and training step, ours against theirs in fp32 and bf16."""
     torch.manual_seed(0)
     theirs, ours = reference(spec), spec.build()
     ours.load_state_dict(theirs.state_dict())
-    ours.to(memory_format=torch.channels_last)
+    ours.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     x = torch.randn(BATCH, spec.in_channels, 32, 32)
     t = torch.randint(0, 1000, (BATCH,))
 
@@ -121,7 +123,7 @@ def compare(name: str, spec: UNetSpec, reps: int) -> list[dict[str, object]]:
     def call_ours(x: Tensor, t: Tensor) -> Tensor:
         return ours(x.contiguous(memory_format=torch.channels_last), t).main
 
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     for task in ("forward", "train"):
         for their_bf16, our_bf16 in ((False, False), (False, True), (True, True)):
             if task == "forward":
@@ -144,7 +146,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the rows as JSON to this file")
     arguments = parser.parse_args()
     print(f"{'network':16} {'task':8} {'ours/theirs':12} {'theirs ms':>9} {'ours ms':>9} {'ratio':>7}")
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     specs = {}
     for size, (name, spec) in NETWORKS.items():
         if arguments.size in (size, "all"):

@@ -1,5 +1,8 @@
 """The U-Net against diffusers' UNet2DModel, published parameter counts, and fast paths against the definition."""
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,6 +16,9 @@ from diffprob.net.norm import group_norm
 TINY = UNetSpec(in_channels=1, out_channels=1, widths=(8, 16), layers=1, attention=(False, True), groups=4)
 
 
+Module = TypeVar("Module", bound=nn.Module)
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
@@ -24,6 +30,10 @@ def randomised(net: UNet) -> UNet:
         for parameter in net.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
     return net
+
+
+def in_memory(net: Module, memory_format: torch.memory_format = torch.channels_last) -> Module:
+    return net.to(memory_format=memory_format)  # pyright: ignore[reportCallIssue]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +105,7 @@ def test_equals_diffusers(name: str, memory_format: torch.memory_format, monkeyp
     ours, theirs = randomised(spec.build()), diffusers_model(spec)
     theirs.load_state_dict(ours.state_dict(), strict=True)
     ours.load_state_dict(theirs.state_dict(), strict=True)
-    ours.to(memory_format=memory_format)
+    in_memory(ours, memory_format)
     x, t = torch.randn(3, spec.in_channels, size, size), torch.tensor([0.0, 421.0, 999.0])
     expected = theirs(x, t, return_dict=False)[0]
     assert expected.std() > 0.1
@@ -180,7 +190,7 @@ def test_float64_is_float64_throughout() -> None:
     "memory_format", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels-last"]
 )
 def test_upsampling_is_nearest_then_convolution(memory_format: torch.memory_format) -> None:
-    layer = Upsample(5).double().to(memory_format=memory_format)
+    layer = in_memory(Upsample(5).double(), memory_format)
     x = torch.randn(2, 5, 3, 4, dtype=torch.float64).to(memory_format=memory_format)
     expected = layer.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
     torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-12)
@@ -202,7 +212,8 @@ def test_fast_norm_is_the_definition(
     monkeypatch.setattr(norms, "_FAST_ELEMENTS", 0)
     channels = groups * channels
     layer = nn.GroupNorm(groups, channels, eps=1e-5)
-    nn.init.normal_(layer.weight, 1.0), nn.init.normal_(layer.bias)
+    nn.init.normal_(layer.weight, 1.0)
+    nn.init.normal_(layer.bias)
     x = (2 + 3 * torch.randn(2, channels, size, size)).to(memory_format=torch.channels_last)
     shift = torch.randn(2, channels) if shifted else None
     inputs = [p.requires_grad_() for p in (x, layer.weight, layer.bias, shift) if p is not None]
@@ -230,7 +241,7 @@ def test_fast_norm_is_the_definition(
 
 def test_second_and_forward_derivatives_on_the_fast_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(norms, "_FAST_ELEMENTS", 0)
-    net = randomised(TINY.build()).to(memory_format=torch.channels_last)
+    net = in_memory(randomised(TINY.build()))
     x = torch.randn(1, 1, 8, 8).to(memory_format=torch.channels_last)
     t, v = torch.tensor([40.0]), torch.randn(1, 1, 8, 8)
 
@@ -260,9 +271,7 @@ def test_second_and_forward_derivatives_on_the_fast_path(monkeypatch: pytest.Mon
 
 def test_bfloat16_autocast_gradients_stay_near_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(norms, "_FAST_ELEMENTS", 0)
-    net = randomised(UNetSpec(widths=(32, 64), layers=1, attention=(False, True)).build()).to(
-        memory_format=torch.channels_last
-    )
+    net = in_memory(randomised(UNetSpec(widths=(32, 64), layers=1, attention=(False, True)).build()))
     x, t, target = torch.randn(4, 3, 16, 16), torch.tensor([0.0, 10.0, 500.0, 999.0]), torch.randn(4, 3, 16, 16)
 
     def gradient(enabled: bool) -> Tensor:
@@ -290,7 +299,7 @@ class Bend(nn.Module):
         return self.block(torch.cat([self.up(low), x], dim=1), temb)
 
 
-def gradients(call: nn.Module, net: nn.Module, *inputs: Tensor) -> dict[str, Tensor]:
+def gradients(call: Callable[..., Any], net: nn.Module, *inputs: Tensor) -> dict[str, Tensor]:
     """The gradient of a loss for every parameter of ``net``, evaluated by ``call``."""
     net.zero_grad()
     result = call(*inputs)
@@ -306,18 +315,20 @@ def assert_same_gradients(found: dict[str, Tensor], expected: dict[str, Tensor],
         assert (found[name] - wanted).norm() <= 1e-5 * size, name
 
 
+def test_every_block_is_traced_into_one_graph_with_the_eager_gradients() -> None:
+    net = in_memory(Bend())
+    inputs = (torch.randn(2, 4, 4, 4).to(memory_format=torch.channels_last), torch.randn(2, 6))
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    assert_same_gradients(gradients(compiled, net, *inputs), gradients(net, net, *inputs), net)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_compiled_gradients_are_the_eager_ones() -> None:
     """Written with `F.interpolate`, upsampling lets Inductor lose gradients in silence."""
-    net = Bend().to(memory_format=torch.channels_last)
-    x = torch.randn(2, 4, 4, 4).to(memory_format=torch.channels_last)
-    inputs = (x, torch.randn(2, 6))
-    assert_same_gradients(gradients(torch.compile(net), net, *inputs), gradients(net, net, *inputs), net)
-
-
-def test_the_whole_network_is_one_graph_with_the_eager_gradients() -> None:
-    net = randomised(TINY.build()).to(memory_format=torch.channels_last)
+    net = in_memory(randomised(TINY.build()))
     inputs = (torch.randn(2, 1, 8, 8), torch.tensor([3.0, 800.0]))
-    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    compiled = torch.compile(net, fullgraph=True)
     assert_same_gradients(gradients(compiled, net, *inputs), gradients(net, net, *inputs), net)
 
 

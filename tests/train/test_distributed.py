@@ -16,13 +16,20 @@ def torchrun(processes, *arguments):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", SCRIPT]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [*map(str, command), *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=120
+        [*map(str, command), *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
 def test_two_processes_give_the_weights_of_one(tmp_path):
     """float64, 20 steps, the same global batch: 1e-6."""
-    alone = subprocess.run([sys.executable, SCRIPT, tmp_path / "one", "1"], capture_output=True, text=True, timeout=120)
+    alone = subprocess.run(
+        [sys.executable, SCRIPT, tmp_path / "one", "1"], capture_output=True, text=True, timeout=120, check=False
+    )
     assert alone.returncode == 0, alone.stderr
     both = torchrun(2, tmp_path / "two", 2)
     assert both.returncode == 0, both.stderr
@@ -32,7 +39,9 @@ def test_two_processes_give_the_weights_of_one(tmp_path):
 
 
 def test_fewer_processes_than_asked_for(tmp_path):
-    alone = subprocess.run([sys.executable, SCRIPT, tmp_path / "x", "2"], capture_output=True, text=True, timeout=120)
+    alone = subprocess.run(
+        [sys.executable, SCRIPT, tmp_path / "x", "2"], capture_output=True, text=True, timeout=120, check=False
+    )
     assert alone.returncode == 1
     assert "2 processes were asked for but 1 run" in alone.stderr
     assert not (tmp_path / "x").exists()

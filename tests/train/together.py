@@ -40,7 +40,9 @@ def main(folder: str, asked: int, dies: bool) -> None:
         trainer.advance = lambda: os._exit(9) if trainer.step == 5 else advance()
     trainer.run()
     if accelerator.is_main_process:
-        save_file({name: value.contiguous() for name, value in trainer.model.state_dict().items()}, Path(folder) / "out.st")
+        save_file(
+            {name: value.contiguous() for name, value in trainer.model.state_dict().items()}, Path(folder) / "out.st"
+        )
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ class LineMixture:
         responsibilities /= responsibilities.sum(0)
         return sigma * (responsibilities * offset / variance).sum(0)
 
-    def flow(self, x: np.ndarray, start: tuple[float, float], end: tuple[float, float], steps: int = 2000) -> np.ndarray:
+    def flow(self, x: np.ndarray, start: tuple[float, float], end: tuple[float, float], steps: int = 1000) -> np.ndarray:
         """The probability flow from (alpha, sigma) to (alpha, sigma): dy/dr = E[z|x], y = x/alpha, r = sigma/alpha.
 
         Fourth-order Runge-Kutta, evenly spaced in log r; variance-preserving coefficients.

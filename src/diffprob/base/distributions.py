@@ -200,9 +200,7 @@ class Mixture:
     def variance(self) -> Tensor:
         """sum_k w_k (Var_k + E_k^2) - (sum_k w_k E_k)^2, computed around the mean."""
         mean = self.mean
-        terms = (
-            w * (c.variance + (c.mean - mean) ** 2) for w, c in zip(self.weights, self.components, strict=True)
-        )
+        terms = (w * (c.variance + (c.mean - mean) ** 2) for w, c in zip(self.weights, self.components, strict=True))
         return sum(terms, torch.zeros(()))
 
     def sample(self, rng: Rng) -> Tensor:
@@ -228,8 +226,9 @@ class Mixture:
 class Discretised:
     """K grey levels x_k = 2k/(K-1) - 1 with the mass of a continuous law in their bins (Ho et al. 2020, eq. 13).
 
-    P(k) = F((x_k + h - mean)/std) - F((x_k - h - mean)/std) with h = 1/(K-1), the outer bins open to infinity. Differences of
-    distribution functions are taken in the log domain on the side where they are accurate, without a clamp.
+    P(k) = F((x_k + h - mean)/std) - F((x_k - h - mean)/std) with h = 1/(K-1), the outer bins open to infinity.
+    Differences of distribution functions are taken in the log domain on the side where they are accurate, without a
+    clamp.
 
     Exact when: always; the K probabilities sum to one, also 20 standard deviations away.
     """
@@ -260,7 +259,8 @@ class Discretised:
         """Log probability of the levels x in [-1, 1], in nats, (B,)."""
         half = 1 / (self.levels - 1)
         centre = (x - self.base.mean) / self.base.std
-        # F is symmetric, so P(a < Z < b) = P(-b < Z < -a): mirror the bins right of the mean into the accurate left tail.
+        # F is symmetric, so P(a < Z < b) = P(-b < Z < -a): mirror the bins right of the mean into the accurate left
+        # tail.
         sign = torch.where(centre > 0, -1.0, 1.0).to(centre.dtype)
         width = half / self.base.std
         upper, lower = sign * centre + width, sign * centre - width

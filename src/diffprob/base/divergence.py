@@ -40,8 +40,5 @@ def kl(q: Distribution, p: Distribution) -> Tensor:
     gap = (full_q.mean - full_p.mean).reshape(len(full_q.mean), -1, 1)
     z = torch.linalg.solve_triangular(factor_p, gap, upper=False)
     m = torch.linalg.solve_triangular(factor_p, factor_q, upper=False)
-    log_det = (
-        torch.diagonal(factor_p, dim1=-2, dim2=-1).log().sum(-1)
-        - torch.diagonal(factor_q, dim1=-2, dim2=-1).log().sum(-1)
-    )
-    return 0.5 * (flat_sum(z * z) + (m * m).sum((-2, -1)) - gap.shape[1]) + log_det
+    half_p, half_q = (torch.diagonal(factor, dim1=-2, dim2=-1).log().sum(-1) for factor in (factor_p, factor_q))
+    return 0.5 * (flat_sum(z * z) + (m * m).sum((-2, -1)) - gap.shape[1]) + half_p - half_q

@@ -1,10 +1,10 @@
 """Counter-based random streams: one Philox4x32-10 stream per sample, the same bits on every device.
 
-Philox is due to Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011). The key is the sample's
-seed; the counter is (element block, step, digest of the stream's name). A number therefore depends on nothing but (seed, name,
-step, position): not on the batch size, the neighbours, the number of workers or the device. Normals come from the inverse
-distribution function in float64 with + - * / sqrt only (Wichura 1988, algorithm AS 241), because the vectorised log, sin and cos
-of different processors differ in the last bit.
+Philox is due to Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011). The key is the
+sample's seed; the counter is (element block, step, digest of the stream's name). A number therefore depends on nothing
+but (seed, name, step, position): not on the batch size, the neighbours, the number of workers or the device. Normals
+come from the inverse distribution function in float64 with + - * / sqrt only (Wichura 1988, algorithm AS 241), because
+the vectorised log, sin and cos of different processors differ in the last bit.
 """
 
 import hashlib
@@ -106,8 +106,8 @@ def normal_quantile(words: Tensor) -> Tensor:
 class Rng:
     """One random stream per sample: a pure function of (seed, stream, step).
 
-    Calling the same method twice on the same ``Rng`` gives the same numbers; new numbers come from `at` (another step) or
-    `fold` (another named stream).
+    Calling the same method twice on the same ``Rng`` gives the same numbers; new numbers come from `at` (another step)
+    or `fold` (another named stream).
 
     Args:
         seeds: int64 tensor (B,), one seed per sample.
@@ -121,7 +121,9 @@ class Rng:
 
     def __post_init__(self) -> None:
         if self.seeds.dtype != torch.int64 or self.seeds.ndim != 1:
-            raise ValueError(f"seeds must be an int64 tensor of shape (B,), got {self.seeds.dtype} {tuple(self.seeds.shape)}")
+            raise ValueError(
+                f"seeds must be an int64 tensor of shape (B,), got {self.seeds.dtype} {tuple(self.seeds.shape)}"
+            )
         if not 0 <= self.step <= _MASK:
             raise ValueError(f"step must lie in [0, 2^32), got {self.step}")
 

@@ -1,4 +1,4 @@
-"""Make a run of a diffusers folder (DDPMPipeline or UNet2DModel, weights in safetensors); diffusers itself is not needed."""
+"""Make a run of a diffusers folder (DDPMPipeline or UNet2DModel, in safetensors); diffusers itself is not needed."""
 
 import argparse
 import re
@@ -25,13 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
     parser.add_argument("folder", metavar="FOLDER", help="what diffusers' save_pretrained wrote")
     parser.add_argument("--out", required=True, metavar="RUN", help="the new run's folder")
-    parser.add_argument(
-        "--size", type=whole(1), metavar="N", help="height and width of the images, if the folder does not say"
-    )
+    parser.add_argument("--size", type=whole(1), metavar="N", help="of the images, if the folder does not say")
     parser.add_argument("--data", metavar="PATH", help="what it was trained on, for the recipe (not known)")
-    parser.add_argument(
-        "--step", type=whole(0), default=0, metavar="N", help="training steps behind the weights (not known)"
-    )
+    parser.add_argument("--step", type=whole(0), default=0, metavar="N", help="training steps behind the weights")
     add_dry_run(parser, "read and check the folder, and write nothing")
 
 
@@ -94,24 +90,22 @@ def _recipe(args: argparse.Namespace, pipeline: "Pipeline", settings: "Schedulin
 
     spec, size = pipeline.spec, pipeline.size
     if args.size is not None:
-        if size not in {None, (args.size, args.size)}:
-            raise InputError(f"--size {args.size}: the folder says {size[0]}x{size[1]}" if size else "")
+        if size is not None and size != (args.size, args.size):
+            raise InputError(f"--size {args.size}: {args.folder} says that its images are {size[0]}x{size[1]}")
         size = (args.size, args.size)
     if size is None:
         raise InputError(f"{args.folder} does not say the size of its images; give --size N")
     if spec.in_channels != spec.out_channels or spec.in_channels not in {1, 3}:
         channels = f"{spec.in_channels} channels in and {spec.out_channels} out"
         raise InputError(f"{args.folder}: a network with {channels}; as many out as in, 1 or 3, can be a run")
-    data = (
-        open_data(args.data)
-        if args.data
-        else Folder("not-known", size[0] if size[0] == size[1] else None, spec.in_channels)
-    )
+    height, width = size
+    square = height if height == width else None
+    data = open_data(args.data) if args.data else Folder("not-known", square, spec.in_channels)
     try:
         return Recipe(
             name=re.sub(r"[^\w.-]+", "-", Path(args.out).resolve().name),
             data=data,
-            space=Pixels((spec.in_channels, *size)),
+            space=Pixels((spec.in_channels, height, width)),
             network=spec,
             process=settings.process,
             prediction=settings.prediction,

@@ -70,8 +70,8 @@ class Evaluation:
     """How a network is evaluated: recorded with every sample, because it decides the last bits.
 
     Args:
-        chunk: samples per network call; a batch is cut into chunks of exactly this size and the last one is padded, so that a sample's
-            bits depend neither on its position nor on its companions. None: the whole batch at once.
+        chunk: samples per network call; a batch is cut into chunks of exactly this size and the last one is padded, so
+            that a sample's bits depend neither on its position nor on its companions. None: the whole batch at once.
         precision: "fp32" (the parameters' own dtype), "bf16" or "fp16" (autocast).
     """
 
@@ -137,7 +137,8 @@ class NetDenoiser(nn.Module):
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
             if x.shape[1] == 1:
-                # With one channel both formats are the same memory, and the strides the caller happened to use would choose the
+                # With one channel both formats are the same memory, and the strides the caller happened to use would
+                # choose the
                 # kernels, and with them the last bits; this view always says channels-last.
                 x = x[:, 0, :, :, None].movedim(-1, 1)
         autocast = _AUTOCAST[self.evaluation.precision]

@@ -25,7 +25,8 @@ def tweedie_score(process: LinearProcess, mean: Tensor, xt: Tensor, t: Tensor) -
 class GaussianData:
     """x_0 ~ N(mean, cov): p(x_0|x_t) is normal with a covariance that does not depend on x_t.
 
-    With S = alpha^2 C + sigma^2 I: E = m + alpha C S^-1 (x - alpha m), Cov = sigma^2 C S^-1. Computed in the eigenbasis of C.
+    With S = alpha^2 C + sigma^2 I: E = m + alpha C S^-1 (x - alpha m), Cov = sigma^2 C S^-1. Computed in the eigenbasis
+    of C.
 
     Args:
         mean: (*event) with d elements.
@@ -58,7 +59,9 @@ class GaussianData:
     def log_prob(self, xt: Tensor, t: Tensor) -> Tensor:
         """log q(x_t) in nats, (B,)."""
         alpha = per_sample(self.process.coefficients(t)[0], xt)
-        return Gaussian((alpha * self.mean).expand(xt.shape).to(xt.dtype), self.marginal_cov(t).to(xt.dtype)).log_prob(xt)
+        return Gaussian((alpha * self.mean).expand(xt.shape).to(xt.dtype), self.marginal_cov(t).to(xt.dtype)).log_prob(
+            xt
+        )
 
     def score(self, xt: Tensor, t: Tensor) -> Tensor:
         """grad log q(x_t), (B, *event)."""
@@ -67,7 +70,8 @@ class GaussianData:
 
 @dataclass(frozen=True, eq=False)
 class MixtureData:
-    """x_0 ~ sum_k w_k N(m_k, C_k): p(x_0|x_t) is a mixture of the components' posteriors with the responsibilities r_k(x_t).
+    """x_0 ~ sum_k w_k N(m_k, C_k): p(x_0|x_t) is a mixture of the components' posteriors with the responsibilities
+    r_k(x_t).
 
     Args:
         weights: (K,), positive; normalised here.
@@ -146,7 +150,8 @@ class FiniteData:
 
 @dataclass(frozen=True)
 class TwoPoint:
-    """Independent coordinates, each -1 or +1 with equal chances: E[x_0|x_t] = tanh(alpha x_t/sigma^2), Var = 1 - tanh^2."""
+    """Independent coordinates, each -1 or +1 with equal chances: E[x_0|x_t] = tanh(alpha x_t/sigma^2), Var = 1 -
+    tanh^2."""
 
     process: LinearProcess = field(default_factory=LinearProcess)
 

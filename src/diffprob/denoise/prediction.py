@@ -1,7 +1,7 @@
 """What a network predicts: affine maps between its output and x_0.
 
-Every parameterisation is x_0 = A x_t + B output with A, B functions of t; the inverse and the training target follow from the same
-two numbers (Ho et al. 2020, eqs. 8-15; Salimans & Ho 2022, app. D).
+Every parameterisation is x_0 = A x_t + B output with A, B functions of t; the inverse and the training target follow
+from the same two numbers (Ho et al. 2020, eqs. 8-15; Salimans & Ho 2022, app. D).
 """
 
 from abc import ABC, abstractmethod
@@ -93,7 +93,8 @@ class Mean(Prediction):
             raise ValueError(f"steps must be at least 1, got {self.steps}")
 
     def coefficients(self, process: LinearProcess, t: Tensor) -> tuple[Tensor, Tensor]:
-        """(-ct/c0, 1/c0) of the bridge from t to t - 1/T; at t <= 1/T that step is the whole way to the data: (0, 1)."""
+        """(-ct/c0, 1/c0) of the bridge from t to t - 1/T; at t <= 1/T that step is the whole way to the data: (0,
+        1)."""
         t = torch.as_tensor(t, dtype=torch.float64)
         last = t <= (1 + 1e-9) / self.steps
         inner = torch.where(last, torch.full_like(t, 2 / self.steps), t)

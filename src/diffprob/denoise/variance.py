@@ -34,7 +34,8 @@ class Zero:
 
 @dataclass(frozen=True)
 class UnitData:
-    """Var[x_0|x_t] = sigma^2/(alpha^2 + sigma^2): steps get the forward variance beta, "fixed large" (Ho et al. 2020, sec. 3.2).
+    """Var[x_0|x_t] = sigma^2/(alpha^2 + sigma^2): steps get the forward variance beta, "fixed large" (Ho et al. 2020,
+    sec. 3.2).
 
     Exact when: the data is N(0, I).
     """

@@ -10,8 +10,8 @@ from diffprob.process.linear import LinearProcess
 class Clip:
     """Clamp the mean of p(x_0 | x_t) to the range of the data (Ho et al. 2020, released code).
 
-    The step's mean is then computed from the clamped x_0, also in DDIM. Clipping changes the model: never clip in a convergence or
-    likelihood test without saying so.
+    The step's mean is then computed from the clamped x_0, also in DDIM. Clipping changes the model: never clip in a
+    convergence or likelihood test without saying so.
     """
 
     def __init__(self, model: Denoiser, low: float = -1.0, high: float = 1.0) -> None:

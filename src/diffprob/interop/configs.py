@@ -148,7 +148,7 @@ def scheduler_config(settings: Scheduling) -> dict[str, Any]:
         raise InputError(f"DDPMScheduler only knows variance-preserving normal noise, not {process!r}")
     if isinstance(schedule, Cosine) and (schedule.shift, schedule.clip) == (0.008, 0.999):
         betas: dict[str, Any] = {"beta_schedule": "squaredcos_cap_v2", "beta_start": 1e-4, "beta_end": 0.02}
-    elif type(schedule) in (LinearBetas, ScaledLinear, Quadratic):
+    elif isinstance(schedule, LinearBetas) and type(schedule) in (LinearBetas, ScaledLinear, Quadratic):
         kind = "linear" if type(schedule) is LinearBetas else "scaled_linear"
         betas = {"beta_schedule": kind, "beta_start": schedule.first, "beta_end": schedule.last}
     else:

@@ -1,7 +1,8 @@
 """Time grids: which noise levels a chain visits.
 
-``grid(process, n)`` is a 1-D float64 tensor of n decreasing noisy times, from 1 down to the schedule's last noisy time. A chain on
-it calls the network n times: n - 1 steps and the reconstruction. A discrete schedule's times are snapped to multiples of 1/T.
+``grid(process, n)`` is a 1-D float64 tensor of n decreasing noisy times, from 1 down to the schedule's last noisy time.
+A chain on it calls the network n times: n - 1 steps and the reconstruction. A discrete schedule's times are snapped to
+multiples of 1/T.
 """
 
 from dataclasses import dataclass
@@ -57,7 +58,8 @@ def _spread(n: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Uniform:
-    """Evenly spaced times from 1 to the last noisy time; on a discrete schedule round(1 + k (T-1)/(n-1)) (Bao et al. 2022, app. G).
+    """Evenly spaced times from 1 to the last noisy time; on a discrete schedule round(1 + k (T-1)/(n-1)) (Bao et al.
+    2022, app. G).
 
     With n = T on a discrete schedule this is the native grid i/T.
     """
@@ -83,12 +85,12 @@ class Native:
 
 @dataclass(frozen=True)
 class QuadraticTimes:
-    """Squares of evenly spaced numbers: denser near the data (Song et al. 2021, DDIM, app. D.2), but ending at t = 1."""
+    """Squares of evenly spaced numbers, from t = 1: denser near the data (Song et al. 2021, DDIM, app. D.2)."""
 
     def __call__(self, process: LinearProcess, n: int) -> Tensor:
         """n decreasing noisy times, float64 (n,)."""
         root = process.schedule.start**0.5
-        return _finish(process, (root + (1 - root) * _spread(n)) ** 2)
+        return _finish(process, _pin(process, (root + (1 - root) * _spread(n)) ** 2))
 
 
 @dataclass(frozen=True)
@@ -133,11 +135,13 @@ class Trailing:
 
 @dataclass(frozen=True)
 class Leading:
-    """start, start + (1 - start)/n, ...: ends at the last noisy time but starts below t = 1 ("uniform" of Song et al. 2021, DDIM).
+    """start, start + (1 - start)/n, ...: ends at the last noisy time but starts below t = 1 ("uniform" of Song et al.
+    2021, DDIM).
 
     On a discrete schedule the indices 1, 1 + T//n, 1 + 2 (T//n), ...
 
-    The chain is started from the prior although x at its first time is not pure noise: a mismatch that other grids do not have.
+    The chain is started from the prior although x at its first time is not pure noise: a mismatch that other grids do
+    not have.
     """
 
     def __call__(self, process: LinearProcess, n: int) -> Tensor:

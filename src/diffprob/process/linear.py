@@ -1,4 +1,5 @@
-"""The linear noising process x_t = alpha(t) x_0 + sigma(t) z, and with `bridge` and `reverse` its whole reverse theory."""
+"""The linear noising process x_t = alpha(t) x_0 + sigma(t) z, and with `bridge` and `reverse` its whole reverse
+theory."""
 
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -91,7 +92,8 @@ class BridgeCoefficients:
 class LinearProcess:
     """x_t = alpha(t) x_0 + sigma(t) z with z ~ law, elementwise.
 
-    Times are float64 in [0, 1], shape () or (B,), with s < t. Coefficients are computed in float64 and cast to the state's dtype.
+    Times are float64 in [0, 1], shape () or (B,), with s < t. Coefficients are computed in float64 and cast to the
+    state's dtype.
 
     Exact when: the law is normal. For another law `marginal` and `bridge` agree in two moments.
     """
@@ -128,8 +130,9 @@ class LinearProcess:
     def bridge_coefficients(self, s: Tensor | float, t: Tensor | float, eta: float = 1.0) -> BridgeCoefficients:
         """Coefficients of q(x_s | x_t, x_0) in the family with ell^2 = eta^2 btil(s, t) (Bao et al. 2022, eq. 1).
 
-        btil = sigma_s^2 (1 - SNR_t/SNR_s); rest = sqrt(sigma_s^2 - ell^2); c0 = alpha_s - rest alpha_t/sigma_t; ct = rest/sigma_t.
-        eta = 1 is the Markov chain of Ho et al. 2020, eqs. 6-7; eta = 0 is DDIM (Song et al. 2021, eq. 7).
+        btil = sigma_s^2 (1 - SNR_t/SNR_s); rest = sqrt(sigma_s^2 - ell^2); c0 = alpha_s - rest alpha_t/sigma_t; ct =
+        rest/sigma_t. eta = 1 is the Markov chain of Ho et al. 2020, eqs. 6-7; eta = 0 is DDIM (Song et al. 2021, eq.
+        7).
         """
         if not 0 <= eta <= 1:
             raise ValueError(f"eta must lie in [0, 1], got {eta}")
@@ -142,9 +145,7 @@ class LinearProcess:
         rest = sigma_s * (1 - eta * eta + eta * eta * torch.exp(change)).sqrt()
         return BridgeCoefficients(alpha_s - rest * alpha_t / sigma_t, rest / sigma_t, ell)
 
-    def bridge(
-        self, x0: Tensor, xt: Tensor, s: Tensor | float, t: Tensor | float, eta: float = 1.0
-    ) -> LocationScale:
+    def bridge(self, x0: Tensor, xt: Tensor, s: Tensor | float, t: Tensor | float, eta: float = 1.0) -> LocationScale:
         """q(x_s | x_t, x_0), see `bridge_coefficients`; at sigma(s) = 0 it is x_0 itself."""
         c = self.bridge_coefficients(s, t, eta)
         mean = per_sample(c.c0, xt) * x0 + per_sample(c.ct, xt) * xt
@@ -153,7 +154,8 @@ class LinearProcess:
     def reverse(
         self, posterior: Distribution, xt: Tensor, s: Tensor | float, t: Tensor | float, eta: float = 1.0
     ) -> Distribution:
-        """p(x_s | x_t): the bridge averaged over x_0 ~ posterior; mean c0 E[x_0] + ct x_t, covariance ell^2 + c0^2 Cov[x_0].
+        """p(x_s | x_t): the bridge averaged over x_0 ~ posterior; mean c0 E[x_0] + ct x_t, covariance ell^2 + c0^2
+        Cov[x_0].
 
         A point gives the bridge, a normal with diagonal or full covariance a normal, a mixture the mixture.
 

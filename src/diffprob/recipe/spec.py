@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Any
 
 from diffprob.base.errors import InputError, did_you_mean
@@ -78,12 +79,13 @@ def call(table: Table, name: str, args: tuple[Any, ...], named: Mapping[str, Any
     if name not in table:
         raise InputError(f"unknown name {name!r} (known: {_listed(table)}){did_you_mean(name, table)}")
     maker = table[name]
-    parameters = inspect.signature(maker).parameters
+    signature = _signature(maker)
+    parameters = signature.parameters
     for field in named:
         if field not in parameters:
             raise InputError(f"{name} has no field {field!r} ({_fields(parameters)}){did_you_mean(field, parameters)}")
     try:
-        inspect.signature(maker).bind(*args, **named)
+        signature.bind(*args, **named)
     except TypeError as error:
         raise InputError(f"{name}: {error} ({_fields(parameters)})") from error
     try:
@@ -139,6 +141,11 @@ def first_difference(old: Any, new: Any, path: str = "") -> tuple[str, Any, Any]
 def one_line(error: object) -> str:
     """The message of an error without its line breaks."""
     return " ".join(str(error).split())
+
+
+@cache
+def _signature(maker: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(maker)
 
 
 def _is_number(node: ast.expr) -> bool:

@@ -97,7 +97,7 @@ class RunWriter:
     def save(self, snapshot: Snapshot) -> None:
         """Keep a snapshot: the state, then the model, the card and the inventory."""
         step = snapshot.step
-        advice = "; what was saved before is intact: free some space and run the same command again to resume"
+        advice = "; what was saved before is intact; the same command resumes once this is mended"
         with saying(f"save step {step} of {self.folder}", advice):
             os.fsync(self._log.fileno())
             log = self._log_entry()

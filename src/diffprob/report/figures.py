@@ -70,25 +70,20 @@ def save_grid(
     _save(grid_image(pixels, columns, scale, pad, levels), path)
 
 
-def progression(
-    frames: Sequence[np.ndarray],
-    path: str | Path,
-    times: Sequence[float] | None = None,
-    scale: int | None = None,
-    levels: int = 256,
-) -> None:
-    """Write the way from noise to data: one row a sample, one column a time, with t above each column.
+def progression_image(
+    frames: Sequence[np.ndarray], times: Sequence[float] | None = None, scale: int | None = None, levels: int = 256
+) -> "Image":
+    """The way from noise to data: one row a sample, one column a time, with t above each column.
 
     Args:
         frames: the same N samples at successive times, each uint8 (N, C, H, W).
-        path: a .png, .jpg or .webp file.
         times: t of each frame; None leaves the captions out.
         scale: see `grid_image`.
         levels: see `grid_image`.
 
     Raises:
         ValueError: as many times as frames are needed.
-        InputError: no frames, frames of different shapes, or a file that cannot be written.
+        InputError: no frames, or frames of different shapes.
     """
     if not frames or any(frame.shape != frames[0].shape for frame in frames):
         raise InputError(f"a progression needs frames of one shape, got {[tuple(frame.shape) for frame in frames]}")
@@ -96,7 +91,22 @@ def progression(
         raise ValueError(f"{len(frames)} frames need {len(frames)} times, got {len(times)}")
     ordered = np.stack(list(frames), 1).reshape(-1, *frames[0].shape[1:])
     grid = grid_image(ordered, len(frames), scale, levels=levels)
-    _save(grid if times is None else _captioned(grid, [f"t = {time:.3g}" for time in times]), path)
+    return grid if times is None else _captioned(grid, [f"t = {time:.3g}" for time in times])
+
+
+def progression(
+    frames: Sequence[np.ndarray],
+    path: str | Path,
+    times: Sequence[float] | None = None,
+    scale: int | None = None,
+    levels: int = 256,
+) -> None:
+    """Write `progression_image` to a .png, .jpg or .webp file.
+
+    Raises:
+        InputError: another suffix, or a file that cannot be written; else as `progression_image`.
+    """
+    _save(progression_image(frames, times, scale, levels), path)
 
 
 def loss_curve(

@@ -30,13 +30,14 @@ class Ancestral:
 
 @dataclass(frozen=True)
 class DDIM:
-    """The generalised family q(x_s|x_t,x_0) with ell^2 = eta^2 btil at the posterior's mean (Song et al. 2021, DDIM, eq. 12).
+    """The generalised family q(x_s|x_t,x_0) with ell^2 = eta^2 btil at the posterior's mean (Song et al. 2021, DDIM,
+    eq. 12).
 
-    eta = 0 is deterministic, eta = 1 the DDPM chain with beta-tilde. ``spread=True`` averages over the posterior's variance as
-    well (Bao et al. 2022, eq. 6), so that with an exact posterior every eta has the right covariance.
+    eta = 0 is deterministic, eta = 1 the DDPM chain with beta-tilde. ``spread=True`` averages over the posterior's
+    variance as well (Bao et al. 2022, eq. 6), so that with an exact posterior every eta has the right covariance.
 
-    Exact when: spread is set and the posterior is exact; without it the standard deviation of N(0, I) data is multiplied by the
-    product of cos(phi_t - phi_s), phi = arccos alpha, over the steps.
+    Exact when: spread is set and the posterior is exact; without it the standard deviation of N(0, I) data is
+    multiplied by the product of cos(phi_t - phi_s), phi = arccos alpha, over the steps.
     """
 
     eta: float = 0.0
@@ -54,8 +55,6 @@ class DDIM:
     def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
         """One step from state.t to s."""
         posterior = model(state.x, state.t)
-        law = model.process.reverse(
-            posterior if self.spread else Dirac(posterior.mean), state.x, s, state.t, self.eta
-        )
+        law = model.process.reverse(posterior if self.spread else Dirac(posterior.mean), state.x, s, state.t, self.eta)
         x = law.mean if self.order else law.sample(rng.fold("step").at(state.index))
         return State(x, s, state.index + 1, posterior)

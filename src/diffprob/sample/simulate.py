@@ -43,13 +43,12 @@ class Sampler(Protocol):
 
 
 @torch.no_grad()
-def simulate(
-    model: Denoiser, sampler: Sampler, x: Tensor | State, times: Tensor, rng: Rng
-) -> Iterator[State]:
-    """Run a chain down a grid of noisy times and yield the state after every step; progressive generation is this generator.
+def simulate(model: Denoiser, sampler: Sampler, x: Tensor | State, times: Tensor, rng: Rng) -> Iterator[State]:
+    """Run a chain down a grid of noisy times and yield the state after every step; progressive generation is this
+    generator.
 
-    Afterwards one more evaluation gives the reconstruction E[x_0 | x] at the last noisy time, yielded as the state at t = 0. A
-    ``State`` in place of ``x`` resumes: times not below its own are skipped.
+    Afterwards one more evaluation gives the reconstruction E[x_0 | x] at the last noisy time, yielded as the state at t
+    = 0. A ``State`` in place of ``x`` resumes: times not below its own are skipped.
 
     Args:
         model: the denoiser.

@@ -37,13 +37,11 @@ def order(seed: int, first: int, count: int, n: int) -> np.ndarray:
 class Batches:
     """The training batches of one process.
 
-    A global batch has the slots 0..batch-1; they are cut into ``accumulate`` parts and each part among the processes. Slot j of
-    step n sees the same image, augmentation and noise, whatever the number of processes.
+    A global batch has the slots 0..batch-1; they are cut into ``accumulate`` parts and each part among the processes.
+    Slot j of step n sees the same image, augmentation and noise, whatever the number of processes.
     """
 
-    def __init__(
-        self, images: ImageSet, space: ToModel, settings: Training, rank: int = 0, world: int = 1
-    ) -> None:
+    def __init__(self, images: ImageSet, space: ToModel, settings: Training, rank: int = 0, world: int = 1) -> None:
         if settings.batch % (settings.accumulate * world):
             raise ValueError(
                 f"batch={settings.batch} must be divisible by accumulate x processes = {settings.accumulate} x {world}"

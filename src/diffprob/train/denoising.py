@@ -23,8 +23,8 @@ class Objective(Protocol):
 class Denoising:
     """E |target - output|^2 / d at x_t = alpha x_0 + sigma eps, t uniform (Ho et al. 2020, eq. 14 and algorithm 1).
 
-    On a discrete schedule t is uniform on {1/T, ..., 1}; on a continuous one uniform between its last noisy time and 1. With
-    `Epsilon` this is L_simple; with another prediction the squared error of what the network predicts.
+    On a discrete schedule t is uniform on {1/T, ..., 1}; on a continuous one uniform between its last noisy time and 1.
+    With `Epsilon` this is L_simple; with another prediction the squared error of what the network predicts.
 
     Exact when: the network predicts 0 and the target is the noise; the expectation is 1.
     """

@@ -1,7 +1,7 @@
-"""The training loop: Algorithm 1 of Ho et al. 2020 through accelerate; order and noise are functions of (seed, step)."""
+"""The training loop: Algorithm 1 of Ho et al. 2020 through accelerate; order and noise are functions of (seed,
+step)."""
 
 import copy
-import math
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -45,8 +45,8 @@ class _Losses(nn.Module):
 class Trainer:
     """Train a denoiser; the same arguments on the same store go on where the newest checkpoint stands.
 
-    The weights at the start are those of ``model``. Resuming is bit-identical to never having stopped, on the same machine and
-    software.
+    The weights at the start are those of ``model``. Resuming is bit-identical to never having stopped, on the same
+    machine and software.
 
     Args:
         model: the denoiser; its float32 (or float64) parameters are trained in place.
@@ -58,7 +58,8 @@ class Trainer:
         accelerator: accelerate's ``Accelerator``; None makes one for ``device``.
         device: "auto", "cpu", "cuda", ...; only without ``accelerator``.
         on_step: called on the main process after every step.
-        on_sample: called on the main process with (step, averaged model) every ``sample_every`` steps, before a checkpoint.
+        on_sample: called on the main process with (step, averaged model) every ``sample_every`` steps, before a
+            checkpoint.
     """
 
     def __init__(
@@ -84,9 +85,7 @@ class Trainer:
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimiser = Optimiser(self.model, self.average, settings)
         self.losses = self.accelerator.prepare(_Losses(self.model, objective))
-        self.batches = Batches(
-            images, space, settings, self.accelerator.process_index, self.accelerator.num_processes
-        )
+        self.batches = Batches(images, space, settings, self.accelerator.process_index, self.accelerator.num_processes)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.dtype = next(model.parameters()).dtype
         self.step = 0
@@ -97,8 +96,8 @@ class Trainer:
         """Train to ``settings.steps``.
 
         Raises:
-            NumericalError: a loss or gradient is not finite; the newest checkpoint is kept and the message names the step.
-            KeyboardInterrupt: after a checkpoint of the last finished step has been kept.
+            NumericalError: a loss or gradient is not finite; the newest checkpoint is kept and the message names the
+            step. KeyboardInterrupt: after a checkpoint of the last finished step has been kept.
         """
         self.resume()
         saved = self.step
@@ -153,7 +152,8 @@ class Trainer:
         return self.accelerator.reduce(torch.stack(self.window), reduction="mean")
 
     def _check(self) -> None:
-        """Refuse to go on from numbers that are not finite; all processes agree, since they see the same reduced losses."""
+        """Refuse to go on from numbers that are not finite; all processes agree, since they see the same reduced
+        losses."""
         finite = torch.isfinite(self._window()) if self.window else torch.ones(1, dtype=torch.bool)
         if not bool(finite.all()):
             step = self.step - len(finite) + int((~finite).nonzero()[0]) + 1
@@ -190,9 +190,7 @@ class Trainer:
                 "torch": torch.__version__,
             }
             self.store.save(
-                Snapshot(
-                    self.step, self.model.state_dict(), self.average.state_dict(), self.optimiser.state(), meta
-                )
+                Snapshot(self.step, self.model.state_dict(), self.average.state_dict(), self.optimiser.state(), meta)
             )
         self.accelerator.wait_for_everyone()
 

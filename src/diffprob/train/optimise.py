@@ -9,7 +9,8 @@ from diffprob.train.settings import Training
 
 
 def choose_precision(wanted: str, device: torch.device) -> str:
-    """Resolve ``auto``: bf16 where the processor multiplies it fast (CUDA from Ampere, CPUs with AVX512-BF16 or AMX), else fp32."""
+    """Resolve ``auto``: bf16 where the processor multiplies it fast (CUDA from Ampere, CPUs with AVX512-BF16 or AMX),
+    else fp32."""
     if wanted != "auto":
         return wanted
     if device.type == "cuda":
@@ -39,9 +40,7 @@ class Optimiser:
         self.names = [name for name, _ in model.named_parameters()]
         self.parameters = list(model.parameters())
         self.average = list(average.parameters())
-        self.adam = torch.optim.AdamW(
-            self.parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True
-        )
+        self.adam = torch.optim.AdamW(self.parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
 
     def rate(self, step: int) -> float:
         """Learning rate of step ``step`` (counted from 1): linear to ``lr`` over the warm-up, then constant."""
