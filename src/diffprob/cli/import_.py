@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="FOLDER", help="what diffusers' save_pretrained wrote")
     parser.add_argument("--out", required=True, metavar="RUN", help="the new run's folder")
     parser.add_argument("--size", type=whole(1), metavar="N", help="of the images, if the folder does not say")
+    parser.add_argument("--levels", type=whole(2, 256), default=256, metavar="K", help="grey levels of the images (256)")
     parser.add_argument("--data", metavar="PATH", help="what it was trained on, for the recipe (not known)")
     parser.add_argument("--step", type=whole(0), default=0, metavar="N", help="training steps behind the weights")
     add_dry_run(parser, "read and check the folder, and write nothing")
@@ -105,7 +106,7 @@ def _recipe(args: argparse.Namespace, pipeline: "Pipeline", settings: "Schedulin
         return Recipe(
             name=re.sub(r"[^\w.-]+", "-", Path(args.out).resolve().name),
             data=data,
-            space=Pixels((spec.in_channels, height, width)),
+            space=Pixels((spec.in_channels, height, width), args.levels),
             network=spec,
             process=settings.process,
             prediction=settings.prediction,

@@ -84,14 +84,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         **_machine(args),
     }
     total = calls(model, args.n, steps)
-    result = {
-        "run": str(found.path),
-        "n": args.n,
-        **facts,
-        "network_calls": total,
-        "out": args.out,
-        "progression": None,
-    }
+    written = {"out": args.out, "progression": None}
+    result = {**facts, "run": str(found.path), "n": args.n, "network_calls": total, **written}
     if args.dry_run:
         return {**result, "dry_run": True}
     streams = Rng.of(args.seed, args.n, device=choose_device(args.device))

@@ -72,8 +72,7 @@ class Continuous:
 
 
 class Tabulated:
-    """A variance-preserving schedule given by beta_1..beta_T: abar_i = prod (1 - beta_j) at t = i/T (Ho et al. 2020,
-    eq. 4).
+    """A table of beta_1..beta_T: abar_i = prod (1 - beta_j) at t = i/T (Ho et al. 2020, eq. 4).
 
     Exact when: t is a multiple of 1/T.
     """
@@ -146,8 +145,7 @@ class LinearBetas(Tabulated):
 
 @dataclass(frozen=True)
 class ScaledLinear(LinearBetas):
-    """sqrt(beta_t) evenly spaced, with the end points of latent diffusion (Rombach et al. 2022); also "quadratic" in
-    DDPM, app. B.
+    """sqrt(beta_t) evenly spaced, with the end points of latent diffusion (Rombach et al. 2022).
 
     alpha_T^2 = 0.00466 with the defaults: x_T is not pure noise.
     """
@@ -170,10 +168,9 @@ class Quadratic(ScaledLinear):
 
 @dataclass(frozen=True)
 class Cosine(Tabulated):
-    """abar_t = f(t/T)/f(0), f(r) = cos^2((r + shift)/(1 + shift) pi/2), with beta_t clipped (Nichol & Dhariwal 2021,
-    eq. 17).
+    """abar_t = f(t/T)/f(0), f(r) = cos^2((r + shift)/(1 + shift) pi/2) (Nichol & Dhariwal 2021, eq. 17).
 
-    The table is the product of 1 - beta_t after the clip, so abar_T is small but not zero.
+    beta_t is clipped, and the table is the product of 1 - beta_t after the clip, so abar_T is small but not zero.
     """
 
     steps: int = 1000
@@ -225,8 +222,7 @@ class VPSDE(Continuous):
 
 @dataclass(frozen=True)
 class SubVP(VPSDE):
-    """The mean of `VPSDE` with sigma = 1 - alpha^2, not its root (Song et al. 2021, eq. 29); use with
-    `SubVariancePreserving`."""
+    """The mean of `VPSDE` with sigma = 1 - alpha^2 (Song et al. 2021, eq. 29); use with `SubVariancePreserving`."""
 
     def logsnr(self, t: Tensor) -> Tensor:
         """2 log(a/(1-a^2))."""

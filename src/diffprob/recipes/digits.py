@@ -22,7 +22,7 @@ def digits() -> Recipe:
         process=LinearProcess(Cosine(1000)),
         prediction=Velocity(),
         training=Training(
-            steps=4000,
+            steps=3000,
             batch=64,
             lr=1e-3,
             warmup=200,

@@ -114,7 +114,7 @@ def loss_curve(
 ) -> None:
     """Write loss against step: the logged values in a light colour, their running median over them.
 
-    The axis is logarithmic when the smoothed values span more than a factor of ten.
+    The axis is logarithmic when the smoothed values span more than a factor of four.
 
     Args:
         records: lines of a training log, mappings with ``step`` and ``loss``; or several logs by name, to compare.
@@ -143,7 +143,7 @@ def loss_curve(
         lowest, highest = min(lowest, *smooth), max(highest, *smooth)
         axes.plot(steps, losses, color=f"C{index}", alpha=0.35, linewidth=0.8, label=None if name else "logged")
         axes.plot(steps, smooth, color=f"C{index}", linewidth=1.8, label=name or "running median")
-    if 0 < 10 * lowest < highest:
+    if 0 < 4 * lowest < highest:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))

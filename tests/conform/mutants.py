@@ -1,0 +1,251 @@
+"""Proof that the tests can fail: sign and index errors are planted one at a time, and the tests that guard the spot must turn red.
+
+    python tests/conform/mutants.py            # a table: what was planted, how many tests failed, the first of them
+    python tests/conform/mutants.py --json
+
+Everything runs in this one process, so that nothing but the planted error differs; the first run plants nothing and must be green.
+"""
+
+import contextlib
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+
+TESTS = Path(__file__).resolve().parents[1]
+for folder in (TESTS, TESTS.parent / "src"):
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+from diffprob.base import distributions, divergence, rng  # noqa: E402
+from diffprob.denoise import denoiser, prediction, variance  # noqa: E402
+from diffprob.process import grids, linear, schedule  # noqa: E402
+from diffprob.recipe import tables  # noqa: E402
+from diffprob.sample.ancestral import DDIM  # noqa: E402
+
+BRIDGE = ["process/test_linear.py::test_bridge_of_any_step", "process/test_linear.py::test_bridge_is_bayes_rule"]
+EXACT = ["sample/test_exactness.py::test_full_covariance_is_exact_for_any_number_of_steps"]
+ORDER = ["conform/test_samplers.py::test_declared_order_on_gaussian_data"]
+original_bridge = linear.LinearProcess.bridge_coefficients
+original_bits = rng.philox
+original_chunked = denoiser.NetDenoiser._chunked
+original_kl = divergence.kl
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A patch of ``target.attribute`` (an entry where the target is a dict) and the tests that must notice it."""
+
+    target: Any
+    attribute: str
+    value: Any
+    tests: list[str]
+
+
+def bridge(change: Callable[..., linear.BridgeCoefficients]) -> Callable[..., linear.BridgeCoefficients]:
+    """`bridge_coefficients` with a changed result."""
+    return lambda self, s, t, eta=1.0: change(original_bridge(self, s, t, eta), self, s, t, eta)
+
+
+def swapped_sigma(c: linear.BridgeCoefficients, process: Any, s: Any, t: Any, eta: float) -> linear.BridgeCoefficients:
+    """btil with sigma_t where sigma_s belongs."""
+    return replace(c, ell=c.ell * process.sigma(t) / process.sigma(s))
+
+
+def shifted_table(self: Any) -> torch.Tensor:
+    """abar_{i-1} at i."""
+    betas = self.betas()
+    return torch.cat([betas.new_zeros(2), 0.5 * torch.log1p(-betas[:-1]).cumsum(0)])
+
+
+def padded_in_front(self: Any, xt: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """The last chunk is cut from the wrong end."""
+    return original_chunked(self, xt.flip(0), t.flip(0) if t.ndim else t)
+
+
+@dataclass(frozen=True)
+class Boastful(DDIM):
+    """A first-order sampler that declares order 2."""
+
+    order = 2
+
+
+@dataclass(frozen=True)
+class Crooked(schedule.VPSDE):
+    """A schedule whose inverse is off by a thousandth."""
+
+    def time(self, logsnr: torch.Tensor) -> torch.Tensor:
+        return super().time(logsnr) + 1e-3
+
+
+@dataclass(frozen=True)
+class Unpaired(prediction.Velocity):
+    """A prediction whose inverse has another sign."""
+
+    def from_x0(self, process: Any, xt: Any, t: Any, x0: Any) -> Any:
+        return -super().from_x0(process, xt, t, x0)
+
+
+@dataclass(frozen=True)
+class Repeating(grids.Uniform):
+    """A grid that visits its first time twice."""
+
+    def __call__(self, process: Any, n: int) -> torch.Tensor:
+        times = super().__call__(process, n)
+        return torch.cat([times[:1], times[:-1]]) if n > 1 else times
+
+
+@dataclass(frozen=True)
+class Forgetful(DDIM):
+    """A stochastic sampler with the same noise at every step."""
+
+    eta: float = 1.0
+
+    def step(self, model: Any, state: Any, s: Any, rng: Any) -> Any:
+        return super().step(model, state._replace(index=0), s, rng)._replace(index=state.index + 1)
+
+
+MUTANTS: dict[str, Mutant] = {
+    "sign of ct in the bridge": Mutant(
+        linear.LinearProcess, "bridge_coefficients", bridge(lambda c, *_: replace(c, ct=-c.ct)), BRIDGE + EXACT
+    ),
+    "sigma_t for sigma_s in btil": Mutant(linear.LinearProcess, "bridge_coefficients", bridge(swapped_sigma), BRIDGE + EXACT),
+    "clock off by one": Mutant(
+        denoiser.Index,
+        "__call__",
+        lambda self, t: torch.as_tensor(t, dtype=torch.float64) * self.steps,
+        ["denoise/test_net_denoiser.py::test_clock_is_exact_for_every_index"],
+    ),
+    "table of abar off by one": Mutant(
+        schedule, "_log_alphas", shifted_table, ["process/test_schedules.py::test_ddpm_constants"]
+    ),
+    "sign of the score": Mutant(
+        prediction.Score,
+        "coefficients",
+        lambda self, p, t: (1 / p.alpha(t), -(p.sigma(t) ** 2) / p.alpha(t)),
+        ["denoise/test_prediction.py::test_target_is_the_papers", "denoise/test_ideal.py::test_tweedie_by_hand"],
+    ),
+    "unit data without the square": Mutant(
+        variance.UnitData,
+        "__call__",
+        lambda self, p, t: p.sigma(t),
+        ["denoise/test_prediction.py::test_variances_of_ddpm_steps"],
+    ),
+    "one noise for all steps": Mutant(
+        rng.Rng, "at", lambda self, step: self, ["sample/test_simulate.py::test_steps_and_samples_draw_their_own_noise"]
+    ),
+    "high and low word exchanged": Mutant(
+        rng,
+        "philox",
+        lambda counter, key: original_bits(counter, key[::-1]),
+        ["base/test_rng.py::test_bits_are_the_documented_layout"],
+    ),
+    "bins half as wide": Mutant(
+        distributions.Discretised,
+        "log_prob",
+        lambda self, x: distributions.Discretised(self.base, 2 * self.levels).log_prob(x),
+        ["base/test_discretised.py::test_sums_to_one"],
+    ),
+    "divergence the wrong way round": Mutant(
+        divergence, "kl", lambda q, p: original_kl(p, q), ["base/test_divergence.py::test_normals_against_integration"]
+    ),
+    "chunks in reverse": Mutant(
+        denoiser.NetDenoiser,
+        "_chunked",
+        padded_in_front,
+        ["denoise/test_net_denoiser.py::test_chunks_change_nothing_but_rounding"],
+    ),
+    "a sampler that claims order 2": Mutant(tables.SAMPLERS, "Boastful", Boastful, ORDER),
+    "a sampler that repeats its noise": Mutant(
+        tables.SAMPLERS, "Forgetful", Forgetful, ["conform/test_samplers.py::test_noise_is_used_exactly_by_stochastic_samplers"]
+    ),
+    "a schedule with a crooked inverse": Mutant(
+        tables.SCHEDULES, "Crooked", Crooked, ["conform/test_processes.py::test_schedule_inverts"]
+    ),
+    "a prediction with a wrong inverse": Mutant(
+        tables.PREDICTIONS, "Unpaired", Unpaired, ["conform/test_models.py::test_every_prediction_gives_the_same_posterior"]
+    ),
+    "a grid that repeats a time": Mutant(
+        tables.GRIDS, "Repeating", Repeating, ["conform/test_processes.py::test_grid_descends_within_the_schedule"]
+    ),
+}
+
+
+@dataclass
+class Tally:
+    """A pytest plugin that counts."""
+
+    ran: int = 0
+    failed: list[str] = field(default_factory=list)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Called by pytest after every phase of every test."""
+        self.ran += report.when == "call"
+        if report.failed:
+            self.failed.append(report.nodeid)
+
+
+def forget_tests() -> None:
+    """Parametrisation happens on import: what the tables hold now must be seen."""
+    for name, module in list(sys.modules.items()):
+        path = getattr(module, "__file__", None)
+        if path and path.startswith(str(TESTS)) and name != __name__ and "mutants" not in name:
+            del sys.modules[name]
+
+
+def run(tests: list[str], most: int = 3) -> Tally:
+    """Run some tests here and now, silently, until ``most`` have failed."""
+    forget_tests()
+    schedule._log_alphas.cache_clear() if hasattr(schedule._log_alphas, "cache_clear") else None
+    tally = Tally()
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--maxfail={most}", f"--rootdir={TESTS.parent}"]
+    with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.redirect_stderr(said):
+        status = pytest.main([*options, *(str(TESTS / test) for test in tests)], plugins=[tally])
+    if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED) or not tally.ran:
+        raise RuntimeError(f"the tests could not be run:\n{said.getvalue()}")
+    return tally
+
+
+@contextlib.contextmanager
+def planted(mutant: Mutant) -> Iterator[None]:
+    """The error in place for the length of a block."""
+    if isinstance(mutant.target, dict):
+        with mock.patch.dict(mutant.target, {mutant.attribute: mutant.value}):
+            yield
+    else:
+        with mock.patch.object(mutant.target, mutant.attribute, mutant.value):
+            yield
+
+
+def report() -> dict[str, list[str]]:
+    """{what was planted: failed tests}; the entry '' is the run with nothing planted."""
+    everything = sorted({test for mutant in MUTANTS.values() for test in mutant.tests})
+    found = {"": run(everything).failed}
+    for name, mutant in MUTANTS.items():
+        with planted(mutant):
+            found[name] = run(mutant.tests).failed
+    return found
+
+
+def main() -> int:
+    """Print the table; 0 if the clean run is green and every other red."""
+    torch.set_num_threads(1)
+    found = report()
+    if "--json" in sys.argv[1:]:
+        print(json.dumps(found))
+    else:
+        for name, failed in found.items():
+            first = failed[0].removeprefix("tests/") if failed else "-"
+            print(f"{name or 'nothing planted':36} {'red' if failed else 'green':6} {first}")
+    return int(bool(found[""]) or not all(failed for name, failed in found.items() if name))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
