@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
 PYTEST_ARGS ?=
-BENCH_ARGS ?= --quick
+BENCH_ARGS ?=
 JOBS ?= 2
 
 BIN := $(VENV)/bin
@@ -14,6 +14,8 @@ TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 KEY := $(shell cat pyproject.toml constraints.txt | cksum | tr ' ' '-')
 RUNTIME := $(VENV)/.runtime-$(KEY)
 DEV := $(VENV)/.dev-$(KEY)
+# The quality scripts measure a run, not speed: they are started by hand, with the run.
+SPEED := $(sort $(filter-out benchmarks/quality%,$(wildcard benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-short test lint format docs bench clean venv dev
@@ -44,9 +46,11 @@ docs: $(DEV) ## the documentation, into build/docs
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
 	@echo 'open build/docs/index.html'
 
-bench: $(DEV) ## every benchmark, one after another; tables on the terminal, JSON in build/bench
+bench: $(DEV) ## every speed comparison, one after another; tables on the terminal, JSON in build/bench
 	@mkdir -p build/bench
-	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script" $(BENCH_ARGS); done
+	@set -e; for script in $(SPEED); do \
+		echo "== $$script"; $(BIN)/python $$script --out build/bench/$$(basename $$script .py).json $(BENCH_ARGS); \
+	done
 
 clean: ## remove what was built (the virtual environment and runs/ stay)
 	rm -rf build dist .pytest_cache .ruff_cache .hypothesis

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffprob.net import UNet, UNetSpec
+from diffprob.net import layers
 from diffprob.net import norm as norms
 from diffprob.net.layers import Attention, Downsample, ResBlock, Upsample, sinusoids
 from diffprob.net.norm import group_norm
@@ -102,6 +103,7 @@ def diffusers_model(spec: UNetSpec) -> nn.Module:
 def test_equals_diffusers(name: str, memory_format: torch.memory_format, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, size = CASES[name]
     monkeypatch.setattr(norms, "_FAST_ELEMENTS", 0)
+    monkeypatch.setattr(layers, "_REPAYING_PIXELS", 0)
     ours, theirs = randomised(spec.build()), diffusers_model(spec)
     theirs.load_state_dict(ours.state_dict(), strict=True)
     ours.load_state_dict(theirs.state_dict(), strict=True)
@@ -131,8 +133,8 @@ def test_starts_with_the_zeros_of_ddpm() -> None:
     assert torch.equal(net(torch.randn(2, 1, 8, 8), torch.tensor(3.0)).main, torch.zeros(2, 1, 8, 8))
     zero = {name for name, p in net.named_parameters() if name.endswith("weight") and not p.any()}
     blocks = [name for name, m in net.named_modules() if name.rsplit(".", 1)[0].endswith("resnets")]
-    layers = [name for name, m in net.named_modules() if isinstance(m, Attention)]
-    assert zero == {f"{b}.conv2.weight" for b in blocks} | {f"{a}.to_out.0.weight" for a in layers} | {
+    attentions = [name for name, m in net.named_modules() if isinstance(m, Attention)]
+    assert zero == {f"{b}.conv2.weight" for b in blocks} | {f"{a}.to_out.0.weight" for a in attentions} | {
         "conv_out.weight"
     }
     spread = net.time_embedding.linear_2.weight.std().item()
@@ -189,7 +191,11 @@ def test_float64_is_float64_throughout() -> None:
 @pytest.mark.parametrize(
     "memory_format", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels-last"]
 )
-def test_upsampling_is_nearest_then_convolution(memory_format: torch.memory_format) -> None:
+@pytest.mark.parametrize("threshold", [0, 1000], ids=["transposed", "enlarged"])
+def test_upsampling_is_nearest_then_convolution(
+    memory_format: torch.memory_format, threshold: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layers, "_REPAYING_PIXELS", threshold)
     layer = in_memory(Upsample(5).double(), memory_format)
     x = torch.randn(2, 5, 3, 4, dtype=torch.float64).to(memory_format=memory_format)
     expected = layer.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
@@ -210,6 +216,7 @@ def test_fast_norm_is_the_definition(
     groups: int, channels: int, size: int, silu: bool, shifted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(norms, "_FAST_ELEMENTS", 0)
+    monkeypatch.setattr(layers, "_REPAYING_PIXELS", 0)
     channels = groups * channels
     layer = nn.GroupNorm(groups, channels, eps=1e-5)
     nn.init.normal_(layer.weight, 1.0)
@@ -241,6 +248,7 @@ def test_fast_norm_is_the_definition(
 
 def test_second_and_forward_derivatives_on_the_fast_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(norms, "_FAST_ELEMENTS", 0)
+    monkeypatch.setattr(layers, "_REPAYING_PIXELS", 0)
     net = in_memory(randomised(TINY.build()))
     x = torch.randn(1, 1, 8, 8).to(memory_format=torch.channels_last)
     t, v = torch.tensor([40.0]), torch.randn(1, 1, 8, 8)
@@ -271,6 +279,7 @@ def test_second_and_forward_derivatives_on_the_fast_path(monkeypatch: pytest.Mon
 
 def test_bfloat16_autocast_gradients_stay_near_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(norms, "_FAST_ELEMENTS", 0)
+    monkeypatch.setattr(layers, "_REPAYING_PIXELS", 0)
     net = in_memory(randomised(UNetSpec(widths=(32, 64), layers=1, attention=(False, True)).build()))
     x, t, target = torch.randn(4, 3, 16, 16), torch.tensor([0.0, 10.0, 500.0, 999.0]), torch.randn(4, 3, 16, 16)
 
@@ -315,7 +324,8 @@ def assert_same_gradients(found: dict[str, Tensor], expected: dict[str, Tensor],
         assert (found[name] - wanted).norm() <= 1e-5 * size, name
 
 
-def test_every_block_is_traced_into_one_graph_with_the_eager_gradients() -> None:
+def test_every_block_is_traced_into_one_graph_with_the_eager_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "_REPAYING_PIXELS", 0)
     net = in_memory(Bend())
     inputs = (torch.randn(2, 4, 4, 4).to(memory_format=torch.channels_last), torch.randn(2, 6))
     compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
@@ -324,8 +334,10 @@ def test_every_block_is_traced_into_one_graph_with_the_eager_gradients() -> None
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_compiled_gradients_are_the_eager_ones() -> None:
+@pytest.mark.parametrize("threshold", [0, 1000], ids=["transposed", "enlarged"])
+def test_compiled_gradients_are_the_eager_ones(threshold: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Written with `F.interpolate`, upsampling lets Inductor lose gradients in silence."""
+    monkeypatch.setattr(layers, "_REPAYING_PIXELS", threshold)
     net = in_memory(randomised(TINY.build()))
     inputs = (torch.randn(2, 1, 8, 8), torch.tensor([3.0, 800.0]))
     compiled = torch.compile(net, fullgraph=True)

@@ -51,7 +51,9 @@ def to_data(process: LinearProcess, steps: int, grid: object = Uniform()) -> Ten
     return torch.cat([times, torch.zeros(1, dtype=torch.float64)]) if float(times[-1]) > 0 else times
 
 
-def run(model: GaussianData, times: Tensor, eta: float, posterior: Callable[[Tensor, Tensor], Distribution] | None = None):
+def run(
+    model: GaussianData, times: Tensor, eta: float, posterior: Callable[[Tensor, Tensor], Distribution] | None = None
+):
     """(mean, cov) at the end of the chain that starts from the exact law of x at times[0]."""
     process = model.process
     start = marginal_moments(process, model.mean, model.cov, times[0])
@@ -140,7 +142,9 @@ def test_unit_data_is_exact_on_unit_data_only(process: LinearProcess, steps: int
     tolerance = 1e-12 * max(1.0, float(process.sigma(1.0)) ** 2 / 100)
     torch.testing.assert_close(mean, expected[0], rtol=0, atol=tolerance)
     torch.testing.assert_close(cov, expected[1], rtol=0, atol=tolerance)
-    wrong = run(half, times, 1.0, isotropic(half, UnitData()))[1] - marginal_moments(process, MEAN, 0.5 * I3, times[-1])[1]
+    wrong = (
+        run(half, times, 1.0, isotropic(half, UnitData()))[1] - marginal_moments(process, MEAN, 0.5 * I3, times[-1])[1]
+    )
     assert len(times) == 1 or float(wrong.abs().max()) > 1e-4
 
 

@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -76,7 +77,7 @@ def test_a_copied_state_resumes_with_the_same_bits(sampler: object, stop: int) -
 
 def test_a_wrong_index_would_change_the_noise() -> None:
     states = chain(Ancestral())
-    state = states[1]._replace(index=0)
+    state = replace(states[1], index=0)
     rest = list(simulate(net_denoiser(chunk=4), Ancestral(), state, TIMES, Rng.of(5, 3)))
     assert not torch.equal(rest[0].x, states[2].x)
 

@@ -40,7 +40,7 @@ class Plan:
     ancestral: int
 
 
-FULL = Plan(steps=60, seconds=170.0, ddim=6, ancestral=6)
+FULL = Plan(steps=2500, seconds=170.0, ddim=50, ancestral=250)
 SHORT = Plan(steps=400, seconds=20.0, ddim=20, ancestral=50)
 
 

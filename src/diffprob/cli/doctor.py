@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "python": f"{platform.python_version()} ({sys.executable})",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "torch": _torch(warnings),
-        "memory_bytes": _memory(),
+        "memory_bytes": memory(),
         "disk_free_bytes": shutil.disk_usage(".").free,
         "packages": {name: _version(name, module) for name, (module, _) in (NEEDED | OPTIONAL).items()},
         "digits": _digits(warnings),
@@ -82,7 +82,7 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
     from diffprob.cli.drawing import table
     from diffprob.cli.estimate import size
 
-    torch, memory, packages = result["torch"], result["memory_bytes"], result["packages"]
+    torch, packages = result["torch"], result["packages"]
     gpus = (
         "; ".join(f"{gpu['name']}, {size(gpu['memory_bytes'])}" for gpu in torch["gpus"]) or "none that PyTorch can use"
     )
@@ -97,7 +97,10 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
             ("gpu", gpus),
             ("matrix product", f"{rates} GFLOP/s ({torch['device']}, now)"),
             ("precision", f"auto means {torch['auto_precision']}: {torch['bf16']}"),
-            ("memory", ", ".join(f"{size(count)} {name}" for name, count in memory.items()) or "not known"),
+            (
+                "memory",
+                ", ".join(f"{size(count)} {name}" for name, count in result["memory_bytes"].items()) or "not known",
+            ),
             ("disk", f"{size(result['disk_free_bytes'])} free here"),
             ("packages", ", ".join(f"{name} {packages[name]}" for name in NEEDED if packages[name])),
             ("optional", ", ".join(f"{name} {packages[name] or 'absent'}" for name in OPTIONAL)),
@@ -177,7 +180,7 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _memory() -> dict[str, int]:
+def memory() -> dict[str, int]:
     """Bytes of memory: in all, and free for the taking where the system says so."""
     try:
         page = os.sysconf("SC_PAGE_SIZE")

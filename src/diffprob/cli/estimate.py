@@ -143,12 +143,24 @@ def estimate(recipe: "Recipe", device: "torch.device", processes: int = 1) -> di
         "images_per_network_call": micro,
         "memory_bytes": memory,
         "memory_bytes_total": sum(memory.values()),
+        "device_memory_bytes": _device_memory(device),
         "flop_per_image_forward": cost.flop,
         "flop_per_image_training": cost.train_flop,
         "seconds_per_step": step,
         "seconds": step * settings.steps,
         "time_is": how,
     }
+
+
+def _device_memory(device: "torch.device") -> int | None:
+    """Bytes of memory of the device, where that can be known."""
+    import torch
+
+    from diffprob.cli.doctor import memory
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return memory().get("in all")
 
 
 def size(count: float) -> str:
@@ -163,10 +175,12 @@ def size(count: float) -> str:
 def cost_rows(result: dict[str, Any], steps: int, batch: int) -> list[tuple[str, str]]:
     """`estimate`'s result as rows for a table."""
     parts = ", ".join(f"{name} {size(count)}" for name, count in result["memory_bytes"].items())
+    total, there = result["memory_bytes_total"], result["device_memory_bytes"]
+    enough = f"; more than the {size(there)} there are: raise training.accumulate" if there and total > there else ""
     forward, training = (result[f"flop_per_image_{name}"] / 1e9 for name in ("forward", "training"))
     return [
         ("parameters", f"{result['parameters']:,}"),
-        ("memory", f"about {size(result['memory_bytes_total'])} and what PyTorch itself takes ({parts})"),
+        ("memory", f"about {size(total)} and what PyTorch itself takes ({parts}){enough}"),
         ("for each image", f"{forward:.3g} GFLOP forward, {training:.3g} in training"),
         (
             "device",

@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     if not argv or argv[0] in {"-h", "--help", "help"}:
-        print(usage())
+        print(usage(), flush=True)
         return DONE
     if argv[0] == "--version":
         from diffprob import __version__
@@ -89,7 +89,11 @@ def _run(argv: list[str]) -> int:
     parser = Parser(f"diffprob {verb}", inspect.getdoc(module) or verb, module.EXAMPLES)
     module.add_arguments(parser)
     add_json(parser)
-    args = parser.read(argv[1:])
+    try:
+        args = parser.read(argv[1:])
+    except SystemExit:  # argparse has printed the help
+        sys.stdout.flush()
+        return DONE
     # Whatever a library prints on the way must not get into the JSON.
     with redirect_stdout(sys.stderr) if args.json else nullcontext():
         result = module.run(args)

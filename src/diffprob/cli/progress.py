@@ -34,9 +34,10 @@ class Progress:
     """
 
     def __init__(self, what: str, total: int, unit: str = "step", done: int = 0) -> None:
-        self.what, self.total, self.unit, self.first = what, total, unit, done
+        self.what, self.total, self.unit = what, total, unit
         self.done, self.facts = done, ""
         self.began = self.printed = time.monotonic()
+        self.last = done  # that a plain line told
         self._recent = [(self.began, done)]
         self._bar: Any = None
         self._task: Any = None
@@ -58,7 +59,7 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
-        elif kind is None and self.done > self.first:
+        elif kind is None and self.done > self.last:
             say(self._text())
 
     def update(self, done: int, facts: str = "") -> None:
@@ -72,7 +73,7 @@ class Progress:
         if self._bar is not None:
             self._bar.update(self._task, completed=done, text=self._text(bare=True))
         elif now - self.printed >= EVERY:
-            self.printed = now
+            self.printed, self.last = now, done
             say(self._text())
 
     def note(self, text: str) -> None:

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from diffprob.net.norm import group_norm
 
+# From this many pixels of the smaller map on, the transposed convolution of `Upsample` is the faster way.
+_REPAYING_PIXELS = 512
+
 
 class Output(NamedTuple):
     """What every network returns: ``main`` feeds the prediction, ``extra`` the learned variances."""
@@ -127,17 +130,23 @@ class Downsample(nn.Module):
 class Upsample(nn.Module):
     """Double height and width: nearest neighbour, then conv 3x3, computed as one transposed convolution.
 
-    Nearest upsampling is a transposed convolution with a 2x2 kernel of ones and stride 2. Followed by a 3x3 kernel w it
-    is one with a 4x4 kernel, along each axis K = (w2, w1 + w2, w0 + w1, w0): 4 products for an output pixel instead of
-    9, and no enlarged map in memory. The parameter stays the 3x3 kernel.
+    Nearest upsampling is a transposed convolution with a 2x2 kernel of ones and stride 2. Followed by a 3x3 kernel w it is
+    one with a 4x4 kernel, along each axis K = (w2, w1 + w2, w0 + w1, w0): 4 products for an output pixel instead of 9, and
+    no enlarged map in memory. The parameter stays the 3x3 kernel. Few pixels do not repay the making of K.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        axis = torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
+        self.register_buffer("spread", torch.kron(axis, axis).T.contiguous(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        kernel = self.conv.weight.flip(2, 3).transpose(0, 1)
-        kernel = F.pad(kernel, (1, 0)) + F.pad(kernel, (0, 1))
-        kernel = F.pad(kernel, (0, 0, 1, 0)) + F.pad(kernel, (0, 0, 0, 1))
-        return F.conv_transpose2d(x, kernel, self.conv.bias, stride=2, padding=1)
+        batch, channels, height, width = x.shape
+        if batch * height * width < _REPAYING_PIXELS:
+            # F.interpolate would do the same, but Inductor loses gradients around it (torch 2.13).
+            rows = x.permute(0, 2, 3, 1)[:, :, None, :, None].expand(batch, height, 2, width, 2, channels)
+            return self.conv(rows.reshape(batch, 2 * height, 2 * width, channels).permute(0, 3, 1, 2))
+        with torch.autocast(x.device.type, enabled=False):
+            kernel = self.conv.weight.transpose(0, 1).reshape(-1, 9) @ self.spread
+        return F.conv_transpose2d(x, kernel.view(channels, channels, 4, 4), self.conv.bias, stride=2, padding=1)

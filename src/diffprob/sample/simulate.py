@@ -1,7 +1,8 @@
 """The sampling loop: explicit state, a generator that the caller drives."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -11,7 +12,8 @@ from diffprob.base.rng import Rng
 from diffprob.denoise.denoiser import Denoiser
 
 
-class State(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class State:
     """Where a chain stands.
 
     Args:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from diffprob.base.errors import InputError, NumericalError
 from diffprob.base.rng import Rng, derive
@@ -80,7 +81,8 @@ class Trainer:
         self.settings, self.store = settings, store
         self.on_step, self.on_sample = on_step, on_sample
         self.precision = choose_precision(settings.precision, self.device)
-        self.model = model.to(self.device, memory_format=torch.channels_last).train()
+        self.model = model.to(self.device).train()
+        convert_conv2d_weight_memory_format(self.model, torch.channels_last)
         self.model.evaluation = Evaluation(precision=self.precision)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimiser = Optimiser(self.model, self.average, settings)

@@ -1,0 +1,264 @@
+"""What holds for every verb: help, errors, exit codes, JSON; and the package's own names."""
+
+import ast
+import io
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import diffprob as dp
+from diffprob.base.errors import NumericalError
+from diffprob.cli import doctor
+from diffprob.cli.main import VERBS, main
+from diffprob.cli.progress import Progress, duration
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def python(code: str) -> str:
+    """Standard output of a fresh interpreter."""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def test_every_help_ends_with_examples_and_needs_no_torch() -> None:
+    code = """
+import contextlib, io, json, sys
+from diffprob.cli.main import VERBS, main
+texts = {}
+for verb in VERBS:
+    with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(SystemExit):
+        main([verb, "--help"])
+    texts[verb] = text.getvalue()
+print(json.dumps([texts, [name for name in ("torch", "numpy", "rich", "PIL") if name in sys.modules]]))
+"""
+    texts, loaded = json.loads(python(code))
+    assert not loaded
+    for verb, text in texts.items():
+        usage, examples = text.split("examples:\n")
+        assert "--json" in usage
+        assert all(re.match(r"  (torchrun \S+ \d+ -m )?diffprob ", line) for line in examples.strip("\n").splitlines())
+        assert f"diffprob {verb}" in examples
+
+
+def test_examples_parse() -> None:
+    """Every example of every --help is a command that the parser takes."""
+    import importlib
+    import shlex
+
+    from diffprob.cli.parser import Parser, add_json
+
+    for module in {module for module, _ in VERBS.values()}:
+        for example in importlib.import_module(f"diffprob.cli.{module}").EXAMPLES:
+            words = shlex.split(example, comments=True)
+            words = words[words.index("diffprob") + 1 :]
+            used = importlib.import_module(f"diffprob.cli.{VERBS[words[0]][0]}")
+            parser = Parser("diffprob", "", ())
+            used.add_arguments(parser)
+            add_json(parser)
+            parser.read(words[1:])
+
+
+def test_bare_command_and_help_list_the_verbs(diffprob: Callable) -> None:
+    for arguments in ([], ["--help"]):
+        done = diffprob(*arguments)
+        assert done.code == 0
+        assert all(f"  {verb} " in done.out for verb in VERBS)
+    assert diffprob("--version").out == f"diffprob {dp.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["smaple"], "no verb 'smaple'.*did you mean 'sample'"),
+        (["sample", "x", "--smapler", "DDIM"], "has no option --smapler; did you mean '--sampler'"),
+        (["sample"], "required: RUN; see diffprob sample --help"),
+        (["sample", "x", "y"], "further argument 'y'"),
+        (["sample", "x", "--seed", "-1"], "--seed: must be at least 0"),
+        (["sample", "x", "--seed", "1.5"], "--seed: must be a whole number"),
+        (["sample", "x", "-n", "0"], "-n: must be at least 1"),
+        (["sample", "x", "--steps", "0"], "--steps: must be at least 1, got 0"),
+        (["train", "digits", "--steps", "-1"], "--steps: must be at least 1, got -1"),
+        (["train", "digits", "--steps", "0"], "--steps: must be at least 1, got 0"),
+        (["train", "--seed"], "--seed: expected one argument"),
+        (["train"], "needs a recipe"),
+        (["train", "minst"], "no recipe 'minst'.*did you mean 'mnist'"),
+        (["train", "./nowhere/recipe.txt"], "no recipe at nowhere/recipe.txt"),
+        (["train", "digits", "--data", "x"], "digits uses embedded data"),
+        (["train", "digits", "--size", "8"], "--data without a recipe"),
+        (["train", "digits", "--device", "gpu", "--dry-run"], "--device gpu: no such device"),
+        (["train", "digits", "--device", "cuda:7", "--dry-run"], "--device cuda:7: this machine has"),
+        (["show", "sampler_"], "nothing called 'sampler_' to show; did you mean 'samplers'"),
+        (["show", "nowhere/run"], "no run at nowhere/run"),
+        (["data-check", "digitz"], "no such file.*did you mean 'digits'"),
+        (["import", "nowhere", "--out", "x"], "nowhere is not a folder"),
+        (["export", "nowhere", "--out", "x"], "no run at nowhere"),
+    ],
+    ids=" ".join,
+)
+def test_bad_usage_is_one_line_and_code_2(diffprob: Callable, arguments: list[str], said: str) -> None:
+    done = diffprob(*arguments)
+    assert done.code == 2
+    assert re.search(said, done.error), done.error
+    assert len(done.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (NumericalError("the loss is not finite at step 7"), 3),
+        (OSError(28, "No space left on device", "a/file"), 2),
+        (KeyboardInterrupt(), 130),
+        (MemoryError(), 2),
+    ],
+    ids=repr,
+)
+def test_exit_codes(diffprob: Callable, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int) -> None:
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(doctor, "run", fail)
+    done = diffprob("doctor")
+    assert done.code == code
+    assert done.error
+
+
+def test_what_is_not_foreseen_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(doctor, "run", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        main(["doctor"])
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    command = f"(sleep 0.3; exec {sys.executable} -m diffprob sample --help) | true; exit ${{PIPESTATUS[0]}}"
+    run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_json_is_one_object_whatever_a_library_prints(diffprob: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    def chatty(_: object) -> dict:
+        print("a library's banner")
+        return {"answer": 42}
+
+    monkeypatch.setattr(doctor, "run", chatty)
+    done = diffprob("doctor", "--json")
+    assert done.json == {"answer": 42}
+    assert "banner" in done.err
+
+
+def test_show(diffprob: Callable) -> None:
+    everything = diffprob("show", "--json").json
+    assert "digits" in everything["recipes"]
+    for family, names in everything["components"].items():
+        assert list(diffprob("show", family, "--json").json["components"]) == names
+    assert diffprob("show", "sampler").out == diffprob("show", "samplers").out
+    assert "DDIM(eta=0.0, spread=False)" in diffprob("show", "samplers").out
+    assert "Song et al. 2021" in diffprob("show", "DDIM").out
+    recipes = diffprob("show", "recipes", "--json").json["recipes"]
+    assert recipes["cifar10"]["parameters"] == 35_746_307
+    assert dp.named("digits") == _parsed(diffprob("show", "digits", "--json").json["text"])
+    assert diffprob("show", "recipes").code == 0
+
+
+def _parsed(text: str) -> dp.Recipe:
+    from diffprob.recipe.spec import parse
+    from diffprob.recipe.tables import ALL
+
+    return parse(text, ALL)
+
+
+def test_doctor_looks_and_writes_nothing(diffprob: Callable, tmp_path: Path) -> None:
+    done = diffprob("doctor", "--json")
+    report = done.json
+    assert report["torch"]["version"].startswith("2.")
+    assert report["torch"]["matmul_gflops"]["fp32"] > 0
+    assert report["packages"]["numpy"]
+    assert "1,797 images" in report["digits"]
+    assert list(tmp_path.iterdir()) == []
+    assert "this machine is usable" in "\n".join(doctor.lines(report))
+
+
+def test_doctor_warns_of_torchvision(diffprob: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = doctor.find_spec
+    monkeypatch.setattr(doctor, "find_spec", lambda name: object() if name == "torchvision" else real(name))
+    monkeypatch.setattr(doctor, "_torch", lambda _: {})
+    warnings = diffprob("doctor", "--json").json["warnings"]
+    assert any("torchvision" in warning for warning in warnings)
+
+
+def test_data_check(diffprob: Callable) -> None:
+    report = diffprob("data-check", "digits", "--split", "test", "--json").json
+    assert (report["images"], report["levels"], report["digest"]) == (360, 17, dp.Digits("test").load().digest())
+    assert "360 of 8x8" in diffprob("data-check", "digits", "--split", "test").out
+
+
+def test_progress_without_a_terminal_is_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 1000, 4))
+    monkeypatch.setattr("diffprob.cli.progress.time.monotonic", lambda: next(clock))
+    text = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", text)
+    with Progress("train", 100, "step", 10) as progress:
+        for step in range(11, 101):
+            progress.update(step, "loss 1.0")
+    lines = text.getvalue().splitlines()
+    assert 10 < len(lines) < 90
+    assert re.fullmatch(r"train: step \d+ of 100, loss 1\.0, \d+:\d\d left", lines[0])
+    assert re.fullmatch(r"train: step 100 of 100, loss 1\.0, took \d+:\d\d", lines[-1])
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(5, "0:05"), (65, "1:05"), (7200, "2:00:00"), (3 * 86400, "3.0 days")])
+def test_duration(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    text = Terminal()
+    monkeypatch.setattr(sys, "stderr", text)
+    monkeypatch.setenv("TERM", "xterm")
+    with Progress("train", 10, "step") as progress:
+        for step in range(1, 11):
+            progress.update(step, "loss 1.0")
+        progress.note("a note")
+    assert "a note" in text.getvalue()
+    assert "10 of 10" in text.getvalue()
+
+
+def test_the_package_is_lazy_and_complete() -> None:
+    loaded = "import sys, diffprob; print([m for m in ('torch', 'numpy', 'argparse') if m in sys.modules])"
+    assert python(loaded) == "[]\n"
+    from diffprob import api
+    from diffprob.recipe.tables import ALL
+
+    assert list(api.__all__) == sorted(set(api.__all__))
+    assert set(ALL) <= set(api.__all__), "a component of the tables is missing in diffprob.api"
+    assert set(api.__all__) <= set(dir(dp))
+    imported = {
+        alias.name for node in ast.parse(Path(api.__file__).read_text()).body
+        if isinstance(node, ast.ImportFrom) for alias in node.names
+    }  # fmt: skip
+    assert imported == set(api.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = dp.nothing
+    with pytest.raises(ImportError):
+        from diffprob import nothing  # noqa: F401
+
+
+def test_the_example_of_the_package_runs(trained: Path, tmp_path: Path) -> None:
+    assert dp.__doc__
+    code = "\n".join(line.strip() for line in dp.__doc__.splitlines() if line.startswith("    "))
+    code = code.replace('"mnist"', repr(str(trained))).replace("n=64", "n=4").replace("process, 50", "process, 3")
+    python(f"import os; os.chdir({str(tmp_path)!r})\n" + code)
+    assert (tmp_path / "mnist.png").read_bytes().startswith(b"\x89PNG")

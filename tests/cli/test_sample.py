@@ -1,0 +1,169 @@
+"""`sample`, `import`, `export` and `demo`."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli.commands import contents
+from PIL import Image
+
+import diffprob as dp
+from diffprob.cli import demo
+
+CPU = ("--device", "cpu")
+
+
+def arrays(path: Path | str) -> tuple[np.ndarray, np.ndarray, dict]:
+    with np.load(path, allow_pickle=False) as stored:
+        return stored["images"], stored["seeds"], json.loads(str(stored["metadata"]))
+
+
+def test_the_defaults_are_ddim_in_50_steps(diffprob: Callable, trained: Path) -> None:
+    result = diffprob("sample", trained, "-n", "2", *CPU, "--json").json
+    assert (result["sampler"], result["steps"], result["out"]) == ("DDIM(eta=0.0, spread=False)", 50, "samples.png")
+    with Image.open("samples.png") as picture:
+        facts = picture.text
+    assert facts["seeds"] == "0..1"
+    assert facts["sampler"] == "DDIM(eta=0.0, spread=False)"
+    assert facts["steps"] == "50"
+    assert facts["chunk"] == str(result["chunk"])
+    assert facts["Software"] == f"diffprob {dp.__version__}"
+    assert facts["model_sha256"] == contents(trained)["model.safetensors"]
+
+
+def test_ancestral_has_the_steps_of_training(diffprob: Callable, trained: Path) -> None:
+    for arguments in (["--steps", "1000"], ["--sampler", "Ancestral"]):
+        result = diffprob("sample", trained, *arguments, "--dry-run", *CPU, "--json").json
+        assert (result["sampler"], result["steps"]) == ("Ancestral()", 1000)
+    assert not list(Path().iterdir())
+
+
+def test_an_image_depends_on_its_seed_alone(diffprob: Callable, trained: Path) -> None:
+    common = (trained, "--steps", "4", "--sampler", "Ancestral", "--batch", "4", *CPU)
+    diffprob("sample", *common, "-n", "7", "--seed", "10", "--out", "seven.npz")
+    diffprob("sample", *common, "-n", "1", "--seed", "12", "--out", "one.npz")
+    (seven, seeds, facts), (one, _, _) = arrays("seven.npz"), arrays("one.npz")
+    assert np.array_equal(seven[2:3], one)
+    assert seeds.tolist() == list(range(10, 17))
+    assert (facts["levels"], facts["chunk"], facts["seeds"]) == (17, 4, "10..16")
+    assert seven.dtype == np.uint8
+    assert seven.shape == (7, 1, 8, 8)
+    assert seven.max() <= 16
+    diffprob("sample", *common, "-n", "7", "--seed", "10", "--out", "again.npz")
+    assert Path("again.npz").read_bytes() == Path("seven.npz").read_bytes()
+
+
+def test_a_folder_has_one_picture_an_image(diffprob: Callable, trained: Path) -> None:
+    diffprob("sample", trained, "-n", "3", "--seed", "5", "--steps", "2", "--out", "a/b/", *CPU)
+    diffprob("sample", trained, "-n", "3", "--seed", "5", "--steps", "2", "--out", "x.npz", *CPU)
+    assert sorted(path.name for path in Path("a/b").iterdir()) == [f"seed-{k:08d}.png" for k in (5, 6, 7)]
+    with Image.open("a/b/seed-00000006.png") as picture:
+        assert picture.text["seeds"] == "6"
+        levels = np.round(np.asarray(picture) / 255 * 16).astype(np.uint8)
+    assert np.array_equal(levels, arrays("x.npz")[0][1, 0])
+
+
+def test_every_choice_matters(diffprob: Callable, trained: Path) -> None:
+    common = ("sample", trained, "-n", "4", "--steps", "5", *CPU)
+    choices = {
+        "plain": (),
+        "no clip": ("--no-clip",),
+        "grid": ("--grid", "Karras(rho=7)"),
+        "eta": ("--sampler", "DDIM(eta=1)"),
+        "variance": ("--sampler", "DDIM(eta=1, spread=True)", "--variance", "UnitData()"),
+        "seed": ("--seed", "1"),
+    }
+    drawn = {}
+    for name, arguments in choices.items():
+        assert diffprob(*common, *arguments, "--out", f"{name}.npz").code == 0
+        drawn[name] = arrays(f"{name}.npz")[0].tobytes()
+    assert len(set(drawn.values())) == len(choices)
+
+
+def test_progressive_draws_a_strip(diffprob: Callable, trained: Path) -> None:
+    result = diffprob(
+        "sample", trained, "-n", "3", "--steps", "20", "--progressive", "--out", "x.png", *CPU, "--json"
+    ).json
+    assert result["progression"] == "x-progression.png"
+    with Image.open("x-progression.png") as strip:
+        assert strip.width > 2 * strip.height, "ten times, three images"
+    few = diffprob("sample", trained, "-n", "1", "--steps", "3", "--progressive", "--out", "y.png", *CPU)
+    assert few.code == 0
+
+
+def test_other_outputs_are_refused_before_any_work(diffprob: Callable, trained: Path) -> None:
+    Path("file").write_text("")
+    Path("folder.png").mkdir()
+    for out, said in (
+        ("x.jpg", "x.npz"),
+        ("file", "cannot be written"),
+        ("folder.png", "a folder"),
+        ("file/x.png", "not a folder"),
+    ):
+        done = diffprob("sample", trained, "--out", out, *CPU)
+        assert (done.code, said in done.error) == (2, True), done.err
+
+
+def test_export_and_import_give_the_same_model(diffprob: Callable, trained: Path) -> None:
+    assert diffprob("export", trained, "--out", "exported").code == 0
+    assert Path("exported/model_index.json").exists()
+    result = diffprob("import", "exported", "--out", "back", "--levels", "17", "--json").json
+    assert result["shape"] == [1, 8, 8]
+    old, new = dp.Run.open(trained), dp.Run.open("back")
+    assert new.space == old.space
+    for what in ("network", "process", "prediction", "clock", "variance"):
+        assert getattr(new.recipe, what) == getattr(old.recipe, what)
+    for run in (trained, "back"):
+        diffprob("sample", run, "-n", "2", "--steps", "3", "--out", f"{Path(run).name}.npz", *CPU)
+    assert np.array_equal(arrays("tiny.npz")[0], arrays("back.npz")[0])
+    for verb, thing in (("export", trained), ("import", "exported")):
+        before = contents(Path("back"))
+        done = diffprob(verb, thing, "--out", "back")
+        assert (done.code, "not an empty folder" in done.error) == (2, True)
+        assert contents(Path("back")) == before
+
+
+def test_import_dry_run_writes_nothing(diffprob: Callable, trained: Path) -> None:
+    diffprob("export", trained, "--out", "exported")
+    assert diffprob("import", "exported", "--out", "back", "--dry-run").code == 0
+    assert diffprob("export", trained, "--out", "other", "--dry-run").code == 0
+    assert [path.name for path in Path().iterdir()] == ["exported"]
+    done = diffprob("import", "exported", "--out", "back", "--size", "9")
+    assert (done.code, "images are 8x8" in done.error) == (2, True)
+
+
+def test_demo(diffprob: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = demo.Plan(steps=3, seconds=60.0, ddim=3, ancestral=2)
+    monkeypatch.setattr(demo, "SHORT", small)
+    assert "would train" in diffprob("demo", "--short", *CPU, "--dry-run").out
+    assert not list(Path().iterdir())
+    done = diffprob("demo", "--short", *CPU, "--json")
+    result = done.json
+    assert result["step"] == 3
+    assert [row["ratio"] for row in result["table"]][2] == 1
+    assert all(0 < row["distance"] < 20 for row in result["table"])
+    assert all(Path(path).exists() for path in result["pictures"].values())
+    run = dp.Run.open("runs/demo-short")
+    assert [m.n for m in run.measurements] == [360, 360]
+    assert run.measurements[0].value == pytest.approx(result["table"][0]["ratio"])
+    text = "\n".join(demo.lines(result))
+    assert all(path in text for path in result["pictures"].values())
+    before = contents(Path("runs/demo-short"))["model.safetensors"]
+    again = diffprob("demo", "--short", *CPU, "--json").json
+    assert again["finished_before"]
+    assert again["table"] == result["table"]
+    assert contents(Path("runs/demo-short"))["model.safetensors"] == before
+
+
+def test_demo_stops_by_the_clock_and_goes_on(diffprob: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "SHORT", demo.Plan(steps=3, seconds=0.0, ddim=1, ancestral=1))
+    monkeypatch.setattr(demo, "_measure", lambda *_: {"table": [], "pictures": {}, "directions": 1, "real_draws": 1})
+    result = diffprob("demo", "--short", *CPU, "--json").json
+    assert (result["step"], result["timed_out"]) == (1, True)
+    assert "goes on" in "\n".join(demo.lines(result))
+    assert diffprob("demo", "--short", *CPU, "--json").json["step"] == 2
+    assert diffprob("demo", "--short", *CPU, "--json").json["step"] == 3
+    fresh = diffprob("demo", "--short", "--fresh", *CPU, "--json").json
+    assert fresh["step"] == 1

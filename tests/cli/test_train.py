@@ -1,0 +1,257 @@
+"""`train`: resuming, going on, stopping, estimates, and recipes made from data."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cli.commands import TINY, contents
+from PIL import Image
+
+import diffprob as dp
+from diffprob.cli import training
+from diffprob.cli.automatic import choose
+from diffprob.cli.parser import whole
+from diffprob.recipe.recipe import parameter_count
+from diffprob.train.loop import Trainer
+
+
+def test_a_run_has_everything(trained: Path) -> None:
+    names = set(contents(trained))
+    assert {"recipe.txt", "model.safetensors", "manifest.json", "log.jsonl", "README.md", "loss.png"} <= names
+    assert "samples/step-00000004.png" in names
+    with Image.open(trained / "samples" / "step-00000004.png") as picture:
+        assert picture.text["seeds"] == "0..1"
+        assert picture.text["sampler"] == "DDIM()"
+    run = dp.Run.open(trained)
+    assert run.meta["step"] == 4
+    # The weights at the start are those that the seed decides.
+    assert run.meta["data"] == dp.Digits().load().digest()
+
+
+def test_the_first_weights_follow_from_the_seed(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = dp.Run.open(trained).recipe
+    images, first = recipe.data.load(), []
+    monkeypatch.setattr(Trainer, "__init__", lambda self, model, *_, **__: first.append(model))
+    for _ in range(2):
+        torch.rand(3)
+        training._trainer(recipe, images, None, None)
+    torch.manual_seed(dp.derive(recipe.training.seed, "weights"))
+    expected = dp.build_model(recipe).state_dict()
+    for model in first:
+        assert all(torch.equal(model.state_dict()[name], weight) for name, weight in expected.items())
+
+
+def test_a_finished_run_says_so_and_stays(diffprob: Callable, tiny: Path) -> None:
+    before = contents(tiny)
+    for steps in ("4", "2"):
+        done = diffprob("train", "digits", "--steps", steps, "--out", tiny, *TINY)
+        assert done.code == 0
+        assert "was finished already at step 4" in done.out
+        assert contents(tiny) == before
+
+
+def test_more_steps_go_on_as_if_never_stopped(diffprob: Callable, tiny: Path, tmp_path: Path) -> None:
+    done = diffprob("train", "digits", "--steps", "6", "--out", tiny, *TINY)
+    assert "resuming at step 4 of 6" in done.err
+    assert diffprob("train", "digits", "--steps", "6", "--out", tmp_path / "whole", "--json", *TINY).json["step"] == 6
+    for name in ("raw", "ema", "optimiser"):
+        path = f"state/step-00000006/{name}.safetensors"
+        assert (tiny / path).read_bytes() == (tmp_path / "whole" / path).read_bytes()
+
+
+def test_a_run_is_a_recipe_to_go_on_with(diffprob: Callable, tiny: Path) -> None:
+    result = diffprob("train", tiny, "--steps", "5", "--device", "cpu", "--json").json
+    assert (result["run"], result["resumed_at"], result["step"]) == (str(tiny), 4, 5)
+
+
+def test_a_recipe_file_is_a_recipe(diffprob: Callable, tiny: Path) -> None:
+    about = diffprob("train", tiny / "recipe.txt", "--set", "name=other", "--dry-run", "--device", "cpu", "--json").json
+    assert about["about"]["run"] == f"{Path('runs/other')} (new)"
+
+
+def test_interrupted_training_resumes(diffprob: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    advance, out = Trainer.advance, tmp_path / "run"
+
+    def stopping(self: Trainer) -> None:
+        advance(self)
+        if self.step == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "advance", stopping)
+    done = diffprob("train", "digits", "--steps", "4", "--out", out, *TINY)
+    assert done.code == 130
+    assert done.error == "stopped at step 3; the same command resumes"
+    monkeypatch.setattr(Trainer, "advance", advance)
+    done = diffprob("train", "digits", "--steps", "4", "--out", out, *TINY)
+    assert done.code == 0
+    assert "resuming at step 3 of 4" in done.err
+
+
+def test_a_model_that_lags_behind_its_state_is_caught_up(diffprob: Callable, tiny: Path, trained: Path) -> None:
+    """Killed between the last state and its model: the next run has no step to do, and must still write the model."""
+    step_2 = diffprob("train", "digits", "--steps", "2", "--out", "short", *TINY)
+    assert step_2.code == 0
+    run = dp.Run.open("short")
+    for name in ("step-00000004",):
+        import shutil
+
+        shutil.copytree(trained / "state" / name, Path("short/state") / name)
+    log = (trained / "log.jsonl").read_bytes()
+    Path("short/log.jsonl").write_bytes(log)
+    assert run.meta["step"] == 2
+    result = diffprob("train", "digits", "--steps", "4", "--out", "short", "--json", *TINY).json
+    assert result["step"] == 4
+    assert dp.Run.open("short").meta["step"] == 4
+    assert Path("short/model.safetensors").read_bytes() == (tiny / "model.safetensors").read_bytes()
+
+
+def test_other_settings_or_data_are_refused(diffprob: Callable, tiny: Path) -> None:
+    before = contents(tiny)
+    done = diffprob("train", "digits", "--steps", "6", "--out", tiny, "--seed", "3", *TINY)
+    assert (done.code, "training.seed is 0 there and 3 here" in done.error) == (2, True)
+    done = diffprob("train", "digits", "--steps", "6", "--out", tiny, *TINY, "--set", "data.split=test")
+    assert (done.code, "trained on other data" in done.error) == (2, True)
+    assert contents(tiny) == before
+
+
+def test_fewer_processes_than_asked_is_an_error(diffprob: Callable, tmp_path: Path) -> None:
+    done = diffprob("train", "digits", "--processes", "2", "--out", "run", *TINY)
+    assert done.code == 2
+    assert "torchrun --nproc-per-node 2" in done.error
+    assert not (tmp_path / "run").exists()
+
+
+def test_dry_run_of_the_largest_recipe_needs_neither_data_nor_memory() -> None:
+    code = """
+import resource, sys
+from diffprob.cli.main import main
+code = main(["train", "lsun256", "--dry-run", "--device", "cpu", "--json"])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+sys.exit(code)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=170, check=False)
+    assert run.returncode == 0, run.stderr
+    import json
+
+    result = json.loads(run.stdout)
+    assert result["parameters"] == 255_677_955
+    assert result["memory_bytes"]["AdamW"] == 2 * result["memory_bytes"]["weights"] == 8 * 255_677_955
+    # 2 x multiply-adds of the network at 256x256; activations of 64 such images fill many gigabytes
+    assert 0.9e12 < result["flop_per_image_forward"] < 1.2e12
+    assert 10e9 < result["memory_bytes"]["activations"] < 200e9
+    assert result["seconds"] > 0
+    assert "not there" in result["about"]["data"]
+    assert int(run.stderr.split()[-1]) < 1_500_000, "kilobytes: the weights alone would take a gigabyte"
+
+
+def test_the_estimate_counts_what_is_there(trained: Path) -> None:
+    """Saved activations and operations against a real pass of the same network."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from diffprob.cli.estimate import measure_cost
+
+    recipe = dp.Run.open(trained).recipe
+    cost = measure_cost(recipe, torch.device("cpu"), "fp32")
+    assert cost.parameters == parameter_count(recipe)
+    net, kept = recipe.network.build(), {}
+    weights = {parameter.data_ptr() for parameter in net.parameters()}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    x = torch.zeros(3, 1, 8, 8).to(memory_format=torch.channels_last)
+    with (
+        FlopCounterMode(display=False) as counter,
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
+        loss = net(x, torch.zeros(3)).main.sum()
+    forward = counter.get_total_flops()
+    with FlopCounterMode(display=False) as counter:
+        loss.backward()
+    saved = sum(storage.nbytes() for pointer, storage in kept.items() if pointer not in weights)
+    assert cost.flop == forward / 3
+    # The very first layer needs no gradient of its input.
+    assert cost.train_flop == pytest.approx((forward + counter.get_total_flops()) / 3, rel=0.05)
+    assert cost.fixed + 3 * cost.saved == pytest.approx(saved, rel=0.05)
+
+
+def test_dry_run_writes_nothing_and_says_what_would_happen(diffprob: Callable, tiny: Path) -> None:
+    before = contents(tiny.parent)
+    done = diffprob("train", "digits", "--steps", "8", "--out", tiny, *TINY, "--dry-run", "--json")
+    assert done.json["about"]["run"] == f"{tiny} (would resume at step 4)"
+    done = diffprob("train", "digits", "--steps", "8", "--seed", "1", "--out", tiny, *TINY, "--dry-run")
+    assert (done.code, "another recipe" in done.error) == (2, True)
+    assert contents(tiny.parent) == before
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (1, 8, 8),
+        (1, 28, 28),
+        (3, 32, 32),
+        (3, 25, 25),
+        (3, 64, 48),
+        (1, 100, 100),
+        (3, 256, 256),
+        (1, 2, 2),
+        (3, 97, 301),
+    ],
+    ids=str,
+)
+def test_data_of_any_shape_gets_a_recipe(shape: tuple[int, int, int]) -> None:
+    images = dp.Images(np.zeros((3, *shape), np.uint8))
+    recipe = choose("mine", dp.Folder("x"), images)
+    assert recipe.space.shape == shape
+    assert 50_000 < parameter_count(recipe) < 120_000_000
+    factor = 2 ** (len(recipe.network.widths) - 1)
+    assert shape[1] % factor == shape[2] % factor == 0
+
+
+def test_training_on_a_folder_of_pictures(diffprob: Callable, tmp_path: Path) -> None:
+    folder = tmp_path / "my pictures"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for k in range(9):
+        Image.fromarray(rng.integers(0, 256, (20, 16 + k), np.uint8)).convert("RGB").save(folder / f"{k}.png")
+    done = diffprob("train", "--data", folder, "--dry-run", "--json")
+    assert (done.code, "--size" in done.error) == (2, True)
+    done = diffprob("train", "--data", folder, "--size", "8", "--steps", "2", "--json", *TINY)
+    assert done.json["run"] == "runs/my-pictures"
+    run = dp.Run.open("runs/my-pictures")
+    assert run.space.shape == (1, 8, 8), "the pictures are grey"
+    assert "9 images of 8x8" in done.err
+    assert "one is used" in done.err
+
+
+def test_whole_numbers() -> None:
+    import argparse
+
+    assert [whole(1)(text) for text in ("1", "1e5", " 7 ")] == [1, 100_000, 7]
+    for text in ("0", "-1", "1.5", "x", "inf", "nan", ""):
+        with pytest.raises(argparse.ArgumentTypeError):
+            whole(1)(text)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_control_c_stops_with_130(tmp_path: Path) -> None:
+    import signal
+    import time
+
+    command = [sys.executable, "-m", "diffprob", "train", "digits", "--out", "run", *TINY, "--steps", "1000000"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=environment)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "run" / "state").glob("step-*")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, text = process.communicate(timeout=60)
+    assert process.returncode == 130, text
+    assert text.splitlines()[-1].endswith("the same command resumes")
+    assert dp.Run.open(tmp_path / "run").meta["step"] >= 2
