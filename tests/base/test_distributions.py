@@ -22,9 +22,7 @@ SPREADS = tensor([[0.3, 0.7], [1.1, 0.4], [0.5, 0.9]])
 
 
 def components(n: int, d: int) -> tuple[LocationScale, ...]:
-    return tuple(
-        LocationScale(m[:d].expand(n, d), s[:d].expand(n, d)) for m, s in zip(CENTRES, SPREADS, strict=True)
-    )
+    return tuple(LocationScale(m[:d].expand(n, d), s[:d].expand(n, d)) for m, s in zip(CENTRES, SPREADS, strict=True))
 
 
 def gaussians(n: int) -> tuple[Gaussian, ...]:
@@ -81,7 +79,7 @@ def test_samples_have_the_moments_of_the_density(case: tuple[int, Callable[[int]
 
 
 def test_samples_have_the_cross_entropy_of_the_density(case: tuple[int, Callable[[int], Distribution]]) -> None:
-    """E[-log p] over samples is the entropy by quadrature: this also catches samples of another shape with equal moments."""
+    """E[-log p] over samples is the entropy: this also catches samples of another shape with equal moments."""
     d, build = case
     points, weight = plane(-12, 12, 401) if d == 2 else line(-12, 12, 4001)
     points = points.reshape(-1, d)
@@ -101,7 +99,9 @@ def test_sample_is_a_pure_function_of_the_stream(case: tuple[int, Callable[[int]
 def test_log_prob_against_torch_distributions() -> None:
     x = Rng.of(0, 50).normal((2,), torch.float64)
     normal = torch.distributions.Normal(MEAN2, tensor([0.6, 1.4]))
-    torch.testing.assert_close(CONTINUOUS["normal-2"][1](50).log_prob(x), normal.log_prob(x).sum(-1), rtol=1e-13, atol=0)
+    torch.testing.assert_close(
+        CONTINUOUS["normal-2"][1](50).log_prob(x), normal.log_prob(x).sum(-1), rtol=1e-13, atol=0
+    )
     full = torch.distributions.MultivariateNormal(MEAN2, COV)
     torch.testing.assert_close(CONTINUOUS["gaussian-2"][1](50).log_prob(x), full.log_prob(x), rtol=1e-12, atol=0)
     mixed = torch.distributions.MixtureSameFamily(

@@ -45,7 +45,8 @@ def test_normals_against_torch() -> None:
     )
     torch.testing.assert_close(kl(Gaussian(mean_q, cov_q), Gaussian(mean_p, cov_p)), oracle, rtol=1e-11, atol=1e-12)
     shared = torch.distributions.kl_divergence(
-        torch.distributions.MultivariateNormal(mean_q, cov_q[0]), torch.distributions.MultivariateNormal(mean_p, cov_p[1])
+        torch.distributions.MultivariateNormal(mean_q, cov_q[0]),
+        torch.distributions.MultivariateNormal(mean_p, cov_p[1]),
     )
     ours = kl(Gaussian(mean_q, cov_q[:1]), Gaussian(mean_p, cov_p[1:2]))
     torch.testing.assert_close(ours, shared, rtol=1e-11, atol=1e-12)

@@ -92,7 +92,9 @@ def test_quantile_increases_across_the_seam() -> None:
 
 def test_normals_are_normal() -> None:
     n = 200_000
-    z = torch.cat([Rng.of(0, n // 2).normal((1,), torch.float64), Rng.of(0, 1).fold("x").normal((n // 2,), torch.float64).T])
+    z = torch.cat(
+        [Rng.of(0, n // 2).normal((1,), torch.float64), Rng.of(0, 1).fold("x").normal((n // 2,), torch.float64).T]
+    )
     for power, expected in ((1, 0), (2, 1), (3, 0), (4, 3), (6, 15)):
         assert_mean(z**power, expected)
     # 1.95/sqrt(n) is the Kolmogorov-Smirnov quantile of 0.999.

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 # The smallest training of the digits that has every part: a fraction of a second.
 TINY = [
-    *("--set", "network.widths=(8,8)", "--set", "network.groups=4", "--set", "training.batch=8", "--set", "training.samples=2"),
-    *("--set", "training.checkpoint_every=2", "--set", "training.sample_every=0", "--set", "training.precision=fp32"),
-    *("--device", "cpu"),
+    *("--set", "network.widths=(8,8)", "--set", "network.groups=4", "--set", "training.batch=8"),
+    *("--set", "training.samples=2", "--set", "training.checkpoint_every=2", "--set", "training.sample_every=0"),
+    *("--set", "training.precision=fp32", "--device", "cpu"),
 ]  # fmt: skip
 
 

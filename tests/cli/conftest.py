@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from cli.commands import TINY, Done
 
+from diffprob.cli import training
 from diffprob.cli.main import main
 
 
@@ -23,6 +24,13 @@ def diffprob(
         return Done(code, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures cost more than the training of the tiny run; `trained` has them all."""
+    monkeypatch.setattr(training, "PREVIEW_STEPS", 2)
+    monkeypatch.setattr(training, "_loss_curve", lambda _: None)
 
 
 @pytest.fixture(scope="session")

@@ -144,6 +144,9 @@ def test_demo(diffprob: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     assert result["step"] == 3
     assert [row["ratio"] for row in result["table"]][2] == 1
     assert all(0 < row["distance"] < 20 for row in result["table"])
+    assert set(result["pictures"]) == {"samples beside real digits", "from noise to digits"}, (
+        "no loss curve in the tests"
+    )
     assert all(Path(path).exists() for path in result["pictures"].values())
     run = dp.Run.open("runs/demo-short")
     assert [m.n for m in run.measurements] == [360, 360]

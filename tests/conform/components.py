@@ -1,7 +1,7 @@
 """Instances of everything in the tables of `diffprob.recipe.tables`: what the conformance suite runs over.
 
-A new entry takes part with its default arguments. ``MORE`` adds further settings of an entry; it never has to be touched for a new
-one, unless the entry has no defaults.
+A new entry takes part with its default arguments. ``MORE`` adds further settings of an entry; it never has to be
+touched for a new one, unless the entry has no defaults.
 """
 
 from collections.abc import Callable

@@ -1,9 +1,11 @@
-"""Proof that the tests can fail: sign and index errors are planted one at a time, and the tests that guard the spot must turn red.
+"""Proof that the tests can fail: sign and index errors are planted one at a time, and the tests that guard the spot
+must turn red.
 
     python tests/conform/mutants.py            # a table: what was planted, how many tests failed, the first of them
     python tests/conform/mutants.py --json
 
-Everything runs in this one process, so that nothing but the planted error differs; the first run plants nothing and must be green.
+Everything runs in this one process, so that nothing but the planted error differs; the first run plants nothing and
+must be green.
 """
 
 import contextlib
@@ -124,7 +126,9 @@ MUTANTS: dict[str, Mutant] = {
     "sign of ct in the bridge": Mutant(
         linear.LinearProcess, "bridge_coefficients", bridge(lambda c, *_: replace(c, ct=-c.ct)), BRIDGE + EXACT
     ),
-    "sigma_t for sigma_s in btil": Mutant(linear.LinearProcess, "bridge_coefficients", bridge(swapped_sigma), BRIDGE + EXACT),
+    "sigma_t for sigma_s in btil": Mutant(
+        linear.LinearProcess, "bridge_coefficients", bridge(swapped_sigma), BRIDGE + EXACT
+    ),
     "clock off by one": Mutant(
         denoiser.Index,
         "__call__",
@@ -172,13 +176,19 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "a sampler that claims order 2": Mutant(tables.SAMPLERS, "Boastful", Boastful, ORDER),
     "a sampler that repeats its noise": Mutant(
-        tables.SAMPLERS, "Forgetful", Forgetful, ["conform/test_samplers.py::test_noise_is_used_exactly_by_stochastic_samplers"]
+        tables.SAMPLERS,
+        "Forgetful",
+        Forgetful,
+        ["conform/test_samplers.py::test_noise_is_used_exactly_by_stochastic_samplers"],
     ),
     "a schedule with a crooked inverse": Mutant(
         tables.SCHEDULES, "Crooked", Crooked, ["conform/test_processes.py::test_schedule_inverts"]
     ),
     "a prediction with a wrong inverse": Mutant(
-        tables.PREDICTIONS, "Unpaired", Unpaired, ["conform/test_models.py::test_every_prediction_gives_the_same_posterior"]
+        tables.PREDICTIONS,
+        "Unpaired",
+        Unpaired,
+        ["conform/test_models.py::test_every_prediction_gives_the_same_posterior"],
     ),
     "a grid that repeats a time": Mutant(
         tables.GRIDS, "Repeating", Repeating, ["conform/test_processes.py::test_grid_descends_within_the_schedule"]

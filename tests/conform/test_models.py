@@ -34,7 +34,7 @@ def test_is_a_frozen_dataclass(component) -> None:
 @over_processes
 @over_predictions
 def test_prediction_inverts(prediction, process) -> None:
-    """to_x0 and from_x0 undo each other, and the training target is what stands for x_0: to 1e-10 of what is subtracted."""
+    """to_x0 and from_x0 undo each other, and the target stands for x_0: to 1e-12 of what is subtracted."""
     t = times(process)
     x0, noise, out = (Rng.of(i, len(t)).normal((2, 3), torch.float64) for i in range(3))
     alpha, sigma = (c.reshape(-1, 1, 1) for c in process.coefficients(t))

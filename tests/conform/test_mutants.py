@@ -13,7 +13,9 @@ from conform.mutants import MUTANTS
 @pytest.mark.timeout(600)
 def test_planted_errors_are_found() -> None:
     script = Path(__file__).with_name("mutants.py")
-    done = subprocess.run([sys.executable, str(script), "--json"], capture_output=True, text=True, timeout=590, check=False)
+    done = subprocess.run(
+        [sys.executable, str(script), "--json"], capture_output=True, text=True, timeout=590, check=False
+    )
     assert done.stdout, done.stderr
     found = json.loads(done.stdout)
     assert found.pop("") == [], "red without a planted error"

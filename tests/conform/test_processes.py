@@ -96,18 +96,18 @@ def test_scaling_has_the_ratio(scaling) -> None:
 
 @over_scalings
 @over_schedules
-@pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
-def test_bridge_keeps_the_marginal(schedule, scaling, eta: float) -> None:
+def test_bridge_keeps_the_marginal(schedule, scaling) -> None:
     process = LinearProcess(schedule, scaling)
     # Without any signal at t = 1 an exploding variance is infinite there.
     t = noisy_times(schedule, 12, end=1.0 if torch.isfinite(schedule.logsnr(tensor(1.0))) else 0.999)
     s, t = torch.cartesian_prod(t, t).T
     s, t = s[s < t], t[s < t]
     (alpha_s, sigma_s), (alpha_t, sigma_t) = process.coefficients(s), process.coefficients(t)
-    c = process.bridge_coefficients(s, t, eta)
-    torch.testing.assert_close(c.c0 + c.ct * alpha_t, alpha_s, rtol=1e-12, atol=1e-14)
-    torch.testing.assert_close(c.ct**2 * sigma_t**2 + c.ell**2, sigma_s**2, rtol=1e-12, atol=0)
-    assert (c.ell > 0).all() == (eta > 0)
+    for eta in (0.0, 0.4, 1.0):
+        c = process.bridge_coefficients(s, t, eta)
+        torch.testing.assert_close(c.c0 + c.ct * alpha_t, alpha_s, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(c.ct**2 * sigma_t**2 + c.ell**2, sigma_s**2, rtol=1e-12, atol=0)
+        assert (c.ell > 0).all() == (eta > 0)
 
 
 @over_processes

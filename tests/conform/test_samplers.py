@@ -13,8 +13,9 @@ from truth.order import assert_order
 from truth.reference import LineMixture
 from truth.statistics import assert_mean
 
+from diffprob.base.distributions import LocationScale
 from diffprob.base.rng import Rng
-from diffprob.denoise.ideal import GaussianData, MixtureData
+from diffprob.denoise.ideal import GaussianData
 from diffprob.process.grids import LogSNR, Uniform
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import VPSDE
@@ -76,7 +77,8 @@ def test_noise_is_used_exactly_by_stochastic_samplers(sampler) -> None:
             sampler.step(model, State(x, TIMES[1], index=i), TIMES[2], Rng.of(seed, 4)).x
             for seed, i in ((3, 1), (50, 1), (3, 2))
         )
-    # A stochastic sampler whose model has no variance may still be deterministic: DDIM(0, spread=True) on a point posterior.
+    # A stochastic sampler whose model has no variance may still be deterministic: DDIM(0, spread=True) on a point
+    # posterior.
     noisy = not torch.equal(here, there)
     assert noisy == (not torch.equal(here, later)), "the noise must depend on the seed and on the step"
     assert not (deterministic(sampler) and noisy)
@@ -115,8 +117,8 @@ def test_works_with_every_kind_of_posterior(sampler, kind: str) -> None:
 def test_works_on_every_process(sampler, process) -> None:
     """From the exact law at t = 1 a handful of steps ends where the data is: means within the data's spread."""
     model = GaussianData(tensor([0.4]), tensor([[0.01]]), process)
-    n = min(8, process.schedule.steps or 8)
-    times, rng = Uniform()(process, n), Rng.of(0, 400)
+    n = min(5, process.schedule.steps or 5)
+    times, rng = Uniform()(process, n), Rng.of(0, 200)
     alpha, sigma = process.coefficients(1.0)
     x = alpha * 0.4 + (sigma**2 + alpha**2 * 0.01).sqrt() * rng.fold("x").normal((1,), torch.float64)
     *_, last = simulate(model, sampler, x, times, rng)
@@ -128,9 +130,15 @@ STEPS = (40, 80, 160, 320)
 MIXTURE = LineMixture([0.5, 0.3, 0.2], [-0.9, 0.2, 1.1], [0.05, 0.02, 0.1])
 
 
-def mixture_model() -> MixtureData:
-    means, variances = (tensor(v.tolist()) for v in (MIXTURE.means, MIXTURE.variances))
-    return MixtureData.of(tensor(MIXTURE.weights[:, 0].tolist()), means, variances[:, :, None], SDE)
+class MixtureMean:
+    """The exact posterior mean of `MIXTURE`, independently: all that a solver of the flow may use."""
+
+    process = SDE
+
+    def __call__(self, xt: Tensor, t: Tensor) -> LocationScale:
+        alpha, sigma = (float(c) for c in SDE.coefficients(t))
+        noise = torch.from_numpy(MIXTURE.noise(xt[:, 0].numpy(), alpha, sigma))[:, None]
+        return LocationScale((xt - sigma * noise) / alpha, torch.zeros((), dtype=xt.dtype))
 
 
 def flow_errors(model, sampler, x: Tensor, exact: Tensor) -> list[float]:
@@ -158,24 +166,26 @@ def test_declared_order_on_a_mixture(sampler) -> None:
     times = LogSNR()(SDE, 2)
     ends = [tuple(float(c) for c in SDE.coefficients(t)) for t in times]
     exact = torch.from_numpy(MIXTURE.flow(x[:, 0].numpy(), *ends))[:, None]
-    assert_order(sampler.order, STEPS, flow_errors(mixture_model(), sampler, x, exact))
+    assert_order(sampler.order, STEPS, flow_errors(MixtureMean(), sampler, x, exact))
 
 
 @pytest.mark.parametrize("sampler", [s for s in SAMPLERS if not deterministic(s)], ids=name)
 def test_weak_moments_of_stochastic_samplers(sampler) -> None:
-    """Mean and variance after 200 steps, within 4 standard errors and the O(1/K) bias of a step without the posterior's spread.
+    """Mean and variance after 120 steps, within 4 standard errors and the O(1/K) bias of a step without the
+    posterior's spread.
 
-    That bias is 4.7% at eta = 1 by the exact recursion; a sign error or a wrong index moves the variance by tens of percents.
+    That bias is 8% at eta = 1 by the exact recursion; a sign error or a wrong index moves the variance by tens of
+    percents.
     """
     n, data = 2000, (tensor([0.4]), tensor([[0.3]]))
-    model, times = GaussianData(*data, SDE), LogSNR()(SDE, 200)
+    model, times = GaussianData(*data, SDE), LogSNR()(SDE, 120)
     mean, variance = (m.squeeze() for m in marginal_moments(SDE, *data, times[0]))
     x = mean + variance.sqrt() * Rng.of(9, n).normal((1,), torch.float64)
     last = before_reconstruction(model, sampler, x, times, Rng.of(9, n))
     mean, variance = (m.squeeze() for m in marginal_moments(SDE, *data, times[-1]))
     assert_mean(last.x, mean)
     square = (last.x - mean) ** 2
-    assert abs(float(square.mean() - variance)) < 4 * float(square.std()) / n**0.5 + 0.05 * float(variance)
+    assert abs(float(square.mean() - variance)) < 4 * float(square.std()) / n**0.5 + 0.08 * float(variance)
     kurtosis = ((last.x - mean) ** 4).mean() / square.mean() ** 2
     assert abs(float(kurtosis) - 3) < 4 * (24 / n) ** 0.5
 
@@ -187,7 +197,9 @@ def test_the_reference_flow_keeps_the_mixture() -> None:
     normal = torch.distributions.Normal(tensor(0.0), tensor(1.0))
 
     def cdf(x: Tensor, alpha: float, sigma: float) -> Tensor:
-        z = (x - alpha * torch.from_numpy(MIXTURE.means)) / torch.from_numpy(alpha**2 * MIXTURE.variances + sigma**2).sqrt()
+        z = (x - alpha * torch.from_numpy(MIXTURE.means)) / torch.from_numpy(
+            alpha**2 * MIXTURE.variances + sigma**2
+        ).sqrt()
         return (torch.from_numpy(MIXTURE.weights) * normal.cdf(z)).sum(0)
 
     x = torch.linspace(-2, 2, 9, dtype=torch.float64)

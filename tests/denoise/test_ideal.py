@@ -65,11 +65,13 @@ def test_covariance_is_the_second_derivative(kind: str, process: str, t: float) 
     """Cov[x_0|x_t] = sigma^2/alpha^2 (I + sigma^2 Hess log q(x_t))."""
     model = exact_models(PROCESSES[process])[kind]
     alpha, sigma = PROCESSES[process].coefficients(t)
-    for x in states(PROCESSES[process], t, 3):
+    for x in states(PROCESSES[process], t, 2):
         hessian = torch.autograd.functional.hessian(lambda y: model.log_prob(y[None], tensor(t)).sum(), x)
         scale = (sigma / alpha) ** 2
         expected = scale * (torch.eye(2, dtype=torch.float64) + sigma**2 * hessian)
-        torch.testing.assert_close(full_cov(model(x[None], tensor(t))), expected, rtol=1e-10, atol=float(1e-13 * (1 + scale)))
+        torch.testing.assert_close(
+            full_cov(model(x[None], tensor(t))), expected, rtol=1e-10, atol=float(1e-13 * (1 + scale))
+        )
 
 
 @pytest.mark.parametrize("t", TIMES)
@@ -80,7 +82,9 @@ def test_covariance_of_two_points(t: float) -> None:
     hessian = torch.autograd.functional.hessian(lambda y: model.log_prob(y[None], tensor(t)).sum(), x)
     scale = (sigma / alpha) ** 2
     expected = scale * (1 + sigma**2 * torch.diagonal(hessian))
-    torch.testing.assert_close(model(x[None], tensor(t)).variance[0], expected, rtol=1e-10, atol=float(1e-13 * (1 + scale)))
+    torch.testing.assert_close(
+        model(x[None], tensor(t)).variance[0], expected, rtol=1e-10, atol=float(1e-13 * (1 + scale))
+    )
 
 
 @pytest.mark.parametrize("t", [0.001, 0.02, 0.3, 0.7, 1.0])
@@ -124,7 +128,9 @@ def test_one_time_per_sample(kind: str) -> None:
         one = model(x[i : i + 1], t[i])
         torch.testing.assert_close(batch.mean[i], one.mean[0], rtol=1e-12, atol=1e-13)
         torch.testing.assert_close((batch.variance + 0 * batch.mean)[i], one.variance[0], rtol=1e-11, atol=1e-13)
-        torch.testing.assert_close(model.log_prob(x, t)[i], model.log_prob(x[i : i + 1], t[i])[0], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            model.log_prob(x, t)[i], model.log_prob(x[i : i + 1], t[i])[0], rtol=1e-12, atol=1e-12
+        )
         torch.testing.assert_close(model.score(x, t)[i], model.score(x[i : i + 1], t[i])[0], rtol=1e-10, atol=1e-10)
 
 
@@ -142,14 +148,16 @@ def test_two_points_are_four_points_of_the_plane(t: float) -> None:
     pair, finite = TwoPoint()(x, tensor(t)), corners(x, tensor(t))
     torch.testing.assert_close(pair.mean, finite.mean, rtol=1e-12, atol=1e-13)
     torch.testing.assert_close(pair.variance, finite.variance, rtol=1e-11, atol=1e-13)
-    torch.testing.assert_close(TwoPoint().log_prob(x, tensor(t)), corners.log_prob(x, tensor(t)), rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(
+        TwoPoint().log_prob(x, tensor(t)), corners.log_prob(x, tensor(t)), rtol=1e-12, atol=1e-13
+    )
     alpha, sigma = DDPM.coefficients(t)
     torch.testing.assert_close(pair.mean, torch.tanh(alpha * x / sigma**2), rtol=1e-13, atol=1e-15)
     torch.testing.assert_close(pair.variance, 1 - torch.tanh(alpha * x / sigma**2) ** 2, rtol=1e-10, atol=1e-15)
 
 
 def test_special_cases_agree() -> None:
-    """A mixture of one normal is that normal; without covariance it is a finite data set; without a choice it is a point."""
+    """A mixture of one normal is that normal; without covariance it is a finite data set; one point is a point."""
     x, t = states(DDPM, 0.4), tensor(0.4)
     gaussian = exact_models()["gaussian"]
     single = MixtureData(tensor([3.0]), (gaussian,))
@@ -166,7 +174,8 @@ def test_special_cases_agree() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_posterior_mean_is_that_of_bayes_rule(kind: str) -> None:
-    """E[x_0|x_t] and the mean over forward pairs: E[x_0 - E[x_0|x_t]] = 0 against any function of x_t, here 1 and x_t."""
+    """E[x_0|x_t] and the mean over forward pairs: E[x_0 - E[x_0|x_t]] = 0 against any function of x_t, here 1 and
+    x_t."""
     model, n, t = exact_models()[kind], 40_000, tensor(0.4)
     if kind == "gaussian":
         x0 = Gaussian(model.mean.expand(n, 2), model.cov[None]).sample(Rng.of(0, n))
@@ -187,7 +196,9 @@ def test_posterior_mean_is_that_of_bayes_rule(kind: str) -> None:
     assert_mean(posterior.sample(Rng.of(2, n)) ** 2 - x0**2, 0.0)
 
 
-@pytest.mark.parametrize(("i", "nats", "digits"), [(1, 0.693147, 6), (100, 0.688647, 6), (500, 0.040920, 6), (1000, 2.0e-5, 6)])
+@pytest.mark.parametrize(
+    ("i", "nats", "digits"), [(1, 0.693147, 6), (100, 0.688647, 6), (500, 0.040920, 6), (1000, 2.0e-5, 6)]
+)
 def test_information_in_two_points(i: int, nats: float, digits: int) -> None:
     """I(x_0; x_t) = E log q(x_t|x_0)/q(x_t) per dimension, the figures of the reference."""
     t = i / 1000

@@ -135,7 +135,7 @@ def test_a_sample_has_the_same_bits_on_one_thread_or_two() -> None:
 
 
 def test_padding_does_not_leak() -> None:
-    """Rows that the caller did not send never reach the result, also when the network mixes its batch with NaN."""
+    """Every row of the result comes from its own row of a chunk; those that only fill the last chunk are dropped."""
 
     class Counting(nn.Module):
         def __init__(self) -> None:
@@ -176,7 +176,8 @@ def test_gradients_of_padded_chunks_are_those_of_the_batch() -> None:
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_stays_inside(precision: str) -> None:
-    """Autocast rounds the network only: state and posterior keep their dtype, the label stays float32 (bf16(999) is 1000)."""
+    """Autocast rounds the network only: state and posterior keep their dtype, the label stays float32 (bf16(999) is
+    1000)."""
     exact, half = (NetDenoiser(unet(1), DDPM, evaluation=Evaluation(precision=p)) for p in ("fp32", precision))
     x = pictures(4)
     with torch.no_grad():

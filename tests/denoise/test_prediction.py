@@ -85,7 +85,8 @@ def test_float32_inverts_to_1e_4_everywhere(prediction: Prediction) -> None:
         xt = DDPM.marginal(x0, t).mean + DDPM.sigma(t).float() * noise
         target = prediction.target(DDPM, x0, noise, t)
         assert target.dtype == torch.float32
-        # x_0 from the noise divides by alpha, 0.0064 at t = 1; from mu by c0, 1.3e-4 there: two ulps of what is subtracted.
+        # x_0 from the noise divides by alpha, 0.0064 at t = 1. From mu it divides by c0, 1.3e-4 there, and two ulps of
+        # what is subtracted are more than 1e-4.
         a, b = prediction.coefficients(DDPM, t)
         subtracted = float(a.abs() * xt.abs().max() + b.abs() * target.abs().max())
         tolerance = 1e-4 if not isinstance(prediction, Mean) else max(1e-4, 2 * 2**-23 * subtracted)
@@ -131,9 +132,9 @@ PROCESSES = [
 @pytest.mark.parametrize("process", PROCESSES, ids=repr)
 @pytest.mark.parametrize(("s", "t"), [(0.001, 0.002), (0.2, 0.5), (0.5, 0.51), (0.001, 0.999)])
 def test_variance_choices_are_the_published_ones(process: LinearProcess, s: float, t: float) -> None:
-    """Zero gives btil. Unit data gives the forward variance sigma_t^2 - (alpha_t/alpha_s)^2 sigma_s^2, rescaled to step down:
+    """Zero gives btil; unit data the variance of x_s given x_t for N(0, I) data.
 
-    for variance-preserving processes that is beta_{t|s} itself; otherwise the variance of x_s given x_t for N(0, I) data.
+    For variance-preserving processes the latter is the forward variance beta_{t|s} itself.
     """
     (a_s, sigma_s), (a_t, sigma_t) = process.coefficients(s), process.coefficients(t)
     x = torch.zeros(1, 1, dtype=torch.float64)

@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffprob.net import UNet, UNetSpec
-from diffprob.net import layers
+from diffprob.net import UNet, UNetSpec, layers
 from diffprob.net import norm as norms
 from diffprob.net.layers import Attention, Downsample, ResBlock, Upsample, sinusoids
 from diffprob.net.norm import group_norm

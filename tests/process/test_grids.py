@@ -62,7 +62,9 @@ def test_logsnr_is_even() -> None:
     for process in (SDE, LinearProcess(OrnsteinUhlenbeck()), LinearProcess(LogLinear(), VarianceExploding())):
         logsnr = process.logsnr(LogSNR()(process, 17))
         ends = process.logsnr(torch.tensor([1.0, process.schedule.start], dtype=torch.float64))
-        torch.testing.assert_close(logsnr, torch.linspace(float(ends[0]), float(ends[1]), 17).double(), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(
+            logsnr, torch.linspace(float(ends[0]), float(ends[1]), 17).double(), rtol=1e-6, atol=1e-6
+        )
         torch.testing.assert_close(logsnr.diff(), logsnr.diff().mean().expand(16), rtol=1e-10, atol=0)
 
 
@@ -113,7 +115,9 @@ def test_a_straight_path_starts_at_pure_noise() -> None:
         assert (times.diff() < 0).all()
 
 
-@pytest.mark.parametrize("grid", [Uniform(), QuadraticTimes(), LogSNR(), Karras(), Trailing(), Leading(), Native()], ids=repr)
+@pytest.mark.parametrize(
+    "grid", [Uniform(), QuadraticTimes(), LogSNR(), Karras(), Trailing(), Leading(), Native()], ids=repr
+)
 @pytest.mark.parametrize("n", [0, -1])
 def test_no_times_are_refused(grid: Uniform, n: int) -> None:
     for process in (DDPM, SDE):
@@ -121,7 +125,9 @@ def test_no_times_are_refused(grid: Uniform, n: int) -> None:
             grid(process, n)
 
 
-@pytest.mark.parametrize("grid", [Uniform(), QuadraticTimes(), LogSNR(), Karras(), Trailing(), Leading(), Native()], ids=repr)
+@pytest.mark.parametrize(
+    "grid", [Uniform(), QuadraticTimes(), LogSNR(), Karras(), Trailing(), Leading(), Native()], ids=repr
+)
 def test_more_times_than_there_are_is_refused(grid: Uniform) -> None:
     with pytest.raises(ValueError, match=r"1001|20"):
         grid(DDPM, 1001)

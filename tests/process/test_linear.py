@@ -53,7 +53,9 @@ def test_bridge_to_full_relative_accuracy(s: float, t: float, eta: float) -> Non
         rest = mpmath.sqrt(v_s - ell2)
         expected = [float(v) for v in (a_s - rest * a_t / mpmath.sqrt(v_t), rest / mpmath.sqrt(v_t), mpmath.sqrt(ell2))]
     # logsnr(s) - logsnr(t) is known to about 1e-15 absolutely; sigma_s^2 and 1 - SNR_t/SNR_s inherit it.
-    assert [float(v) for v in (c.c0, c.ct, c.ell)] == pytest.approx(expected, rel=3e-11 if t - s < 1e-3 else 1e-13, abs=0)
+    assert [float(v) for v in (c.c0, c.ct, c.ell)] == pytest.approx(
+        expected, rel=3e-11 if t - s < 1e-3 else 1e-13, abs=0
+    )
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
@@ -85,7 +87,9 @@ def test_bridge_is_bayes_rule() -> None:
     (a_s, v_s), (a_t, v_t) = ((a, sigma**2) for a, sigma in (DDPM.coefficients(s), DDPM.coefficients(t)))
     transition = LocationScale(a_t / a_s * xs, (v_t - (a_t / a_s) ** 2 * v_s).sqrt())
     joint = DDPM.bridge(x0, xt, s, t).log_prob(xs) + DDPM.marginal(x0, t).log_prob(xt)
-    torch.testing.assert_close(joint, transition.log_prob(xt) + DDPM.marginal(x0, s).log_prob(xs), rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(
+        joint, transition.log_prob(xt) + DDPM.marginal(x0, s).log_prob(xs), rtol=1e-11, atol=1e-11
+    )
 
 
 @pytest.mark.parametrize(
@@ -129,7 +133,9 @@ def test_one_time_per_sample() -> None:
         one = DDPM.bridge(x0[i : i + 1], xt[i : i + 1], s[i], t[i], eta=0.5)
         torch.testing.assert_close(law.mean[i], one.mean[0], rtol=1e-13, atol=1e-14)
         torch.testing.assert_close(law.std[i].squeeze(), one.std, rtol=1e-13, atol=0)
-        single = DDPM.reverse(Gaussian(x0[i : i + 1], torch.eye(2, dtype=torch.float64)[None]), xt[i : i + 1], s[i], t[i], 0.5)
+        single = DDPM.reverse(
+            Gaussian(x0[i : i + 1], torch.eye(2, dtype=torch.float64)[None]), xt[i : i + 1], s[i], t[i], 0.5
+        )
         torch.testing.assert_close(full.cov[i], single.cov[0], rtol=1e-13, atol=1e-15)
 
 

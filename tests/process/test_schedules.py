@@ -128,7 +128,11 @@ def test_vpsde_against_high_precision(low: float, high: float) -> None:
         with mpmath.workdps(40):
             log_alpha = vpsde_log_alpha(t, low, high)
             sigma2 = -mpmath.expm1(2 * log_alpha)
-            expected = (float(mpmath.exp(log_alpha)), float(mpmath.sqrt(sigma2)), float(2 * log_alpha - mpmath.log(sigma2)))
+            expected = (
+                float(mpmath.exp(log_alpha)),
+                float(mpmath.sqrt(sigma2)),
+                float(2 * log_alpha - mpmath.log(sigma2)),
+            )
         measured = (float(process.alpha(t)), float(process.sigma(t)), float(process.logsnr(t)))
         assert measured == pytest.approx(expected, rel=1e-13)
 
@@ -217,7 +221,7 @@ def test_a_time_a_rounding_error_off_the_knot_means_the_knot() -> None:
 
 
 def test_ties_snap_to_the_even_index() -> None:
-    """387.5 is a tie whatever floating-point numbers it was computed from; numpy, and so the references, take the even index."""
+    """387.5 is a tie however it was computed, and goes to the even index as in numpy and the references."""
     for steps in (1000, 4000):
         schedule = LinearBetas(steps, 1e-5, 5e-3)
         i = np.arange(steps)

@@ -99,7 +99,7 @@ def test_bridge_after_marginal_is_marginal(process: LinearProcess, eta: float) -
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 @pytest.mark.parametrize("process", PROCESSES, ids=repr)
 def test_two_steps_are_one(process: LinearProcess, eta: float) -> None:
-    """Given x_0, t -> s -> r has the law of t -> r: respacing the Markov chain, and the deterministic one, is consistent."""
+    """Given x_0, t -> s -> r has the law of t -> r: respacing is consistent at eta 0 and 1."""
     r, s, t = (process.schedule.snap(tensor(v)) for v in (0.05, 0.4, 0.8))
     long = process.bridge_coefficients(r, t, eta)
     first, second = process.bridge_coefficients(s, t, eta), process.bridge_coefficients(r, s, eta)

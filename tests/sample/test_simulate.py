@@ -172,7 +172,7 @@ def test_guidance_may_differentiate_inside() -> None:
 
 @pytest.mark.parametrize("t", [0.1, 0.6, 1.0])
 def test_one_step_lands_on_the_data(t: float) -> None:
-    """The exact posterior of a finite data set, stepped to t = 0, draws data points with the posterior's frequencies."""
+    """The exact posterior of finite data, stepped to t = 0, draws data points with its own frequencies."""
     model, n = exact_models()["finite"], 20_000
     xt = tensor([[0.2, 0.1]]).expand(n, 2)
     state = Ancestral().step(model, State(xt, tensor(t)), tensor(0.0), Rng.of(3, n))
@@ -202,7 +202,7 @@ EXACT = [
 @pytest.mark.parametrize("sampler", [Ancestral(), DDIM(0.0, spread=True), DDIM(0.4, spread=True)], ids=repr)
 def test_mixtures_are_exact_for_any_number_of_steps(sampler: object, process: LinearProcess, steps: int) -> None:
     """`reverse` of a mixture posterior is the exact kernel: moments to 4 standard errors after a handful of steps."""
-    model, n = mixture_data(process), 8_000
+    model, n = mixture_data(process), 5_000
     mean, cov = mixture_moments(model)
     # From the exact law of x at t = 1, not from the prior.
     rng = Rng.of(11, n)

@@ -1,6 +1,7 @@
 """A training that takes milliseconds: a one-level network on the embedded digits."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,12 @@ from diffprob.recipe.writer import RunWriter
 from diffprob.space.pixels import Pixels
 from diffprob.train.loop import Trainer
 from diffprob.train.settings import Training
+
+
+@pytest.fixture(autouse=True)
+def _no_sync(monkeypatch):
+    """A killed process loses nothing that it has written; syncing guards against a power cut, and disks can be slow."""
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
 
 
 @pytest.fixture

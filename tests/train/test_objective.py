@@ -125,5 +125,8 @@ def test_optimiser_warms_up_clips_and_averages():
     assert average.weight.tolist()[0] == pytest.approx([1 - 0.025 * (1 - decay), -1 + 0.025 * (1 - decay)], rel=1e-5)
     moment = optimiser.adam.state[model.weight]["exp_avg"]
     assert moment.tolist()[0] == pytest.approx([0.1 * 0.3, -0.1 * 0.4], rel=1e-5), "clipped to norm 0.5"
+    cooling = Optimiser(model, average, Training(steps=10, batch=1, lr=0.1, warmup=4, cooldown=3))
+    rates = [round(cooling.rate(step) / 0.1, 12) for step in range(1, 11)]
+    assert rates == [0.25, 0.5, 0.75, 1, 1, 1, 1, 1, round(2 / 3, 12), round(1 / 3, 12)]
     assert ema_decay(0.9999, 10) == 11 / 20
     assert ema_decay(0.9999, 10**7) == 0.9999

@@ -3,6 +3,7 @@
 No sampling: a step's map is read off at the origin and the unit vectors, and mean and covariance are pushed through it.
 """
 
+import itertools
 from collections.abc import Callable
 
 import torch
@@ -29,7 +30,7 @@ def affine(kernel: Callable[[Tensor], Distribution], d: int) -> tuple[Tensor, Te
 
 def push(kernel: Kernel, times: Tensor, mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
     """Moments at times[-1] of the chain that starts with the given ones at times[0] and draws x_s ~ kernel(x, s, t)."""
-    for t, s in zip(times[:-1], times[1:], strict=True):
+    for t, s in itertools.pairwise(times):
         a, b, q = affine(lambda x, s=s, t=t: kernel(x, s, t), len(mean))
         mean, cov = a @ mean + b, a @ cov @ a.T + q
     return mean, cov

@@ -53,7 +53,7 @@ def exact_models(process: LinearProcess = LinearProcess()) -> dict[str, object]:
 
 
 class TinyNet(nn.Module):
-    """Two convolutions and a time shift: (B, C, H, W) and labels (B,) -> Output; it remembers what it was called with."""
+    """Two convolutions and a time shift: (B, C, H, W), labels (B,) -> Output. It remembers its calls."""
 
     def __init__(self, channels: int = 1, width: int = 8) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Philox4x32-10 and the library's stream layout in plain Python integers: an implementation that shares no line with ours."""
+"""Philox4x32-10 and the library's stream layout in plain Python integers, written on their own."""
 
 import hashlib
 import math

@@ -1,4 +1,4 @@
-"""Integrals over the line and the plane. The trapezoidal rule converges faster than any power for smooth, decaying functions."""
+"""Integrals over the line and the plane; for smooth, decaying functions the trapezoidal rule beats any power of n."""
 
 from collections.abc import Callable
 

@@ -26,7 +26,7 @@ def vpsde_log_alpha(t: float, low: float = 0.1, high: float = 20.0) -> mpmath.mp
 
 
 class LineMixture:
-    """A normal mixture on the line under x = alpha x_0 + sigma z, in numpy: the truth that solvers are compared with."""
+    """A normal mixture on the line under x = alpha x_0 + sigma z, in numpy: what solvers are compared with."""
 
     def __init__(self, weights: list[float], means: list[float], variances: list[float]) -> None:
         self.weights, self.means, self.variances = (np.array(v)[:, None] for v in (weights, means, variances))
@@ -46,7 +46,9 @@ class LineMixture:
         responsibilities /= responsibilities.sum(0)
         return sigma * (responsibilities * offset / variance).sum(0)
 
-    def flow(self, x: np.ndarray, start: tuple[float, float], end: tuple[float, float], steps: int = 1000) -> np.ndarray:
+    def flow(
+        self, x: np.ndarray, start: tuple[float, float], end: tuple[float, float], steps: int = 1000
+    ) -> np.ndarray:
         """The probability flow from (alpha, sigma) to (alpha, sigma): dy/dr = E[z|x], y = x/alpha, r = sigma/alpha.
 
         Fourth-order Runge-Kutta, evenly spaced in log r; variance-preserving coefficients.

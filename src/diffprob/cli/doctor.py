@@ -99,7 +99,7 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
             ("precision", f"auto means {torch['auto_precision']}: {torch['bf16']}"),
             (
                 "memory",
-                ", ".join(f"{size(count)} {name}" for name, count in result["memory_bytes"].items()) or "not known",
+                ", ".join(f"{size(n)} {name}" for name, n in result["memory_bytes"].items()) or "not known",
             ),
             ("disk", f"{size(result['disk_free_bytes'])} free here"),
             ("packages", ", ".join(f"{name} {packages[name]}" for name in NEEDED if packages[name])),

@@ -1,6 +1,7 @@
 """What a training will cost, without doing it: parameters, memory, operations, time."""
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -56,20 +57,19 @@ def measure_cost(recipe: "Recipe", device: "torch.device", precision: str) -> Co
     with FakeTensorMode(), torch.device(device):
         net = recipe.network.build()
         weights = {parameter.untyped_storage()._cdata for parameter in net.parameters()}
-        sizes, flop = [], 0.0
-        for batch in (1, 2):
+        sizes, counter = [], FlopCounterMode(display=False)
+        for batch in (2, 1):
             kept.clear()
             x = torch.empty((batch, *recipe.space.shape)).to(memory_format=torch.channels_last)
             with (
-                FlopCounterMode(display=False) as counter,
+                counter if batch == 1 else nullcontext(),
                 torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
                 torch.autocast(device.type, dtype=dtype, enabled=dtype is not None),
             ):
                 net(x, torch.empty(batch))
-            flop = counter.get_total_flops() / batch
             sizes.append(sum(size for key, (size, _) in kept.items() if key not in weights))
         count = sum(parameter.numel() for parameter in net.parameters())
-    return Cost(count, flop, sizes[1] - sizes[0], max(0, 2 * sizes[0] - sizes[1]))
+    return Cost(count, counter.get_total_flops(), sizes[0] - sizes[1], max(0, 2 * sizes[1] - sizes[0]))
 
 
 def matmul_rate(device: "torch.device", precision: str) -> float:

@@ -26,9 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="FOLDER", help="what diffusers' save_pretrained wrote")
     parser.add_argument("--out", required=True, metavar="RUN", help="the new run's folder")
     parser.add_argument("--size", type=whole(1), metavar="N", help="of the images, if the folder does not say")
-    parser.add_argument(
-        "--levels", type=whole(2, 256), default=256, metavar="K", help="grey levels of the images (256)"
-    )
+    parser.add_argument("--levels", type=whole(2, 256), default=256, metavar="K", help="grey levels (256)")
     parser.add_argument("--data", metavar="PATH", help="what it was trained on, for the recipe (not known)")
     parser.add_argument("--step", type=whole(0), default=0, metavar="N", help="training steps behind the weights")
     add_dry_run(parser, "read and check the folder, and write nothing")

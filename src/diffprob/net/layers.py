@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from diffprob.net.norm import group_norm
 
-# From this many pixels of the smaller map on, the transposed convolution of `Upsample` is the faster way.
+# From this many pixels of the smaller map on, the transposed convolution of `Upsample` is the faster way on a CPU.
 _REPAYING_PIXELS = 512
 
 
@@ -130,23 +130,26 @@ class Downsample(nn.Module):
 class Upsample(nn.Module):
     """Double height and width: nearest neighbour, then conv 3x3, computed as one transposed convolution.
 
-    Nearest upsampling is a transposed convolution with a 2x2 kernel of ones and stride 2. Followed by a 3x3 kernel w it is
-    one with a 4x4 kernel, along each axis K = (w2, w1 + w2, w0 + w1, w0): 4 products for an output pixel instead of 9, and
-    no enlarged map in memory. The parameter stays the 3x3 kernel. Few pixels do not repay the making of K.
+    Nearest upsampling is a transposed convolution with a 2x2 kernel of ones and stride 2. Followed by a 3x3 kernel w it
+    is one with a 4x4 kernel, along each axis K = (w2, w1 + w2, w0 + w1, w0): 4 products for an output pixel instead of
+    9, and no enlarged map in memory. The parameter stays the 3x3 kernel. Few pixels do not repay the making of K.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-        axis = torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
-        self.register_buffer("spread", torch.kron(axis, axis).T.contiguous(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
-        if batch * height * width < _REPAYING_PIXELS:
+        if x.device.type != "cpu" or batch * height * width < _REPAYING_PIXELS:
             # F.interpolate would do the same, but Inductor loses gradients around it (torch 2.13).
-            rows = x.permute(0, 2, 3, 1)[:, :, None, :, None].expand(batch, height, 2, width, 2, channels)
-            return self.conv(rows.reshape(batch, 2 * height, 2 * width, channels).permute(0, 3, 1, 2))
+            rows = x.permute(0, 2, 3, 1)[:, :, None, :, None].expand(-1, -1, 2, -1, 2, -1)
+            rows = rows.reshape(batch, 2 * height, 2 * width, channels)
+            return self.conv(rows.permute(0, 3, 1, 2))
+        kernel = self.conv.weight.transpose(0, 1).reshape(-1, 9)
+        # Made here, not kept: a constant outside the state dict would be lost by to_empty and meta devices.
+        reach = torch.arange(3, device=x.device)[:, None] + torch.arange(4, device=x.device)
+        axis = ((reach == 2) | (reach == 3)).to(kernel.dtype)
         with torch.autocast(x.device.type, enabled=False):
-            kernel = self.conv.weight.transpose(0, 1).reshape(-1, 9) @ self.spread
+            kernel = kernel @ (axis[:, None, :, None] * axis[:, None, :]).view(9, 16)
         return F.conv_transpose2d(x, kernel.view(channels, channels, 4, 4), self.conv.bias, stride=2, padding=1)

@@ -43,8 +43,11 @@ class Optimiser:
         self.adam = torch.optim.AdamW(self.parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
 
     def rate(self, step: int) -> float:
-        """Learning rate of step ``step`` (counted from 1): linear to ``lr`` over the warm-up, then constant."""
-        return self.settings.lr * min(1.0, step / max(1, self.settings.warmup))
+        """Learning rate of step ``step`` (counted from 1): rises linearly to ``lr`` over the warm-up, stays, and falls
+        linearly over the cool-down, whose last step has ``lr / cooldown``."""
+        rise = step / max(1, self.settings.warmup)
+        fall = (self.settings.steps - step + 1) / max(1, self.settings.cooldown)
+        return self.settings.lr * min(1.0, rise, fall)
 
     def update(self, step: int, scaler: torch.amp.GradScaler) -> Tensor:
         """Clip, step, average; returns the norm of the gradient before clipping, ().

@@ -15,6 +15,8 @@ class Training:
         steps: optimiser steps in all.
         batch: images per optimiser step, over all processes and accumulated parts together.
         lr: learning rate of AdamW after ``warmup`` steps of linear rise.
+        cooldown: steps at the end over which the learning rate falls linearly towards 0; resuming with more ``steps`` moves
+            the fall, it does not repeat it.
         clip: largest gradient norm; ``inf`` never clips.
         weight_decay: decoupled decay per step, in units of the learning rate.
         ema: decay d of the averaged weights; after n steps it is min(d, (1 + n)/(10 + n)): short runs average too.
@@ -34,6 +36,7 @@ class Training:
     batch: int = 128
     lr: float = 2e-4
     warmup: int = 500
+    cooldown: int = 0
     clip: float = 1.0
     weight_decay: float = 0.0
     ema: float = 0.9999
@@ -48,7 +51,7 @@ class Training:
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "accumulate", "checkpoint_every", "samples"):
             _integer(name, getattr(self, name), 1)
-        for name in ("warmup", "seed", "sample_every"):
+        for name in ("warmup", "cooldown", "seed", "sample_every"):
             _integer(name, getattr(self, name), 0)
         for name in ("lr", "clip"):
             if not getattr(self, name) > 0:
