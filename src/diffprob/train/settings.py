@@ -15,8 +15,8 @@ class Training:
         steps: optimiser steps in all.
         batch: images per optimiser step, over all processes and accumulated parts together.
         lr: learning rate of AdamW after ``warmup`` steps of linear rise.
-        cooldown: steps at the end over which the learning rate falls linearly towards 0; resuming with more ``steps`` moves
-            the fall, it does not repeat it.
+        cooldown: steps at the end over which the learning rate falls linearly towards 0; resuming with more ``steps``
+            moves the fall, it does not repeat it.
         clip: largest gradient norm; ``inf`` never clips.
         weight_decay: decoupled decay per step, in units of the learning rate.
         ema: decay d of the averaged weights; after n steps it is min(d, (1 + n)/(10 + n)): short runs average too.
