@@ -212,7 +212,7 @@ def _pictures(found: "Run", drawn: Any, ancestral: "np.ndarray", real: "np.ndarr
     if curve.exists():
         paths["loss curve"] = str(curve)
     else:
-        say("no loss curve: matplotlib is not installed")
+        say("no loss curve: nothing was logged yet, or matplotlib is not installed")
     return paths
 
 

@@ -60,9 +60,9 @@ def _image(rows: Tensor, like: Tensor) -> Tensor:
 
 
 def _sum(v: Tensor) -> Tensor:
-    """Sum of (B, pixels, C) over the pixels, float32; bfloat16 first by eights, since torch would copy all of it."""
+    """Sum of (B, pixels, C) over the pixels, float32; bfloat16 in eight parts, since torch would copy all of it."""
     if v.dtype != torch.float32 and v.shape[1] % 8 == 0:
-        v = v.unflatten(1, (-1, 8)).sum(2)
+        v = v.unflatten(1, (8, -1)).sum(2)
     return v.sum(1, dtype=torch.float32)
 
 
