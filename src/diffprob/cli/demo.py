@@ -28,6 +28,7 @@ EXAMPLES = (
 CHUNK = 120  # images per network call: 360 are three calls
 REAL_DRAWS = 5  # random sets of training digits that the reference is the mean of
 DIRECTIONS = 500
+UNTRAINED_STEPS = 10
 
 
 @dataclass(frozen=True)
@@ -127,13 +128,13 @@ def _measure(found: "Run", plan: Plan, args: argparse.Namespace) -> dict[str, An
     ancestral = _draw(model, Ancestral(), plan.ancestral, n, args, found)
     torch.manual_seed(derive(args.seed, "weights"))
     untrained = build_model(found.recipe, model.evaluation).to(choose_device(args.device)).eval()
-    noise = _draw(untrained, DDIM(), 10, n, args, found)
+    noise = _draw(untrained, DDIM(), UNTRAINED_STEPS, n, args, found)
     seeds = f"{args.seed}..{args.seed + n - 1}"
     rows = [
         _row(f"DDIM(), {plan.ddim} steps", drawn.levels, held, reference, seeds),
         _row(f"Ancestral(), {plan.ancestral} steps", ancestral.levels, held, reference, seeds),
         {"what": "real training digits", "distance": reference, "ratio": 1.0, "seeds": "-"},
-        _row("untrained network, DDIM(), 10 steps", noise.levels, held, reference, seeds),
+        _row(f"untrained network, DDIM(), {UNTRAINED_STEPS} steps", noise.levels, held, reference, seeds),
     ]
     _record(found, rows[:2], n, args.seed, reference)
     return {

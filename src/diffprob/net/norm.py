@@ -66,8 +66,8 @@ def _sum(v: Tensor) -> Tensor:
     return v.sum(1, dtype=torch.float32)
 
 
-def _moments(v: Tensor, shift: Tensor | None, groups: int, eps: float) -> tuple[Tensor, Tensor]:
-    """Mean and 1/sqrt(var + eps) of v + shift per group, float32 (B, groups, 1), for ``v`` (B, pixels, C)."""
+def _moments(v: Tensor, shift: Tensor | None, groups: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and 1/sqrt(var + eps) of v + shift per group, (B, groups, 1), and the mean of v + shift per channel, (B, C)."""
     first = _sum(v) / v.shape[1]
     second = _sum(v * v) / v.shape[1]
     if shift is not None:
@@ -75,7 +75,7 @@ def _moments(v: Tensor, shift: Tensor | None, groups: int, eps: float) -> tuple[
         first = first + shift
     mean = first.unflatten(1, (groups, -1)).mean(2, keepdim=True)
     square = second.unflatten(1, (groups, -1)).mean(2, keepdim=True)
-    return mean, torch.rsqrt(torch.addcmul(square, mean, mean, value=-1).clamp_min_(0) + eps)
+    return mean, torch.rsqrt(torch.addcmul(square, mean, mean, value=-1).clamp_min_(0) + eps), first
 
 
 class _FastNorm(torch.autograd.Function):
@@ -90,7 +90,7 @@ class _FastNorm(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, shift: Tensor | None, groups: int, eps: float, silu: bool
     ) -> Tensor:
         v = _rows(x)
-        moved = None if shift is None else shift.float()
+        first, moved = None, None if shift is None else shift.float()
         # With bfloat16 weights torch would round the moments too, and the backward pass needs them.
         precise = weight.dtype == torch.float32 or not any(ctx.needs_input_grad)
         if shift is None and precise and v.shape[1] >= _NATIVE_PIXELS:
@@ -99,16 +99,16 @@ class _FastNorm(torch.autograd.Function):
             mean, rstd = mean.float()[:, :, None], rstd.float()[:, :, None]
             scale, offset = _affine(mean, rstd, weight, bias, moved, v.dtype)
         else:
-            mean, rstd = _moments(v, moved, groups, eps)
+            mean, rstd, first = _moments(v, moved, groups, eps)
             scale, offset = _affine(mean, rstd, weight, bias, moved, v.dtype)
             y = _image(torch.addcmul(offset, v, scale), x)
-        ctx.save_for_backward(x, weight, bias, shift, mean, rstd, scale, offset)
+        ctx.save_for_backward(x, weight, bias, shift, mean, rstd, scale, offset, None if shift is None else first)
         ctx.settings = (groups, eps, silu)
         return F.silu(y, inplace=True) if silu else y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        x, weight, bias, shift, mean, rstd, scale, offset = ctx.saved_tensors
+        x, weight, bias, shift, mean, rstd, scale, offset, first = ctx.saved_tensors
         groups, _, silu = ctx.settings
         if torch.is_grad_enabled():
             return *_twice(grads[0], x, weight, bias, shift, ctx.settings), None, None, None
@@ -127,11 +127,12 @@ class _FastNorm(torch.autograd.Function):
         slope = -rstd * rstd * (gain * h).sum(2, keepdim=True)
         level = -rstd * (gain * g1).sum(2, keepdim=True) - slope * mean
         slope, level = slope.expand_as(g1).flatten(1), level.expand_as(g1).flatten(1)
+        dshift = None
         if shift is not None:
+            dshift = scale[:, 0] * g1.flatten(1) + v.shape[1] * (slope * first + level)
             level = level + slope * shift
         dx = torch.addcmul(level.to(v.dtype)[:, None], v, slope.to(v.dtype)[:, None], out=product)
         dx.addcmul_(du, scale)
-        dshift = None if shift is None else _sum(dx)
         return _image(dx, x), h.sum(0).flatten(), g1.sum(0).flatten(), dshift, None, None, None
 
 
