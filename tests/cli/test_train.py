@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from diffprob.cli.automatic import choose
 from diffprob.cli.parser import whole
 from diffprob.recipe.recipe import parameter_count
 from diffprob.train.loop import Trainer
+
+LOSS_CURVE = training._loss_curve  # conftest puts nothing in its place
 
 
 def test_a_run_has_everything(trained: Path) -> None:
@@ -98,10 +101,7 @@ def test_a_model_that_lags_behind_its_state_is_caught_up(diffprob: Callable, tin
     step_2 = diffprob("train", "digits", "--steps", "2", "--out", "short", *TINY)
     assert step_2.code == 0
     run = dp.Run.open("short")
-    for name in ("step-00000004",):
-        import shutil
-
-        shutil.copytree(trained / "state" / name, Path("short/state") / name)
+    shutil.copytree(trained / "state" / "step-00000004", Path("short/state/step-00000004"))
     log = (trained / "log.jsonl").read_bytes()
     Path("short/log.jsonl").write_bytes(log)
     assert run.meta["step"] == 2
@@ -247,3 +247,19 @@ def test_control_c_stops_with_130(tmp_path: Path) -> None:
     assert process.returncode == 130, text
     assert text.splitlines()[-1].endswith("the same command resumes")
     assert dp.Run.open(tmp_path / "run").meta["step"] >= 2
+
+
+def test_without_matplotlib_there_is_no_loss_curve_and_no_error(
+    diffprob: Callable, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "_loss_curve", LOSS_CURVE)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    done = diffprob("train", "digits", "--steps", "5", "--out", tiny, "--json", *TINY)
+    assert (done.code, done.json["loss_curve"]) == (0, None)
+    assert "matplotlib is not installed" in done.err
+
+
+def test_a_recipes_name_is_never_a_folder(diffprob: Callable, tiny: Path) -> None:
+    tiny.rename("digits")
+    about = diffprob("train", "digits", "--dry-run", *TINY, "--json").json["about"]
+    assert about["run"] == f"{Path('runs/digits')} (new)"

@@ -37,7 +37,7 @@ OPTIONAL = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb has no options of its own."""
+    """None of its own."""
     del parser
 
 

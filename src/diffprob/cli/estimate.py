@@ -82,8 +82,8 @@ def matmul_rate(device: "torch.device", precision: str) -> float:
     best = 0.0
     for _ in range(4):
         began = time.perf_counter()
-        wait = a @ a
-        float(wait[0, 0])  # waits for the device
+        product = a @ a
+        float(product[0, 0])  # waits for the device
         best = max(best, 2 * n**3 / (time.perf_counter() - began))
     return best
 

@@ -59,15 +59,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any] | None:
     """Train, resume or estimate."""
+    from diffprob.recipes import RECIPES
+
     recipe, images = read_recipe(args)
     for text in args.set:
         recipe = _set(recipe, text)
     for name in ("steps", "seed"):
         if getattr(args, name) is not None:
             recipe = replace(recipe, training=replace(recipe.training, **{name: getattr(args, name)}))
-    out = Path(
-        args.out or (args.recipe if _is_path(args.recipe) and is_run(Path(args.recipe)) else f"runs/{recipe.name}")
-    )
+    going_on = args.recipe not in {None, *RECIPES} and is_run(Path(args.recipe))
+    out = Path(args.out or (args.recipe if going_on else f"runs/{recipe.name}"))
     if args.dry_run:
         return _dry_run(recipe, out, args, images)
     from diffprob.cli.training import train

@@ -67,7 +67,7 @@ def _sum(v: Tensor) -> Tensor:
 
 
 def _moments(v: Tensor, shift: Tensor | None, groups: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and 1/sqrt(var + eps) of v + shift per group, (B, groups, 1), and the mean of v + shift per channel, (B, C)."""
+    """Mean and 1/sqrt(var + eps) of v + shift per group, (B, groups, 1), and its mean per channel, (B, C)."""
     first = _sum(v) / v.shape[1]
     second = _sum(v * v) / v.shape[1]
     if shift is not None:
