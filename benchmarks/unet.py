@@ -29,6 +29,7 @@ from diffprob.net import UNetSpec
 SMALL = UNetSpec(in_channels=1, out_channels=1, widths=(32, 64, 64), attention=(False, True, False))
 LARGE = UNetSpec()
 NETWORKS = {"small": ("1.0M 32x32x1", SMALL), "large": ("35.7M 32x32x3", LARGE)}
+LAYOUTS = {"channels-last": torch.channels_last, "contiguous": torch.contiguous_format}
 BATCH, DECAY = 16, 0.999
 
 
@@ -108,12 +109,12 @@ def interleave(
     return median(a for a, _ in pairs), median(b for _, b in pairs), median(a / b for a, b in pairs)
 
 
-def compare(name: str, spec: UNetSpec, reps: int) -> list[dict[str, Any]]:
+def compare(name: str, spec: UNetSpec, reps: int, layout: torch.memory_format) -> list[dict[str, Any]]:
     """Every row of one network: forward and training step, ours against theirs in fp32 and bf16."""
     torch.manual_seed(0)
     theirs, ours = reference(spec), spec.build()
     ours.load_state_dict(theirs.state_dict())
-    ours.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    ours.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
     x = torch.randn(BATCH, spec.in_channels, 32, 32)
     t = torch.randint(0, 1000, (BATCH,))
 
@@ -121,7 +122,7 @@ def compare(name: str, spec: UNetSpec, reps: int) -> list[dict[str, Any]]:
         return theirs(x, t, return_dict=False)[0]
 
     def call_ours(x: Tensor, t: Tensor) -> Tensor:
-        return ours(x.contiguous(memory_format=torch.channels_last), t).main
+        return ours(x.contiguous(memory_format=layout), t).main
 
     rows: list[dict[str, Any]] = []
     for task in ("forward", "train"):
@@ -143,6 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=[*NETWORKS, "all"], default="all")
     parser.add_argument("--reps", type=int, default=9)
+    parser.add_argument("--layout", choices=LAYOUTS, default="channels-last", help="memory format of ours")
     parser.add_argument("--out", type=Path, help="write the rows as JSON to this file")
     arguments = parser.parse_args()
     print(f"{'network':16} {'task':8} {'ours/theirs':12} {'theirs ms':>9} {'ours ms':>9} {'ratio':>7}")
@@ -150,7 +152,7 @@ def main() -> None:
     specs = {}
     for size, (name, spec) in NETWORKS.items():
         if arguments.size in (size, "all"):
-            rows += compare(name, spec, arguments.reps)
+            rows += compare(name, spec, arguments.reps, LAYOUTS[arguments.layout])
             specs[name] = asdict(spec)
     if arguments.out:
         machine = {
@@ -158,7 +160,9 @@ def main() -> None:
             "threads": torch.get_num_threads(),
             "machine": platform.processor() or platform.machine(),
         }
-        arguments.out.write_text(json.dumps({"machine": machine, "specs": specs, "rows": rows}, indent=1) + "\n")
+        arguments.out.write_text(
+            json.dumps({"machine": machine, "layout": arguments.layout, "specs": specs, "rows": rows}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """The U-Net against diffusers' UNet2DModel, published parameter counts, and fast paths against the definition."""
 
-from collections.abc import os
+import os
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
-import Callable
 import pytest
 import torch
 import torch.nn.functional as F
@@ -336,8 +337,10 @@ def test_every_block_is_traced_into_one_graph_with_the_eager_gradients(monkeypat
 @pytest.mark.timeout(600)
 @pytest.mark.skipif("DIFFPROB_TEST_COMPILED" not in os.environ, reason="minutes of C++: set DIFFPROB_TEST_COMPILED=1")
 @pytest.mark.parametrize("threshold", [0, 1000], ids=["transposed", "enlarged"])
-def test_compiled_gradients_are_the_eager_ones(threshold: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_gradients_are_the_eager_ones(threshold: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Written with `F.interpolate`, upsampling lets Inductor lose gradients in silence."""
+    # A killed run leaves half a library in the shared cache.
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(layers, "_REPAYING_PIXELS", threshold)
     net = in_memory(randomised(TINY.build()))
     inputs = (torch.randn(2, 1, 8, 8), torch.tensor([3.0, 800.0]))
