@@ -1,41 +1,12 @@
-"""Fashion-MNIST: 28x28 pixels, idx files; under an hour on two cores."""
+"""Fashion-MNIST: 28x28 pixels, idx files; trained as MNIST is."""
 
-from diffprob.data.sources import Idx
-from diffprob.denoise.prediction import Velocity
-from diffprob.net.unet import UNetSpec
-from diffprob.process.linear import LinearProcess
-from diffprob.process.schedule import Cosine
+from dataclasses import replace
+
 from diffprob.recipe.recipe import Recipe
 from diffprob.recipes.common import data_path
-from diffprob.space.pixels import Pixels
-from diffprob.train.settings import Training
+from diffprob.recipes.mnist import mnist
 
 
 def fashion(path: str | None = None) -> Recipe:
     """Fashion-MNIST; ``path`` is the folder with its idx files."""
-    return Recipe(
-        name="fashion",
-        data=Idx(path or data_path("fashion-mnist")),
-        space=Pixels((1, 28, 28)),
-        network=UNetSpec(
-            in_channels=1,
-            out_channels=1,
-            widths=(32, 32, 32),
-            layers=1,
-            attention=(False, False, True),
-            groups=8,
-            padding=1,
-        ),
-        process=LinearProcess(Cosine(1000)),
-        prediction=Velocity(),
-        training=Training(
-            steps=7500,
-            batch=64,
-            lr=1e-3,
-            warmup=200,
-            cooldown=1000,
-            ema=0.9995,
-            sample_every=1000,
-            checkpoint_every=500,
-        ),
-    )
+    return replace(mnist(path or data_path("fashion-mnist")), name="fashion")

@@ -4,6 +4,7 @@ step)."""
 import copy
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -98,8 +99,8 @@ class Trainer:
         """Train to ``settings.steps``.
 
         Raises:
-            NumericalError: a loss or gradient is not finite; the newest checkpoint is kept and the message names the
-            step. KeyboardInterrupt: after a checkpoint of the last finished step has been kept.
+            NumericalError: a loss or gradient is not finite; the newest checkpoint is kept, the message names the step.
+            KeyboardInterrupt: after a checkpoint of the last finished step has been kept.
         """
         self.resume()
         saved = self.step
@@ -131,7 +132,7 @@ class Trainer:
         total = torch.zeros((), dtype=self.dtype, device=self.device)
         for index, (x0, rng) in enumerate(parts):
             last = index == len(parts) - 1
-            with self.accelerator.no_sync(self.losses) if not last else _nothing():
+            with self.accelerator.no_sync(self.losses) if not last else nullcontext():
                 loss = self.losses(x0, rng).mean() / len(parts)
                 self.scaler.scale(loss).backward()
             total += loss.detach()
@@ -218,12 +219,6 @@ class Trainer:
         self.step, self.seconds = snapshot.step, meta["seconds"]
         self.window = [torch.tensor(loss, dtype=self.dtype, device=self.device) for loss in meta["window"]]
         self.norm = torch.tensor(meta["norm"])
-
-
-class _nothing:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
 
 
 def make_accelerator(device: str = "auto", processes: int | None = None) -> Any:
