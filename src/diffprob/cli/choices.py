@@ -1,0 +1,127 @@
+"""The options that decide how images are drawn from a run: what `sample` and `evaluate` share."""
+
+import argparse
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from diffprob.base.errors import InputError
+from diffprob.cli.parser import add_seed, choose_device, component, whole
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from diffprob.denoise.denoiser import NetDenoiser
+    from diffprob.recipe.checkpoint import Run
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the options chose.
+
+    Args:
+        model: the run's denoiser.
+        sampler: the sampler.
+        times: the times of the grid; as many as there are network evaluations for a sample.
+        facts: everything that decides the images, JSON literals by name.
+    """
+
+    model: "NetDenoiser"
+    sampler: Any
+    times: "Tensor"
+    facts: dict[str, Any]
+
+    @property
+    def steps(self) -> int:
+        """Network evaluations for each sample."""
+        return len(self.times)
+
+
+def add_drawing(parser: argparse.ArgumentParser, n: int = 64, steps: str = "50; Ancestral: 1000") -> None:
+    """``-n --seed --sampler --steps --grid --variance --clip --batch --precision``."""
+    parser.add_argument("-n", type=whole(1), default=n, metavar="N", help=f"how many images ({n:,})")
+    add_seed(parser, "seed of the first image; image i has the seed N + i (0)")
+    parser.add_argument(
+        "--sampler", metavar="S", help='"DDIM()" unless given, "Ancestral()" with as many steps as training had'
+    )
+    parser.add_argument("--steps", type=whole(1), metavar="N", help=f"network calls for each image ({steps})")
+    parser.add_argument("--grid", default="Uniform()", metavar="G", help='which times are visited ("Uniform()")')
+    parser.add_argument(
+        "--variance", metavar="V", help="variance of x_0 given x_t, such as UnitData(); by default the run's"
+    )
+    parser.add_argument(
+        "--clip", action=argparse.BooleanOptionalAction, default=True, help="clamp the predicted image to [-1, 1] (on)"
+    )
+    parser.add_argument(
+        "--batch", type=whole(1), metavar="N", help="images per network call: decides speed, and the last bits"
+    )
+    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the network (fp32)")
+
+
+def choose(args: argparse.Namespace, run: "Run") -> Choice:
+    """The denoiser, sampler and times that the options of `add_drawing` and ``--device`` ask for.
+
+    Raises:
+        InputError: an option that names nothing, or a run without a model.
+    """
+    import torch
+
+    from diffprob.cli.drawing import make_times, seeds_text
+
+    sampler, steps = _sampler(args, run)
+    grid = component(args.grid, "--grid", "grid")
+    model = _load(run, args)
+    facts = {
+        "Software": f"diffprob {_version()}",
+        "run": run.name,
+        **_weights(run),
+        "seeds": seeds_text(args.seed, args.n),
+        "sampler": repr(sampler),
+        "steps": steps,
+        "grid": repr(grid),
+        "variance": repr(model.variance),
+        "clip": args.clip,
+        "chunk": model.evaluation.chunk,
+        "precision": model.evaluation.precision,
+        "device": str(choose_device(args.device)),
+        "torch": torch.__version__,
+    }
+    return Choice(model, sampler, make_times(grid, model.process, steps), facts)
+
+
+def _load(run: "Run", args: argparse.Namespace) -> "NetDenoiser":
+    variance = None if args.variance is None else component(args.variance, "--variance", "variance")
+    model = run.load(choose_device(args.device), args.batch or "auto", args.precision)
+    if variance is not None:
+        model.variance = variance
+    return model
+
+
+def _sampler(args: argparse.Namespace, run: "Run") -> tuple[Any, int]:
+    """The sampler and its number of steps, where not given: DDIM in 50, Ancestral in as many as training had."""
+    from diffprob.recipe.tables import SAMPLERS
+
+    native = run.recipe.process.schedule.steps or 1000
+    if args.sampler is None:
+        name = "Ancestral" if args.steps == native else "DDIM"
+        return SAMPLERS[name](), args.steps or 50
+    sampler = component(args.sampler, "--sampler", "sampler")
+    return sampler, args.steps or (native if type(sampler).__name__ == "Ancestral" else 50)
+
+
+def _weights(run: "Run") -> dict[str, Any]:
+    from diffprob.recipe.manifest import Manifest
+    from diffprob.recipe.runfiles import MODEL
+
+    manifest = Manifest.read(run.path)
+    entry = manifest.files.get(MODEL)
+    if entry is None:
+        raise InputError(
+            f"{run.path} has no model yet: its training has not reached the first checkpoint; train it again"
+        )
+    return {"step": run.meta["step"], "model_sha256": entry["sha256"]}
+
+
+def _version() -> str:
+    from diffprob import __version__
+
+    return __version__
