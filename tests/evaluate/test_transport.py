@@ -1,13 +1,14 @@
 """Wasserstein distances against scipy, POT, a linear program by hand and closed forms."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
 import torch
 
-from diffprob.base.errors import InputError
-from diffprob.evaluate.transport import sliced_wasserstein2, unit_directions, wasserstein_1d
+from diffprob.base.errors import InputError, NumericalError
+from diffprob.evaluate.transport import sliced_wasserstein2, unit_directions, wasserstein2_exact, wasserstein_1d
 
 SIZES = [(1, 1), (5, 5), (1, 7), (4, 6), (30, 7), (101, 100)]
 
@@ -124,3 +125,54 @@ def test_bad_settings_are_named():
         wasserstein_1d(np.zeros(2), np.zeros(2), p=0.5)
     with pytest.raises(InputError, match="shape"):
         wasserstein_1d(np.zeros((2, 2)), np.zeros(2))
+
+
+@pytest.mark.parametrize(("n", "m"), [(30, 30), (25, 40)])
+def test_exact_transport_equals_pots(n, m):
+    ot = pytest.importorskip("ot")
+    rng = np.random.default_rng(2)
+    x, y = rng.normal(size=(n, 2, 3)), rng.exponential(size=(m, 2, 3))
+    cost = ot.dist(x.reshape(n, 6), y.reshape(m, 6), metric="sqeuclidean")
+    theirs = math.sqrt(ot.emd2(np.full(n, 1 / n), np.full(m, 1 / m), cost))
+    assert wasserstein2_exact(x, torch.from_numpy(y)) == pytest.approx(theirs, rel=1e-10)
+
+
+@pytest.mark.parametrize(("n", "m"), SIZES)
+def test_exact_transport_in_one_dimension(n, m):
+    pytest.importorskip("ot")
+    rng = np.random.default_rng(n * 1000 + m)
+    x, y = rng.normal(size=n), 2 * rng.normal(size=m) + 0.3
+    assert wasserstein2_exact(x[:, None], y[:, None]) == pytest.approx(wasserstein_1d(x, y, p=2), rel=1e-9)
+
+
+def test_exact_transport_is_the_best_assignment():
+    """Equal sizes: the best of all couplings is a permutation, which scipy finds by another algorithm."""
+    from scipy.optimize import linear_sum_assignment
+
+    pytest.importorskip("ot")
+    rng = np.random.default_rng(5)
+    x, y = rng.integers(0, 17, (50, 1, 4, 4)).astype(np.uint8), rng.integers(0, 17, (50, 1, 4, 4)).astype(np.uint8)
+    a, b = x.reshape(50, 16).astype(float), y.reshape(50, 16).astype(float)
+    cost = ((a[:, None] - b) ** 2).sum(2)
+    assert wasserstein2_exact(x, y) == pytest.approx(math.sqrt(cost[linear_sum_assignment(cost)].mean()), rel=1e-12)
+    assert wasserstein2_exact(x, x[::-1].copy()) == 0
+
+
+def test_exact_transport_names_what_is_wrong(monkeypatch):
+    with pytest.raises(InputError, match=r"at most 2000 points a side, got 2001 and 3: .* sliced_wasserstein2"):
+        wasserstein2_exact(np.zeros((2001, 1)), np.zeros((3, 1)))
+    with pytest.raises(InputError, match="one shape"):
+        wasserstein2_exact(np.zeros((3, 2)), np.zeros((3, 1)))
+    monkeypatch.setitem(sys.modules, "ot", None)
+    with pytest.raises(InputError, match=r"pip install 'diffprob\[transport\]'"):
+        wasserstein2_exact(np.zeros((3, 1)), np.zeros((3, 1)))
+
+
+def test_exact_transport_that_does_not_finish(monkeypatch):
+    from diffprob.evaluate import transport
+
+    pytest.importorskip("ot")
+    monkeypatch.setattr(transport, "_PIVOTS", 3)
+    rng = np.random.default_rng(0)
+    with pytest.warns(UserWarning, match="numItermax"), pytest.raises(NumericalError, match="100 and 100 points"):
+        wasserstein2_exact(rng.normal(size=(100, 3)), rng.normal(size=(100, 3)))

@@ -1,17 +1,17 @@
-"""Wasserstein distances between two sets of points: exact in one dimension, sliced in many."""
+"""Wasserstein distances between two sets of points: exact in one dimension and for small sets, sliced in many."""
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from diffprob.base.errors import InputError
+from diffprob.base.errors import InputError, NumericalError
 from diffprob.base.rng import Rng, derive
-
-Points = Tensor | np.ndarray
+from diffprob.evaluate.estimate import Points, flat_rows
 
 _BLOCK = 1 << 22  # numbers converted to float64 at a time (32 MiB)
+_EXACT = 2000  # points a side of exact optimal transport: a 32 MiB cost matrix and seconds
+_PIVOTS = 10_000_000  # of the network simplex; 2000 points take some hundred thousand
 
 
 def wasserstein_1d(x: Points, y: Points, p: float = 1.0) -> float:
@@ -30,7 +30,7 @@ def wasserstein_1d(x: Points, y: Points, p: float = 1.0) -> float:
         raise ValueError(f"p must be a finite number >= 1, got {p}")
     if x.ndim != 1 or y.ndim != 1:
         raise InputError(f"wasserstein_1d compares sets of shape (n,), got {tuple(x.shape)} and {tuple(y.shape)}")
-    columns = [_rows(points, name).double() for points, name in ((x, "x"), (y, "y"))]
+    columns = [flat_rows(points, name).double() for points, name in ((x, "x"), (y, "y"))]
     return float(_costs(columns[0], columns[1], p)[0]) ** (1 / p)
 
 
@@ -57,15 +57,49 @@ def sliced_wasserstein2(x: Points, y: Points, directions: int = 500, seed: int =
     """
     if directions < 1:
         raise ValueError(f"directions must be at least 1, got {directions}")
-    if x.shape[1:] != y.shape[1:]:
-        raise InputError(f"x and y must hold points of one shape, got {tuple(x.shape[1:])} and {tuple(y.shape[1:])}")
-    a, b = _rows(x, "x"), _rows(y, "y")
+    a, b = _pair(x, y)
     width = max(1, min(directions, _BLOCK // max(a.shape[1], len(a), len(b))))
     total = 0.0
     for first in range(0, directions, width):
         unit = unit_directions(a.shape[1], min(width, directions - first), seed, first)
         total += float(_costs(_project(a, unit), _project(b, unit), 2.0).sum())
     return math.sqrt(total / directions)
+
+
+def wasserstein2_exact(x: Points, y: Points) -> float:
+    """Exact W_2 between the empirical distributions of x (n, *event) and y (m, *event), in the units of the data.
+
+    W_2^2 = minimum over the couplings P (n, m) with row sums 1/n and column sums 1/m of sum_ij P_ij |x_i - y_j|^2; the
+    square root is taken at the end. Solved by the network simplex of POT, in float64. Between two sets of n points of
+    one d-dimensional law it falls only as n^(-1/d): compare it with the same number for two sets of real images.
+
+    Raises:
+        InputError: more than 2000 points a side, an empty set, unequal event shapes, a value that is not finite, or POT
+            is not installed.
+        NumericalError: the simplex did not finish.
+
+    Exact when: always; in one dimension it equals ``wasserstein_1d(x, y, p=2)``.
+
+    Reference: Bonneel, van de Panne, Paris & Heidrich, "Displacement interpolation using Lagrangian mass transport"
+    (2011).
+    """
+    a, b = _pair(x, y)
+    if max(len(a), len(b)) > _EXACT:
+        raise InputError(
+            f"exact optimal transport takes at most {_EXACT} points a side, got {len(a)} and {len(b)}: "
+            "take random subsets, or sliced_wasserstein2"
+        )
+    try:
+        import ot
+    except ImportError as error:
+        raise InputError("exact optimal transport needs the package POT: pip install 'diffprob[transport]'") from error
+    a, b = a.double(), b.double()
+    # Differences, not inner products: equal points cost exactly nothing.
+    cost = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square()
+    square, log = ot.emd2([], [], cost.numpy(), numItermax=_PIVOTS, log=True)
+    if log["warning"] is not None:
+        raise NumericalError(f"optimal transport of {len(a)} and {len(b)} points: {log['warning']}")
+    return math.sqrt(max(0.0, float(square)))
 
 
 def unit_directions(dimension: int, count: int, seed: int = 0, first: int = 0) -> Tensor:
@@ -76,18 +110,11 @@ def unit_directions(dimension: int, count: int, seed: int = 0, first: int = 0) -
     return normal / normal.norm(dim=0)
 
 
-def _rows(points: Points, name: str) -> Tensor:
-    """(n, *event) -> (n, d) on the CPU, in its own dtype; refuses what has no distance."""
-    if isinstance(points, np.ndarray) and not points.flags.writeable:
-        points = np.array(points)  # torch warns on views of read-only memory, such as a memory-mapped data set
-    rows = torch.as_tensor(points).detach().cpu()
-    if rows.ndim == 0 or rows.numel() == 0:
-        raise InputError(f"{name} holds no points: shape {tuple(rows.shape)}")
-    if rows.is_complex() or rows.dtype == torch.bool:
-        raise InputError(f"{name} must hold real numbers, got {rows.dtype}")
-    if rows.is_floating_point() and not torch.isfinite(rows).all():
-        raise InputError(f"{name} holds values that are not finite")
-    return rows.reshape(len(rows), -1)
+def _pair(x: Points, y: Points) -> tuple[Tensor, Tensor]:
+    """(n, d) and (m, d) of sets whose points have one shape."""
+    if x.shape[1:] != y.shape[1:]:
+        raise InputError(f"x and y must hold points of one shape, got {tuple(x.shape[1:])} and {tuple(y.shape[1:])}")
+    return flat_rows(x, "x"), flat_rows(y, "y")
 
 
 def _project(rows: Tensor, unit: Tensor) -> Tensor:

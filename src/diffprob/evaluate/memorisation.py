@@ -1,0 +1,149 @@
+"""Does a model repeat its training images? Distances to them, against those of real images it has never seen."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffprob.base.errors import InputError
+from diffprob.base.rng import Rng, derive
+from diffprob.evaluate.estimate import NORMAL_95, Estimate, Points, flat_rows, same_width, subset
+
+_BLOCK = 1 << 22  # squared distances held at a time: 16 MiB in float32
+_DRAWS = 400  # of the bootstrap
+_CHUNK = 1 << 22  # random integers held at a time
+_FEWEST = 10  # images a side: below, z can hardly exceed 3, since it is at most sqrt(2s - 1)
+_SIGNIFICANT = 3.0  # standard errors: one honest model in 740 exceeds them
+
+
+def nearest_neighbours(x: Points, reference: Points) -> tuple[Tensor, Tensor]:
+    """Euclidean distance of every x (n, *event) to the nearest of the reference (m, *event), and that point's index.
+
+    Returns float64 (n,) and int64 (n,). The search is in float32, where of two points at almost one distance (a
+    millionth of the largest norm) either may be taken; the distance to the one taken is computed from differences in
+    float64, so that copies are at distance 0. Memory beyond the points in float32: some blocks of 16 MiB.
+
+    Raises:
+        InputError: an empty set, unequal event shapes, or values that are not finite.
+    """
+    if x.shape[1:] != reference.shape[1:]:
+        raise InputError(f"points must have one shape, got {tuple(x.shape[1:])} and {tuple(reference.shape[1:])}")
+    a, b = flat_rows(x, "x"), flat_rows(reference, "the reference")
+    same_width(a, b)
+    # Around the reference's mean the norms, and with them the rounding errors, are smallest.
+    centre = torch.stack([part.double().sum(0) for part in b.split(4096)]).sum(0) / len(b)
+    targets = torch.cat([(part.double() - centre).float() for part in b.split(4096)])
+    norms = targets.square().sum(1)
+    rows = max(1, _BLOCK // max(len(b), a.shape[1]))
+    distances, indices = [], []
+    for block in a.split(rows):
+        points = block.double()
+        index = torch.addmm(norms, (points - centre).float(), targets.T, alpha=-2).argmin(1)
+        distances.append((points - b[index].double()).square().sum(1).sqrt())
+        indices.append(index)
+    return torch.cat(distances), torch.cat(indices)
+
+
+def memorisation(samples: Points, train: Points, held_out: Points, seed: int = 0) -> Estimate:
+    """Do samples (n, *event) repeat the images they were trained on? By two statistics with known values if not.
+
+    The value is a ratio of medians: distance sample -> nearest training image over distance held-out real image ->
+    nearest training image. An honest model's samples are as far from the training set as new real images are: 1. Copies
+    are at distance 0: a model that copies more than half of the time has a ratio near 0. The interval takes the 2.5%
+    and 97.5% points of 400 bootstrap draws (seed) of both sets. A ratio below 1 alone proves nothing: smooth or dull
+    samples are closer to every real image.
+
+    The ``share`` settles that: of the samples, how many are closer to a training image than to any held-out one, both
+    sets cut to one size s (random subsets by seed; ties count half). If training and held-out images are exchangeable
+    for the model, it is 1/2; over all ways to divide the 2s images into two sets its variance is known, sum_p (c_p -
+    n/2s)^2 / (4 n^2) * 2s / (2s - 1), where c_p is the number of samples whose nearest of the 2s images is p. ``z`` is
+    the deviation in such standard errors. If a fraction f of the samples copies training images, the share is 1/2 +
+    f s / (2 N) with N training images; ``copied`` is that f, with its interval from the same standard error.
+
+    ``verdict``: "none found" for z <= 3; else "closer to training images than chance", and "memorises" where besides
+    the interval of copied lies above 1/2 or that of the ratio below 1/2. In an intrinsic dimension D an honest model
+    halves the distance only with 2^D times the training images.
+
+    Details: verdict, share, z, copied, copied_low, copied_high, compared (s), train_distance (median of the samples),
+    held_out_distance (median of the held-out images), held_out (their number), seed. ``n`` counts samples, ``m``
+    training images.
+
+    Raises:
+        InputError: an empty set, fewer than 10 training or held-out images, unequal event shapes, values that are not
+            finite, or held-out images half of which are training images.
+
+    References: Meehan, Chaudhuri & Dasgupta, "A non-parametric test to detect data-copying in generative models"
+    (2020), for comparing with held-out images; Gulrajani, Raffel & Metz, "Towards GAN benchmarks which require
+    generalization" (2019), section 3, for why samples must be compared with them.
+    """
+    if min(len(train), len(held_out)) < _FEWEST:
+        raise InputError(f"needs {_FEWEST} training and held-out images, got {len(train)} and {len(held_out)}")
+    to_train, _ = nearest_neighbours(samples, train)
+    held_to_train, _ = nearest_neighbours(held_out, train)
+    ours, theirs = float(to_train.median()), float(held_to_train.median())
+    if theirs == 0:
+        raise InputError("half of the held-out images are training images: held-out images must be other ones")
+    low, high = _ratio_interval(to_train.numpy(), held_to_train.numpy(), seed)
+    details = _share(samples, train, held_out, seed)
+    if details["z"] <= _SIGNIFICANT:
+        verdict = "none found"
+    elif details["copied_low"] > 0.5 or high < 0.5:
+        verdict = "memorises"
+    else:
+        verdict = "closer to training images than chance"
+    details |= {
+        "verdict": verdict,
+        "train_distance": ours,
+        "held_out_distance": theirs,
+        "held_out": len(held_out),
+        "seed": seed,
+    }
+    return Estimate(ours / theirs, len(to_train), len(train), low, high, details)
+
+
+def _share(samples: Points, train: Points, held_out: Points, seed: int) -> dict[str, Any]:
+    """Share of samples closer to training than to held-out images, with the permutation test's standard error."""
+    size = min(len(train), len(held_out))
+    near, of_train = nearest_neighbours(samples, _cut(train, size, seed, "train"))
+    far, of_held = nearest_neighbours(samples, _cut(held_out, size, seed, "held out"))
+    closer = (near < far).double() + 0.5 * (near == far).double()
+    n = len(closer)
+    chosen = torch.cat([of_train, of_held + size])
+    visits = torch.zeros(2 * size, dtype=torch.float64).index_add_(0, chosen, torch.cat([closer, 1 - closer]))
+    variance = float((visits - n / (2 * size)).square().sum()) / (4 * n * n) * 2 * size / (2 * size - 1)
+    error, share = math.sqrt(variance), float(closer.mean())
+    # All visits equal means that the share is 1/2 under every division.
+    z = (share - 0.5) / error if error > 0 else 0.0
+    scale = 2 * len(train) / size
+    return {
+        "share": share,
+        "z": z,
+        "copied": min(1.0, max(0.0, scale * (share - 0.5))),
+        "copied_low": min(1.0, max(0.0, scale * (share - 0.5 - NORMAL_95 * error))),
+        "copied_high": min(1.0, max(0.0, scale * (share - 0.5 + NORMAL_95 * error))),
+        "compared": size,
+    }
+
+
+def _cut(points: Points, size: int, seed: int, name: str) -> Points:
+    """A random subset of ``size`` points; sorted, so that a memory-mapped data set is read in the order of the file."""
+    return points if len(points) == size else points[np.sort(subset(len(points), size, seed, name))]
+
+
+def _ratio_interval(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[float, float]:
+    """Percentile bootstrap of median(x) / median(y)."""
+    medians = []
+    for values, name in ((x, "samples"), (y, "held out")):
+        ordered, found = np.sort(values), []
+        rows = max(1, _CHUNK // len(ordered))
+        for first in range(0, _DRAWS, rows):
+            rng = Rng.of(derive(seed, "bootstrap") >> 1, min(rows, _DRAWS - first), first).fold(name)
+            # The median of a draw is the value at the median of its ranks.
+            picks = rng.integers((len(ordered),), len(ordered))
+            found.append(ordered[picks.median(1).values.numpy()])
+        medians.append(np.concatenate(found))
+    ratios = medians[0] / np.maximum(medians[1], y[y > 0].min())  # a draw may hold mostly copies
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    return float(low), float(high)
