@@ -20,7 +20,8 @@ from quality import answer, draw_levels, drawing, finish, options
 from diffprob.base.rng import permutation
 from diffprob.data.images import Images
 from diffprob.data.sources import Idx
-from diffprob.evaluate.classify import FitProgress, FitSettings, fit_classifier, judge, load_classifier, save_classifier
+from diffprob.evaluate.classifier import load_classifier, save_classifier
+from diffprob.evaluate.classify import FitProgress, FitSettings, fit_classifier, judge
 from diffprob.net.classifier import Classifier, ClassifierSpec
 from diffprob.recipe.card import Measurement
 from diffprob.recipe.checkpoint import Run

@@ -10,6 +10,7 @@ import torch
 from diffprob.base.errors import InputError, NumericalError
 from diffprob.base.rng import Rng
 from diffprob.data.sources import Digits
+from diffprob.evaluate.classifier import load_classifier, save_classifier
 from diffprob.evaluate.classify import (
     FitSettings,
     _inverse_temperature,
@@ -17,8 +18,6 @@ from diffprob.evaluate.classify import (
     classify,
     fit_classifier,
     judge,
-    load_classifier,
-    save_classifier,
 )
 from diffprob.net.classifier import Classifier, ClassifierSpec
 

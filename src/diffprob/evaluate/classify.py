@@ -1,11 +1,8 @@
 """A classifier trained on real images, and its judgement on others: a clear example of a class, and of which?"""
 
-import json
 import math
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -162,48 +159,6 @@ def judge(
         confidence=float(top.mean()),
         accuracy=None if labels is None else float((label.numpy() == labels).mean()),
     )
-
-
-def save_classifier(net: Classifier, path: str | Path, notes: Mapping[str, str] | None = None) -> None:
-    """Write weights, spec and notes (such as settings and data digest) to a safetensors file, whole or not at all."""
-    from safetensors.torch import save
-
-    path = Path(path)
-    metadata = {"spec": repr(net.spec), "notes": json.dumps(dict(notes or {}), sort_keys=True)}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(save({name: tensor.cpu().contiguous() for name, tensor in net.state_dict().items()}, metadata))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"cannot write the classifier {path}: {error.strerror}") from error
-
-
-def load_classifier(path: str | Path, spec: ClassifierSpec, notes: Mapping[str, str] | None = None) -> Classifier:
-    """Read what `save_classifier` wrote, for exactly this spec and these notes.
-
-    Raises:
-        InputError: no such file, not a safetensors file, or written for another spec or other notes.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    if not Path(path).is_file():
-        raise InputError(f"there is no classifier at {path}")
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except SafetensorError as error:
-        raise InputError(f"{path} is not a whole safetensors file: {error}") from error
-    wanted = {"spec": repr(spec), "notes": json.dumps(dict(notes or {}), sort_keys=True)}
-    if metadata != wanted:
-        raise InputError(f"{path} holds another classifier: {metadata}, not {wanted}")
-    net = spec.build()
-    net.load_state_dict(tensors)
-    return net.eval().requires_grad_(False)
 
 
 def _space(pixels: np.ndarray, levels: int) -> Pixels:

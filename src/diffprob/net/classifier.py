@@ -59,8 +59,17 @@ class Classifier(nn.Module):
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(channels * _QUARTERS**2, spec.classes)
 
+    @property
+    def dimension(self) -> int:
+        """Number of features, 4 times the last width."""
+        return self.head.in_features
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the linear layer sees: images (B, C, H, W) -> (B, dimension)."""
+        return F.adaptive_avg_pool2d(self.body(x), _QUARTERS).flatten(1)
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(F.adaptive_avg_pool2d(self.body(x), _QUARTERS).flatten(1))
+        return self.head(self.features(x))
 
 
 def _block(channels: int, width: int, groups: int, stride: int) -> list[nn.Module]:

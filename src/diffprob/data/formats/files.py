@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from diffprob.base.errors import InputError
+from diffprob.base.folders import cache_folder
 from diffprob.data.images import Pixels
 
 ON_DISK_BYTES = 256 << 20
@@ -40,15 +41,6 @@ def existing(path: str) -> Path:
             return found
     parent = next((p for p in found.absolute().parents if p.is_dir()), Path("/"))
     raise InputError(f"{path}: no such file or folder; {parent} exists, what follows it does not")
-
-
-def cache_folder() -> Path:
-    """Where decompressed files are kept: DIFFPROB_CACHE, else XDG_CACHE_HOME/diffprob, else ~/.cache/diffprob."""
-    own = os.environ.get("DIFFPROB_CACHE")
-    if own:
-        return Path(own).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path("~/.cache").expanduser()) / "diffprob"
 
 
 def blank_pixels(shape: tuple[int, int, int, int]) -> Pixels:

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffprob.base.errors import InputError
-from diffprob.data.formats.files import cache_folder, reading
+from diffprob.base.folders import cache_folder
+from diffprob.data.formats.files import reading
 from diffprob.data.images import Images, Labels, Pixels
 
 _MAGIC = {3: 0x00000803, 1: 0x00000801}
