@@ -4,7 +4,6 @@ import argparse
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from diffprob.base.errors import InputError
 from diffprob.cli.parser import add_seed, choose_device, component, whole
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ class Choice:
 
 
 def add_drawing(parser: argparse.ArgumentParser, n: int = 64, steps: str = "50; Ancestral: 1000") -> None:
-    """``-n --seed --sampler --steps --grid --variance --clip --batch --precision``."""
+    """``-n --seed --sampler --steps --grid --variance --clip --batch --best --precision``."""
     parser.add_argument("-n", type=whole(1), default=n, metavar="N", help=f"how many images ({n:,})")
     add_seed(parser, "seed of the first image; image i has the seed N + i (0)")
     parser.add_argument(
@@ -53,6 +52,9 @@ def add_drawing(parser: argparse.ArgumentParser, n: int = 64, steps: str = "50; 
     )
     parser.add_argument(
         "--batch", type=whole(1), metavar="N", help="images per network call: decides speed, and the last bits"
+    )
+    parser.add_argument(
+        "--best", action="store_true", help="the best averaged weights by the metric that the training watched"
     )
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the network (fp32)")
 
@@ -73,7 +75,7 @@ def choose(args: argparse.Namespace, run: "Run") -> Choice:
     facts = {
         "Software": f"diffprob {_version()}",
         "run": run.name,
-        **_weights(run),
+        **weights_facts(run, args.best),
         "seeds": seeds_text(args.seed, args.n),
         "sampler": repr(sampler),
         "steps": steps,
@@ -90,7 +92,7 @@ def choose(args: argparse.Namespace, run: "Run") -> Choice:
 
 def _load(run: "Run", args: argparse.Namespace) -> "NetDenoiser":
     variance = None if args.variance is None else component(args.variance, "--variance", "variance")
-    model = run.load(choose_device(args.device), args.batch or "auto", args.precision)
+    model = run.load(choose_device(args.device), args.batch or "auto", args.precision, args.best)
     if variance is not None:
         model.variance = variance
     return model
@@ -108,17 +110,13 @@ def _sampler(args: argparse.Namespace, run: "Run") -> tuple[Any, int]:
     return sampler, args.steps or (native if type(sampler).__name__ == "Ancestral" else 50)
 
 
-def _weights(run: "Run") -> dict[str, Any]:
+def weights_facts(run: "Run", best: bool = False) -> dict[str, Any]:
+    """Which weights: their step, and the SHA-256 of their file."""
     from diffprob.recipe.manifest import Manifest
-    from diffprob.recipe.runfiles import MODEL
+    from diffprob.recipe.runfiles import weights_step
 
-    manifest = Manifest.read(run.path)
-    entry = manifest.files.get(MODEL)
-    if entry is None:
-        raise InputError(
-            f"{run.path} has no model yet: its training has not reached the first checkpoint; train it again"
-        )
-    return {"step": run.meta["step"], "model_sha256": entry["sha256"]}
+    path = run.weights_path(best)
+    return {"step": weights_step(path), "model_sha256": Manifest.read(run.path).files[path.name]["sha256"]}
 
 
 def _version() -> str:

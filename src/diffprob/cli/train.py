@@ -19,6 +19,7 @@ EXAMPLES = (
     "diffprob train mnist --data path/to/mnist --out runs/mnist",
     "diffprob train --data path/to/pictures --size 64         # a recipe is made from the data",
     "diffprob train cifar10 --set training.lr=1e-4 --set network.dropout=0.0 --seed 1 --out runs/other",
+    "diffprob train digits --set 'training.monitor=Monitor(epochs=5, best=\"frechet\")' --tensorboard",
     "diffprob train lsun256 --dry-run                         # parameters, memory, time; needs no data",
     "diffprob train runs/digits --steps 8000                  # a run, its recipe and its data again: go on",
     "torchrun --nproc-per-node 2 -m diffprob train cifar10 --processes 2",
@@ -52,6 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--processes", type=whole(1), metavar="N", help="fail unless torchrun started this many processes"
     )
+    parser.add_argument(
+        "--tensorboard", action="store_true", help="also write the log for TensorBoard (RUN/tensorboard)"
+    )
     add_seed(parser, "decides weights at the start, order and noise (the recipe's)", None)
     add_device(parser)
     add_dry_run(parser, "say what it would take (parameters, memory, time) and write nothing")
@@ -73,7 +77,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
         return _dry_run(recipe, out, args, images)
     from diffprob.cli.training import train
 
-    return train(recipe, out, args.device, args.processes, images)
+    return train(recipe, out, args.device, args.processes, images, board=args.tensorboard)
 
 
 def lines(result: dict[str, Any]) -> Iterator[str]:

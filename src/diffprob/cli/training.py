@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError, NumericalError
+from diffprob.cli.board import Board
+from diffprob.cli.monitor import Watch, check_monitor
 from diffprob.cli.parser import choose_device, is_run
 from diffprob.cli.progress import Progress, say
 
@@ -57,12 +59,14 @@ def train(
     processes: int | None = None,
     images: "Images | None" = None,
     seconds: float | None = None,
+    board: bool = False,
 ) -> dict[str, Any] | None:
     """Train ``recipe`` into ``out``, or go on there; the result is what `train --json` prints (the first process's).
 
     Args:
         images: the data, where it is loaded already.
         seconds: stop (with a checkpoint) when this much time has passed.
+        board: also write the log for TensorBoard, into the run's folder ``tensorboard``.
 
     Raises:
         InputError, NumericalError, KeyboardInterrupt: with everything that was saved before intact.
@@ -73,6 +77,8 @@ def train(
     from diffprob.recipe.recipe import space
     from diffprob.train.loop import make_accelerator
 
+    if recipe.training.monitor is not None:
+        check_monitor(recipe.training.monitor)
     chosen = choose_device(device)
     if chosen.index is not None:
         torch.cuda.set_device(chosen)
@@ -94,7 +100,12 @@ def train(
     store = RunWriter.open(out, kept, digest)
     try:
         accelerator.wait_for_everyone()
-        return _run(_trainer(recipe, images, store, accelerator), store, done, seconds)
+        kept_by: RunWriter | Board = Board(store) if board else store
+        try:
+            return _run(_trainer(recipe, images, kept_by, accelerator), store, kept_by, images, done, seconds)
+        finally:
+            if isinstance(kept_by, Board):
+                kept_by.close()
     finally:
         store.close()
 
@@ -111,10 +122,16 @@ def _trainer(recipe: "Recipe", images: "Images", store: Any, accelerator: Any) -
     return Trainer(model, recipe.objective, images, recipe.space, recipe.training, store, accelerator)
 
 
-def _run(trainer: "Trainer", store: "RunWriter", done: int, seconds: float | None) -> dict[str, Any]:
+def _run(
+    trainer: "Trainer",
+    store: "RunWriter",
+    kept_by: "RunWriter | Board",
+    images: "Images",
+    done: int,
+    seconds: float | None,
+) -> dict[str, Any]:
     """The main process's part: train, with progress and pictures; then the loss curve."""
     settings, began, first = trainer.settings, time.monotonic(), None
-    timed_out = False
     with Progress("train", settings.steps, "step", min(done, settings.steps)) as bar:
 
         def on_step(progress: "StepProgress") -> None:
@@ -124,17 +141,18 @@ def _run(trainer: "Trainer", store: "RunWriter", done: int, seconds: float | Non
                 _announce(store, first, settings.steps, bar.note)
             bar.update(progress.step, f"loss {progress.loss:.4f}, {bar.rate * settings.batch:,.0f} images/s")
             if seconds is not None and time.monotonic() - began > seconds and progress.step < settings.steps:
-                raise KeyboardInterrupt  # which keeps a checkpoint of this step
+                trainer.stop()
 
         trainer.on_step = on_step
         trainer.on_sample = lambda step, average: _preview(average, store, step, bar.note)
+        if settings.monitor is not None and done < settings.steps:
+            watch = Watch(settings.monitor, store.recipe, images, kept_by, trainer.device, bar.note)
+            trainer.on_measure, trainer.measure_every = watch, watch.every
         try:
             trainer.run()
         except KeyboardInterrupt:
-            timed_out = seconds is not None and time.monotonic() - began > seconds
-            if not timed_out:
-                where = f"stopped at step {trainer.step:,}; the same command resumes"
-                raise KeyboardInterrupt(where) from None
+            raise KeyboardInterrupt(f"stopped at step {trainer.step:,}; the same command resumes") from None
+    timed_out = trainer.step < settings.steps
     if first is None:
         _announce(store, trainer.step, 0, say)
     if _model_step(store.folder) < trainer.step:  # killed last time between the last state and its model
@@ -153,8 +171,7 @@ def _announce(store: "RunWriter", step: int, steps: int, note: Callable[[str], N
 def _result(
     trainer: "Trainer", store: "RunWriter", first: int | None, curve: Path | None, timed_out: bool
 ) -> dict[str, Any]:
-    log = records(store.folder)
-    last = log[-1] if log else {}
+    last = next((record for record in reversed(records(store.folder)) if "loss" in record), {})
     picture = store.sample_path(trainer.step)
     loss = last.get("loss")
     return {

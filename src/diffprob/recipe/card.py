@@ -2,12 +2,14 @@
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from diffprob.base.errors import InputError
+from diffprob.recipe.measured import tables
 from diffprob.recipe.recipe import Recipe, parameter_count
 from diffprob.recipe.spec import render
 
@@ -24,10 +26,15 @@ class Measurement:
         n: how many samples or images it rests on.
         seed: the seed of the samples, or None where no randomness was involved.
         step: training step of the weights; filled in when it is recorded.
-        details: everything else (sampler, reference value, unit, standard error, ...), JSON literals by name.
+        details: everything else (sampler, evaluations, unit, estimated bias, ...), JSON literals by name.
+        low, high: ends of a 95% interval, or None where none is known.
+        features: what the number was measured in, with its hash; "" where no features are involved. Numbers in
+            different features are not comparable and never share a column.
+        split: the real images that it was measured against, such as "test".
+        reference: the same number for real images in the place of samples, or None.
 
     Raises:
-        ValueError: no name, a value that is not finite, or n below 1.
+        ValueError: no name, a value that is not finite, an empty interval, or n below 1.
     """
 
     name: str
@@ -36,10 +43,18 @@ class Measurement:
     seed: int | None = None
     step: int | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    low: float | None = None
+    high: float | None = None
+    features: str = ""
+    split: str = ""
+    reference: float | None = None
 
     def __post_init__(self) -> None:
-        if not self.name or not math.isfinite(self.value):
-            raise ValueError(f"a measurement needs a name and a finite value, got {self.name!r} = {self.value!r}")
+        numbers = [x for x in (self.value, self.low, self.high, self.reference) if x is not None]
+        if not self.name or not all(math.isfinite(x) for x in numbers):
+            raise ValueError(f"a measurement needs a name and finite numbers, got {self.name!r} = {numbers}")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"the interval of {self.name!r} is empty: {self.low} to {self.high}")
         if self.n < 1:
             raise ValueError(f"n must be at least 1, got {self.n!r}")
 
@@ -65,9 +80,14 @@ def dump_measurements(measurements: Sequence[Measurement]) -> bytes:
 
 
 def add_measurement(measurements: Sequence[Measurement], new: Measurement) -> list[Measurement]:
-    """The list with ``new`` in it, in place of an older one of the same name, n and seed."""
-    key = (new.name, new.n, new.seed)
-    return [*(item for item in measurements if (item.name, item.n, item.seed) != key), new]
+    """The list with ``new`` in it, in place of an older one made in the same way."""
+    return [*(item for item in measurements if _way(item) != _way(new)), new]
+
+
+def _way(item: Measurement) -> tuple[Any, ...]:
+    """What tells one measurement from another; its value and the step of the weights do not."""
+    drawn = (item.details.get("sampler"), item.details.get("evaluations"))
+    return item.name, item.n, item.seed, item.features, item.split, *drawn
 
 
 def write_model_card(recipe: Recipe, meta: dict[str, Any], measurements: Sequence[Measurement]) -> str:
@@ -84,15 +104,15 @@ def write_model_card(recipe: Recipe, meta: dict[str, Any], measurements: Sequenc
     channel = f"{channels} channel{'s' if channels > 1 else ''}"
     facts = [
         ("images", f"{height}x{width}, {channel}, {recipe.space.levels} grey levels"),
-        ("data", f"`{recipe.data!r}`"),
+        ("data", _code(repr(recipe.data))),
         ("SHA-256 of the data", f"`{digest}`" if digest else "not known"),
         ("network", f"{type(recipe.network).__name__}, {parameter_count(recipe):,} parameters"),
-        ("process", f"`{recipe.process.schedule!r}`"),
+        ("process", _code(repr(recipe.process.schedule))),
         ("trained", trained if step else "not yet"),
         ("made with", f"diffprob {meta.get('library', '(version not known)')}"),
     ]
     lines = [
-        f"# {recipe.name}",
+        f"# {_text(recipe.name)}",
         "",
         f"A diffusion model of {height}x{width} images, trained with diffprob. `model.safetensors` holds the averaged",
         "(EMA) weights, `manifest.json` the SHA-256 of every file here.",
@@ -131,22 +151,32 @@ def write_model_card(recipe: Recipe, meta: dict[str, Any], measurements: Sequenc
 
 
 def _measured(measurements: Sequence[Measurement]) -> list[str]:
+    """A table for each kind of features, under a heading that names them."""
     if not measurements:
         return ["Nothing yet."]
-    rows = [
-        (
-            item.name,
-            f"{item.value:.4g}",
-            f"{item.n:,}",
-            "-" if item.seed is None else str(item.seed),
-            "-" if item.step is None else f"{item.step:,}",
-            ", ".join(f"{name} {value}" for name, value in item.details.items()),
-        )
-        for item in measurements
-    ]
-    return _table(("what", "value", "n", "seed", "at step", "details"), rows)
+    found, lines = tables(measurements), []
+    for table in found:
+        if len(found) > 1 or table.features:
+            lines += [f"### {_text(table.title)}", ""]
+        lines += [*_table(table.head, [[_text(cell) for cell in row] for row in table.rows]), ""]
+        lines += [_text(table.said), ""] if table.said else []
+    if any(item.reference is not None for item in measurements):
+        lines += ['"real images" is the same number with real images in the place of samples.', ""]
+    return lines[:-1]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     cells = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
     return ["| " + " | ".join(row) + " |" for row in cells]
+
+
+def _text(text: str) -> str:
+    """Text that Markdown shows as it is: names and details may hold anything, even half of a surrogate pair."""
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    return " ".join(re.sub(r"[\\`\[\]*]", r"\\\g<0>", text.replace("&", "&amp;").replace("<", "&lt;")).split())
+
+
+def _code(text: str) -> str:
+    """A code span, fenced by more backticks than the text has in a row."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence} {text} {fence}" if len(fence) > 1 else f"`{text}`"

@@ -15,8 +15,9 @@ from diffprob.recipe import tensors
 from diffprob.recipe.card import Measurement, read_measurements
 from diffprob.recipe.manifest import NAME, Manifest
 from diffprob.recipe.recipe import Recipe, build_model
-from diffprob.recipe.runfiles import MODEL, model_meta, read_recipe
-from diffprob.recipe.writer import Replica, RunWriter
+from diffprob.recipe.replica import Replica
+from diffprob.recipe.runfiles import BEST, MODEL, model_meta, read_recipe
+from diffprob.recipe.writer import RunWriter
 from diffprob.space.pixels import Pixels
 
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
@@ -75,24 +76,38 @@ class Run:
         """What was measured on this run."""
         return read_measurements(self.path)
 
-    def weights(self) -> dict[str, Tensor]:
-        """The averaged weights, named as in ``NetDenoiser.state_dict()``.
+    def weights_path(self, best: bool = False) -> Path:
+        """The file of the averaged weights: the last ones, or the best by the metric that the training watched.
 
         Raises:
-            InputError: there are none yet, or the file is not safetensors.
+            InputError: there is no such file.
         """
-        path = self.path / MODEL
+        path = self.path / (BEST if best else MODEL)
+        if not path.exists() and best:
+            raise InputError(
+                f"{self.path} has no best weights: its training watched no metric "
+                "(--set 'training.monitor=Monitor(best=\"frechet\")'), or has not measured yet"
+            )
         if not path.exists():
             raise InputError(
                 f"{self.path} has no model yet: it was stopped before its first checkpoint; train it again"
             )
-        return tensors.read(path)
+        return path
+
+    def weights(self, best: bool = False) -> dict[str, Tensor]:
+        """The averaged weights of `weights_path`, named as in ``NetDenoiser.state_dict()``.
+
+        Raises:
+            InputError: there are none yet, or the file is not safetensors.
+        """
+        return tensors.read(self.weights_path(best))
 
     def load(
         self,
         device: str | torch.device = "cpu",
         chunk: int | Literal["auto"] | None = "auto",
         precision: str = "fp32",
+        best: bool = False,
     ) -> NetDenoiser:
         """The denoiser with the averaged weights, in eval mode, its parameters frozen; gradients flow through it.
 
@@ -100,6 +115,7 @@ class Run:
             device: where to put it.
             chunk: samples per network call (`Evaluation`); "auto" is `auto_chunk`.
             precision: "fp32", "bf16" or "fp16".
+            best: the best weights by the metric that the training watched, instead of the last.
 
         Raises:
             InputError: no model yet, or weights that are not those of the recipe's network.
@@ -108,8 +124,8 @@ class Run:
         size = auto_chunk(device, self.space) if chunk == "auto" else chunk
         with torch.device("meta"):  # no memory, and no random numbers taken from the global generator
             model = build_model(self.recipe, Evaluation(size, precision))
-        weights = self.weights()
-        _check_weights(model.state_dict(), weights, self.path / MODEL)
+        weights = self.weights(best)
+        _check_weights(model.state_dict(), weights, self.weights_path(best))
         model.load_state_dict(weights, strict=True, assign=True)
         convert_conv2d_weight_memory_format(model, torch.channels_last)
         return model.to(device).eval().requires_grad_(False)

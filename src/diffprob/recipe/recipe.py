@@ -108,7 +108,7 @@ def _count(network: UNetSpec) -> int:
 
 
 # They decide how long to train and what to show, but no step of the training, and may change when a run goes on.
-_FREE = ("steps", "sample_every", "checkpoint_every", "samples")
+_FREE = ("steps", "sample_every", "checkpoint_every", "samples", "monitor")
 
 
 def resumable(old: Recipe, new: Recipe) -> tuple[str, Any, Any] | None:

@@ -14,7 +14,7 @@ from diffprob.recipe.recipe import Recipe
 from diffprob.recipe.spec import parse, render
 from diffprob.recipe.tables import ALL
 
-MODEL, RECIPE, CARD, SAMPLES = "model.safetensors", "recipe.txt", "README.md", "samples"
+MODEL, BEST, RECIPE, CARD, SAMPLES = "model.safetensors", "best.safetensors", "recipe.txt", "README.md", "samples"
 
 
 def library_version() -> str:
@@ -65,15 +65,22 @@ def model_files(
     card = write_model_card(recipe, meta, read_measurements(folder))
     files: dict[str, Pieces] = {RECIPE: [recipe_text(recipe, digest).encode()], CARD: [card.encode()]}
     if weights is not None:
-        metadata = {
-            "diffprob": meta["library"],
-            "recipe": repr(recipe),
-            "data_sha256": digest or "",
-            "step": str(step),
-            "format": "pt",
-        }
-        files[MODEL] = tensors.pieces(weights, metadata)
+        files[MODEL] = weights_file(recipe, digest, step, weights)
     return files
+
+
+def weights_file(
+    recipe: Recipe, digest: str | None, step: int, weights: Mapping[str, Tensor], about: Mapping[str, str] | None = None
+) -> Pieces:
+    """Averaged weights as safetensors, with recipe, data digest and step, and ``about``, in the metadata."""
+    metadata = {
+        "diffprob": library_version(),
+        "recipe": repr(recipe),
+        "data_sha256": digest or "",
+        "step": str(step),
+        "format": "pt",
+    }
+    return tensors.pieces(weights, {**metadata, **(about or {})})
 
 
 def model_meta(folder: Path, described: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,10 +89,18 @@ def model_meta(folder: Path, described: Mapping[str, Any]) -> dict[str, Any]:
     The step stands in the model file itself, since that is replaced before the manifest is.
     """
     meta = {"library": described.get("library"), "data": described.get("data"), "step": 0}
-    path = folder / MODEL
-    if path.exists():
-        step = tensors.read_metadata(path).get("step", "")
-        if not step.isdecimal():
-            raise InputError(f"{path} does not say which step its weights are from: it was not written by diffprob")
-        meta["step"] = int(step)
+    if (folder / MODEL).exists():
+        meta["step"] = weights_step(folder / MODEL)
     return meta
+
+
+def weights_step(path: Path) -> int:
+    """The step that the weights in a file of `weights_file` are from.
+
+    Raises:
+        InputError: it does not say.
+    """
+    step = tensors.read_metadata(path).get("step", "")
+    if not step.isdecimal():
+        raise InputError(f"{path} does not say which step its weights are from: it was not written by diffprob")
+    return int(step)

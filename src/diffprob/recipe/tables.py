@@ -33,7 +33,7 @@ from diffprob.recipe.recipe import Recipe
 from diffprob.sample.ancestral import DDIM, Ancestral
 from diffprob.space.pixels import Pixels
 from diffprob.train.denoising import Denoising
-from diffprob.train.settings import Training
+from diffprob.train.settings import Monitor, Training
 
 Family = dict[str, Callable[..., Any]]
 
@@ -57,6 +57,7 @@ SOURCES = _family(Digits, Idx, Cifar10, Cifar100, Svhn, Folder, Array, HuggingFa
 AUGMENTATIONS = _family(HorizontalFlip, Elastic)
 OBJECTIVES = _family(Denoising)
 TRAININGS = _family(Training)
+MONITORS = _family(Monitor)
 RECIPE = _family(Recipe)
 
 FAMILIES: dict[str, Family] = {
@@ -75,6 +76,7 @@ FAMILIES: dict[str, Family] = {
     "augmentation": AUGMENTATIONS,
     "objective": OBJECTIVES,
     "training": TRAININGS,
+    "monitor": MONITORS,
     "recipe": RECIPE,
 }
 

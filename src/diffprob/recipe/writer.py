@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from diffprob.base.errors import InputError
 from diffprob.recipe import states
 from diffprob.recipe.card import (
@@ -23,7 +25,18 @@ from diffprob.recipe.card import (
 )
 from diffprob.recipe.manifest import LOG, NAME, Entry, Manifest, measure, saying, sweep, whole, write
 from diffprob.recipe.recipe import Recipe, resumable
-from diffprob.recipe.runfiles import CARD, MODEL, RECIPE, SAMPLES, library_version, model_files, model_meta, read_recipe
+from diffprob.recipe.runfiles import (
+    BEST,
+    CARD,
+    MODEL,
+    RECIPE,
+    SAMPLES,
+    library_version,
+    model_files,
+    model_meta,
+    read_recipe,
+    weights_file,
+)
 from diffprob.recipe.states import STATE
 from diffprob.train.store import Snapshot
 
@@ -145,15 +158,24 @@ class RunWriter:
         self._hash.update(line)
 
     def record(self, measurement: Measurement) -> None:
-        """Add a measurement of the present weights to ``measured.json`` and to the card."""
+        """Add a measurement (of the last weights, unless it says a step) to ``measured.json`` and to the card."""
         meta = model_meta(self.folder, self.manifest.meta)
-        measured = add_measurement(read_measurements(self.folder), replace(measurement, step=meta["step"]))
+        measured = add_measurement(
+            read_measurements(self.folder), replace(measurement, step=measurement.step or meta["step"])
+        )
         self.add({MEASURED: dump_measurements(measured), CARD: write_model_card(self.recipe, meta, measured).encode()})
 
     def add(self, files: Mapping[str, bytes]) -> None:
         """Put whole files (``report.html``, ...) into the run and its inventory; older ones of that name go."""
         with saying(f"write {', '.join(files)} to {self.folder}", "; what existed before is intact"):
             self.manifest.commit({name: [contents] for name, contents in files.items()})
+
+    def keep_best(self, step: int, ema: Mapping[str, Tensor], metric: str, value: float) -> None:
+        """Put the averaged weights into ``best.safetensors``; metric and value stand in its metadata."""
+        about = {"metric": metric, "value": repr(value)}
+        pieces = weights_file(self.recipe, self.manifest.meta.get("data"), step, ema, about)
+        with saying(f"save the best weights of {self.folder}", "; what was saved before is intact"):
+            self.manifest.commit({BEST: pieces})
 
     def sample_path(self, step: int) -> Path:
         """``samples/step-00001000.png``; the folder is made when first asked for."""
@@ -226,28 +248,6 @@ class RunWriter:
             self.manifest.commit({}, present={LOG: log}, drop=stale)
         self._log.truncate(log["bytes"])
         self._hash = hashlib.sha256((self.folder / LOG).read_bytes())
-
-
-class Replica:
-    """What the other processes of one training hold: it reads the states of a run and writes nothing."""
-
-    def __init__(self, path: str | Path) -> None:
-        self.folder = Path(path)
-
-    def save(self, snapshot: Snapshot) -> None:
-        """Nothing: the main process saves."""
-
-    def load(self) -> Snapshot | None:
-        """The newest intact snapshot."""
-        found = states.newest(self.folder / STATE)
-        return found[0] if found else None
-
-    def append(self, record: dict[str, Any]) -> None:
-        """Nothing: the main process logs."""
-
-    def sample_path(self, step: int) -> Path:
-        """Where the main process puts the picture."""
-        return self.folder / SAMPLES / f"step-{step:08d}.png"
 
 
 def _create(folder: Path, recipe: Recipe, digest: str | None) -> None:

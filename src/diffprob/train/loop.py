@@ -62,6 +62,7 @@ class Trainer:
         on_step: called on the main process after every step.
         on_sample: called on the main process with (step, averaged model) every ``sample_every`` steps, before a
             checkpoint.
+        on_measure: likewise, every ``measure_every`` steps (an attribute, 0 for never) and at the end.
     """
 
     def __init__(
@@ -76,11 +77,14 @@ class Trainer:
         device: str = "auto",
         on_step: Callable[[Progress], None] | None = None,
         on_sample: Callable[[int, NetDenoiser], None] | None = None,
+        on_measure: Callable[[int, NetDenoiser], None] | None = None,
     ) -> None:
         self.accelerator = accelerator or make_accelerator(device)
         self.device: torch.device = self.accelerator.device
         self.settings, self.store = settings, store
-        self.on_step, self.on_sample = on_step, on_sample
+        self.on_step, self.on_sample, self.on_measure = on_step, on_sample, on_measure
+        self.measure_every = 0
+        self.stopping = False
         self.precision = choose_precision(settings.precision, self.device)
         self.model = model.to(self.device).train()
         convert_conv2d_weight_memory_format(self.model, torch.channels_last)
@@ -91,21 +95,21 @@ class Trainer:
         self.batches = Batches(images, space, settings, self.accelerator.process_index, self.accelerator.num_processes)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.dtype = next(model.parameters()).dtype
-        self.step = 0
+        self.step = self.saved = 0
         self.seconds = 0.0
         self.window: list[Tensor] = []
 
     def run(self) -> None:
-        """Train to ``settings.steps``.
+        """Train to ``settings.steps``, or until `stop` was called.
 
         Raises:
             NumericalError: a loss or gradient is not finite; the newest checkpoint is kept, the message names the step.
             KeyboardInterrupt: after a checkpoint of the last finished step has been kept.
         """
         self.resume()
-        saved = self.step
+        self.saved = self.step
         try:
-            while self.step < self.settings.steps:
+            while self.step < self.settings.steps and not self.stopping:
                 began = time.perf_counter()
                 self.advance()
                 self.seconds += time.perf_counter() - began
@@ -113,16 +117,18 @@ class Trainer:
                     self._check()
                 if self._due(LOG_EVERY):
                     self._log()
-                if self._due(self.settings.sample_every) and self._main and self.on_sample:
-                    self.on_sample(self.step, self.average)
+                if self._main:
+                    self._tell()
                 if self._due(self.settings.checkpoint_every):
                     self.save()
-                    saved = self.step
         except KeyboardInterrupt:
-            if saved < self.step and self.accelerator.num_processes == 1:
-                self._check()
-                self.save()
+            self._keep()
             raise
+        self._keep()
+
+    def stop(self) -> None:
+        """End `run` after this step, with a checkpoint; for a training of one process."""
+        self.stopping = True
 
     def advance(self) -> None:
         """One optimiser step."""
@@ -146,6 +152,18 @@ class Trainer:
     @property
     def _main(self) -> bool:
         return self.accelerator.is_main_process
+
+    def _keep(self) -> None:
+        """Keep what was done since the last checkpoint by a training that was stopped between two."""
+        if self.saved < self.step and self.accelerator.num_processes == 1:
+            self._check()
+            self.save()
+
+    def _tell(self) -> None:
+        if self.on_sample and self._due(self.settings.sample_every):
+            self.on_sample(self.step, self.average)
+        if self.on_measure and self.measure_every and self._due(self.measure_every):
+            self.on_measure(self.step, self.average)
 
     def _due(self, every: int) -> bool:
         return self.step == self.settings.steps or (every > 0 and self.step % every == 0)
@@ -195,6 +213,7 @@ class Trainer:
             self.store.save(
                 Snapshot(self.step, self.model.state_dict(), self.average.state_dict(), self.optimiser.state(), meta)
             )
+        self.saved = self.step
         self.accelerator.wait_for_everyone()
 
     def resume(self) -> None:

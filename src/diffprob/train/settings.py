@@ -8,6 +8,46 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
+class Monitor:
+    """What to measure on the averaged weights while training goes on; the numbers go into ``log.jsonl``.
+
+    Samples of the seeds 0, ..., n - 1 are compared with held-out images where the data has some, else with the training
+    images. The numbers depend on (recipe, step) alone, so a resumed run has the same.
+
+    Args:
+        metrics: names of metrics (``diffprob show metrics``).
+        epochs: passes over the data between two measurements.
+        n: samples to draw, and real images to compare with.
+        steps: network evaluations for each sample, by DDIM.
+        features: as for ``diffprob evaluate --features``.
+        best: the metric, one of ``metrics``, by which the best averaged weights are kept (``best.safetensors``); ""
+            keeps none.
+
+    Raises:
+        ValueError: a field is out of its range; the message names the field and its value.
+    """
+
+    metrics: tuple[str, ...] = ("frechet",)
+    epochs: float = 1.0
+    n: int = 1000
+    steps: int = 20
+    features: str = "auto"
+    best: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.metrics, tuple) or not self.metrics or not all(isinstance(m, str) for m in self.metrics):
+            raise ValueError(f"metrics must be a tuple of names such as ('frechet',), got {self.metrics!r}")
+        if not 0 < self.epochs < math.inf:
+            raise ValueError(f"epochs must be above 0, got {self.epochs!r}")
+        _integer("n", self.n, 2)
+        _integer("steps", self.steps, 1)
+        if not isinstance(self.features, str) or not self.features:
+            raise ValueError(f"features must be a name such as 'auto', got {self.features!r}")
+        if self.best and self.best not in self.metrics:
+            raise ValueError(f"best must be one of the metrics {self.metrics}, got {self.best!r}")
+
+
+@dataclass(frozen=True)
 class Training:
     """How long, how fast and how carefully to train; the defaults are those of Ho et al. 2020, appendix B.
 
@@ -27,6 +67,7 @@ class Training:
         sample_every: steps between two grids of samples; 0 draws none.
         checkpoint_every: steps between two checkpoints; the last step always has one.
         samples: images in a grid.
+        monitor: what to measure meanwhile; None measures nothing.
 
     Raises:
         ValueError: a field is out of its range; the message names the field and its value.
@@ -47,6 +88,7 @@ class Training:
     sample_every: int = 1000
     checkpoint_every: int = 1000
     samples: int = 64
+    monitor: Monitor | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "accumulate", "checkpoint_every", "samples"):
@@ -64,6 +106,8 @@ class Training:
             raise ValueError(f"ema must lie in [0, 1), got {self.ema!r}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        if self.monitor is not None and not isinstance(self.monitor, Monitor):
+            raise ValueError(f"monitor must be a Monitor(...) or None, got {self.monitor!r}")
         if self.batch % self.accumulate:
             raise ValueError(f"accumulate must divide batch={self.batch}, got {self.accumulate}")
         if not isinstance(self.augment, tuple) or not all(callable(item) for item in self.augment):

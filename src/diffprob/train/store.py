@@ -50,6 +50,10 @@ class Store(Protocol):
         """Add one line to the log."""
         ...
 
+    def keep_best(self, step: int, ema: Mapping[str, Tensor], metric: str, value: float) -> None:
+        """Keep these averaged weights as the best so far, in place of earlier ones: whole or not at all."""
+        ...
+
     def sample_path(self, step: int) -> Path:
         """Where the picture of this step goes; write it before the `save` of this step, which takes it in."""
         ...

@@ -1,0 +1,134 @@
+"""Measuring while training: what `Monitor` in a recipe asks for."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from diffprob.base.errors import InputError, NumericalError
+from diffprob.cli.lens import check_kind, choose_features
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
+    from diffprob.cli.board import Board
+    from diffprob.data.images import Images
+    from diffprob.denoise.denoiser import NetDenoiser
+    from diffprob.recipe.recipe import Recipe
+    from diffprob.recipe.writer import RunWriter
+    from diffprob.train.settings import Monitor
+
+OPTION = "training.monitor.features"
+PREFIX = "metric/"  # of a metric's title in log.jsonl
+
+
+def check_monitor(monitor: "Monitor") -> None:
+    """Refuse, before anything is written, a monitor that names what there is not.
+
+    Raises:
+        InputError: an unknown metric, unknown features, or a best metric that is several numbers.
+    """
+    from diffprob.evaluate.suite import METRICS, check_names
+
+    check_names(monitor.metrics)
+    check_kind(monitor.features, OPTION)
+    if monitor.best and not METRICS[monitor.best].title:
+        raise InputError(f"training.monitor.best: {monitor.best!r} is several numbers; frechet, say, is one")
+
+
+class Watch:
+    """Draws from the averaged model, compares with real images, logs, and keeps the best weights.
+
+    Args:
+        monitor: what to measure.
+        recipe: of the training.
+        train: the training images.
+        store: the run.
+        device: where the training computes.
+        note: tells the user one line.
+
+    Raises:
+        InputError: features that there are not for these images.
+    """
+
+    def __init__(
+        self,
+        monitor: "Monitor",
+        recipe: "Recipe",
+        train: "Images",
+        store: "RunWriter | Board",
+        device: "torch.device",
+        note: "Callable[[str], None]",
+    ) -> None:
+        import numpy as np
+
+        from diffprob.base.rng import derive, permutation
+        from diffprob.cli.reals import held_out
+        from diffprob.evaluate.features import describe
+        from diffprob.evaluate.suite import METRICS, view
+
+        self.monitor, self.recipe, self.store, self.note = monitor, recipe, store, note
+        test = held_out(recipe.data)
+        reference = train if test is None else test
+        self.features = choose_features(monitor.features, train, test, device, option=OPTION)
+        chosen = np.sort(permutation(derive(0, "monitor"), 0, len(reference))[: monitor.n])
+        labels = None if reference.labels is None else reference.labels[chosen]
+        self.reference = view(self.features, reference.take(chosen), labels)
+        self.every = max(1, round(monitor.epochs * len(train) / recipe.training.batch))
+        self.images = len(train)
+        self.title = METRICS[monitor.best].title if monitor.best else ""
+        self.lower = not monitor.best or METRICS[monitor.best].better == "lower"
+        self.said = {
+            "features": describe(self.features),
+            "split": "train" if test is None else "test",
+            "n": monitor.n,
+            "reference": len(self.reference),
+            "sampler": "DDIM()",
+            "evaluations": monitor.steps,
+            "seed": 0,
+            "weights": "EMA",
+        }
+
+    def __call__(self, step: int, model: "NetDenoiser") -> None:
+        """Measure the averaged model after a step."""
+        from diffprob.base.rng import Rng
+        from diffprob.cli.drawing import draw, make_times
+        from diffprob.denoise.denoiser import Evaluation
+        from diffprob.evaluate.suite import assess, leading, view
+        from diffprob.process.grids import Uniform
+        from diffprob.recipe.checkpoint import auto_chunk
+        from diffprob.sample.ancestral import DDIM
+
+        device, before = next(model.parameters()).device, model.evaluation
+        model.evaluation = Evaluation(auto_chunk(device, self.recipe.space), before.precision)
+        times = make_times(Uniform(), model.process, self.monitor.steps, "training.monitor.steps")
+        try:
+            streams = Rng.of(0, self.monitor.n, device=device)
+            drawn = draw(model, DDIM(), times, streams, self.recipe.space)
+            found = assess(view(self.features, drawn.levels), self.reference, self.monitor.metrics)
+        except NumericalError as error:  # the training itself may still be sound: the averaged weights lag behind
+            self.note(f"nothing measured at step {step:,}: {error}")
+            return
+        finally:
+            model.evaluation = before
+        best = self._best(step)
+        epoch = round(step * self.recipe.training.batch / self.images, 4)
+        values = {f"{PREFIX}{title}": each.value for title, each in found.items()}
+        self.store.append({"step": step, "epoch": epoch, **values, "measured": self.said})
+        self.note(f"step {step:,}: " + ", ".join(f"{title} {each.value:.4g}" for title, each in found.items()))
+        if self.monitor.best:
+            value = leading(found, self.monitor.best)
+            if (value < best) if self.lower else (value > best):
+                self.store.keep_best(step, model.state_dict(), self.title, value)
+
+    def _best(self, step: int) -> float:
+        """The best value before this step, by the log, among those that were measured in the same way."""
+        from diffprob.cli.training import records
+
+        name, worst = PREFIX + self.title, math.inf if self.lower else -math.inf
+        values: list[Any] = [
+            record[name]
+            for record in records(self.store.folder)
+            if name in record and record["measured"] == self.said and record["step"] < step
+        ]
+        return (min if self.lower else max)([worst, *values])
