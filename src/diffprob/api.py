@@ -42,7 +42,7 @@ from diffprob.sample.simulate import State, draw, simulate, start
 from diffprob.space.pixels import Pixels
 from diffprob.train.denoising import Denoising
 from diffprob.train.loop import Trainer, make_accelerator
-from diffprob.train.settings import Training
+from diffprob.train.settings import Monitor, Training
 
 __all__ = [
     "Ancestral",
@@ -83,6 +83,7 @@ __all__ = [
     "Mean",
     "Mixture",
     "MixtureData",
+    "Monitor",
     "Native",
     "NetDenoiser",
     "NoClosedForm",

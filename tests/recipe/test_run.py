@@ -227,7 +227,8 @@ def test_measurements_reach_the_card(folder):
     found = Run.open(folder).measurements
     assert [(item.value, item.seed, item.step) for item in found] == [(0.02, 2, 20), (0.5, 1, 20)]
     card = (folder / "README.md").read_text()
-    assert "| sliced W2 to held-out digits | 0.5 | 360 | 1 | 20 | directions 500, note a\\|b |" in card
+    assert "| sliced W2 to held-out digits | 0.5 | 360 | 1 |" in card
+    assert "Every row: at step 20; directions 500; note a|b." in card
     assert "Nothing yet" not in card
     assert listed(folder) == sorted([*NAMES, "measured.json"])
     for value in (float("nan"), float("inf")):

@@ -15,7 +15,8 @@ from diffprob.process.schedule import Cosine
 from diffprob.recipe.card import Measurement
 from diffprob.recipe.checkpoint import Run
 from diffprob.recipe.manifest import Manifest
-from diffprob.recipe.writer import Replica, RunWriter
+from diffprob.recipe.replica import Replica
+from diffprob.recipe.writer import RunWriter
 from diffprob.train.settings import Training
 
 

@@ -75,6 +75,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     found = Run.open(out)
     result = {**trained, **_measure(found, plan, args), "dry_run": False}
+    result["report"] = _report(found, plan, args)
     return {**result, "seconds": round(time.monotonic() - began, 1)}
 
 
@@ -94,7 +95,7 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
     yield from table(rows, ("n = 360 each", "distance", "over real", "seeds"))
     yield f"{result['directions']} directions; real: the mean of {result['real_draws']} random sets of training digits"
     yield ""
-    yield from table([(name, path) for name, path in result["pictures"].items()])
+    yield from table([*result["pictures"].items(), ("report, for a browser", result["report"])])
     step = f"{result['parameters']:,} parameters, step {result['step']:,}"
     yield f"{step}, trained for {duration(result['seconds_training'])}; this command took {duration(result['seconds'])}"
     yield f"next: diffprob sample {result['run']} --progressive"
@@ -215,6 +216,16 @@ def _pictures(found: "Run", drawn: Any, ancestral: "np.ndarray", real: "np.ndarr
     else:
         say("no loss curve: nothing was logged yet, or matplotlib is not installed")
     return paths
+
+
+def _report(found: "Run", plan: Plan, args: argparse.Namespace) -> str | None:
+    """The run's page, as `diffprob report` makes it."""
+    from diffprob.cli import report
+
+    parser = argparse.ArgumentParser()
+    report.add_arguments(parser)
+    options = ["--steps", str(plan.ddim), "--seed", str(args.seed), "--device", args.device, "--batch", str(CHUNK)]
+    return report.run(parser.parse_args([str(found.path), *options]))["report"]
 
 
 def _side_by_side(pictures: dict[str, Any]) -> Any:

@@ -15,10 +15,14 @@ from diffprob.cli.parser import Parser, add_json
 VERBS = {
     "train": ("train", "train a recipe, or a model of your own images; the same command again resumes"),
     "sample": ("sample", "draw images from a run"),
+    "evaluate": ("evaluate", "compare samples with real images: Frechet distance, KID, precision, memorisation"),
+    "baseline": ("baseline", "train a classifier on your labelled images, for evaluate"),
     "show": ("show", "what there is: recipes, runs, samplers, schedules, grids; or one run, recipe or component"),
     "data-check": ("data_check", "whether data is usable: counts, grey levels, classes, duplicates"),
     "doctor": ("doctor", "whether this machine is usable: PyTorch, processor, memory, packages"),
     "demo": ("demo", "train, sample and measure on the embedded digits, in minutes"),
+    "report": ("report", "write the report of a run: one HTML page"),
+    "compare": ("compare", "put runs side by side on one HTML page"),
     "import": ("import_", "make a run of a diffusers folder"),
     "export": ("export", "write a run as a diffusers folder"),
 }

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "what",
         nargs="?",
         metavar="WHAT",
-        help="recipes, runs, samplers, schedules, grids, ...; or a run, recipe or component",
+        help="recipes, runs, metrics, samplers, schedules, grids, ...; or a run, recipe or component",
     )
 
 
@@ -44,12 +44,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     families.pop("recipes")
     if what is None:
         names = {family: list(table) for family, table in families.items()}
-        return {"kind": "all", "recipes": list(RECIPES), "runs": packaged(), "components": names}
+        found = {"recipes": list(RECIPES), "runs": packaged(), "metrics": list(_metrics())}
+        return {"kind": "all", **found, "components": names}
     if "/" in what or is_run(Path(what)) or what in packaged():
         return _run(what)
     what = aliases.get(what, what)
     if what == "recipes":
         return {"kind": "recipes", "recipes": {name: _recipe(name, brief=True) for name in RECIPES}}
+    if what == "metrics":
+        return {"kind": "metrics", "metrics": _metrics()}
     if what == "runs":
         return {"kind": "runs", "runs": {name: _run(name) for name in packaged()}}
     if what in families:
@@ -62,7 +65,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return {"kind": "recipe", "name": what, **_recipe(what)}
     if what in ALL:
         return {"kind": "component", "name": what, **_component(ALL[what]), "help": inspect.getdoc(ALL[what]) or ""}
-    known = [*families, "recipes", "runs", *RECIPES, *packaged(), *ALL]
+    known = [*families, "recipes", "runs", "metrics", *RECIPES, *packaged(), *ALL]
     raise InputError(
         f"nothing called {what!r} to show{did_you_mean(what, known) or '; diffprob show lists what there is'}"
     )
@@ -78,6 +81,7 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
             [
                 ("recipes", ", ".join(result["recipes"])),
                 ("runs", ", ".join(result["runs"]) or "none packaged"),
+                ("metrics", ", ".join(result["metrics"])),
                 *((family, ", ".join(names)) for family, names in result["components"].items()),
             ]
         )
@@ -93,6 +97,9 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
             (name, f"{run['parameters']:,}", f"{run['step']:,}", run["path"]) for name, run in result["runs"].items()
         ]
         yield from table(rows, ("run", "parameters", "step", "folder")) if rows else iter(["no packaged runs"])
+    elif kind == "metrics":
+        rows = [(name, each["about"], each["space"], each["better"]) for name, each in result["metrics"].items()]
+        yield from table(rows, ("metric", "", "measured in", "better"))
     elif kind == "family":
         yield from table([(about["call"], about["summary"]) for about in result["components"].values()])
     elif kind == "component":
@@ -120,17 +127,25 @@ def _run_lines(result: dict[str, Any]) -> Iterator[str]:
         ]
     )
     yield ""
-    rows = [
-        (m["name"], f"{m['value']:.4g}", m["n"], "-" if m["seed"] is None else m["seed"], _details(m["details"]))
-        for m in result["measurements"]
-    ]
-    yield from table(rows, ("measured", "value", "n", "seed", "")) if rows else iter(["nothing measured yet"])
+    yield from _measured(result["measurements"])
     yield ""
     yield result["text"]
 
 
-def _details(details: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in details.items())
+def _measured(measurements: list[dict[str, Any]]) -> Iterator[str]:
+    """One table for each kind of features: numbers in different features never share a column."""
+    from diffprob.cli.drawing import table
+    from diffprob.recipe.card import Measurement
+    from diffprob.recipe.measured import tables
+
+    if not measurements:
+        yield "nothing measured yet"
+    for found in tables([Measurement(**each) for each in measurements]):
+        yield found.title
+        yield from table(found.rows, found.head)
+        if found.said:
+            yield found.said
+        yield ""
 
 
 def _run(name: str) -> dict[str, Any]:
@@ -170,6 +185,12 @@ def _recipe(name: str, brief: bool = False) -> dict[str, Any]:
     make = getattr(import_module(f"diffprob.recipes.{RECIPES[name]}"), name)
     about = {"summary": _summary(make), "parameters": parameter_count(recipe), "shape": _shape(recipe.space)}
     return about if brief else {**about, "text": render(recipe)}
+
+
+def _metrics() -> dict[str, dict[str, str]]:
+    from diffprob.evaluate.suite import METRICS
+
+    return {name: {"about": m.about, "space": m.space, "better": m.better} for name, m in METRICS.items()}
 
 
 def _component(kind: Any) -> dict[str, Any]:

@@ -67,6 +67,11 @@ class Run:
         return self.recipe.name
 
     @property
+    def is_packaged(self) -> bool:
+        """Whether it came with the library: such a run is read, and written to only where that is asked for."""
+        return self.path.parent == PRETRAINED
+
+    @property
     def space(self) -> Pixels:
         """The pixel space of the run's images."""
         return self.recipe.space

@@ -1,0 +1,156 @@
+"""Train something to compare with. A classifier of your labelled images judges samples and gives features for them."""
+
+import argparse
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffprob.base.errors import InputError, did_you_mean
+from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, whole
+from diffprob.cli.progress import Progress, duration, say
+
+if TYPE_CHECKING:
+    from diffprob.data.images import Images
+    from diffprob.evaluate.classifier import Plan, Trained
+    from diffprob.evaluate.classify import FitProgress, FitSettings
+
+EXAMPLES = (
+    "diffprob baseline classifier digits",
+    "diffprob baseline classifier path/to/mnist --out mnist-classifier.safetensors",
+    "diffprob baseline classifier path/to/pictures --size 64 --epochs 20 --seed 1 --json",
+    "diffprob baseline classifier path/to/cifar --dry-run        # what would be trained, and where it would be kept",
+)
+
+KINDS = ("classifier",)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the verb."""
+    parser.add_argument("kind", metavar="KIND", help="classifier")
+    parser.add_argument("data", metavar="DATA", help='labelled images: a folder, a file, "digits" or "hf:NAME"')
+    parser.add_argument("--size", type=whole(2), metavar="N", help="scale and crop pictures to NxN")
+    parser.add_argument("--channels", type=int, choices=(1, 3), help="read pictures as grey (1) or colour (3)")
+    parser.add_argument("--epochs", type=whole(1), metavar="N", help="passes over the images (by their number)")
+    parser.add_argument("--out", metavar="FILE", help="the .safetensors file (one that `evaluate` finds by itself)")
+    add_seed(parser, "decides weights at the start, order and shifts (0)")
+    add_device(parser)
+    add_dry_run(parser, "say what would be trained and where it would be kept, and write nothing")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Train, or find what was trained before."""
+    if args.kind not in KINDS:
+        near = did_you_mean(args.kind, KINDS)
+        raise InputError(f"no baseline {args.kind!r} (baselines: {', '.join(KINDS)}){near}")
+    if args.out is not None and not args.out.endswith(".safetensors"):
+        raise InputError(f"--out {args.out}: a name that ends in .safetensors would be right")
+    from diffprob.data import open_data
+    from diffprob.evaluate.classifier import default_epochs, plan
+    from diffprob.evaluate.classify import FitSettings
+
+    device = choose_device(args.device)
+    images = open_data(args.data, size=args.size, channels=args.channels).load()
+    for note in images.notes:
+        say(f"{images.name}: {note}")
+    test = find_test(images, args.data, args.size, args.channels)
+    settings = FitSettings(epochs=args.epochs or default_epochs(len(images)), seed=args.seed)
+    wanted = plan(images, test, settings)
+    result = {"kind": args.kind, "data": args.data, "images": len(images), **_about(wanted), "device": str(device)}
+    if args.dry_run:
+        path = Path(args.out) if args.out else wanted.path
+        return {**result, "dry_run": True, "path": str(path), "exists": path.exists(), "next": None}
+    began = time.monotonic()
+    made = trained_classifier(images, test, settings, device, args.out)
+    return {**result, **_outcome(made, args), "seconds": round(time.monotonic() - began, 1), "dry_run": False}
+
+
+def lines(result: dict[str, Any]) -> Iterator[str]:
+    """For people."""
+    from diffprob.cli.drawing import table
+
+    rows = [
+        ("data", f"{result['data']}, {result['images']:,} images in {result['classes']} classes"),
+        ("network", f"{result['network']}, {result['parameters']:,} parameters"),
+        ("training", result["settings"]),
+    ]
+    if result["dry_run"]:
+        there = "there already, and would be compared with this" if result["exists"] else "new"
+        yield from table([*rows, ("file", f"{result['path']} ({there})")])
+        return
+    done = f"trained in {duration(result['seconds'])}" if result["fresh"] else "was trained before"
+    rows += [
+        ("accuracy", f"{result['accuracy']:.2%} of {result['tested']:,} images ({result['on']})"),
+        ("features", result["features"]),
+        ("file", f"{result['path'] or 'not kept'} ({done})"),
+    ]
+    yield from table(rows)
+    yield f"next: {result['next']}"
+
+
+def find_test(images: "Images", data: str, size: int | None = None, channels: int | None = None) -> "Images | None":
+    """The labelled test split of ``data``, whose training split is ``images``; None, and a line, without one."""
+    from diffprob.data import open_data
+
+    try:
+        test = open_data(data, size=size, channels=channels, split="test").load()
+    except InputError as error:
+        say(f"no test split ({error}): a tenth of the images is held back to measure the accuracy")
+        return None
+    if test.labels is None or test.digest() == images.digest():  # one file is all splits
+        say("no labelled test split: a tenth of the images is held back to measure the accuracy")
+        return None
+    return test
+
+
+def trained_classifier(
+    images: "Images",
+    test: "Images | None" = None,
+    settings: "FitSettings | None" = None,
+    device: Any = "cpu",
+    path: str | Path | None = None,
+) -> "Trained":
+    """`diffprob.evaluate.classifier.classifier_for` with its progress and its notes on stderr."""
+    from diffprob.evaluate.classifier import classifier_for
+
+    bars: list[Progress] = []
+    with ExitStack() as stack:
+
+        def tell(progress: "FitProgress") -> None:
+            if not bars:
+                bars.append(stack.enter_context(Progress("classifier", progress.steps)))
+            rate = f", {bars[0].rate:.3g} steps/s" if bars[0].rate > 0 else ""
+            bars[0].update(progress.step, f"epoch {progress.epoch + 1}, loss {progress.loss:.3f}{rate}")
+
+        made = classifier_for(images, test, settings, device, path, tell)
+    for note in made.notes:
+        say(note)
+    return made
+
+
+def _about(wanted: "Plan") -> dict[str, Any]:
+    import torch
+
+    with torch.device("meta"):
+        parameters = sum(weight.numel() for weight in wanted.spec.build().parameters())
+    about = {"classes": wanted.spec.classes, "network": repr(wanted.spec), "parameters": parameters}
+    return {**about, "settings": repr(wanted.settings), "data_sha256": wanted.data, "held_back": wanted.held}
+
+
+def _outcome(made: "Trained", args: argparse.Namespace) -> dict[str, Any]:
+    from diffprob.evaluate.features import describe
+
+    features = made.features()
+    chosen = f" --features classifier:{made.path}" if args.out else ""
+    return {
+        "accuracy": made.accuracy,
+        "tested": made.tested,
+        "on": made.on,
+        "class_names": list(made.class_names),
+        "features": describe(features),
+        "features_sha256": features.digest,
+        "path": None if made.path is None else str(made.path),
+        "fresh": made.fresh,
+        "next": f"diffprob evaluate RUN {args.data}{chosen}",
+    }

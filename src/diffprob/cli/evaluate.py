@@ -1,0 +1,293 @@
+"""Compare samples of a run with real images: Frechet distance, KID, precision, recall, memorisation and others.
+
+Real images of the other split stand beside the samples in every row: what a perfect model would get, with this n.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from diffprob.base.errors import InputError
+from diffprob.cli import lens, output
+from diffprob.cli.choices import add_drawing, choose, weights_facts
+from diffprob.cli.parser import add_device, add_dry_run, choose_device
+from diffprob.cli.progress import Progress, say
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from diffprob.data.images import Images
+    from diffprob.evaluate.estimate import Estimate
+    from diffprob.evaluate.features import Features
+    from diffprob.evaluate.suite import View
+    from diffprob.recipe.checkpoint import Run
+
+EXAMPLES = (
+    "diffprob evaluate digits                                     # the packaged digits, 1,000 samples",
+    "diffprob evaluate runs/mnist -n 10000 --precision bf16       # against MNIST's test images",
+    "diffprob evaluate mnist path/to/mnist --samples drawn.npz    # what `diffprob sample --out drawn.npz` wrote",
+    "diffprob evaluate runs/cifar10 -n 50000 --split train --features inception:fid.safetensors",
+    'diffprob evaluate runs/mine --metrics frechet,kid,per-class --sampler "Ancestral()" --steps 250',
+)
+
+MANY = 10_000  # below this many samples the bias of a Frechet distance is said aloud
+MOST_PIXELS = 4096  # values of an image up to which repeated training images are looked for among the pixels
+DRAWING = ("sampler", "steps", "grid", "variance", "clip", "chunk", "precision")
+
+
+class Sets(NamedTuple):
+    """The real images: the training split, a held-out one if there is one, and which of them is compared with."""
+
+    train: "Images"
+    test: "Images | None"
+    split: str
+
+    @property
+    def reference(self) -> "Images":
+        """The images that samples are compared with."""
+        return self.test if self.split == "test" and self.test is not None else self.train
+
+    @property
+    def other(self) -> "Images | None":
+        """The real images that are compared with them as samples are."""
+        return self.train if self.split == "test" else self.test
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the verb."""
+    parser.add_argument("run", metavar="RUN", help="a run's folder, or the name of a packaged run")
+    parser.add_argument("data", nargs="?", metavar="DATA", help="the real images (by default the run's own data)")
+    parser.add_argument("--held-out", metavar="DATA", help="held-out images, where the data has no test split")
+    add_drawing(parser, 1000)
+    parser.add_argument("--samples", metavar="FILE", help="judge these images (an .npz of `sample`) instead of drawing")
+    parser.add_argument("--features", default="auto", metavar="F", help=lens.HELP)
+    parser.add_argument("--accept-weights", default="", metavar="DIGEST", help="of Inception weights of another source")
+    parser.add_argument("--metrics", metavar="A,B", help="which (diffprob show metrics); by default those that fit")
+    parser.add_argument(
+        "--split", choices=("auto", "test", "train"), default="auto", help="auto: test, if there is one"
+    )
+    parser.add_argument("--out", metavar="FILE", help="also write the result to this .json file")
+    parser.add_argument(
+        "--record",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="add the numbers to the run's card (on, but for packaged runs)",
+    )
+    add_device(parser)
+    add_dry_run(parser, "check everything and say what would be done, without drawing")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Draw or read, compare, record."""
+    from diffprob.evaluate.features import describe
+    from diffprob.evaluate.suite import DEFAULT, assess, check_names, usable
+    from diffprob.recipe.checkpoint import Run
+
+    if args.out and Path(args.out).suffix.lower() != ".json":
+        raise InputError(f"--out {args.out}: a name that ends in .json would be right")
+    names = args.metrics.split(",") if args.metrics else list(DEFAULT)
+    check_names(names)
+    lens.check_kind(args.features)
+    found = Run.open(args.run)
+    choice, pixels = None, None
+    if args.samples:
+        facts, pixels = _read_samples(Path(args.samples), found, args.best)
+    else:
+        choice = choose(args, found)
+        facts = {name: choice.facts[name] for name in (*DRAWING, "step", "seeds")}
+    sets = _sets(found, args)
+    n = args.n if pixels is None else len(pixels)
+    about = {
+        "run": str(found.path),
+        "n": n,
+        "split": sets.split,
+        "reference": f"{len(sets.reference):,} images of {sets.reference.name}",
+        "drawing": facts,
+    }
+    if args.dry_run:
+        return {**about, "features": args.features, "metrics": names, "dry_run": True}
+    features = lens.choose_features(
+        args.features, sets.train, sets.test, choose_device(args.device), args.accept_weights
+    )
+    names = names if args.metrics else usable(names, features)
+    if pixels is None:
+        pixels = _draw(choice, args, found)
+    own, reference, real = _views(features, pixels, sets, args.seed)
+    say("compare the samples with the real images")
+    drawn = assess(own, reference, names, args.seed)
+    beside = assess(real, reference, names, args.seed) if real else {}
+    drawn |= _memorised(own, sets)
+    rows = [_row(title, each, beside.get(title)) for title, each in drawn.items()]
+    result = {**about, "features": describe(features), "real_n": len(real) if real else None, "rows": rows}
+    result["notes"] = list(_notes(result, drawn))
+    result["recorded"] = (not found.is_packaged) if args.record is None else args.record
+    if result["recorded"]:
+        _record(found, result, args, facts)
+    if args.out:
+        output.write_file(args.out, (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
+    return {**result, "dry_run": False}
+
+
+def lines(result: dict[str, Any]) -> Iterator[str]:
+    """For people."""
+    from diffprob.cli.drawing import table
+
+    if result["dry_run"]:
+        yield f"would compare {result['n']:,} samples of {result['run']} with {result['reference']}"
+        yield f"in features {result['features']}: {', '.join(result['metrics'])}"
+        return
+    yield f"{result['n']:,} samples of {result['run']} against {result['reference']} ({result['split']} split)"
+    yield f"features: {result['features']}"
+    drawing = result["drawing"]
+    yield "drawn with " + ", ".join(f"{name} {value}" for name, value in drawing.items()) + ", averaged (EMA) weights"
+    yield ""
+    real = "-" if result["real_n"] is None else f"{result['real_n']:,} real images"
+    rows = [
+        (
+            row["title"],
+            f"{row['value']:.4g}",
+            "-" if row["low"] is None else f"{row['low']:.4g} to {row['high']:.4g}",
+            "-" if row["real"] is None else f"{row['real']:.4g}",
+        )
+        for row in result["rows"]
+    ]
+    yield from table(rows, ("", f"{result['n']:,} samples", "95% interval", real))
+    yield ""
+    yield from result["notes"]
+    if result["recorded"]:
+        yield f"recorded in {result['run']}/README.md; diffprob report {result['run']} draws the page"
+
+
+def _sets(found: "Run", args: argparse.Namespace) -> Sets:
+    from diffprob.cli.reals import splits
+
+    train, test = splits(found, args.data, args.held_out)
+    if args.split == "test" and test is None:
+        raise InputError(f"--split test: {train.name} has none; --held-out DATA or --split train would be right")
+    chosen = "test" if test is not None and args.split != "train" else "train"
+    return Sets(train, test, chosen)
+
+
+def _read_samples(path: Path, found: "Run", best: bool) -> "tuple[dict[str, Any], np.ndarray]":
+    """What `sample --out x.npz` wrote, with what it says of the drawing.
+
+    Raises:
+        InputError: not such a file, or of other images than the run's.
+    """
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            pixels, facts = stored["images"], json.loads(str(stored["metadata"]))
+    except FileNotFoundError as error:
+        raise InputError(f"--samples {path}: there is no such file") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"--samples {path}: not a file that `diffprob sample --out x.npz` wrote") from error
+    if pixels.dtype != np.uint8 or tuple(pixels.shape[1:]) != tuple(found.space.shape) or not len(pixels):
+        raise InputError(f"--samples {path}: images {pixels.shape}, the run's have the shape {found.space.shape}")
+    if facts.get("model_sha256") != weights_facts(found, best)["model_sha256"]:
+        raise InputError(f"--samples {path}: drawn from other weights than those of {found.path}; draw them again")
+    return {name: facts[name] for name in (*DRAWING, "step", "seeds")}, pixels
+
+
+def _draw(choice: Any, args: argparse.Namespace, found: "Run") -> "np.ndarray":
+    from diffprob.base.rng import Rng
+    from diffprob.cli.drawing import calls, counted, draw
+
+    streams = Rng.of(args.seed, args.n, device=choose_device(args.device))
+    total = calls(choice.model, args.n, choice.steps)
+    with Progress("draw", total, "network call") as bar, counted(choice.model, bar.update):
+        return draw(choice.model, choice.sampler, choice.times, streams, found.space, args.clip).levels
+
+
+def _views(features: "Features", pixels: "np.ndarray", sets: Sets, seed: int) -> "tuple[View, View, View | None]":
+    """Samples, reference, and as many real images of the other split (or all, where it has fewer)."""
+    import numpy as np
+
+    from diffprob.base.rng import derive, permutation
+    from diffprob.evaluate.cache import FeatureCache
+    from diffprob.evaluate.suite import view
+
+    cache = FeatureCache()
+
+    def real(images: "Images", indices: "np.ndarray") -> "View":
+        with Progress(f"features of {images.name}", len(indices), "image") as bar:
+            found = cache.extract(features, images, images.digest(), indices, progress=bar.update)
+        for text in found.notes:
+            say(text)
+        labels = None if images.labels is None else images.labels[indices]
+        return view(features, images.take(indices), labels, found.features)
+
+    with Progress("features of the samples", len(pixels), "image") as bar:
+        own = view(features, pixels, progress=bar.update)
+    reference = real(sets.reference, np.arange(len(sets.reference)))
+    if sets.other is None:
+        return own, reference, None
+    chosen = np.sort(permutation(derive(seed, "real"), 0, len(sets.other))[: len(pixels)])
+    return own, reference, real(sets.other, chosen)
+
+
+def _memorised(own: "View", sets: Sets) -> "dict[str, Estimate]":
+    """The memorisation ratio among the pixels, where there is a held-out split and images are small."""
+    import numpy as np
+
+    from diffprob.evaluate.memorisation import memorisation
+
+    if sets.test is None or own.pixels[0].size > MOST_PIXELS:
+        return {}
+    train, test = (images.take(np.arange(len(images))) for images in (sets.train, sets.test))
+    return {"memorisation ratio (nearest training image, pixels)": memorisation(own.pixels, train, test)}
+
+
+def _row(title: str, each: "Estimate", real: "Estimate | None") -> dict[str, Any]:
+    return {
+        "title": title,
+        "value": each.value,
+        "low": each.low,
+        "high": each.high,
+        "n": each.n,
+        "m": each.m,
+        "real": None if real is None else real.value,
+        "details": each.details,
+    }
+
+
+def _notes(result: dict[str, Any], drawn: "dict[str, Estimate]") -> Iterator[str]:
+    """What a reader must know before comparing these numbers with any others."""
+    frechet = drawn.get("Frechet distance")
+    if frechet is not None and result["n"] < MANY:
+        bias, details = frechet.details["bias"], frechet.details
+        about = details["expected_bias"] if bias is None else bias
+        text = f"n = {result['n']:,} is below {MANY:,}: the Frechet distance is about {about:.3g} too large"
+        if details["extrapolated"] is not None:
+            ends = f"{details['low_inf']:.4g} to {details['high_inf']:.4g}"
+            text += f"; extrapolated to infinitely many samples: {details['extrapolated']:.4g} ({ends})"
+        yield text
+    if frechet is not None:
+        yield "Frechet distances and KIDs compare with others in the same features, split and n, and with nothing else"
+    if result["split"] == "train":
+        yield "compared with the training images themselves: a model that repeats them looks perfect"
+    for title, each in drawn.items():
+        if title.startswith("memorisation"):
+            z, share = each.details["z"], each.details["share"]
+            how = f"{share:.1%} of the samples are nearer to training images than to held-out ones, z = {z:.1f}"
+            yield f"memorisation: {each.details['verdict']} ({how})"
+
+
+def _record(found: "Run", result: dict[str, Any], args: argparse.Namespace, facts: dict[str, Any]) -> None:
+    """Every row into the run's measurements."""
+    from diffprob.cli.reals import measurement
+
+    said = {"evaluations" if name == "steps" else name: facts[name] for name in DRAWING}
+    for row in result["rows"]:
+        features = "pixels" if _of_pixels(row) else result["features"]
+        found.record(measurement(row, args.seed, facts["step"], features, result["split"], said))
+
+
+def _of_pixels(row: dict[str, Any]) -> bool:
+    from diffprob.evaluate.suite import METRICS
+
+    metric = row["details"].get("metric")
+    return metric is None or METRICS[metric].space == "pixels"

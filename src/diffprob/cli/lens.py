@@ -1,0 +1,89 @@
+"""``--features``: what images are looked at through when sets of them are compared."""
+
+from typing import TYPE_CHECKING
+
+from diffprob.base.errors import InputError, did_you_mean
+from diffprob.cli.progress import say
+
+if TYPE_CHECKING:
+    import torch
+
+    from diffprob.data.images import Images
+    from diffprob.evaluate.features import Features
+
+KINDS = ("auto", "classifier", "pixels", "pca", "inception", "dino")
+HELP = (
+    "auto (a classifier where there are labels, else PCA), classifier, classifier:FILE (diffprob baseline), "
+    "inception:FILE, dino:NAME, pca, pca:N or pixels"
+)
+PCA_AXES = 64
+
+
+def check_kind(text: str, option: str = "--features") -> None:
+    """Refuse features that there are not.
+
+    Raises:
+        InputError: with what there is.
+    """
+    kind = text.partition(":")[0]
+    if kind not in KINDS:
+        raise InputError(f"{option} {text!r}: one of {', '.join(KINDS)} would be right{did_you_mean(kind, KINDS)}")
+
+
+def choose_features(
+    text: str,
+    train: "Images",
+    test: "Images | None",
+    device: "torch.device",
+    accept: str = "",
+    option: str = "--features",
+) -> "Features":
+    """The features that ``text`` names, fitted on ``train`` where they are fitted.
+
+    Args:
+        accept: first digits of the digest of Inception weights that are to be used although they are not the published.
+
+    Raises:
+        InputError: no such features, or none for these images.
+    """
+    from diffprob.evaluate.features import PcaFeatures, PixelFeatures
+
+    check_kind(text, option)
+    kind, _, rest = text.partition(":")
+    if kind == "auto":
+        kind = "pca" if train.labels is None else "classifier"
+    if kind == "classifier":
+        return _classifier(rest, train, test, device)
+    if kind == "pca":
+        size = PixelFeatures(train.event_shape, train.levels).dimension
+        return PcaFeatures.fit(train, _axes(rest, option) if rest else min(PCA_AXES, size), train.levels)
+    if kind == "pixels":
+        return PixelFeatures(train.event_shape, train.levels)
+    if not rest:
+        what = "inception:FILE, the weights" if kind == "inception" else "dino:NAME, a model's name or folder"
+        raise InputError(f"{option} {text}: {what}, would be right")
+    if kind == "inception":
+        from diffprob.evaluate.inception import InceptionFeatures
+
+        return InceptionFeatures.open(rest, train.levels, device, accept)
+    from diffprob.evaluate.dino import DinoFeatures
+
+    return DinoFeatures(rest, train.levels, device)
+
+
+def _axes(text: str, option: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"{option} pca:{text}: a number of axes, such as pca:64, would be right")
+    return int(text)
+
+
+def _classifier(path: str, train: "Images", test: "Images | None", device: "torch.device") -> "Features":
+    from diffprob.cli.baseline import trained_classifier
+    from diffprob.evaluate.classifier import open_classifier
+
+    if path:
+        return open_classifier(path, device).features(device)
+    made = trained_classifier(train, test, device=device)
+    if made.fresh:
+        say(f"the classifier is right about {made.accuracy:.2%} of {made.tested:,} images ({made.on}); kept")
+    return made.features(device)

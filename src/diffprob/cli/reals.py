@@ -1,0 +1,84 @@
+"""The real images of a run, and measurements against them: what `evaluate` and the measuring while training share."""
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+from diffprob.base.errors import InputError
+
+if TYPE_CHECKING:
+    from diffprob.data.images import Images
+    from diffprob.recipe.card import Measurement
+    from diffprob.recipe.checkpoint import Run
+
+# Details that are for a machine: long lists, and what has a place of its own.
+_LONG = ("metric", "histogram", "reference_histogram")
+
+
+def splits(run: "Run", data: str | None = None, held: str | None = None) -> "tuple[Images, Images | None]":
+    """The training images of a run and, where its data has a test split, the held-out ones.
+
+    Args:
+        run: whose data it is.
+        data: where the data lies, if not where the recipe says.
+        held: where held-out images lie, for data without a test split: the test split of what is there, or all of it.
+
+    Raises:
+        InputError: the data is not here, or is not the run's kind.
+    """
+    from diffprob.data.detect import open_data
+    from diffprob.recipe.recipe import space
+
+    source: Any = run.recipe.data
+    if data is not None:
+        movable = any(field.name == "path" for field in fields(source))
+        source = replace(source, path=data) if movable else open_data(data)
+    try:
+        train = source.load()
+    except InputError as error:
+        raise InputError(f"{error}; give the place of the real images: diffprob VERB {run.name} DATA") from error
+    space(run.recipe, train)
+    test = held_out(source) if held is None else _there(held)
+    if test is not None:
+        space(run.recipe, test)
+    return train, test
+
+
+def _there(text: str) -> "Images":
+    from diffprob.data.detect import open_data
+
+    found = held_out(open_data(text))
+    return open_data(text).load() if found is None else found
+
+
+def held_out(source: Any) -> "Images | None":
+    """The test split of a source of training images, or None where it has none."""
+    if getattr(source, "split", None) != "train":
+        return None
+    try:
+        return replace(source, split="test").load()
+    except (InputError, ValueError):
+        # There is no such split: the caller says so.
+        return None
+
+
+def measurement(
+    row: Mapping[str, Any], seed: int, step: int, features: str, split: str, drawing: Mapping[str, Any]
+) -> "Measurement":
+    """A row of `evaluate` as a measurement of the run."""
+    from diffprob.recipe.card import Measurement
+
+    details = {name: value for name, value in row["details"].items() if name not in _LONG and value is not None}
+    return Measurement(
+        name=row["title"],
+        value=row["value"],
+        n=row["n"],
+        seed=seed,
+        step=step,
+        details={**drawing, "weights": "EMA", "reference images": row["m"], **details},
+        low=row["low"],
+        high=row["high"],
+        features=features,
+        split=split,
+        reference=row["real"],
+    )

@@ -1,0 +1,77 @@
+"""What a page is made of: a run as it was read, samples as they were drawn, data as far as it is here."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from diffprob.data.images import Images
+from diffprob.recipe.checkpoint import Run
+
+Log = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Samples with everything that decided them.
+
+    Args:
+        levels: uint8 (N, C, H, W); image i has the seed ``seed`` + i.
+        step, model_sha256: of the weights.
+        sampler, grid, variance: as text.
+        steps: network evaluations for each image.
+        clip, chunk, precision, device: how they were evaluated.
+        seconds: how long drawing took.
+        best: whether the weights are the best ones by the metric that the training watched.
+        frames: predicted x_0 of the first images along the chain, each uint8 (rows, C, H, W).
+        times: t of each frame.
+    """
+
+    levels: np.ndarray
+    seed: int
+    step: int
+    model_sha256: str
+    sampler: str
+    steps: int
+    grid: str
+    variance: str
+    clip: bool
+    chunk: int | None
+    precision: str
+    device: str
+    seconds: float
+    best: bool = False
+    frames: list[np.ndarray] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.levels)
+
+    @property
+    def seeds(self) -> str:
+        """ "0 to 63"."""
+        return f"{self.seed} to {self.seed + len(self) - 1}" if len(self) > 1 else str(self.seed)
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """Everything that the sections of a report are made from.
+
+    Args:
+        run: the run.
+        command_name: what stands for the run in commands: the name of a packaged run, or a path without folders that
+            mean nothing elsewhere.
+        log: the records of its training.
+        samples: drawn for this page.
+        images: the data, or None where it is not here.
+        data_note: why it is not here, or what was said on loading it.
+        verbs: of the command line: only these are proposed.
+    """
+
+    run: Run
+    command_name: str
+    log: Log
+    samples: Samples
+    images: Images | None = None
+    data_note: str = ""
+    verbs: tuple[str, ...] = ()

@@ -1,0 +1,168 @@
+"""`diffprob evaluate`: what it says, what it records, what it refuses; and measuring while training."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli.commands import TINY, contents
+
+from diffprob.recipe.checkpoint import Run
+
+QUICK = ["-n", "60", "--steps", "2", "--features", "pca:8", "--device", "cpu"]
+CLOCKS = ("seconds",)
+WATCHED = 'metrics=("sliced", "frechet"), epochs=0.02, n=20, steps=2, features="pca:4", best="sliced"'
+MONITOR = f"training.monitor=Monitor({WATCHED})"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFFPROB_CACHE", str(tmp_path / "cache"))
+
+
+def rows(result: dict) -> dict[str, dict]:
+    return {row["title"]: row for row in result["rows"]}
+
+
+def test_every_number_says_how_it_was_made(diffprob, tiny):
+    done = diffprob("evaluate", tiny, *QUICK, "--json", "--out", "numbers.json")
+    assert done.code == 0
+    result = done.json
+    assert json.loads(Path("numbers.json").read_text())["rows"] == result["rows"]
+    found = rows(result)
+    assert {"Frechet distance", "KID", "precision", "recall", "density", "coverage"} <= set(found)
+    assert "mean confidence of the classifier" not in found  # PCA is no classifier
+    assert any("below 10,000" in note and "too large" in note for note in result["notes"])
+    # An untrained model is far from the data, real training images are not: every row has both.
+    assert found["Frechet distance"]["value"] > 5 * found["Frechet distance"]["real"]
+    assert found["coverage"]["value"] < found["coverage"]["real"]
+    recorded = {item.name: item for item in Run.open(tiny).measurements}
+    assert set(recorded) == set(found)
+    item = recorded["Frechet distance"]
+    assert (item.n, item.seed, item.step, item.split) == (60, 0, 4, "test")
+    assert item.reference == found["Frechet distance"]["real"]
+    assert item.features.startswith("PCA of 1,437 reference images, 8-d, sha256 ")
+    assert recorded["sliced Wasserstein-2 distance of pixels"].features == "pixels"
+    details = item.details
+    assert (details["sampler"], details["evaluations"], details["weights"]) == ("DDIM(eta=0.0, spread=False)", 2, "EMA")
+    assert (details["reference images"], details["chunk"], details["clip"]) == (360, 64, True)
+    card = (tiny / "README.md").read_text()
+    assert "Frechet distance" in card and item.features in card
+
+
+def test_samples_of_a_file_give_the_numbers_of_the_drawing(diffprob, tiny):
+    drawn = diffprob("evaluate", tiny, *QUICK, "--json", "--no-record").json
+    assert diffprob("sample", tiny, "-n", "60", "--steps", "2", "--out", "x.npz", "--device", "cpu").code == 0
+    read = diffprob("evaluate", tiny, "--samples", "x.npz", *QUICK[4:], "--json", "--no-record").json
+    assert read["rows"] == drawn["rows"]
+    assert read["drawing"] == drawn["drawing"]
+    assert not Run.open(tiny).measurements
+
+
+def test_a_packaged_run_is_not_written_to(diffprob, trained, monkeypatch):
+    before = contents(Path(Run.open("digits").path))
+    done = diffprob(
+        "evaluate", "digits", "-n", "20", "--steps", "1", "--features", "pixels", "--metrics", "sliced", "--json"
+    )
+    assert done.code == 0 and not done.json["recorded"]
+    assert contents(Path(Run.open("digits").path)) == before
+
+
+def test_a_dry_run_draws_nothing(diffprob, tiny):
+    before = contents(tiny)
+    done = diffprob("evaluate", tiny, *QUICK, "--dry-run")
+    assert done.code == 0 and "would compare 60 samples" in done.out
+    assert contents(tiny) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--metrics", "frechett"], "no metric 'frechett'"),
+        (["--metrics", "inception"], "metric 'inception' needs the features of a classifier"),
+        (["--features", "pcx"], "did you mean 'pca'?"),
+        (["--features", "pca:x"], "pca:64, would be right"),
+        (["--features", "pca:65"], "has no 65 axes"),
+        (["--features", "inception"], "inception:FILE"),
+        (["--features", "inception:nowhere.safetensors"], "nowhere.safetensors"),
+        (["--features", "classifier:nowhere.safetensors"], "nowhere.safetensors"),
+        (["--samples", "nowhere.npz"], "there is no such file"),
+        (["--out", "numbers.txt"], "ends in .json"),
+        (["--best"], "has no best weights"),
+        (["nowhere/at/all"], "nowhere/at/all"),
+        (["-n", "1"], "at least 2"),
+    ],
+)
+def test_bad_input_is_one_line(diffprob, tiny, arguments, said):
+    done = diffprob("evaluate", tiny, *QUICK[2:], *arguments, *([] if "-n" in arguments else QUICK[:2]))
+    assert done.code == 2
+    assert said in done.error
+
+
+def test_samples_of_other_weights_are_refused(diffprob, tiny):
+    assert diffprob("sample", "digits", "-n", "4", "--steps", "1", "--out", "x.npz").code == 0
+    assert "drawn from other weights" in diffprob("evaluate", tiny, "--samples", "x.npz").error
+    np.savez("y.npz", images=np.zeros((2, 1, 8, 8), np.uint8))
+    assert "not a file that" in diffprob("evaluate", tiny, "--samples", "y.npz").error
+
+
+def log(run: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in CLOCKS} for line in lines]
+
+
+def test_measuring_while_training(diffprob):
+    """Metrics are in the log, the best weights are kept, and a resumed training has both to the bit."""
+    train = ["train", "digits", "--set", MONITOR, *TINY]
+    assert diffprob(*train, "--steps", "12", "--out", "whole").code == 0
+    assert diffprob(*train, "--steps", "5", "--out", "parts").code == 0
+    assert diffprob(*train, "--steps", "12", "--out", "parts").code == 0
+    whole = [record for record in log(Path("whole")) if "measured" in record]
+    # 1,437 images x 0.02 epochs / 8 a batch is every 4 steps.
+    assert [record["step"] for record in whole] == [4, 8, 12]
+    parts = [record for record in log(Path("parts")) if "measured" in record and record["step"] != 5]
+    assert parts == whole
+    assert whole[0]["measured"]["features"].startswith("PCA of 1,437")
+    assert whole[0]["measured"]["split"] == "test"
+    values = {record["step"]: record["metric/sliced Wasserstein-2 distance of pixels"] for record in whole}
+    found = Run.open("whole")
+    assert found.weights_path(best=True).exists()
+    assert set(found.weights()) == set(found.weights(best=True))
+    from diffprob.recipe.tensors import read_metadata
+
+    about = read_metadata(found.weights_path(best=True))
+    best = min(values, key=lambda step: values[step])
+    assert int(about["step"]) == best and float(about["value"]) == values[best]
+    done = diffprob("sample", "whole", "--best", "-n", "2", "--steps", "1", "--dry-run", "--json")
+    assert done.json["step"] == best
+
+
+def test_a_monitor_that_cannot_be(diffprob):
+    for value, said in (
+        ('Monitor(metrics=("frechett",))', "did you mean 'frechet'?"),
+        ('Monitor(metrics=("manifold",), best="kid")', "best must be one of the metrics"),
+        ('Monitor(metrics=("per-class",), best="per-class")', "is several numbers"),
+        ("Monitor(n=1)", "n must be a whole number of at least 2"),
+        ('Monitor(features="pcx")', "did you mean 'pca'?"),
+        ("Training(steps=1)", "monitor"),
+    ):
+        done = diffprob("train", "digits", "--set", f"training.monitor={value}", *TINY, "--steps", "1", "--out", "x")
+        assert done.code == 2 and said in done.error, done.err
+        assert not Path("x").exists()
+
+
+def test_tensorboard(diffprob):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train = ["train", "digits", "--set", MONITOR, *TINY, "--set", "training.sample_every=4", "--tensorboard"]
+    assert diffprob(*train, "--steps", "10", "--out", "x").code == 0
+    assert diffprob(*train, "--steps", "20", "--out", "x").code == 0
+    events = EventAccumulator("x/tensorboard")
+    events.Reload()
+    logged = {record["step"]: record["loss"] for record in log(Path("x")) if "loss" in record}
+    shown = {event.step: event.value for event in events.Scalars("train/loss")}
+    assert shown == pytest.approx(logged, rel=1e-6)
+    name = "metric/sliced Wasserstein-2 distance of pixels"
+    assert [event.step for event in events.Scalars(name)] == [4, 8, 10, 12, 16, 20]
+    assert events.Images("samples")

@@ -1,0 +1,138 @@
+"""`report` and `compare`: where pages go, what they were drawn from, what is refused."""
+
+import base64
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli.commands import contents
+from PIL import Image
+from truth.page import Page
+
+import diffprob as dp
+from diffprob.cli.report import command_name
+from diffprob.data import Array
+from diffprob.recipe.card import Measurement
+from diffprob.recipe.checkpoint import PRETRAINED, RunWriter
+from diffprob.recipe.publish import write_run
+
+QUICK = ("-n", "3", "--batch", "3", "--steps", "2", "--device", "cpu")
+LEAST = ("-n", "1", "--batch", "1", "--steps", "1", "--device", "cpu")
+
+
+def test_a_report_goes_into_the_run_and_to_out(diffprob: Callable, tiny: Path) -> None:
+    result = diffprob("report", tiny, *QUICK, "--seed", "5", "--out", "a/page.html", "--json").json
+    assert (result["report"], result["out"]) == (str(tiny / "report.html"), "a/page.html")
+    assert (result["seeds"], result["steps"], result["sampler"]) == ("5..7", 2, "DDIM(eta=0.0, spread=False)")
+    page = Path("a/page.html").read_bytes()
+    assert page == (tiny / "report.html").read_bytes()
+    assert len(page) == result["bytes"]
+    seen = Page(page)
+    assert seen.problems == []
+    assert "Trained to the end: 4 steps of 8 images" in seen.text
+    assert "1,437 of 8×8" in seen.text, "the digits are always here"
+    dp.Run.open(tiny)  # the page is in the inventory
+
+
+def test_the_samples_are_those_of_sample(diffprob: Callable, tiny: Path) -> None:
+    options = ("--batch", "4", "--steps", "4", "--seed", "9", "--sampler", "DDIM(eta=1)", "--device", "cpu")
+    assert diffprob("report", tiny, *options, "-n", "5").code == 0
+    assert diffprob("sample", tiny, *options, "-n", "5", "--out", "x.npz").code == 0
+    with np.load("x.npz", allow_pickle=False) as stored:
+        drawn = stored["images"]
+    sources = [
+        a["src"] for a in Page((tiny / "report.html").read_bytes()).all("img") if a["alt"].startswith("Sample of")
+    ]
+    assert len(sources) == 5
+    for image, source in zip(drawn, sources, strict=True):
+        with Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) as tile:
+            shown = np.asarray(tile)[6::12, 6::12]  # 8x8 enlarged twelve times
+        assert np.array_equal(np.round(shown / 255 * 16), image[0])
+
+
+def test_a_packaged_run_is_left_alone(diffprob: Callable) -> None:
+    before = contents(PRETRAINED / "digits")
+    done = diffprob("report", "digits", *LEAST)
+    assert "wrote report-digits.html" in done.out
+    assert contents(PRETRAINED / "digits") == before
+    page = Page(Path("report-digits.html").read_bytes())
+    assert page.problems == []
+    assert "diffprob sample digits -n 1 --seed 0" in page.text
+
+
+def test_dry_run_says_and_does_nothing(diffprob: Callable, tiny: Path) -> None:
+    before = contents(tiny)
+    done = diffprob("report", tiny, *QUICK, "--dry-run", "--out", "x.html")
+    assert f"would write {tiny}/report.html and x.html" in done.out
+    assert diffprob("report", "digits", *QUICK, "--dry-run", "--json").json["report"] is None
+    assert "would write compare.html" in diffprob("compare", tiny, "digits", *QUICK, "--dry-run").out
+    assert contents(tiny) == before
+    assert [path.name for path in Path().iterdir()] == ["tiny"]
+
+
+def test_bad_input_is_refused_before_drawing(diffprob: Callable, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffprob.cli.report.draw_samples", lambda *_: pytest.fail("drew"))
+    Path("file").write_text("")
+    for arguments, said in (
+        (("--out", "x.pdf"), "a page ends in .html"),
+        (("--out", "tiny"), "is a folder"),
+        (("--out", "file/x.html"), "file is a file"),
+        (("-n", "5000"), "at most 1024"),
+        (("--data", "elsewhere"), "has no path to replace"),
+        (("--sampler", "DDMI"), "did you mean 'DDIM'"),
+    ):
+        done = diffprob("report", tiny, *arguments)
+        assert (done.code, said in done.error) == (2, True), done.err
+    for arguments, said in ((("digits",), "2 to 8 runs, got 1"), (("digits", tiny, "--out", "x.pdf"), "ends in .html")):
+        done = diffprob("compare", *arguments)
+        assert (done.code, said in done.error) == (2, True), done.err
+    writer = RunWriter(tiny)
+    try:
+        assert "in use" in diffprob("report", tiny, *QUICK).error
+    finally:
+        writer.close()
+
+
+def test_the_data_is_looked_for(diffprob: Callable, trained: Path) -> None:
+    known, pixels = dp.Run.open(trained), dp.Digits("train").load().pixels
+    for name, levels in (("here.npy", pixels), ("other.npy", pixels[::-1]), ("small.npy", pixels[:, :, :4])):
+        np.save(name, levels)
+    array, space = Array("here.npy"), dp.Pixels((1, 8, 8), 256)
+    recipe = replace(known.recipe, data=array, space=space)
+    write_run("run", recipe, known.weights(), array.load().digest(), 10)
+
+    def said(*arguments: str) -> str:
+        done = diffprob("report", "run", *LEAST, *arguments)
+        return Page(Path("run/report.html").read_bytes()).text if done.code == 0 else done.error
+
+    assert "1,437 of 8×8" in said()
+    assert "not shown: not looked for" in said("--data", "none")
+    Path("here.npy").rename("there.npy")
+    assert "not shown: not on this machine" in said()
+    assert "1,437 of 8×8" in said("--data", "there.npy")
+    assert "not the data of this run: sha256" in said("--data", "other.npy")
+    assert "shape" in said("--data", "small.npy")
+    Path("other.npy").rename("here.npy")
+    assert "not shown: what lies there" in said()
+
+
+def test_compare_puts_runs_side_by_side(diffprob: Callable, tiny: Path) -> None:
+    run = dp.Run.open(tiny)
+    run.record(Measurement("KID", 0.5, 100, features="classifier", split="test"))
+    result = diffprob("compare", tiny, "digits", *QUICK, "--out", "side.html", "--json").json
+    assert [each["run"] for each in result["runs"]] == [str(tiny), str(PRETRAINED / "digits")]
+    page = Page(Path("side.html").read_bytes())
+    assert page.problems == []
+    assert "network.widths (8, 8) (32, 32)" in page.text
+    assert "measured on this run only" in page.text
+    assert not (tiny / "report.html").exists()
+
+
+def test_commands_name_runs_without_foreign_folders(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tiny.parent)
+    assert command_name(dp.Run.open(tiny)) == "tiny"
+    assert command_name(dp.Run.open("tiny")) == "tiny"
+    assert command_name(dp.Run.open("digits")) == "digits"
