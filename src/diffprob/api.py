@@ -38,7 +38,9 @@ from diffprob.recipe.recipe import Recipe, build_model
 from diffprob.recipes import named
 from diffprob.report.figures import loss_curve, progression, save_grid
 from diffprob.sample.ancestral import DDIM, Ancestral
+from diffprob.sample.exponential import DPMpp, DPMppSDE, UniPC
 from diffprob.sample.simulate import State, draw, simulate, start
+from diffprob.sample.singlestep import DPMpp2S, DPMSolver, Heun
 from diffprob.space.pixels import Pixels
 from diffprob.train.denoising import Denoising
 from diffprob.train.loop import Trainer, make_accelerator
@@ -53,6 +55,10 @@ __all__ = [
     "Clip",
     "Cosine",
     "DDIM",
+    "DPMSolver",
+    "DPMpp",
+    "DPMpp2S",
+    "DPMppSDE",
     "Data",
     "Denoising",
     "DiffprobError",
@@ -67,6 +73,7 @@ __all__ = [
     "Folder",
     "Gaussian",
     "GaussianData",
+    "Heun",
     "HorizontalFlip",
     "HuggingFace",
     "Idx",
@@ -112,6 +119,7 @@ __all__ = [
     "TwoPoint",
     "UNet",
     "UNetSpec",
+    "UniPC",
     "Uniform",
     "UnitData",
     "VPSDE",

@@ -20,7 +20,7 @@ class Choice:
     Args:
         model: the run's denoiser.
         sampler: the sampler.
-        times: the times of the grid; as many as there are network evaluations for a sample.
+        times: the times of the grid.
         facts: everything that decides the images, JSON literals by name.
     """
 
@@ -31,8 +31,8 @@ class Choice:
 
     @property
     def steps(self) -> int:
-        """Network evaluations for each sample."""
-        return len(self.times)
+        """Network evaluations for each sample: those of every step, and one for the reconstruction."""
+        return (len(self.times) - 1) * self.sampler.evaluations + 1
 
 
 def add_drawing(parser: argparse.ArgumentParser, n: int = 64, steps: str = "50; Ancestral: 1000") -> None:
@@ -68,6 +68,7 @@ def choose(args: argparse.Namespace, run: "Run") -> Choice:
     import torch
 
     from diffprob.cli.drawing import make_times, seeds_text
+    from diffprob.sample.simulate import points
 
     sampler, steps = _sampler(args, run)
     grid = component(args.grid, "--grid", "grid")
@@ -87,7 +88,9 @@ def choose(args: argparse.Namespace, run: "Run") -> Choice:
         "device": str(choose_device(args.device)),
         "torch": torch.__version__,
     }
-    return Choice(model, sampler, make_times(grid, model.process, steps), facts)
+    choice = Choice(model, sampler, make_times(grid, model.process, points(sampler, steps)), facts)
+    facts["steps"] = choice.steps
+    return choice
 
 
 def _load(run: "Run", args: argparse.Namespace) -> "NetDenoiser":

@@ -100,6 +100,12 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
     elif kind == "metrics":
         rows = [(name, each["about"], each["space"], each["better"]) for name, each in result["metrics"].items()]
         yield from table(rows, ("metric", "", "measured in", "better"))
+    elif kind == "family" and result["family"] == "samplers":
+        rows = [
+            (about["call"], about["order"] or "stochastic", about["evaluations"], about["summary"])
+            for about in result["components"].values()
+        ]
+        yield from table(rows, ("sampler", "order", "evaluations a step", ""))
     elif kind == "family":
         yield from table([(about["call"], about["summary"]) for about in result["components"].values()])
     elif kind == "component":
@@ -195,10 +201,13 @@ def _metrics() -> dict[str, dict[str, str]]:
 
 def _component(kind: Any) -> dict[str, Any]:
     arguments = [str(parameter) for parameter in inspect.signature(kind).parameters.values()]
-    return {
+    about = {
         "call": f"{kind.__name__}({', '.join(_short(argument) for argument in arguments)})",
         "summary": _summary(kind),
     }
+    if hasattr(kind, "evaluations"):  # a sampler, with its default settings
+        about |= {"order": kind().order, "evaluations": kind().evaluations}
+    return about
 
 
 def _short(argument: str) -> str:

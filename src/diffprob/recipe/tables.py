@@ -31,6 +31,8 @@ from diffprob.process.schedule import (
 )
 from diffprob.recipe.recipe import Recipe
 from diffprob.sample.ancestral import DDIM, Ancestral
+from diffprob.sample.exponential import DPMpp, DPMppSDE, UniPC
+from diffprob.sample.singlestep import DPMpp2S, DPMSolver, Heun
 from diffprob.space.pixels import Pixels
 from diffprob.train.denoising import Denoising
 from diffprob.train.settings import Monitor, Training
@@ -50,7 +52,7 @@ GRIDS = _family(Native, Uniform, QuadraticTimes, LogSNR, Karras, Trailing, Leadi
 PREDICTIONS = _family(Epsilon, Data, Velocity, Score, Mean)
 CLOCKS = _family(Index, Scale)
 VARIANCES = _family(Zero, UnitData)
-SAMPLERS = _family(Ancestral, DDIM)
+SAMPLERS = _family(Ancestral, DDIM, DPMpp, DPMppSDE, UniPC, DPMSolver, DPMpp2S, Heun)
 NETWORKS = _family(UNetSpec)
 SPACES = _family(Pixels)
 SOURCES = _family(Digits, Idx, Cifar10, Cifar100, Svhn, Folder, Array, HuggingFace)

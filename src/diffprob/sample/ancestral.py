@@ -20,6 +20,7 @@ class Ancestral:
     """
 
     order = None
+    evaluations = 1
 
     def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
         """One step from state.t to s."""
@@ -42,6 +43,8 @@ class DDIM:
 
     eta: float = 0.0
     spread: bool = False
+
+    evaluations = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.eta <= 1:

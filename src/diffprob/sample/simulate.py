@@ -39,6 +39,11 @@ class Sampler(Protocol):
         """Order of global convergence of a deterministic sampler; None for a stochastic one."""
         ...
 
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the model in one step."""
+        ...
+
     def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
         """The state at s < state.t; pure: the same arguments give the same bits."""
         ...
@@ -74,6 +79,11 @@ def simulate(model: Denoiser, sampler: Sampler, x: Tensor | State, times: Tensor
         yield state
     posterior = model(state.x, state.t)
     yield State(posterior.mean, torch.zeros_like(state.t), state.index + 1, posterior)
+
+
+def points(sampler: Sampler, evaluations: int) -> int:
+    """How many times a grid may have for this many evaluations of the model for a sample, the last one included."""
+    return 1 + (evaluations - 1) // sampler.evaluations
 
 
 def draw(
