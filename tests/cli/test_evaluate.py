@@ -106,6 +106,22 @@ def test_samples_of_other_weights_are_refused(diffprob, tiny):
     assert "not a file that" in diffprob("evaluate", tiny, "--samples", "y.npz").error
 
 
+def test_statistics_of_other_tools_are_a_reference(diffprob, tiny):
+    """The statistics of the held-out images themselves give the distance to these images."""
+    from diffprob.data import Digits
+    from diffprob.evaluate.features import PcaFeatures, extract
+
+    features = extract(PcaFeatures.fit(Digits("train").load(), 8, 17), Digits("test").load()).double().numpy()
+    np.savez("held.npz", mu=features.mean(0), sigma=np.cov(features, rowvar=False))
+    done = diffprob("evaluate", tiny, *QUICK, "--metrics", "frechet", "--statistics", "held.npz", "--json")
+    found = rows(done.json)
+    named = found["Frechet distance to the statistics held.npz"]
+    assert named["value"] == pytest.approx(found["Frechet distance"]["value"], rel=1e-9)
+    np.savez("narrow.npz", mu=np.zeros(3), sigma=np.eye(3))
+    assert diffprob("evaluate", tiny, *QUICK, "--statistics", "narrow.npz").code == 2
+    assert "nowhere.npz" in diffprob("evaluate", tiny, *QUICK, "--statistics", "nowhere.npz").error
+
+
 def log(run: Path) -> list[dict]:
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     return [{name: value for name, value in line.items() if name not in CLOCKS} for line in lines]

@@ -19,7 +19,7 @@ from diffprob.denoise.ideal import GaussianData
 from diffprob.process.grids import LogSNR, Uniform
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import VPSDE
-from diffprob.sample.simulate import State, draw, simulate, start
+from diffprob.sample.simulate import State, draw, points, simulate, start
 
 over_samplers = pytest.mark.parametrize("sampler", SAMPLERS, ids=name)
 SDE = LinearProcess(VPSDE())
@@ -138,6 +138,26 @@ class MixtureMean:
         alpha, sigma = (float(c) for c in SDE.coefficients(t))
         noise = torch.from_numpy(MIXTURE.noise(xt[:, 0].numpy(), alpha, sigma))[:, None]
         return LocationScale((xt - sigma * noise) / alpha, torch.zeros((), dtype=xt.dtype))
+
+
+class Counting(MixtureMean):
+    """Counts its evaluations."""
+
+    calls = 0
+
+    def __call__(self, xt, t):
+        self.calls += 1
+        return super().__call__(xt, t)
+
+
+@over_samplers
+@pytest.mark.parametrize("evaluations", [1, 2, 7, 12])
+def test_evaluations_are_what_they_are_said_to_be(sampler, evaluations: int) -> None:
+    x = torch.linspace(-1.7, 1.6, 3, dtype=torch.float64)[:, None]
+    model, n = Counting(), points(sampler, evaluations)
+    list(simulate(model, sampler, x, Uniform()(SDE, n), Rng.of(0, 3)))
+    assert model.calls == (n - 1) * sampler.evaluations + 1 <= evaluations
+    assert model.calls > evaluations - sampler.evaluations
 
 
 def flow_errors(model, sampler, x: Tensor, exact: Tensor) -> list[float]:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from diffprob.base.errors import InputError
 from diffprob.cli import lens, output
-from diffprob.cli.choices import add_drawing, choose, weights_facts
+from diffprob.cli.choices import add_drawing, choose
 from diffprob.cli.parser import add_device, add_dry_run, choose_device
 from diffprob.cli.progress import Progress, say
+from diffprob.cli.reals import measurement, read_samples, splits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +35,9 @@ EXAMPLES = (
 
 MANY = 10_000  # below this many samples the bias of a Frechet distance is said aloud
 MOST_PIXELS = 4096  # values of an image up to which repeated training images are looked for among the pixels
+MOST_COMPARED = 2000  # samples, and held-out images, whose nearest training image is looked for
 DRAWING = ("sampler", "steps", "grid", "variance", "clip", "chunk", "precision")
+DRAWN = (*DRAWING, "step", "seeds")
 
 
 class Sets(NamedTuple):
@@ -64,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", metavar="FILE", help="judge these images (an .npz of `sample`) instead of drawing")
     parser.add_argument("--features", default="auto", metavar="F", help=lens.HELP)
     parser.add_argument("--accept-weights", default="", metavar="DIGEST", help="of Inception weights of another source")
+    parser.add_argument("--statistics", metavar="FILE", help="also a Frechet distance to the mu and sigma of this .npz")
     parser.add_argument("--metrics", metavar="A,B", help="which (diffprob show metrics); by default those that fit")
     parser.add_argument(
         "--split", choices=("auto", "test", "train"), default="auto", help="auto: test, if there is one"
@@ -82,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Draw or read, compare, record."""
     from diffprob.evaluate.features import describe
+    from diffprob.evaluate.frechet import Statistics, frechet
     from diffprob.evaluate.suite import DEFAULT, assess, check_names, usable
     from diffprob.recipe.checkpoint import Run
 
@@ -93,11 +98,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     found = Run.open(args.run)
     choice, pixels = None, None
     if args.samples:
-        facts, pixels = _read_samples(Path(args.samples), found, args.best)
+        facts, pixels = read_samples(Path(args.samples), found, DRAWN, args.best)
     else:
         choice = choose(args, found)
-        facts = {name: choice.facts[name] for name in (*DRAWING, "step", "seeds")}
+        facts = {name: choice.facts[name] for name in DRAWN}
     sets = _sets(found, args)
+    published = Statistics.load(args.statistics) if args.statistics else None
     n = args.n if pixels is None else len(pixels)
     about = {
         "run": str(found.path),
@@ -118,7 +124,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     say("compare the samples with the real images")
     drawn = assess(own, reference, names, args.seed)
     beside = assess(real, reference, names, args.seed) if real else {}
-    drawn |= _memorised(own, sets)
+    drawn |= _memorised(own, sets, args.seed)
+    if published is not None:
+        name = f"Frechet distance to the statistics {Path(args.statistics).name}"
+        drawn[name] = frechet(own.features, published, args.seed)
     rows = [_row(title, each, beside.get(title)) for title, each in drawn.items()]
     result = {**about, "features": describe(features), "real_n": len(real) if real else None, "rows": rows}
     result["notes"] = list(_notes(result, drawn))
@@ -161,35 +170,11 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
 
 
 def _sets(found: "Run", args: argparse.Namespace) -> Sets:
-    from diffprob.cli.reals import splits
-
     train, test = splits(found, args.data, args.held_out)
     if args.split == "test" and test is None:
         raise InputError(f"--split test: {train.name} has none; --held-out DATA or --split train would be right")
     chosen = "test" if test is not None and args.split != "train" else "train"
     return Sets(train, test, chosen)
-
-
-def _read_samples(path: Path, found: "Run", best: bool) -> "tuple[dict[str, Any], np.ndarray]":
-    """What `sample --out x.npz` wrote, with what it says of the drawing.
-
-    Raises:
-        InputError: not such a file, or of other images than the run's.
-    """
-    import numpy as np
-
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            pixels, facts = stored["images"], json.loads(str(stored["metadata"]))
-    except FileNotFoundError as error:
-        raise InputError(f"--samples {path}: there is no such file") from error
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"--samples {path}: not a file that `diffprob sample --out x.npz` wrote") from error
-    if pixels.dtype != np.uint8 or tuple(pixels.shape[1:]) != tuple(found.space.shape) or not len(pixels):
-        raise InputError(f"--samples {path}: images {pixels.shape}, the run's have the shape {found.space.shape}")
-    if facts.get("model_sha256") != weights_facts(found, best)["model_sha256"]:
-        raise InputError(f"--samples {path}: drawn from other weights than those of {found.path}; draw them again")
-    return {name: facts[name] for name in (*DRAWING, "step", "seeds")}, pixels
 
 
 def _draw(choice: Any, args: argparse.Namespace, found: "Run") -> "np.ndarray":
@@ -229,16 +214,19 @@ def _views(features: "Features", pixels: "np.ndarray", sets: Sets, seed: int) ->
     return own, reference, real(sets.other, chosen)
 
 
-def _memorised(own: "View", sets: Sets) -> "dict[str, Estimate]":
+def _memorised(own: "View", sets: Sets, seed: int) -> "dict[str, Estimate]":
     """The memorisation ratio among the pixels, where there is a held-out split and images are small."""
     import numpy as np
 
-    from diffprob.evaluate.memorisation import memorisation
+    from diffprob.evaluate.estimate import subset
+    from diffprob.evaluate.memorisation import FEWEST, memorisation
 
-    if sets.test is None or own.pixels[0].size > MOST_PIXELS:
+    if sets.test is None or own.pixels[0].size > MOST_PIXELS or min(len(sets.train), len(sets.test)) < FEWEST:
         return {}
-    train, test = (images.take(np.arange(len(images))) for images in (sets.train, sets.test))
-    return {"memorisation ratio (nearest training image, pixels)": memorisation(own.pixels, train, test)}
+    samples = own.pixels[subset(len(own), min(len(own), MOST_COMPARED), seed, "samples")]
+    held = sets.test.take(subset(len(sets.test), min(len(sets.test), MOST_COMPARED), seed, "held out"))
+    train = sets.train.take(np.arange(len(sets.train)))
+    return {"memorisation ratio (nearest training image, pixels)": memorisation(samples, train, held, seed)}
 
 
 def _row(title: str, each: "Estimate", real: "Estimate | None") -> dict[str, Any]:
@@ -278,8 +266,6 @@ def _notes(result: dict[str, Any], drawn: "dict[str, Estimate]") -> Iterator[str
 
 def _record(found: "Run", result: dict[str, Any], args: argparse.Namespace, facts: dict[str, Any]) -> None:
     """Every row into the run's measurements."""
-    from diffprob.cli.reals import measurement
-
     said = {"evaluations" if name == "steps" else name: facts[name] for name in DRAWING}
     for row in result["rows"]:
         features = "pixels" if _of_pixels(row) else result["features"]
@@ -290,4 +276,4 @@ def _of_pixels(row: dict[str, Any]) -> bool:
     from diffprob.evaluate.suite import METRICS
 
     metric = row["details"].get("metric")
-    return metric is None or METRICS[metric].space == "pixels"
+    return row["title"].startswith("memorisation") if metric is None else METRICS[metric].space == "pixels"

@@ -1,12 +1,17 @@
-"""The real images of a run, and measurements against them: what `evaluate` and the measuring while training share."""
+"""The images that are compared: real ones, samples of a file; and the comparison as a measurement of the run."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError
+from diffprob.cli.choices import weights_facts
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from diffprob.data.images import Images
     from diffprob.recipe.card import Measurement
     from diffprob.recipe.checkpoint import Run
@@ -60,6 +65,33 @@ def held_out(source: Any) -> "Images | None":
     except (InputError, ValueError):
         # There is no such split: the caller says so.
         return None
+
+
+def read_samples(
+    path: Path, found: "Run", names: Iterable[str], best: bool = False
+) -> "tuple[dict[str, Any], np.ndarray]":
+    """What `sample --out x.npz` wrote: what it says under ``names`` of the drawing, and the levels (N, C, H, W).
+
+    Args:
+        best: whether the samples must come from the best weights, not the last.
+
+    Raises:
+        InputError: not such a file, or of other images than the run's.
+    """
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            pixels, facts = stored["images"], json.loads(str(stored["metadata"]))
+    except FileNotFoundError as error:
+        raise InputError(f"--samples {path}: there is no such file") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"--samples {path}: not a file that `diffprob sample --out x.npz` wrote") from error
+    if pixels.dtype != np.uint8 or tuple(pixels.shape[1:]) != tuple(found.space.shape) or not len(pixels):
+        raise InputError(f"--samples {path}: images {pixels.shape}, the run's have the shape {found.space.shape}")
+    if facts.get("model_sha256") != weights_facts(found, best)["model_sha256"]:
+        raise InputError(f"--samples {path}: drawn from other weights than those of {found.path}; draw them again")
+    return {name: facts[name] for name in names}, pixels
 
 
 def measurement(

@@ -14,7 +14,7 @@ from diffprob.evaluate.estimate import NORMAL_95, Estimate, Points, flat_rows, s
 _BLOCK = 1 << 22  # squared distances held at a time: 16 MiB in float32
 _DRAWS = 400  # of the bootstrap
 _CHUNK = 1 << 22  # random integers held at a time
-_FEWEST = 10  # images a side: below, z can hardly exceed 3, since it is at most sqrt(2s - 1)
+FEWEST = 10  # images a side: below, z can hardly exceed 3, since it is at most sqrt(2s - 1)
 _SIGNIFICANT = 3.0  # standard errors: one honest model in 740 exceeds them
 
 
@@ -78,8 +78,8 @@ def memorisation(samples: Points, train: Points, held_out: Points, seed: int = 0
     (2020), for comparing with held-out images; Gulrajani, Raffel & Metz, "Towards GAN benchmarks which require
     generalization" (2019), section 3, for why samples must be compared with them.
     """
-    if min(len(train), len(held_out)) < _FEWEST:
-        raise InputError(f"needs {_FEWEST} training and held-out images, got {len(train)} and {len(held_out)}")
+    if min(len(train), len(held_out)) < FEWEST:
+        raise InputError(f"needs {FEWEST} training and held-out images, got {len(train)} and {len(held_out)}")
     to_train, _ = nearest_neighbours(samples, train)
     held_to_train, _ = nearest_neighbours(held_out, train)
     ours, theirs = float(to_train.median()), float(held_to_train.median())
