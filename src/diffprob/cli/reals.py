@@ -16,8 +16,19 @@ if TYPE_CHECKING:
     from diffprob.recipe.card import Measurement
     from diffprob.recipe.checkpoint import Run
 
-# Details that are for a machine: long lists, and what has a place of its own.
-_LONG = ("metric", "histogram", "reference_histogram")
+# Details that are for a machine (--json has them): long lists, fixed settings, what stands elsewhere.
+_NOT_KEPT = {
+    *("metric", "histogram", "reference_histogram", "seed", "drawn_from", "dimension", "blocks", "classes"),
+    *(
+        "size_asked",
+        "spread",
+        "error",
+        "expected_bias",
+        "expected_reference_bias",
+        "train_distance",
+        "held_out_distance",
+    ),
+}
 
 
 def splits(run: "Run", data: str | None = None, held: str | None = None) -> "tuple[Images, Images | None]":
@@ -100,7 +111,7 @@ def measurement(
     """A row of `evaluate` as a measurement of the run."""
     from diffprob.recipe.card import Measurement
 
-    details = {name: value for name, value in row["details"].items() if name not in _LONG and value is not None}
+    details = {name: value for name, value in row["details"].items() if name not in _NOT_KEPT and value is not None}
     return Measurement(
         name=row["title"],
         value=row["value"],
