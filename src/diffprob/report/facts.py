@@ -91,11 +91,11 @@ def verdict(material: Material) -> str:
 
 
 def headline(measurements: Sequence[Measurement]) -> Measurement | None:
-    """The measurement that says most: against real images before one without, in features before one without, of more
-    samples before one of fewer."""
+    """The measurement that says most: against real images before one without, with an interval before one without, in
+    features before one without, of more samples before one of fewer; the first of these."""
 
-    def weight(item: Measurement) -> tuple[bool, bool, int]:
-        return item.reference is not None, bool(item.features), item.n
+    def weight(item: Measurement) -> tuple[bool, bool, bool, int]:
+        return item.reference is not None, item.low is not None, bool(item.features), item.n
 
     return max(measurements, key=weight, default=None)
 
