@@ -116,6 +116,9 @@ class Heun:
     With ``churn`` noise is added before every step (the level rises by the factor 1 + churn, at most sqrt 2) and
     removed by it: a stochastic sampler.
 
+    A step multiplies the change of D by (level_t/level_s - 1)/2: it needs a grid whose noise level falls by small
+    factors, such as `diffprob.process.grids.Karras`, and fails on few steps from nearly pure noise.
+
     Args:
         churn: S_churn/N of the paper; 0 is deterministic.
         lowest, highest: noise levels sigma/alpha between which noise is added.
