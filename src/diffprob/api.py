@@ -33,8 +33,9 @@ from diffprob.process.schedule import (
     Straight,
     SubVP,
 )
-from diffprob.recipe.checkpoint import Run, RunWriter, packaged
+from diffprob.recipe.checkpoint import Run, packaged
 from diffprob.recipe.recipe import Recipe, build_model
+from diffprob.recipe.writer import RunWriter
 from diffprob.recipes import named
 from diffprob.report.figures import loss_curve, progression, save_grid
 from diffprob.sample.ancestral import DDIM, Ancestral

@@ -12,8 +12,9 @@ from diffprob.base.errors import InputError
 from diffprob.base.rng import derive
 from diffprob.data.sources import Digits
 from diffprob.net.unet import UNetSpec
-from diffprob.recipe.checkpoint import Replica, RunWriter
 from diffprob.recipe.recipe import Recipe, build_model
+from diffprob.recipe.replica import Replica
+from diffprob.recipe.writer import RunWriter
 from diffprob.space.pixels import Pixels
 from diffprob.train.loop import Trainer, make_accelerator
 from diffprob.train.settings import Training

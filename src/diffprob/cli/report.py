@@ -216,6 +216,6 @@ def _out(out: str | None, folder: Path) -> str | None:
 
 def _check_writable(found: "Run") -> None:
     """Refuse before drawing what would be refused after it."""
-    from diffprob.recipe.checkpoint import RunWriter
+    from diffprob.recipe.writer import RunWriter
 
     RunWriter(found.path).close()

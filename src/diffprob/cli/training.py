@@ -73,8 +73,9 @@ def train(
     """
     import torch
 
-    from diffprob.recipe.checkpoint import Replica, RunWriter
     from diffprob.recipe.recipe import space
+    from diffprob.recipe.replica import Replica
+    from diffprob.recipe.writer import RunWriter
     from diffprob.train.loop import make_accelerator
 
     if recipe.training.monitor is not None:

@@ -15,7 +15,6 @@ from diffprob.recipe import tensors
 from diffprob.recipe.card import Measurement, read_measurements
 from diffprob.recipe.manifest import NAME, Manifest
 from diffprob.recipe.recipe import Recipe, build_model
-from diffprob.recipe.replica import Replica
 from diffprob.recipe.runfiles import BEST, MODEL, model_meta, read_recipe
 from diffprob.recipe.writer import RunWriter
 from diffprob.space.pixels import Pixels
@@ -198,6 +197,3 @@ def _check_weights(wanted: dict[str, Tensor], found: dict[str, Tensor], path: Pa
     extra = next((name for name in found if name not in wanted), None)
     if extra:
         raise InputError(f"{path} has a tensor {extra}, which the network in recipe.txt does not")
-
-
-__all__ = ["Measurement", "Replica", "Run", "RunWriter", "auto_chunk", "packaged", "PRETRAINED"]
