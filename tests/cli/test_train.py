@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -238,7 +239,12 @@ def test_control_c_stops_with_130(tmp_path: Path) -> None:
 
     command = [sys.executable, "-m", "diffprob", "train", "digits", "--out", "run", *TINY, "--steps", "1000000"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=environment)
+
+    def heed() -> None:  # a test run that was started in the background hands an ignored SIGINT down
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    options: dict[str, Any] = {"preexec_fn": heed, "cwd": tmp_path, "env": environment}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options)
     deadline = time.monotonic() + 120
     while not list((tmp_path / "run" / "state").glob("step-*")) and time.monotonic() < deadline:
         time.sleep(0.1)
