@@ -106,6 +106,26 @@ def test_samples_of_other_weights_are_refused(diffprob, tiny):
     assert "not a file that" in diffprob("evaluate", tiny, "--samples", "y.npz").error
 
 
+def test_pictures_without_a_test_split(diffprob):
+    """Compared with the training images, said aloud; with held-out pictures, grey as the run's, compared with these."""
+    from PIL import Image
+
+    from diffprob.data import Digits
+
+    pixels = Digits("train").load().pixels[:60, 0] * 15
+    for k, image in enumerate(pixels):
+        folder = Path("seen" if k < 40 else "unseen")
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(image.astype(np.uint8)).save(folder / f"{k}.png")
+    assert diffprob("train", "--data", "seen", "--size", "8", "--steps", "2", "--out", "run", *TINY).code == 0
+    plain = diffprob("evaluate", "run", "-n", "20", "--steps", "2", "--json").json
+    assert plain["split"] == "train" and plain["real_n"] is None
+    assert any("compared with the training images themselves" in note for note in plain["notes"])
+    held = diffprob("evaluate", "run", "-n", "20", "--steps", "2", "--held-out", "unseen", "--json").json
+    assert held["split"] == "test" and held["real_n"] == 20
+    assert any(title.startswith("memorisation") for title in rows(held))
+
+
 def test_statistics_of_other_tools_are_a_reference(diffprob, tiny):
     """The statistics of the held-out images themselves give the distance to these images."""
     from diffprob.data import Digits

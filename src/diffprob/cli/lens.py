@@ -56,7 +56,8 @@ def choose_features(
         return _classifier(rest, train, test, device)
     if kind == "pca":
         size = PixelFeatures(train.event_shape, train.levels).dimension
-        return PcaFeatures.fit(train, _axes(rest, option) if rest else min(PCA_AXES, size), train.levels)
+        most = max(1, min(PCA_AXES, size, len(train) - 1))
+        return PcaFeatures.fit(train, _axes(rest, option) if rest else most, train.levels)
     if kind == "pixels":
         return PixelFeatures(train.event_shape, train.levels)
     if not rest:

@@ -54,17 +54,23 @@ def splits(run: "Run", data: str | None = None, held: str | None = None) -> "tup
     except InputError as error:
         raise InputError(f"{error}; give the place of the real images: diffprob VERB {run.name} DATA") from error
     space(run.recipe, train)
-    test = held_out(source) if held is None else _there(held)
+    test = held_out(source) if held is None else _there(held, run)
     if test is not None:
         space(run.recipe, test)
     return train, test
 
 
-def _there(text: str) -> "Images":
+def _there(text: str, run: "Run") -> "Images":
+    """The test split of the data at ``text``, or all of it; pictures are read in the run's size and channels."""
     from diffprob.data.detect import open_data
+    from diffprob.data.sources import Folder
 
-    found = held_out(open_data(text))
-    return open_data(text).load() if found is None else found
+    source = open_data(text)
+    if isinstance(source, Folder):
+        channels, height, _ = run.space.shape
+        source = open_data(text, size=height, channels=channels)
+    found = held_out(source)
+    return source.load() if found is None else found
 
 
 def held_out(source: Any) -> "Images | None":
