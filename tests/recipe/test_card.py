@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from diffprob.recipe.card import Measurement, write_model_card
+from diffprob.recipe.card import Measurement, add_measurement, write_model_card
 from diffprob.recipe.measured import HEAD, drawn_with, grouped, interval, number, plain, tables
 
 DRAWN = {"sampler": "DDIM()", "evaluations": 50}
@@ -103,3 +103,19 @@ def test_parts_that_are_missing():
     assert drawn_with(replace(FIRST, details={})) == ""
     assert plain({"a": [True, None, 0.5], "b": "x"}) == "(a: (yes, none, 0.5), b: x)"
     assert tables([]) == []
+
+
+def test_measurements_made_in_another_way_stand_beside_each_other():
+    """The same way replaces; another grid, clip, sampler, n, seed, split or other features do not."""
+    first = Measurement("distance", 1.0, 10, 0, details={"sampler": "DDIM()", "grid": "Uniform()", "clip": True})
+    others = [
+        replace(first, details={**first.details, "grid": "LogSNR()"}),
+        replace(first, details={**first.details, "clip": False}),
+        replace(first, n=11),
+        replace(first, seed=1),
+        replace(first, split="train"),
+        replace(first, features="pixels"),
+    ]
+    assert add_measurement([first], replace(first, value=2.0, step=7)) == [replace(first, value=2.0, step=7)]
+    for other in others:
+        assert add_measurement([first], other) == [first, other]

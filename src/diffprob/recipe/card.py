@@ -86,7 +86,7 @@ def add_measurement(measurements: Sequence[Measurement], new: Measurement) -> li
 
 def _way(item: Measurement) -> tuple[Any, ...]:
     """What tells one measurement from another; its value and the step of the weights do not."""
-    drawn = (item.details.get("sampler"), item.details.get("evaluations"))
+    drawn = tuple(item.details.get(name) for name in ("sampler", "evaluations", "grid", "variance", "clip"))
     return item.name, item.n, item.seed, item.features, item.split, *drawn
 
 
