@@ -6,26 +6,12 @@ Every row draws from the same seeds. The features are those of `diffprob evaluat
 """
 
 import argparse
-import sys
-import time
 from pathlib import Path
 
-import numpy as np
-import torch
 from quality import answer, finish
+from quality_rows import Drawing, Method, Yardstick, row
 
-from diffprob.base.rng import Rng
-from diffprob.cli.drawing import draw, make_times
-from diffprob.cli.lens import choose_features
-from diffprob.cli.reals import splits
-from diffprob.evaluate.cache import FeatureCache
-from diffprob.evaluate.features import describe, extract
-from diffprob.evaluate.frechet import frechet
-from diffprob.evaluate.kernel import kid
 from diffprob.recipe.checkpoint import Run
-from diffprob.recipe.spec import parse
-from diffprob.recipe.tables import ALL
-from diffprob.sample.simulate import points
 
 SAMPLERS = ("DDIM()", "DPMpp(2)", "DPMpp(3)", "UniPC(2)", "Heun()", "DPMppSDE(2)", "Ancestral()")
 GRIDS = ("Uniform()", "LogSNR()")
@@ -40,41 +26,23 @@ def main() -> int:
     parser.add_argument("--steps", type=int, nargs="+", default=[10, 20])
     parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS))
     parser.add_argument("--grids", nargs="+", default=list(GRIDS))
+    parser.add_argument("--variance", default="Zero()", help="of the samplers that use one")
+    parser.add_argument("--split", choices=("test", "train"), default="test", help="what samples are compared with")
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--chunk", type=int, default=128)
+    parser.add_argument("--keep", type=Path, help="keep the samples in this folder, and use what is there")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     run = Run.open(arguments.run)
-    model = run.load(chunk=arguments.chunk, precision=arguments.precision)
-    train, test = splits(run, arguments.data)
-    features = choose_features("auto", train, test, torch.device("cpu"))
-    reference = train if test is None else test
-    indices = np.arange(len(reference))
-    held = FeatureCache().extract(features, reference, reference.digest(), indices).features
-    rows = []
-    for steps in arguments.steps:
-        for sampler, grid in ((s, g) for s in arguments.samplers for g in arguments.grids):
-            solver, began = parse(sampler, ALL), time.perf_counter()
-            times = make_times(parse(grid, ALL), model.process, points(solver, steps))
-            levels = draw(model, solver, times, Rng.of(0, arguments.n), run.space).levels
-            seconds = time.perf_counter() - began
-            found = extract(features, levels)
-            distance, kernel = frechet(found, held), kid(found, held)
-            rows.append(
-                {
-                    "evaluations": (len(times) - 1) * solver.evaluations + 1,
-                    "sampler": sampler,
-                    "grid": grid,
-                    "Frechet": distance.value,
-                    "extrapolated": distance.details["extrapolated"],
-                    "low": distance.details["low_inf"],
-                    "high": distance.details["high_inf"],
-                    "KID": kernel.value,
-                    "seconds": seconds,
-                }
-            )
-            print(f"{steps} {sampler} {grid}: {distance.value:.3g} in {seconds:.0f} s", file=sys.stderr, flush=True)
-    details = {"run": run.name, "n": arguments.n, "features": describe(features), "chunk": arguments.chunk}
+    yardstick = Yardstick(run, arguments.data, arguments.split)
+    drawing = Drawing(arguments.n, 0, arguments.precision, arguments.chunk, arguments.keep)
+    rows = [
+        row(run, Method(sampler, steps, grid, arguments.variance), drawing, yardstick)
+        for steps in arguments.steps
+        for sampler in arguments.samplers
+        for grid in arguments.grids
+    ]
+    details = {"run": run.name, "n": arguments.n, **yardstick.facts(), "chunk": arguments.chunk}
     return finish(rows, True, details, arguments.out)
 
 

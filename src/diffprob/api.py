@@ -9,12 +9,14 @@ from diffprob.data import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace,
 from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.denoise.denoiser import Evaluation, Index, NetDenoiser, Scale
 from diffprob.denoise.ideal import FiniteData, GaussianData, MixtureData, TwoPoint
+from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
+from diffprob.denoise.moments import NoiseMoments, noise_moments
 from diffprob.denoise.prediction import Data, Epsilon, Mean, Score, Velocity
-from diffprob.denoise.variance import UnitData, Zero
-from diffprob.denoise.wrappers import Clip
+from diffprob.denoise.variance import Analytic, NoiseResidual, OptimalCovariance, SquaredNoise, UnitData, Zero
+from diffprob.denoise.wrappers import Clip, DynamicClip
 from diffprob.evaluate.transport import sliced_wasserstein2, wasserstein_1d
 from diffprob.net.unet import UNet, UNetSpec
-from diffprob.process.grids import Karras, Leading, LogSNR, Native, QuadraticTimes, Trailing, Uniform
+from diffprob.process.grids import GrainGrid, Karras, Leading, LogSNR, Native, QuadraticTimes, Trailing, Uniform
 from diffprob.process.linear import (
     LinearProcess,
     StraightScaling,
@@ -22,6 +24,7 @@ from diffprob.process.linear import (
     VarianceExploding,
     VariancePreserving,
 )
+from diffprob.process.path import LeastCost, cheapest_paths, step_costs
 from diffprob.process.schedule import (
     VPSDE,
     Cosine,
@@ -38,17 +41,24 @@ from diffprob.recipe.recipe import Recipe, build_model
 from diffprob.recipe.writer import RunWriter
 from diffprob.recipes import named
 from diffprob.report.figures import loss_curve, progression, save_grid
+from diffprob.sample.adaptive import AdaptiveODE, DPMAdaptive
 from diffprob.sample.ancestral import DDIM, Ancestral
 from diffprob.sample.exponential import DPMpp, DPMppSDE, UniPC
+from diffprob.sample.grain import GrainSolver
+from diffprob.sample.langevin import AnnealedLangevin
+from diffprob.sample.sde import EulerMaruyama, PredictorCorrector, ReverseDiffusion
 from diffprob.sample.simulate import State, draw, simulate, start
-from diffprob.sample.singlestep import DPMpp2S, DPMSolver, Heun
+from diffprob.sample.singlestep import DPMFast, DPMpp2S, DPMSolver, Heun
 from diffprob.space.pixels import Pixels
 from diffprob.train.denoising import Denoising
 from diffprob.train.loop import Trainer, make_accelerator
 from diffprob.train.settings import Monitor, Training
 
 __all__ = [
+    "AdaptiveODE",
+    "Analytic",
     "Ancestral",
+    "AnnealedLangevin",
     "Array",
     "Categorical",
     "Cifar10",
@@ -56,6 +66,8 @@ __all__ = [
     "Clip",
     "Cosine",
     "DDIM",
+    "DPMAdaptive",
+    "DPMFast",
     "DPMSolver",
     "DPMpp",
     "DPMpp2S",
@@ -67,13 +79,17 @@ __all__ = [
     "Dirac",
     "Discretised",
     "Distribution",
+    "DynamicClip",
     "Elastic",
     "Epsilon",
+    "EulerMaruyama",
     "Evaluation",
     "FiniteData",
     "Folder",
     "Gaussian",
     "GaussianData",
+    "GrainGrid",
+    "GrainSolver",
     "Heun",
     "HorizontalFlip",
     "HuggingFace",
@@ -83,6 +99,9 @@ __all__ = [
     "InputError",
     "Karras",
     "Leading",
+    "LearnedDiagonal",
+    "LearnedRange",
+    "LeastCost",
     "LinearBetas",
     "LinearProcess",
     "LocationScale",
@@ -95,19 +114,25 @@ __all__ = [
     "Native",
     "NetDenoiser",
     "NoClosedForm",
+    "NoiseMoments",
+    "NoiseResidual",
     "Normal",
     "NumericalError",
+    "OptimalCovariance",
     "OrnsteinUhlenbeck",
     "Pixels",
+    "PredictorCorrector",
     "Quadratic",
     "QuadraticTimes",
     "Recipe",
+    "ReverseDiffusion",
     "Rng",
     "Run",
     "RunWriter",
     "Scale",
     "ScaledLinear",
     "Score",
+    "SquaredNoise",
     "State",
     "Straight",
     "StraightScaling",
@@ -129,6 +154,7 @@ __all__ = [
     "Velocity",
     "Zero",
     "build_model",
+    "cheapest_paths",
     "check",
     "derive",
     "draw",
@@ -136,6 +162,7 @@ __all__ = [
     "loss_curve",
     "make_accelerator",
     "named",
+    "noise_moments",
     "open_data",
     "packaged",
     "progression",
@@ -143,5 +170,6 @@ __all__ = [
     "simulate",
     "sliced_wasserstein2",
     "start",
+    "step_costs",
     "wasserstein_1d",
 ]

@@ -83,6 +83,35 @@ def test_every_choice_matters(diffprob: Callable, trained: Path) -> None:
     assert not same
 
 
+def test_samplers_to_a_tolerance_count_what_they_spent(diffprob: Callable, trained: Path) -> None:
+    common = ("sample", trained, "-n", "5", "--sampler", "AdaptiveODE(rtol=0.1, atol=0.1)", "--batch", "2", *CPU)
+    plan = diffprob(*common, "--dry-run", "--json").json
+    assert (plan["steps"], plan["network_calls"], plan["evaluations"]) == (None, None, None)
+    result = diffprob(*common, "--out", "x.npz", "--json").json
+    assert result["steps"] is None
+    assert result["evaluations"] > 4
+    # Chunks of two, the last one of an evaluation padded.
+    assert 5 * result["evaluations"] / 2 <= result["network_calls"] < 5 * result["evaluations"]
+    assert "steps by tolerance" in diffprob(*common, "--out", "x.npz").out
+
+
+def test_fast_is_set_up_for_the_steps(diffprob: Callable, trained: Path) -> None:
+    result = diffprob("sample", trained, "-n", "2", "--sampler", "DPMFast", "--steps", "9", *CPU, "--json").json
+    assert (result["sampler"], result["steps"], result["evaluations"]) == ("DPMFast(total=8)", 9, 9)
+    assert result["network_calls"] == 9
+
+
+def test_dynamic_clipping_is_recorded(diffprob: Callable, trained: Path) -> None:
+    common = ("sample", trained, "-n", "2", "--steps", "3", *CPU)
+    drawn = {}
+    for name, options in {"plain": (), "dynamic": ("--dynamic-clip",), "whole": ("--dynamic-clip", "1")}.items():
+        assert diffprob(*common, *options, "--out", f"{name}.npz").code == 0
+        drawn[name] = arrays(f"{name}.npz")
+    assert [facts["clip"] for _, _, facts in drawn.values()] == [True, "dynamic 0.995", "dynamic 1"]
+    assert not np.array_equal(drawn["whole"][0], drawn["plain"][0])
+    assert "clipped (dynamic 1)" in diffprob(*common, "--dynamic-clip", "1").out
+
+
 def test_progressive_draws_a_strip(diffprob: Callable, trained: Path) -> None:
     result = diffprob(
         "sample", trained, "-n", "3", "--steps", "20", "--progressive", "--out", "x.png", *CPU, "--json"

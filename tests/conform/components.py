@@ -27,7 +27,9 @@ MORE: dict[str, list[dict[str, Any]]] = {
     "DPMpp": [{"points": 1}, {"points": 3}],
     "DPMppSDE": [{"history": 1}],
     "UniPC": [{"p": 1}, {"variant": "bh1"}],
+    "GrainSolver": [{"p": 1}, {"p": 3}],
     "DPMSolver": [{"order": 1}, {"order": 3}],
+    "DPMAdaptive": [{"order": 2}],
     "Heun": [{"churn": 0.2}],
     "DDIM": [{"eta": 0.5}, {"eta": 1.0}, {"eta": 0.0, "spread": True}, {"eta": 0.7, "spread": True}],
 }
@@ -45,7 +47,7 @@ def instances(family: dict[str, Callable[..., Any]]) -> list[Any]:
 SCHEDULES = instances(tables.SCHEDULES)
 SCALINGS = instances(tables.SCALINGS)
 LAWS = instances(tables.LAWS)
-GRIDS = instances(tables.GRIDS)
+GRIDS = [grid for grid in instances(tables.GRIDS) if "paths" not in vars(grid)]  # those that need no fit
 PREDICTIONS = instances(tables.PREDICTIONS)
 CLOCKS = instances(tables.CLOCKS)
 VARIANCES = instances(tables.VARIANCES)

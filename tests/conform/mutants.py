@@ -222,6 +222,8 @@ def run(tests: list[str], keyword: str = "", most: int = 3) -> Tally:
     """Run some tests here and now, silently, until ``most`` have failed."""
     forget_tests()
     schedule._log_alphas.cache_clear() if hasattr(schedule._log_alphas, "cache_clear") else None
+    for kept in (linear._at, linear._bridge, prediction._at):
+        kept.cache_clear()
     tally = Tally()
     options = ["-q", "-p", "pytest_timeout", "-p", "no:cacheprovider", f"--maxfail={most}", "-k", keyword]
     options += [f"--rootdir={TESTS.parent}", "--tb=no", "--assert=plain"]

@@ -9,7 +9,10 @@ from truth.models import net_denoiser, tensor
 
 from diffprob.base.rng import Rng
 from diffprob.denoise.denoiser import NetDenoiser
+from diffprob.denoise.learned import LearnedDiagonal, LearnedRange, native_step
+from diffprob.denoise.moments import NoiseMoments
 from diffprob.denoise.prediction import Epsilon
+from diffprob.denoise.variance import Analytic, UnitData, Zero
 
 over_predictions = pytest.mark.parametrize("prediction", PREDICTIONS, ids=name)
 over_processes = pytest.mark.parametrize("process", PROCESSES, ids=name)
@@ -90,22 +93,38 @@ def test_every_prediction_gives_the_same_posterior(prediction) -> None:
     torch.testing.assert_close(translated, expected, rtol=1e-9, atol=1e-9)
 
 
+def fitted_to_unit_data(variance, process, t):
+    """The variance with what a fit to N(0, I) would have found, and the network's second output."""
+    if isinstance(variance, Analytic):
+        knots = times(process, 40)
+        one, none = torch.ones_like(knots), torch.zeros_like(knots)
+        return dataclasses.replace(variance, moments=NoiseMoments(knots, one, none, one, none, 1)), None
+    extra = torch.ones(len(t), 1, 8, 8, dtype=torch.float64)
+    if isinstance(variance, LearnedDiagonal):
+        s, native = native_step(process, t)
+        bridge = process.bridge_coefficients(s, native)
+        step = bridge.ell**2 + bridge.c0**2 * UnitData()(process, native)
+        extra = step.log().reshape(-1, 1, 1, 1) * extra
+    return variance, extra
+
+
 @over_processes
 @over_variances
 def test_variance_is_one(variance, process) -> None:
-    """Float64, shaped like t, non-negative, finite, and at most what is left of the noise: sigma^2/alpha^2."""
-    t = times(process)
-    value = variance(process, t)
-    assert value.dtype == torch.float64
-    assert value.shape == t.shape
-    assert variance(process, t[3]).shape == ()
-    assert torch.isfinite(value).all()
-    assert (value >= 0).all()
-    alpha, sigma = process.coefficients(t)
-    assert (value <= (sigma / alpha) ** 2 * (1 + 1e-12)).all()
-    model = NetDenoiser(net_denoiser().net, process, variance=variance)
-    std = model(torch.zeros(len(t), 1, 8, 8), t).std
-    torch.testing.assert_close((std**2).flatten().double(), value, rtol=1e-5, atol=1e-12)
+    """Shaped like the mean, non-negative, finite; for unit data sigma^2/(alpha^2 + sigma^2), unless fixed at zero."""
+    t = times(process)[1:]  # the step that ends at the first time has no variance of its own
+    mean = Rng.of(0, len(t)).normal((1, 8, 8), torch.float64)
+    bound, extra = fitted_to_unit_data(variance, process, t)
+    posterior = bound.posterior(process, t, mean, extra)
+    assert torch.equal(posterior.mean, mean)
+    value = posterior.variance + torch.zeros_like(mean)
+    unit = UnitData()(process, t).reshape(-1, 1, 1, 1).expand_as(mean)
+    if not isinstance(variance, LearnedRange | LearnedDiagonal):  # theirs is that of a step, see test_variance
+        wanted = torch.zeros_like(unit) if isinstance(variance, Zero) else unit
+        torch.testing.assert_close(value, wanted, rtol=1e-12, atol=1e-14)
+    assert (value >= 0).all() and torch.isfinite(value).all()
+    one = bound.posterior(process, t[3], mean, extra)
+    assert (one.variance >= 0).all() and torch.isfinite(one.variance).all()
 
 
 @over_clocks

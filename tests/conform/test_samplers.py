@@ -8,7 +8,7 @@ import torch
 from conform.components import PROCESSES, SAMPLERS, name
 from torch import Tensor
 from truth.gaussian import marginal_moments
-from truth.models import exact_models, net_denoiser, tensor
+from truth.models import IsotropicData, exact_models, net_denoiser, tensor
 from truth.order import assert_order
 from truth.reference import LineMixture
 from truth.statistics import assert_mean
@@ -19,17 +19,23 @@ from diffprob.denoise.ideal import GaussianData
 from diffprob.process.grids import LogSNR, Uniform
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import VPSDE
-from diffprob.sample.simulate import State, draw, points, simulate, start
+from diffprob.sample.simulate import State, cost, draw, plan, points, simulate, start
 
 over_samplers = pytest.mark.parametrize("sampler", SAMPLERS, ids=name)
 SDE = LinearProcess(VPSDE())
 TIMES = Uniform()(SDE, 6)
 SHAPE = (1, 8, 8)
+WIDTH = 250  # independent elements of an event: norms over it hardly vary, which predictor-corrector methods rely on
 
 
 def deterministic(sampler) -> bool:
     """A sampler that declares an order follows the probability flow."""
     return sampler.order is not None
+
+
+def fixed(sampler) -> bool:
+    """Steps of its own choosing have an order in the tolerance, not in the grid (tests/sample/test_adaptive.py)."""
+    return deterministic(sampler) and sampler.evaluations is not None
 
 
 def before_reconstruction(model, sampler, x: Tensor, times: Tensor, rng: Rng) -> State:
@@ -116,13 +122,15 @@ def test_works_with_every_kind_of_posterior(sampler, kind: str) -> None:
 @pytest.mark.parametrize("process", PROCESSES, ids=name)
 def test_works_on_every_process(sampler, process) -> None:
     """From the exact law at the first time, 40 steps end where the data is: means within the data's spread."""
-    model = GaussianData(tensor([0.4]), tensor([[0.01]]), process)
-    times, rng = LogSNR()(process, min(40, process.schedule.steps or 40)), Rng.of(0, 200)
+    model = IsotropicData(0.4, 0.01, process)
+    n = 2 if sampler.evaluations is None else min(40, process.schedule.steps or 40)
+    times, rng = LogSNR()(process, n), Rng.of(0, 8)
     alpha, sigma = process.coefficients(times[0])
-    x = alpha * 0.4 + (sigma**2 + alpha**2 * 0.01).sqrt() * rng.fold("x").normal((1,), torch.float64)
+    x = alpha * 0.4 + (sigma**2 + alpha**2 * 0.01).sqrt() * rng.fold("x").normal((WIDTH,), torch.float64)
     *_, last = simulate(model, sampler, x, times, rng)
-    assert_mean(last.x, 0.4)
-    assert 0 < float(last.x.std()) < 0.13
+    assert_mean(last.x.flatten(), 0.4)
+    # A table of ten betas up to 0.5 is coarser: solvers of the SDE are of first order.
+    assert 0 < float(last.x.std()) < (0.13 if n != 10 else 0.15)
 
 
 STEPS = (40, 80, 160, 320)
@@ -135,18 +143,19 @@ class MixtureMean:
     process = SDE
 
     def __call__(self, xt: Tensor, t: Tensor) -> LocationScale:
-        alpha, sigma = (float(c) for c in SDE.coefficients(t))
-        noise = torch.from_numpy(MIXTURE.noise(xt[:, 0].numpy(), alpha, sigma))[:, None]
-        return LocationScale((xt - sigma * noise) / alpha, torch.zeros((), dtype=xt.dtype))
+        alpha, sigma = (c.expand(len(xt)) for c in SDE.coefficients(t))
+        noise = torch.from_numpy(MIXTURE.noise(xt[:, 0].numpy(), alpha.numpy(), sigma.numpy()))
+        return LocationScale((xt - (sigma * noise)[:, None]) / alpha[:, None], torch.zeros((), dtype=xt.dtype))
 
 
 class Counting(MixtureMean):
-    """Counts its evaluations."""
+    """Counts its evaluations, of samples too."""
 
-    calls = 0
+    calls = samples = 0
 
     def __call__(self, xt, t):
         self.calls += 1
+        self.samples += len(xt)
         return super().__call__(xt, t)
 
 
@@ -154,9 +163,15 @@ class Counting(MixtureMean):
 @pytest.mark.parametrize("evaluations", [1, 2, 7, 12])
 def test_evaluations_are_what_they_are_said_to_be(sampler, evaluations: int) -> None:
     x = torch.linspace(-1.7, 1.6, 3, dtype=torch.float64)[:, None]
-    model, n = Counting(), points(sampler, evaluations)
+    model, (sampler, n) = Counting(), plan(sampler, evaluations)
+    assert n == points(sampler, evaluations)
     list(simulate(model, sampler, x, Uniform()(SDE, n), Rng.of(0, 3)))
-    assert model.calls == (n - 1) * sampler.evaluations + 1 <= evaluations
+    if sampler.evaluations is None:
+        # By tolerance: a grid of two times, and a sample that has arrived is not evaluated any more.
+        assert (n, cost(sampler, n)) == (2, None)
+        assert 3 * 4 < model.samples < 3 * model.calls
+        return
+    assert model.calls == cost(sampler, n) <= evaluations
     assert model.calls > evaluations - sampler.evaluations
 
 
@@ -166,7 +181,7 @@ def flow_errors(model, sampler, x: Tensor, exact: Tensor) -> list[float]:
     return [float((end - exact).abs().max()) for end in ends]
 
 
-@pytest.mark.parametrize("sampler", [s for s in SAMPLERS if deterministic(s)], ids=name)
+@pytest.mark.parametrize("sampler", [s for s in SAMPLERS if fixed(s)], ids=name)
 def test_declared_order_on_gaussian_data(sampler) -> None:
     """The probability flow of N(m, C) in closed form: x -> alpha_s m + (S_s/S_t)^(1/2) (x - alpha_t m)."""
     mean, variances = tensor([0.4, -0.2, 0.1]), tensor([0.9, 0.1, 0.01])
@@ -178,7 +193,7 @@ def test_declared_order_on_gaussian_data(sampler) -> None:
     assert_order(sampler.order, STEPS, flow_errors(model, sampler, x, exact))
 
 
-@pytest.mark.parametrize("sampler", [s for s in SAMPLERS if deterministic(s)], ids=name)
+@pytest.mark.parametrize("sampler", [s for s in SAMPLERS if fixed(s)], ids=name)
 def test_declared_order_on_a_mixture(sampler) -> None:
     """Against fourth-order Runge-Kutta with 1000 steps of an independent implementation."""
     x = torch.linspace(-1.7, 1.6, 7, dtype=torch.float64)[:, None]
@@ -197,15 +212,16 @@ def test_weak_moments_of_stochastic_samplers(sampler) -> None:
     percents.
     """
     n, data = 2000, (tensor([0.4]), tensor([[0.3]]))
-    model, times = GaussianData(*data, SDE), LogSNR()(SDE, 120)
+    model, times = IsotropicData(0.4, 0.3, SDE), LogSNR()(SDE, 120)
     mean, variance = (m.squeeze() for m in marginal_moments(SDE, *data, times[0]))
-    x = mean + variance.sqrt() * Rng.of(9, n).normal((1,), torch.float64)
-    last = before_reconstruction(model, sampler, x, times, Rng.of(9, n))
+    rng = Rng.of(9, n // WIDTH)
+    x = mean + variance.sqrt() * rng.normal((WIDTH,), torch.float64)
+    last = before_reconstruction(model, sampler, x, times, rng).x.flatten()
     mean, variance = (m.squeeze() for m in marginal_moments(SDE, *data, times[-1]))
-    assert_mean(last.x, mean)
-    square = (last.x - mean) ** 2
+    assert_mean(last, mean)
+    square = (last - mean) ** 2
     assert abs(float(square.mean() - variance)) < 4 * float(square.std()) / n**0.5 + 0.08 * float(variance)
-    kurtosis = ((last.x - mean) ** 4).mean() / square.mean() ** 2
+    kurtosis = ((last - mean) ** 4).mean() / square.mean() ** 2
     assert abs(float(kurtosis) - 3) < 4 * (24 / n) ** 0.5
 
 

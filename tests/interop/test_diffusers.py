@@ -173,7 +173,7 @@ def test_networks_that_do_not_fit_are_refused_by_name(folder: Path, settings: di
         ({"_class_name": "PNDMScheduler"}, "PNDMScheduler"),
         ({"beta_schedule": "sigmoid"}, "'sigmoid'"),
         ({"prediction_type": "flow"}, "'flow'"),
-        ({"variance_type": "learned_range"}, "'learned_range'"),
+        ({"variance_type": "fixed_small_log"}, "'fixed_small_log'"),
         ({"thresholding": True}, "thresholding"),
         ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr"),
         ({"trained_betas": [0.1, 0.2]}, "trained_betas"),

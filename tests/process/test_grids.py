@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffprob.process.grids import Karras, Leading, LogSNR, Native, QuadraticTimes, Trailing, Uniform
+from diffprob.process.grids import GrainGrid, Karras, Leading, LogSNR, Native, QuadraticTimes, Trailing, Uniform
 from diffprob.process.linear import LinearProcess, StraightScaling, VarianceExploding
 from diffprob.process.schedule import VPSDE, Cosine, LinearBetas, LogLinear, OrnsteinUhlenbeck, Straight
 
@@ -82,7 +82,7 @@ def test_karras_gives_the_noise_levels_of_edm() -> None:
 def test_times_that_meet_are_pushed_apart() -> None:
     """Ten noise levels of an eleven-step schedule: Karras puts many of them between two knots."""
     process = LinearProcess(LinearBetas(11, 1e-3, 0.6))
-    for grid in (Karras(), Karras(40.0), LogSNR(), QuadraticTimes(), Uniform(), Trailing()):
+    for grid in (GrainGrid(), Karras(), Karras(40.0), LogSNR(), QuadraticTimes(), Uniform(), Trailing()):
         for n in range(1, 12):
             found = indices(grid(process, n), 11)
             assert len(set(found)) == n
@@ -98,7 +98,7 @@ def test_times_that_meet_are_pushed_apart() -> None:
 
 
 def test_continuous_grids_decrease_for_any_length() -> None:
-    for grid in (Uniform(), QuadraticTimes(), LogSNR(), Karras(), Trailing(), Leading()):
+    for grid in (Uniform(), QuadraticTimes(), LogSNR(), GrainGrid(), Karras(), Trailing(), Leading()):
         for n in (1, 2, 999, 1000, 1001, 5000):
             times = grid(SDE, n)
             assert len(times) == n
@@ -116,7 +116,9 @@ def test_a_straight_path_starts_at_pure_noise() -> None:
 
 
 @pytest.mark.parametrize(
-    "grid", [Uniform(), QuadraticTimes(), LogSNR(), Karras(), Trailing(), Leading(), Native()], ids=repr
+    "grid",
+    [Uniform(), QuadraticTimes(), LogSNR(), GrainGrid(), Karras(), Trailing(), Leading(), Native()],
+    ids=repr,
 )
 @pytest.mark.parametrize("n", [0, -1])
 def test_no_times_are_refused(grid: Uniform, n: int) -> None:
@@ -126,7 +128,9 @@ def test_no_times_are_refused(grid: Uniform, n: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "grid", [Uniform(), QuadraticTimes(), LogSNR(), Karras(), Trailing(), Leading(), Native()], ids=repr
+    "grid",
+    [Uniform(), QuadraticTimes(), LogSNR(), GrainGrid(), Karras(), Trailing(), Leading(), Native()],
+    ids=repr,
 )
 def test_more_times_than_there_are_is_refused(grid: Uniform) -> None:
     with pytest.raises(ValueError, match=r"1001|20"):

@@ -214,3 +214,18 @@ def test_weight_of_the_noise_error_in_the_bound(i: int, weight: float) -> None:
 
     gap = float((mean(eps) - mean(guess)) ** 2 / (2 * beta) / (eps - guess) ** 2)
     assert gap == pytest.approx(weight, abs=5e-5)
+
+
+def test_what_is_kept_of_a_time_serves_gradients_too() -> None:
+    """Coefficients of a single time are kept; asked for under inference_mode first, they still take part in a graph."""
+    process, t = LinearProcess(LinearBetas(37)), torch.tensor(0.5, dtype=torch.float64)
+    with torch.inference_mode():
+        process.bridge_coefficients(0.2, t)
+    x = torch.ones(2, 3, dtype=torch.float64, requires_grad=True)
+    c = process.bridge_coefficients(0.2, t)
+    (process.alpha(t) * c.ct * x**2).sum().backward()
+    assert x.grad is not None
+    moving = t.clone().requires_grad_(True)
+    process.alpha(moving).backward()
+    assert moving.grad is not None
+    torch.testing.assert_close(process.alpha(t), process.alpha(t[None])[0], rtol=1e-15, atol=0)

@@ -33,6 +33,7 @@ SAMPLES = Samples(
     precision="fp32",
     device="cpu",
     seconds=1.5,
+    evaluations=5,
     frames=[np.full((2, 1, 8, 8), k, np.uint8) for k in range(3)],
     times=[1.0, 0.5, 0.001],
 )

@@ -15,8 +15,8 @@ from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import Cosine, LinearBetas
 from diffprob.sample.ancestral import DDIM, Ancestral
 from diffprob.sample.exponential import DPMpp, DPMppSDE, UniPC
-from diffprob.sample.simulate import points, simulate
-from diffprob.sample.singlestep import DPMSolver, Heun
+from diffprob.sample.simulate import State, cost, plan, points, simulate
+from diffprob.sample.singlestep import DPMFast, DPMSolver, Heun
 
 X = torch.linspace(-1.7, 1.6, 7, dtype=torch.float64)[:, None]
 GRIDS = [LogSNR()(SDE, 12), Uniform()(SDE, 9)]
@@ -95,6 +95,26 @@ def test_churn_keeps_the_law():
     assert abs(float(square.mean() - second)) < 4 * float(square.std()) / n**0.5
 
 
+@pytest.mark.parametrize("total", range(1, 20))
+def test_fast_spends_what_it_is_given(total):
+    """Order 3 for all steps but the last: {2, 1}, {1} or {2} for K mod 3 = 0, 1, 2 (the published code)."""
+    sampler, n = plan(DPMFast(), total + 1)
+    orders = sampler.costs(n - 1)
+    assert sum(orders) == total
+    assert cost(sampler, n) == total + 1
+    assert orders[-2:] == {0: (2, 1), 1: (3, 1), 2: (3, 2)}[total % 3] or total < 3
+    assert all(order == 3 for order in orders[: -2 if total % 3 == 0 else -1])
+
+
+def test_fast_is_single_steps_of_these_orders():
+    sampler, n = plan(DPMFast(), 10)
+    times, model, rng = LogSNR()(SDE, n), MixtureMean(), Rng.of(0, 7)
+    state = State(X, times[0])
+    for s, order in zip(times[1:], (3, 3, 2, 1), strict=True):
+        state = DPMSolver(order).step(model, state, s, rng)
+    assert torch.equal(end(sampler, times), state.x)
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -103,6 +123,7 @@ def test_churn_keeps_the_law():
         (lambda: UniPC(p=0), "p must be 1, 2 or 3, got 0"),
         (lambda: UniPC(variant="bh3"), "variant must be 'bh1' or 'bh2', got 'bh3'"),
         (lambda: DPMSolver(order=4), "order must be 1, 2 or 3, got 4"),
+        (lambda: DPMFast(total=0), "total must be at least 1, got 0"),
         (lambda: Heun(churn=-1), "churn must be at least 0, got -1"),
         (lambda: Heun(lowest=2.0, highest=1.0), "lowest must lie between 0 and highest"),
         (lambda: Heun(noise=0.0), "noise must be above 0, got 0.0"),

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from diffprob.base.distributions import LocationScale
+from diffprob.base.shapes import per_sample
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
 from diffprob.denoise.ideal import FiniteData, GaussianData, MixtureData, TwoPoint
 from diffprob.net.layers import Output
@@ -22,6 +24,19 @@ COV = (ROTATION * tensor([0.9, 0.1, 0.002])) @ ROTATION.T
 def gaussian_data(process: LinearProcess = LinearProcess()) -> GaussianData:
     """Three correlated dimensions with variances from 0.9 to 0.002."""
     return GaussianData(MEAN, COV, process)
+
+
+class IsotropicData:
+    """x_0 ~ N(mean, variance I), any number of elements: cheaper than `GaussianData`."""
+
+    def __init__(self, mean: float, variance: float, process: LinearProcess) -> None:
+        self.mean, self.variance, self.process = mean, variance, process
+
+    def __call__(self, xt: Tensor, t: Tensor) -> LocationScale:
+        alpha, sigma = (per_sample(c, xt) for c in self.process.coefficients(t))
+        total = alpha**2 * self.variance + sigma**2
+        mean = self.mean + alpha * self.variance / total * (xt - alpha * self.mean)
+        return LocationScale(mean, (sigma**2 * self.variance / total).sqrt())
 
 
 def mixture_data(process: LinearProcess = LinearProcess()) -> MixtureData:

@@ -1,5 +1,7 @@
 """The only broadcast in the library: from one number per sample to one per element."""
 
+from typing import Any
+
 from torch import Tensor
 
 
@@ -13,7 +15,13 @@ def per_sample(t: Tensor, like: Tensor) -> Tensor:
     """
     if t.ndim > 1 or (t.ndim == 1 and t.shape[0] not in (1, like.shape[0])):
         raise ValueError(f"expected shape () or ({like.shape[0]},), got {tuple(t.shape)}")
-    return t.to(like.device, like.dtype).reshape(t.shape + (1,) * (like.ndim - t.ndim if t.ndim else 0))
+    t = t.to(like.device, like.dtype)
+    return t.reshape(t.shape + (1,) * (like.ndim - 1)) if t.ndim else t
+
+
+def is_one_time(t: Any) -> bool:
+    """Whether t is a number, or a () tensor on the CPU without gradient: a key under which coefficients are kept."""
+    return isinstance(t, float | int) or (t.ndim == 0 and t.device.type == "cpu" and not t.requires_grad)
 
 
 def flat_sum(x: Tensor) -> Tensor:

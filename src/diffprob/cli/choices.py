@@ -4,7 +4,8 @@ import argparse
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from diffprob.cli.parser import add_seed, choose_device, component, whole
+from diffprob.base.errors import InputError
+from diffprob.cli.parser import add_seed, choose_device, component, share, whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,34 +22,50 @@ class Choice:
         model: the run's denoiser.
         sampler: the sampler.
         times: the times of the grid.
+        clip: False, True or the quantile of dynamic clipping.
         facts: everything that decides the images, JSON literals by name.
     """
 
     model: "NetDenoiser"
     sampler: Any
     times: "Tensor"
+    clip: bool | float
     facts: dict[str, Any]
 
     @property
-    def steps(self) -> int:
-        """Network evaluations for each sample: those of every step, and one for the reconstruction."""
-        return (len(self.times) - 1) * self.sampler.evaluations + 1
+    def steps(self) -> int | None:
+        """Network evaluations for each sample, those of all steps and the reconstruction; None: a tolerance decides."""
+        from diffprob.sample.simulate import cost
+
+        return cost(self.sampler, len(self.times))
 
 
 def add_drawing(parser: argparse.ArgumentParser, n: int = 64, steps: str = "50; Ancestral: 1000") -> None:
-    """``-n --seed --sampler --steps --grid --variance --clip --batch --best --precision``."""
+    """``-n --seed --sampler --steps --grid --variance --clip --dynamic-clip --batch --best --precision``."""
     parser.add_argument("-n", type=whole(1), default=n, metavar="N", help=f"how many images ({n:,})")
     add_seed(parser, "seed of the first image; image i has the seed N + i (0)")
     parser.add_argument(
         "--sampler", metavar="S", help='"DDIM()" unless given, "Ancestral()" with as many steps as training had'
     )
     parser.add_argument("--steps", type=whole(1), metavar="N", help=f"network calls for each image ({steps})")
-    parser.add_argument("--grid", default="Uniform()", metavar="G", help='which times are visited ("Uniform()")')
     parser.add_argument(
-        "--variance", metavar="V", help="variance of x_0 given x_t, such as UnitData(); by default the run's"
+        "--grid", default="Uniform()", metavar="G", help='which times are visited ("Uniform()"; best: fitted)'
+    )
+    parser.add_argument(
+        "--variance",
+        metavar="V",
+        help="variance of x_0 given x_t, such as UnitData() or, fitted, Analytic(); by default the run's",
     )
     parser.add_argument(
         "--clip", action=argparse.BooleanOptionalAction, default=True, help="clamp the predicted image to [-1, 1] (on)"
+    )
+    parser.add_argument(
+        "--dynamic-clip",
+        nargs="?",
+        const=0.995,
+        type=share,
+        metavar="Q",
+        help="clamp to this quantile of each predicted image instead, and scale it back (0.995)",
     )
     parser.add_argument(
         "--batch", type=whole(1), metavar="N", help="images per network call: decides speed, and the last bits"
@@ -68,10 +85,13 @@ def choose(args: argparse.Namespace, run: "Run") -> Choice:
     import torch
 
     from diffprob.cli.drawing import make_times, seeds_text
-    from diffprob.sample.simulate import points
+    from diffprob.recipe.fits import bind_grid
+    from diffprob.sample.simulate import plan
 
-    sampler, steps = _sampler(args, run)
-    grid = component(args.grid, "--grid", "grid")
+    sampler, n = plan(*_sampler(args, run))
+    clip = _clip(args)
+    grid = component("LeastCost()" if args.grid == "best" else args.grid, "--grid", "grid")
+    grid = bind_grid(run, grid, args.best)
     model = _load(run, args)
     facts = {
         "Software": f"diffprob {_version()}",
@@ -79,26 +99,23 @@ def choose(args: argparse.Namespace, run: "Run") -> Choice:
         **weights_facts(run, args.best),
         "seeds": seeds_text(args.seed, args.n),
         "sampler": repr(sampler),
-        "steps": steps,
+        "steps": None,
         "grid": repr(grid),
         "variance": repr(model.variance),
-        "clip": args.clip,
+        "clip": clip if isinstance(clip, bool) else f"dynamic {clip:g}",
         "chunk": model.evaluation.chunk,
         "precision": model.evaluation.precision,
         "device": str(choose_device(args.device)),
         "torch": torch.__version__,
     }
-    choice = Choice(model, sampler, make_times(grid, model.process, points(sampler, steps)), facts)
+    choice = Choice(model, sampler, make_times(grid, model.process, n), clip, facts)
     facts["steps"] = choice.steps
     return choice
 
 
 def _load(run: "Run", args: argparse.Namespace) -> "NetDenoiser":
     variance = None if args.variance is None else component(args.variance, "--variance", "variance")
-    model = run.load(choose_device(args.device), args.batch or "auto", args.precision, args.best)
-    if variance is not None:
-        model.variance = variance
-    return model
+    return run.load(choose_device(args.device), args.batch or "auto", args.precision, args.best, variance)
 
 
 def _sampler(args: argparse.Namespace, run: "Run") -> tuple[Any, int]:
@@ -110,7 +127,17 @@ def _sampler(args: argparse.Namespace, run: "Run") -> tuple[Any, int]:
         name = "Ancestral" if args.steps == native else "DDIM"
         return SAMPLERS[name](), args.steps or 50
     sampler = component(args.sampler, "--sampler", "sampler")
+    if sampler.evaluations is None and args.steps is not None:
+        raise InputError(f"--steps {args.steps}: {sampler!r} takes as many as its tolerances need; leave --steps out")
     return sampler, args.steps or (native if type(sampler).__name__ == "Ancestral" else 50)
+
+
+def _clip(args: argparse.Namespace) -> bool | float:
+    if args.dynamic_clip is None:
+        return args.clip
+    if not args.clip:
+        raise InputError("--dynamic-clip and --no-clip exclude each other")
+    return args.dynamic_clip
 
 
 def weights_facts(run: "Run", best: bool = False) -> dict[str, Any]:

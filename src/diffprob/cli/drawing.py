@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from diffprob.base.distributions import Distribution
     from diffprob.base.rng import Rng
-    from diffprob.denoise.denoiser import NetDenoiser
+    from diffprob.denoise.denoiser import Denoiser, NetDenoiser
     from diffprob.space.pixels import Pixels
 
 COLUMNS = 10  # of a progression
@@ -28,11 +29,13 @@ class Drawn:
         levels: uint8 (N, C, H, W).
         frames: predicted x_0 of the first samples along the chain, each uint8 (rows, C, H, W); empty unless asked for.
         times: t of each frame.
+        evaluations: of the model for each image, on average: samplers to a tolerance differ between images.
     """
 
     levels: "np.ndarray"
     frames: "list[np.ndarray]"
     times: list[float]
+    evaluations: float
 
 
 def make_times(grid: Any, process: Any, steps: int, option: str = "--grid") -> "Tensor":
@@ -47,22 +50,41 @@ def make_times(grid: Any, process: Any, steps: int, option: str = "--grid") -> "
         raise InputError(f"{option} {grid!r} with {steps} steps: {one_line(error)}") from error
 
 
+class _Tally:
+    """A denoiser that counts the samples it is asked about."""
+
+    def __init__(self, model: "Denoiser") -> None:
+        self.model, self.process, self.asked = model, model.process, 0
+
+    def __call__(self, xt: "Tensor", t: "Tensor") -> "Distribution":
+        self.asked += len(xt)
+        return self.model(xt, t)
+
+
 def draw(
-    model: "NetDenoiser", sampler: Any, times: "Tensor", rng: "Rng", space: "Pixels", clip: bool = True, rows: int = 0
+    model: "NetDenoiser",
+    sampler: Any,
+    times: "Tensor",
+    rng: "Rng",
+    space: "Pixels",
+    clip: bool | float = True,
+    rows: int = 0,
 ) -> Drawn:
-    """Draw one image per stream; ``rows`` samples are followed on their way.
+    """Draw one image per stream; ``rows`` samples are followed on their way; ``clip`` as in `choices.Choice`.
 
     Raises:
         NumericalError: a sample is not finite.
     """
     import torch
 
-    from diffprob.denoise.wrappers import Clip
+    from diffprob.denoise.wrappers import Clip, DynamicClip
     from diffprob.sample.simulate import simulate, start
 
+    tally = _Tally(model)
+    clipped = tally if clip is False else Clip(tally) if clip is True else DynamicClip(tally, clip)
     shown = {round(k * (len(times) - 1) / (COLUMNS - 1)) for k in range(COLUMNS)} if rows else set()
     frames, x = [], start(model, rng, space.shape)
-    for k, state in enumerate(simulate(Clip(model) if clip else model, sampler, x, times, rng)):
+    for k, state in enumerate(simulate(clipped, sampler, x, times, rng)):
         x = state.x
         if k in shown and state.posterior is not None:
             frames.append((float(times[k]), state.posterior.mean[:rows].clone()))
@@ -72,12 +94,13 @@ def draw(
             f"the sample of seed {int(rng.seeds[first])} is not finite: the model's weights may be damaged"
         )
     frames = [(t, space.to_data(frame).cpu().numpy()) for t, frame in frames]
-    return Drawn(space.to_data(x).cpu().numpy(), [frame for _, frame in frames], [t for t, _ in frames])
+    levels = space.to_data(x).cpu().numpy()
+    return Drawn(levels, [frame for _, frame in frames], [t for t, _ in frames], tally.asked / len(levels))
 
 
-def calls(model: "NetDenoiser", n: int, steps: int) -> int:
-    """How often the network will be called for n samples on a grid of ``steps`` times."""
-    return steps * math.ceil(n / (model.evaluation.chunk or n))
+def calls(model: "NetDenoiser", n: int, steps: int | None) -> int | None:
+    """How often the network will be called for n samples of ``steps`` evaluations; None where a tolerance decides."""
+    return None if steps is None else steps * math.ceil(n / (model.evaluation.chunk or n))
 
 
 @contextmanager

@@ -184,7 +184,7 @@ def _draw(choice: Any, args: argparse.Namespace, found: "Run") -> "np.ndarray":
     streams = Rng.of(args.seed, args.n, device=choose_device(args.device))
     total = calls(choice.model, args.n, choice.steps)
     with Progress("draw", total, "network call") as bar, counted(choice.model, bar.update):
-        return draw(choice.model, choice.sampler, choice.times, streams, found.space, args.clip).levels
+        return draw(choice.model, choice.sampler, choice.times, streams, found.space, choice.clip).levels
 
 
 def _views(features: "Features", pixels: "np.ndarray", sets: Sets, seed: int) -> "tuple[View, View, View | None]":

@@ -96,9 +96,8 @@ def _recipe(args: argparse.Namespace, pipeline: "Pipeline", settings: "Schedulin
         size = (args.size, args.size)
     if size is None:
         raise InputError(f"{args.folder} does not say the size of its images; give --size N")
-    if spec.in_channels != spec.out_channels or spec.in_channels not in {1, 3}:
-        channels = f"{spec.in_channels} channels in and {spec.out_channels} out"
-        raise InputError(f"{args.folder}: a network with {channels}; as many out as in, 1 or 3, can be a run")
+    if spec.in_channels not in {1, 3}:
+        raise InputError(f"{args.folder}: a network of images with {spec.in_channels} channels; 1 or 3 can be a run")
     height, width = size
     square = height if height == width else None
     data = open_data(args.data) if args.data else Folder("not-known", square, spec.in_channels)

@@ -16,6 +16,7 @@ VERBS = {
     "train": ("train", "train a recipe, or a model of your own images; the same command again resumes"),
     "sample": ("sample", "draw images from a run"),
     "evaluate": ("evaluate", "compare samples with real images: Frechet distance, KID, precision, memorisation"),
+    "fit": ("fit", "fit the best reverse variances, and the best steps, to a trained run"),
     "baseline": ("baseline", "train a classifier on your labelled images, for evaluate"),
     "show": ("show", "what there is: recipes, runs, samplers, schedules, grids; or one run, recipe or component"),
     "data-check": ("data_check", "whether data is usable: counts, grey levels, classes, duplicates"),

@@ -63,6 +63,17 @@ def whole(least: int, most: float = math.inf) -> Callable[[str], int]:
     return read
 
 
+def share(text: str) -> float:
+    """The type of an option that takes a number in (0, 1]."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number in (0, 1], got {text!r}") from None
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"must lie in (0, 1], got {text}")
+    return value
+
+
 def _exact(text: str) -> float:
     value = float(text)
     if not value.is_integer():

@@ -28,12 +28,12 @@ class Progress:
 
     Args:
         what: the task, for instance "train".
-        total: how many units there are.
+        total: how many units there are, None where nobody knows.
         unit: what is counted, for instance "step".
         done: units that were done before.
     """
 
-    def __init__(self, what: str, total: int, unit: str = "step", done: int = 0) -> None:
+    def __init__(self, what: str, total: int | None, unit: str = "step", done: int = 0) -> None:
         self.what, self.total, self.unit = what, total, unit
         self.done, self.facts = done, ""
         self.began = self.printed = time.monotonic()
@@ -90,10 +90,12 @@ class Progress:
         return (self.done - before) / (now - then) if now > then else 0.0
 
     def _text(self, bare: bool = False) -> str:
-        parts = [f"{self.unit} {self.done:,} of {self.total:,}"]
+        parts = [f"{self.unit} {self.done:,}" + ("" if self.total is None else f" of {self.total:,}")]
         if self.facts:
             parts.append(self.facts)
-        if self.done >= self.total:
+        if self.total is None:
+            parts.append(f"{duration(time.monotonic() - self.began)} so far")
+        elif self.done >= self.total:
             parts.append(f"took {duration(time.monotonic() - self.began)}")
         elif self.rate > 0:
             parts.append(f"{duration((self.total - self.done) / self.rate)} left")

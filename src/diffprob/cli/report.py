@@ -73,9 +73,12 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
     from diffprob.cli.estimate import size
 
     places = " and ".join(place for place in (result["report"], result["out"]) if place)
-    drawn = f"{result['n']} samples, seeds {result['seeds']}, {result['sampler']}, {result['steps']} steps"
+    drawn = f"{result['n']} samples, seeds {result['seeds']}, {result['sampler']}"
+    drawn += ", steps by tolerance" if result["steps"] is None else f", {result['steps']} steps"
     if result["dry_run"]:
-        yield f"would draw {drawn}: {result['network_calls']:,} network calls on {result['device']}"
+        known = result["network_calls"] is not None
+        count = f"{result['network_calls']:,} network calls" if known else "as many network calls as it takes"
+        yield f"would draw {drawn}: {count} on {result['device']}"
         yield f"would write {places}"
         return
     yield f"{drawn} on {result['device']}"
@@ -108,12 +111,13 @@ def draw_samples(found: "Run", args: argparse.Namespace, rows: int = ROWS) -> "S
     streams = Rng.of(args.seed, args.n, device=choose_device(args.device))
     total, model = calls(choice.model, args.n, choice.steps), choice.model
     with Progress(f"sample {found.name}", total, "network call") as bar, counted(model, bar.update):
-        drawn = draw(model, choice.sampler, choice.times, streams, found.space, args.clip, min(rows, args.n))
+        drawn = draw(model, choice.sampler, choice.times, streams, found.space, choice.clip, min(rows, args.n))
     said = ("step", "model_sha256", "sampler", "steps", "grid", "variance", "clip", "chunk", "precision", "device")
     return Samples(
         drawn.levels,
         args.seed,
         **{name: choice.facts[name] for name in said},
+        evaluations=drawn.evaluations,
         seconds=time.monotonic() - began,
         best=args.best,
         frames=drawn.frames,

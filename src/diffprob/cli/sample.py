@@ -47,13 +47,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     model, facts = choice.model, choice.facts
     total = calls(model, args.n, choice.steps)
     written = {"out": args.out, "progression": None}
-    result = {**facts, "run": str(found.path), "n": args.n, "network_calls": total, **written}
+    spent = {"network_calls": total, "evaluations": choice.steps}
+    result = {**facts, "run": str(found.path), "n": args.n, **spent, **written}
     if args.dry_run:
         return {**result, "dry_run": True}
     streams = Rng.of(args.seed, args.n, device=choose_device(args.device))
     with Progress("sample", total, "network call") as progress, counted(model, progress.update):
         rows = min(ROWS, args.n) if args.progressive else 0
-        drawn = draw(model, choice.sampler, choice.times, streams, found.space, args.clip, rows)
+        drawn = draw(model, choice.sampler, choice.times, streams, found.space, choice.clip, rows)
+    result |= {"network_calls": progress.done, "evaluations": drawn.evaluations}
     write(kind, args.out, drawn.levels, args.seed, found.space.levels, facts)
     if args.progressive:
         path = _beside(args.out, kind)
@@ -66,10 +68,15 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
     """For people."""
     what = "would draw" if result["dry_run"] else "drew"
     yield f"{what} {result['n']} images of {result['run']} (step {result['step']:,}), seeds {result['seeds']}"
-    clip = "clipped" if result["clip"] else "not clipped"
-    yield f"{result['sampler']}, {result['steps']} steps on {result['grid']}, {result['variance']}, {clip}"
+    clip = {True: "clipped", False: "not clipped"}.get(result["clip"], f"clipped ({result['clip']})")
+    steps = "steps by tolerance" if result["steps"] is None else f"{result['steps']} steps"
+    yield f"{result['sampler']}, {steps} on {result['grid']}, {result['variance']}, {clip}"
     where = f"{result['device']} in {result['precision']}, chunks of {result['chunk']}"
-    yield f"on {where}: {result['network_calls']:,} network calls"
+    if result["network_calls"] is None:
+        yield f"on {where}: as many network calls as the tolerances need"
+    else:
+        each = f" ({result['evaluations']:g} evaluations an image)" if result["steps"] is None else ""
+        yield f"on {where}: {result['network_calls']:,} network calls{each}"
     yield ("would write " if result["dry_run"] else "wrote ") + " and ".join(
         path for path in (result["out"], result["progression"]) if path
     )

@@ -102,10 +102,18 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
         yield from table(rows, ("metric", "", "measured in", "better"))
     elif kind == "family" and result["family"] == "samplers":
         rows = [
-            (about["call"], about["order"] or "stochastic", about["evaluations"], about["summary"])
+            (
+                about["call"],
+                about["order"] or "stochastic",
+                about["evaluations"] or "by tolerance",
+                about["when"],
+            )
             for about in result["components"].values()
         ]
-        yield from table(rows, ("sampler", "order", "evaluations a step", ""))
+        yield from table(rows, ("sampler", "order", "evaluations a step", "when to use"))
+        yield ""
+        for name, about in result["components"].items():
+            yield f"{name}: {about['summary']} Reference: {about['reference']}."
     elif kind == "family":
         yield from table([(about["call"], about["summary"]) for about in result["components"].values()])
     elif kind == "component":
@@ -129,6 +137,7 @@ def _run_lines(result: dict[str, Any]) -> Iterator[str]:
             ("step", f"{result['step']:,} of {result['steps']:,}"),
             ("last loss", loss),
             ("data sha256", result["data_sha256"] or "not known"),
+            ("fitted", ", ".join(result["fits"]) or "nothing (diffprob fit)"),
             ("made with", f"diffprob {result['library']}"),
         ]
     )
@@ -159,6 +168,7 @@ def _run(name: str) -> dict[str, Any]:
 
     from diffprob.cli.training import records
     from diffprob.recipe.checkpoint import Run
+    from diffprob.recipe.fits import fitted
     from diffprob.recipe.recipe import parameter_count
     from diffprob.recipe.spec import render
 
@@ -175,6 +185,7 @@ def _run(name: str) -> dict[str, Any]:
         "loss": losses[-1] if losses else None,
         "library": found.meta["library"],
         "data_sha256": found.meta["data"],
+        "fits": fitted(found),
         "measurements": [asdict(measurement) for measurement in found.measurements],
         "text": render(found.recipe),
     }
@@ -207,6 +218,7 @@ def _component(kind: Any) -> dict[str, Any]:
     }
     if hasattr(kind, "evaluations"):  # a sampler, with its default settings
         about |= {"order": kind().order, "evaluations": kind().evaluations}
+        about |= {"when": _said(kind, "When"), "reference": _said(kind, "Reference")}
     return about
 
 
@@ -225,6 +237,13 @@ def _shape(space: Any) -> str:
 def _summary(thing: Any) -> str:
     text = inspect.getdoc(thing) or ""
     return " ".join(text.partition("\n\n")[0].split())
+
+
+def _said(thing: Any, what: str) -> str:
+    """The paragraph of a docstring that begins with ``what``, as one line."""
+    paragraphs = (inspect.getdoc(thing) or "").split("\n\n")
+    found = (text.removeprefix(f"{what}:") for text in paragraphs if text.startswith(f"{what}:"))
+    return " ".join(next(found, "").split()).rstrip(".")
 
 
 def _plural(family: str) -> str:

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from diffprob.base.distributions import Distribution, LocationScale
-from diffprob.base.shapes import per_sample
 from diffprob.denoise.prediction import Epsilon, Prediction
 from diffprob.denoise.variance import Variance, Zero
 from diffprob.process.linear import LinearProcess
@@ -46,7 +45,12 @@ class Index:
 
     def __call__(self, t: Tensor) -> Tensor:
         """t T - 1, rounded where that is a whole number up to rounding."""
-        label = torch.as_tensor(t, dtype=torch.float64) * self.steps - 1
+        t = torch.as_tensor(t, dtype=torch.float64)
+        if t.ndim == 0 and t.device.type == "cpu":  # the same in fewer operations, for a chain's every step
+            one = float(t) * self.steps - 1
+            near = abs(one - round(one)) < 1e-9 * self.steps
+            return torch.tensor(float(round(one)) if near else one, dtype=torch.float64)
+        label = t * self.steps - 1
         return torch.where((label - label.round()).abs() < 1e-9 * self.steps, label.round(), label)
 
 
@@ -142,21 +146,27 @@ class NetDenoiser(nn.Module):
                 # kernels, and with them the last bits; this view always says channels-last.
                 x = x[:, 0, :, :, None].movedim(-1, 1)
         autocast = _AUTOCAST[self.evaluation.precision]
-        with torch.autocast(xt.device.type, dtype=autocast, enabled=autocast is not None):
-            output = self.net(x, label.to(dtype))
-        return output._replace(main=output.main.to(xt.dtype))
+        label, kind = label.to(dtype), xt.device.type
+        if autocast is None and not torch.is_autocast_enabled(kind):
+            output = self.net(x, label)
+        else:
+            with torch.autocast(kind, dtype=autocast, enabled=autocast is not None):
+                output = self.net(x, label)
+        extra = None if output.extra is None else output.extra.to(xt.dtype)
+        return output._replace(main=output.main.to(xt.dtype), extra=extra)
 
     def forward(self, xt: Tensor, t: Tensor) -> LocationScale:
         """p(x_0 | x_t) with the network's mean and the chosen variance, evaluated in fixed chunks."""
         t = torch.as_tensor(t, dtype=torch.float64, device=xt.device)
-        main = self._chunked(xt, t)
+        main, extra = self._chunked(xt, t)
         mean = self.prediction.to_x0(self.process, xt, t, main)
-        return LocationScale(mean, per_sample(self.variance(self.process, t).sqrt(), xt))
+        return self.variance.posterior(self.process, t, mean, extra)
 
-    def _chunked(self, xt: Tensor, t: Tensor) -> Tensor:
+    def _chunked(self, xt: Tensor, t: Tensor) -> tuple[Tensor, Tensor | None]:
         size = self.evaluation.chunk
         if size is None or size == len(xt):
-            return self.raw(xt, t).main
+            output = self.raw(xt, t)
+            return output.main, output.extra
         times = t.expand(len(xt)) if t.ndim == 0 else t
         outputs = []
         for first in range(0, len(xt), size):
@@ -165,5 +175,7 @@ class NetDenoiser(nn.Module):
             if missing:
                 x = torch.cat([x, x[-1:].expand(missing, *x.shape[1:])])
                 at = torch.cat([at, at[-1:].expand(missing)])
-            outputs.append(self.raw(x, at).main[: size - missing])
-        return torch.cat(outputs)
+            output = self.raw(x, at)
+            outputs.append([part if part is None else part[: size - missing] for part in (output.main, output.extra)])
+        mains, extras = zip(*outputs, strict=True)
+        return torch.cat(mains), None if extras[0] is None else torch.cat(extras)

@@ -6,11 +6,12 @@ from the same two numbers (Ho et al. 2020, eqs. 8-15; Salimans & Ho 2022, app. D
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from diffprob.base.shapes import per_sample
+from diffprob.base.shapes import is_one_time, per_sample
 from diffprob.process.linear import LinearProcess
 
 
@@ -23,7 +24,7 @@ class Prediction(ABC):
 
     def to_x0(self, process: LinearProcess, xt: Tensor, t: Tensor, output: Tensor) -> Tensor:
         """x_0 from the network's output, (B, *event)."""
-        a, b = self.coefficients(process, t)
+        a, b = _at(self, process, float(t)) if is_one_time(t) else self.coefficients(process, t)
         return per_sample(a, xt) * xt + per_sample(b, xt) * output
 
     def from_x0(self, process: LinearProcess, xt: Tensor, t: Tensor, x0: Tensor) -> Tensor:
@@ -39,6 +40,13 @@ class Prediction(ABC):
         a, b = self.coefficients(process, t)
         alpha, sigma = process.coefficients(t)
         return per_sample((1 - a * alpha) / b, x0) * x0 - per_sample(a * sigma / b, x0) * noise
+
+
+@lru_cache(maxsize=8192)
+def _at(prediction: Prediction, process: LinearProcess, t: float) -> tuple[Tensor, Tensor]:
+    """(A, B) at one time of a chain."""
+    with torch.inference_mode(False):
+        return prediction.coefficients(process, torch.tensor(t, dtype=torch.float64))
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,28 @@
-"""The variance of x_0 given x_t that a network which only predicts a mean is taken to have.
+"""The variance of x_0 given x_t: what makes a posterior of the mean that a network predicts.
 
-The variance of a reverse step follows from it: ell^2 + c0^2 Var[x_0|x_t] (`LinearProcess.reverse`).
+The variance of a reverse step follows from it: ell^2 + c0^2 Var[x_0|x_t] (`LinearProcess.reverse`). Which one to use:
+for likelihood and codes the variance that is right for the network's own mean (`Analytic`, `NoiseResidual`,
+`OptimalCovariance`), for samples an estimate of the data's own (`SquaredNoise`).
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from diffprob.process.linear import LinearProcess
+from diffprob.base.distributions import LocationScale
+from diffprob.base.shapes import per_sample
+from diffprob.denoise.moments import NoiseMoments
+from diffprob.process.linear import LinearProcess, Stepwise
 
 
 class Variance(Protocol):
     """A choice of Var[x_0 | x_t] (frozen dataclass: its repr is its configuration)."""
 
-    def __call__(self, process: LinearProcess, t: Tensor) -> Tensor:
-        """Var[x_0 | x_t], float64, shaped like t."""
+    def posterior(self, process: LinearProcess, t: Tensor, mean: Tensor, extra: Tensor | None) -> LocationScale:
+        """p(x_0 | x_t) around ``mean`` (B, *event), t () or (B,); ``extra`` is what the network returned besides."""
         ...
 
 
@@ -28,8 +34,12 @@ class Zero:
     """
 
     def __call__(self, process: LinearProcess, t: Tensor) -> Tensor:
-        """0."""
+        """0, float64, shaped like t."""
         return torch.zeros_like(torch.as_tensor(t, dtype=torch.float64))
+
+    def posterior(self, process: LinearProcess, t: Tensor, mean: Tensor, extra: Tensor | None) -> LocationScale:
+        """The mean without spread."""
+        return LocationScale(mean, per_sample(self(process, t), mean))
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,141 @@ class UnitData:
     """
 
     def __call__(self, process: LinearProcess, t: Tensor) -> Tensor:
-        """sigma^2/(alpha^2 + sigma^2)."""
+        """sigma^2/(alpha^2 + sigma^2), float64, shaped like t."""
         alpha, sigma = process.coefficients(t)
         return sigma * sigma / (alpha * alpha + sigma * sigma)
+
+    def posterior(self, process: LinearProcess, t: Tensor, mean: Tensor, extra: Tensor | None) -> LocationScale:
+        """The same spread in every element."""
+        return LocationScale(mean, per_sample(self(process, t).sqrt(), mean))
+
+
+@dataclass(frozen=True)
+class QuietLanding:
+    """The step that lands on the last noisy time has E|noise| <= ``last``: variance at most last^2 pi/2.
+
+    What is drawn there stays in the image. Reference: Bao et al. 2022, appendix F.2 ("clip_sigma_idx").
+    """
+
+    last: float
+
+    def __call__(self, process: LinearProcess, s: Tensor, t: Tensor, eta: float, default: Tensor) -> Tensor:
+        """``default``, bounded where s is the last noisy time."""
+        landed = s.to(default.device) <= process.schedule.start * (1 + 1e-9)
+        limit = torch.full(landed.shape, math.inf, dtype=torch.float64, device=default.device)
+        limit = limit.masked_fill(landed, self.last**2 * math.pi / 2)
+        return torch.minimum(default, per_sample(limit, default))
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What the fitted variances share: two of the three bounds of Bao et al. 2022; the third is the clipped mean.
+
+    Args:
+        bound: largest Var[x_0|x_t], 1 for data in [-1, 1] (their Theorem 2); inf for no bound.
+        last: largest mean absolute noise in the step that lands on the last noisy time, 2/255 for half a grey level on
+            either side; inf for no bound, which likelihoods need.
+    """
+
+    bound: float = 1.0
+    last: float = 2 / 255
+
+    def __post_init__(self) -> None:
+        for name in ("bound", "last"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0 (inf: no bound), got {getattr(self, name)}")
+
+    def bounded(self, mean: Tensor, variance: Tensor) -> LocationScale:
+        """The posterior around ``mean`` with the variance clamped to [0, bound]."""
+        rule = None if math.isinf(self.last) else QuietLanding(self.last)
+        return Stepwise(mean, variance.clamp(0, self.bound).sqrt(), rule=rule)
+
+
+@dataclass(frozen=True)
+class Analytic(Fitted):
+    """The best variance that is one number per time: E Var[x_0|x_t]/d = sigma^2/alpha^2 (1 - sigma^2 Gamma).
+
+    Fitted once per run by Monte Carlo, without training: `diffprob fit RUN analytic`.
+
+    Args:
+        moment: "residual" takes E|x_0 - x0h|^2/d, "norm" Gamma = E|score|^2/d, as published. For a perfect mean they
+            are the same number. For an imperfect one the first is the variance that the bound wants, and the second
+            fails near the noise, where it divides the error of the mean by alpha: there only its bounds remain.
+        moments: the fitted table; a run fills it in.
+
+    Exact when: the data is isotropic and Gaussian, for any number of steps and any eta; otherwise it is the average of
+    the exact variances over elements and x_t.
+
+    Reference: Bao et al., "Analytic-DPM" (2022), theorem 1, eqs. 7-8.
+    """
+
+    moment: str = "residual"
+    moments: NoiseMoments | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.moment not in ("residual", "norm"):
+            raise ValueError(f"moment must be 'residual' or 'norm', got {self.moment!r}")
+
+    def __call__(self, process: LinearProcess, t: Tensor) -> Tensor:
+        """E Var[x_0|x_t]/d as fitted, without bounds, float64, shaped like t.
+
+        Raises:
+            ValueError: never fitted.
+        """
+        if self.moments is None:
+            raise ValueError(f"{self!r} was never fitted to this model: diffprob fit RUN analytic")
+        return UnitData()(process, t) * self.moments.relative(self.moment, process, t)
+
+    def posterior(self, process: LinearProcess, t: Tensor, mean: Tensor, extra: Tensor | None) -> LocationScale:
+        """The same spread in every element."""
+        return self.bounded(mean, per_sample(self(process, t), mean))
+
+
+@dataclass(frozen=True)
+class Headed(Fitted):
+    """What the variances of a trained head share: ``extra`` is Var[x_0|x_t] in units of unit data's, elementwise."""
+
+    def posterior(self, process: LinearProcess, t: Tensor, mean: Tensor, extra: Tensor | None) -> LocationScale:
+        """A spread for every element, sigma^2/(alpha^2 + sigma^2) times the head's output.
+
+        Raises:
+            ValueError: the network has no head.
+        """
+        if extra is None:
+            raise ValueError(f"{self!r} needs a fitted head: diffprob fit RUN {HEADS[type(self)]}")
+        return self.bounded(mean, per_sample(UnitData()(process, t), mean) * extra)
+
+
+@dataclass(frozen=True)
+class NoiseResidual(Headed):
+    """NPR: a head predicts E[(eps - eh)^2 | x_t]: the full diagonal that is right for the mean really predicted.
+
+    Exact when: the head is; with an imperfect mean it is E[(x_0 - x0h)^2 | x_t], what the bound wants.
+
+    Reference: Bao et al., "Estimating the optimal covariance with imperfect mean" (2022), eq. 13.
+    """
+
+
+@dataclass(frozen=True)
+class SquaredNoise(Headed):
+    """SN: a head predicts E[eps^2 | x_t] - eh^2, the diagonal of the data's own posterior covariance.
+
+    Exact when: head and mean are; with eh = E[eps|x_t] + b it is off by -b (2 E[eps|x_t] + b) in units of eps, and may
+    be negative before the clamp.
+
+    Reference: Bao et al., "Estimating the optimal covariance with imperfect mean" (2022), eq. 11.
+    """
+
+
+@dataclass(frozen=True)
+class OptimalCovariance(Headed):
+    """OCM: a head predicts the diagonal of sigma^2/alpha d x0h/d x_t, from products with random signs.
+
+    Exact when: head and mean are; then it is Cov[x_0|x_t] by Tweedie's second-order formula.
+
+    Reference: Ou et al., "Improving probabilistic diffusion models with optimal diagonal covariance matching" (2025).
+    """
+
+
+HEADS: dict[type, str] = {NoiseResidual: "npr", SquaredNoise: "sn", OptimalCovariance: "ocm"}

@@ -7,6 +7,7 @@ from typing import Any
 from diffprob.base.errors import InputError
 from diffprob.base.laws import Normal
 from diffprob.denoise.denoiser import Index
+from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.prediction import Data, Epsilon, Prediction, Velocity
 from diffprob.denoise.variance import UnitData, Variance, Zero
 from diffprob.net.unet import UNetSpec
@@ -16,7 +17,12 @@ from diffprob.process.schedule import Cosine, LinearBetas, Quadratic, ScaledLine
 VERSION = "0.32.0"  # the oldest release that the written configurations were made for
 
 _PREDICTIONS = {"epsilon": Epsilon(), "sample": Data(), "v_prediction": Velocity()}
-_VARIANCES = {"fixed_small": Zero(), "fixed_large": UnitData()}
+_VARIANCES: dict[str, Variance] = {
+    "fixed_small": Zero(),
+    "fixed_large": UnitData(),
+    "learned_range": LearnedRange(),
+    "learned": LearnedDiagonal(),
+}
 
 # Settings of UNet2DModel: the field of UNetSpec and the value that a missing key stands for.
 _FIELDS = {

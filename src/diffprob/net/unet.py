@@ -116,7 +116,14 @@ class UNet(nn.Module):
         Raises:
             ValueError: a shape does not fit; height and width must be divisible by 2^(levels - 1).
         """
-        return Output(self.conv_out(group_norm(self.conv_norm_out, self.features(x, t))))
+        return self.read_out(self.features(x, t))
+
+    def read_out(self, features: Tensor) -> Output:
+        """The prediction from `features`; with twice as many channels out as in, the second half is ``extra``."""
+        output = self.conv_out(group_norm(self.conv_norm_out, features))
+        if self.spec.out_channels == 2 * self.spec.in_channels:
+            return Output(*output.chunk(2, dim=1))
+        return Output(output)
 
     def features(self, x: Tensor, t: Tensor) -> Tensor:
         """What the last norm and convolution read: (B, widths[0], H, W)."""

@@ -5,6 +5,7 @@ A chain on it calls the network n times: n - 1 steps and the reconstruction. A d
 multiples of 1/T.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -121,6 +122,42 @@ class Karras:
         spread = _spread(n)
         times = process.schedule.time(-2 * self.rho * torch.log(first * spread + last * (1 - spread)))
         return _finish(process, _pin(process, times))
+
+
+@dataclass(frozen=True)
+class GrainGrid:
+    """Evenly spaced u = asinh(extent alpha/s) from t = 1 on, so that the next value would be that of the data.
+
+    s^2 = sigma^2 + grain^2 alpha^2, see `diffprob.sample.grain`: the noise levels of `LogSNR` near the data, few above
+    the extent of the data, where little is decided. With so many times that the last would lie below the schedule's
+    last noisy time, they end there.
+
+    Args:
+        grain: standard deviation of the finest detail of the data, in its units.
+        extent: of the data.
+    """
+
+    grain: float = 0.04
+    extent: float = 1.2
+
+    def __post_init__(self) -> None:
+        for name, value in (("grain", self.grain), ("extent", self.extent)):
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name} must be above 0, got {value}")
+
+    def __call__(self, process: LinearProcess, n: int) -> Tensor:
+        """n decreasing noisy times, float64 (n,)."""
+        _check(n)
+        ends = torch.stack([process.logsnr(1.0), process.logsnr(process.schedule.start)])
+        first, last = torch.asinh(self.extent / (torch.exp(-ends) + self.grain**2).sqrt())
+        data = torch.full_like(first, math.asinh(self.extent / self.grain))
+        u = torch.lerp(first, data, 1 - _spread(n + 1))[:-1]
+        crowded = n > 1 and bool(u[-1] > last)
+        if crowded:
+            u = torch.lerp(first, last, 1 - _spread(n))
+        times = process.schedule.time(-torch.log((self.extent / torch.sinh(u)) ** 2 - self.grain**2))
+        times[0] = 1.0
+        return _finish(process, _pin(process, times) if crowded else times)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 theory."""
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from diffprob.base.distributions import Dirac, Distribution, Gaussian, LocationScale, Mixture
 from diffprob.base.errors import NoClosedForm
 from diffprob.base.laws import Law, Normal
-from diffprob.base.shapes import per_sample
+from diffprob.base.shapes import is_one_time, per_sample
 from diffprob.process.schedule import LinearBetas, Schedule
 
 
@@ -88,6 +89,21 @@ class BridgeCoefficients:
     ell: Tensor
 
 
+class StepRule(Protocol):
+    """How a posterior decides the variance of a step (frozen dataclass)."""
+
+    def __call__(self, process: "LinearProcess", s: Tensor, t: Tensor, eta: float, default: Tensor) -> Tensor:
+        """Variance of p(x_s | x_t), broadcastable to x, where ``default`` = ell^2 + c0^2 Var[x_0|x_t]."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Stepwise(LocationScale):
+    """A posterior that also knows its steps: a variance learned for the step, or bounded where the step lands."""
+
+    rule: StepRule | None = None
+
+
 @dataclass(frozen=True)
 class LinearProcess:
     """x_t = alpha(t) x_0 + sigma(t) z with z ~ law, elementwise.
@@ -104,11 +120,13 @@ class LinearProcess:
 
     def logsnr(self, t: Tensor | float) -> Tensor:
         """log(alpha^2/sigma^2), float64."""
+        if is_one_time(t):
+            return _at(self, float(t))[0]
         return self.schedule.logsnr(torch.as_tensor(t, dtype=torch.float64))
 
     def coefficients(self, t: Tensor | float) -> tuple[Tensor, Tensor]:
         """(alpha, sigma) at t, float64, shaped like t."""
-        return self.scaling.coefficients(self.logsnr(t))
+        return _at(self, float(t))[1:] if is_one_time(t) else self.scaling.coefficients(self.logsnr(t))
 
     def alpha(self, t: Tensor | float) -> Tensor:
         """Signal coefficient, float64."""
@@ -134,6 +152,11 @@ class LinearProcess:
         rest/sigma_t. eta = 1 is the Markov chain of Ho et al. 2020, eqs. 6-7; eta = 0 is DDIM (Song et al. 2021, eq.
         7).
         """
+        if is_one_time(s) and is_one_time(t):
+            return _bridge(self, float(s), float(t), eta)
+        return self._bridge_coefficients(s, t, eta)
+
+    def _bridge_coefficients(self, s: Tensor | float, t: Tensor | float, eta: float) -> BridgeCoefficients:
         if not 0 <= eta <= 1:
             raise ValueError(f"eta must lie in [0, 1], got {eta}")
         (alpha_s, sigma_s), (alpha_t, sigma_t) = self.coefficients(s), self.coefficients(t)
@@ -157,7 +180,8 @@ class LinearProcess:
         """p(x_s | x_t): the bridge averaged over x_0 ~ posterior; mean c0 E[x_0] + ct x_t, covariance ell^2 + c0^2
         Cov[x_0].
 
-        A point gives the bridge, a normal with diagonal or full covariance a normal, a mixture the mixture.
+        A point gives the bridge, a normal with diagonal or full covariance a normal, a mixture the mixture; a
+        `Stepwise` posterior has the last word on the variance.
 
         Exact when: the posterior is one of these (Bao et al. 2022, sec. 3; moments checked on Gaussian data).
 
@@ -173,6 +197,8 @@ class LinearProcess:
             return LocationScale(mean, per_sample(c.ell, xt), self.law)
         if isinstance(posterior, LocationScale):
             variance = per_sample(c.ell**2, xt) + per_sample(c.c0**2, xt) * posterior.variance
+            if isinstance(posterior, Stepwise) and posterior.rule is not None:
+                variance = posterior.rule(self, torch.as_tensor(s), torch.as_tensor(t), eta, variance)
             return LocationScale(mean, variance.sqrt(), self.law)
         if isinstance(posterior, Gaussian):
             # A covariance that all samples share stays shared unless every sample has its own time.
@@ -180,3 +206,19 @@ class LinearProcess:
             identity = torch.eye(cov.shape[-1], dtype=xt.dtype, device=xt.device)
             return Gaussian(mean, per_sample(c.c0**2, cov) * cov + per_sample(c.ell**2, cov) * identity)
         raise NoClosedForm(f"no closed form for the reverse kernel of a {type(posterior).__name__} posterior")
+
+
+@lru_cache(maxsize=8192)
+def _at(process: LinearProcess, t: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(logsnr, alpha, sigma) at one time: a step asks for them several times, a chain's times are always the same."""
+    # What is kept under inference_mode may be wanted where gradients flow.
+    with torch.inference_mode(False):
+        logsnr = process.schedule.logsnr(torch.tensor(t, dtype=torch.float64))
+        return (logsnr, *process.scaling.coefficients(logsnr))
+
+
+@lru_cache(maxsize=8192)
+def _bridge(process: LinearProcess, s: float, t: float, eta: float) -> BridgeCoefficients:
+    """The coefficients of one step of a chain."""
+    with torch.inference_mode(False):
+        return process._bridge_coefficients(s, t, eta)

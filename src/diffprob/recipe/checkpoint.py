@@ -11,8 +11,10 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
+from diffprob.denoise.variance import Variance
 from diffprob.recipe import tensors
 from diffprob.recipe.card import Measurement, read_measurements
+from diffprob.recipe.fits import bind_variance, with_head
 from diffprob.recipe.manifest import NAME, Manifest
 from diffprob.recipe.recipe import Recipe, build_model
 from diffprob.recipe.runfiles import BEST, MODEL, model_meta, read_recipe
@@ -112,6 +114,7 @@ class Run:
         chunk: int | Literal["auto"] | None = "auto",
         precision: str = "fp32",
         best: bool = False,
+        variance: Variance | None = None,
     ) -> NetDenoiser:
         """The denoiser with the averaged weights, in eval mode, its parameters frozen; gradients flow through it.
 
@@ -120,9 +123,11 @@ class Run:
             chunk: samples per network call (`Evaluation`); "auto" is `auto_chunk`.
             precision: "fp32", "bf16" or "fp16".
             best: the best weights by the metric that the training watched, instead of the last.
+            variance: Var[x_0|x_t] in the place of the recipe's, with what `diffprob fit` found for it.
 
         Raises:
-            InputError: no model yet, or weights that are not those of the recipe's network.
+            InputError: no model yet, weights that are not those of the recipe's network, or a variance that was never
+                fitted to them.
         """
         device = torch.device(device)
         size = auto_chunk(device, self.space) if chunk == "auto" else chunk
@@ -131,6 +136,9 @@ class Run:
         weights = self.weights(best)
         _check_weights(model.state_dict(), weights, self.weights_path(best))
         model.load_state_dict(weights, strict=True, assign=True)
+        model.variance, head = bind_variance(self, variance or self.recipe.variance, best)
+        if head is not None:
+            model.net = with_head(model.net, head)
         convert_conv2d_weight_memory_format(model, torch.channels_last)
         return model.to(device).eval().requires_grad_(False)
 

@@ -9,8 +9,9 @@ import torch
 from diffprob.base.errors import InputError
 from diffprob.data.images import Images, Source
 from diffprob.denoise.denoiser import Clock, Evaluation, Index, NetDenoiser
+from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.prediction import Epsilon, Prediction
-from diffprob.denoise.variance import Variance, Zero
+from diffprob.denoise.variance import Fitted, Variance, Zero
 from diffprob.net.unet import UNetSpec
 from diffprob.process.linear import LinearProcess
 from diffprob.recipe.spec import first_difference
@@ -26,7 +27,7 @@ _ABILITIES = {
     "process": "marginal",
     "prediction": "to_x0",
     "clock": "__call__",
-    "variance": "__call__",
+    "variance": "posterior",
     "objective": "__call__",
 }
 
@@ -68,6 +69,13 @@ class Recipe:
         channels, height, width = self.space.shape
         if self.network.in_channels != channels:
             raise ValueError(f"network.in_channels must be {channels} as in space, got {self.network.in_channels}")
+        if isinstance(self.variance, Fitted):
+            raise ValueError(f"variance cannot be {self.variance!r}: it is fitted to a trained run, and chosen then")
+        wanted = 2 * channels if isinstance(self.variance, LearnedRange | LearnedDiagonal) else channels
+        if self.network.out_channels != wanted:
+            raise ValueError(
+                f"network.out_channels must be {wanted} with {self.variance!r}, got {self.network.out_channels}"
+            )
         factor = 2 ** (len(self.network.widths) - 1)
         if height % factor or width % factor:
             need = f"a network of {len(self.network.widths)} levels needs sizes divisible by {factor}"

@@ -7,10 +7,11 @@ from diffprob.base.laws import Normal
 from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.data.sources import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Svhn
 from diffprob.denoise.denoiser import Index, Scale
+from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.prediction import Data, Epsilon, Mean, Score, Velocity
-from diffprob.denoise.variance import UnitData, Zero
+from diffprob.denoise.variance import Analytic, NoiseResidual, OptimalCovariance, SquaredNoise, UnitData, Zero
 from diffprob.net.unet import UNetSpec
-from diffprob.process.grids import Karras, Leading, LogSNR, Native, QuadraticTimes, Trailing, Uniform
+from diffprob.process.grids import GrainGrid, Karras, Leading, LogSNR, Native, QuadraticTimes, Trailing, Uniform
 from diffprob.process.linear import (
     LinearProcess,
     StraightScaling,
@@ -18,6 +19,7 @@ from diffprob.process.linear import (
     VarianceExploding,
     VariancePreserving,
 )
+from diffprob.process.path import LeastCost
 from diffprob.process.schedule import (
     VPSDE,
     Cosine,
@@ -30,9 +32,13 @@ from diffprob.process.schedule import (
     SubVP,
 )
 from diffprob.recipe.recipe import Recipe
+from diffprob.sample.adaptive import AdaptiveODE, DPMAdaptive
 from diffprob.sample.ancestral import DDIM, Ancestral
 from diffprob.sample.exponential import DPMpp, DPMppSDE, UniPC
-from diffprob.sample.singlestep import DPMpp2S, DPMSolver, Heun
+from diffprob.sample.grain import GrainSolver
+from diffprob.sample.langevin import AnnealedLangevin
+from diffprob.sample.sde import EulerMaruyama, PredictorCorrector, ReverseDiffusion
+from diffprob.sample.singlestep import DPMFast, DPMpp2S, DPMSolver, Heun
 from diffprob.space.pixels import Pixels
 from diffprob.train.denoising import Denoising
 from diffprob.train.settings import Monitor, Training
@@ -48,11 +54,17 @@ SCHEDULES = _family(LinearBetas, ScaledLinear, Quadratic, Cosine, VPSDE, SubVP, 
 SCALINGS = _family(VariancePreserving, VarianceExploding, SubVariancePreserving, StraightScaling)
 LAWS = _family(Normal)
 PROCESSES = _family(LinearProcess)
-GRIDS = _family(Native, Uniform, QuadraticTimes, LogSNR, Karras, Trailing, Leading)
+GRIDS = _family(Native, Uniform, QuadraticTimes, LogSNR, GrainGrid, Karras, Trailing, Leading, LeastCost)
 PREDICTIONS = _family(Epsilon, Data, Velocity, Score, Mean)
 CLOCKS = _family(Index, Scale)
-VARIANCES = _family(Zero, UnitData)
-SAMPLERS = _family(Ancestral, DDIM, DPMpp, DPMppSDE, UniPC, DPMSolver, DPMpp2S, Heun)
+VARIANCES = _family(
+    Zero, UnitData, Analytic, NoiseResidual, SquaredNoise, OptimalCovariance, LearnedRange, LearnedDiagonal
+)
+SAMPLERS = _family(
+    *(Ancestral, DDIM, DPMpp, DPMppSDE, UniPC, GrainSolver, DPMSolver, DPMFast, DPMpp2S, Heun),
+    *(DPMAdaptive, AdaptiveODE),
+    *(EulerMaruyama, ReverseDiffusion, PredictorCorrector, AnnealedLangevin),
+)
 NETWORKS = _family(UNetSpec)
 SPACES = _family(Pixels)
 SOURCES = _family(Digits, Idx, Cifar10, Cifar100, Svhn, Folder, Array, HuggingFace)

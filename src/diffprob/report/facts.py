@@ -185,11 +185,10 @@ def timings(material: Material) -> Rows:
             rows.append(("A training step", f"{number(1000 * each)} ms (median), {number(rate)} images/s"))
     else:
         rows.append(("Training", "not logged"))
-    total = samples.steps * len(samples)
+    total = samples.evaluations * len(samples)
     rate = f", {number(total / samples.seconds)} image evaluations/s" if samples.seconds > 0 else ""
-    rows.append(
-        ("Samples of this page", f"{duration(samples.seconds)} for {len(samples)} × {samples.steps} steps{rate}")
-    )
+    size = f"{len(samples)} × {samples.evaluations:g} steps"
+    rows.append(("Samples of this page", f"{duration(samples.seconds)} for {size}{rate}"))
     return rows
 
 

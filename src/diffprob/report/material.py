@@ -19,9 +19,11 @@ class Samples:
         levels: uint8 (N, C, H, W); image i has the seed ``seed`` + i.
         step, model_sha256: of the weights.
         sampler, grid, variance: as text.
-        steps: network evaluations for each image.
-        clip, chunk, precision, device: how they were evaluated.
+        steps: network evaluations for each image, None where a tolerance decides.
+        clip: True, False or "dynamic Q", clipped at the quantile Q.
+        chunk, precision, device: how they were evaluated.
         seconds: how long drawing took.
+        evaluations: of the network for each image, on average.
         best: whether the weights are the best ones by the metric that the training watched.
         frames: predicted x_0 of the first images along the chain, each uint8 (rows, C, H, W).
         times: t of each frame.
@@ -32,14 +34,15 @@ class Samples:
     step: int
     model_sha256: str
     sampler: str
-    steps: int
+    steps: int | None
     grid: str
     variance: str
-    clip: bool
+    clip: bool | str
     chunk: int | None
     precision: str
     device: str
     seconds: float
+    evaluations: float
     best: bool = False
     frames: list[np.ndarray] = field(default_factory=list)
     times: list[float] = field(default_factory=list)

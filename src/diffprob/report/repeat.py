@@ -68,7 +68,7 @@ def to_sample(name: str, samples: Samples) -> list[Command]:
         "-n": str(len(samples)),
         "--seed": str(samples.seed),
         "--sampler": samples.sampler,
-        "--steps": str(samples.steps),
+        **({} if samples.steps is None else {"--steps": str(samples.steps)}),
         "--grid": samples.grid,
         "--batch": str(samples.chunk or len(samples)),
         "--precision": samples.precision,
@@ -76,9 +76,16 @@ def to_sample(name: str, samples: Samples) -> list[Command]:
         "--device": samples.device,
     }
     words = [f"{option} {shlex.quote(value)}" for option, value in options.items()]
-    words += [*(["--best"] if samples.best else []), *([] if samples.clip else ["--no-clip"])]
+    words += [*(["--best"] if samples.best else []), *_clip(samples.clip)]
     text = f"diffprob sample {quoted(name)} {' '.join(words)} --progressive --out samples.png"
     return [Command("draw the samples of this page", text)]
+
+
+def _clip(clip: bool | str) -> list[str]:
+    """The option that clips so; the default needs none."""
+    if isinstance(clip, str):
+        return ["--dynamic-clip", shlex.quote(clip.removeprefix("dynamic "))]
+    return [] if clip else ["--no-clip"]
 
 
 def to_measure(material: Material, measurements: Sequence[Measurement]) -> list[Command]:

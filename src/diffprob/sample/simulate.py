@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -40,12 +40,21 @@ class Sampler(Protocol):
         ...
 
     @property
-    def evaluations(self) -> int:
-        """Evaluations of the model in one step."""
+    def evaluations(self) -> int | None:
+        """Evaluations of the model in one step, the most where steps differ; None where a tolerance decides."""
         ...
 
     def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
         """The state at s < state.t; pure: the same arguments give the same bits."""
+        ...
+
+
+@runtime_checkable
+class Finishing(Protocol):
+    """A sampler with a way of its own from the last noisy time to the data, with one evaluation of the model."""
+
+    def finish(self, model: Denoiser, state: State, rng: Rng) -> State:
+        """The state at t = 0."""
         ...
 
 
@@ -54,8 +63,9 @@ def simulate(model: Denoiser, sampler: Sampler, x: Tensor | State, times: Tensor
     """Run a chain down a grid of noisy times and yield the state after every step; progressive generation is this
     generator.
 
-    Afterwards one more evaluation gives the reconstruction E[x_0 | x] at the last noisy time, yielded as the state at t
-    = 0. A ``State`` in place of ``x`` resumes: times not below its own are skipped.
+    Afterwards one more evaluation gives the reconstruction E[x_0 | x] at the last noisy time, or what a `Finishing`
+    sampler makes of it, yielded as the state at t = 0. A ``State`` in place of ``x`` resumes: times not below its own
+    are skipped.
 
     Args:
         model: the denoiser.
@@ -77,13 +87,50 @@ def simulate(model: Denoiser, sampler: Sampler, x: Tensor | State, times: Tensor
     for s in times[times < state.t]:
         state = sampler.step(model, state, s, rng)
         yield state
+    if isinstance(sampler, Finishing):
+        yield sampler.finish(model, state, rng)
+        return
     posterior = model(state.x, state.t)
     yield State(posterior.mean, torch.zeros_like(state.t), state.index + 1, posterior)
 
 
+@runtime_checkable
+class Planned(Protocol):
+    """A sampler whose steps differ in their evaluations, so that it is set up for a number of them."""
+
+    def costs(self, steps: int) -> tuple[int, ...]:
+        """Evaluations of each step of a chain."""
+        ...
+
+    def within(self, evaluations: int) -> tuple[Sampler, int]:
+        """The sampler for so many evaluations (at least 1) in its steps, and the number of these."""
+        ...
+
+
+def plan(sampler: Sampler, evaluations: int) -> tuple[Sampler, int]:
+    """The sampler set up for so many evaluations of the model for a sample, and how many times its grid may have.
+
+    The last evaluation is the reconstruction. Where a tolerance decides, two times are all that is needed.
+    """
+    if sampler.evaluations is None:
+        return sampler, 2
+    if isinstance(sampler, Planned) and evaluations > 1:
+        sampler, steps = sampler.within(evaluations - 1)
+        return sampler, steps + 1
+    return sampler, 1 + (evaluations - 1) // sampler.evaluations
+
+
 def points(sampler: Sampler, evaluations: int) -> int:
     """How many times a grid may have for this many evaluations of the model for a sample, the last one included."""
-    return 1 + (evaluations - 1) // sampler.evaluations
+    return plan(sampler, evaluations)[1]
+
+
+def cost(sampler: Sampler, n: int) -> int | None:
+    """Evaluations for each sample of a chain on n times and its reconstruction; None where a tolerance decides."""
+    if sampler.evaluations is None:
+        return None
+    steps = sum(sampler.costs(n - 1)) if isinstance(sampler, Planned) else (n - 1) * sampler.evaluations
+    return steps + 1
 
 
 def draw(

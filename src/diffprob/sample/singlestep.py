@@ -1,7 +1,7 @@
 """Solvers of the probability flow that evaluate inside a step: DPM-Solver, DPM-Solver++(2S) and Heun's method."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -27,6 +27,8 @@ class DPMSolver:
     With E = e^h - 1 the first order is x_s = (alpha_s/alpha_t) x - sigma_s E eps_t (DDIM); orders 2 and 3 evaluate eps
     at lambda_t + h/2, and at h/3 and 2h/3, as well.
 
+    When: 30 evaluations and more without memory between steps; below that multistep solvers do better.
+
     Exact when: eps is constant.
 
     Reference: Lu et al., "DPM-Solver" (2022), algorithms 1 and 2.
@@ -45,38 +47,81 @@ class DPMSolver:
 
     def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
         """One step from state.t to s."""
-        process, t, x = model.process, state.t, state.x
-        posterior = model(x, t)
-        if from_pure_noise(process, t):
-            return State(Stretch.of(process, s, t)(x, posterior.mean), s, state.index + 1, posterior)
-        noise = predicted_noise(process, posterior, x, t)
-        share = {1: 1.0, 2: 1 / 2, 3: 1 / 3}[self.order]
-        moved, h = self._first(process, x, noise, between(process, s, t, share) if share < 1 else s, t)
-        if self.order > 1:
-            m = between(process, s, t, share)
-            change = predicted_noise(process, model(moved, m), moved, m) - noise
-            if self.order == 2:
-                moved, h = self._first(process, x, noise, s, t)
-                moved = moved - self._scaled(process, s, torch.expm1(h), change)
-            else:
-                m2 = between(process, s, t, 2 / 3)
-                moved, h = self._first(process, x, noise, m2, t)
-                moved = moved - self._scaled(process, m2, 2 * (torch.expm1(h) / h - 1), change)
-                change = predicted_noise(process, model(moved, m2), moved, m2) - noise
-                moved, h = self._first(process, x, noise, s, t)
-                moved = moved - self._scaled(process, s, 1.5 * (torch.expm1(h) / h - 1), change)
+        return _dpm_solver(model, state, s, self.order)
+
+
+def _dpm_solver(model: Denoiser, state: State, s: Tensor, order: int) -> State:
+    """One step of DPM-Solver of any order."""
+    process, t, x = model.process, state.t, state.x
+    posterior = model(x, t)
+    if from_pure_noise(process, t):
+        return State(Stretch.of(process, s, t)(x, posterior.mean), s, state.index + 1, posterior)
+    noise = predicted_noise(process, posterior, x, t)
+
+    def first(end: Tensor) -> tuple[Tensor, Tensor]:
+        """The first-order step, and its h."""
+        (alpha, sigma), h = process.coefficients(end), (process.logsnr(end) - process.logsnr(t)) / 2
+        return per_sample(alpha / process.alpha(t), x) * x - per_sample(sigma * torch.expm1(h), x) * noise, h
+
+    def less(moved: Tensor, end: Tensor, factor: Tensor, change: Tensor) -> Tensor:
+        return moved - per_sample(process.sigma(end) * factor, x) * change
+
+    moved, h = first(s)
+    if order == 1:
         return State(moved, s, state.index + 1, posterior)
+    m = between(process, s, t, {2: 1 / 2, 3: 1 / 3}[order])
+    y, _ = first(m)
+    change = predicted_noise(process, model(y, m), y, m) - noise
+    if order == 2:
+        return State(less(moved, s, torch.expm1(h), change), s, state.index + 1, posterior)
+    m = between(process, s, t, 2 / 3)
+    y, part = first(m)
+    y = less(y, m, 2 * (torch.expm1(part) / part - 1), change)
+    change = predicted_noise(process, model(y, m), y, m) - noise
+    moved = less(moved, s, 1.5 * (torch.expm1(h) / h - 1), change)
+    return State(moved, s, state.index + 1, posterior)
 
-    @staticmethod
-    def _first(process: LinearProcess, x: Tensor, noise: Tensor, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """The first-order step to s, and its h."""
-        (alpha_s, sigma_s), alpha_t = process.coefficients(s), process.alpha(t)
-        h = (process.logsnr(s) - process.logsnr(t)) / 2
-        return per_sample(alpha_s / alpha_t, x) * x - per_sample(sigma_s * torch.expm1(h), x) * noise, h
 
-    @staticmethod
-    def _scaled(process: LinearProcess, s: Tensor, factor: Tensor, change: Tensor) -> Tensor:
-        return per_sample(process.sigma(s) * factor, change) * change
+@dataclass(frozen=True)
+class DPMFast:
+    """DPM-Solver for a given number of evaluations: steps of order 3, the last ones of lower order ("fast").
+
+    K = 3 m evaluations are m - 1 steps of order 3, one of order 2 and one of order 1; 3 m + 1 are m steps of order 3
+    and one of order 1; 3 m + 2 are m steps of order 3 and one of order 2. ``diffprob sample --steps`` sets K itself.
+    A longer chain goes on with order 3.
+
+    Args:
+        total: K, the evaluations of all steps together; the reconstruction is one more.
+
+    When: DPM-Solver with 10 to 50 evaluations.
+
+    Exact when: eps is constant.
+
+    Reference: Lu et al., "DPM-Solver" (2022), section 3.4 and appendix D.3.
+    """
+
+    total: int = 19
+
+    order = 2  # the step of order 1 at the end has an error of h^2
+    evaluations = 3  # the most
+
+    def __post_init__(self) -> None:
+        if self.total < 1:
+            raise ValueError(f"total must be at least 1, got {self.total}")
+
+    def costs(self, steps: int) -> tuple[int, ...]:
+        """Evaluations of each step of a chain, which are their orders."""
+        whole, rest = divmod(self.total, 3)
+        planned = {0: (*(3,) * (whole - 1), 2, 1), 1: (*(3,) * whole, 1), 2: (*(3,) * whole, 2)}[rest]
+        return (*planned, *(3,) * steps)[:steps]
+
+    def within(self, evaluations: int) -> tuple["DPMFast", int]:
+        """The sampler for so many evaluations in its steps, and the number of these."""
+        return replace(self, total=evaluations), evaluations // 3 + 1
+
+    def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
+        """One step from state.t to s."""
+        return _dpm_solver(model, state, s, self.costs(state.index + 1)[-1])
 
 
 def predicted_noise(process: LinearProcess, posterior: Distribution, x: Tensor, t: Tensor) -> Tensor:
@@ -88,6 +133,8 @@ def predicted_noise(process: LinearProcess, posterior: Distribution, x: Tensor, 
 @dataclass(frozen=True)
 class DPMpp2S:
     """DPM-Solver++(2S): second order in the predicted image, with one evaluation at lambda_t + h/2; two a step.
+
+    When: 20 to 50 evaluations without memory between steps.
 
     Exact when: D is constant.
 
@@ -123,6 +170,8 @@ class Heun:
         churn: S_churn/N of the paper; 0 is deterministic.
         lowest, highest: noise levels sigma/alpha between which noise is added.
         noise: S_noise, by which the added noise is scaled.
+
+    When: variance-exploding and EDM networks with Karras() and 35 evaluations or more.
 
     Exact when: D is constant.
 

@@ -6,9 +6,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng, normal_like
 from diffprob.base.shapes import flat_sum, per_sample
 from diffprob.denoise.denoiser import NetDenoiser
+from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 
 
 class Objective(Protocol):
@@ -30,8 +32,16 @@ class Denoising:
     """
 
     def __call__(self, model: NetDenoiser, x0: Tensor, rng: Rng) -> Tensor:
-        """Loss of each sample, (B,): a function of the sample, its seed and the step."""
+        """Loss of each sample, (B,): a function of the sample, its seed and the step.
+
+        Raises:
+            InputError: the model's variance is learned, which this loss does not train.
+        """
         process = model.process
+        if isinstance(model.variance, LearnedRange | LearnedDiagonal):
+            raise InputError(
+                f"Denoising() does not train the variance {model.variance!r}: take Zero(), and fit one later"
+            )
         steps, start = process.schedule.steps, process.schedule.start
         times = rng.fold("time")
         if steps is None:

@@ -1,0 +1,107 @@
+"""Rows of quality tables: samples of one run by one method, drawn or read again, against held-out images."""
+
+import hashlib
+import sys
+import time
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from diffprob.base.rng import Rng
+from diffprob.cli.drawing import draw, make_times
+from diffprob.cli.lens import choose_features
+from diffprob.cli.reals import splits
+from diffprob.evaluate.cache import FeatureCache
+from diffprob.evaluate.features import Features, describe, extract
+from diffprob.evaluate.frechet import frechet
+from diffprob.evaluate.kernel import kid
+from diffprob.recipe.checkpoint import Run
+from diffprob.recipe.fits import bind_grid
+from diffprob.recipe.spec import parse
+from diffprob.recipe.tables import ALL
+from diffprob.sample.simulate import cost, plan
+
+
+@dataclass(frozen=True)
+class Method:
+    """How samples are drawn: reprs of a sampler, a grid and a variance, and the evaluations for each sample."""
+
+    sampler: str
+    steps: int
+    grid: str = "Uniform()"
+    variance: str = "Zero()"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What all rows of a table share."""
+
+    n: int
+    seed: int = 0
+    precision: str = "fp32"
+    chunk: int = 128
+    keep: Path | None = None
+
+
+class Yardstick:
+    """Held-out images of a run's data, in the features of `diffprob evaluate`."""
+
+    def __init__(self, run: Run, data: str | None, split: str = "test") -> None:
+        train, test = splits(run, data)
+        self.features: Features = choose_features("auto", train, test, torch.device("cpu"))
+        held = train if test is None or split == "train" else test
+        self.split, self.count = split if test is not None else "train", len(held)
+        self.held = FeatureCache().extract(self.features, held, held.digest(), np.arange(len(held))).features
+
+    def __call__(self, levels: np.ndarray) -> dict[str, Any]:
+        """Frechet distance, with its extrapolation to infinitely many samples and that one's interval, and KID."""
+        found = extract(self.features, levels)
+        distance, kernel = frechet(found, self.held), kid(found, self.held)
+        return {
+            "Frechet": distance.value,
+            "extrapolated": distance.details["extrapolated"],
+            "low": distance.details["low_inf"],
+            "high": distance.details["high_inf"],
+            "KID": kernel.value,
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """What the numbers depend on."""
+        return {"features": describe(self.features), "held out": f"{self.split}, {self.count} images"}
+
+
+def row(run: Run, method: Method, drawing: Drawing, yardstick: Yardstick) -> dict[str, Any]:
+    """Draw by a method (or read what was drawn so before), compare, and say how long it took."""
+    levels, seconds, evaluations = _levels(run, method, drawing)
+    made = {"evaluations": evaluations, "sampler": method.sampler, "grid": method.grid, "variance": method.variance}
+    found = {**made, **yardstick(levels), "seconds": seconds}
+    said = f"{method.steps} {method.sampler} {method.grid} {method.variance}"
+    # Few samples have no extrapolation.
+    best = found["Frechet"] if found["extrapolated"] is None else found["extrapolated"]
+    print(f"{said}: {best:.3g} in {seconds:.0f} s", file=sys.stderr, flush=True)
+    return found
+
+
+def _levels(run: Run, method: Method, drawing: Drawing) -> tuple[np.ndarray, float, int]:
+    """uint8 samples (n, C, H, W), seconds, and evaluations for each sample."""
+    solver, size = plan(parse(method.sampler, ALL), method.steps)
+    grid = bind_grid(run, parse(method.grid, ALL))
+    times = make_times(grid, run.recipe.process, size)
+    evaluations = cost(solver, len(times)) or 0
+    key = (run.meta["step"], *astuple(method), drawing.n, drawing.seed, drawing.precision, drawing.chunk)
+    name = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+    path = drawing.keep / f"{run.name}-{name}.npz" if drawing.keep else None
+    if path is not None and path.exists():
+        with np.load(path, allow_pickle=False) as stored:
+            return stored["images"], float(stored["seconds"]), evaluations
+    began = time.perf_counter()
+    model = run.load(chunk=drawing.chunk, precision=drawing.precision, variance=parse(method.variance, ALL))
+    levels = draw(model, solver, times, Rng.of(drawing.seed, drawing.n), run.space).levels
+    seconds = time.perf_counter() - began
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, images=levels, seconds=seconds, key=repr(key))
+    return levels, seconds, evaluations

@@ -1,0 +1,119 @@
+"""A second output for a trained `UNet`: variances from the features that its own last layers read."""
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from diffprob.net.layers import Output
+from diffprob.net.norm import group_norm
+from diffprob.net.unet import UNet, UNetSpec
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """The settings of a `VarianceHead`, all literals.
+
+    Args:
+        channels: channels of the features it reads, ``widths[0]`` of the network.
+        out_channels: channels of the data.
+        groups: of the group norms.
+        eps: of the group norms.
+        blocks: residual blocks before the last norm and convolution: 0 is the "simple" head of the released code of Bao
+            et al. ("Estimating the optimal covariance with imperfect mean", 2022), 1 comes near its "complex" one.
+
+    Raises:
+        ValueError: a field is out of range, or fields do not fit together; the message has its name and value.
+    """
+
+    channels: int
+    out_channels: int
+    groups: int = 32
+    eps: float = 1e-6
+    blocks: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("channels", 1), ("out_channels", 1), ("groups", 1), ("blocks", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.channels % self.groups:
+            raise ValueError(f"channels must be divisible by groups={self.groups}, got {self.channels}")
+        if not self.eps > 0:
+            raise ValueError(f"eps must be positive, got {self.eps}")
+
+    @classmethod
+    def reading(cls, net: UNetSpec, blocks: int = 0) -> "HeadSpec":
+        """The head that reads the features of such a network: one variance for every element of its input."""
+        return cls(net.widths[0], net.in_channels, net.groups, net.eps, blocks)
+
+    def build(self) -> "VarianceHead":
+        """A head that answers 1 everywhere; only with ``blocks`` does it draw from torch's global generator."""
+        return VarianceHead(self)
+
+
+class VarianceHead(nn.Module):
+    """Features (B, channels, H, W) -> variances in units of unit data's (B, out_channels, H, W).
+
+    Residual blocks (if any), GN, SiLU, 3x3 convolution with weight 0 and bias 1: untrained it says that the data is
+    N(0, I). The answer is linear in the last features and may be negative; whoever makes a variance of it cuts it at 0.
+    It is computed in the precision of its own weights, also where the network runs under autocast.
+    """
+
+    def __init__(self, spec: HeadSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.blocks = nn.ModuleList(_Block(spec) for _ in range(spec.blocks))
+        self.norm = nn.GroupNorm(spec.groups, spec.channels, spec.eps)
+        self.conv = nn.Conv2d(spec.channels, spec.out_channels, 3, padding=1)
+        nn.init.zeros_(self.conv.weight)
+        nn.init.ones_(cast(Tensor, self.conv.bias))
+
+    def forward(self, features: Tensor) -> Tensor:
+        with torch.autocast(features.device.type, enabled=False):
+            h = features.to(self.conv.weight.dtype)
+            if torch.is_grad_enabled() and not h.requires_grad and h.device.type == "cpu":
+                # torch 2.13 crashes in the backward pass of a channels-last group norm whose input wants no gradient.
+                h = h.contiguous()
+            for block in self.blocks:
+                h = block(h)
+            return self.conv(group_norm(self.norm, h))
+
+
+class _Block(nn.Module):
+    """GN, SiLU, conv, GN, SiLU, conv with weight 0, + skip; the features already depend on the time."""
+
+    def __init__(self, spec: HeadSpec) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(spec.groups, spec.channels, spec.eps)
+        self.conv1 = nn.Conv2d(spec.channels, spec.channels, 3, padding=1)
+        self.norm2 = nn.GroupNorm(spec.groups, spec.channels, spec.eps)
+        self.conv2 = nn.Conv2d(spec.channels, spec.channels, 3, padding=1)
+        for conv in (self.conv1, self.conv2):
+            nn.init.zeros_(cast(Tensor, conv.bias))
+        nn.init.xavier_uniform_(self.conv1.weight)
+        nn.init.zeros_(self.conv2.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(group_norm(self.norm2, self.conv1(group_norm(self.norm1, x))))
+
+
+class HeadedUNet(nn.Module):
+    """A `UNet` with a second output from the same pass: ``Output(main, extra)``, extra = head(features).
+
+    ``main`` has the bits of the network alone; a learned variance of its own is replaced by the head's.
+
+    Args:
+        net: the network.
+        head: module from its features (B, widths[0], H, W) to ``extra``, usually a `VarianceHead`; ``nn.Identity()``
+            hands out the features themselves.
+    """
+
+    def __init__(self, net: UNet, head: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.head = head
+
+    def forward(self, x: Tensor, t: Tensor) -> Output:
+        features = self.net.features(x, t)
+        return Output(self.net.read_out(features).main, self.head(features))

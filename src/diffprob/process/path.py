@@ -1,0 +1,93 @@
+"""The cheapest path through noise levels: which n times of a chain cost least, by dynamic programming."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from diffprob.process.linear import LinearProcess
+
+
+def step_costs(process: LinearProcess, times: Tensor, variance: Tensor) -> Tensor:
+    """What each step of the Markov chain costs at best, in nats per dimension, float64 (K, K): [i, j] from times[j]
+    down to times[i].
+
+    1/2 log(1 + c0^2 Var/btil): the expected KL(q(x_s|x_t,x_0) || N(mean, btil + c0^2 Var)) of the best isotropic
+    variance. Its sum over a path is the variational bound of the steps; with Var = sigma^2/alpha^2 (1 - sigma^2 Gamma)
+    it is 1/2 sum log(1 - beta Gamma) and a constant that all paths share (Bao et al. 2022, eq. 11 and theorem 3).
+
+    Args:
+        times: increasing, float64 (K,).
+        variance: E Var[x_0|x_t] at the times, averaged over the dimensions, float64 (K,).
+
+    Returns:
+        The costs; infinite where i >= j.
+    """
+    costs = torch.full((len(times), len(times)), torch.inf, dtype=torch.float64)
+    for j in range(1, len(times)):
+        bridge = process.bridge_coefficients(times[:j], times[j])
+        costs[:j, j] = 0.5 * torch.log1p(bridge.c0**2 * variance[j] / bridge.ell**2)
+    return costs
+
+
+def cheapest_paths(costs: Tensor, longest: int) -> list[Tensor]:
+    """For n = 1, ..., longest the n nodes, 0 and K - 1 among them, whose path costs least, int64 (n,), increasing.
+
+    The path with one node is the last node alone; C_n(j) = min_i C_(n-1)(i) + costs[i, j], in O(longest K^2).
+
+    Args:
+        costs: cost of going from node j to node i < j, (K, K); only i < j is read.
+        longest: at most K.
+
+    Raises:
+        ValueError: more nodes than there are.
+    """
+    nodes = len(costs)
+    if not 1 <= longest <= nodes:
+        raise ValueError(f"a path has between 1 and {nodes} of {nodes} nodes, {longest} were asked for")
+    # Downwards only: a node may not be left for itself or a higher one.
+    costs = costs.masked_fill(torch.ones_like(costs, dtype=torch.bool).tril(), torch.inf)
+    best = torch.full((nodes,), torch.inf, dtype=costs.dtype)
+    best[0] = 0
+    before: list[Tensor] = []
+    paths = [torch.tensor([nodes - 1])]
+    for _ in range(1, longest):
+        best, chosen = (best[:, None] + costs).min(0)
+        before.append(chosen)
+        path = [nodes - 1]
+        for step in reversed(before):
+            path.append(int(step[path[-1]]))
+        paths.append(torch.tensor(path[::-1]))
+    return paths
+
+
+def path_cost(costs: Tensor, path: Tensor) -> float:
+    """The sum of the costs along increasing nodes (n,)."""
+    return float(costs[path[:-1], path[1:]].sum())
+
+
+@dataclass(frozen=True)
+class LeastCost:
+    """The times between which a chain of the best variance costs the fewest nats; `--grid best` of the command line.
+
+    Computed for a run by `diffprob fit RUN steps`, from its analytic variance.
+
+    Args:
+        paths: for every n of the fit its times, increasing; a run fills it in.
+
+    Reference: Bao et al., "Analytic-DPM" (2022), section 4 and algorithm 1; Watson et al. (2021).
+    """
+
+    paths: tuple[Tensor, ...] | None = field(default=None, repr=False, compare=False)
+
+    def __call__(self, process: LinearProcess, n: int) -> Tensor:
+        """n decreasing noisy times, float64 (n,).
+
+        Raises:
+            ValueError: never fitted, or fewer or more times than were fitted.
+        """
+        if self.paths is None:
+            raise ValueError("never fitted to this run: diffprob fit RUN steps")
+        if not 1 <= n <= len(self.paths):
+            raise ValueError(f"the fit has paths of 1 to {len(self.paths)} times, {n} were asked for")
+        return self.paths[n - 1].flip(0)

@@ -1,0 +1,142 @@
+"""What is fitted to the weights of a run afterwards: reverse variances and the least-cost path, each in a file."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from diffprob.base.errors import InputError
+from diffprob.denoise.moments import NoiseMoments
+from diffprob.denoise.variance import HEADS, Analytic, Headed, Variance
+from diffprob.net.head import HeadedUNet, HeadSpec
+from diffprob.process.path import LeastCost
+from diffprob.recipe import tensors
+from diffprob.recipe.manifest import Manifest
+from diffprob.recipe.runfiles import library_version
+
+if TYPE_CHECKING:
+    from diffprob.recipe.checkpoint import Run
+
+ANALYTIC, STEPS = "analytic", "steps"
+KINDS = (ANALYTIC, *HEADS.values(), STEPS)
+
+
+def fit_path(run: "Run", kind: str) -> Path:
+    """The file of a fit, one of `KINDS`."""
+    return run.path / f"fit-{kind}.safetensors"
+
+
+def fit_bytes(
+    run: "Run", kind: str, found: Mapping[str, Tensor], about: Mapping[str, Any], best: bool = False
+) -> bytes:
+    """The file of a fit: its tensors, what it was fitted to, and ``about`` (settings that JSON can say)."""
+    metadata = {
+        "format": "pt",
+        "diffprob": library_version(),
+        "kind": kind,
+        "model_sha256": _sha256(run, best),
+        "about": json.dumps(dict(about), sort_keys=True),
+    }
+    return b"".join(bytes(piece) for piece in tensors.pieces(found, metadata))
+
+
+def read_fit(run: "Run", kind: str, best: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and settings of a fit.
+
+    Raises:
+        InputError: never fitted, or fitted to other weights than the run's.
+    """
+    path = fit_path(run, kind)
+    again = f"diffprob fit {_name(run)} {kind}{' --best' if best else ''}"
+    if not path.exists():
+        raise InputError(f"{_name(run)} has no {kind} fit: {again}")
+    metadata = tensors.read_metadata(path)
+    if metadata.get("kind") != kind or "about" not in metadata:
+        raise InputError(f"{path} is not a {kind} fit of diffprob; make it with {again}")
+    if metadata.get("model_sha256") != _sha256(run, best):
+        raise InputError(f"{path} was fitted to other weights than the run has now; fit it again: {again}")
+    return tensors.read(path), json.loads(metadata["about"])
+
+
+def fitted(run: "Run", best: bool = False) -> list[str]:
+    """The fits that the run has for its present weights."""
+    found = []
+    for kind in KINDS:
+        path = fit_path(run, kind)
+        if path.exists() and tensors.read_metadata(path).get("model_sha256") == _sha256(run, best):
+            found.append(kind)
+    return found
+
+
+def moments_tensors(moments: NoiseMoments) -> dict[str, Tensor]:
+    """The table of an analytic fit as named tensors."""
+    found = {name.name: getattr(moments, name.name) for name in fields(moments)}
+    return {**found, "count": torch.tensor(moments.count)}
+
+
+def read_moments(run: "Run", best: bool = False) -> NoiseMoments:
+    """The table of the analytic fit.
+
+    Raises:
+        InputError: as in `read_fit`.
+    """
+    found, _ = read_fit(run, ANALYTIC, best)
+    return NoiseMoments(**{**found, "count": int(found["count"])})
+
+
+def head_tensors(spec: HeadSpec, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A fitted head as named tensors, and its settings."""
+    return {f"head.{name}": value for name, value in state.items()}, {"spec": asdict(spec)}
+
+
+def bind_variance(run: "Run", variance: Variance, best: bool = False) -> tuple[Variance, nn.Module | None]:
+    """``variance`` with what was fitted for it, and its head if it has one.
+
+    Raises:
+        InputError: as in `read_fit`.
+    """
+    if isinstance(variance, Analytic) and variance.moments is None:
+        return replace(variance, moments=read_moments(run, best)), None
+    if isinstance(variance, Headed):
+        found, about = read_fit(run, HEADS[type(variance)], best)
+        head = HeadSpec(**about["spec"]).build()
+        head.load_state_dict({name.removeprefix("head."): value for name, value in found.items()})
+        return variance, head.eval().requires_grad_(False)
+    return variance, None
+
+
+def with_head(net: nn.Module, head: nn.Module) -> HeadedUNet:
+    """The network with a second output from the same pass."""
+    return HeadedUNet(net, head)  # pyright: ignore[reportArgumentType]
+
+
+def path_tensors(times: Tensor, paths: list[Tensor]) -> dict[str, Tensor]:
+    """Paths of 1, 2, ... of the increasing ``times`` as named tensors; rows are filled up with -1."""
+    table = torch.full((len(paths), len(paths)), -1, dtype=torch.int32)
+    for row, path in zip(table, paths, strict=True):
+        row[: len(path)] = path
+    return {"times": times, "paths": table}
+
+
+def bind_grid(run: "Run", grid: Any, best: bool = False) -> Any:
+    """``grid`` with the paths that were fitted for it.
+
+    Raises:
+        InputError: as in `read_fit`.
+    """
+    if not isinstance(grid, LeastCost) or grid.paths is not None:
+        return grid
+    found, _ = read_fit(run, STEPS, best)
+    return LeastCost(tuple(found["times"][row[row >= 0].long()] for row in found["paths"]))
+
+
+def _sha256(run: "Run", best: bool) -> str:
+    return Manifest.read(run.path).files[run.weights_path(best).name]["sha256"]
+
+
+def _name(run: "Run") -> str:
+    return run.path.name if run.is_packaged else str(run.path)

@@ -1,0 +1,100 @@
+"""Least-cost paths: against brute force, against the closed form, and that they are worth something."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from diffprob.denoise.ideal import GaussianData
+from diffprob.process.grids import Uniform
+from diffprob.process.linear import LinearProcess
+from diffprob.process.path import LeastCost, cheapest_paths, step_costs
+from diffprob.process.schedule import LinearBetas
+
+PROCESS = LinearProcess(LinearBetas(40, 1e-4 * 25, 0.02 * 25))
+TIMES = torch.arange(1, 41, dtype=torch.float64) / 40
+
+
+def average_variance(spectrum):
+    """E Var[x_0|x_t] per dimension of Gaussian data with this spectrum at every time, (K,)."""
+    alpha, sigma = PROCESS.coefficients(TIMES)
+    values = torch.as_tensor(spectrum, dtype=torch.float64)
+    return (sigma**2 / (alpha**2 * values[:, None] + sigma**2) * values[:, None]).mean(0)
+
+
+def cost_of(costs, path):
+    return float(sum(costs[i, j] for i, j in itertools.pairwise(path)))
+
+
+def test_dynamic_programming_finds_what_brute_force_finds():
+    generator = torch.Generator().manual_seed(0)
+    costs = torch.rand((9, 9), generator=generator, dtype=torch.float64)
+    for n, path in enumerate(cheapest_paths(costs, 9), start=1):
+        assert len(path) == n and path[-1] == 8
+        if n > 1:
+            inner = itertools.combinations(range(1, 8), n - 2)
+            best = min(cost_of(costs, (0, *middle, 8)) for middle in inner)
+            assert path[0] == 0 and cost_of(costs, path.tolist()) == pytest.approx(best, abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [2, 5, 40])
+def test_the_cost_is_the_bound_of_the_chain(n):
+    """Up to a constant that no path changes it is 1/2 sum log(1 - beta Gamma) (Bao et al. 2022, theorem 3)."""
+    variance = average_variance([0.9, 0.1, 0.002])
+    costs = step_costs(PROCESS, TIMES, variance)
+    alpha, sigma = PROCESS.coefficients(TIMES)
+    gamma = (1 - alpha**2 / sigma**2 * variance) / sigma**2
+    path = torch.linspace(0, 39, n).round().long().tolist()
+    published, rounding = 0.0, 1e-12
+    for i, j in itertools.pairwise(path):
+        beta = 1 - (alpha[j] / alpha[i]) ** 2
+        published += 0.5 * float(torch.log1p(-beta * gamma[j]))
+        rounding += 1e-15 / float(1 - beta * gamma[j])  # what the published form loses near the noise
+    ends = 0.5 * math.log(float(sigma[-1] ** 2 / sigma[0] ** 2 * alpha[0] ** 2 / alpha[-1] ** 2))
+    assert cost_of(costs, path) == pytest.approx(published + ends, abs=rounding)
+
+
+def test_the_cost_is_the_expected_divergence_of_the_steps():
+    """Against the Gaussian formula: E KL(bridge || N(mean, v)) per dimension for isotropic and other data."""
+    spectrum = torch.tensor([0.9, 0.1, 0.002], dtype=torch.float64)
+    variance = average_variance(spectrum)
+    costs = step_costs(PROCESS, TIMES, variance)
+    for i, j in ((0, 1), (3, 17), (0, 39)):
+        s, t = TIMES[i], TIMES[j]
+        bridge = PROCESS.bridge_coefficients(s, t)
+        cov = GaussianData(torch.zeros(3).double(), torch.diag(spectrum), PROCESS)(torch.zeros(1, 3).double(), t).cov[0]
+        small, mismatch = bridge.ell**2, bridge.c0**2 * torch.diagonal(cov)
+        v = small + mismatch.mean()
+        kl = 0.5 * (torch.log(v / small) + (small + mismatch) / v - 1).mean()
+        assert float(costs[i, j]) == pytest.approx(float(kl), rel=1e-11)
+
+
+def test_all_paths_of_isotropic_data_cost_the_same_and_the_best_path_of_others_less():
+    alike = step_costs(PROCESS, TIMES, average_variance([0.3, 0.3]))
+    uneven = step_costs(PROCESS, TIMES, average_variance([0.9, 0.1, 0.002]))
+    whole = cost_of(alike, range(40))
+    for n in (2, 4, 8, 20):
+        uniform = [round(float(t) * 40) - 1 for t in Uniform()(PROCESS, n).flip(0)]
+        assert cost_of(alike, uniform) == pytest.approx(whole, rel=1e-10)
+        best = cheapest_paths(uneven, n)[-1].tolist()
+        gain = cost_of(uneven, uniform) - cost_of(uneven, best)
+        assert gain > (0.01 if 2 < n < 20 else -1e-12)
+
+
+def test_the_grid_reads_its_paths():
+    variance = average_variance([0.9, 0.1, 0.002])
+    paths = tuple(TIMES[path] for path in cheapest_paths(step_costs(PROCESS, TIMES, variance), 10))
+    times = LeastCost(paths)(PROCESS, 10)
+    assert len(times) == 10 and times[0] == 1 and times[-1] == 1 / 40 and bool((times.diff() < 0).all())
+    assert LeastCost(paths)(PROCESS, 1).tolist() == [1.0]
+
+
+def test_what_was_never_fitted_says_so():
+    with pytest.raises(ValueError, match="never fitted"):
+        LeastCost()(PROCESS, 10)
+    with pytest.raises(ValueError, match="1 to 2 times, 3"):
+        LeastCost((TIMES[-1:], TIMES[[0, -1]]))(PROCESS, 3)
+    with pytest.raises(ValueError, match="between 1 and 9"):
+        cheapest_paths(torch.zeros(9, 9), 10)
+    assert repr(LeastCost((TIMES,))) == "LeastCost()"
