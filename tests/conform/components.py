@@ -29,7 +29,6 @@ MORE: dict[str, list[dict[str, Any]]] = {
     "UniPC": [{"p": 1}, {"variant": "bh1"}],
     "GrainSolver": [{"p": 1}, {"p": 3}],
     "DPMSolver": [{"order": 1}, {"order": 3}],
-    "DPMAdaptive": [{"order": 2}],
     "Heun": [{"churn": 0.2}],
     "DDIM": [{"eta": 0.5}, {"eta": 1.0}, {"eta": 0.0, "spread": True}, {"eta": 0.7, "spread": True}],
 }

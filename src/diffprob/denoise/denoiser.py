@@ -141,9 +141,8 @@ class NetDenoiser(nn.Module):
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
             if x.shape[1] == 1:
-                # With one channel both formats are the same memory, and the strides the caller happened to use would
-                # choose the
-                # kernels, and with them the last bits; this view always says channels-last.
+                # With one channel both formats are the same memory, and the strides that the caller happened to use
+                # would choose the kernels, and with them the last bits; this view always says channels-last.
                 x = x[:, 0, :, :, None].movedim(-1, 1)
         autocast = _AUTOCAST[self.evaluation.precision]
         label, kind = label.to(dtype), xt.device.type

@@ -11,7 +11,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from diffprob.base.shapes import is_one_time, per_sample
+from diffprob.base.shapes import is_one_time, per_sample, scaled
 from diffprob.process.linear import LinearProcess
 
 
@@ -25,7 +25,7 @@ class Prediction(ABC):
     def to_x0(self, process: LinearProcess, xt: Tensor, t: Tensor, output: Tensor) -> Tensor:
         """x_0 from the network's output, (B, *event)."""
         a, b = _at(self, process, float(t)) if is_one_time(t) else self.coefficients(process, t)
-        return per_sample(a, xt) * xt + per_sample(b, xt) * output
+        return scaled(xt, a) + scaled(output, b)
 
     def from_x0(self, process: LinearProcess, xt: Tensor, t: Tensor, x0: Tensor) -> Tensor:
         """The output that stands for x_0: (x_0 - A x_t)/B, (B, *event)."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from diffprob.base.distributions import Dirac, Distribution, Gaussian, LocationScale, Mixture
 from diffprob.base.errors import NoClosedForm
 from diffprob.base.laws import Law, Normal
-from diffprob.base.shapes import is_one_time, per_sample
+from diffprob.base.shapes import is_one_time, per_sample, scaled
 from diffprob.process.schedule import LinearBetas, Schedule
 
 
@@ -192,7 +192,7 @@ class LinearProcess:
             parts = tuple(self.reverse(component, xt, s, t, eta) for component in posterior.components)
             return Mixture(posterior.log_weights, parts)
         c = self.bridge_coefficients(s, t, eta)
-        mean = per_sample(c.c0, xt) * posterior.mean + per_sample(c.ct, xt) * xt
+        mean = scaled(posterior.mean, c.c0) + scaled(xt, c.ct)
         if isinstance(posterior, Dirac):
             return LocationScale(mean, per_sample(c.ell, xt), self.law)
         if isinstance(posterior, LocationScale):
