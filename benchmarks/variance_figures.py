@@ -1,4 +1,5 @@
-"""Two figures of a fitted run: the variance of its reverse steps against t, and where the least-cost path steps.
+"""Two figures and a table of a fitted run: the variance of its reverse steps against t, where the least-cost path
+steps, and what the steps cost with either.
 
 diffprob fit runs/mnist analytic steps
 python benchmarks/variance_figures.py runs/mnist --out docs/images/variances-mnist.png docs/images/paths-mnist.png
@@ -48,6 +49,40 @@ def draw_variances(process: LinearProcess, fitted: Analytic, path: Path) -> None
     figure.savefig(path, dpi=110)
 
 
+def cost(process: LinearProcess, residual: Analytic, variance: Variance, times: Tensor) -> float:
+    """E KL(q(x_s|x_t,x_0) || p(x_s|x_t)) summed over the steps, nats per dimension, of the network's own mean.
+
+    With v the variance of a step: 1/2 [log(v/ell^2) + (ell^2 + c0^2 E(x_0 - x0h)^2)/v - 1].
+    """
+    steps = step_variances(process, variance, times)
+    total = 0.0
+    for v, (t, s) in zip(steps, pairwise(times), strict=True):
+        bridge = process.bridge_coefficients(s, t)
+        spread = bridge.ell**2 + bridge.c0**2 * residual(process, t)
+        total += 0.5 * float(torch.log(v / bridge.ell**2) + spread / v - 1)
+    return total
+
+
+def print_costs(process: LinearProcess, fitted: Analytic, best: Grid) -> None:
+    """A row for each number of evaluations."""
+    uniform = Uniform()
+    choices: dict[str, tuple[Variance, Grid]] = {
+        "beta-tilde": (Zero(), uniform),
+        "beta": (UnitData(), uniform),
+        "analytic": (fitted, uniform),
+        "beta, least cost": (UnitData(), best),
+        "analytic, least cost": (fitted, best),
+    }
+    print("| evaluations | " + " | ".join(choices) + " |")
+    print("|---" * (len(choices) + 1) + "|")
+    for n in (10, 25, 50, 100, 200, process.schedule.steps or 1000):
+        cells = [
+            "-" if grid is best and n > 256 else f"{cost(process, fitted, variance, grid(process, n)):.4g}"
+            for variance, grid in choices.values()
+        ]
+        print(f"| {n} | " + " | ".join(cells) + " |")
+
+
 def draw_grids(process: LinearProcess, grids: dict[str, Grid], n: int, path: Path) -> None:
     """Where n times lie, in t and in log-SNR."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 2.6), sharey=True, layout="constrained")
@@ -71,8 +106,10 @@ def main() -> int:
     arguments = parser.parse_args()
     run = Run.open(arguments.run)
     process = run.recipe.process
-    draw_variances(process, Analytic(moments=read_moments(run), last=float("inf")), arguments.out[0])
+    fitted = Analytic(moments=read_moments(run), last=float("inf"))
+    draw_variances(process, fitted, arguments.out[0])
     best = bind_grid(run, LeastCost())
+    print_costs(process, fitted, best)
     grids = {"least cost": best, "log-SNR": LogSNR(), "quadratic": QuadraticTimes(), "uniform": Uniform()}
     draw_grids(process, grids, arguments.steps, arguments.out[1])
     print(f"wrote {arguments.out[0]} and {arguments.out[1]}", file=sys.stderr)

@@ -27,7 +27,7 @@ LEAST = ("-n", "1", "--batch", "1", "--steps", "1", "--device", "cpu")
 def test_a_report_goes_into_the_run_and_to_out(diffprob: Callable, tiny: Path) -> None:
     result = diffprob("report", tiny, *QUICK, "--seed", "5", "--out", "a/page.html", "--json").json
     assert (result["report"], result["out"]) == (str(tiny / "report.html"), "a/page.html")
-    assert (result["seeds"], result["steps"], result["sampler"]) == ("5..7", 2, "DDIM(eta=0.0, spread=False)")
+    assert (result["seeds"], result["steps"], result["sampler"]) == ("5..7", 2, "DPMppSDE(history=2)")
     page = Path("a/page.html").read_bytes()
     assert page == (tiny / "report.html").read_bytes()
     assert len(page) == result["bytes"]

@@ -20,13 +20,13 @@ def arrays(path: Path | str) -> tuple[np.ndarray, np.ndarray, dict]:
         return stored["images"], stored["seeds"], json.loads(str(stored["metadata"]))
 
 
-def test_the_defaults_are_ddim_in_50_steps(diffprob: Callable, trained: Path) -> None:
+def test_the_defaults_are_a_stochastic_solver_in_50_evaluations(diffprob: Callable, trained: Path) -> None:
     result = diffprob("sample", trained, "-n", "2", *CPU, "--json").json
-    assert (result["sampler"], result["steps"], result["out"]) == ("DDIM(eta=0.0, spread=False)", 50, "samples.png")
+    assert (result["sampler"], result["steps"], result["out"]) == ("DPMppSDE(history=2)", 50, "samples.png")
     with Image.open("samples.png") as picture:
         facts = picture.text
     assert facts["seeds"] == "0..1"
-    assert facts["sampler"] == "DDIM(eta=0.0, spread=False)"
+    assert (facts["sampler"], facts["grid"]) == ("DPMppSDE(history=2)", "Trailing()")
     assert facts["steps"] == "50"
     assert facts["chunk"] == str(result["chunk"])
     assert facts["Software"] == f"diffprob {dp.__version__}"
@@ -38,6 +38,24 @@ def test_ancestral_has_the_steps_of_training(diffprob: Callable, trained: Path) 
         result = diffprob("sample", trained, *arguments, "--dry-run", *CPU, "--json").json
         assert (result["sampler"], result["steps"]) == ("Ancestral()", 1000)
     assert not list(Path().iterdir())
+
+
+def test_the_evaluations_choose_sampler_and_grid(diffprob: Callable, trained: Path) -> None:
+    def chosen(*arguments: str) -> tuple[str, str, int]:
+        told = diffprob("sample", trained, *arguments, "--dry-run", *CPU, "--json").json
+        return told["sampler"].partition("(")[0], told["grid"].partition("(")[0], told["steps"]
+
+    for steps in (1, 5, 20, 999):
+        assert chosen("--steps", str(steps)) == ("DPMppSDE", "Trailing", steps)
+    assert chosen("--steps", "1000") == ("Ancestral", "Uniform", 1000)
+    assert chosen("--steps", "8", "--grid", "Trailing()") == ("Ancestral", "Trailing", 8)
+    assert chosen("--steps", "8", "--variance", "UnitData()") == ("Ancestral", "Uniform", 8)
+    assert chosen("--steps", "8", "--sampler", "UniPC(2)") == ("UniPC", "Uniform", 8)
+
+
+def test_a_variance_that_nobody_draws_from_is_said(diffprob: Callable, trained: Path) -> None:
+    told = diffprob("sample", trained, "--sampler", "DDIM()", "--variance", "UnitData()", "--dry-run", *CPU)
+    assert "draws nothing from a variance" in told.err and told.code == 0
 
 
 def test_an_image_depends_on_its_seed_alone(diffprob: Callable, trained: Path) -> None:

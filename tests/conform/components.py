@@ -27,7 +27,6 @@ MORE: dict[str, list[dict[str, Any]]] = {
     "DPMpp": [{"points": 1}, {"points": 3}],
     "DPMppSDE": [{"history": 1}],
     "UniPC": [{"p": 1}, {"variant": "bh1"}],
-    "GrainSolver": [{"p": 1}, {"p": 3}],
     "DPMSolver": [{"order": 1}, {"order": 3}],
     "Heun": [{"churn": 0.2}],
     "DDIM": [{"eta": 0.5}, {"eta": 1.0}, {"eta": 0.0, "spread": True}, {"eta": 0.7, "spread": True}],

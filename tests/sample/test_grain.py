@@ -9,12 +9,12 @@ from truth.models import IsotropicData, tensor
 from truth.order import assert_order
 
 from diffprob.base.rng import Rng
-from diffprob.process.grids import GrainGrid, LogSNR, Native, Uniform
+from diffprob.process.grids import GrainGrid, LogSNR, Trailing, Uniform
 from diffprob.process.linear import LinearProcess, StraightScaling, VarianceExploding
 from diffprob.process.schedule import Cosine, LinearBetas, LogLinear, Straight
 from diffprob.sample.ancestral import DDIM, Ancestral
 from diffprob.sample.choose import default
-from diffprob.sample.exponential import DPMpp, UniPC
+from diffprob.sample.exponential import DPMpp, DPMppSDE, UniPC
 from diffprob.sample.grain import GrainSolver
 from diffprob.sample.simulate import State, simulate
 
@@ -86,15 +86,16 @@ def test_noise_that_never_vanishes_ends_with_the_mean() -> None:
     assert (float(last.t), last.index) == (0.0, before.index + 1)
 
 
-def test_the_grid_is_even_in_its_variable_with_the_data_for_its_end() -> None:
-    grid, n = GrainGrid(0.05, 2.0), 9
+@pytest.mark.parametrize("bend", [0.0, -0.5])
+def test_the_grid_is_even_in_its_variable_with_the_data_for_its_end(bend: float) -> None:
+    n, v = 9, torch.linspace(0, 1, 10, dtype=torch.float64)
     for process in (SDE, LinearProcess(Straight(), StraightScaling())):
-        times = grid(process, n)
+        times = GrainGrid(0.05, 2.0, bend)(process, n)
         alpha, sigma = process.coefficients(times)
         u = torch.asinh(2.0 * alpha / (sigma**2 + (0.05 * alpha) ** 2).sqrt())
         assert times[0] == 1
-        even = torch.cat([u, tensor([math.asinh(2.0 / 0.05)])]).diff()
-        torch.testing.assert_close(even, even.mean().expand(n), rtol=1e-9, atol=0)
+        expected = u[0] + (math.asinh(2.0 / 0.05) - u[0]) * (v + bend * v * (1 - v))
+        torch.testing.assert_close(u, expected[:-1], rtol=1e-9, atol=1e-12)
 
 
 def test_a_long_grid_ends_at_the_last_noisy_time() -> None:
@@ -105,9 +106,11 @@ def test_a_long_grid_ends_at_the_last_noisy_time() -> None:
 
 def test_the_default_depends_on_the_evaluations_and_the_number_of_elements() -> None:
     process = LinearProcess()
-    assert default(1000, process, (1, 8, 8)) == (Ancestral(), Native())
-    assert default(10, process, (2,)) == (GrainSolver(extent=1.0), GrainGrid(extent=1.0))
-    assert default(10, process, (1, 28, 28)) == (GrainSolver(extent=4.5), GrainGrid(extent=4.5))
+    assert default(1000, process, (1, 8, 8)) == (Ancestral(), Uniform())
+    assert default(5, process, (2,)) == (GrainSolver(extent=1.0), GrainGrid(extent=1.0))
+    assert default(8, process, (8,)) == (GrainSolver(extent=1.4), GrainGrid(extent=1.4, bend=-0.25))
+    assert default(10, process, (784,)) == (GrainSolver(extent=4.5), GrainGrid(extent=4.5, bend=-0.5))
+    assert default(20, process, (1, 28, 28)) == (DPMppSDE(2), Trailing())
     assert default(1000, SDE, (2,))[0] == GrainSolver(extent=1.0)
     with pytest.raises(ValueError, match="got 0"):
         default(0, process, (2,))
@@ -121,6 +124,7 @@ def test_the_default_depends_on_the_evaluations_and_the_number_of_elements() -> 
         (lambda: GrainSolver(extent=math.inf), "extent must be above 0, got inf"),
         (lambda: GrainGrid(grain=-1.0), "grain must be above 0, got -1.0"),
         (lambda: GrainGrid(extent=0.0), "extent must be above 0, got 0.0"),
+        (lambda: GrainGrid(bend=-1.0), "bend must lie between -1 and 1, got -1.0"),
     ],
 )
 def test_wrong_settings_are_named(make, said) -> None:

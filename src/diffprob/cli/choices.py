@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError
 from diffprob.cli.parser import add_seed, choose_device, component, share, whole
+from diffprob.cli.progress import say
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,11 +46,11 @@ def add_drawing(parser: argparse.ArgumentParser, n: int = 64, steps: str = "50; 
     parser.add_argument("-n", type=whole(1), default=n, metavar="N", help=f"how many images ({n:,})")
     add_seed(parser, "seed of the first image; image i has the seed N + i (0)")
     parser.add_argument(
-        "--sampler", metavar="S", help='"DDIM()" unless given, "Ancestral()" with as many steps as training had'
+        "--sampler", metavar="S", help='such as "UniPC(2)"; unless given what suits --steps (diffprob show samplers)'
     )
     parser.add_argument("--steps", type=whole(1), metavar="N", help=f"network calls for each image ({steps})")
     parser.add_argument(
-        "--grid", default="Uniform()", metavar="G", help='which times are visited ("Uniform()"; best: fitted)'
+        "--grid", metavar="G", help='which times are visited ("Uniform()" with --sampler; best: the fitted path)'
     )
     parser.add_argument(
         "--variance",
@@ -88,9 +89,9 @@ def choose(args: argparse.Namespace, run: "Run") -> Choice:
     from diffprob.recipe.fits import bind_grid
     from diffprob.sample.simulate import plan
 
-    sampler, n = plan(*_sampler(args, run))
+    chosen, grid, steps = _way(args, run)
+    sampler, n = plan(chosen, steps)
     clip = _clip(args)
-    grid = component("LeastCost()" if args.grid == "best" else args.grid, "--grid", "grid")
     grid = bind_grid(run, grid, args.best)
     model = _load(run, args)
     facts = {
@@ -118,18 +119,30 @@ def _load(run: "Run", args: argparse.Namespace) -> "NetDenoiser":
     return run.load(choose_device(args.device), args.batch or "auto", args.precision, args.best, variance)
 
 
-def _sampler(args: argparse.Namespace, run: "Run") -> tuple[Any, int]:
-    """The sampler and its number of steps, where not given: DDIM in 50, Ancestral in as many as training had."""
-    from diffprob.recipe.tables import SAMPLERS
+def _way(args: argparse.Namespace, run: "Run") -> tuple[Any, Any, int]:
+    """Sampler, grid and number of evaluations; what is not given is chosen (docs/how-to-choose-a-sampler.md).
 
-    native = run.recipe.process.schedule.steps or 1000
-    if args.sampler is None:
-        name = "Ancestral" if args.steps == native else "DDIM"
-        return SAMPLERS[name](), args.steps or 50
-    sampler = component(args.sampler, "--sampler", "sampler")
-    if sampler.evaluations is None and args.steps is not None:
-        raise InputError(f"--steps {args.steps}: {sampler!r} takes as many as its tolerances need; leave --steps out")
-    return sampler, args.steps or (native if type(sampler).__name__ == "Ancestral" else 50)
+    Evaluations: 50, and for an `Ancestral` that is given as many as training had. Sampler and grid: what suits the
+    evaluations; next to a given grid or variance `Ancestral`, next to a given sampler uniform times.
+    """
+    from diffprob.process.grids import Uniform
+    from diffprob.sample.ancestral import Ancestral
+    from diffprob.sample.choose import default
+
+    process, steps, sampler, grid = run.recipe.process, args.steps or 50, Ancestral(), Uniform()
+    if args.sampler is not None:
+        sampler = component(args.sampler, "--sampler", "sampler")
+        if sampler.evaluations is None and args.steps is not None:
+            raise InputError(f"--steps {steps}: {sampler!r} takes as many as its tolerances need; leave --steps out")
+        if isinstance(sampler, Ancestral):
+            steps = args.steps or process.schedule.steps or 1000
+    elif args.grid is None and args.variance is None:
+        sampler, grid = default(steps, process, run.space.shape)
+    if args.grid is not None:
+        grid = component("LeastCost()" if args.grid == "best" else args.grid, "--grid", "grid")
+    if args.variance is not None and not (isinstance(sampler, Ancestral) or getattr(sampler, "spread", False)):
+        say(f"note: {sampler!r} draws nothing from a variance; Ancestral() and DDIM(spread=True) do")
+    return sampler, grid, steps
 
 
 def _clip(args: argparse.Namespace) -> bool | float:

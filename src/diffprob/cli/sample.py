@@ -11,7 +11,8 @@ from diffprob.cli.parser import add_device, add_dry_run, choose_device
 from diffprob.cli.progress import Progress, say
 
 EXAMPLES = (
-    "diffprob sample mnist                                   # 64 digits in 50 steps of DDIM, into samples.png",
+    "diffprob sample mnist                                   # 64 digits in 50 evaluations, into samples.png",
+    "diffprob sample mnist --steps 8                         # a sampler and a grid that suit 8 evaluations",
     'diffprob sample runs/x -n 16 --sampler "Ancestral()" --steps 1000 --variance "UnitData()"   # DDPM as published',
     'diffprob sample runs/x --sampler "DDIM(eta=0.5)" --grid "Karras(rho=7)" --steps 20 --progressive',
     "diffprob sample runs/x -n 10000 --out samples.npz       # arrays images, seeds, metadata",

@@ -138,12 +138,12 @@ class NetDenoiser(nn.Module):
         weight = next(self.net.parameters())
         dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
         x = xt.to(dtype)
-        if x.ndim == 4:
+        if x.ndim == 4 and x.shape[1] == 1:
+            # With one channel both formats are the same memory, and the strides that the caller happened to use would
+            # choose the kernels, and with them the last bits; this view always says channels-last.
+            x = x.reshape(-1, *x.shape[2:], 1).permute(0, 3, 1, 2)
+        elif x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
-            if x.shape[1] == 1:
-                # With one channel both formats are the same memory, and the strides that the caller happened to use
-                # would choose the kernels, and with them the last bits; this view always says channels-last.
-                x = x[:, 0, :, :, None].movedim(-1, 1)
         autocast = _AUTOCAST[self.evaluation.precision]
         label, kind = label.to(dtype), xt.device.type
         if autocast is None and not torch.is_autocast_enabled(kind):

@@ -126,7 +126,7 @@ class Karras:
 
 @dataclass(frozen=True)
 class GrainGrid:
-    """Evenly spaced u = asinh(extent alpha/s) from t = 1 on, so that the next value would be that of the data.
+    """u = asinh(extent alpha/s) evenly spaced from t = 1 on, so that the next value would be that of the data.
 
     s^2 = sigma^2 + grain^2 alpha^2, see `diffprob.sample.grain`: the noise levels of `LogSNR` near the data, few above
     the extent of the data, where little is decided. With so many times that the last would lie below the schedule's
@@ -135,12 +135,17 @@ class GrainGrid:
     Args:
         grain: standard deviation of the finest detail of the data, in its units.
         extent: of the data.
+        bend: u is bent to v + bend v (1 - v), v going evenly from 0 to 1: negative values make the first steps shorter
+            and the last ones longer.
     """
 
-    grain: float = 0.04
+    grain: float = 0.06
     extent: float = 1.2
+    bend: float = 0.0
 
     def __post_init__(self) -> None:
+        if not -1 < self.bend < 1:
+            raise ValueError(f"bend must lie between -1 and 1, got {self.bend}")
         for name, value in (("grain", self.grain), ("extent", self.extent)):
             if not 0 < value < math.inf:
                 raise ValueError(f"{name} must be above 0, got {value}")
@@ -151,13 +156,16 @@ class GrainGrid:
         ends = torch.stack([process.logsnr(1.0), process.logsnr(process.schedule.start)])
         first, last = torch.asinh(self.extent / (torch.exp(-ends) + self.grain**2).sqrt())
         data = torch.full_like(first, math.asinh(self.extent / self.grain))
-        u = torch.lerp(first, data, 1 - _spread(n + 1))[:-1]
+        u = torch.lerp(first, data, self._bent(1 - _spread(n + 1)))[:-1]
         crowded = n > 1 and bool(u[-1] > last)
         if crowded:
-            u = torch.lerp(first, last, 1 - _spread(n))
+            u = torch.lerp(first, last, self._bent(1 - _spread(n)))
         times = process.schedule.time(-torch.log((self.extent / torch.sinh(u)) ** 2 - self.grain**2))
         times[0] = 1.0
         return _finish(process, _pin(process, times) if crowded else times)
+
+    def _bent(self, v: Tensor) -> Tensor:
+        return v + self.bend * v * (1 - v)
 
 
 @dataclass(frozen=True)

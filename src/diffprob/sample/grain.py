@@ -60,7 +60,7 @@ class GrainSolver:
     """
 
     p: int = 2
-    grain: float = 0.04
+    grain: float = 0.06
     extent: float = 1.2
 
     evaluations = 1
