@@ -10,7 +10,7 @@ from truth.models import tensor
 
 from diffprob.base.rng import Rng
 from diffprob.denoise.ideal import GaussianData
-from diffprob.process.grids import LogSNR, Uniform
+from diffprob.process.grids import LogSNR, Trailing, Uniform
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import Cosine, LinearBetas
 from diffprob.sample.ancestral import DDIM, Ancestral
@@ -132,3 +132,20 @@ def test_fast_is_single_steps_of_these_orders():
 def test_wrong_settings_are_named(make, said):
     with pytest.raises(ValueError, match=said):
         make()
+
+
+def test_sde_solver_gives_what_diffusers_gives_with_the_same_noise():
+    """DPMSolverMultistepScheduler, algorithm sde-dpmsolver++, trailing: float32 in both, errors of 1e-7 a step."""
+    diffusers = pytest.importorskip("diffusers")
+    process, rng = LinearProcess(LinearBetas()), Rng.of(3, 16)
+    model, n = GaussianData(tensor([0.4, -0.1]), torch.diag(tensor([0.3, 0.01])), process), 6
+    x = rng.fold("prior").normal((2,))
+    state = list(simulate(model, DPMppSDE(2), x, Trailing()(process, n), rng))[-1]
+    scheduler = diffusers.DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++", timestep_spacing="trailing")
+    scheduler.set_timesteps(n)
+    for k, label in enumerate(scheduler.timesteps):
+        t = (label.double() + 1) / 1000
+        alpha, sigma = (c.float() for c in process.coefficients(t))
+        noise = (x - alpha * model(x, t).mean) / sigma
+        x = scheduler.step(noise, label, x, variance_noise=rng.fold("step").at(k).normal((2,))).prev_sample
+    torch.testing.assert_close(state.x, x, rtol=0, atol=1e-4)
