@@ -87,7 +87,7 @@ print(lazy, time.process_time() - start)
 """
     lazy, full = map(min, zip(*(map(float, python(code).split()) for _ in range(2)), strict=True))
     assert lazy < 0.1
-    assert full < 0.3
+    assert full < 0.5  # about 3 ms for each of our modules, most of it frozen dataclasses
 
 
 def test_the_version_is_the_projects() -> None:
