@@ -147,28 +147,29 @@ def summary(values: np.ndarray) -> tuple[float, float]:
 
 def rows_of(d: int, evaluations: int, cells: dict[str, np.ndarray], theirs: set[str]) -> list[dict[str, Any]]:
     """One row a method, both metrics, each with its difference to the best of theirs; (seeds, 2) in each cell."""
-    best = {m: min(theirs, key=lambda name, m=m: cells[name][:, m].mean()) for m in (0, 1)}
+    best = {m: min(theirs, key=lambda name, m=m: cells[name][:, m].mean()) for m in (0, 1) if theirs}
     rows = []
     for name, values in cells.items():
         row: dict[str, Any] = {"d": d, "evaluations": evaluations, "method": name, "theirs": name in theirs}
         for m, metric in enumerate(METRICS):
             row[metric], row[f"{metric} se"] = summary(values[:, m])
-            row[f"{metric} - best"], row[f"{metric} - best se"] = summary(values[:, m] - cells[best[m]][:, m])
+            if best:
+                row[f"{metric} - best"], row[f"{metric} - best se"] = summary(values[:, m] - cells[best[m]][:, m])
             row[f"{metric} - floor"], row[f"{metric} - floor se"] = summary(values[:, m] - cells["floor"][:, m])
-        row["best of theirs by"] = ", ".join(metric for m, metric in enumerate(METRICS) if best[m] == name)
+        row["best of theirs by"] = ", ".join(metric for m, metric in enumerate(METRICS) if best.get(m) == name)
         rows.append(row)
     return sorted(rows, key=lambda row: row["SW2"])
 
 
 def compare(arguments: argparse.Namespace, say: Callable[[str], None]) -> list[dict[str, Any]]:
     """All rows."""
-    everything, rows = peers(), []
+    everything, rows = [] if arguments.alone else peers(), []
     say(f"{len(everything)} settings of diffusers")
     tasks = {
         d: [Task(arguments.first + k, d, arguments.n) for k in range(arguments.seeds)] for d in arguments.dimensions
     }
     for evaluations in arguments.evaluations:
-        chosen = screen(everything, arguments, evaluations)
+        chosen = screen(everything, arguments, evaluations) if everything else []
         say(f"{evaluations} evaluations: {len(chosen)} settings kept")
         for d in arguments.dimensions:
             found = [measure([*OURS, *chosen], task, evaluations) for task in tasks[d]]
@@ -201,6 +202,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=30_000, help="the first seed")
     parser.add_argument("-n", type=int, default=4096, help="samples of each method and seed")
     parser.add_argument("--keep", type=int, default=5, help="settings of theirs kept by each metric and dimension")
+    parser.add_argument("--alone", action="store_true", help="ours and the floor, without diffusers")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -211,7 +213,7 @@ def main() -> int:
         row[f"{metric} - best"] + 2 * row[f"{metric} - best se"] < 0
         for row in rows
         for metric in METRICS
-        if row["method"] == "default" and row["evaluations"] <= 10
+        if row["method"] == "default" and row["evaluations"] <= 10 and not arguments.alone
     )
     details = {
         "n": arguments.n,
