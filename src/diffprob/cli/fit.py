@@ -30,7 +30,7 @@ EXAMPLES = (
     "diffprob fit runs/mine analytic --data pictures/ -n 200 --seed 1",
 )
 
-LONGEST_PATH = 256  # times; longer chains are as good on a uniform grid
+LONGEST_PATH = 256  # times; the cost hardly falls any more before that
 KNOTS = 1000  # times of the analytic fit on a schedule without times of its own
 SHOWN = 50  # evaluations at which the cost of the best path is compared with the uniform one's
 
@@ -162,6 +162,7 @@ def _fit_heads(
     args: argparse.Namespace, kinds: tuple[str, ...], run: "Run", model: "NetDenoiser", images: "Images"
 ) -> dict[str, dict[str, Any]]:
     """Fit the heads together and keep each."""
+    from diffprob.denoise.variance import HEADS
     from diffprob.recipe.fits import head_tensors
     from diffprob.train.heads import CovarianceFit, fit_heads, head_spec
 
@@ -178,7 +179,7 @@ def _fit_heads(
 
         state = fit_heads(model, (take(k) for k in range(fit.pilot + fit.steps)), fit, args.blocks, tell)
     spec, found = head_spec(model, args.blocks), {}
-    names = {"npr": "NoiseResidual()", "sn": "SquaredNoise()", "ocm": "OptimalCovariance()"}
+    names = {kind: f"{variance.__name__}()" for variance, kind in HEADS.items()}
     for kind in kinds:
         tensors, settings = head_tensors(spec, state.heads[kind])
         about = {**settings, "fit": repr(fit), "batch": args.batch, "loss": losses[kind], "precision": args.precision}

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from diffprob.base.shapes import per_sample
+from diffprob.process.calculus import increments
 from diffprob.process.linear import LinearProcess, Stepwise
 
 
@@ -21,8 +22,8 @@ def native_step(process: LinearProcess, t: Tensor) -> tuple[Tensor, Tensor]:
 def between_bounds(process: LinearProcess, s: Tensor, t: Tensor, fraction: Tensor) -> Tensor:
     """exp(fraction log beta_(t|s) + (1 - fraction) log btil(s, t)), shaped like ``fraction`` (B, *event)."""
     small = process.bridge_coefficients(s, t).ell ** 2
-    ratio = (process.sigma(t) / process.sigma(s)) ** 2  # beta_(t|s)/btil(s, t)
-    return per_sample(small, fraction) * torch.exp(fraction * per_sample(ratio.log(), fraction))
+    _, large = increments(process, s, t)
+    return per_sample(small, fraction) * torch.exp(fraction * per_sample((large / small).log(), fraction))
 
 
 def posterior_of_step(process: LinearProcess, t: Tensor, mean: Tensor, variance: Tensor) -> Stepwise:

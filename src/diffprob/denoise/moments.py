@@ -62,6 +62,18 @@ class NoiseMoments:
         return (1 - unit * self.norm) / sigma**2, unit * self.norm_error / sigma**2
 
 
+def noise_residual(process: LinearProcess, x0: Tensor, mean: Tensor, t: Tensor) -> Tensor:
+    """NPR: o = (x_0 - x0h)^2 (alpha^2 + sigma^2)/sigma^2 = (eps - eh)^2 (alpha^2 + sigma^2)/alpha^2, (B, *event).
+
+    Its mean given x_t is E[(x_0 - x0h)^2 | x_t], the right variance for the mean really predicted: that of the data
+    plus the squared error of the mean (Bao et al. 2022, eq. 13).
+
+    Exact when: always, for a step of any eta; equal to the data's variance when the mean is exact.
+    """
+    alpha, sigma = process.coefficients(t)
+    return per_sample((alpha**2 + sigma**2) / sigma**2, x0) * (mean - x0) ** 2
+
+
 def noise_moments(
     model: "Denoiser",
     batch: Callable[[int], Tensor],
@@ -99,13 +111,12 @@ def noise_moments(
         with torch.no_grad():
             image = model(xt, t).mean.double()
         a, sd, d, n = float(alpha), float(sigma), x0[0].numel(), len(x0)
-        total = a * a + sd * sd
-        residual = total / sd**2 * flat_sum((image - x0.double()) ** 2) / d
+        residual = flat_sum(noise_residual(process, x0.double(), image, t)) / d
         offset = x0.double() - x0.double().mean(0, keepdim=True)
         spread = a * a * float(offset.square().mean())
         known = (image.sum(0, keepdim=True) - image) / (n - 1) + spread / (spread + sd * sd) * offset
         leaning = flat_sum(noise.double() * (image - known)) / d
-        norm = 2 * total / (a * sd) * leaning - residual if a else residual
+        norm = 2 * (a * a + sd * sd) / (a * sd) * leaning - residual if a else residual
         rows.append([value for v in (norm, residual) for value in (v.mean(), v.std() / math.sqrt(n))])
         tell(k + 1)
     columns = torch.tensor([[float(value) for value in row] for row in rows], dtype=torch.float64).T

@@ -1,18 +1,49 @@
 """Denoisers made from denoisers: the predicted image kept in the range of the data."""
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from diffprob.base.distributions import Distribution, LocationScale
+from diffprob.base.distributions import LocationScale
 from diffprob.base.shapes import per_sample
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.linear import LinearProcess
 
 
-class Clip:
+class Limited(ABC):
+    """A denoiser whose posterior keeps its type and spread around a mean that is kept in range.
+
+    Args:
+        model: the denoiser.
+    """
+
+    def __init__(self, model: Denoiser) -> None:
+        self.model = model
+
+    @property
+    def process(self) -> LinearProcess:
+        """The process of the wrapped denoiser."""
+        return self.model.process
+
+    @abstractmethod
+    def moved(self, mean: Tensor) -> Tensor:
+        """What becomes of the mean (B, *event)."""
+
+    def __call__(self, xt: Tensor, t: Tensor) -> LocationScale:
+        """p(x_0 | x_t) around the moved mean.
+
+        Raises:
+            ValueError: the posterior is not a `LocationScale`.
+        """
+        posterior = self.model(xt, t)
+        if not isinstance(posterior, LocationScale):
+            raise ValueError(f"only a LocationScale posterior can be clipped, got {type(posterior).__name__}")
+        return replace(posterior, mean=self.moved(posterior.mean))
+
+
+class Clip(Limited):
     """Clamp the mean of p(x_0 | x_t) to the range of the data (Ho et al. 2020, released code).
 
     The step's mean is then computed from the clamped x_0, also in DDIM. Clipping changes the model: never clip in a
@@ -22,25 +53,16 @@ class Clip:
     def __init__(self, model: Denoiser, low: float = -1.0, high: float = 1.0) -> None:
         if not low < high:
             raise ValueError(f"expected low < high, got {low} and {high}")
-        self.model = model
+        super().__init__(model)
         self.low = low
         self.high = high
 
-    @property
-    def process(self) -> LinearProcess:
-        """The process of the wrapped denoiser."""
-        return self.model.process
-
-    def __call__(self, xt: Tensor, t: Tensor) -> Distribution:
-        """p(x_0 | x_t) with its mean in [low, high].
-
-        Raises:
-            ValueError: the posterior is not a `LocationScale`.
-        """
-        return _with_mean(self.model(xt, t), lambda mean: mean.clamp(self.low, self.high))
+    def moved(self, mean: Tensor) -> Tensor:
+        """The mean in [low, high]."""
+        return mean.clamp(self.low, self.high)
 
 
-class DynamicClip:
+class DynamicClip(Limited):
     """Dynamic thresholding: clamp the mean of p(x_0 | x_t) to [-q, q] and scale it by bound/q, each sample by its own
     q = max(bound, the quantile of |mean| over its elements).
 
@@ -61,24 +83,12 @@ class DynamicClip:
             raise ValueError(f"quantile must lie in (0, 1], got {quantile}")
         if not 0 < bound < float("inf"):
             raise ValueError(f"bound must be positive, got {bound}")
-        self.model = model
+        super().__init__(model)
         self.quantile = quantile
         self.bound = bound
 
-    @property
-    def process(self) -> LinearProcess:
-        """The process of the wrapped denoiser."""
-        return self.model.process
-
-    def __call__(self, xt: Tensor, t: Tensor) -> Distribution:
-        """p(x_0 | x_t) with its mean in [-bound, bound].
-
-        Raises:
-            ValueError: the posterior is not a `LocationScale`.
-        """
-        return _with_mean(self.model(xt, t), self._squeeze)
-
-    def _squeeze(self, mean: Tensor) -> Tensor:
+    def moved(self, mean: Tensor) -> Tensor:
+        """The mean in [-bound, bound]."""
         sizes, _ = mean.abs().flatten(1).sort(1)
         # As numpy's and torch's quantile, which refuses rows of more than 2^24 elements.
         position = self.quantile * (sizes.shape[1] - 1)
@@ -86,10 +96,3 @@ class DynamicClip:
         high = min(low + 1, sizes.shape[1] - 1)
         q = per_sample(torch.lerp(sizes[:, low], sizes[:, high], position - low).clamp_min(self.bound), mean)
         return mean.clamp(-q, q) * (self.bound / q)
-
-
-def _with_mean(posterior: Distribution, change: Callable[[Tensor], Tensor]) -> LocationScale:
-    """The same distribution, of the same type, around another mean."""
-    if not isinstance(posterior, LocationScale):
-        raise ValueError(f"only a LocationScale posterior can be clipped, got {type(posterior).__name__}")
-    return replace(posterior, mean=change(posterior.mean))

@@ -1,5 +1,6 @@
 """Solvers of the reverse stochastic differential equation dx = (f x - g^2 score) dt + g dw, backwards in time."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -20,8 +21,25 @@ def _from_noise(process: LinearProcess, posterior: Distribution, x: Tensor, s: T
     return process.reverse(Dirac(posterior.mean), x, s, t)
 
 
+class OfKernel(ABC):
+    """A stochastic sampler that draws x_s from a law given x_t and the posterior, with one evaluation a step."""
+
+    order = None
+    evaluations = 1
+
+    @abstractmethod
+    def kernel(self, process: LinearProcess, posterior: Distribution, x: Tensor, s: Tensor, t: Tensor) -> Distribution:
+        """The law of x_s given x_t = x, (B, *event)."""
+
+    def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
+        """One step from state.t to s."""
+        posterior = model(state.x, state.t)
+        law = self.kernel(model.process, posterior, state.x, s, state.t)
+        return State(law.sample(rng.fold("step").at(state.index)), s, state.index + 1, posterior)
+
+
 @dataclass(frozen=True)
-class EulerMaruyama:
+class EulerMaruyama(OfKernel):
     """x_s = x - (f x - g^2 score) (t - s) + g (t - s)^(1/2) z: first order in distribution.
 
     On a table f (t - s) and g^2 (t - s) are those of the step as a whole, log(alpha_t/alpha_s) and the variance that
@@ -36,9 +54,6 @@ class EulerMaruyama:
     and appendix D.1.
     """
 
-    order = None
-    evaluations = 1
-
     def kernel(self, process: LinearProcess, posterior: Distribution, x: Tensor, s: Tensor, t: Tensor) -> Distribution:
         """The law of x_s given x_t = x, (B, *event)."""
         if from_pure_noise(process, t):
@@ -50,15 +65,9 @@ class EulerMaruyama:
         mean = per_sample(1 - f, x) * x + per_sample(g2, x) * tweedie_score(process, posterior.mean, x, t)
         return LocationScale(mean, per_sample(g2.sqrt(), x), process.law)
 
-    def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
-        """One step from state.t to s."""
-        posterior = model(state.x, state.t)
-        law = self.kernel(model.process, posterior, state.x, s, state.t)
-        return State(law.sample(rng.fold("step").at(state.index)), s, state.index + 1, posterior)
-
 
 @dataclass(frozen=True)
-class ReverseDiffusion:
+class ReverseDiffusion(OfKernel):
     """The discretisation that mirrors the forward steps: x_s = (2 - r) x + b score + b^(1/2) z.
 
     r = alpha_t/alpha_s and b = sigma_t^2 - r^2 sigma_s^2, beta for neighbours of a DDPM; first order in distribution.
@@ -72,9 +81,6 @@ class ReverseDiffusion:
     appendix E, eq. 46.
     """
 
-    order = None
-    evaluations = 1
-
     def kernel(self, process: LinearProcess, posterior: Distribution, x: Tensor, s: Tensor, t: Tensor) -> Distribution:
         """The law of x_s given x_t = x, (B, *event)."""
         if from_pure_noise(process, t):
@@ -83,12 +89,6 @@ class ReverseDiffusion:
         score = tweedie_score(process, posterior.mean, x, t)
         mean = per_sample(2 - log_ratio.exp(), x) * x + per_sample(b, x) * score
         return LocationScale(mean, per_sample(b.sqrt(), x), process.law)
-
-    def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
-        """One step from state.t to s."""
-        posterior = model(state.x, state.t)
-        law = self.kernel(model.process, posterior, state.x, s, state.t)
-        return State(law.sample(rng.fold("step").at(state.index)), s, state.index + 1, posterior)
 
 
 @dataclass(frozen=True)

@@ -23,26 +23,16 @@ from torch import Tensor
 
 from diffprob.base.rng import Rng, normal_like
 from diffprob.base.shapes import per_sample
+from diffprob.denoise.moments import noise_residual
+from diffprob.denoise.variance import HEADS
 from diffprob.process.linear import LinearProcess
 
-KINDS = ("npr", "sn", "ocm")
+KINDS = tuple(HEADS.values())
 
 _LEAST_LOGSNR = -7.0
 
 # (x_t, t) -> the mean of p(x_0 | x_t), unclipped, (B, *event), and the features that the heads read, (B, ...).
 Source = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-
-
-def noise_residual(process: LinearProcess, x0: Tensor, mean: Tensor, t: Tensor) -> Tensor:
-    """NPR: o = (x_0 - x0h)^2 (alpha^2 + sigma^2)/sigma^2 = (eps - eh)^2 (alpha^2 + sigma^2)/alpha^2, (B, *event).
-
-    Its mean given x_t is E[(x_0 - x0h)^2 | x_t], the right variance for the mean really predicted: that of the data
-    plus the squared error of the mean (Bao et al. 2022, eq. 13).
-
-    Exact when: always, for a step of any eta; equal to the data's variance when the mean is exact.
-    """
-    alpha, sigma = process.coefficients(t)
-    return per_sample((alpha**2 + sigma**2) / sigma**2, x0) * (mean - x0) ** 2
 
 
 def squared_noise(process: LinearProcess, x0: Tensor, noise: Tensor, mean: Tensor, t: Tensor) -> Tensor:
