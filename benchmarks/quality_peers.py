@@ -6,17 +6,15 @@ Theirs are the settings that led on exact mixtures (`samplers.py`), driven throu
 clipping, the starting noise and the features are the same. The last row is the ancestral chain of training.
 """
 
-import argparse
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from diffusers import DEISMultistepScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from quality import answer, finish
-from quality_rows import Drawing, Method, Yardstick, row
+from quality_rows import Drawing, Method, Yardstick, options, row
 from torch import Tensor
 
 from diffprob.base.errors import InputError
@@ -64,21 +62,12 @@ def their_levels(run: Run, name: str, steps: int, drawing: Drawing) -> tuple[np.
 
 def main() -> int:
     """Draw and compare."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("run", nargs="?", default="mnist")
-    parser.add_argument("--data")
-    parser.add_argument("-n", type=int, default=500)
-    parser.add_argument("--steps", type=int, nargs="+", default=[5, 8, 10, 20])
+    parser = options(__doc__ or "", 500, [5, 8, 10, 20])
     parser.add_argument("--reference", type=int, default=0, help="also the ancestral chain of so many steps")
-    parser.add_argument("--split", choices=("test", "train"), default="test", help="what samples are compared with")
-    parser.add_argument("--precision", default="bf16")
-    parser.add_argument("--chunk", type=int, default=128)
-    parser.add_argument("--keep", type=Path, help="keep our samples in this folder, and use what is there")
-    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     run = Run.open(arguments.run)
     yardstick = Yardstick(run, arguments.data, arguments.split)
-    drawing = Drawing(arguments.n, 0, arguments.precision, arguments.chunk, arguments.keep)
+    drawing = Drawing.of(arguments)
     rows: list[dict[str, Any]] = []
     for steps in arguments.steps:
         sampler, grid = default(steps, run.recipe.process, run.space.shape)
@@ -92,7 +81,7 @@ def main() -> int:
     if arguments.reference:
         last = row(run, Method("Ancestral()", arguments.reference), drawing, yardstick)
         rows.append({"method": "reference", **{k: v for k, v in last.items() if k not in ("grid", "variance")}})
-    details = {"run": run.name, "n": arguments.n, **yardstick.facts(), "chunk": arguments.chunk}
+    details = {"run": run.name, "n": arguments.n, "seed": arguments.seed, **yardstick.facts(), "chunk": arguments.chunk}
     return finish(rows, True, details, arguments.out)
 
 

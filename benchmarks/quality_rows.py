@@ -1,5 +1,6 @@
 """Rows of quality tables: samples of one run by one method, drawn or read again, against held-out images."""
 
+import argparse
 import hashlib
 import sys
 import time
@@ -35,6 +36,22 @@ class Method:
     variance: str = "Zero()"
 
 
+def options(description: str, n: int, steps: list[int]) -> argparse.ArgumentParser:
+    """The options of the scripts that make tables of samples."""
+    parser = argparse.ArgumentParser(description=description.split("\n", 1)[0])
+    parser.add_argument("run", nargs="?", default="mnist", help="a run's folder, or the name of a packaged run")
+    parser.add_argument("--data", help="the images it was trained on")
+    parser.add_argument("-n", type=int, default=n, help="samples in every row")
+    parser.add_argument("--seed", type=int, default=0, help="of the first sample; sample i has the seed plus i")
+    parser.add_argument("--steps", type=int, nargs="+", default=steps, help="evaluations for each sample")
+    parser.add_argument("--split", choices=("test", "train"), default="test", help="what samples are compared with")
+    parser.add_argument("--precision", default="bf16", help="of the network: fp32, bf16 or fp16")
+    parser.add_argument("--chunk", type=int, default=128, help="samples per network call")
+    parser.add_argument("--keep", type=Path, help="keep our samples in this folder, and use what is there")
+    parser.add_argument("--out", type=Path, help="write the numbers to this JSON file")
+    return parser
+
+
 @dataclass(frozen=True)
 class Drawing:
     """What all rows of a table share."""
@@ -44,6 +61,11 @@ class Drawing:
     precision: str = "fp32"
     chunk: int = 128
     keep: Path | None = None
+
+    @classmethod
+    def of(cls, given: argparse.Namespace) -> "Drawing":
+        """What the `options` say."""
+        return cls(given.n, given.seed, given.precision, given.chunk, given.keep)
 
 
 class Yardstick:

@@ -7,11 +7,8 @@ The rows of Bao et al. 2022, table 2, and what came later; every cell draws from
 ``--keep`` keeps the samples, so that a stopped table goes on where it was.
 """
 
-import argparse
-from pathlib import Path
-
 from quality import answer, finish
-from quality_rows import Drawing, Method, Yardstick, row
+from quality_rows import Drawing, Method, Yardstick, options, row
 
 from diffprob.recipe.checkpoint import Run
 
@@ -30,22 +27,13 @@ METHODS = {
 
 def main() -> int:
     """Draw and compare, a row for each method and number of evaluations."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("run")
-    parser.add_argument("--data")
-    parser.add_argument("-n", type=int, default=1000)
-    parser.add_argument("--steps", type=int, nargs="+", default=[10, 25, 50, 100, 200, 1000])
+    parser = options(__doc__ or "", 1000, [10, 25, 50, 100, 200, 1000])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--grid", default="Uniform()")
-    parser.add_argument("--split", choices=("test", "train"), default="test", help="what samples are compared with")
-    parser.add_argument("--precision", default="fp32")
-    parser.add_argument("--chunk", type=int, default=128)
-    parser.add_argument("--keep", type=Path, help="keep the samples in this folder, and use what is there")
-    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     run = Run.open(arguments.run)
     yardstick = Yardstick(run, arguments.data, arguments.split)
-    drawing = Drawing(arguments.n, 0, arguments.precision, arguments.chunk, arguments.keep)
+    drawing = Drawing.of(arguments)
     rows = []
     for steps in arguments.steps:
         for name in arguments.methods:
@@ -53,7 +41,7 @@ def main() -> int:
             rows.append(
                 {"method": name, **row(run, Method(sampler, steps, arguments.grid, variance), drawing, yardstick)}
             )
-    details = {"run": run.name, "n": arguments.n, **yardstick.facts(), "chunk": arguments.chunk}
+    details = {"run": run.name, "n": arguments.n, "seed": arguments.seed, **yardstick.facts(), "chunk": arguments.chunk}
     return finish(rows, True, details, arguments.out)
 
 

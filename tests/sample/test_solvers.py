@@ -15,7 +15,7 @@ from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import Cosine, LinearBetas
 from diffprob.sample.ancestral import DDIM, Ancestral
 from diffprob.sample.exponential import DPMpp, DPMppSDE, UniPC
-from diffprob.sample.simulate import State, cost, plan, points, simulate
+from diffprob.sample.simulate import State, cost, plan, simulate
 from diffprob.sample.singlestep import DPMFast, DPMSolver, Heun
 
 X = torch.linspace(-1.7, 1.6, 7, dtype=torch.float64)[:, None]
@@ -68,7 +68,7 @@ def test_second_order_beats_ddim_on_tabulated_schedules(process, solver):
     model = GaussianData(mean, variance, process)
 
     def error(sampler):
-        times = LogSNR()(process, points(sampler, 80))
+        times = LogSNR()(process, plan(sampler, 80)[1])
         (a0, s0), (a1, s1) = process.coefficients(times[0]), process.coefficients(times[-1])
         spread = ((a1**2 * 0.05 + s1**2) / (a0**2 * 0.05 + s0**2)).sqrt()
         exact = a1 * 0.4 + spread * (X - a0 * 0.4)

@@ -12,9 +12,10 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
 from diffprob.denoise.variance import Variance
+from diffprob.net.head import HeadedUNet
 from diffprob.recipe import tensors
 from diffprob.recipe.card import Measurement, read_measurements
-from diffprob.recipe.fits import bind_variance, with_head
+from diffprob.recipe.fits import bind_variance
 from diffprob.recipe.manifest import NAME, Manifest
 from diffprob.recipe.recipe import Recipe, build_model
 from diffprob.recipe.runfiles import BEST, MODEL, model_meta, read_recipe
@@ -138,7 +139,7 @@ class Run:
         model.load_state_dict(weights, strict=True, assign=True)
         model.variance, head = bind_variance(self, variance or self.recipe.variance, best)
         if head is not None:
-            model.net = with_head(model.net, head)
+            model.net = HeadedUNet(model.net, head)  # pyright: ignore[reportArgumentType]
         convert_conv2d_weight_memory_format(model, torch.channels_last)
         return model.to(device).eval().requires_grad_(False)
 

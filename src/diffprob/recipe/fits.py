@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from diffprob.base.errors import InputError
 from diffprob.denoise.moments import NoiseMoments
 from diffprob.denoise.variance import HEADS, Analytic, Headed, Variance
-from diffprob.net.head import HeadedUNet, HeadSpec
+from diffprob.net.head import HeadSpec
 from diffprob.process.path import LeastCost
 from diffprob.recipe import tensors
 from diffprob.recipe.manifest import Manifest
@@ -107,11 +107,6 @@ def bind_variance(run: "Run", variance: Variance, best: bool = False) -> tuple[V
         head.load_state_dict({name.removeprefix("head."): value for name, value in found.items()})
         return variance, head.eval().requires_grad_(False)
     return variance, None
-
-
-def with_head(net: nn.Module, head: nn.Module) -> HeadedUNet:
-    """The network with a second output from the same pass."""
-    return HeadedUNet(net, head)  # pyright: ignore[reportArgumentType]
 
 
 def path_tensors(times: Tensor, paths: list[Tensor]) -> dict[str, Tensor]:

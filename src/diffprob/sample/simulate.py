@@ -120,11 +120,6 @@ def plan(sampler: Sampler, evaluations: int) -> tuple[Sampler, int]:
     return sampler, 1 + (evaluations - 1) // sampler.evaluations
 
 
-def points(sampler: Sampler, evaluations: int) -> int:
-    """How many times a grid may have for this many evaluations of the model for a sample, the last one included."""
-    return plan(sampler, evaluations)[1]
-
-
 def cost(sampler: Sampler, n: int) -> int | None:
     """Evaluations for each sample of a chain on n times and its reconstruction; None where a tolerance decides."""
     if sampler.evaluations is None:
