@@ -29,6 +29,7 @@ for folder in (TESTS, TESTS.parent / "src"):
 
 from diffprob.base import distributions, divergence, rng  # noqa: E402
 from diffprob.denoise import denoiser, prediction, variance  # noqa: E402
+from diffprob.likelihood import bound  # noqa: E402
 from diffprob.process import grids, linear, schedule  # noqa: E402
 from diffprob.recipe import tables  # noqa: E402
 from diffprob.sample.ancestral import DDIM  # noqa: E402
@@ -40,6 +41,8 @@ original_bridge = linear.LinearProcess.bridge_coefficients
 original_bits = rng.philox
 original_chunked = denoiser.NetDenoiser._chunked
 original_kl = divergence.kl
+original_noised = bound._noised
+ENTROPY = ["likelihood/test_bound.py::test_exact_posterior_costs_the_entropy_on_every_grid"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,14 @@ class Mutant:
     def keyword(self) -> str:
         """What narrows the tests down: a new entry's own parameters."""
         return self.attribute if isinstance(self.target, dict) else ""
+
+
+def without_logarithm(q: Any, p: Any) -> torch.Tensor:
+    """KL of normals that has lost log(s_p/s_q), where both are diagonal (the prior's)."""
+    found = original_kl(q, p)
+    if isinstance(p, distributions.LocationScale):
+        found = found + 0.5 * torch.log(q.variance / p.variance).expand(q.mean.shape).sum(1)
+    return found
 
 
 def bridge(change: Callable[..., linear.BridgeCoefficients]) -> Callable[..., linear.BridgeCoefficients]:
@@ -167,6 +178,16 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "divergence the wrong way round": Mutant(
         divergence, "kl", lambda q, p: original_kl(p, q), ["base/test_divergence.py::test_normals_against_integration"]
+    ),
+    "half of a step's divergence": Mutant(bound, "kl", lambda q, p: 0.5 * original_kl(p=p, q=q), ENTROPY),
+    "a divergence without its logarithm": Mutant(
+        bound,
+        "kl",
+        without_logarithm,
+        ["likelihood/test_bound.py::test_gaps_of_the_published_variances[50-beta-0.836-0.0005]"],
+    ),
+    "less noise than the time says": Mutant(
+        bound, "_noised", lambda process, x0, t, rng: original_noised(process, x0, t / 2, rng), ENTROPY
     ),
     "chunks in reverse": Mutant(
         denoiser.NetDenoiser,

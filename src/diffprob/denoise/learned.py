@@ -19,17 +19,19 @@ def native_step(process: LinearProcess, t: Tensor) -> tuple[Tensor, Tensor]:
     return t - 1 / steps, t
 
 
-def between_bounds(process: LinearProcess, s: Tensor, t: Tensor, fraction: Tensor) -> Tensor:
-    """exp(fraction log beta_(t|s) + (1 - fraction) log btil(s, t)), shaped like ``fraction`` (B, *event)."""
-    small = process.bridge_coefficients(s, t).ell ** 2
-    _, large = increments(process, s, t)
+def between(small: Tensor, large: Tensor, fraction: Tensor) -> Tensor:
+    """exp(fraction log large + (1 - fraction) log small), shaped like ``fraction`` (B, *event)."""
     return per_sample(small, fraction) * torch.exp(fraction * per_sample((large / small).log(), fraction))
 
 
 def posterior_of_step(process: LinearProcess, t: Tensor, mean: Tensor, variance: Tensor) -> Stepwise:
-    """The posterior whose step of 1/T has this variance: Var[x_0|x_t] = (variance - ell^2)/c0^2, at least 0."""
-    bridge = process.bridge_coefficients(*native_step(process, t))
-    implied = (variance - per_sample(bridge.ell**2, mean)) / per_sample(bridge.c0**2, mean)
+    """The posterior whose step of 1/T has this variance: Var[x_0|x_t] = (variance - ell^2)/c0^2, at least 0; at the
+    first time the step is the one to the data, and the variance that of x_0."""
+    s, at = native_step(process, t)
+    bridge, landed = process.bridge_coefficients(s, at), at > torch.as_tensor(t, dtype=torch.float64)
+    ell = bridge.ell.masked_fill(landed, 0)
+    c0 = bridge.c0.masked_fill(landed, 1)
+    implied = (variance - per_sample(ell**2, mean)) / per_sample(c0**2, mean)
     return Stepwise(mean, implied.clamp_min(0).sqrt())
 
 
@@ -48,7 +50,25 @@ class RangeRule:
 
     def __call__(self, process: LinearProcess, s: Tensor, t: Tensor, eta: float, default: Tensor) -> Tensor:
         """Between btil and beta of the step from t to s; ``default`` for eta other than 1."""
-        return between_bounds(process, s, t, self.fraction) if eta == 1 else default
+        if eta != 1:
+            return default
+        return between(process.bridge_coefficients(s, t).ell ** 2, increments(process, s, t)[1], self.fraction)
+
+
+@dataclass(frozen=True, eq=False)
+class DiagonalRule:
+    """The variance itself for the step of 1/T that it was trained for (of the Markov chain), also below btil."""
+
+    variance: Tensor
+
+    def __call__(self, process: LinearProcess, s: Tensor, t: Tensor, eta: float, default: Tensor) -> Tensor:
+        """``variance`` where s = t - 1/T, else ``default``."""
+        native = ((t - s) * (process.schedule.steps or 1000) - 1).abs() < 1e-6
+        if eta != 1 or not bool(native.any()):
+            return default
+        if bool(native.all()):  # nothing may flow to ``default``, whose root has no slope at 0
+            return self.variance
+        return torch.where(per_sample(native, default) > 0, self.variance, default)
 
 
 @dataclass(frozen=True)
@@ -68,14 +88,18 @@ class LearnedRange:
             ValueError: the network has no second half of outputs.
         """
         fraction = (_expect(extra, mean, repr(self)) + 1) / 2
-        found = posterior_of_step(process, t, mean, between_bounds(process, *native_step(process, t), fraction))
+        s, at = native_step(process, t)
+        # At the first time the lower bound is that of the second step, the upper one its own, as published.
+        below = (torch.as_tensor(t, dtype=torch.float64) - (at - s)).clamp_min(0)
+        small, large = process.bridge_coefficients(s, at).ell ** 2, increments(process, below, t)[1]
+        found = posterior_of_step(process, t, mean, between(small, large, fraction))
         return Stepwise(found.mean, found.std, rule=RangeRule(fraction))
 
 
 @dataclass(frozen=True)
 class LearnedDiagonal:
-    """The second half of the outputs is the log variance of the step of 1/T; other steps follow from what it says about
-    x_0.
+    """The second half of the outputs is the log variance of the step of 1/T, that to the data included; other steps
+    follow from what it says about x_0.
 
     Ho et al. found it unstable to train with predicted noise.
 
@@ -83,9 +107,11 @@ class LearnedDiagonal:
     """
 
     def posterior(self, process: LinearProcess, t: Tensor, mean: Tensor, extra: Tensor | None) -> Stepwise:
-        """p(x_0 | x_t) with Var = (exp(output) - btil)/c0^2, at least 0.
+        """p(x_0 | x_t) with Var = (exp(output) - btil)/c0^2, at least 0; steps of 1/T have exp(output) itself.
 
         Raises:
             ValueError: the network has no second half of outputs.
         """
-        return posterior_of_step(process, t, mean, _expect(extra, mean, repr(self)).exp())
+        variance = _expect(extra, mean, repr(self)).exp()
+        found = posterior_of_step(process, t, mean, variance)
+        return Stepwise(found.mean, found.std, rule=DiagonalRule(variance))

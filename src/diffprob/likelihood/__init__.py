@@ -1,0 +1,1 @@
+"""Log densities of images, or bounds on them, by a trained model."""

@@ -1,0 +1,242 @@
+"""The variational bound on -log p(x_0), in nats for each sample: what the chain of reverse kernels costs.
+
+-log p(x_0) <= KL(q(x_1|x_0) || p(x_1)) + sum over steps KL(q(x_s|x_t,x_0) || p(x_s|x_t)) - log p(x_0|x_t1), with one
+draw of x_t for every term (Ho et al. 2020, eq. 5). Any decreasing grid of times is a chain, so 1000 steps, 50 and a
+least-cost path are the same function; the variance is whatever the posterior of the model says.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffprob.base.distributions import Discretised, Distribution, LocationScale
+from diffprob.base.divergence import kl
+from diffprob.base.rng import Rng
+from diffprob.base.shapes import flat_sum, per_sample
+from diffprob.denoise.denoiser import Denoiser
+from diffprob.process.calculus import drift_and_diffusion
+from diffprob.process.linear import LinearProcess
+
+
+class Bound(NamedTuple):
+    """The three parts of a bound on -log p(x_0), nats, each (B,)."""
+
+    prior: Tensor
+    steps: Tensor
+    reconstruction: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """Their sum, (B,)."""
+        return self.prior + self.steps + self.reconstruction
+
+
+class Term(NamedTuple):
+    """One evaluation of the model: a step's KL, or the reconstruction at the last noisy time.
+
+    Args:
+        t: where the model was asked, () or (B,).
+        nats: of this step, (B,).
+        weight: how many steps it stands for, () or (B,); 1 unless steps are drawn at random.
+        error: |x_0 - E[x_0|x_t]|^2, (B,).
+    """
+
+    t: Tensor
+    nats: Tensor
+    weight: Tensor
+    error: Tensor
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """p(x_0 | x_t1): from the last noisy time to the data.
+
+    Its standard deviation is that of the posterior. Where that is 0 (beta-tilde: a posterior without spread), it is the
+    one of the step before, btil(t_1, t_2)^(1/2) (Ho et al. 2020, released code; Nichol & Dhariwal 2021).
+
+    Args:
+        levels: K grey levels, whose bins the law is summed over (Ho et al. 2020, eq. 13); None for a density.
+        std: a standard deviation instead, in model space.
+
+    Exact when: always; the probabilities of the K levels sum to one.
+    """
+
+    levels: int | None = 256
+    std: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.levels is not None and self.levels < 2:
+            raise ValueError(f"levels must be at least 2 (None: a density), got {self.levels}")
+        if self.std is not None and not 0 < self.std < float("inf"):
+            raise ValueError(f"std must be above 0, got {self.std}")
+
+    def law(self, process: LinearProcess, posterior: Distribution, t: Tensor, before: Tensor | None) -> Distribution:
+        """The law of x_0 given x_t, from p(x_0|x_t); ``before`` is the time before t in the chain, None if there is
+        none.
+
+        Raises:
+            ValueError: a standard deviation of 0 and no time before, or bins of a law that has none.
+        """
+        if not isinstance(posterior, LocationScale):
+            if self.std is not None or self.levels is not None:
+                raise ValueError(f"levels and std need independent elements, got a {type(posterior).__name__}")
+            return posterior
+        law = LocationScale(posterior.mean, self._std(process, posterior.std, t, before), posterior.law)
+        return law if self.levels is None else Discretised(law, self.levels)
+
+    def _std(self, process: LinearProcess, own: Tensor, t: Tensor, before: Tensor | None) -> Tensor:
+        if self.std is not None:
+            return torch.full_like(own, self.std)
+        if bool((own > 0).all()):
+            return own
+        if before is None:
+            raise ValueError("the posterior has no spread and the chain no step before: give the decoder's std")
+        ell = per_sample(process.bridge_coefficients(t, before).ell, own.reshape(own.shape or (1,)))
+        return torch.where(own > 0, own, ell)
+
+
+def step_nats(
+    process: LinearProcess, posterior: Distribution, x0: Tensor, xt: Tensor, s: Tensor, t: Tensor, eta: float = 1.0
+) -> Tensor:
+    """KL(q(x_s|x_t,x_0) || p(x_s|x_t)) in nats, (B,), for s and t () or (B,) (Ho et al. 2020, eq. 5).
+
+    Exact when: both are normal; on Gaussian data with the exact posterior it adds up to the exact entropy.
+
+    Raises:
+        ValueError: the step has no noise (eta = 0): p(x_s|x_t) has no density and there is no bound.
+    """
+    q = process.bridge(x0, xt, s, t, eta)
+    if not bool((q.std > 0).all()):
+        raise ValueError(f"a step without noise (eta = {eta:g}) has no density, so the chain has no bound")
+    return kl(q, process.reverse(posterior, xt, s, t, eta))
+
+
+def prior_nats(process: LinearProcess, x0: Tensor, t: Tensor) -> Tensor:
+    """KL(q(x_t|x_0) || prior) at the first time of a chain, nats, (B,)."""
+    return kl(process.marginal(x0, t), process.prior(x0))
+
+
+@torch.no_grad()
+def bound_terms(
+    model: Denoiser,
+    x0: Tensor,
+    times: Tensor,
+    rng: Rng,
+    decoder: Decoder = Decoder(),
+    terms: int | None = None,
+    eta: float = 1.0,
+) -> Iterator[Term]:
+    """Every term but the prior's, from noise to data; the last one is the reconstruction.
+
+    A sample's terms depend on the sample and its stream alone.
+
+    Args:
+        model: the denoiser.
+        x0: images in model space, (B, *event); float64 keeps the differences of means to rounding.
+        times: decreasing noisy times, float64 (n,).
+        rng: one stream per sample.
+        decoder: p(x_0|x_t1).
+        terms: so many of the n - 1 steps, drawn at random for each sample, one from each of as many equal strata, with
+            weights that keep the sum unbiased; None for all.
+        eta: of the family of kernels q(x_s|x_t,x_0), see `LinearProcess.bridge_coefficients`.
+
+    Raises:
+        ValueError: times that do not decrease within [0, 1], no terms, or eta = 0.
+    """
+    times = torch.as_tensor(times, dtype=torch.float64)
+    if times.ndim != 1 or not len(times) or not (torch.all(times.diff() < 0) and times[-1] >= 0 and times[0] <= 1):
+        raise ValueError(f"times must decrease within [0, 1], got {times.tolist()}")
+    process, steps = model.process, list(pairwise(times))
+    if terms is not None and terms < 1:
+        raise ValueError(f"terms must be at least 1, got {terms}")
+    whole = terms is None or terms >= len(steps)
+    for k in range(len(steps) if whole else terms or 0):
+        t, s, weight = (*steps[k], times.new_ones(())) if whole else _drawn(times, rng, k, terms or 1)
+        xt = _noised(process, x0, t, rng.at(k))
+        posterior = model(xt, t)
+        yield Term(t, step_nats(process, posterior, x0, xt, s, t, eta), weight, _error(posterior, x0))
+    xt = _noised(process, x0, times[-1], rng.fold("reconstruction"))
+    posterior = model(xt, times[-1])
+    law = decoder.law(process, posterior, times[-1], times[-2] if steps else None)
+    yield Term(times[-1], -law.log_prob(x0), times.new_ones(()), _error(posterior, x0))
+
+
+def variational_bound(
+    model: Denoiser,
+    x0: Tensor,
+    times: Tensor,
+    rng: Rng,
+    decoder: Decoder = Decoder(),
+    terms: int | None = None,
+    eta: float = 1.0,
+) -> Bound:
+    """-log p(x_0) <= prior + steps + reconstruction, nats, for each sample; the arguments are those of `bound_terms`.
+
+    Exact when: the posterior is exact with its full covariance: the average over the data is then the entropy of the
+    data plus KL(q(x_1) || p(x_1)), on every grid.
+
+    Reference: Ho et al. 2020, eqs. 5 and 13; Kingma et al., "Variational diffusion models" (2021), eq. 11.
+    """
+    *inner, last = bound_terms(model, x0, times, rng, decoder, terms, eta)
+    steps = x0.new_zeros(len(x0))
+    for term in inner:
+        steps = steps + term.weight.to(x0.device, x0.dtype) * term.nats
+    return Bound(prior_nats(model.process, x0, torch.as_tensor(times)[0]), steps, last.nats)
+
+
+@torch.no_grad()
+def continuous_terms(model: Denoiser, x0: Tensor, rng: Rng, terms: int, decoder: Decoder = Decoder()) -> Iterator[Term]:
+    """The terms of the bound of infinitely many steps: 1/2 int g^2/sigma^2 |eps - E[eps|x_t]|^2 dt between the last
+    noisy time and 1, one random time for each sample in each of ``terms`` equal parts; the last is the reconstruction.
+
+    With |eps - eh|^2 = SNR |x_0 - x0h|^2 this is 1/2 int |x_0 - x0h|^2 d(-SNR); no variance of the steps enters.
+
+    Exact when: terms grow, and unbiased before that: the limit of the bound on ever finer grids.
+
+    Reference: Kingma et al., "Variational diffusion models" (2021), eq. 18; Song et al., "Maximum likelihood training
+    of score-based diffusion models" (2021), theorem 3.
+    """
+    if terms < 1:
+        raise ValueError(f"terms must be at least 1, got {terms}")
+    process, start = model.process, model.process.schedule.start
+    width = torch.tensor((1 - start) / terms, dtype=torch.float64)
+    for k in range(terms):
+        t = 1 - width * (k + rng.fold("time").at(k).uniform((), torch.float64))
+        xt = _noised(process, x0, t, rng.at(k))
+        error = _error(model(xt, t), x0)
+        alpha, sigma = process.coefficients(t)
+        rate = 0.5 * drift_and_diffusion(process, t)[1] * (alpha / sigma**2) ** 2
+        yield Term(t, rate.to(error) * error, width, error)
+    last = torch.tensor(start, dtype=torch.float64)
+    xt = _noised(process, x0, last, rng.fold("reconstruction"))
+    posterior = model(xt, last)
+    law = decoder.law(process, posterior, last, None)
+    yield Term(last, -law.log_prob(x0), torch.ones_like(last), _error(posterior, x0))
+
+
+def continuous_bound(model: Denoiser, x0: Tensor, rng: Rng, terms: int, decoder: Decoder = Decoder()) -> Bound:
+    """-log p(x_0) of infinitely many steps, estimated at ``terms`` random times; see `continuous_terms`."""
+    *inner, last = continuous_terms(model, x0, rng, terms, decoder)
+    steps = sum((term.weight.to(x0) * term.nats for term in inner), x0.new_zeros(len(x0)))
+    return Bound(prior_nats(model.process, x0, torch.ones(())), steps, last.nats)
+
+
+def _drawn(times: Tensor, rng: Rng, k: int, terms: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(t, s, weight) of the step that every sample draws from part k of ``terms``, each float64 (B,)."""
+    steps = len(times) - 1
+    low, high = k * steps // terms, (k + 1) * steps // terms
+    index = low + rng.fold("term").at(k).integers((), high - low)
+    at = times.to(index.device)
+    return at[index], at[index + 1], torch.full((len(index),), float(high - low), dtype=torch.float64)
+
+
+def _noised(process: LinearProcess, x0: Tensor, t: Tensor, rng: Rng) -> Tensor:
+    return process.marginal(x0, t).sample(rng.fold("noise"))
+
+
+def _error(posterior: Distribution, x0: Tensor) -> Tensor:
+    return flat_sum((x0 - posterior.mean) ** 2)
