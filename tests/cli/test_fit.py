@@ -54,7 +54,7 @@ def test_the_path_is_the_grid_called_best(diffprob: Callable, fit: Path) -> None
         times = grid(run.recipe.process, n)
         assert len(times) == n and times[0] == 1 and times[-1] == 1e-3 and bool((times.diff() < 0).all())
     told = diffprob("sample", fit, "--steps", "10", "--grid", "best", "--dry-run", "--json", *CPU).json
-    assert (told["grid"], told["steps"]) == ("LeastCost()", 10)
+    assert (told["grid"], told["steps"]) == ("LeastCost(whole=False)", 10)
     assert "1 to 40 times" in diffprob("sample", fit, "--steps", "300", "--grid", "best").error
 
 

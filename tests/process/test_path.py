@@ -6,10 +6,11 @@ import math
 import pytest
 import torch
 
+from diffprob.base.distributions import Discretised, LocationScale
 from diffprob.denoise.ideal import GaussianData
 from diffprob.process.grids import Uniform
 from diffprob.process.linear import LinearProcess
-from diffprob.process.path import LeastCost, cheapest_paths, step_costs
+from diffprob.process.path import LeastCost, cheapest_paths, reconstruction_costs, step_costs
 from diffprob.process.schedule import LinearBetas
 
 PROCESS = LinearProcess(LinearBetas(40, 1e-4 * 25, 0.02 * 25))
@@ -36,6 +37,30 @@ def test_dynamic_programming_finds_what_brute_force_finds():
             inner = itertools.combinations(range(1, 8), n - 2)
             best = min(cost_of(costs, (0, *middle, 8)) for middle in inner)
             assert path[0] == 0 and cost_of(costs, path.tolist()) == pytest.approx(best, abs=1e-12)
+
+
+def test_a_path_may_end_where_stopping_is_cheapest():
+    generator = torch.Generator().manual_seed(1)
+    costs = torch.rand((8, 8), generator=generator, dtype=torch.float64)
+    ends = torch.rand(8, generator=generator, dtype=torch.float64)
+    for n, path in enumerate(cheapest_paths(costs, 8, ends), start=1):
+        found = ends[path[0]] + cost_of(costs, path.tolist())
+        every = ((*nodes, 7) for nodes in itertools.combinations(range(7), n - 1))
+        assert float(found) == pytest.approx(min(float(ends[p[0]]) + cost_of(costs, p) for p in every), abs=1e-12)
+
+
+def test_what_is_left_to_pay_for_the_level():
+    """Against a draw of errors, and the two limits."""
+    error = torch.randn(200_000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    level = torch.full_like(error, 2 * 8 / 16 - 1)
+    for std in (0.03, 0.1):
+        law = LocationScale(level + std * error, torch.tensor(std, dtype=torch.float64))
+        nats = -Discretised(law, 17).log_prob(level)
+        (found,) = reconstruction_costs(torch.tensor([std**2], dtype=torch.float64), 17)
+        assert abs(float(nats.mean() - found)) < 4 * float(nats.std()) / 200_000**0.5
+    small, large = reconstruction_costs(torch.tensor([1e-8, 1e-2], dtype=torch.float64), 256).tolist()
+    assert small < 1e-12
+    assert large == pytest.approx(0.5 * math.log(2 * math.pi * math.e * 1e-2 / (2 / 255) ** 2), abs=1e-3)
 
 
 @pytest.mark.parametrize("n", [2, 5, 40])
@@ -85,16 +110,16 @@ def test_all_paths_of_isotropic_data_cost_the_same_and_the_best_path_of_others_l
 def test_the_grid_reads_its_paths():
     variance = average_variance([0.9, 0.1, 0.002])
     paths = tuple(TIMES[path] for path in cheapest_paths(step_costs(PROCESS, TIMES, variance), 10))
-    times = LeastCost(paths)(PROCESS, 10)
+    times = LeastCost(paths=paths)(PROCESS, 10)
     assert len(times) == 10 and times[0] == 1 and times[-1] == 1 / 40 and bool((times.diff() < 0).all())
-    assert LeastCost(paths)(PROCESS, 1).tolist() == [1.0]
+    assert LeastCost(paths=paths)(PROCESS, 1).tolist() == [1.0]
 
 
 def test_what_was_never_fitted_says_so():
     with pytest.raises(ValueError, match="never fitted"):
         LeastCost()(PROCESS, 10)
     with pytest.raises(ValueError, match="1 to 2 times, 3"):
-        LeastCost((TIMES[-1:], TIMES[[0, -1]]))(PROCESS, 3)
+        LeastCost(paths=(TIMES[-1:], TIMES[[0, -1]]))(PROCESS, 3)
     with pytest.raises(ValueError, match="between 1 and 9"):
         cheapest_paths(torch.zeros(9, 9), 10)
-    assert repr(LeastCost((TIMES,))) == "LeastCost()"
+    assert repr(LeastCost(paths=(TIMES,))) == "LeastCost(whole=False)"

@@ -193,7 +193,7 @@ def _fit_steps(args: argparse.Namespace, run: "Run", model: "NetDenoiser") -> di
     """The least-cost paths from the fitted variance, and what they save."""
     from diffprob.denoise.variance import Analytic
     from diffprob.process.grids import Uniform
-    from diffprob.process.path import cheapest_paths, path_cost, step_costs
+    from diffprob.process.path import cheapest_paths, path_cost, reconstruction_costs, step_costs
     from diffprob.recipe.fits import path_tensors, read_moments
 
     began = time.monotonic()
@@ -202,8 +202,9 @@ def _fit_steps(args: argparse.Namespace, run: "Run", model: "NetDenoiser") -> di
     variance = Analytic(moment="residual", moments=moments)(process, times).clamp(0, 1)
     costs = step_costs(process, times, variance)
     paths = cheapest_paths(costs, min(LONGEST_PATH, len(times)))
+    whole = cheapest_paths(costs, len(paths), reconstruction_costs(variance, run.space.levels))
     about = {"moment": "residual", "longest": len(paths)}
-    _keep(run, "steps", path_tensors(times, paths), about, args.best)
+    _keep(run, "steps", path_tensors(times, paths, whole), about, args.best)
     n = min(SHOWN, len(paths))
     uniform = Uniform()(process, n).flip(0)
     nearest = (times[:, None] - uniform).abs().argmin(0)

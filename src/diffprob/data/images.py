@@ -25,6 +25,7 @@ class Images:
         name: short name for messages and captions.
         notes: what loading changed or assumed, one sentence each.
         class_names: name of label k at position k, or empty.
+        rounded: by how many levels loading changed a value at most: images of floats between the grey levels.
     """
 
     pixels: Pixels
@@ -33,6 +34,7 @@ class Images:
     name: str = "images"
     notes: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
+    rounded: float = 0.0
 
     def __post_init__(self) -> None:
         shape = self.pixels.shape

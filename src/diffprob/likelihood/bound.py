@@ -21,6 +21,8 @@ from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.calculus import drift_and_diffusion
 from diffprob.process.linear import LinearProcess
 
+LANES = 16  # batches have a multiple of so many samples
+
 
 class Bound(NamedTuple):
     """The three parts of a bound on -log p(x_0), nats, each (B,)."""
@@ -56,7 +58,8 @@ class Decoder:
     """p(x_0 | x_t1): from the last noisy time to the data.
 
     Its standard deviation is that of the posterior. Where that is 0 (beta-tilde: a posterior without spread), it is the
-    one of the step before, btil(t_1, t_2)^(1/2) (Ho et al. 2020, released code; Nichol & Dhariwal 2021).
+    one of the step before, btil(t_1, t_2)^(1/2) (Ho et al. 2020, released code; Nichol & Dhariwal 2021), and without
+    such a step that of the noise, sigma/alpha (Kingma et al. 2021).
 
     Args:
         levels: K grey levels, whose bins the law is summed over (Ho et al. 2020, eq. 13); None for a density.
@@ -79,7 +82,7 @@ class Decoder:
         none.
 
         Raises:
-            ValueError: a standard deviation of 0 and no time before, or bins of a law that has none.
+            ValueError: bins or a standard deviation for a law without independent elements.
         """
         if not isinstance(posterior, LocationScale):
             if self.std is not None or self.levels is not None:
@@ -93,10 +96,9 @@ class Decoder:
             return torch.full_like(own, self.std)
         if bool((own > 0).all()):
             return own
-        if before is None:
-            raise ValueError("the posterior has no spread and the chain no step before: give the decoder's std")
-        ell = per_sample(process.bridge_coefficients(t, before).ell, own.reshape(own.shape or (1,)))
-        return torch.where(own > 0, own, ell)
+        alpha, sigma = process.coefficients(t)
+        least = sigma / alpha if before is None else process.bridge_coefficients(t, before).ell
+        return torch.where(own > 0, own, per_sample(least, own.reshape(own.shape or (1,))))
 
 
 def step_nats(
@@ -154,15 +156,13 @@ def bound_terms(
     if terms is not None and terms < 1:
         raise ValueError(f"terms must be at least 1, got {terms}")
     whole = terms is None or terms >= len(steps)
+    n, (x0, rng) = len(x0), _aligned(x0, rng)
     for k in range(len(steps) if whole else terms or 0):
         t, s, weight = (*steps[k], times.new_ones(())) if whole else _drawn(times, rng, k, terms or 1)
         xt = _noised(process, x0, t, rng.at(k))
         posterior = model(xt, t)
-        yield Term(t, step_nats(process, posterior, x0, xt, s, t, eta), weight, _error(posterior, x0))
-    xt = _noised(process, x0, times[-1], rng.fold("reconstruction"))
-    posterior = model(xt, times[-1])
-    law = decoder.law(process, posterior, times[-1], times[-2] if steps else None)
-    yield Term(times[-1], -law.log_prob(x0), times.new_ones(()), _error(posterior, x0))
+        yield _term(t, step_nats(process, posterior, x0, xt, s, t, eta), weight, posterior, x0, n)
+    yield _reconstruction(model, x0, times[-1], times[-2] if steps else None, rng, decoder, n)
 
 
 def variational_bound(
@@ -204,18 +204,14 @@ def continuous_terms(model: Denoiser, x0: Tensor, rng: Rng, terms: int, decoder:
         raise ValueError(f"terms must be at least 1, got {terms}")
     process, start = model.process, model.process.schedule.start
     width = torch.tensor((1 - start) / terms, dtype=torch.float64)
+    n, (x0, rng) = len(x0), _aligned(x0, rng)
     for k in range(terms):
         t = 1 - width * (k + rng.fold("time").at(k).uniform((), torch.float64))
         xt = _noised(process, x0, t, rng.at(k))
-        error = _error(model(xt, t), x0)
-        alpha, sigma = process.coefficients(t)
+        posterior, (alpha, sigma) = model(xt, t), process.coefficients(t)
         rate = 0.5 * drift_and_diffusion(process, t)[1] * (alpha / sigma**2) ** 2
-        yield Term(t, rate.to(error) * error, width, error)
-    last = torch.tensor(start, dtype=torch.float64)
-    xt = _noised(process, x0, last, rng.fold("reconstruction"))
-    posterior = model(xt, last)
-    law = decoder.law(process, posterior, last, None)
-    yield Term(last, -law.log_prob(x0), torch.ones_like(last), _error(posterior, x0))
+        yield _term(t, rate.to(x0) * _error(posterior, x0), width, posterior, x0, n)
+    yield _reconstruction(model, x0, torch.tensor(start, dtype=torch.float64), None, rng, decoder, n)
 
 
 def continuous_bound(model: Denoiser, x0: Tensor, rng: Rng, terms: int, decoder: Decoder = Decoder()) -> Bound:
@@ -232,6 +228,31 @@ def _drawn(times: Tensor, rng: Rng, k: int, terms: int) -> tuple[Tensor, Tensor,
     index = low + rng.fold("term").at(k).integers((), high - low)
     at = times.to(index.device)
     return at[index], at[index + 1], torch.full((len(index),), float(high - low), dtype=torch.float64)
+
+
+def _aligned(x0: Tensor, rng: Rng) -> tuple[Tensor, Rng]:
+    """Repeat the last sample up to a multiple of `LANES`: vector instructions and what is left over for scalar ones
+    round exp and log differently, and a sample's bits must not depend on where in the batch it stands."""
+    missing = -len(x0) % LANES
+    if not missing:
+        return x0, rng
+    index = torch.arange(len(x0) + missing, device=x0.device).clamp_max(len(x0) - 1)
+    return x0[index], rng.select(index.to(rng.seeds.device))
+
+
+def _term(t: Tensor, nats: Tensor, weight: Tensor, posterior: Distribution, x0: Tensor, n: int) -> Term:
+    """The term of the first n samples."""
+    t, weight = (value[:n] if value.ndim else value for value in (t, weight))
+    return Term(t, nats[:n], weight, _error(posterior, x0)[:n])
+
+
+def _reconstruction(
+    model: Denoiser, x0: Tensor, t: Tensor, before: Tensor | None, rng: Rng, decoder: Decoder, n: int
+) -> Term:
+    xt = _noised(model.process, x0, t, rng.fold("reconstruction"))
+    posterior = model(xt, t)
+    law = decoder.law(model.process, posterior, t, before)
+    return _term(t, -law.log_prob(x0), torch.ones_like(t), posterior, x0, n)
 
 
 def _noised(process: LinearProcess, x0: Tensor, t: Tensor, rng: Rng) -> Tensor:

@@ -51,6 +51,16 @@ def _check(n: int) -> None:
         raise ValueError(f"a grid needs at least 1 time, got {n}")
 
 
+def _check_bend(bend: float) -> None:
+    if not -1 < bend < 1:
+        raise ValueError(f"bend must lie between -1 and 1, got {bend}")
+
+
+def _bent(v: Tensor, bend: float) -> Tensor:
+    """v + bend v (1 - v): 0 and 1 stay, the slopes there are 1 + bend and 1 - bend."""
+    return v + bend * v * (1 - v)
+
+
 def _spread(n: int) -> Tensor:
     """1 down to 0 in n evenly spaced numbers; a single one is 1."""
     _check(n)
@@ -144,8 +154,7 @@ class GrainGrid:
     bend: float = 0.0
 
     def __post_init__(self) -> None:
-        if not -1 < self.bend < 1:
-            raise ValueError(f"bend must lie between -1 and 1, got {self.bend}")
+        _check_bend(self.bend)
         for name, value in (("grain", self.grain), ("extent", self.extent)):
             if not 0 < value < math.inf:
                 raise ValueError(f"{name} must be above 0, got {value}")
@@ -156,26 +165,33 @@ class GrainGrid:
         ends = torch.stack([process.logsnr(1.0), process.logsnr(process.schedule.start)])
         first, last = torch.asinh(self.extent / (torch.exp(-ends) + self.grain**2).sqrt())
         data = torch.full_like(first, math.asinh(self.extent / self.grain))
-        u = torch.lerp(first, data, self._bent(1 - _spread(n + 1)))[:-1]
+        u = torch.lerp(first, data, _bent(1 - _spread(n + 1), self.bend))[:-1]
         crowded = n > 1 and bool(u[-1] > last)
         if crowded:
-            u = torch.lerp(first, last, self._bent(1 - _spread(n)))
+            u = torch.lerp(first, last, _bent(1 - _spread(n), self.bend))
         times = process.schedule.time(-torch.log((self.extent / torch.sinh(u)) ** 2 - self.grain**2))
         times[0] = 1.0
         return _finish(process, _pin(process, times) if crowded else times)
 
-    def _bent(self, v: Tensor) -> Tensor:
-        return v + self.bend * v * (1 - v)
-
 
 @dataclass(frozen=True)
 class Trailing:
-    """1, 1 - 1/n, ..., 1/n: starts exactly at the noise ("trailing" of Lin et al. 2024, table 2)."""
+    """1, 1 - 1/n, ..., 1/n: starts exactly at the noise ("trailing" of Lin et al. 2024, table 2).
+
+    Args:
+        bend: the distance from t = 1 is bent from v to v + bend v (1 - v): negative values make the first steps shorter
+            and the last ones longer, and end the grid earlier.
+    """
+
+    bend: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_bend(self.bend)
 
     def __call__(self, process: LinearProcess, n: int) -> Tensor:
         """n decreasing noisy times, float64 (n,)."""
         _check(n)
-        return _finish(process, 1 - torch.arange(n, dtype=torch.float64) / n)
+        return _finish(process, 1 - _bent(torch.arange(n, dtype=torch.float64) / n, self.bend))
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from diffprob.base.distributions import Discretised, LocationScale
 from diffprob.process.linear import LinearProcess
 
 
@@ -30,14 +31,35 @@ def step_costs(process: LinearProcess, times: Tensor, variance: Tensor) -> Tenso
     return costs
 
 
-def cheapest_paths(costs: Tensor, longest: int) -> list[Tensor]:
-    """For n = 1, ..., longest the n nodes, 0 and K - 1 among them, whose path costs least, int64 (n,), increasing.
+def reconstruction_costs(variance: Tensor, levels: int) -> Tensor:
+    """What it costs at best to tell the grey level of x_0 at each time, in nats per dimension, float64 (K,).
+
+    E[-log P] of an inner one of K levels on [-1, 1] by a normal law whose mean errs by N(0, Var) and whose variance is
+    that: 0 where it is well inside a bin, and 1/2 log(2 pi e Var/w^2) where it spans many bins of width w.
+
+    Args:
+        variance: E Var[x_0|x_t] at the times, averaged over the dimensions, float64 (K,).
+        levels: number of grey levels.
+    """
+    z = torch.linspace(-9, 9, 2001, dtype=torch.float64)
+    weight = torch.exp(-0.5 * z * z)
+    level = torch.full_like(z, 2 * (levels // 2) / (levels - 1) - 1)[:, None]
+    found = []
+    for std in variance.sqrt():
+        law = Discretised(LocationScale(level + std * z[:, None], std), levels)
+        found.append(-(weight * law.log_prob(level)).sum() / weight.sum())
+    return torch.stack(found)
+
+
+def cheapest_paths(costs: Tensor, longest: int, ends: Tensor | None = None) -> list[Tensor]:
+    """For n = 1, ..., longest the n nodes up to K - 1 whose path costs least, int64 (n,), increasing.
 
     The path with one node is the last node alone; C_n(j) = min_i C_(n-1)(i) + costs[i, j], in O(longest K^2).
 
     Args:
         costs: cost of going from node j to node i < j, (K, K); only i < j is read.
         longest: at most K.
+        ends: cost of stopping at a node, (K,); by default paths end at node 0.
 
     Raises:
         ValueError: more nodes than there are.
@@ -47,8 +69,10 @@ def cheapest_paths(costs: Tensor, longest: int) -> list[Tensor]:
         raise ValueError(f"a path has between 1 and {nodes} of {nodes} nodes, {longest} were asked for")
     # Downwards only: a node may not be left for itself or a higher one.
     costs = costs.masked_fill(torch.ones_like(costs, dtype=torch.bool).tril(), torch.inf)
-    best = torch.full((nodes,), torch.inf, dtype=costs.dtype)
-    best[0] = 0
+    if ends is None:
+        ends = torch.full((nodes,), torch.inf, dtype=costs.dtype)
+        ends[0] = 0
+    best = ends
     before: list[Tensor] = []
     paths = [torch.tensor([nodes - 1])]
     for _ in range(1, longest):
@@ -73,11 +97,14 @@ class LeastCost:
     Computed for a run by `diffprob fit RUN steps`, from its analytic variance.
 
     Args:
+        whole: count the reconstruction too and end the chain where that is cheapest, for likelihoods and codes; the
+            noise of the last time is then about half a grey level. Otherwise it ends at the schedule's last noisy time.
         paths: for every n of the fit its times, increasing; a run fills it in.
 
     Reference: Bao et al., "Analytic-DPM" (2022), section 4 and algorithm 1; Watson et al. (2021).
     """
 
+    whole: bool = False
     paths: tuple[Tensor, ...] | None = field(default=None, repr=False, compare=False)
 
     def __call__(self, process: LinearProcess, n: int) -> Tensor:

@@ -109,12 +109,15 @@ def bind_variance(run: "Run", variance: Variance, best: bool = False) -> tuple[V
     return variance, None
 
 
-def path_tensors(times: Tensor, paths: list[Tensor]) -> dict[str, Tensor]:
-    """Paths of 1, 2, ... of the increasing ``times`` as named tensors; rows are filled up with -1."""
-    table = torch.full((len(paths), len(paths)), -1, dtype=torch.int32)
-    for row, path in zip(table, paths, strict=True):
-        row[: len(path)] = path
-    return {"times": times, "paths": table}
+def path_tensors(times: Tensor, paths: list[Tensor], whole: list[Tensor]) -> dict[str, Tensor]:
+    """Paths of 1, 2, ... of the increasing ``times``, of the steps alone and of the whole bound, as named tensors; rows
+    are filled up with -1."""
+    found = {"times": times}
+    for name, rows in (("paths", paths), ("whole", whole)):
+        found[name] = torch.full((len(rows), len(rows)), -1, dtype=torch.int32)
+        for row, path in zip(found[name], rows, strict=True):
+            row[: len(path)] = path
+    return found
 
 
 def bind_grid(run: "Run", grid: Any, best: bool = False) -> Any:
@@ -126,7 +129,13 @@ def bind_grid(run: "Run", grid: Any, best: bool = False) -> Any:
     if not isinstance(grid, LeastCost) or grid.paths is not None:
         return grid
     found, _ = read_fit(run, STEPS, best)
-    return LeastCost(tuple(found["times"][row[row >= 0].long()] for row in found["paths"]))
+    table = found.get("whole" if grid.whole else "paths")
+    if table is None:
+        again = f"diffprob fit {_name(run)} steps"
+        raise InputError(
+            f"the steps fit of {_name(run)} is an older one, without the paths of the whole bound: {again}"
+        )
+    return LeastCost(grid.whole, tuple(found["times"][row[row >= 0].long()] for row in table))
 
 
 def _sha256(run: "Run", best: bool) -> str:

@@ -51,8 +51,8 @@ def _channels_first(x: Any, path: Path) -> tuple[Any, str]:
     return (x, "(N, C, H, W)") if first else (x.transpose(0, 3, 1, 2), "(N, H, W, C)")
 
 
-def _quantise(x: Any, path: Path) -> tuple[Pixels, str]:
-    """Floats in [0, 1] or [-1, 1] to the nearest of 256 levels, and a sentence that says so."""
+def _quantise(x: Any, path: Path) -> tuple[Pixels, str, float]:
+    """Floats in [0, 1] or [-1, 1] to the nearest of 256 levels, a sentence that says so, and the largest change."""
     step = max(1, CHUNK_BYTES // max(1, x[0].size))
     low, high = np.inf, -np.inf
     for start in range(0, len(x), step):
@@ -75,7 +75,7 @@ def _quantise(x: Any, path: Path) -> tuple[Pixels, str]:
         pixels[start : start + step] = rounded.astype(np.uint8)
     interval = "[0, 1]" if low >= 0 else "[-1, 1]"
     note = f"{x.dtype} values taken as {interval}, quantised to 256 levels (rounded by at most {worst:.2g} levels)"
-    return pixels, note
+    return pixels, note, worst
 
 
 def _labels(y: Any, n: int, path: Path) -> Labels | None:
@@ -116,10 +116,11 @@ def read_array_file(path: Path, split: str) -> Images:
     if 0 in pixels.shape:
         raise InputError(f"{path}: holds no images: shape {'x'.join(map(str, pixels.shape))}")
     pixels, layout = _channels_first(pixels, path)
-    notes = [f"{path.name} read as {layout}"]
+    notes, rounded = [f"{path.name} read as {layout}"], 0.0
     if pixels.dtype.kind == "f":
-        pixels, quantised = _quantise(pixels, path)
+        pixels, quantised, rounded = _quantise(pixels, path)
         notes.append(quantised)
     elif pixels.dtype != np.uint8:
         raise InputError(f"{path}: values of type {pixels.dtype}; uint8 or floats in [0, 1] or [-1, 1] would be right")
-    return Images(pixels, _labels(labels, len(pixels), path), name=path.stem, notes=tuple(notes))
+    labels = _labels(labels, len(pixels), path)
+    return Images(pixels, labels, name=path.stem, notes=tuple(notes), rounded=rounded)
