@@ -15,6 +15,9 @@ from diffprob.denoise.prediction import Data, Epsilon, Mean, Score, Velocity
 from diffprob.denoise.variance import Analytic, NoiseResidual, OptimalCovariance, SquaredNoise, UnitData, Zero
 from diffprob.denoise.wrappers import Clip, DynamicClip
 from diffprob.evaluate.transport import sliced_wasserstein2, wasserstein_1d
+from diffprob.likelihood.bound import Bound, Decoder, bound_terms, continuous_bound, variational_bound
+from diffprob.likelihood.flow import Exact, FlowLikelihood, Hutchinson, flow_log_prob
+from diffprob.likelihood.rate import RateDistortion, rate_distortion
 from diffprob.net.unet import UNet, UNetSpec
 from diffprob.process.grids import GrainGrid, Karras, Leading, LogSNR, Native, QuadraticTimes, Trailing, Uniform
 from diffprob.process.linear import (
@@ -24,7 +27,7 @@ from diffprob.process.linear import (
     VarianceExploding,
     VariancePreserving,
 )
-from diffprob.process.path import LeastCost, cheapest_paths, step_costs
+from diffprob.process.path import LeastCost, cheapest_paths, reconstruction_costs, step_costs
 from diffprob.process.schedule import (
     VPSDE,
     Cosine,
@@ -37,18 +40,22 @@ from diffprob.process.schedule import (
     SubVP,
 )
 from diffprob.recipe.checkpoint import Run, packaged
+from diffprob.recipe.fits import bind_grid
 from diffprob.recipe.recipe import Recipe, build_model
 from diffprob.recipe.writer import RunWriter
 from diffprob.recipes import named
 from diffprob.report.figures import loss_curve, progression, save_grid
 from diffprob.sample.adaptive import AdaptiveODE, DPMAdaptive
 from diffprob.sample.ancestral import DDIM, Ancestral
+from diffprob.sample.between import continued, mixed, noised, slerp
 from diffprob.sample.exponential import DPMpp, DPMppSDE, UniPC
 from diffprob.sample.grain import GrainSolver
+from diffprob.sample.invert import invert
 from diffprob.sample.langevin import AnnealedLangevin
 from diffprob.sample.sde import EulerMaruyama, PredictorCorrector, ReverseDiffusion
 from diffprob.sample.simulate import State, draw, simulate, start
 from diffprob.sample.singlestep import DPMFast, DPMpp2S, DPMSolver, Heun
+from diffprob.space.dequantise import Dequantisation, dequantised
 from diffprob.space.pixels import Pixels
 from diffprob.train.denoising import Denoising
 from diffprob.train.loop import Trainer, make_accelerator
@@ -60,6 +67,7 @@ __all__ = [
     "Ancestral",
     "AnnealedLangevin",
     "Array",
+    "Bound",
     "Categorical",
     "Cifar10",
     "Cifar100",
@@ -73,7 +81,9 @@ __all__ = [
     "DPMpp2S",
     "DPMppSDE",
     "Data",
+    "Decoder",
     "Denoising",
+    "Dequantisation",
     "DiffprobError",
     "Digits",
     "Dirac",
@@ -84,7 +94,9 @@ __all__ = [
     "Epsilon",
     "EulerMaruyama",
     "Evaluation",
+    "Exact",
     "FiniteData",
+    "FlowLikelihood",
     "Folder",
     "Gaussian",
     "GaussianData",
@@ -93,6 +105,7 @@ __all__ = [
     "Heun",
     "HorizontalFlip",
     "HuggingFace",
+    "Hutchinson",
     "Idx",
     "Images",
     "Index",
@@ -124,6 +137,7 @@ __all__ = [
     "PredictorCorrector",
     "Quadratic",
     "QuadraticTimes",
+    "RateDistortion",
     "Recipe",
     "ReverseDiffusion",
     "Rng",
@@ -153,23 +167,36 @@ __all__ = [
     "VariancePreserving",
     "Velocity",
     "Zero",
+    "bind_grid",
+    "bound_terms",
     "build_model",
     "cheapest_paths",
     "check",
+    "continued",
+    "continuous_bound",
+    "dequantised",
     "derive",
     "draw",
+    "flow_log_prob",
+    "invert",
     "kl",
     "loss_curve",
     "make_accelerator",
+    "mixed",
     "named",
     "noise_moments",
+    "noised",
     "open_data",
     "packaged",
     "progression",
+    "rate_distortion",
+    "reconstruction_costs",
     "save_grid",
     "simulate",
+    "slerp",
     "sliced_wasserstein2",
     "start",
     "step_costs",
+    "variational_bound",
     "wasserstein_1d",
 ]

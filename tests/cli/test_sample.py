@@ -26,7 +26,7 @@ def test_the_defaults_are_a_stochastic_solver_in_50_evaluations(diffprob: Callab
     with Image.open("samples.png") as picture:
         facts = picture.text
     assert facts["seeds"] == "0..1"
-    assert (facts["sampler"], facts["grid"]) == ("DPMppSDE(history=2)", "Trailing()")
+    assert (facts["sampler"], facts["grid"]) == ("DPMppSDE(history=2)", "Trailing(bend=-0.6)")
     assert facts["steps"] == "50"
     assert facts["chunk"] == str(result["chunk"])
     assert facts["Software"] == f"diffprob {dp.__version__}"

@@ -36,6 +36,8 @@ def test_trailing_is_the_formula_for_every_length() -> None:
     for n in [*range(1, 60), 80, 100, 160, 200, 250, 400, 500, 800, 1000]:
         expected = [round(1000 - Fraction(k * 1000, n)) for k in range(n)][::-1]
         assert indices(Trailing()(DDPM, n)) == expected, n
+    # 1 - (v - 0.6 v (1 - v)) at v = k/5, by hand.
+    assert indices(Trailing(bend=-0.6)(DDPM, 5)) == [296, 544, 744, 896, 1000]
     assert indices(Trailing()(DDPM, 80)) == np.round(np.arange(1000, 0, -12.5)).astype(int)[::-1].tolist()
 
 
@@ -82,7 +84,7 @@ def test_karras_gives_the_noise_levels_of_edm() -> None:
 def test_times_that_meet_are_pushed_apart() -> None:
     """Ten noise levels of an eleven-step schedule: Karras puts many of them between two knots."""
     process = LinearProcess(LinearBetas(11, 1e-3, 0.6))
-    for grid in (GrainGrid(), Karras(), Karras(40.0), LogSNR(), QuadraticTimes(), Uniform(), Trailing()):
+    for grid in (GrainGrid(), Karras(), Karras(40.0), LogSNR(), QuadraticTimes(), Uniform(), Trailing(), Trailing(bend=-0.6)):
         for n in range(1, 12):
             found = indices(grid(process, n), 11)
             assert len(set(found)) == n
@@ -98,7 +100,7 @@ def test_times_that_meet_are_pushed_apart() -> None:
 
 
 def test_continuous_grids_decrease_for_any_length() -> None:
-    for grid in (Uniform(), QuadraticTimes(), LogSNR(), GrainGrid(), Karras(), Trailing(), Leading()):
+    for grid in (Uniform(), QuadraticTimes(), LogSNR(), GrainGrid(), Karras(), Trailing(), Trailing(bend=0.5), Leading()):
         for n in (1, 2, 999, 1000, 1001, 5000):
             times = grid(SDE, n)
             assert len(times) == n
@@ -117,7 +119,7 @@ def test_a_straight_path_starts_at_pure_noise() -> None:
 
 @pytest.mark.parametrize(
     "grid",
-    [Uniform(), QuadraticTimes(), LogSNR(), GrainGrid(), Karras(), Trailing(), Leading(), Native()],
+    [Uniform(), QuadraticTimes(), LogSNR(), GrainGrid(), Karras(), Trailing(), Trailing(bend=-0.6), Leading(), Native()],
     ids=repr,
 )
 @pytest.mark.parametrize("n", [0, -1])
@@ -129,7 +131,7 @@ def test_no_times_are_refused(grid: Uniform, n: int) -> None:
 
 @pytest.mark.parametrize(
     "grid",
-    [Uniform(), QuadraticTimes(), LogSNR(), GrainGrid(), Karras(), Trailing(), Leading(), Native()],
+    [Uniform(), QuadraticTimes(), LogSNR(), GrainGrid(), Karras(), Trailing(), Trailing(bend=-0.6), Leading(), Native()],
     ids=repr,
 )
 def test_more_times_than_there_are_is_refused(grid: Uniform) -> None:

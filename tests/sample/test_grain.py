@@ -110,7 +110,7 @@ def test_the_default_depends_on_the_evaluations_and_the_number_of_elements() -> 
     assert default(5, process, (2,)) == (GrainSolver(extent=1.0), GrainGrid(extent=1.0))
     assert default(8, process, (8,)) == (GrainSolver(extent=1.4), GrainGrid(extent=1.4, bend=-0.25))
     assert default(10, process, (784,)) == (GrainSolver(extent=4.5), GrainGrid(extent=4.5, bend=-0.5))
-    assert default(20, process, (1, 28, 28)) == (DPMppSDE(2), Trailing())
+    assert default(20, process, (1, 28, 28)) == (DPMppSDE(2), Trailing(bend=-0.6))
     assert default(1000, SDE, (2,))[0] == GrainSolver(extent=1.0)
     with pytest.raises(ValueError, match="got 0"):
         default(0, process, (2,))

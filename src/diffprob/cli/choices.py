@@ -41,9 +41,11 @@ class Choice:
         return cost(self.sampler, len(self.times))
 
 
-def add_drawing(parser: argparse.ArgumentParser, n: int = 64, steps: str = "50; Ancestral: 1000") -> None:
-    """``-n --seed --sampler --steps --grid --variance --clip --dynamic-clip --batch --best --precision``."""
-    parser.add_argument("-n", type=whole(1), default=n, metavar="N", help=f"how many images ({n:,})")
+def add_drawing(parser: argparse.ArgumentParser, n: int | None = 64, steps: str = "50; Ancestral: 1000") -> None:
+    """``-n --seed --sampler --steps --grid --variance --clip --dynamic-clip --batch --best --precision``; -n only where
+    there is a default for it."""
+    if n is not None:
+        parser.add_argument("-n", type=whole(1), default=n, metavar="N", help=f"how many images ({n:,})")
     add_seed(parser, "seed of the first image; image i has the seed N + i (0)")
     parser.add_argument(
         "--sampler", metavar="S", help='such as "UniPC(2)"; unless given what suits --steps (diffprob show samplers)'

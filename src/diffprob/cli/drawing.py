@@ -75,27 +75,42 @@ def draw(
     Raises:
         NumericalError: a sample is not finite.
     """
-    import torch
-
-    from diffprob.denoise.wrappers import Clip, DynamicClip
     from diffprob.sample.simulate import simulate, start
 
     tally = _Tally(model)
-    clipped = tally if clip is False else Clip(tally) if clip is True else DynamicClip(tally, clip)
+    clipped = limited(tally, clip)
     shown = {round(k * (len(times) - 1) / (COLUMNS - 1)) for k in range(COLUMNS)} if rows else set()
     frames, x = [], start(model, rng, space.shape)
     for k, state in enumerate(simulate(clipped, sampler, x, times, rng)):
         x = state.x
         if k in shown and state.posterior is not None:
             frames.append((float(times[k]), state.posterior.mean[:rows].clone()))
+    check_finite(x, rng)
+    frames = [(t, space.to_data(frame).cpu().numpy()) for t, frame in frames]
+    levels = space.to_data(x).cpu().numpy()
+    return Drawn(levels, [frame for _, frame in frames], [t for t, _ in frames], tally.asked / len(levels))
+
+
+def limited(model: "Denoiser", clip: bool | float) -> "Denoiser":
+    """The model with its predicted images clipped as in `choices.Choice`."""
+    from diffprob.denoise.wrappers import Clip, DynamicClip
+
+    return model if clip is False else Clip(model) if clip is True else DynamicClip(model, clip)
+
+
+def check_finite(x: "Tensor", rng: "Rng") -> None:
+    """Look at samples (B, *event), one for each stream.
+
+    Raises:
+        NumericalError: one is not finite; its seed is named.
+    """
+    import torch
+
     if not bool(torch.isfinite(x).all()):
         first = int((~torch.isfinite(x.flatten(1)).all(1)).nonzero()[0])
         raise NumericalError(
             f"the sample of seed {int(rng.seeds[first])} is not finite: the model's weights may be damaged"
         )
-    frames = [(t, space.to_data(frame).cpu().numpy()) for t, frame in frames]
-    levels = space.to_data(x).cpu().numpy()
-    return Drawn(levels, [frame for _, frame in frames], [t for t, _ in frames], tally.asked / len(levels))
 
 
 def calls(model: "NetDenoiser", n: int, steps: int | None) -> int | None:

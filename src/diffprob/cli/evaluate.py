@@ -14,7 +14,7 @@ from diffprob.cli import lens, output
 from diffprob.cli.choices import add_drawing, choose
 from diffprob.cli.parser import add_device, add_dry_run, choose_device
 from diffprob.cli.progress import Progress, say
-from diffprob.cli.reals import measurement, read_samples, splits
+from diffprob.cli.reals import chosen_split, measurement, read_samples, splits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -171,10 +171,7 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
 
 def _sets(found: "Run", args: argparse.Namespace) -> Sets:
     train, test = splits(found, args.data, args.held_out)
-    if args.split == "test" and test is None:
-        raise InputError(f"--split test: {train.name} has none; --held-out DATA or --split train would be right")
-    chosen = "test" if test is not None and args.split != "train" else "train"
-    return Sets(train, test, chosen)
+    return Sets(train, test, chosen_split(args.split, train, test))
 
 
 def _draw(choice: Any, args: argparse.Namespace, found: "Run") -> "np.ndarray":

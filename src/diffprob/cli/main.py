@@ -14,8 +14,11 @@ from diffprob.cli.parser import Parser, add_json
 # verb: (module of this package, what it does). The modules are imported one at a time, when needed.
 VERBS = {
     "train": ("train", "train a recipe, or a model of your own images; the same command again resumes"),
-    "sample": ("sample", "draw images from a run"),
+    "sample": ("sample", "draw images from a run; or go on from an image that noise was added to"),
+    "interpolate": ("interpolate", "mix two images at some level of noise, and take the noise out again"),
     "evaluate": ("evaluate", "compare samples with real images: Frechet distance, KID, precision, memorisation"),
+    "likelihood": ("likelihood", "how probable images are under a run, in bits per dimension"),
+    "rate": ("rate", "what the steps of the chain cost and what they show: rate, distortion, time"),
     "fit": ("fit", "fit the best reverse variances, and the best steps, to a trained run"),
     "baseline": ("baseline", "train a classifier on your labelled images, for evaluate"),
     "show": ("show", "what there is: recipes, runs, samplers, schedules, grids; or one run, recipe or component"),

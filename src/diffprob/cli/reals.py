@@ -47,8 +47,10 @@ def splits(run: "Run", data: str | None = None, held: str | None = None) -> "tup
 
     source: Any = run.recipe.data
     if data is not None:
-        movable = any(field.name == "path" for field in fields(source))
-        source = replace(source, path=data) if movable else open_data(data)
+        found = open_data(data)
+        # The run's own kind of data at another place keeps its options; any other is read as it is.
+        movable = type(found) is type(source) and any(field.name == "path" for field in fields(source))
+        source = replace(source, path=data) if movable else found
     try:
         train = source.load()
     except InputError as error:
@@ -58,6 +60,17 @@ def splits(run: "Run", data: str | None = None, held: str | None = None) -> "tup
     if test is not None:
         space(run.recipe, test)
     return train, test
+
+
+def chosen_split(wanted: str, train: "Images", test: "Images | None") -> str:
+    """ "test" or "train", for ``--split`` auto, test or train.
+
+    Raises:
+        InputError: held-out images are asked for where there are none.
+    """
+    if wanted == "test" and test is None:
+        raise InputError(f"--split test: {train.name} has none; --held-out DATA or --split train would be right")
+    return "test" if test is not None and wanted != "train" else "train"
 
 
 def _there(text: str, run: "Run") -> "Images":

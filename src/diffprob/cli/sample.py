@@ -1,13 +1,18 @@
-"""Draw images from a run. Image i depends on the seed + i alone, not on how many are drawn with it."""
+"""Draw images from a run. Image i depends on the seed + i alone, not on how many are drawn with it.
+
+With --from, noise is added to an image up to each time of --at, once, and the chain goes on from there many times with
+noise of its own: draws of p(x_0 | x_t). With --reconstruct it is taken up to the noise and back by DDIM.
+"""
 
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from diffprob.cli import output
+from diffprob.base.errors import InputError
+from diffprob.cli import between, output
 from diffprob.cli.choices import add_drawing, choose
-from diffprob.cli.parser import add_device, add_dry_run, choose_device
+from diffprob.cli.parser import add_device, add_dry_run, choose_device, share, whole
 from diffprob.cli.progress import Progress, say
 
 EXAMPLES = (
@@ -17,20 +22,36 @@ EXAMPLES = (
     'diffprob sample runs/x --sampler "DDIM(eta=0.5)" --grid "Karras(rho=7)" --steps 20 --progressive',
     "diffprob sample runs/x -n 10000 --out samples.npz       # arrays images, seeds, metadata",
     "diffprob sample runs/x -n 100 --seed 7 --out pictures/  # one PNG an image, its seed in the name",
+    "diffprob sample mnist --from path/to/mnist:0 --at 0.25 0.5 0.75   # 8 images from each x_t, which they share",
+    "diffprob sample mnist --from seven.png --reconstruct              # up to the noise and back, by DDIM",
 )
 
 ROWS = 8  # images that a progression follows
+COUNT, COUNT_FROM = 64, 8
+AT = (0.25, 0.5, 0.75)  # where chains from an image start unless told
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
     parser.add_argument("run", metavar="RUN", help="a run's folder, or the name of a packaged run (diffprob show runs)")
-    add_drawing(parser)
+    add_drawing(parser, None)
+    parser.add_argument(
+        "-n", type=whole(1), metavar="N", help=f"how many images ({COUNT}; with --from {COUNT_FROM} from each time)"
+    )
     parser.add_argument(
         "--out", default="samples.png", metavar="PATH", help="x.png (a grid), x.npz or a folder (samples.png)"
     )
     parser.add_argument(
         "--progressive", action="store_true", help="also draw how the predicted image changes along the chain"
+    )
+    parser.add_argument(
+        "--from", dest="source", metavar="IMAGE", help=f"go on from this image with noise added: {between.IMAGE}"
+    )
+    parser.add_argument(
+        "--at", nargs="+", type=share, metavar="T", help="with --from: up to these times, in (0, 1] (0.25 0.5 0.75)"
+    )
+    parser.add_argument(
+        "--reconstruct", action="store_true", help="with --from: find the latent at --at (1) by DDIM, and decode it"
     )
     add_device(parser)
     add_dry_run(parser, "check everything and say what would be done, without drawing")
@@ -38,6 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Draw and write; the result says everything that decided the images."""
+    if args.source is not None:
+        return _reconstructed(args) if args.reconstruct else _predicted(args)
+    if args.at is not None or args.reconstruct:
+        option = "--reconstruct" if args.reconstruct else "--at"
+        raise InputError(f"{option} goes with --from IMAGE, {between.IMAGE}")
+    args.n = args.n or COUNT
     from diffprob.base.rng import Rng
     from diffprob.cli.drawing import calls, counted, draw
     from diffprob.recipe.checkpoint import Run
@@ -65,10 +92,94 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return {**result, "dry_run": False}
 
 
+def _predicted(args: argparse.Namespace) -> dict[str, Any]:
+    """``--from``: n images from one x_t each."""
+    import numpy as np
+
+    from diffprob.base.rng import Rng
+    from diffprob.cli.drawing import counted
+    from diffprob.recipe.checkpoint import Run
+    from diffprob.sample.between import noised
+
+    if args.progressive:
+        raise InputError("--progressive and --from exclude each other")
+    kind, found, n = between.no_folder(args.out), Run.open(args.run), args.n or COUNT_FROM
+    args.n, original = n, between.read_image(args.source, "--from", found)
+    rows = between.prepare_rows(args, found, args.at or AT, COUNT_FROM)
+    choice, total = rows.choice, rows.calls(n)
+    if choice.sampler.order is not None:
+        say(f"note: {choice.sampler!r} draws nothing: from one x_t all {n} images are the same")
+    choice.facts["from"] = args.source
+    result = {**choice.facts, "run": str(found.path), "n": n, "network_calls": total, "out": args.out}
+    if not args.dry_run:
+        streams, drawn = Rng.of(args.seed, n, device=rows.device), []
+        x0 = rows.to_model(original)
+        with Progress("sample", total, "network call") as progress, counted(choice.model, progress.update):
+            for t in rows.at:
+                # One noise for all chains of all rows: that of the first seed.
+                xt = noised(choice.model.process, x0, t, streams.select(slice(1)))
+                images = rows.decode(xt.expand(n, *xt.shape[1:]), t, streams)
+                drawn.append(np.concatenate([original, rows.visible(xt, t), images]))
+        result["network_calls"] = progress.done
+        between.write_rows(kind, args.out, drawn, streams, found.space.levels, choice.facts)
+    return {**result, "dry_run": args.dry_run}
+
+
+def _reconstructed(args: argparse.Namespace) -> dict[str, Any]:
+    """``--from --reconstruct``: up by DDIM and down again."""
+    import numpy as np
+
+    from diffprob.base.rng import Rng
+    from diffprob.cli.drawing import counted
+    from diffprob.recipe.checkpoint import Run
+
+    if args.progressive or args.n is not None:
+        option = "--progressive" if args.progressive else "-n"
+        raise InputError(f"{option} and --reconstruct exclude each other: there is one way up and one down")
+    kind, found = between.no_folder(args.out), Run.open(args.run)
+    args.n, original = 1, between.read_image(args.source, "--from", found)
+    between.only_ddim(args, "--reconstruct")
+    rows = between.prepare_rows(args, found, args.at or (1.0,), 1)
+    total = rows.calls(1, 1)
+    facts = {**rows.choice.facts, "from": args.source, "rmse": None}
+    result = {**facts, "run": str(found.path), "n": 1, "network_calls": total, "out": args.out}
+    if not args.dry_run:
+        drawn, rng = [], Rng.of(args.seed, 1, device=rows.device)
+        with Progress("sample", total, "network call") as progress, counted(rows.choice.model, progress.update):
+            for t in rows.at:
+                latent = rows.encode(rows.to_model(original), t)
+                drawn.append(np.concatenate([original, rows.visible(latent, t), rows.decode(latent, t, rng)]))
+        facts["rmse"] = result["rmse"] = [between.rmse(row[0], row[-1]) for row in drawn]
+        between.write_rows(kind, args.out, drawn, rng, found.space.levels, facts)
+    return {**result, "dry_run": args.dry_run}
+
+
 def lines(result: dict[str, Any]) -> Iterator[str]:
     """For people."""
     what = "would draw" if result["dry_run"] else "drew"
-    yield f"{what} {result['n']} images of {result['run']} (step {result['step']:,}), seeds {result['seeds']}"
+    if "rmse" in result:
+        what = "would take" if result["dry_run"] else "took"
+        way = f"{result['from']} up to t = {_times(result)} and back"
+        yield f"{what} {way}, by {result['run']} (step {result['step']:,})"
+    elif "from" in result:
+        each = f"{result['n']} images from {result['from']} at each t of {_times(result)}"
+        yield f"{what} {each}, of {result['run']} (step {result['step']:,}), seeds {result['seeds']}"
+    else:
+        yield f"{what} {result['n']} images of {result['run']} (step {result['step']:,}), seeds {result['seeds']}"
+    yield from how(result)
+    if result.get("rmse"):
+        values = ", ".join(f"{value:.2f}" for value in result["rmse"])
+        yield f"root of the mean squared difference: {values} grey levels"
+    written = (result["out"], result.get("progression"))
+    yield ("would write " if result["dry_run"] else "wrote ") + " and ".join(path for path in written if path)
+
+
+def _times(result: dict[str, Any]) -> str:
+    return ", ".join(f"{t:g}" for t in result["at"])
+
+
+def how(result: dict[str, Any]) -> Iterator[str]:
+    """What decided the images, and where it was computed."""
     clip = {True: "clipped", False: "not clipped"}.get(result["clip"], f"clipped ({result['clip']})")
     steps = "steps by tolerance" if result["steps"] is None else f"{result['steps']} steps"
     yield f"{result['sampler']}, {steps} on {result['grid']}, {result['variance']}, {clip}"
@@ -76,11 +187,9 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
     if result["network_calls"] is None:
         yield f"on {where}: as many network calls as the tolerances need"
     else:
-        each = f" ({result['evaluations']:g} evaluations an image)" if result["steps"] is None else ""
+        told = result["steps"] is None and isinstance(result["evaluations"], float)
+        each = f" ({result['evaluations']:g} evaluations an image)" if told else ""
         yield f"on {where}: {result['network_calls']:,} network calls{each}"
-    yield ("would write " if result["dry_run"] else "wrote ") + " and ".join(
-        path for path in (result["out"], result["progression"]) if path
-    )
 
 
 def write(kind: str, out: str, levels: Any, seed: int, most: int, facts: dict[str, Any]) -> None:

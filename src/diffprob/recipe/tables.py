@@ -10,6 +10,7 @@ from diffprob.denoise.denoiser import Index, Scale
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.prediction import Data, Epsilon, Mean, Score, Velocity
 from diffprob.denoise.variance import Analytic, NoiseResidual, OptimalCovariance, SquaredNoise, UnitData, Zero
+from diffprob.likelihood.flow import Exact, Hutchinson
 from diffprob.net.unet import UNetSpec
 from diffprob.process.grids import GrainGrid, Karras, Leading, LogSNR, Native, QuadraticTimes, Trailing, Uniform
 from diffprob.process.linear import (
@@ -65,6 +66,7 @@ SAMPLERS = _family(
     *(DPMAdaptive, AdaptiveODE),
     *(EulerMaruyama, ReverseDiffusion, PredictorCorrector, AnnealedLangevin),
 )
+DIVERGENCES = _family(Exact, Hutchinson)
 NETWORKS = _family(UNetSpec)
 SPACES = _family(Pixels)
 SOURCES = _family(Digits, Idx, Cifar10, Cifar100, Svhn, Folder, Array, HuggingFace)
@@ -84,6 +86,7 @@ FAMILIES: dict[str, Family] = {
     "clock": CLOCKS,
     "variance": VARIANCES,
     "sampler": SAMPLERS,
+    "divergence": DIVERGENCES,
     "network": NETWORKS,
     "space": SPACES,
     "source": SOURCES,

@@ -22,6 +22,7 @@ from diffprob.process.linear import LinearProcess, VariancePreserving
 from diffprob.sample.simulate import State
 
 Image = Callable[[Tensor, Tensor], Tensor]  # D of the state and lambda, (B, *event) and (B,)
+Images = Callable[[Tensor], Image]  # the image of the samples that these numbers name
 # Of image, x, lambda, h and D(x): the better solution, the worse one, and D at the better one if that is known.
 Attempt = Callable[[Image, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor | None]]
 
@@ -60,38 +61,41 @@ class Control:
         return (wanted.nan_to_num(nan=0.0).clamp(0.2, 5) * 32).floor() / 32
 
 
-def march(image: Image, attempt: Attempt, control: Control, x: Tensor, d: Tensor, span: Tensor, h: Tensor) -> Tensor:
+def march(images: Images, attempt: Attempt, control: Control, x: Tensor, d: Tensor, span: Tensor, h: Tensor) -> Tensor:
     """Every sample from span[0] to span[1] in lambda by its own steps, (B, *event); ``h`` (B,) is updated in place.
 
+    Either end may be the higher one: steps have the sign of the way.
+
     Args:
-        image: D of states and lambdas of any number of samples.
+        images: D of states and lambdas, for the samples of int64 positions in the batch.
         attempt: one step with an embedded worse one.
         control: tolerances.
         x: the states at span[0].
         d: D of these.
         span: both ends, float64 (2,).
-        h: the steps to begin with, float64 (B,) on the CPU.
+        h: the sizes of the steps to begin with, float64 (B,) on the CPU.
 
     Raises:
         NumericalError: a step fell below 1e-7: the model's output is not finite, or not smooth.
     """
     x, d, previous = x.clone(), d.clone(), x.clone()
     at, known = span[0].expand(len(x)).clone(), torch.ones(len(x), dtype=torch.bool)
-    while bool((at < span[1]).any()):
-        (active,) = torch.nonzero(at < span[1], as_tuple=True)
+    sign = 1.0 if span[0] < span[1] else -1.0
+    while bool((at != span[1]).any()):
+        (active,) = torch.nonzero(at != span[1], as_tuple=True)
         lost = active[~known[active]]
         if len(lost):
-            d[lost] = image(x[lost], at[lost])
+            d[lost] = images(lost)(x[lost], at[lost])
             known[lost] = True
-        left, wanted = span[1] - at[active], h[active]
+        left, wanted = sign * (span[1] - at[active]), h[active]
         # A last piece that would be tiny is taken along.
         step = torch.where(left <= wanted * 1.01, left, wanted)
-        better, worse, ahead = attempt(image, x[active], at[active], step, d[active])
+        better, worse, ahead = attempt(images(active), x[active], at[active], sign * step, d[active])
         error = control.error(better, worse, previous[active])
         passed, change = error <= 1, control.factor(error)
         good, moved = active[passed], passed.to(x.device)
         x[good], previous[good] = better[moved], worse[moved]
-        at[good] = torch.where(step == left, span[1], at[active] + step)[passed]
+        at[good] = torch.where(step == left, span[1], at[active] + sign * step)[passed]
         known[good] = ahead is not None
         if ahead is not None:
             d[good] = ahead[moved]
@@ -167,11 +171,11 @@ def _step(attempt: Attempt, control: Control, model: Denoiser, state: State, s: 
     posterior = model(state.x, state.t)
     image, x, d = posterior.mean, state.x, posterior.mean
     start, end = process.logsnr(state.t) / 2, process.logsnr(s) / 2
-    x = x / per_sample(_size(process, state.t), x)
+    x = x / per_sample(magnitude(process, state.t), x)
 
     def predicted(y: Tensor, lam: Tensor) -> Tensor:
         t = process.schedule.time(2 * lam).clamp(max=1)
-        return model(per_sample(_size(process, t), y) * y, t).mean
+        return model(per_sample(magnitude(process, t), y) * y, t).mean
 
     if not bool(torch.isfinite(start)):
         # D is constant at pure noise; from there on a step of DDIM, whose error is of the order e^-20.
@@ -180,16 +184,18 @@ def _step(attempt: Attempt, control: Control, model: Denoiser, state: State, s: 
         x = per_sample(sigma, x) * x + per_sample(alpha, x) * image
         d = predicted(x, start.expand(len(x))) if bool(start < end) else image
     h = state.memory[0].clone() if state.memory else torch.full((len(x),), control.first, dtype=torch.float64)
-    x = march(predicted, attempt, control, x, d, torch.stack([start, end]), h)
-    return State(per_sample(_size(process, s), x) * x, s, state.index + 1, posterior, (h,))
+    x = march(lambda _: predicted, attempt, control, x, d, torch.stack([start, end]), h)
+    return State(per_sample(magnitude(process, s), x) * x, s, state.index + 1, posterior, (h,))
 
 
-def _size(process: LinearProcess, t: Tensor) -> Tensor:
+def magnitude(process: LinearProcess, t: Tensor) -> Tensor:
+    """(alpha^2 + sigma^2)^(1/2) at t, float64: what a state is of its variance-preserving one."""
     alpha, sigma = process.coefficients(t)
     return (alpha * alpha + sigma * sigma).sqrt()
 
 
-def _tolerances(rtol: float, atol: float) -> None:
+def check_tolerances(rtol: float, atol: float) -> None:
+    """Both lie in [1e-12, 1), or a ValueError says which does not."""
     if not 1e-12 <= rtol < 1:
         raise ValueError(f"rtol must lie in [1e-12, 1), got {rtol}")
     if not 1e-12 <= atol < 1:
@@ -221,7 +227,7 @@ class AdaptiveODE:
     evaluations = None
 
     def __post_init__(self) -> None:
-        _tolerances(self.rtol, self.atol)
+        check_tolerances(self.rtol, self.atol)
 
     def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
         """Integrate from state.t to s."""
@@ -255,7 +261,7 @@ class DPMAdaptive:
     def __post_init__(self) -> None:
         if self.order not in (2, 3):
             raise ValueError(f"order must be 2 or 3, got {self.order!r}")
-        _tolerances(self.rtol, self.atol)
+        check_tolerances(self.rtol, self.atol)
 
     def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
         """Integrate from state.t to s."""

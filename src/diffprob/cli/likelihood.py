@@ -1,0 +1,258 @@
+"""How probable images are under a run: -log2 p in bits per dimension, with its parts and its error bar.
+
+bound: the variational bound of the run's chain, a code length of the grey levels without dequantisation. continuous:
+the same for infinitely many steps. flow: the density of the probability flow, through uniform dequantisation.
+"""
+
+import argparse
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffprob.base.errors import InputError, NumericalError
+from diffprob.cli import output
+from diffprob.cli.bounding import Asked, add_bounding, ask, each, in_model, summed
+from diffprob.cli.drawing import counted, table
+from diffprob.cli.parser import component, whole
+from diffprob.cli.progress import Progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from diffprob.base.rng import Rng
+    from diffprob.likelihood.bound import Term
+
+EXAMPLES = (
+    "diffprob likelihood digits                              # the packaged digits on the test digits",
+    "diffprob likelihood runs/mnist -n 1000 --precision bf16 # 1,000 test images, 50 random terms of the chain each",
+    "diffprob likelihood runs/mnist --split train            # on training images: the gap is what it memorised",
+    "diffprob likelihood runs/mnist --steps 50 --terms all   # the chain of 50 steps on the fitted path",
+    'diffprob likelihood runs/x --variance "UnitData()" --terms all --no-clip   # beta, as published for DDPM',
+    "diffprob likelihood runs/x pictures/ --method flow --repeats 5 --out flow.json",
+)
+
+METHODS = {
+    "bound": "variational bound",
+    "continuous": "variational bound of infinitely many steps",
+    "flow": "probability flow",
+}
+PARTS = ("prior", "steps", "reconstruction")  # of a bound
+TERMS = 50  # random terms of each image
+# Options that only some methods have.
+_OWN = {
+    "bound": ("terms", "steps", "grid", "variance", "decoder_std", "clip"),
+    "continuous": ("terms", "variance", "decoder_std", "clip"),
+    "flow": ("divergence", "tolerance", "repeats", "importance"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the verb."""
+    parser.add_argument("--method", choices=tuple(METHODS), default="bound", help="what stands for -log p (bound)")
+    add_bounding(parser, 1000)
+    parser.add_argument("--terms", metavar="N", help=f"bounds: random terms for each image, or all ({TERMS})")
+    parser.add_argument("--divergence", metavar="D", help='flow: "Hutchinson(probes=1)" or "Exact()", for small images')
+    parser.add_argument("--tolerance", type=float, metavar="X", help="flow: of a solver's step (1e-5)")
+    parser.add_argument("--repeats", type=whole(1), metavar="N", help="flow: dequantisations averaged (1)")
+    parser.add_argument("--importance", type=whole(1), metavar="N", help="flow: importance samples in each (1)")
+    parser.add_argument("--out", metavar="FILE", help="the result as .json, or one row an image as .csv")
+    parser.add_argument(
+        "--record",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="add the number to the run's card (on, but for packaged runs)",
+    )
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure, summarise, record."""
+    _check(args)
+    flow = args.method == "flow"
+    asked = ask(args, None if args.terms == "all" else int(args.terms or TERMS), not flow)
+    way = {"bound": _bound, "continuous": _continuous, "flow": _flow}[args.method](args, asked)
+    about = {"method": METHODS[args.method], **way.facts}
+    if args.dry_run:
+        return {**about, "dry_run": True}
+    calls = None if flow else asked.calls(way.facts["evaluations"])
+    with Progress("likelihood", calls, "network call") as bar, counted(asked.model, bar.update):
+        parts = dict(zip(way.parts, each(asked, way.measure), strict=True))
+    result = {**about, **_summary(asked, parts), "dry_run": False}
+    packaged = asked.run.is_packaged
+    result["recorded"] = (not packaged) if args.record is None else args.record
+    if result["recorded"]:
+        _record(asked, result)
+    if args.out:
+        output.write_file(args.out, _file(args.out, result))
+    return result
+
+
+def lines(result: dict[str, Any]) -> Iterator[str]:
+    """For people."""
+    how = [f"{name} {result[name]}" for name in _SAID if name in result]
+    where = f"{result['n']:,} {result['split']} images of {result['data']} under {result['run']}"
+    if result["dry_run"]:
+        yield f"would measure {where}: {result['method']}"
+        yield ", ".join(how)
+        return
+    yield where
+    yield f"{result['method']}: {result['bits_per_dim']:.4f} +- {result['standard_error']:.4f} bits/dim"
+    yield from table([(name, f"{value:.4f}") for name, value in result["terms_bits_per_dim"].items()])
+    yield ", ".join(how)
+    if result["recorded"]:
+        yield f"recorded in {result['run']}/README.md"
+
+
+_SAID = (
+    *("levels", "dequantisation", "grid", "steps", "terms", "variance", "decoder", "clip"),
+    *("divergence", "tolerance", "evaluations", "precision", "seed"),
+)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a method measures.
+
+    Args:
+        measure: levels and streams to the nats of every part, each (B,).
+        parts: their names.
+        facts: everything that decides the numbers, JSON literals by name.
+    """
+
+    measure: "Callable[[Tensor, Rng], list[Tensor]]"
+    parts: tuple[str, ...]
+    facts: dict[str, Any]
+
+
+def _check(args: argparse.Namespace) -> None:
+    for method, names in _OWN.items():
+        for name in names:
+            if getattr(args, name) is not None and name not in _OWN[args.method]:
+                option = name.replace("_", "-")
+                raise InputError(f"--{option} belongs to --method {method}, not to --method {args.method}")
+    if args.terms not in (None, "all") and not (args.terms.isdigit() and int(args.terms) > 0):
+        raise InputError(f"--terms {args.terms}: a whole number of at least 1, or all, would be right")
+    if args.method == "continuous" and args.terms == "all":
+        raise InputError("--terms all: infinitely many steps have no last one; a number would be right")
+    if args.tolerance is not None and not 1e-12 <= args.tolerance < 1:
+        raise InputError(f"--tolerance {args.tolerance:g}: a number in [1e-12, 1) would be right")
+    if args.out and Path(args.out).suffix.lower() not in (".json", ".csv"):
+        raise InputError(f"--out {args.out}: a name that ends in .json or .csv would be right")
+
+
+def _bound(_: argparse.Namespace, asked: Asked) -> Way:
+    from diffprob.likelihood.bound import bound_terms, prior_nats
+
+    def measure(levels: "Tensor", rng: "Rng") -> "list[Tensor]":
+        x0 = in_model(asked, levels)
+        terms = bound_terms(asked.denoiser, x0, asked.times, rng, asked.decoder, asked.terms)
+        return _parts(prior_nats(asked.model.process, x0, asked.times[0]), terms)
+
+    return Way(measure, PARTS, {**asked.facts, "dequantisation": "none", "evaluations": asked.evaluations})
+
+
+def _continuous(args: argparse.Namespace, asked: Asked) -> Way:
+    from diffprob.likelihood.bound import continuous_terms, prior_nats
+
+    count = int(args.terms or TERMS)
+
+    def measure(levels: "Tensor", rng: "Rng") -> "list[Tensor]":
+        x0 = in_model(asked, levels)
+        terms = continuous_terms(asked.denoiser, x0, rng, count, asked.decoder)
+        return _parts(prior_nats(asked.model.process, x0, asked.times[0]), terms)
+
+    own = {"terms": count, "dequantisation": "none", "evaluations": count + 1}
+    return Way(measure, PARTS, {**_without(asked, "grid", "steps"), **own})
+
+
+def _parts(prior: "Tensor", terms: "Iterable[Term]") -> "list[Tensor]":
+    nats, _ = summed(terms)
+    return [prior, nats[:-1].sum(0), nats[-1]]
+
+
+def _flow(args: argparse.Namespace, asked: Asked) -> Way:
+    from diffprob.likelihood.flow import Hutchinson, flow_log_prob
+    from diffprob.space.dequantise import Dequantisation
+
+    divergence = component(args.divergence, "--divergence", "divergence") if args.divergence else Hutchinson()
+    tolerance, space = args.tolerance or 1e-5, asked.run.space
+    rule = Dequantisation(args.repeats or 1, args.importance or 1)
+
+    def density(x: "Tensor", rng: "Rng") -> "Tensor":
+        return flow_log_prob(asked.denoiser, x, rng, divergence, tolerance, tolerance).log_prob
+
+    def measure(levels: "Tensor", rng: "Rng") -> "list[Tensor]":
+        # bits/dim = -log2 p/d - log2 w: the width w of a bin is a part of its own.
+        nats = -rule.log_prob(density, space, levels, rng)
+        return [nats, nats.new_full(nats.shape, -math.log(space.bin_width) * space.dimensions)]
+
+    own = {
+        "dequantisation": f"uniform, centred, {rule!r}",
+        "divergence": repr(divergence),
+        "tolerance": tolerance,
+    }
+    facts = _without(asked, "grid", "steps", "terms", "variance", "decoder")
+    return Way(measure, ("density", "width of a bin"), {**facts, **own})
+
+
+def _without(asked: Asked, *names: str) -> dict[str, Any]:
+    """The facts but for those that this method has not."""
+    return {name: value for name, value in asked.facts.items() if name not in names}
+
+
+def _summary(asked: Asked, parts: "dict[str, np.ndarray]") -> dict[str, Any]:
+    """Bits/dim of every image, their mean and its standard error, and the parts of the mean."""
+    import numpy as np
+
+    scale = asked.run.space.dimensions * math.log(2)
+    bits = {name: values / scale for name, values in parts.items()}
+    total = np.sum(list(bits.values()), 0)
+    n = len(asked.chosen)
+    error = float(total.std(ddof=1) / math.sqrt(n)) if n > 1 else 0.0
+    images = [
+        {"index": int(index), "bits_per_dim": float(total[k]), **{name: float(b[k]) for name, b in bits.items()}}
+        for k, index in enumerate(asked.chosen)
+    ]
+    if not all(math.isfinite(image["bits_per_dim"]) for image in images):
+        worst = next(image["index"] for image in images if not math.isfinite(image["bits_per_dim"]))
+        raise NumericalError(f"the bits/dim of image {worst} are not finite: the model's weights may be damaged")
+    return {
+        "bits_per_dim": float(total.mean()),
+        "standard_error": error,
+        "terms_bits_per_dim": {name: float(b.mean()) for name, b in bits.items()},
+        "images": images,
+    }
+
+
+def _record(asked: Asked, result: dict[str, Any]) -> None:
+    from diffprob.recipe.card import Measurement
+
+    mean, error = result["bits_per_dim"], result["standard_error"]
+    asked.run.record(
+        Measurement(
+            name=f"bits/dim ({result['method']})",
+            value=mean,
+            n=result["n"],
+            seed=result["seed"],
+            step=result["step"],
+            details={name: result[name] for name in (*_SAID, *result["terms_bits_per_dim"]) if name in result},
+            low=mean - 1.96 * error,
+            high=mean + 1.96 * error,
+            split=result["split"],
+        )
+    )
+
+
+def _file(path: str, result: dict[str, Any]) -> bytes:
+    if Path(path).suffix.lower() == ".json":
+        return (json.dumps(result, indent=1, allow_nan=False) + "\n").encode()
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(result["images"][0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(result["images"])
+    return text.getvalue().encode()

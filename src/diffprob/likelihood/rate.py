@@ -1,0 +1,55 @@
+"""Rate, distortion and time: what a chain has told of an image when it has come down to t, and what is still wrong."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class RateDistortion:
+    """Averages over images at every time of a chain, float64 (K,), from noise to data.
+
+    Args:
+        t: the times.
+        rate: nats per dimension spent to know x_t: KL at the start and the steps above t (Ho et al. 2020, sec. 4.3).
+        rate_error: its standard error over the images.
+        distortion: root of the mean squared error of E[x_0|x_t], in model space.
+        total: nats per dimension of all steps and the reconstruction, the bound.
+        total_error: its standard error.
+    """
+
+    t: Tensor
+    rate: Tensor
+    rate_error: Tensor
+    distortion: Tensor
+    total: float
+    total_error: float
+
+    @property
+    def reconstruction(self) -> float:
+        """What is left to pay at the last time for x_0 without loss, nats per dimension."""
+        return self.total - float(self.rate[-1])
+
+
+def rate_distortion(t: Tensor, prior: Tensor, nats: Tensor, error: Tensor, dimensions: int) -> RateDistortion:
+    """The curve from the terms of a bound on n images.
+
+    Args:
+        t: the K times of the terms, the last one the reconstruction's.
+        prior: KL(q(x_1|x_0) || p(x_1)), nats, (n,).
+        nats: of every term, (K, n).
+        error: |x_0 - E[x_0|x_t]|^2 of every term, (K, n).
+        dimensions: d.
+
+    Exact when: the posterior is; isotropic normal data then lie on Shannon's R(D).
+
+    Reference: Ho et al., "Denoising diffusion probabilistic models" (2020), algorithms 3 and 4, figure 5 and table 4.
+    """
+    spent = torch.cat([prior[None], nats]).double().cumsum(0) / dimensions
+    root = error.shape[1] ** 0.5
+    # One image has no standard error.
+    errors = spent.std(1) / root if error.shape[1] > 1 else torch.zeros_like(spent[:, 0])
+    distortion = (error.double().mean(1) / dimensions).sqrt()
+    means = spent.mean(1)
+    return RateDistortion(t, means[:-1], errors[:-1], distortion, float(means[-1]), float(errors[-1]))

@@ -1,0 +1,226 @@
+"""`interpolate`, and `sample --from`: chains that start at images."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli.commands import contents
+from PIL import Image
+
+import diffprob as dp
+
+CPU = ("--device", "cpu")
+FEW = ("--steps", "4", *CPU)
+GRID = ("--sampler", "DPMppSDE()", "--grid", "Trailing()")  # at 1, 0.75, 0.5, 0.25 with FEW
+
+
+def arrays(path: str) -> tuple[np.ndarray, np.ndarray, dict]:
+    with np.load(path, allow_pickle=False) as stored:
+        return stored["images"], stored["seeds"], json.loads(str(stored["metadata"]))
+
+
+def digit(index: int) -> np.ndarray:
+    """A held-out digit, uint8 (1, 8, 8)."""
+    return dp.Digits("test").load().pixels[index]
+
+
+def picture(name: str, pixels: np.ndarray) -> str:
+    """A PNG of 8-bit pixels (H, W) or (H, W, 3)."""
+    Image.fromarray(pixels.astype(np.uint8)).save(name)
+    return name
+
+
+def test_predictions_from_one_noised_image(diffprob: Callable, trained: Path) -> None:
+    common = ("sample", trained, "--from", "digits:5", "--at", "0.8", "0.3", "--seed", "7", *FEW, *GRID)
+    result = diffprob(*common, "--out", "x.npz", "--json").json
+    images, seeds, facts = arrays("x.npz")
+    assert images.shape == (2, 10, 1, 8, 8), "a row for each time: the image, x_t, eight draws"
+    assert seeds.tolist() == list(range(7, 15))
+    assert (images[:, 0] == digit(5)).all()
+    assert len({row.tobytes() for row in images[0, 2:]}) == 8, "eight noises"
+    assert not np.array_equal(images[0, 1], images[1, 1])
+    for name in ("from", "at", "evaluations", "sampler", "grid", "seeds", "model_sha256"):
+        assert facts[name] == result[name]
+    # 0.8 takes the place of 0.75.
+    assert (facts["at"], facts["sampler"]) == ([0.8, 0.3], "DPMppSDE(history=2)")
+    assert facts["evaluations"] == [3, 2]
+    assert result["network_calls"] == 5, "eight images are one call"
+    assert diffprob(*common, "--out", "x.png").code == 0
+    with Image.open("x.png") as grid:
+        assert (grid.text["from"], grid.text["at"]) == ("digits:5", "[0.8, 0.3]")
+        assert grid.width > 4 * grid.height
+
+
+def test_a_chain_depends_on_its_seed_and_time_alone(diffprob: Callable, trained: Path) -> None:
+    common = ("sample", trained, "--from", "digits:5", *FEW)
+    diffprob(*common, "--at", "0.8", "0.5", "--out", "eight.npz")
+    diffprob(*common, "--at", "0.5", "-n", "3", "--out", "three.npz")
+    assert np.array_equal(arrays("eight.npz")[0][1:, :5], arrays("three.npz")[0])
+    before = contents(Path())
+    diffprob(*common, "--at", "0.5", "-n", "3", "--out", "three.npz")
+    assert contents(Path()) == before
+    diffprob(*common, "--at", "0.5", "-n", "3", "--seed", "1", "--out", "other.npz")
+    assert not np.array_equal(arrays("other.npz")[0][0, 1], arrays("three.npz")[0][0, 1]), "another x_t"
+
+
+def test_pictures_are_read_like_data(diffprob: Callable, trained: Path) -> None:
+    scaled = np.round(digit(5)[0] * (255 / 16))
+    picture("grey.png", scaled)
+    picture("rgb.png", np.repeat(scaled[..., None], 3, 2))
+    Path("folder").mkdir()
+    picture("folder/b.png", scaled)
+    picture("folder/a.png", 255 - scaled)
+    drawn = []
+    for k, source in enumerate(("digits:5", "grey.png", "rgb.png", "folder:1")):
+        assert diffprob("sample", trained, "--from", source, "-n", "1", *FEW, "--out", f"{k}.npz").code == 0
+        drawn.append(arrays(f"{k}.npz")[0].tobytes())
+    assert len(set(drawn)) == 1
+
+
+def test_a_deterministic_sampler_and_a_short_way_are_told(diffprob: Callable, trained: Path) -> None:
+    common = ("sample", trained, "--from", "digits:5", "-n", "2", *FEW, "--dry-run")
+    assert "draws nothing: from one x_t all 2 images are the same" in diffprob(*common, "--sampler", "DDIM()").err
+    told = diffprob(*common, *GRID, "--at", "0.1")
+    assert "t = 0.1 lies below the grid's last time, 0.25" in told.err
+    assert not list(Path().iterdir())
+    assert "would draw 2 images from digits:5 at each t of 0.1" in told.out
+
+
+def test_reconstruction(diffprob: Callable, trained: Path) -> None:
+    common = ("sample", trained, "--from", "digits:5", "--reconstruct", *FEW)
+    result = diffprob(*common, "--at", "1", "0.5", "--out", "x.npz", "--json").json
+    images, _, facts = arrays("x.npz")
+    assert images.shape == (2, 3, 1, 8, 8), "the image, its latent, what that decodes to"
+    difference = images[:, 2].astype(float) - digit(5)
+    assert result["rmse"] == facts["rmse"] == pytest.approx(np.sqrt((difference**2).mean((1, 2, 3))))
+    assert facts["sampler"].startswith("DDIM(eta=0.0")
+    assert (facts["evaluations"], result["network_calls"]) == ([4, 2], 12), "up and down"
+    plain = diffprob(*common, "--out", "x.png")
+    assert "took digits:5 up to t = 1 and back" in plain.out
+    assert re.search(r"squared difference: \d+\.\d\d grey levels", plain.out)
+
+
+def test_interpolation(diffprob: Callable, trained: Path) -> None:
+    common = ("interpolate", trained, "digits:5", "digits:9", *FEW)
+    result = diffprob(*common, "--at", "0.5", "0.25", "--points", "5", "--out", "x.npz", "--json").json
+    images, seeds, facts = arrays("x.npz")
+    assert images.shape == (2, 7, 1, 8, 8), "a row for each time: the image, five points, the other image"
+    assert (images[:, 0] == digit(5)).all()
+    assert (images[:, -1] == digit(9)).all()
+    assert seeds.tolist() == [0]
+    assert (facts["a"], facts["b"], facts["noise"], facts["at"]) == ("digits:5", "digits:9", "shared", [0.5, 0.25])
+    ends = ((images[:, [1, -2]].astype(float) - images[:, [0, -1]]) ** 2).mean((2, 3, 4)) ** 0.5
+    assert np.allclose(result["rmse"], ends)
+    assert result["network_calls"] == 3
+    diffprob(*common, "--points", "5", "--seed", "0", "--out", "one.npz")
+    assert np.array_equal(arrays("one.npz")[0][0], images[0]), "rows do not depend on each other"
+    assert diffprob(*common).out.endswith("wrote interpolation.png\n")
+
+
+def test_the_ends_are_the_first_chain_from_each_image(diffprob: Callable, trained: Path) -> None:
+    """l = 0 and 1 are what `sample --from` draws with the same noise."""
+    diffprob("interpolate", trained, "digits:5", "digits:9", "--points", "2", "--batch", "2", *FEW, "--out", "x.npz")
+    for k, source in enumerate(("digits:5", "digits:9")):
+        arguments = ("--from", source, "--at", "0.5", "-n", "1", "--batch", "2", *FEW, "--out", f"{k}.npz")
+        diffprob("sample", trained, *arguments)
+        assert np.array_equal(arrays(f"{k}.npz")[0][0, 2], arrays("x.npz")[0][0, 1 + k])
+
+
+def test_every_kind_of_mixture_is_another(diffprob: Callable, trained: Path) -> None:
+    drawn = {}
+    for name, options in {
+        "shared": (),
+        "independent": ("--noise", "independent"),
+        "rescaled": ("--noise", "rescaled"),
+        "latent": ("--latent",),
+    }.items():
+        arguments = ("digits:5", "digits:9", "--at", "0.75", "--points", "3", *options, *FEW, "--out", f"{name}.npz")
+        assert diffprob("interpolate", trained, *arguments).code == 0
+        images, _, facts = arrays(f"{name}.npz")
+        assert (facts["noise"], facts["latent"]) == ((None, True) if name == "latent" else (name, False))
+        drawn[name] = images
+    assert len({images[:, 2].tobytes() for images in drawn.values()}) == 4, "in the middle"
+    assert len({drawn[name][:, 1].tobytes() for name in ("shared", "independent", "rescaled")}) == 1, "l = 0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--at", "0.5"], "--at goes with --from IMAGE"),
+        (["--reconstruct"], "--reconstruct goes with --from IMAGE"),
+        (["--from", "digits:0", "--at", "0"], r"--at: must lie in \(0, 1\], got 0"),
+        (["--from", "digits:0", "--at", "0.5", "1.5"], r"--at: must lie in \(0, 1\], got 1.5"),
+        (["--from", "digits:0", "--at", "nan"], r"--at: must lie in \(0, 1\], got nan"),
+        (["--from", "digits:0", "--at", "half"], "--at: must be a number"),
+        (["--from", "nowhere.png"], r"nowhere\.png: no such file"),
+        (["--from", "nowhere/data:3"], "nowhere/data: no such file"),
+        (["--from", "digits"], "--from digits: a picture .* or DATA:INDEX would be right"),
+        (["--from", "digits:-1"], "DATA:INDEX would be right"),
+        (["--from", "digits:360"], "--from digits:360: digits has 360 images, counted from 0"),
+        (["--from", "digits:0", "--progressive"], "--progressive and --from exclude each other"),
+        (["--from", "digits:0", "--out", "folder/"], "rows of images are one file"),
+        (["--from", "digits:0", "--reconstruct", "-n", "2"], "-n and --reconstruct exclude each other"),
+        (["--from", "digits:0", "--reconstruct", "--sampler", "UniPC(2)"], "--reconstruct goes up and down by DDIM"),
+        (["--from", "small.png"], r"small\.png: 6x6 pixels, but digits has 8x8; scale or crop"),
+        (["--from", "colour.png"], r"colour\.png: a colour picture, but digits has grey ones; convert it"),
+        (["--from", "fine.png"], r"fine\.png: has others than the 17 grey levels of digits"),
+        (["--from", "broken.png"], r"broken\.png: not a PNG"),
+        (["--from", "x.npy:0"], r"shape \(1, 9, 9\), but recipe digits takes \(1, 8, 8\)"),
+        (["--from", "y.npy:0"], "number of grey levels 256, but recipe digits takes 17"),
+    ],
+    ids=" ".join,
+)
+def test_bad_sources(diffprob: Callable, trained: Path, arguments: list[str], said: str) -> None:
+    make_bad()
+    before = contents(Path())
+    done = diffprob("sample", trained, *arguments, *FEW)
+    assert done.code == 2
+    assert re.search(said, done.error), done.error
+    assert contents(Path()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["digits:0"], "required: B"),
+        (["digits:0", "digits:1", "--points", "1"], "--points: must be at least 2, got 1"),
+        (["digits:0", "digits:1", "--at", "0"], r"--at: must lie in \(0, 1\], got 0"),
+        (["digits:0", "digits:1", "--noise", "pink"], "invalid choice: 'pink'"),
+        (["digits:0", "digits:1", "--noise", "shared", "--latent"], "--noise and --latent exclude each other"),
+        (["digits:0", "digits:1", "--latent", "--sampler", "Ancestral()"], "--latent goes up and down by DDIM"),
+        (["digits:0", "digits:1", "--latent", "--sampler", "DIMM()"], "did you mean 'DDIM'"),
+        (["digits:0", "digits:1", "-n", "2"], "has no option -n"),
+        (["digits:0", "digits:1", "--out", "x.jpg"], "cannot be written"),
+        (["digits:0", "nowhere.png"], r"nowhere\.png: no such file"),
+        (["digits:0", "colour.png"], "a colour picture"),
+        (["digits:0", "digits:400"], "B digits:400: digits has 360 images"),
+    ],
+    ids=" ".join,
+)
+def test_bad_interpolations(diffprob: Callable, trained: Path, arguments: list[str], said: str) -> None:
+    make_bad()
+    before = contents(Path())
+    done = diffprob("interpolate", trained, *arguments, *FEW)
+    assert done.code == 2
+    assert re.search(said, done.error), done.error
+    assert contents(Path()) == before
+
+
+def make_bad() -> None:
+    """Images that do not fit a run of 8x8 digits in 17 grey levels."""
+    picture("small.png", np.zeros((6, 6)))
+    picture("colour.png", np.arange(192).reshape(8, 8, 3))
+    picture("fine.png", np.arange(64).reshape(8, 8))
+    Path("broken.png").write_text("not a picture")
+    np.save("x.npy", np.zeros((2, 9, 9), np.uint8))
+    np.save("y.npy", np.zeros((2, 8, 8), np.uint8))
+
+
+def test_the_choices_of_noise_are_those_of_the_library() -> None:
+    from diffprob.cli import interpolate
+    from diffprob.sample import between
+
+    assert interpolate.NOISES == between.NOISES

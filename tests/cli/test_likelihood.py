@@ -1,0 +1,133 @@
+"""`likelihood` and `rate`: the parts add up, companions change nothing, and what is refused."""
+
+import csv
+import io
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diffprob.cli.main import main
+from diffprob.recipe.checkpoint import Run
+
+CPU = ("--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def fitted(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run with an analytic variance and paths."""
+    folder = Path(shutil.copytree(trained, tmp_path_factory.mktemp("likelihood") / "tiny"))
+    assert main(["fit", str(folder), "steps", "-n", "2", "--times", "40", *CPU]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("method", ["bound", "continuous", "flow"])
+def test_every_method_adds_up_and_says_what_it_is(diffprob: Callable, trained: Path, method: str) -> None:
+    more = ("--tolerance", "1e-2") if method == "flow" else ("--terms", "3")
+    found = diffprob("likelihood", trained, "-n", "3", "--method", method, "--json", "--no-record", *more, *CPU).json
+    bits = [image["bits_per_dim"] for image in found["images"]]
+    assert found["n"] == len(bits) == 3 and found["split"] == "test" and found["levels"] == 17
+    assert found["bits_per_dim"] == pytest.approx(np.mean(bits), abs=1e-12)
+    assert found["standard_error"] == pytest.approx(np.std(bits, ddof=1) / math.sqrt(3), abs=1e-12)
+    assert sum(found["terms_bits_per_dim"].values()) == pytest.approx(found["bits_per_dim"], abs=1e-12)
+    for image in found["images"]:
+        assert sum(image[part] for part in found["terms_bits_per_dim"]) == pytest.approx(image["bits_per_dim"])
+    assert found["seed"] == 0 and found["method"] and found["dequantisation"]
+    assert ("variance" in found) == (method != "flow")
+
+
+def test_an_image_has_its_number_whatever_is_measured_with_it(diffprob: Callable, trained: Path) -> None:
+    common = ("--json", "--no-record", "--terms", "2", "--split", "train", *CPU)
+    many = {i["index"]: i for i in diffprob("likelihood", trained, "-n", "40", *common).json["images"]}
+    few = diffprob("likelihood", trained, "-n", "7", *common).json["images"]
+    assert len(many) == 40 and all(many[image["index"]] == image for image in few)
+    again = diffprob("likelihood", trained, "-n", "7", "--seed", "1", *common).json["images"]
+    assert [image["index"] for image in again] != [image["index"] for image in few]
+
+
+def test_the_fitted_path_and_variance_are_the_default(diffprob: Callable, fitted: Path, trained: Path) -> None:
+    plain = diffprob("likelihood", trained, "--dry-run", "--json", *CPU).json
+    assert (plain["grid"], plain["steps"], plain["variance"], plain["terms"]) == ("Native()", 1000, "Zero()", 50)
+    told = diffprob("likelihood", fitted, "--dry-run", "--json", *CPU).json
+    assert (told["grid"], told["steps"]) == ("LeastCost(whole=True)", 40)
+    assert told["variance"] == "Analytic(bound=1.0, last=inf, moment='residual')" and told["terms"] == "all"
+    told = diffprob("likelihood", fitted, "--steps", "10", "--variance", "UnitData()", "--dry-run", "--json", *CPU).json
+    assert (told["grid"], told["steps"], told["variance"]) == ("LeastCost(whole=True)", 10, "UnitData()")
+    assert told["evaluations"] == 10
+    told = diffprob("likelihood", fitted, "--steps", "100", "--dry-run", "--json", *CPU).json
+    assert (told["grid"], told["steps"]) == ("Uniform()", 100)
+
+
+def test_what_is_written(diffprob: Callable, tiny: Path) -> None:
+    done = diffprob("likelihood", tiny, "-n", "4", "--terms", "1", "--out", "x.csv", *CPU)
+    assert done.code == 0 and "bits/dim" in done.out and "variational bound" in done.out
+    rows = list(csv.DictReader(io.StringIO(Path("x.csv").read_text())))
+    assert len(rows) == 4 and {"index", "bits_per_dim", "prior", "steps", "reconstruction"} == set(rows[0])
+    (measured,) = [m for m in json.loads((tiny / "measured.json").read_text()) if m["name"].startswith("bits/dim")]
+    assert measured["n"] == 4 and measured["low"] < measured["value"] < measured["high"]
+    assert "bits/dim" in (tiny / "README.md").read_text()
+    Run.open(tiny)
+    diffprob("likelihood", tiny, "-n", "2", "--terms", "1", "--out", "x.json", "--no-record", *CPU)
+    assert json.loads(Path("x.json").read_text())["n"] == 2
+
+
+def test_the_rate_adds_up_to_the_bound(diffprob: Callable, trained: Path) -> None:
+    common = ("-n", "3", "--steps", "6", "--json", *CPU)
+    found = diffprob("rate", trained, "--rows", "4", "--out", "r.json", *common).json
+    bound = diffprob("likelihood", trained, "--terms", "all", "--no-record", *common).json
+    assert found["total"] == pytest.approx(bound["bits_per_dim"], rel=1e-12)
+    assert found["total_error"] == pytest.approx(bound["standard_error"], rel=1e-12)
+    assert found["reconstruction"] == pytest.approx(bound["terms_bits_per_dim"]["reconstruction"], rel=1e-9)
+    assert len(found["points"]) == 6 and [row["steps"] for row in found["rows"]] == [0, 2, 3, 5]
+    rates = [point["rate"] for point in found["points"]]
+    assert rates == sorted(rates) and json.loads(Path("r.json").read_text())["total"] == found["total"]
+    assert diffprob("rate", trained, *common[:-3], "--out", "r.png", *CPU).code == 0
+    assert Path("r.png").read_bytes().startswith(b"\x89PNG")
+
+
+REFUSED = [
+    (("--terms", "0"), "--terms 0"),
+    (("--terms", "some"), "--terms some"),
+    (("--method", "flow", "--variance", "Zero()"), "--variance belongs to --method bound"),
+    (("--method", "continuous", "--steps", "5"), "--steps belongs to --method bound"),
+    (("--repeats", "2"), "--repeats belongs to --method flow"),
+    (("--method", "continuous", "--terms", "all"), "infinitely many"),
+    (("--method", "flow", "--tolerance", "2"), "--tolerance 2"),
+    (("--method", "flow", "--divergence", "Exakt()"), "did you mean 'Exact'"),
+    (("--decoder-std", "0"), "--decoder-std 0"),
+    (("--steps", "1001"), "1000 times"),
+    (("--variance", "Analytic()"), "has no analytic fit"),
+    (("--grid", "best"), "has no steps fit"),
+    (("--out", "x.txt"), ".json or .csv"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED, ids=" ".join)
+def test_bad_input(diffprob: Callable, trained: Path, arguments: tuple[str, ...], message: str) -> None:
+    done = diffprob("likelihood", trained, "-n", "2", "--no-record", *arguments, *CPU)
+    assert done.code == 2 and message in done.error
+
+
+def test_images_of_another_kind(diffprob: Callable, trained: Path) -> None:
+    from PIL import Image
+
+    Path("colour").mkdir()
+    for k in range(3):
+        Image.new("RGB", (8, 8), (k, 0, 0)).save(f"colour/{k}.png")
+    np.save("large.npy", np.zeros((3, 1, 9, 9), np.uint8))
+    np.save("levels.npy", np.zeros((3, 1, 8, 8), np.uint8))
+    np.save("real.npy", np.full((3, 1, 28, 28), 0.501, np.float32))
+    for data, message in (
+        ("colour", "shape"),
+        ("large.npy", "shape"),
+        ("levels.npy", "grey levels"),
+    ):
+        done = diffprob("likelihood", trained, data, "-n", "2", "--no-record", *CPU)
+        assert done.code == 2 and message in done.error, done.error
+    done = diffprob("likelihood", "mnist", "real.npy", "--no-record", *CPU)
+    assert done.code == 2 and "between whole grey levels" in done.error
+    assert "x.txt" in diffprob("rate", trained, "--out", "x.txt", *CPU).error
