@@ -1,0 +1,40 @@
+"""Rate, distortion and time: sums and averages of terms, and Shannon's curve for data that lie on it."""
+
+import math
+
+import pytest
+import torch
+from truth.models import IsotropicData, tensor
+
+from diffprob.base.rng import Rng
+from diffprob.likelihood.bound import Decoder, bound_terms, prior_nats
+from diffprob.likelihood.rate import rate_distortion
+from diffprob.process.grids import Uniform
+from diffprob.process.linear import LinearProcess
+from diffprob.process.schedule import Cosine
+
+
+def test_sums_and_averages() -> None:
+    t = tensor([1.0, 0.5, 0.1])
+    prior, nats = tensor([0.5, 1.5]), tensor([[1.0, 3.0], [2.0, 2.0], [4.0, 6.0]])
+    found = rate_distortion(t, prior, nats, tensor([[8.0, 8.0], [2.0, 6.0], [0.0, 2.0]]), 4)
+    assert torch.allclose(found.rate, tensor([1.0, 3.0, 5.0]) / 4)
+    assert torch.allclose(found.rate_error, tensor([0.5, 1.5, 1.5]) / 4)  # half the difference of two images
+    assert torch.allclose(found.distortion, tensor([2.0, 1.0, 0.25]).sqrt())
+    assert found.total == pytest.approx(10 / 4) and found.reconstruction == pytest.approx(5 / 4)
+    assert rate_distortion(t, prior[:1], nats[:, :1], nats[:, :1], 4).total_error == 0
+
+
+def test_normal_data_lie_on_shannons_curve() -> None:
+    """R(D) = 1/2 log(c/D) nats per dimension for N(0, c I), within the standard errors of 2,000 images."""
+    process, c, d, n = LinearProcess(Cosine()), 0.4, 4, 2000
+    x0 = math.sqrt(c) * Rng.of(7, n).fold("data").normal((d,), torch.float64)
+    times, model = Uniform()(process, 12), IsotropicData(0.0, c, process)
+    terms = list(bound_terms(model, x0, times, Rng.of(0, n), Decoder(None)))
+    columns = (torch.stack([getattr(term, name) for term in terms]) for name in ("nats", "error"))
+    found = rate_distortion(times, prior_nats(process, x0, times[0]), *columns, d)
+    errors = torch.stack([term.error for term in terms])
+    relative = errors.std(1) / errors.mean(1) / n**0.5  # of D; half of it enters R(D)
+    shannon = 0.5 * torch.log(c / found.distortion**2)
+    assert bool(((found.rate - shannon).abs() < 4 * (found.rate_error + relative / 2) + 1e-9).all())
+    assert float(found.rate[-1] - found.rate[0]) > 1
