@@ -111,7 +111,7 @@ def _levels(run: Run, method: Method, drawing: Drawing) -> tuple[np.ndarray, flo
     """uint8 samples (n, C, H, W), seconds, and evaluations for each sample."""
     solver, size = plan(parse(method.sampler, ALL), method.steps)
     grid = bind_grid(run, parse(method.grid, ALL))
-    times = make_times(grid, run.recipe.process, size)
+    times = make_times(grid, run.process, size)
     evaluations = cost(solver, len(times)) or 0
     key = (run.meta["step"], *astuple(method), drawing.n, drawing.seed, drawing.precision, drawing.chunk)
     name = hashlib.sha256(repr(key).encode()).hexdigest()[:16]

@@ -105,7 +105,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, nargs=2, required=True, metavar=("VARIANCES.png", "GRIDS.png"))
     arguments = parser.parse_args()
     run = Run.open(arguments.run)
-    process = run.recipe.process
+    process = run.process
     fitted = Analytic(moments=read_moments(run), last=float("inf"))
     draw_variances(process, fitted, arguments.out[0])
     best = bind_grid(run, LeastCost())

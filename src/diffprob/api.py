@@ -20,6 +20,7 @@ from diffprob.likelihood.flow import Exact, FlowLikelihood, Hutchinson, flow_log
 from diffprob.likelihood.rate import RateDistortion, rate_distortion
 from diffprob.net.unet import UNet, UNetSpec
 from diffprob.process.grids import GrainGrid, Karras, Leading, LogSNR, Native, QuadraticTimes, Trailing, Uniform
+from diffprob.process.learned import Learned
 from diffprob.process.linear import (
     LinearProcess,
     StraightScaling,
@@ -57,6 +58,8 @@ from diffprob.sample.simulate import State, draw, simulate, start
 from diffprob.sample.singlestep import DPMFast, DPMpp2S, DPMSolver, Heun
 from diffprob.space.dequantise import Dequantisation, dequantised
 from diffprob.space.pixels import Pixels
+from diffprob.train.bound import Hybrid, VariationalBound
+from diffprob.train.continuous import ContinuousBound
 from diffprob.train.denoising import Denoising
 from diffprob.train.loop import Trainer, make_accelerator
 from diffprob.train.settings import Monitor, Training
@@ -72,6 +75,7 @@ __all__ = [
     "Cifar10",
     "Cifar100",
     "Clip",
+    "ContinuousBound",
     "Cosine",
     "DDIM",
     "DPMAdaptive",
@@ -106,12 +110,14 @@ __all__ = [
     "HorizontalFlip",
     "HuggingFace",
     "Hutchinson",
+    "Hybrid",
     "Idx",
     "Images",
     "Index",
     "InputError",
     "Karras",
     "Leading",
+    "Learned",
     "LearnedDiagonal",
     "LearnedRange",
     "LeastCost",
@@ -165,6 +171,7 @@ __all__ = [
     "VPSDE",
     "VarianceExploding",
     "VariancePreserving",
+    "VariationalBound",
     "Velocity",
     "Zero",
     "bind_grid",

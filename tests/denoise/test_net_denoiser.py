@@ -118,6 +118,8 @@ def test_a_sample_has_the_same_bits_in_any_batch(channels: int) -> None:
         strided = torch.zeros(128, channels, 8, 8)[::2].copy_(x)
         assert torch.equal(model(strided, t).mean, everything)
         assert torch.equal(model(x.contiguous(memory_format=torch.channels_last), t).mean, everything)
+        one = x[:1].expand(16, -1, -1, -1)
+        assert torch.equal(model(one, tensor(0.5)).mean, model(one.clone(), tensor(0.5)).mean)
 
 
 def test_a_sample_has_the_same_bits_on_one_thread_or_two() -> None:

@@ -14,6 +14,12 @@ DDPM = LinearProcess()
 SDE = LinearProcess(VPSDE())
 
 
+GRIDS = (
+    *(Uniform(), QuadraticTimes(), LogSNR(), GrainGrid(), Karras()),
+    *(Trailing(), Trailing(bend=-0.6), Trailing(bend=0.5), Leading()),
+)
+
+
 def indices(times: torch.Tensor, steps: int = 1000) -> list[int]:
     """Ascending paper indices 1..T; fails where a time is not i/T to the last bit."""
     index = (times * steps).round()
@@ -84,7 +90,16 @@ def test_karras_gives_the_noise_levels_of_edm() -> None:
 def test_times_that_meet_are_pushed_apart() -> None:
     """Ten noise levels of an eleven-step schedule: Karras puts many of them between two knots."""
     process = LinearProcess(LinearBetas(11, 1e-3, 0.6))
-    for grid in (GrainGrid(), Karras(), Karras(40.0), LogSNR(), QuadraticTimes(), Uniform(), Trailing(), Trailing(bend=-0.6)):
+    for grid in (
+        GrainGrid(),
+        Karras(),
+        Karras(40.0),
+        LogSNR(),
+        QuadraticTimes(),
+        Uniform(),
+        Trailing(),
+        Trailing(bend=-0.6),
+    ):
         for n in range(1, 12):
             found = indices(grid(process, n), 11)
             assert len(set(found)) == n
@@ -100,7 +115,16 @@ def test_times_that_meet_are_pushed_apart() -> None:
 
 
 def test_continuous_grids_decrease_for_any_length() -> None:
-    for grid in (Uniform(), QuadraticTimes(), LogSNR(), GrainGrid(), Karras(), Trailing(), Trailing(bend=0.5), Leading()):
+    for grid in (
+        Uniform(),
+        QuadraticTimes(),
+        LogSNR(),
+        GrainGrid(),
+        Karras(),
+        Trailing(),
+        Trailing(bend=0.5),
+        Leading(),
+    ):
         for n in (1, 2, 999, 1000, 1001, 5000):
             times = grid(SDE, n)
             assert len(times) == n
@@ -119,7 +143,17 @@ def test_a_straight_path_starts_at_pure_noise() -> None:
 
 @pytest.mark.parametrize(
     "grid",
-    [Uniform(), QuadraticTimes(), LogSNR(), GrainGrid(), Karras(), Trailing(), Trailing(bend=-0.6), Leading(), Native()],
+    [
+        Uniform(),
+        QuadraticTimes(),
+        LogSNR(),
+        GrainGrid(),
+        Karras(),
+        Trailing(),
+        Trailing(bend=-0.6),
+        Leading(),
+        Native(),
+    ],
     ids=repr,
 )
 @pytest.mark.parametrize("n", [0, -1])
@@ -131,7 +165,17 @@ def test_no_times_are_refused(grid: Uniform, n: int) -> None:
 
 @pytest.mark.parametrize(
     "grid",
-    [Uniform(), QuadraticTimes(), LogSNR(), GrainGrid(), Karras(), Trailing(), Trailing(bend=-0.6), Leading(), Native()],
+    [
+        Uniform(),
+        QuadraticTimes(),
+        LogSNR(),
+        GrainGrid(),
+        Karras(),
+        Trailing(),
+        Trailing(bend=-0.6),
+        Leading(),
+        Native(),
+    ],
     ids=repr,
 )
 def test_more_times_than_there_are_is_refused(grid: Uniform) -> None:

@@ -240,7 +240,7 @@ def _record(asked: Asked, result: dict[str, Any]) -> None:
             n=result["n"],
             seed=result["seed"],
             step=result["step"],
-            details={name: result[name] for name in (*_SAID, *result["terms_bits_per_dim"]) if name in result},
+            details={name: result[name] for name in _SAID if name in result and name != "seed"},
             low=mean - 1.96 * error,
             high=mean + 1.96 * error,
             split=result["split"],

@@ -73,7 +73,7 @@ def train(
     """
     import torch
 
-    from diffprob.recipe.recipe import space
+    from diffprob.recipe.recipe import check_trainable, space
     from diffprob.recipe.replica import Replica
     from diffprob.recipe.writer import RunWriter
     from diffprob.train.loop import make_accelerator
@@ -89,6 +89,7 @@ def train(
         for note in images.notes if accelerator.is_main_process else ():
             say(f"{images.name}: {note}")
     space(recipe, images)
+    check_trainable(recipe)
     digest = images.digest()
     if not accelerator.is_main_process:
         accelerator.wait_for_everyone()  # until the run is there

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from diffprob.base.distributions import Distribution, LocationScale
 from diffprob.denoise.prediction import Epsilon, Prediction
 from diffprob.denoise.variance import Variance, Zero
+from diffprob.process.learned import Learned, Monotone, settled
 from diffprob.process.linear import LinearProcess
 
 
@@ -92,10 +93,16 @@ class Evaluation:
 _AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def _settle(model: nn.Module, _keys: Any) -> None:
+    if isinstance(model, NetDenoiser):
+        model.settle()
+
+
 class NetDenoiser(nn.Module):
     """A network as a denoiser: the one place that knows its dtype, memory format, chunk size and clock.
 
-    Gradients flow through it: no grad mode is set here.
+    Gradients flow through it: no grad mode is set here. The curve of a `Learned` schedule is a part of it, ``curve``,
+    whose weights are saved with the network's; ``process`` has it as a table, see `settle`.
 
     Args:
         net: module with ``net(xt, label) -> Output(main, extra)``.
@@ -122,6 +129,17 @@ class NetDenoiser(nn.Module):
         self.clock = clock
         self.variance = variance
         self.evaluation = evaluation
+        self.curve: Monotone | None = None
+        if isinstance(process.schedule, Learned):
+            self.curve = process.schedule.build()
+            self.register_load_state_dict_post_hook(_settle)
+            self.settle()
+
+    def settle(self) -> None:
+        """Take the curve of a learned schedule into ``process`` as it stands now; loading weights does it by itself."""
+        schedule = self.process.schedule
+        if self.curve is not None and isinstance(schedule, Learned) and not self.curve.offsets.is_meta:
+            self.process = settled(self.process, schedule, self.curve)
 
     def raw(self, xt: Tensor, t: Tensor) -> Any:
         """The network's own output for the whole batch at once, in the dtype of ``xt``: what training works with.
@@ -141,7 +159,7 @@ class NetDenoiser(nn.Module):
         if x.ndim == 4 and x.shape[1] == 1:
             # With one channel both formats are the same memory, and the strides that the caller happened to use would
             # choose the kernels, and with them the last bits; this view always says channels-last.
-            x = x.reshape(-1, *x.shape[2:], 1).permute(0, 3, 1, 2)
+            x = x.contiguous().reshape(-1, *x.shape[2:], 1).permute(0, 3, 1, 2)
         elif x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         autocast = _AUTOCAST[self.evaluation.precision]

@@ -104,7 +104,13 @@ def network_spec(config: Mapping[str, Any], where: str = "config.json") -> UNetS
 
 
 def network_config(spec: UNetSpec, size: tuple[int, int] | None) -> dict[str, Any]:
-    """The UNet2DModel configuration of a `UNetSpec`, the inverse of `network_spec`."""
+    """The UNet2DModel configuration of a `UNetSpec`, the inverse of `network_spec`.
+
+    Raises:
+        InputError: the network has what UNet2DModel has not.
+    """
+    if spec.fourier:
+        raise InputError(f"a network with Fourier features (fourier={spec.fourier}) has no counterpart in diffusers")
     config: dict[str, Any] = {"_class_name": "UNet2DModel", "_diffusers_version": VERSION}
     config |= {key: getattr(spec, field) for key, (field, _) in _FIELDS.items()}
     config |= {key: values[0] for key, values in _FIXED_NETWORK.items()}

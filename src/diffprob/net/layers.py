@@ -1,6 +1,7 @@
 """The building blocks of the U-Net, under the names that diffusers gives them in a state dict."""
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -33,6 +34,25 @@ def sinusoids(t: Tensor, dim: int, shift: int = 1, cosine_first: bool = False) -
     angle = t[:, None] * exponent.exp()
     parts = (angle.cos(), angle.sin()) if cosine_first else (angle.sin(), angle.cos())
     return torch.cat(parts, dim=1)
+
+
+def waves(x: Tensor, powers: Sequence[int]) -> Iterator[Tensor]:
+    """sin(2^n pi x) and cos(2^n pi x) for every n, shaped like x: what lets a network see the last bits of its input.
+
+    Reference: Kingma et al., "Variational diffusion models" (2021), appendix C.
+    """
+    for n in powers:
+        angle = 2.0**n * math.pi * x
+        yield angle.sin()
+        yield angle.cos()
+
+
+def fourier_powers(levels: int) -> tuple[int, int]:
+    """The n of `waves` whose periods are two grey levels and one: (7, 8) for 256 levels, which are 2/255 apart."""
+    if levels < 3:
+        raise ValueError(f"levels must be at least 3, got {levels}")
+    one = round(math.log2(levels - 1))
+    return one - 1, one
 
 
 class TimeEmbedding(nn.Module):

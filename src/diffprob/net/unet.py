@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffprob.net.layers import Attention, Downsample, Output, ResBlock, TimeEmbedding, Upsample
+from diffprob.net.layers import Attention, Downsample, Output, ResBlock, TimeEmbedding, Upsample, waves
 from diffprob.net.norm import group_norm
 
 
@@ -19,7 +19,8 @@ class UNetSpec:
     ``widths`` and ``attention`` have one entry per level, from the full resolution down; ``layers`` is the number of
     residual blocks per level on the way down (one more on the way up); ``padding`` 0 pads the stride-2 convolutions on
     the right and bottom only; ``head_dim`` None is a single attention head; ``cosine_first`` and ``freq_shift``
-    describe the time embedding; ``center_input`` maps x to 2x - 1 first.
+    describe the time embedding; ``center_input`` maps x to 2x - 1 first; ``fourier`` has the n of further inputs
+    sin(2^n pi x) and cos(2^n pi x), see `fourier_powers`.
 
     Raises:
         ValueError: a field is out of range, or fields do not fit together; the message has its name and value.
@@ -39,6 +40,7 @@ class UNetSpec:
     freq_shift: int = 1
     cosine_first: bool = False
     center_input: bool = False
+    fourier: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("in_channels", "out_channels", "layers", "groups"):
@@ -64,6 +66,8 @@ class UNetSpec:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
         if self.freq_shift not in (0, 1):
             raise ValueError(f"freq_shift must be 0 or 1, got {self.freq_shift}")
+        if not isinstance(self.fourier, tuple) or not all(isinstance(n, int) and 0 <= n <= 16 for n in self.fourier):
+            raise ValueError(f"fourier must be a tuple of whole numbers from 0 to 16, got {self.fourier!r}")
         if self.widths[0] % 2 or self.widths[0] // 2 <= self.freq_shift:
             raise ValueError(f"the first width must be even and above {2 * self.freq_shift}, got {self.widths[0]}")
 
@@ -87,7 +91,7 @@ class UNet(nn.Module):
         super().__init__()
         self.spec = spec
         first, hidden = spec.widths[0], 4 * spec.widths[0]
-        self.conv_in = nn.Conv2d(spec.in_channels, first, 3, padding=1)
+        self.conv_in = nn.Conv2d(spec.in_channels * (1 + 2 * len(spec.fourier)), first, 3, padding=1)
         self.time_embedding = TimeEmbedding(first, hidden, spec.freq_shift, spec.cosine_first)
         self.down_blocks = nn.ModuleList()
         skips, width = [first], first
@@ -142,7 +146,8 @@ class UNet(nn.Module):
         self._check(x, t)
         # Every residual block starts with a SiLU of the same embedding: once is enough.
         temb = F.silu(self.time_embedding(t.to(x.device).expand(x.shape[0])))
-        h = self.conv_in(2 * x - 1 if self.spec.center_input else x)
+        x = 2 * x - 1 if self.spec.center_input else x
+        h = self.conv_in(torch.cat([x, *waves(x, self.spec.fourier)], 1) if self.spec.fourier else x)
         skips = [h]
         for block in cast(Iterable[_Level], self.down_blocks):
             for i in range(len(block.resnets)):

@@ -13,6 +13,8 @@ from diffprob.base.errors import InputError, did_you_mean
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
 from diffprob.denoise.variance import Variance
 from diffprob.net.head import HeadedUNet
+from diffprob.process.learned import Learned
+from diffprob.process.linear import LinearProcess
 from diffprob.recipe import tensors
 from diffprob.recipe.card import Measurement, read_measurements
 from diffprob.recipe.fits import bind_variance
@@ -77,6 +79,16 @@ class Run:
     def space(self) -> Pixels:
         """The pixel space of the run's images."""
         return self.recipe.space
+
+    @property
+    def process(self) -> LinearProcess:
+        """The noising process; a schedule that was learned is the trained curve.
+
+        Raises:
+            InputError: the schedule is learned, and there is no model yet.
+        """
+        process = self.recipe.process
+        return self.load().process if isinstance(process.schedule, Learned) else process
 
     @property
     def measurements(self) -> list[Measurement]:

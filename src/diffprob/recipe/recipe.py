@@ -71,15 +71,26 @@ class Recipe:
             raise ValueError(f"network.in_channels must be {channels} as in space, got {self.network.in_channels}")
         if isinstance(self.variance, Fitted):
             raise ValueError(f"variance cannot be {self.variance!r}: it is fitted to a trained run, and chosen then")
-        wanted = 2 * channels if isinstance(self.variance, LearnedRange | LearnedDiagonal) else channels
-        if self.network.out_channels != wanted:
+        if self.network.out_channels not in (channels, 2 * channels):
             raise ValueError(
-                f"network.out_channels must be {wanted} with {self.variance!r}, got {self.network.out_channels}"
+                f"network.out_channels must be {channels}, or {2 * channels} with a learned variance, "
+                f"got {self.network.out_channels}"
             )
         factor = 2 ** (len(self.network.widths) - 1)
         if height % factor or width % factor:
             need = f"a network of {len(self.network.widths)} levels needs sizes divisible by {factor}"
             raise ValueError(f"{need}, got {height}x{width}: use fewer levels")
+
+
+def check_trainable(recipe: Recipe) -> None:
+    """Refuse a recipe that can be loaded but not trained.
+
+    Raises:
+        InputError: an objective that does not train the variance or the schedule.
+    """
+    check = getattr(recipe.objective, "check", None)
+    if check is not None:
+        check(recipe.process, recipe.variance)
 
 
 def build_model(recipe: Recipe, evaluation: Evaluation = Evaluation()) -> NetDenoiser:
@@ -93,8 +104,12 @@ def space(recipe: Recipe, images: Images) -> Pixels:
     """The pixel space of ``recipe``, after a look whether ``images`` belong to it.
 
     Raises:
-        InputError: another shape or number of grey levels.
+        InputError: another shape or number of grey levels, or outputs that the variance does not take.
     """
+    # Not a matter of `Recipe` itself, whose fields are set one after the other.
+    wanted, found = _outputs(recipe), recipe.network.out_channels
+    if found != wanted:
+        raise InputError(f"network.out_channels must be {wanted} with variance={recipe.variance!r}, got {found}")
     for what, theirs, ours in (
         ("shape", images.event_shape, recipe.space.shape),
         ("number of grey levels", images.levels, recipe.space.levels),
@@ -102,6 +117,11 @@ def space(recipe: Recipe, images: Images) -> Pixels:
         if theirs != ours:
             raise InputError(f"{images.name}: {what} {theirs}, but recipe {recipe.name} takes {ours}")
     return recipe.space
+
+
+def _outputs(recipe: Recipe) -> int:
+    """Channels that the network of such a recipe gives: twice those of the data where it says the variance too."""
+    return recipe.space.shape[0] * (2 if isinstance(recipe.variance, LearnedRange | LearnedDiagonal) else 1)
 
 
 def parameter_count(recipe: Recipe) -> int:

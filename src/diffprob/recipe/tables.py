@@ -13,6 +13,7 @@ from diffprob.denoise.variance import Analytic, NoiseResidual, OptimalCovariance
 from diffprob.likelihood.flow import Exact, Hutchinson
 from diffprob.net.unet import UNetSpec
 from diffprob.process.grids import GrainGrid, Karras, Leading, LogSNR, Native, QuadraticTimes, Trailing, Uniform
+from diffprob.process.learned import Learned
 from diffprob.process.linear import (
     LinearProcess,
     StraightScaling,
@@ -41,6 +42,8 @@ from diffprob.sample.langevin import AnnealedLangevin
 from diffprob.sample.sde import EulerMaruyama, PredictorCorrector, ReverseDiffusion
 from diffprob.sample.singlestep import DPMFast, DPMpp2S, DPMSolver, Heun
 from diffprob.space.pixels import Pixels
+from diffprob.train.bound import Hybrid, VariationalBound
+from diffprob.train.continuous import ContinuousBound
 from diffprob.train.denoising import Denoising
 from diffprob.train.settings import Monitor, Training
 
@@ -51,7 +54,9 @@ def _family(*components: type) -> Family:
     return {component.__name__: component for component in components}
 
 
-SCHEDULES = _family(LinearBetas, ScaledLinear, Quadratic, Cosine, VPSDE, SubVP, LogLinear, OrnsteinUhlenbeck, Straight)
+SCHEDULES = _family(
+    LinearBetas, ScaledLinear, Quadratic, Cosine, VPSDE, SubVP, LogLinear, OrnsteinUhlenbeck, Straight, Learned
+)
 SCALINGS = _family(VariancePreserving, VarianceExploding, SubVariancePreserving, StraightScaling)
 LAWS = _family(Normal)
 PROCESSES = _family(LinearProcess)
@@ -71,7 +76,7 @@ NETWORKS = _family(UNetSpec)
 SPACES = _family(Pixels)
 SOURCES = _family(Digits, Idx, Cifar10, Cifar100, Svhn, Folder, Array, HuggingFace)
 AUGMENTATIONS = _family(HorizontalFlip, Elastic)
-OBJECTIVES = _family(Denoising)
+OBJECTIVES = _family(Denoising, VariationalBound, Hybrid, ContinuousBound)
 TRAININGS = _family(Training)
 MONITORS = _family(Monitor)
 RECIPE = _family(Recipe)

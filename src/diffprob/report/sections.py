@@ -52,14 +52,14 @@ def progression(material: Material) -> "Markup | None":
     if not drawn.frames:
         return None
     names = [f"seed {drawn.seed + k}" for k in range(len(drawn.frames[0]))]
-    process = material.run.recipe.process
+    process = material.run.process
     strip = pictures.strip(drawn.frames, drawn.times, process, space.levels, names, "Predicted image")
     return fill("progression", {"strip": strip, "drawn": drawn})
 
 
 def noising(material: Material) -> "Markup":
     """Images on their way to noise: real ones where the data is here."""
-    space, process, seed = material.run.space, material.run.recipe.process, material.samples.seed
+    space, process, seed = material.run.space, material.run.process, material.samples.seed
     if material.images is None:
         first = material.samples.levels[:NOISED]
         names = [f"sample of seed {seed + k}" for k in range(len(first))]

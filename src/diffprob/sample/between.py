@@ -71,8 +71,7 @@ def continued(
     the frequencies p(mode | x_t).
     """
     path = remaining(model.process, times, t)
-    # An expanded x_t has a stride of 0 that would choose other kernels, and with them the last bits.
-    return simulate(model, sampler, State(xt.contiguous(), path[0]), path, rng)
+    return simulate(model, sampler, State(xt, path[0]), path, rng)
 
 
 def mix(a: Tensor, b: Tensor, weights: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""The denoising objective L_simple."""
+"""The denoising objective L_simple, and the noised images that every objective starts from."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -11,6 +11,9 @@ from diffprob.base.rng import Rng, normal_like
 from diffprob.base.shapes import flat_sum, per_sample
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
+from diffprob.denoise.variance import Variance
+from diffprob.process.learned import Learned
+from diffprob.process.linear import LinearProcess
 
 
 class Objective(Protocol):
@@ -19,6 +22,36 @@ class Objective(Protocol):
     def __call__(self, model: NetDenoiser, x0: Tensor, rng: Rng) -> Tensor:
         """Loss of each sample, (B,)."""
         ...
+
+
+class Noised(NamedTuple):
+    """x_t = alpha x_0 + sigma noise, (B, *event), at t, float64 (B,)."""
+
+    xt: Tensor
+    t: Tensor
+    noise: Tensor
+
+
+def uniform_times(process: LinearProcess, rng: Rng) -> Tensor:
+    """One time for each stream, float64 (B,): uniform on {1/T, ..., 1}, or between a continuous schedule's last noisy
+    time and 1."""
+    steps, start = process.schedule.steps, process.schedule.start
+    if steps is None:
+        return start + (1 - start) * rng.uniform((), torch.float64)
+    return (rng.integers((), steps) + 1).double() / steps
+
+
+def add_noise(process: LinearProcess, x0: Tensor, t: Tensor, rng: Rng) -> Noised:
+    """The images ``x0`` (B, *event) at the times t (B,), with the noise of ``rng``."""
+    noise = normal_like(rng, x0)
+    alpha, sigma = process.coefficients(t)
+    return Noised(per_sample(alpha, x0) * x0 + per_sample(sigma, x0) * noise, t, noise)
+
+
+def output_error(model: NetDenoiser, process: LinearProcess, x0: Tensor, case: Noised, output: Tensor) -> Tensor:
+    """|target - output|^2 / d in what the network predicts, (B,)."""
+    error = output - model.prediction.target(process, x0, case.noise, case.t)
+    return flat_sum(error * error) / x0[0].numel()
 
 
 @dataclass(frozen=True)
@@ -31,26 +64,27 @@ class Denoising:
     Exact when: the network predicts 0 and the target is the noise; the expectation is 1.
     """
 
+    def check(self, process: LinearProcess, variance: Variance) -> None:
+        """Refuse what this loss cannot train.
+
+        Raises:
+            InputError: a learned variance, or a learned schedule.
+        """
+        if isinstance(variance, LearnedRange | LearnedDiagonal):
+            raise InputError(
+                f"Denoising() does not train the variance {variance!r}: take objective=Hybrid() or VariationalBound(), "
+                "or variance=Zero() and fit one later"
+            )
+        if isinstance(process.schedule, Learned):
+            raise InputError(f"Denoising() does not train {process.schedule!r}: take objective=ContinuousBound()")
+
     def __call__(self, model: NetDenoiser, x0: Tensor, rng: Rng) -> Tensor:
         """Loss of each sample, (B,): a function of the sample, its seed and the step.
 
         Raises:
-            InputError: the model's variance is learned, which this loss does not train.
+            InputError: the model's variance or schedule is learned, which this loss does not train.
         """
         process = model.process
-        if isinstance(model.variance, LearnedRange | LearnedDiagonal):
-            raise InputError(
-                f"Denoising() does not train the variance {model.variance!r}: take Zero(), and fit one later"
-            )
-        steps, start = process.schedule.steps, process.schedule.start
-        times = rng.fold("time")
-        if steps is None:
-            t = start + (1 - start) * times.uniform((), torch.float64)
-        else:
-            t = (times.integers((), steps) + 1).double() / steps
-        t = t.to(x0.device)
-        noise = normal_like(rng.fold("noise"), x0)
-        alpha, sigma = process.coefficients(t)
-        xt = per_sample(alpha, x0) * x0 + per_sample(sigma, x0) * noise
-        error = model.raw(xt, t).main - model.prediction.target(process, x0, noise, t)
-        return flat_sum(error * error) / x0[0].numel()
+        self.check(process, model.variance)
+        case = add_noise(process, x0, uniform_times(process, rng.fold("time")).to(x0.device), rng.fold("noise"))
+        return output_error(model, process, x0, case, model.raw(case.xt, case.t).main)

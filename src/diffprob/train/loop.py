@@ -16,11 +16,13 @@ from diffprob.base.rng import Rng, derive
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
 from diffprob.train.batches import Batches, ImageSet, ToModel
 from diffprob.train.denoising import Objective
+from diffprob.train.history import LossHistory
 from diffprob.train.optimise import Optimiser, choose_precision
 from diffprob.train.settings import Training
 from diffprob.train.store import Snapshot, Store
 
 LOG_EVERY = 10
+MEMORY = "memory."  # the objective's tensors in a checkpoint, beside the optimiser's, which begin with net or curve
 
 
 class Progress(NamedTuple):
@@ -52,7 +54,8 @@ class Trainer:
 
     Args:
         model: the denoiser; its float32 (or float64) parameters are trained in place.
-        objective: one loss per sample.
+        objective: one loss per sample; one with a ``bind`` is asked what it is for this model and these images, and one
+            with a ``memory`` has it settled after every step and kept in the checkpoints.
         images: integer levels by index.
         space: the map from levels to model space.
         settings: the numbers of the training.
@@ -91,7 +94,12 @@ class Trainer:
         self.model.evaluation = Evaluation(precision=self.precision)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimiser = Optimiser(self.model, self.average, settings)
-        self.losses = self.accelerator.prepare(_Losses(self.model, objective))
+        check, bind = getattr(objective, "check", None), getattr(objective, "bind", None)
+        if check is not None:
+            check(model.process, model.variance)
+        self.objective: Objective = objective if bind is None else bind(self.model, space)
+        self.memory: LossHistory | None = getattr(self.objective, "memory", None)
+        self.losses = self.accelerator.prepare(_Losses(self.model, self.objective))
         self.batches = Batches(images, space, settings, self.accelerator.process_index, self.accelerator.num_processes)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.dtype = next(model.parameters()).dtype
@@ -142,6 +150,8 @@ class Trainer:
                 loss = self.losses(x0, rng).mean() / len(parts)
                 self.scaler.scale(loss).backward()
             total += loss.detach()
+        if self.memory is not None:
+            self.memory.settle(self.accelerator.gather)
         self.step += 1
         self.norm = self.optimiser.update(self.step, self.scaler)
         self.window.append(total)
@@ -160,6 +170,7 @@ class Trainer:
             self.save()
 
     def _tell(self) -> None:
+        self.average.settle()
         if self.on_sample and self._due(self.settings.sample_every):
             self.on_sample(self.step, self.average)
         if self.on_measure and self.measure_every and self._due(self.measure_every):
@@ -210,9 +221,10 @@ class Trainer:
                 "scaler": self.scaler.state_dict(),
                 "torch": torch.__version__,
             }
-            self.store.save(
-                Snapshot(self.step, self.model.state_dict(), self.average.state_dict(), self.optimiser.state(), meta)
-            )
+            optimiser = self.optimiser.state()
+            if self.memory is not None:
+                optimiser |= {MEMORY + name: value for name, value in self.memory.state().items()}
+            self.store.save(Snapshot(self.step, self.model.state_dict(), self.average.state_dict(), optimiser, meta))
         self.saved = self.step
         self.accelerator.wait_for_everyone()
 
@@ -234,6 +246,9 @@ class Trainer:
         self.model.load_state_dict(dict(snapshot.raw))
         self.average.load_state_dict(dict(snapshot.ema))
         self.optimiser.load(snapshot.optimiser)
+        if self.memory is not None:
+            names = [name for name in snapshot.optimiser if name.startswith(MEMORY)]
+            self.memory.load({name.removeprefix(MEMORY): snapshot.optimiser[name] for name in names})
         self.scaler.load_state_dict(meta["scaler"])
         self.step, self.seconds = snapshot.step, meta["seconds"]
         self.window = [torch.tensor(loss, dtype=self.dtype, device=self.device) for loss in meta["window"]]

@@ -16,7 +16,7 @@ class Snapshot:
         step: optimiser steps done.
         raw: the weights, named as in ``model.state_dict()`` of the `NetDenoiser`.
         ema: the averaged weights, under the same names.
-        optimiser: the optimiser's tensors, by names of the trainer's choice.
+        optimiser: the tensors of the optimiser and of an objective that remembers, by names of the trainer's choice.
         meta: JSON literals (precision, number of processes, ...).
     """
 
