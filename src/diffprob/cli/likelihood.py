@@ -19,7 +19,7 @@ from diffprob.cli import output
 from diffprob.cli.bounding import Asked, add_bounding, ask, each, in_model, summed
 from diffprob.cli.drawing import counted, table
 from diffprob.cli.parser import component, whole
-from diffprob.cli.progress import Progress
+from diffprob.cli.progress import Progress, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +46,7 @@ PARTS = ("prior", "steps", "reconstruction")  # of a bound
 TERMS = 50  # random terms of each image
 # Options that only some methods have.
 _OWN = {
-    "bound": ("terms", "steps", "grid", "variance", "decoder_std", "clip"),
+    "bound": ("terms", "eta", "steps", "grid", "variance", "decoder_std", "clip"),
     "continuous": ("terms", "variance", "decoder_std", "clip"),
     "flow": ("divergence", "tolerance", "repeats", "importance"),
 }
@@ -57,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", choices=tuple(METHODS), default="bound", help="what stands for -log p (bound)")
     add_bounding(parser, 1000)
     parser.add_argument("--terms", metavar="N", help=f"bounds: random terms for each image, or all ({TERMS})")
+    parser.add_argument("--eta", type=float, metavar="X", help="bound: of the family of chains, in (0, 1] (1: DDPM's)")
     parser.add_argument("--divergence", metavar="D", help='flow: "Hutchinson(probes=1)" or "Exact()", for small images')
     parser.add_argument("--tolerance", type=float, metavar="X", help="flow: of a solver's step (1e-5)")
     parser.add_argument("--repeats", type=whole(1), metavar="N", help="flow: dequantisations averaged (1)")
@@ -109,7 +110,7 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
 
 
 _SAID = (
-    *("levels", "dequantisation", "grid", "steps", "terms", "variance", "decoder", "clip"),
+    *("levels", "dequantisation", "grid", "steps", "terms", "eta", "variance", "decoder", "clip"),
     *("divergence", "tolerance", "evaluations", "precision", "seed"),
 )
 
@@ -139,21 +140,27 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError(f"--terms {args.terms}: a whole number of at least 1, or all, would be right")
     if args.method == "continuous" and args.terms == "all":
         raise InputError("--terms all: infinitely many steps have no last one; a number would be right")
+    if args.eta is not None and not 0 < args.eta <= 1:
+        why = "a chain without noise (DDIM) has no density, so no bound; " if args.eta == 0 else ""
+        raise InputError(f"--eta {args.eta:g}: {why}a number in (0, 1] would be right")
     if args.tolerance is not None and not 1e-12 <= args.tolerance < 1:
         raise InputError(f"--tolerance {args.tolerance:g}: a number in [1e-12, 1) would be right")
     if args.out and Path(args.out).suffix.lower() not in (".json", ".csv"):
         raise InputError(f"--out {args.out}: a name that ends in .json or .csv would be right")
 
 
-def _bound(_: argparse.Namespace, asked: Asked) -> Way:
+def _bound(args: argparse.Namespace, asked: Asked) -> Way:
     from diffprob.likelihood.bound import bound_terms, prior_nats
+
+    eta = 1.0 if args.eta is None else args.eta
 
     def measure(levels: "Tensor", rng: "Rng") -> "list[Tensor]":
         x0 = in_model(asked, levels)
-        terms = bound_terms(asked.denoiser, x0, asked.times, rng, asked.decoder, asked.terms)
+        terms = bound_terms(asked.denoiser, x0, asked.times, rng, asked.decoder, asked.terms, eta)
         return _parts(prior_nats(asked.model.process, x0, asked.times[0]), terms)
 
-    return Way(measure, PARTS, {**asked.facts, "dequantisation": "none", "evaluations": asked.evaluations})
+    own = {"eta": eta, "dequantisation": "none", "evaluations": asked.evaluations}
+    return Way(measure, PARTS, {**asked.facts, **own})
 
 
 def _continuous(args: argparse.Namespace, asked: Asked) -> Way:
@@ -176,12 +183,15 @@ def _parts(prior: "Tensor", terms: "Iterable[Term]") -> "list[Tensor]":
 
 
 def _flow(args: argparse.Namespace, asked: Asked) -> Way:
-    from diffprob.likelihood.flow import Hutchinson, flow_log_prob
+    from diffprob.likelihood.flow import Exact, Hutchinson, flow_log_prob
     from diffprob.space.dequantise import Dequantisation
 
     divergence = component(args.divergence, "--divergence", "divergence") if args.divergence else Hutchinson()
     tolerance, space = args.tolerance or 1e-5, asked.run.space
     rule = Dequantisation(args.repeats or 1, args.importance or 1)
+
+    if rule.importance > 1 and not isinstance(divergence, Exact):
+        say("note: with an estimated divergence importance samples are no bound any more; Exact() keeps it one")
 
     def density(x: "Tensor", rng: "Rng") -> "Tensor":
         return flow_log_prob(asked.denoiser, x, rng, divergence, tolerance, tolerance).log_prob

@@ -97,8 +97,8 @@ class LeastCost:
     Computed for a run by `diffprob fit RUN steps`, from its analytic variance.
 
     Args:
-        whole: count the reconstruction too and end the chain where that is cheapest, for likelihoods and codes; the
-            noise of the last time is then about half a grey level. Otherwise it ends at the schedule's last noisy time.
+        whole: count the reconstruction too and end the chain where that is cheapest, for likelihoods and codes: where
+            the noise is a fraction of a grey level. Otherwise it ends at the schedule's last noisy time.
         paths: for every n of the fit its times, increasing; a run fills it in.
 
     Reference: Bao et al., "Analytic-DPM" (2022), section 4 and algorithm 1; Watson et al. (2021).
