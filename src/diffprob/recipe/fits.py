@@ -114,7 +114,7 @@ def path_tensors(times: Tensor, paths: list[Tensor], whole: list[Tensor]) -> dic
     are filled up with -1."""
     found = {"times": times}
     for name, rows in (("paths", paths), ("whole", whole)):
-        found[name] = torch.full((len(rows), len(rows)), -1, dtype=torch.int32)
+        found[name] = torch.full((len(rows), len(rows)), -1, dtype=torch.int16)
         for row, path in zip(found[name], rows, strict=True):
             row[: len(path)] = path
     return found
