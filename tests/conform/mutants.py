@@ -29,7 +29,7 @@ for folder in (TESTS, TESTS.parent / "src"):
 
 from diffprob.base import distributions, divergence, rng  # noqa: E402
 from diffprob.denoise import denoiser, prediction, variance  # noqa: E402
-from diffprob.likelihood import bound  # noqa: E402
+from diffprob.likelihood import bound, flow  # noqa: E402
 from diffprob.process import grids, linear, schedule  # noqa: E402
 from diffprob.recipe import tables  # noqa: E402
 from diffprob.sample.ancestral import DDIM  # noqa: E402
@@ -42,6 +42,8 @@ original_bits = rng.philox
 original_chunked = denoiser.NetDenoiser._chunked
 original_kl = divergence.kl
 original_noised = bound._noised
+original_slope = flow._slope
+DENSITY = ["likelihood/test_flow.py::test_normal_data_and_the_exact_prior_give_the_exact_density"]
 ENTROPY = ["likelihood/test_bound.py::test_exact_posterior_costs_the_entropy_on_every_grid"]
 
 
@@ -58,6 +60,11 @@ class Mutant:
     def keyword(self) -> str:
         """What narrows the tests down: a new entry's own parameters."""
         return self.attribute if isinstance(self.target, dict) else ""
+
+
+def flipped_trace(z: torch.Tensor, lam: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """The flow with the trace of the Jacobian subtracted."""
+    return original_slope(z, lam, torch.cat([image[:, :-1], -image[:, -1:]], 1))
 
 
 def without_logarithm(q: Any, p: Any) -> torch.Tensor:
@@ -188,6 +195,10 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "less noise than the time says": Mutant(
         bound, "_noised", lambda process, x0, t, rng: original_noised(process, x0, t / 2, rng), ENTROPY
+    ),
+    "a flipped divergence of the flow": Mutant(flow, "_slope", flipped_trace, DENSITY),
+    "a flow without the determinant of its scaling": Mutant(
+        flow, "magnitude", lambda process, t: torch.ones_like(t), DENSITY
     ),
     "chunks in reverse": Mutant(
         denoiser.NetDenoiser,
