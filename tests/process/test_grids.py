@@ -18,6 +18,7 @@ GRIDS = (
     *(Uniform(), QuadraticTimes(), LogSNR(), GrainGrid(), Karras()),
     *(Trailing(), Trailing(bend=-0.6), Trailing(bend=0.5), Leading()),
 )
+over_grids = pytest.mark.parametrize("grid", [*GRIDS, Native()], ids=repr)
 
 
 def indices(times: torch.Tensor, steps: int = 1000) -> list[int]:
@@ -115,16 +116,7 @@ def test_times_that_meet_are_pushed_apart() -> None:
 
 
 def test_continuous_grids_decrease_for_any_length() -> None:
-    for grid in (
-        Uniform(),
-        QuadraticTimes(),
-        LogSNR(),
-        GrainGrid(),
-        Karras(),
-        Trailing(),
-        Trailing(bend=0.5),
-        Leading(),
-    ):
+    for grid in GRIDS:
         for n in (1, 2, 999, 1000, 1001, 5000):
             times = grid(SDE, n)
             assert len(times) == n
@@ -141,21 +133,7 @@ def test_a_straight_path_starts_at_pure_noise() -> None:
         assert (times.diff() < 0).all()
 
 
-@pytest.mark.parametrize(
-    "grid",
-    [
-        Uniform(),
-        QuadraticTimes(),
-        LogSNR(),
-        GrainGrid(),
-        Karras(),
-        Trailing(),
-        Trailing(bend=-0.6),
-        Leading(),
-        Native(),
-    ],
-    ids=repr,
-)
+@over_grids
 @pytest.mark.parametrize("n", [0, -1])
 def test_no_times_are_refused(grid: Uniform, n: int) -> None:
     for process in (DDPM, SDE):
@@ -163,21 +141,7 @@ def test_no_times_are_refused(grid: Uniform, n: int) -> None:
             grid(process, n)
 
 
-@pytest.mark.parametrize(
-    "grid",
-    [
-        Uniform(),
-        QuadraticTimes(),
-        LogSNR(),
-        GrainGrid(),
-        Karras(),
-        Trailing(),
-        Trailing(bend=-0.6),
-        Leading(),
-        Native(),
-    ],
-    ids=repr,
-)
+@over_grids
 def test_more_times_than_there_are_is_refused(grid: Uniform) -> None:
     with pytest.raises(ValueError, match=r"1001|20"):
         grid(DDPM, 1001)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from diffprob.recipe.checkpoint import Run
 
 NEAR = 1e-3  # how far from a grey level rounding errors of float32 may leave a value
-CHUNKS = 4  # network calls that one block of images takes at each time
+CHUNKS = 4  # network calls that one block of images takes at each time, where no gradients are kept
 
 
 @dataclass(frozen=True)
@@ -66,14 +66,13 @@ class Asked:
         return 1 + min(len(self.times) - 1, self.terms or len(self.times))
 
     @property
-    def block(self) -> int:
-        """Images that are worked on together."""
-        return CHUNKS * (self.model.evaluation.chunk or len(self.chosen))
+    def chunk(self) -> int:
+        """Images in a network call."""
+        return self.model.evaluation.chunk or len(self.chosen)
 
     def calls(self, evaluations: int) -> int:
         """Network calls for all images with so many evaluations each."""
-        chunk = self.model.evaluation.chunk or len(self.chosen)
-        return evaluations * math.ceil(len(self.chosen) / chunk)
+        return evaluations * math.ceil(len(self.chosen) / self.chunk)
 
 
 def add_bounding(parser: argparse.ArgumentParser, n: int) -> None:
@@ -147,9 +146,11 @@ def ask(args: argparse.Namespace, terms: int | None, clip: bool = True) -> Asked
     return Asked(run, model, images, chosen, split, times, decoder, terms, facts["clip"], facts)
 
 
-def each(asked: Asked, measure: Callable[["Tensor", "Rng"], list["Tensor"]]) -> list["np.ndarray"]:
+def each(
+    asked: Asked, measure: Callable[["Tensor", "Rng"], list["Tensor"]], chunks: int = CHUNKS
+) -> list["np.ndarray"]:
     """Call ``measure`` on block after block of levels, uint8 (B, C, H, W), with their streams, and put what it
-    returns, (..., B) each, together again.
+    returns, (..., B) each, together again; a block has ``chunks`` network calls' images.
 
     Raises:
         InputError: there is no bound or density of this kind.
@@ -161,8 +162,9 @@ def each(asked: Asked, measure: Callable[["Tensor", "Rng"], list["Tensor"]]) -> 
 
     device = torch.device(asked.facts["device"])
     parts: list[list[np.ndarray]] = []
-    for first in range(0, len(asked.chosen), asked.block):
-        index = asked.chosen[first : first + asked.block]
+    block = chunks * asked.chunk
+    for first in range(0, len(asked.chosen), block):
+        index = asked.chosen[first : first + block]
         levels = torch.from_numpy(asked.images.take(index)).to(device)
         rng = Rng(torch.from_numpy(asked.facts["seed"] + index.astype(np.int64)).to(device))
         try:
@@ -176,7 +178,7 @@ def summed(terms: "Iterable[Term]") -> tuple["Tensor", "Tensor"]:
     """Weighted nats and squared errors of the terms of a block, each (K, B)."""
     import torch
 
-    rows = [(term.weight.to(term.nats) * term.nats, term.error) for term in terms]
+    rows = [(term.share, term.error) for term in terms]
     nats, errors = zip(*rows, strict=True)
     return torch.stack(nats), torch.stack(errors)
 

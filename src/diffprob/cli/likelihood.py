@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError, NumericalError
 from diffprob.cli import output
-from diffprob.cli.bounding import Asked, add_bounding, ask, each, in_model, summed
+from diffprob.cli.bounding import CHUNKS, Asked, add_bounding, ask, each, in_model, summed
 from diffprob.cli.drawing import counted, table
 from diffprob.cli.parser import component, whole
 from diffprob.cli.progress import Progress, say
@@ -82,7 +82,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return {**about, "dry_run": True}
     calls = None if flow else asked.calls(way.facts["evaluations"])
     with Progress("likelihood", calls, "network call") as bar, counted(asked.model, bar.update):
-        parts = dict(zip(way.parts, each(asked, way.measure), strict=True))
+        found = each(asked, way.measure, 1 if flow else CHUNKS)  # gradients keep the memory of a whole block
+    parts = dict(zip(way.parts, found, strict=True))
     result = {**about, **_summary(asked, parts), "dry_run": False}
     packaged = asked.run.is_packaged
     result["recorded"] = (not packaged) if args.record is None else args.record

@@ -5,7 +5,7 @@ draw of x_t for every term (Ho et al. 2020, eq. 5). Any decreasing grid of times
 least-cost path are the same function; the variance is whatever the posterior of the model says.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from diffprob.base.divergence import kl
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import flat_sum, per_sample
 from diffprob.denoise.denoiser import Denoiser
-from diffprob.process.calculus import drift_and_diffusion
+from diffprob.process.calculus import logsnr_decay
 from diffprob.process.linear import LinearProcess
 
 LANES = 16  # batches have a multiple of so many samples
@@ -51,6 +51,11 @@ class Term(NamedTuple):
     nats: Tensor
     weight: Tensor
     error: Tensor
+
+    @property
+    def share(self) -> Tensor:
+        """What it adds to the bound, weight times nats, (B,)."""
+        return self.weight.to(self.nats) * self.nats
 
 
 @dataclass(frozen=True)
@@ -181,11 +186,8 @@ def variational_bound(
 
     Reference: Ho et al. 2020, eqs. 5 and 13; Kingma et al., "Variational diffusion models" (2021), eq. 11.
     """
-    *inner, last = bound_terms(model, x0, times, rng, decoder, terms, eta)
-    steps = x0.new_zeros(len(x0))
-    for term in inner:
-        steps = steps + term.weight.to(x0.device, x0.dtype) * term.nats
-    return Bound(prior_nats(model.process, x0, torch.as_tensor(times)[0]), steps, last.nats)
+    found = bound_terms(model, x0, times, rng, decoder, terms, eta)
+    return _added(prior_nats(model.process, x0, torch.as_tensor(times)[0]), found)
 
 
 @torch.no_grad()
@@ -209,16 +211,19 @@ def continuous_terms(model: Denoiser, x0: Tensor, rng: Rng, terms: int, decoder:
         t = 1 - width * (k + rng.fold("time").at(k).uniform((), torch.float64))
         xt = _noised(process, x0, t, rng.at(k))
         posterior, (alpha, sigma) = model(xt, t), process.coefficients(t)
-        rate = 0.5 * drift_and_diffusion(process, t)[1] * (alpha / sigma**2) ** 2
+        rate = 0.5 * logsnr_decay(process, t) * (alpha / sigma) ** 2
         yield _term(t, rate.to(x0) * _error(posterior, x0), width, posterior, x0, n)
     yield _reconstruction(model, x0, torch.tensor(start, dtype=torch.float64), None, rng, decoder, n)
 
 
 def continuous_bound(model: Denoiser, x0: Tensor, rng: Rng, terms: int, decoder: Decoder = Decoder()) -> Bound:
     """-log p(x_0) of infinitely many steps, estimated at ``terms`` random times; see `continuous_terms`."""
-    *inner, last = continuous_terms(model, x0, rng, terms, decoder)
-    steps = sum((term.weight.to(x0) * term.nats for term in inner), x0.new_zeros(len(x0)))
-    return Bound(prior_nats(model.process, x0, torch.ones(())), steps, last.nats)
+    return _added(prior_nats(model.process, x0, torch.ones(())), continuous_terms(model, x0, rng, terms, decoder))
+
+
+def _added(prior: Tensor, terms: Iterable[Term]) -> Bound:
+    *inner, last = terms
+    return Bound(prior, sum((term.share for term in inner), torch.zeros_like(prior)), last.share)
 
 
 def _drawn(times: Tensor, rng: Rng, k: int, terms: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -49,3 +49,13 @@ def drift_and_diffusion(process: LinearProcess, t: Tensor | float) -> tuple[Tens
         # Variance exploding: alpha is 1 whatever the time.
         (gain,) = torch.autograd.grad(alpha.log().sum(), at) if alpha.requires_grad else (torch.zeros_like(at),)
     return gain * slope, -(sigma.detach() ** 2) * slope
+
+
+def logsnr_decay(process: LinearProcess, t: Tensor | float) -> Tensor:
+    """-d logsnr/dt = g^2/sigma^2 at times () or (B,), float64: the likelihood weighting of |eps - eh|^2/2.
+
+    Exact when: as `drift_and_diffusion`; VPSDE has beta(t)/sigma^2.
+
+    Reference: Song et al., "Maximum likelihood training of score-based diffusion models" (2021), theorem 1.
+    """
+    return drift_and_diffusion(process, t)[1] / process.sigma(t) ** 2

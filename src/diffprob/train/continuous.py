@@ -11,7 +11,7 @@ from diffprob.base.shapes import flat_sum, per_sample
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.variance import Variance
-from diffprob.process.calculus import drift_and_diffusion
+from diffprob.process.calculus import logsnr_decay
 from diffprob.process.learned import AtTimes, Learned
 from diffprob.process.linear import LinearProcess
 from diffprob.train.denoising import add_noise, uniform_times
@@ -97,7 +97,7 @@ class ContinuousBound:
         t = uniform_times(process, rng).to(device)
         span = 1 - schedule.start
         if model.curve is None or not isinstance(schedule, Learned):
-            return process, t, span * drift_and_diffusion(process, t)[1] / process.sigma(t) ** 2
+            return process, t, span * logsnr_decay(process, t)
         logsnr, rate = schedule.along(model.curve, t)
         if logsnr.requires_grad:
             logsnr.register_hook(squared)
