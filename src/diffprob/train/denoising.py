@@ -1,7 +1,8 @@
 """The denoising objective L_simple, and the noised images that every objective starts from."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -19,8 +20,24 @@ from diffprob.process.linear import LinearProcess
 class Objective(Protocol):
     """One loss per sample; the trainer averages."""
 
-    def __call__(self, model: NetDenoiser, x0: Tensor, rng: Rng) -> Tensor:
+    def __call__(self, model: Any, x0: Tensor, rng: Rng) -> Tensor:
         """Loss of each sample, (B,)."""
+        ...
+
+
+class Memory(Protocol):
+    """What an objective keeps from step to step: its ``memory``."""
+
+    def settle(self, gather: Callable[[Tensor], Tensor]) -> None:
+        """Take in what was noted since the last time, by all processes; called by each after a step."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """What resuming needs."""
+        ...
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what `state` returned."""
         ...
 
 

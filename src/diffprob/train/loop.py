@@ -14,14 +14,15 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from diffprob.base.errors import InputError, NumericalError
 from diffprob.base.rng import Rng, derive
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
+from diffprob.density.baselines import DensityModel
 from diffprob.train.batches import Batches, ImageSet, ToModel
-from diffprob.train.denoising import Objective
-from diffprob.train.history import LossHistory
+from diffprob.train.denoising import Memory, Objective
 from diffprob.train.optimise import Optimiser, choose_precision
 from diffprob.train.settings import Training
 from diffprob.train.store import Snapshot, Store
 
 LOG_EVERY = 10
+Model = NetDenoiser | DensityModel
 MEMORY = "memory."  # the objective's tensors in a checkpoint, beside the optimiser's, which begin with net or curve
 
 
@@ -37,7 +38,7 @@ class Progress(NamedTuple):
 class _Losses(nn.Module):
     """The objective as a module's forward, which is what data-parallel training wraps."""
 
-    def __init__(self, model: NetDenoiser, objective: Objective) -> None:
+    def __init__(self, model: Model, objective: Objective) -> None:
         super().__init__()
         self.model = model
         self.objective = objective
@@ -47,13 +48,13 @@ class _Losses(nn.Module):
 
 
 class Trainer:
-    """Train a denoiser; the same arguments on the same store go on where the newest checkpoint stands.
+    """Train a denoiser, or a density; the same arguments on the same store go on where the newest checkpoint stands.
 
     The weights at the start are those of ``model``. Resuming is bit-identical to never having stopped, on the same
     machine and software.
 
     Args:
-        model: the denoiser; its float32 (or float64) parameters are trained in place.
+        model: its float32 (or float64) parameters are trained in place.
         objective: one loss per sample; one with a ``bind`` is asked what it is for this model and these images, and one
             with a ``memory`` has it settled after every step and kept in the checkpoints.
         images: integer levels by index.
@@ -70,7 +71,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: NetDenoiser,
+        model: Model,
         objective: Objective,
         images: ImageSet,
         space: ToModel,
@@ -79,8 +80,8 @@ class Trainer:
         accelerator: Any = None,
         device: str = "auto",
         on_step: Callable[[Progress], None] | None = None,
-        on_sample: Callable[[int, NetDenoiser], None] | None = None,
-        on_measure: Callable[[int, NetDenoiser], None] | None = None,
+        on_sample: Callable[[int, Any], None] | None = None,
+        on_measure: Callable[[int, Any], None] | None = None,
     ) -> None:
         self.accelerator = accelerator or make_accelerator(device)
         self.device: torch.device = self.accelerator.device
@@ -94,11 +95,13 @@ class Trainer:
         self.model.evaluation = Evaluation(precision=self.precision)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimiser = Optimiser(self.model, self.average, settings)
+        if settings.parts and self.accelerator.num_processes > 1:
+            raise InputError("training.parts are trained by one process; give no --processes, or no parts")
         check, bind = getattr(objective, "check", None), getattr(objective, "bind", None)
-        if check is not None:
+        if check is not None and isinstance(model, NetDenoiser):
             check(model.process, model.variance)
         self.objective: Objective = objective if bind is None else bind(self.model, space)
-        self.memory: LossHistory | None = getattr(self.objective, "memory", None)
+        self.memory: Memory | None = getattr(self.objective, "memory", None)
         self.losses = self.accelerator.prepare(_Losses(self.model, self.objective))
         self.batches = Batches(images, space, settings, self.accelerator.process_index, self.accelerator.num_processes)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
@@ -140,6 +143,7 @@ class Trainer:
 
     def advance(self) -> None:
         """One optimiser step."""
+        self.optimiser.begin(self.step + 1)
         torch.manual_seed(derive(self.settings.seed, f"dropout {self.step} {self.accelerator.process_index}"))
         began = time.perf_counter()
         parts = self.batches(self.step, self.device, self.dtype)
@@ -170,7 +174,8 @@ class Trainer:
             self.save()
 
     def _tell(self) -> None:
-        self.average.settle()
+        if isinstance(self.average, NetDenoiser):
+            self.average.settle()
         if self.on_sample and self._due(self.settings.sample_every):
             self.on_sample(self.step, self.average)
         if self.on_measure and self.measure_every and self._due(self.measure_every):

@@ -48,6 +48,31 @@ class Monitor:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Parameters that are trained later, or more slowly, than the others.
+
+    Args:
+        prefix: how their names begin, as in the state dict of the model (``net.`` and on).
+        start: steps during which they stay as they were.
+        rate: their learning rate in units of the common one.
+
+    Raises:
+        ValueError: a field is out of its range; the message names the field and its value.
+    """
+
+    prefix: str
+    start: int = 0
+    rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.prefix, str):
+            raise ValueError(f"prefix must be the beginning of a parameter's name, got {self.prefix!r}")
+        _integer("start", self.start, 0)
+        if not 0 < self.rate < math.inf:
+            raise ValueError(f"rate must be above 0, got {self.rate!r}")
+
+
+@dataclass(frozen=True)
 class Training:
     """How long, how fast and how carefully to train; the defaults are those of Ho et al. 2020, appendix B.
 
@@ -58,6 +83,7 @@ class Training:
         cooldown: steps at the end over which the learning rate falls linearly towards 0; resuming with more ``steps``
             moves the fall, it does not repeat it.
         clip: largest gradient norm; ``inf`` never clips.
+        betas: AdamW's decay of the first and second moments.
         weight_decay: decoupled decay per step, in units of the learning rate.
         ema: decay d of the averaged weights; after n steps it is min(d, (1 + n)/(10 + n)): short runs average too.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16`` for the network; the state is float32 in any case.
@@ -68,6 +94,7 @@ class Training:
         checkpoint_every: steps between two checkpoints; the last step always has one.
         samples: images in a grid.
         monitor: what to measure meanwhile; None measures nothing.
+        parts: parameters that begin later or learn more slowly; the first whose prefix fits counts.
 
     Raises:
         ValueError: a field is out of its range; the message names the field and its value.
@@ -79,6 +106,7 @@ class Training:
     warmup: int = 500
     cooldown: int = 0
     clip: float = 1.0
+    betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     ema: float = 0.9999
     precision: str = "auto"
@@ -89,6 +117,7 @@ class Training:
     checkpoint_every: int = 1000
     samples: int = 64
     monitor: Monitor | None = None
+    parts: tuple[Part, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "accumulate", "checkpoint_every", "samples"):
@@ -100,6 +129,8 @@ class Training:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)!r}")
         if not math.isfinite(self.lr):
             raise ValueError(f"lr must be finite, got {self.lr!r}")
+        if not isinstance(self.betas, tuple) or len(self.betas) != 2 or not all(0 <= b < 1 for b in self.betas):
+            raise ValueError(f"betas must be two numbers in [0, 1), got {self.betas!r}")
         if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay!r}")
         if not 0 <= self.ema < 1:
@@ -108,6 +139,8 @@ class Training:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         if self.monitor is not None and not isinstance(self.monitor, Monitor):
             raise ValueError(f"monitor must be a Monitor(...) or None, got {self.monitor!r}")
+        if not isinstance(self.parts, tuple) or not all(isinstance(part, Part) for part in self.parts):
+            raise ValueError(f"parts must be a tuple such as (Part('net.mid_block', start=1000),), got {self.parts!r}")
         if self.batch % self.accumulate:
             raise ValueError(f"accumulate must divide batch={self.batch}, got {self.accumulate}")
         if not isinstance(self.augment, tuple) or not all(callable(item) for item in self.augment):
