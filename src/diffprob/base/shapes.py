@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -32,3 +33,12 @@ def is_one_time(t: Any) -> bool:
 def flat_sum(x: Tensor) -> Tensor:
     """Sum over everything but the batch: (B, *event) -> (B,)."""
     return x.reshape(x.shape[0], -1).sum(1)
+
+
+def ordered_sum(x: Tensor) -> Tensor:
+    """Sum over everything but the batch, float64 (B,), in an order that no batch size and no device changes."""
+    x = x.double().reshape(len(x), -1)
+    while x.shape[1] > 1:
+        half = x.shape[1] // 2
+        x = torch.cat([x[:, :half] + x[:, half : 2 * half], x[:, 2 * half :]], 1)
+    return x[:, 0]

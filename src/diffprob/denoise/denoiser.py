@@ -86,11 +86,11 @@ class Evaluation:
     def __post_init__(self) -> None:
         if self.chunk is not None and self.chunk < 1:
             raise ValueError(f"chunk must be at least 1, got {self.chunk}")
-        if self.precision not in _AUTOCAST:
-            raise ValueError(f"precision must be one of {', '.join(_AUTOCAST)}, got {self.precision!r}")
+        if self.precision not in AUTOCAST:
+            raise ValueError(f"precision must be one of {', '.join(AUTOCAST)}, got {self.precision!r}")
 
 
-_AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def _settle(model: nn.Module, _keys: Any) -> None:
@@ -162,7 +162,7 @@ class NetDenoiser(nn.Module):
             x = x.contiguous().reshape(-1, *x.shape[2:], 1).permute(0, 3, 1, 2)
         elif x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
-        autocast = _AUTOCAST[self.evaluation.precision]
+        autocast = AUTOCAST[self.evaluation.precision]
         label, kind = label.to(dtype), xt.device.type
         if autocast is None and not torch.is_autocast_enabled(kind):
             output = self.net(x, label)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from diffprob.base.distributions import Distribution
 from diffprob.base.rng import Rng
-from diffprob.base.shapes import per_sample
+from diffprob.base.shapes import ordered_sum, per_sample
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.linear import VariancePreserving
 from diffprob.sample.adaptive import FARTHEST, Control, Image, check_tolerances, magnitude, march
@@ -143,15 +143,6 @@ class _Joint(Control):
         return torch.maximum(samples, volumes)
 
 
-def _sum(x: Tensor) -> Tensor:
-    """Sum over everything but the batch, float64 (B,), in an order that no batch size and no device changes."""
-    x = x.double().reshape(len(x), -1)
-    while x.shape[1] > 1:
-        half = x.shape[1] // 2
-        x = torch.cat([x[:, :half] + x[:, half : 2 * half], x[:, 2 * half :]], 1)
-    return x[:, 0]
-
-
 def _images(model: Denoiser, like: Tensor, directions: Tensor, counts: Tensor) -> Callable[[Tensor], Image]:
     """(D, tr(dD/dx - a I)/d) of packed states (b, d + 1), for the samples of an index; ``counts`` is updated.
 
@@ -174,7 +165,7 @@ def _images(model: Denoiser, like: Tensor, directions: Tensor, counts: Tensor) -
             trace = torch.zeros(len(z), dtype=z.dtype, device=z.device)
             for k, v in enumerate(chosen):
                 (product,) = torch.autograd.grad(mean, x, v.expand_as(mean), retain_graph=k + 1 < len(chosen))
-                trace += _sum((product - alpha * v) * v)
+                trace += ordered_sum((product - alpha * v) * v)
             return torch.cat([mean.detach().flatten(1), trace[:, None] / (z.shape[1] - 1)], 1)
 
         return image

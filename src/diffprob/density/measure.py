@@ -1,0 +1,56 @@
+"""What several proxies measure with: noised images, predicted noises, chains down."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffprob.base.errors import InputError
+from diffprob.base.rng import Rng
+from diffprob.denoise.denoiser import Denoiser
+from diffprob.process.linear import LinearProcess
+from diffprob.sample.between import noised
+from diffprob.sample.singlestep import predicted_noise
+
+
+def check(t: float = 1.0, **least: tuple[int, int]) -> None:
+    """Refuse a time outside (0, 1], and numbers below the least that is allowed: name=(value, least)."""
+    if not 0 < t <= 1:
+        raise ValueError(f"t must lie in (0, 1], got {t}")
+    for name, (value, lowest) in least.items():
+        if value < lowest:
+            raise ValueError(f"{name} must be at least {lowest}, got {value}")
+
+
+def time(process: LinearProcess, t: float) -> Tensor:
+    """t, float64 (), as a network was trained with it: the nearest of a discrete schedule's times."""
+    return process.schedule.snap(torch.tensor(t, dtype=torch.float64))
+
+
+def descent(process: LinearProcess, t: float, steps: int, owner: Any) -> Tensor:
+    """t, t (steps - 1)/steps, ..., t/steps: the times of a chain down from t, float64 (steps,).
+
+    Raises:
+        InputError: a discrete schedule has fewer times up to t.
+    """
+    times = process.schedule.snap(t * torch.arange(steps, 0, -1, dtype=torch.float64) / steps)
+    if bool((times.diff() >= 0).any()):
+        least = round(float(times[0]) * (process.schedule.steps or 0))
+        raise InputError(
+            f"{owner!r}: {process.schedule!r} has {least} times up to t = {t:g}, take at most {least} steps"
+        )
+    return times
+
+
+def states(process: LinearProcess, x: Tensor, t: Tensor, noises: int, rng: Rng) -> Iterator[Tensor]:
+    """x_t = alpha x_0 + sigma z, (B, *event), for so many noises z; with none alpha x_0 itself, once."""
+    if not noises:
+        yield process.marginal(x, t).mean
+    for k in range(noises):
+        yield noised(process, x, t, rng.at(k))
+
+
+def noise(model: Denoiser, xt: Tensor, t: Tensor) -> Tensor:
+    """eps = (x_t - alpha E[x_0|x_t])/sigma, float64 (B, *event): what of the noise the model can tell."""
+    return predicted_noise(model.process, model(xt, t), xt.double(), t)
