@@ -28,6 +28,9 @@ WHOLE = {
     "space": Pixels((1, 8, 8), 17),
     "network": UNetSpec(in_channels=1, out_channels=1, widths=(32, 64), attention=(False, True), groups=8),
     "training": Training(steps=5),
+    "prefix": "net.mid_block",
+    "sha256": "0123456789abcdef",
+    "run": "digits",
 }
 
 

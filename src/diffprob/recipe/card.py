@@ -10,7 +10,7 @@ from typing import Any
 
 from diffprob.base.errors import InputError
 from diffprob.recipe.measured import tables
-from diffprob.recipe.recipe import Recipe, parameter_count
+from diffprob.recipe.recipe import Baseline, Recipe, parameter_count
 from diffprob.recipe.spec import render
 
 MEASURED = "measured.json"
@@ -90,7 +90,15 @@ def _way(item: Measurement) -> tuple[Any, ...]:
     return item.name, item.n, item.seed, item.features, item.split, *drawn
 
 
-def write_model_card(recipe: Recipe, meta: dict[str, Any], measurements: Sequence[Measurement]) -> str:
+_DENOISER = (
+    *("```sh", "diffprob sample PATH_OF_THIS_FOLDER -n 64 --seed 0 --out samples.png", "```", ""),
+    *("```python", "from diffprob.recipe.checkpoint import Run", ""),
+    *('model = Run.open("PATH_OF_THIS_FOLDER").load()  # model(xt, t) is p(x_0 | x_t)', "```"),
+)
+_DENSITY = ("```sh", "diffprob detect RUN --outside IMAGES --with PATH_OF_THIS_FOLDER", "```")
+
+
+def write_model_card(recipe: Recipe | Baseline, meta: dict[str, Any], measurements: Sequence[Measurement]) -> str:
     """The text of README.md.
 
     Args:
@@ -99,6 +107,8 @@ def write_model_card(recipe: Recipe, meta: dict[str, Any], measurements: Sequenc
         measurements: what is known about the model.
     """
     channels, height, width = recipe.space.shape
+    diffusion = isinstance(recipe, Recipe)
+    kind = "diffusion model" if diffusion else type(recipe.network).__name__.removesuffix("Spec") + " (a baseline)"
     step, digest = meta.get("step", 0), meta.get("data")
     trained = f"{step:,} of {recipe.training.steps:,} steps of {recipe.training.batch} images"
     channel = f"{channels} channel{'s' if channels > 1 else ''}"
@@ -107,14 +117,14 @@ def write_model_card(recipe: Recipe, meta: dict[str, Any], measurements: Sequenc
         ("data", _code(repr(recipe.data))),
         ("SHA-256 of the data", f"`{digest}`" if digest else "not known"),
         ("network", f"{type(recipe.network).__name__}, {parameter_count(recipe):,} parameters"),
-        ("process", _code(repr(recipe.process.schedule))),
+        *([("process", _code(repr(recipe.process.schedule)))] if diffusion else []),
         ("trained", trained if step else "not yet"),
         ("made with", f"diffprob {meta.get('library', '(version not known)')}"),
     ]
     lines = [
         f"# {_text(recipe.name)}",
         "",
-        f"A diffusion model of {height}x{width} images, trained with diffprob. `model.safetensors` holds the averaged",
+        f"A {kind} of {height}x{width} images, trained with diffprob. `model.safetensors` holds the averaged",
         "(EMA) weights, `manifest.json` the SHA-256 of every file here.",
         "",
         *_table(("", ""), facts),
@@ -125,15 +135,7 @@ def write_model_card(recipe: Recipe, meta: dict[str, Any], measurements: Sequenc
         "",
         "## Use",
         "",
-        "```sh",
-        "diffprob sample PATH_OF_THIS_FOLDER -n 64 --seed 0 --out samples.png",
-        "```",
-        "",
-        "```python",
-        "from diffprob.recipe.checkpoint import Run",
-        "",
-        'model = Run.open("PATH_OF_THIS_FOLDER").load()  # model(xt, t) is p(x_0 | x_t)',
-        "```",
+        *(_DENOISER if diffusion else _DENSITY),
         "",
         "## Limits",
         "",

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
 from diffprob.denoise.variance import Variance
+from diffprob.density.baselines import DensityModel
 from diffprob.net.head import HeadedUNet
 from diffprob.process.learned import Learned
 from diffprob.process.linear import LinearProcess
@@ -19,7 +20,7 @@ from diffprob.recipe import tensors
 from diffprob.recipe.card import Measurement, read_measurements
 from diffprob.recipe.fits import bind_variance
 from diffprob.recipe.manifest import NAME, Manifest
-from diffprob.recipe.recipe import Recipe, build_model
+from diffprob.recipe.recipe import Baseline, Recipe, build_density, build_model
 from diffprob.recipe.runfiles import BEST, MODEL, model_meta, read_recipe
 from diffprob.recipe.writer import RunWriter
 from diffprob.space.pixels import Pixels
@@ -27,9 +28,12 @@ from diffprob.space.pixels import Pixels
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
 
 
+Kind_co = TypeVar("Kind_co", bound=Recipe | Baseline, covariant=True)
+
+
 @dataclass(frozen=True)
-class Run:
-    """A trained run, or one in training: what is in its folder, read and never written except by `record` and `add`.
+class RunFolder(Generic[Kind_co]):
+    """What every trained run is, read and never written except by `record` and `add`.
 
     Args:
         path: the folder.
@@ -38,32 +42,8 @@ class Run:
     """
 
     path: Path
-    recipe: Recipe
+    recipe: Kind_co
     meta: dict[str, Any]
-
-    @classmethod
-    def open(cls, path: str | Path, verify: bool = True) -> "Run":
-        """Open a folder, or a packaged reference run by its name.
-
-        Args:
-            path: a run's folder, or a name such as "mnist" where no run of that name lies in the working directory.
-            verify: compare every file with its SHA-256 (the training states are compared when training resumes).
-
-        Raises:
-            InputError: no such run, or a file of it is missing, damaged or not what it says it is; the file is named.
-        """
-        folder = _find(path)
-        for attempt in range(3):
-            manifest = Manifest.read(folder)
-            try:
-                if verify:
-                    manifest.verify()
-                return cls(folder, read_recipe(folder), model_meta(folder, manifest.meta))
-            except InputError:
-                # A training may have replaced files while we were reading: only an unchanged manifest proves damage.
-                if attempt == 2 or Manifest.read(folder) == manifest:
-                    raise
-        raise AssertionError("unreachable")
 
     @property
     def name(self) -> str:
@@ -79,16 +59,6 @@ class Run:
     def space(self) -> Pixels:
         """The pixel space of the run's images."""
         return self.recipe.space
-
-    @property
-    def process(self) -> LinearProcess:
-        """The noising process; a schedule that was learned is the trained curve.
-
-        Raises:
-            InputError: the schedule is learned, and there is no model yet.
-        """
-        process = self.recipe.process
-        return self.load().process if isinstance(process.schedule, Learned) else process
 
     @property
     def measurements(self) -> list[Measurement]:
@@ -113,6 +83,14 @@ class Run:
             )
         return path
 
+    def sha256(self, best: bool = False) -> str:
+        """Of the file of the averaged weights, as the inventory has it.
+
+        Raises:
+            InputError: there is no such file.
+        """
+        return Manifest.read(self.path).files[self.weights_path(best).name]["sha256"]
+
     def weights(self, best: bool = False) -> dict[str, Tensor]:
         """The averaged weights of `weights_path`, named as in ``NetDenoiser.state_dict()``.
 
@@ -120,6 +98,62 @@ class Run:
             InputError: there are none yet, or the file is not safetensors.
         """
         return tensors.read(self.weights_path(best))
+
+    def record(self, measurement: Measurement) -> None:
+        """Add a measurement of the present weights to ``measured.json`` and the model card.
+
+        Raises:
+            InputError: the folder cannot be written, or a training is using it.
+        """
+        writer = RunWriter(self.path)
+        try:
+            writer.record(measurement)
+        finally:
+            writer.close()
+
+    def add(self, name: str, contents: bytes) -> None:
+        """Put a whole file such as ``report.html`` into the run and its inventory.
+
+        Raises:
+            InputError: the folder cannot be written, or a training is using it.
+        """
+        writer = RunWriter(self.path)
+        try:
+            writer.add({name: contents})
+        finally:
+            writer.close()
+
+
+class Run(RunFolder[Recipe]):
+    """A trained diffusion model, or one in training."""
+
+    @classmethod
+    def open(cls, path: str | Path, verify: bool = True) -> "Run":
+        """Open a folder, or a packaged reference run by its name.
+
+        Args:
+            path: a run's folder, or a name such as "mnist" where no run of that name lies in the working directory.
+            verify: compare every file with its SHA-256 (the training states are compared when training resumes).
+
+        Raises:
+            InputError: no such run, one without a denoiser, or a file of it is missing, damaged or not what it says it
+                is; the file is named.
+        """
+        found = open_run(path, verify)
+        if not isinstance(found, Run):
+            kind = type(found.recipe.network).__name__.removesuffix("Spec")
+            raise InputError(f"{path} is a {kind}, which has no denoiser: `diffprob detect RUN --with {path}` takes it")
+        return found
+
+    @property
+    def process(self) -> LinearProcess:
+        """The noising process; a schedule that was learned is the trained curve.
+
+        Raises:
+            InputError: the schedule is learned, and there is no model yet.
+        """
+        process = self.recipe.process
+        return self.load().process if isinstance(process.schedule, Learned) else process
 
     def load(
         self,
@@ -146,38 +180,57 @@ class Run:
         size = auto_chunk(device, self.space) if chunk == "auto" else chunk
         with torch.device("meta"):  # no memory, and no random numbers taken from the global generator
             model = build_model(self.recipe, Evaluation(size, precision))
-        weights = self.weights(best)
-        _check_weights(model.state_dict(), weights, self.weights_path(best))
-        model.load_state_dict(weights, strict=True, assign=True)
+        _filled(model, self, best)
         model.variance, head = bind_variance(self, variance or self.recipe.variance, best)
         if head is not None:
             model.net = HeadedUNet(model.net, head)  # pyright: ignore[reportArgumentType]
-        convert_conv2d_weight_memory_format(model, torch.channels_last)
-        return model.to(device).eval().requires_grad_(False)
+            convert_conv2d_weight_memory_format(head, torch.channels_last)
+        return model.to(device)
 
-    def record(self, measurement: Measurement) -> None:
-        """Add a measurement of the present weights to ``measured.json`` and the model card.
+
+class BaselineRun(RunFolder[Baseline]):
+    """A trained model of a density without a noise process, to compare with; made by `open_run`."""
+
+    def load(
+        self,
+        device: str | torch.device = "cpu",
+        chunk: int | Literal["auto"] | None = "auto",
+        precision: str = "fp32",
+    ) -> DensityModel:
+        """The model with the averaged weights, in eval mode, its parameters frozen; gradients flow through it.
+
+        Args:
+            device, chunk, precision: as in `Run.load`.
 
         Raises:
-            InputError: the folder cannot be written, or a training is using it.
+            InputError: no model yet, or weights that are not those of the recipe's network.
         """
-        writer = RunWriter(self.path)
-        try:
-            writer.record(measurement)
-        finally:
-            writer.close()
+        device = torch.device(device)
+        size = auto_chunk(device, self.space) if chunk == "auto" else chunk
+        with torch.device("meta"):
+            model = build_density(self.recipe, Evaluation(size, precision))
+        return _filled(model, self, False).to(device)
 
-    def add(self, name: str, contents: bytes) -> None:
-        """Put a whole file such as ``report.html`` into the run and its inventory.
 
-        Raises:
-            InputError: the folder cannot be written, or a training is using it.
-        """
-        writer = RunWriter(self.path)
+def open_run(path: str | Path, verify: bool = True) -> Run | BaselineRun:
+    """Open a run of either kind; see `Run.open`.
+
+    Raises:
+        InputError: no such run, or a file of it is missing, damaged or not what it says it is; the file is named.
+    """
+    folder = _find(path)
+    for attempt in range(3):
+        manifest = Manifest.read(folder)
         try:
-            writer.add({name: contents})
-        finally:
-            writer.close()
+            if verify:
+                manifest.verify()
+            recipe, meta = read_recipe(folder), model_meta(folder, manifest.meta)
+            return Run(folder, recipe, meta) if isinstance(recipe, Recipe) else BaselineRun(folder, recipe, meta)
+        except InputError:
+            # A training may have replaced files while we were reading: only an unchanged manifest proves damage.
+            if attempt == 2 or Manifest.read(folder) == manifest:
+                raise
+    raise AssertionError("unreachable")
 
 
 def auto_chunk(device: torch.device, space: Pixels) -> int:
@@ -206,6 +259,18 @@ def _find(path: str | Path) -> Path:
         raise InputError(f"{folder} is a file; a run is a folder")
     known = ", ".join(packaged()) or "none"
     raise InputError(f"no run at {folder} (packaged runs: {known}){did_you_mean(str(path), packaged())}")
+
+
+Model = TypeVar("Model", NetDenoiser, DensityModel)
+
+
+def _filled(model: Model, run: RunFolder[Any], best: bool) -> Model:
+    """The model on no device with the run's averaged weights, channels-last, in eval mode and frozen."""
+    weights = run.weights(best)
+    _check_weights(model.state_dict(), weights, run.weights_path(best))
+    model.load_state_dict(weights, strict=True, assign=True)
+    convert_conv2d_weight_memory_format(model, torch.channels_last)
+    return model.eval().requires_grad_(False)
 
 
 def _check_weights(wanted: dict[str, Tensor], found: dict[str, Tensor], path: Path) -> None:

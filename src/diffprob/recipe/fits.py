@@ -15,7 +15,6 @@ from diffprob.denoise.variance import HEADS, Analytic, Headed, Variance
 from diffprob.net.head import HeadSpec
 from diffprob.process.path import LeastCost
 from diffprob.recipe import tensors
-from diffprob.recipe.manifest import Manifest
 from diffprob.recipe.runfiles import library_version
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def fit_bytes(
         "format": "pt",
         "diffprob": library_version(),
         "kind": kind,
-        "model_sha256": _sha256(run, best),
+        "model_sha256": run.sha256(best),
         "about": json.dumps(dict(about), sort_keys=True),
     }
     return b"".join(bytes(piece) for piece in tensors.pieces(found, metadata))
@@ -57,7 +56,7 @@ def read_fit(run: "Run", kind: str, best: bool = False) -> tuple[dict[str, Tenso
     metadata = tensors.read_metadata(path)
     if metadata.get("kind") != kind or "about" not in metadata:
         raise InputError(f"{path} is not a {kind} fit of diffprob; make it with {again}")
-    if metadata.get("model_sha256") != _sha256(run, best):
+    if metadata.get("model_sha256") != run.sha256(best):
         raise InputError(f"{path} was fitted to other weights than the run has now; fit it again: {again}")
     return tensors.read(path), json.loads(metadata["about"])
 
@@ -67,7 +66,7 @@ def fitted(run: "Run", best: bool = False) -> list[str]:
     found = []
     for kind in KINDS:
         path = fit_path(run, kind)
-        if path.exists() and tensors.read_metadata(path).get("model_sha256") == _sha256(run, best):
+        if path.exists() and tensors.read_metadata(path).get("model_sha256") == run.sha256(best):
             found.append(kind)
     return found
 
@@ -136,10 +135,6 @@ def bind_grid(run: "Run", grid: Any, best: bool = False) -> Any:
             f"the steps fit of {_name(run)} is an older one, without the paths of the whole bound: {again}"
         )
     return LeastCost(grid.whole, tuple(found["times"][row[row >= 0].long()] for row in table))
-
-
-def _sha256(run: "Run", best: bool) -> str:
-    return Manifest.read(run.path).files[run.weights_path(best).name]["sha256"]
 
 
 def _name(run: "Run") -> str:

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from torch import nn
 
 from diffprob.base.errors import InputError
 from diffprob.data.images import Images, Source
@@ -12,12 +13,40 @@ from diffprob.denoise.denoiser import Clock, Evaluation, Index, NetDenoiser
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.prediction import Epsilon, Prediction
 from diffprob.denoise.variance import Fitted, Variance, Zero
-from diffprob.net.unet import UNetSpec
+from diffprob.density.baselines import DensityModel
 from diffprob.process.linear import LinearProcess
 from diffprob.recipe.spec import first_difference
 from diffprob.space.pixels import Pixels
 from diffprob.train.denoising import Denoising
 from diffprob.train.settings import Training
+
+
+class NetworkSpec(Protocol):
+    """The settings of a network (frozen dataclass of literals)."""
+
+    def build(self) -> nn.Module:
+        """The network with random weights from torch's global generator."""
+        ...
+
+
+class ImageNetworkSpec(NetworkSpec, Protocol):
+    """The settings of a network from images to images of their size, as a denoiser needs."""
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the images."""
+        ...
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the answer."""
+        ...
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels at every resolution, from the full one down by halves."""
+        ...
+
 
 # What each component must be able to do: says "wrong kind of component" before something obscure does.
 _ABILITIES = {
@@ -43,6 +72,7 @@ class Recipe:
         network, process, prediction, clock, variance: the parts of the `NetDenoiser`.
         objective: the loss.
         training: the numbers of the training.
+        start: a run whose weights the network begins with, where names and shapes agree; None: random ones.
 
     Raises:
         ValueError: a component of the wrong kind, or parts that do not fit together.
@@ -51,21 +81,19 @@ class Recipe:
     name: str
     data: Source
     space: Pixels
-    network: UNetSpec
+    network: ImageNetworkSpec
     process: LinearProcess = LinearProcess()
     prediction: Prediction = Epsilon()
     clock: Clock = Index()
     variance: Variance = Zero()
     objective: Any = Denoising()
     training: Training
+    start: Any = None
 
     def __post_init__(self) -> None:
-        for field, ability in _ABILITIES.items():
-            value: Any = getattr(self, field)
-            if isinstance(value, type) or not hasattr(value, ability):
-                raise ValueError(f"{field} cannot be {value!r}: it has no {ability}()")
-        if not isinstance(self.training, Training):
-            raise ValueError(f"training must be a Training(...), got {self.training!r}")
+        _check_parts(self)
+        if self.start is not None and not hasattr(self.start, "weights"):
+            raise ValueError(f"start cannot be {self.start!r}: it has no weights()")
         channels, height, width = self.space.shape
         if self.network.in_channels != channels:
             raise ValueError(f"network.in_channels must be {channels} as in space, got {self.network.in_channels}")
@@ -82,14 +110,57 @@ class Recipe:
             raise ValueError(f"{need}, got {height}x{width}: use fewer levels")
 
 
-def check_trainable(recipe: Recipe) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """What to train without any noise process, to compare with: a flow or an energy of the images themselves.
+
+    Args:
+        name, data, space, training: as in a `Recipe`.
+        network: of the density, for images of ``space``.
+        objective: the loss.
+
+    Raises:
+        ValueError: a component of the wrong kind, or parts that do not fit together.
+    """
+
+    name: str
+    data: Source
+    space: Pixels
+    network: NetworkSpec
+    objective: Any
+    training: Training
+
+    def __post_init__(self) -> None:
+        _check_parts(self)
+        if self.training.monitor is not None:
+            raise ValueError(f"training.monitor must be None for a baseline, got {self.training.monitor!r}")
+        shape = getattr(self.network, "shape", self.space.shape)
+        if tuple(shape) != tuple(self.space.shape):
+            raise ValueError(f"network.shape must be {self.space.shape} as in space, got {shape}")
+        channels = getattr(self.network, "in_channels", self.space.shape[0])
+        if channels != self.space.shape[0]:
+            raise ValueError(f"network.in_channels must be {self.space.shape[0]} as in space, got {channels}")
+
+
+def _check_parts(recipe: Any) -> None:
+    for field, ability in _ABILITIES.items():
+        if not hasattr(recipe, field):
+            continue
+        value: Any = getattr(recipe, field)
+        if isinstance(value, type) or not hasattr(value, ability):
+            raise ValueError(f"{field} cannot be {value!r}: it has no {ability}()")
+    if not isinstance(recipe.training, Training):
+        raise ValueError(f"training must be a Training(...), got {recipe.training!r}")
+
+
+def check_trainable(recipe: Recipe | Baseline) -> None:
     """Refuse a recipe that can be loaded but not trained.
 
     Raises:
         InputError: an objective that does not train the variance or the schedule.
     """
     check = getattr(recipe.objective, "check", None)
-    if check is not None:
+    if check is not None and isinstance(recipe, Recipe):
         check(recipe.process, recipe.variance)
 
 
@@ -100,15 +171,20 @@ def build_model(recipe: Recipe, evaluation: Evaluation = Evaluation()) -> NetDen
     )
 
 
-def space(recipe: Recipe, images: Images) -> Pixels:
+def build_density(baseline: Baseline, evaluation: Evaluation = Evaluation()) -> DensityModel:
+    """The model of ``baseline`` with random weights from torch's global generator, on the CPU."""
+    return DensityModel(baseline.network.build(), evaluation)
+
+
+def space(recipe: Recipe | Baseline, images: Images) -> Pixels:
     """The pixel space of ``recipe``, after a look whether ``images`` belong to it.
 
     Raises:
         InputError: another shape or number of grey levels, or outputs that the variance does not take.
     """
     # Not a matter of `Recipe` itself, whose fields are set one after the other.
-    wanted, found = _outputs(recipe), recipe.network.out_channels
-    if found != wanted:
+    if isinstance(recipe, Recipe) and recipe.network.out_channels != (wanted := _outputs(recipe)):
+        found = recipe.network.out_channels
         raise InputError(f"network.out_channels must be {wanted} with variance={recipe.variance!r}, got {found}")
     for what, theirs, ours in (
         ("shape", images.event_shape, recipe.space.shape),
@@ -124,13 +200,13 @@ def _outputs(recipe: Recipe) -> int:
     return recipe.space.shape[0] * (2 if isinstance(recipe.variance, LearnedRange | LearnedDiagonal) else 1)
 
 
-def parameter_count(recipe: Recipe) -> int:
+def parameter_count(recipe: Recipe | Baseline) -> int:
     """Number of trainable parameters, counted without memory for them."""
     return _count(recipe.network)
 
 
 @lru_cache
-def _count(network: UNetSpec) -> int:
+def _count(network: NetworkSpec) -> int:
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in network.build().parameters())
 
@@ -139,10 +215,12 @@ def _count(network: UNetSpec) -> int:
 _FREE = ("steps", "sample_every", "checkpoint_every", "samples", "monitor")
 
 
-def resumable(old: Recipe, new: Recipe) -> tuple[str, Any, Any] | None:
+def resumable(old: Recipe | Baseline, new: Recipe | Baseline) -> tuple[str, Any, Any] | None:
     """(path, old, new) of the first field that forbids going on with the run of ``old`` under ``new``, or None.
 
     The data may move (its digest is compared elsewhere), and steps, pictures and checkpoints may be more or fewer.
     """
+    if type(old) is not type(new):
+        return "kind", type(old).__name__, type(new).__name__
     training = replace(new.training, **{name: getattr(old.training, name) for name in _FREE})
     return first_difference(old, replace(new, data=old.data, training=training))

@@ -10,7 +10,19 @@ from diffprob.denoise.denoiser import Index, Scale
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.prediction import Data, Epsilon, Mean, Score, Velocity
 from diffprob.denoise.variance import Analytic, NoiseResidual, OptimalCovariance, SquaredNoise, UnitData, Zero
+from diffprob.density.anomaly import AnomalyMap
+from diffprob.density.baselines import LogDensity, NegativeEnergy
+from diffprob.density.likelihood import BoundDensity, ComplexityCorrected, FlowDensity
+from diffprob.density.noise import DenoisingScore, NoiseNorm, ReconstructionError
+from diffprob.density.path import PathStatistics, Scoped, ScoreNorms
+from diffprob.density.potential import V0
+from diffprob.density.simplex import SimplexNoise
+from diffprob.density.typicality import Typical
 from diffprob.likelihood.flow import Exact, Hutchinson
+from diffprob.net.energy import EnergySpec
+from diffprob.net.glow import GlowSpec
+from diffprob.net.potential import PotentialSpec
+from diffprob.net.scalar_unet import ScalarUNetSpec
 from diffprob.net.unet import UNetSpec
 from diffprob.process.grids import GrainGrid, Karras, Leading, LogSNR, Native, QuadraticTimes, Trailing, Uniform
 from diffprob.process.learned import Learned
@@ -33,7 +45,8 @@ from diffprob.process.schedule import (
     Straight,
     SubVP,
 )
-from diffprob.recipe.recipe import Recipe
+from diffprob.recipe.recipe import Baseline, Recipe
+from diffprob.recipe.trained import Trained
 from diffprob.sample.adaptive import AdaptiveODE, DPMAdaptive
 from diffprob.sample.ancestral import DDIM, Ancestral
 from diffprob.sample.exponential import DPMpp, DPMppSDE, UniPC
@@ -44,8 +57,12 @@ from diffprob.sample.singlestep import DPMFast, DPMpp2S, DPMSolver, Heun
 from diffprob.space.pixels import Pixels
 from diffprob.train.bound import Hybrid, VariationalBound
 from diffprob.train.continuous import ContinuousBound
+from diffprob.train.contrastive import ContrastiveDivergence
 from diffprob.train.denoising import Denoising
-from diffprob.train.settings import Monitor, Training
+from diffprob.train.distillation import GradientDistillation
+from diffprob.train.matching import DenoisingMatching, SlicedMatching
+from diffprob.train.maximum import MaximumLikelihood
+from diffprob.train.settings import Monitor, Part, Training
 
 Family = dict[str, Callable[..., Any]]
 
@@ -72,14 +89,26 @@ SAMPLERS = _family(
     *(EulerMaruyama, ReverseDiffusion, PredictorCorrector, AnnealedLangevin),
 )
 DIVERGENCES = _family(Exact, Hutchinson)
-NETWORKS = _family(UNetSpec)
+PROXIES = _family(
+    *(ScoreNorms, NoiseNorm, Typical, ReconstructionError, DenoisingScore, PathStatistics, Scoped),
+    *(BoundDensity, FlowDensity, ComplexityCorrected),
+    *(V0, LogDensity, NegativeEnergy),
+)
+MAPS = _family(AnomalyMap)
+PIXEL_NOISES = _family(SimplexNoise)
+NETWORKS = _family(UNetSpec, PotentialSpec, ScalarUNetSpec, GlowSpec, EnergySpec)
 SPACES = _family(Pixels)
 SOURCES = _family(Digits, Idx, Cifar10, Cifar100, Svhn, Folder, Array, HuggingFace)
 AUGMENTATIONS = _family(HorizontalFlip, Elastic)
-OBJECTIVES = _family(Denoising, VariationalBound, Hybrid, ContinuousBound)
+OBJECTIVES = _family(
+    *(Denoising, VariationalBound, Hybrid, ContinuousBound),
+    *(GradientDistillation, MaximumLikelihood, ContrastiveDivergence, DenoisingMatching, SlicedMatching),
+)
 TRAININGS = _family(Training)
 MONITORS = _family(Monitor)
-RECIPE = _family(Recipe)
+PARTS = _family(Part)
+TRAINED = _family(Trained)
+RECIPE = _family(Recipe, Baseline)
 
 FAMILIES: dict[str, Family] = {
     "schedule": SCHEDULES,
@@ -92,6 +121,9 @@ FAMILIES: dict[str, Family] = {
     "variance": VARIANCES,
     "sampler": SAMPLERS,
     "divergence": DIVERGENCES,
+    "proxy": PROXIES,
+    "map": MAPS,
+    "pixel noise": PIXEL_NOISES,
     "network": NETWORKS,
     "space": SPACES,
     "source": SOURCES,
@@ -99,6 +131,8 @@ FAMILIES: dict[str, Family] = {
     "objective": OBJECTIVES,
     "training": TRAININGS,
     "monitor": MONITORS,
+    "part": PARTS,
+    "trained": TRAINED,
     "recipe": RECIPE,
 }
 

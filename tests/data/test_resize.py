@@ -1,0 +1,55 @@
+"""Images brought to another shape: whole pictures, one way for all."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffprob.base.errors import InputError
+from diffprob.data.resize import requantised, resized
+
+
+def pictures(n: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (n, *shape), dtype=np.uint8)
+
+
+def test_images_of_the_shape_stay_as_they_are() -> None:
+    images = pictures(3, 3, 8, 6)
+    assert resized(images, (3, 8, 6)) is images
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_constant_pictures_stay_constant_and_means_stay_near(channels: int) -> None:
+    flat = np.full((2, channels, 9, 7), 130, dtype=np.uint8)
+    assert (resized(flat, (channels, 4, 12)) == 130).all()
+    # A ramp keeps its mean: the kernel's weights add up to one at every pixel.
+    ramp = np.broadcast_to(np.linspace(0, 252, 64).astype(np.uint8), (1, channels, 64, 64))
+    assert abs(float(resized(np.ascontiguousarray(ramp), (channels, 16, 16)).mean()) - float(ramp.mean())) < 1
+
+
+def test_grey_is_luma_and_colour_is_three_greys() -> None:
+    red = np.zeros((1, 3, 4, 4), dtype=np.uint8)
+    red[:, 0] = 200
+    assert (resized(red, (1, 4, 4)) == round(0.299 * 200)).all()
+    grey = pictures(2, 1, 4, 4)
+    assert (resized(grey, (3, 4, 4)) == grey).all()
+
+
+def test_each_picture_is_pillows() -> None:
+    images = pictures(2, 3, 11, 5)
+    found = resized(images, (3, 6, 9))
+    for own, image in zip(found, images, strict=True):
+        theirs = Image.fromarray(image.transpose(1, 2, 0)).resize((9, 6), Image.Resampling.BICUBIC)
+        assert np.array_equal(own, np.asarray(theirs).transpose(2, 0, 1))
+
+
+def test_other_channels_are_refused() -> None:
+    with pytest.raises(InputError, match="2 channels"):
+        resized(pictures(1, 2, 4, 4), (1, 4, 4))
+
+
+def test_grey_levels_keep_black_white_and_order() -> None:
+    levels = np.arange(17, dtype=np.uint8)
+    many = requantised(levels, 17, 256)
+    assert many[0] == 0 and many[-1] == 255 and (np.diff(many.astype(int)) > 0).all()
+    assert (requantised(many, 256, 17) == levels).all()
+    assert requantised(levels, 17, 17) is levels
