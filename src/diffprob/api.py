@@ -14,10 +14,24 @@ from diffprob.denoise.moments import NoiseMoments, noise_moments
 from diffprob.denoise.prediction import Data, Epsilon, Mean, Score, Velocity
 from diffprob.denoise.variance import Analytic, NoiseResidual, OptimalCovariance, SquaredNoise, UnitData, Zero
 from diffprob.denoise.wrappers import Clip, DynamicClip
+from diffprob.density.anomaly import AnomalyMap
+from diffprob.density.baselines import DensityModel, LogDensity, NegativeEnergy
+from diffprob.density.integrability import Integrability, integrability
+from diffprob.density.likelihood import BoundDensity, ComplexityCorrected, FlowDensity
+from diffprob.density.noise import DenoisingScore, NoiseNorm, ReconstructionError
+from diffprob.density.path import PathStatistics, Scoped, ScoreNorms
+from diffprob.density.potential import V0, relative_log_prob
+from diffprob.density.proxy import Proxy
+from diffprob.density.simplex import SimplexNoise
+from diffprob.density.typicality import Typical
 from diffprob.evaluate.transport import sliced_wasserstein2, wasserstein_1d
 from diffprob.likelihood.bound import Bound, Decoder, bound_terms, continuous_bound, variational_bound
 from diffprob.likelihood.flow import Exact, FlowLikelihood, Hutchinson, flow_log_prob
 from diffprob.likelihood.rate import RateDistortion, rate_distortion
+from diffprob.net.energy import EnergyNet, EnergySpec
+from diffprob.net.glow import Glow, GlowSpec
+from diffprob.net.potential import Potential, PotentialSpec
+from diffprob.net.scalar_unet import ScalarUNet, ScalarUNetSpec
 from diffprob.net.unet import UNet, UNetSpec
 from diffprob.process.grids import GrainGrid, Karras, Leading, LogSNR, Native, QuadraticTimes, Trailing, Uniform
 from diffprob.process.learned import Learned
@@ -40,9 +54,9 @@ from diffprob.process.schedule import (
     Straight,
     SubVP,
 )
-from diffprob.recipe.checkpoint import Run, packaged
+from diffprob.recipe.checkpoint import BaselineRun, Run, open_run, packaged
 from diffprob.recipe.fits import bind_grid
-from diffprob.recipe.recipe import Recipe, build_model
+from diffprob.recipe.recipe import Baseline, Recipe, build_model
 from diffprob.recipe.writer import RunWriter
 from diffprob.recipes import named
 from diffprob.report.figures import loss_curve, progression, save_grid
@@ -69,12 +83,17 @@ __all__ = [
     "Analytic",
     "Ancestral",
     "AnnealedLangevin",
+    "AnomalyMap",
     "Array",
+    "Baseline",
+    "BaselineRun",
     "Bound",
+    "BoundDensity",
     "Categorical",
     "Cifar10",
     "Cifar100",
     "Clip",
+    "ComplexityCorrected",
     "ContinuousBound",
     "Cosine",
     "DDIM",
@@ -87,6 +106,8 @@ __all__ = [
     "Data",
     "Decoder",
     "Denoising",
+    "DenoisingScore",
+    "DensityModel",
     "Dequantisation",
     "DiffprobError",
     "Digits",
@@ -95,15 +116,20 @@ __all__ = [
     "Distribution",
     "DynamicClip",
     "Elastic",
+    "EnergyNet",
+    "EnergySpec",
     "Epsilon",
     "EulerMaruyama",
     "Evaluation",
     "Exact",
     "FiniteData",
+    "FlowDensity",
     "FlowLikelihood",
     "Folder",
     "Gaussian",
     "GaussianData",
+    "Glow",
+    "GlowSpec",
     "GrainGrid",
     "GrainSolver",
     "Heun",
@@ -115,6 +141,7 @@ __all__ = [
     "Images",
     "Index",
     "InputError",
+    "Integrability",
     "Karras",
     "Leading",
     "Learned",
@@ -124,6 +151,7 @@ __all__ = [
     "LinearBetas",
     "LinearProcess",
     "LocationScale",
+    "LogDensity",
     "LogLinear",
     "LogSNR",
     "Mean",
@@ -131,27 +159,39 @@ __all__ = [
     "MixtureData",
     "Monitor",
     "Native",
+    "NegativeEnergy",
     "NetDenoiser",
     "NoClosedForm",
     "NoiseMoments",
+    "NoiseNorm",
     "NoiseResidual",
     "Normal",
     "NumericalError",
     "OptimalCovariance",
     "OrnsteinUhlenbeck",
+    "PathStatistics",
     "Pixels",
+    "Potential",
+    "PotentialSpec",
     "PredictorCorrector",
+    "Proxy",
     "Quadratic",
     "QuadraticTimes",
     "RateDistortion",
     "Recipe",
+    "ReconstructionError",
     "ReverseDiffusion",
     "Rng",
     "Run",
     "RunWriter",
+    "ScalarUNet",
+    "ScalarUNetSpec",
     "Scale",
     "ScaledLinear",
+    "Scoped",
     "Score",
+    "ScoreNorms",
+    "SimplexNoise",
     "SquaredNoise",
     "State",
     "Straight",
@@ -163,11 +203,13 @@ __all__ = [
     "Trainer",
     "Training",
     "TwoPoint",
+    "Typical",
     "UNet",
     "UNetSpec",
     "UniPC",
     "Uniform",
     "UnitData",
+    "V0",
     "VPSDE",
     "VarianceExploding",
     "VariancePreserving",
@@ -185,6 +227,7 @@ __all__ = [
     "derive",
     "draw",
     "flow_log_prob",
+    "integrability",
     "invert",
     "kl",
     "loss_curve",
@@ -194,10 +237,12 @@ __all__ = [
     "noise_moments",
     "noised",
     "open_data",
+    "open_run",
     "packaged",
     "progression",
     "rate_distortion",
     "reconstruction_costs",
+    "relative_log_prob",
     "save_grid",
     "simulate",
     "slerp",

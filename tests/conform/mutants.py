@@ -29,7 +29,9 @@ for folder in (TESTS, TESTS.parent / "src"):
 
 from diffprob.base import distributions, divergence, rng  # noqa: E402
 from diffprob.denoise import denoiser, prediction, variance  # noqa: E402
+from diffprob.density import noise, potential, typicality  # noqa: E402
 from diffprob.likelihood import bound, flow  # noqa: E402
+from diffprob.net import glow  # noqa: E402
 from diffprob.process import grids, linear, schedule  # noqa: E402
 from diffprob.recipe import tables  # noqa: E402
 from diffprob.sample.ancestral import DDIM  # noqa: E402
@@ -41,6 +43,7 @@ original_bridge = linear.LinearProcess.bridge_coefficients
 original_bits = rng.philox
 original_chunked = denoiser.NetDenoiser._chunked
 original_kl = divergence.kl
+original_noise = glow.Glow.noise
 original_noised = bound._noised
 original_slope = flow._slope
 DENSITY = ["likelihood/test_flow.py::test_normal_data_and_the_exact_prior_give_the_exact_density"]
@@ -224,6 +227,30 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "a grid that repeats a time": Mutant(
         tables.GRIDS, "Repeating", Repeating, ["conform/test_processes.py::test_grid_descends_within_the_schedule"]
+    ),
+    "noise norm turned round": Mutant(
+        noise.NoiseNorm,
+        "score",
+        lambda _self, statistics, _fitted=None: -statistics[:, 0],
+        ["density/test_noise.py::test_among_images_of_the_data_a_larger_norm_is_denser"],
+    ),
+    "V_0 with the sign of log p": Mutant(
+        potential.V0,
+        "score",
+        lambda _self, statistics, _fitted=None: -statistics[:, 1],
+        ["density/test_potential.py::test_v0_at_the_clean_image_with_label_0"],
+    ),
+    "typicality on one side": Mutant(
+        typicality.Typical,
+        "score",
+        lambda self, statistics, _fitted=None: self.of.score(statistics),
+        ["density/test_typicality.py::test_the_mode_of_a_normal_law_is_not_typical"],
+    ),
+    "Glow without its volume": Mutant(
+        glow.Glow,
+        "noise",
+        lambda self, x: (original_noise(self, x)[0], torch.zeros(len(x), dtype=torch.float64)),
+        ["net/test_glow.py::test_inverse_and_determinant"],
     ),
 }
 

@@ -46,7 +46,7 @@ def automatic(data: str, size: int | None = None, channels: int | None = None) -
         source = open_data(data, size=size, channels=1)
         images = source.load()
         said.append("all three channels are equal: one is used")
-    recipe = choose(_name(data), source, images)
+    recipe = choose(data_name(data), source, images)
     channels, height, width = images.event_shape
     widths = ", ".join(map(str, recipe.network.widths))
     said += [
@@ -94,6 +94,7 @@ def _grey(images: "Images") -> bool:
     return images.event_shape[0] == 3 and all((chunk == chunk[:, :1]).all() for chunk in images.chunks())
 
 
-def _name(data: str) -> str:
+def data_name(data: str) -> str:
+    """A short name for the data that an option names, fit for a folder."""
     text = data.partition(":")[2] if data.startswith("hf:") else Path(data).resolve().stem
     return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "images"

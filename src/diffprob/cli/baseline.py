@@ -1,9 +1,14 @@
-"""Train something to compare with. A classifier of your labelled images judges samples and gives features for them."""
+"""Train something to compare with.
+
+classifier: of your labelled images; judges samples and gives features for them. glow and ebm: densities of your images
+without a diffusion model, saved as runs; `detect --with` reads them.
+"""
 
 import argparse
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,20 +25,30 @@ EXAMPLES = (
     "diffprob baseline classifier digits",
     "diffprob baseline classifier path/to/mnist --out mnist-classifier.safetensors",
     "diffprob baseline classifier path/to/pictures --size 64 --epochs 20 --seed 1 --json",
+    "diffprob baseline glow path/to/fashion-mnist --steps 4000   # a flow, into runs/fashion-mnist-glow",
+    "diffprob baseline ebm digits --set objective.steps=20       # an energy; the same command again resumes",
     "diffprob baseline classifier path/to/cifar --dry-run        # what would be trained, and where it would be kept",
 )
 
-KINDS = ("classifier",)
+KINDS = ("classifier", "glow", "ebm")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
-    parser.add_argument("kind", metavar="KIND", help="classifier")
-    parser.add_argument("data", metavar="DATA", help='labelled images: a folder, a file, "digits" or "hf:NAME"')
+    parser.add_argument("kind", metavar="KIND", help="classifier, glow or ebm")
+    parser.add_argument(
+        "data", metavar="DATA", help='images (for a classifier labelled): a folder, a file, "digits" or "hf:NAME"'
+    )
     parser.add_argument("--size", type=whole(2), metavar="N", help="scale and crop pictures to NxN")
     parser.add_argument("--channels", type=int, choices=(1, 3), help="read pictures as grey (1) or colour (3)")
-    parser.add_argument("--epochs", type=whole(1), metavar="N", help="passes over the images (by their number)")
-    parser.add_argument("--out", metavar="FILE", help="the .safetensors file (one that `evaluate` finds by itself)")
+    parser.add_argument("--epochs", type=whole(1), metavar="N", help="classifier: passes over the images")
+    parser.add_argument("--steps", type=whole(1), metavar="N", help="glow, ebm: train until this step")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help="glow, ebm: change one field of the recipe"
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", help="classifier: the .safetensors file; glow, ebm: the run (runs/NAME-KIND)"
+    )
     add_seed(parser, "decides weights at the start, order and shifts (0)")
     add_device(parser)
     add_dry_run(parser, "say what would be trained and where it would be kept, and write nothing")
@@ -44,6 +59,41 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.kind not in KINDS:
         near = did_you_mean(args.kind, KINDS)
         raise InputError(f"no baseline {args.kind!r} (baselines: {', '.join(KINDS)}){near}")
+    own = {"classifier": ("epochs",)}.get(args.kind, ("steps", "set"))
+    for name in {"epochs", "steps", "set"} - set(own):
+        if getattr(args, name):
+            raise InputError(f"--{name} is not for the baseline {args.kind}, which takes --{', --'.join(own)}")
+    if args.kind != "classifier":
+        return _density(args)
+    return _classifier(args)
+
+
+def _density(args: argparse.Namespace) -> dict[str, Any]:
+    """Train a run of glow or ebm, or go on with it."""
+    from diffprob.cli.automatic import data_name
+    from diffprob.cli.train import dry_run, set_field
+    from diffprob.cli.training import train
+    from diffprob.data import open_data
+    from diffprob.recipes import densities
+    from diffprob.space.pixels import Pixels
+
+    source = open_data(args.data, size=args.size, channels=args.channels)
+    images = source.load()
+    make = {"glow": densities.glow, "ebm": densities.ebm}[args.kind]
+    recipe = make(data_name(args.data), source, Pixels(images.event_shape, images.levels))
+    training = {name: getattr(args, name) for name in ("steps", "seed") if getattr(args, name) is not None}
+    recipe = replace(recipe, training=replace(recipe.training, **training))
+    for text in args.set:
+        recipe = set_field(recipe, text)
+    out = Path(args.out or f"runs/{recipe.name}")
+    if args.dry_run:
+        return {"kind": args.kind, **dry_run(recipe, out, choose_device(args.device), 1, images)}
+    for note in images.notes:
+        say(f"{images.name}: {note}")
+    return {"kind": args.kind, **(train(recipe, out, args.device, images=images) or {})}
+
+
+def _classifier(args: argparse.Namespace) -> dict[str, Any]:
     if args.out is not None and not args.out.endswith(".safetensors"):
         raise InputError(f"--out {args.out}: a name that ends in .safetensors would be right")
     from diffprob.data import open_data
@@ -70,6 +120,11 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
     """For people."""
     from diffprob.cli.drawing import table
 
+    if result["kind"] != "classifier":
+        from diffprob.cli.train import lines as trained
+
+        yield from trained(result)
+        return
     rows = [
         ("data", f"{result['data']}, {result['images']:,} images in {result['classes']} classes"),
         ("network", f"{result['network']}, {result['parameters']:,} parameters"),

@@ -118,7 +118,9 @@ def ask(args: argparse.Namespace, terms: int | None, clip: bool = True) -> Asked
     run = Run.open(args.run)
     images, chosen, split = _images(args, run)
     device = choose_device(args.device)
-    model = run.load(device, args.batch or "auto", args.precision, args.best, _variance(args, run))
+    model = run.load(
+        device, args.batch or "auto", args.precision, args.best, bound_variance(run, args.best, args.variance)
+    )
     grid, n = _grid(args, run)
     times = make_times(grid, model.process, n)
     if args.decoder_std is not None and not 0 < args.decoder_std < math.inf:
@@ -208,16 +210,16 @@ def _images(args: argparse.Namespace, run: "Run") -> "tuple[Images, np.ndarray, 
     return images, chosen, split
 
 
-def _variance(args: argparse.Namespace, run: "Run") -> Any:
+def bound_variance(run: "Run", best: bool = False, wanted: str | None = None) -> Any:
     """The variance asked for or, unless one is, the analytic one where it was fitted; never bounded where the chain
     lands: that is for samples, and costs nats here."""
     from diffprob.denoise.variance import Analytic, Fitted
     from diffprob.recipe.fits import ANALYTIC, fitted
 
-    if args.variance is not None:
-        chosen = component(args.variance, "--variance", "variance")
+    if wanted is not None:
+        chosen = component(wanted, "--variance", "variance")
     else:
-        chosen = Analytic() if ANALYTIC in fitted(run, args.best) else run.recipe.variance
+        chosen = Analytic() if ANALYTIC in fitted(run, best) else run.recipe.variance
     return replace(chosen, last=math.inf) if isinstance(chosen, Fitted) else chosen
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from diffprob.denoise.denoiser import NetDenoiser
-    from diffprob.recipe.checkpoint import Run
+    from diffprob.recipe.checkpoint import Run, RunFolder
 
 
 @dataclass(frozen=True)
@@ -155,13 +155,11 @@ def _clip(args: argparse.Namespace) -> bool | float:
     return args.dynamic_clip
 
 
-def weights_facts(run: "Run", best: bool = False) -> dict[str, Any]:
+def weights_facts(run: "RunFolder[Any]", best: bool = False) -> dict[str, Any]:
     """Which weights: their step, and the SHA-256 of their file."""
-    from diffprob.recipe.manifest import Manifest
     from diffprob.recipe.runfiles import weights_step
 
-    path = run.weights_path(best)
-    return {"step": weights_step(path), "model_sha256": Manifest.read(run.path).files[path.name]["sha256"]}
+    return {"step": weights_step(run.weights_path(best)), "model_sha256": run.sha256(best)}
 
 
 def _version() -> str:

@@ -1,4 +1,4 @@
-"""Train on the embedded handwritten digits, draw, measure, and leave pictures: minutes on two cores, no network."""
+"""Train on the embedded handwritten digits, draw, measure, detect, leave pictures: minutes on two cores, no network."""
 
 import argparse
 import shutil
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from diffprob.recipe.checkpoint import Run
 
     found = Run.open(out)
-    result = {**trained, **_measure(found, plan, args), "dry_run": False}
+    result = {**trained, **_measure(found, plan, args), "detection": _detect(found, args), "dry_run": False}
     result["report"] = _report(found, plan, args)
     return {**result, "seconds": round(time.monotonic() - began, 1)}
 
@@ -94,6 +94,12 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
     rows = [(row["what"], f"{row['distance']:.4f}", f"{row['ratio']:.3f}", row["seeds"]) for row in result["table"]]
     yield from table(rows, ("n = 360 each", "distance", "over real", "seeds"))
     yield f"{result['directions']} directions; real: the mean of {result['real_draws']} random sets of training digits"
+    yield ""
+    yield f"telling {result['n']} held-out digits from the same ones upside down: AUROC, 0.5 is chance"
+    rows = [
+        (row["proxy"], f"{row['auroc']:.3f}", f"{row['low']:.3f} to {row['high']:.3f}") for row in result["detection"]
+    ]
+    yield from table(rows, ("proxy", "AUROC", "95% interval"))
     yield ""
     yield from table([*result["pictures"].items(), ("report, for a browser", result["report"])])
     step = f"{result['parameters']:,} parameters, step {result['step']:,}"
@@ -145,6 +151,36 @@ def _measure(found: "Run", plan: Plan, args: argparse.Namespace) -> dict[str, An
         "table": rows,
         "pictures": _pictures(found, drawn, ancestral.levels, held.take(range(64)), seeds),
     }
+
+
+def _detect(found: "Run", args: argparse.Namespace) -> list[dict[str, Any]]:
+    """How well density proxies tell held-out digits from the same ones turned by 180 degrees."""
+    import numpy as np
+
+    from diffprob.cli.scoring import ImageSet, Subject, label, measure
+    from diffprob.data import Digits
+    from diffprob.density.choose import DEFAULT
+    from diffprob.density.noise import NoiseNorm
+    from diffprob.evaluate.detection import auroc
+
+    device, held = choose_device(args.device), Digits("test").load()
+    model, index = found.load(device, CHUNK), np.arange(len(held))
+    upright = held.take(index)
+    fitting = ImageSet("training digits", Digits("train").load().take(index), index, {})
+    sets = [
+        ImageSet("upright", upright, index, {}),
+        ImageSet("upside down", upright[:, :, ::-1, ::-1].copy(), index, {}),
+    ]
+    rows = []
+    for proxy in (DEFAULT, NoiseNorm()):
+        subject = Subject(label(proxy), proxy.bind(found.space), model, found.sha256())
+        fitted = proxy.fit(measure(subject, fitting, found, args.seed, device)) if proxy.needs_fit else None
+        inside, outside = (
+            subject.proxy.score(measure(subject, each, found, args.seed, device), fitted) for each in sets
+        )
+        area = auroc(inside, outside)
+        rows.append({"proxy": subject.label, "auroc": area.value, "low": area.low, "high": area.high})
+    return rows
 
 
 def _reference(real: Any, held: Any, seed: int) -> float:

@@ -10,7 +10,7 @@ from diffprob.cli.progress import duration
 if TYPE_CHECKING:
     import torch
 
-    from diffprob.recipe.recipe import Recipe
+    from diffprob.recipe.recipe import Baseline, Recipe
 
 SMALL = {"cpu": 100e9, "cuda": 20e12}  # operations of one training image up to which time is measured, not estimated
 PROBE = {"cpu": 60e9, "cuda": 10e12}  # operations of one measured step
@@ -101,22 +101,27 @@ def step_seconds(recipe: "Recipe", cost: Cost, device: "torch.device", precision
     return _probe(recipe, device, precision, batch), f"measured here on steps of {batch} images in {precision}"
 
 
-def _probe(recipe: "Recipe", device: "torch.device", precision: str, batch: int) -> float:
+def _probe(recipe: "Recipe | Baseline", device: "torch.device", precision: str, batch: int) -> float:
+    """Seconds for each image of a step of ``batch``: the recipe's own loss, its gradients, and the update."""
     import torch
 
+    from diffprob.base.rng import Rng
     from diffprob.denoise.denoiser import Evaluation
-    from diffprob.recipe.recipe import build_model
+    from diffprob.recipe.recipe import Recipe, build_density, build_model
 
-    model = build_model(recipe, Evaluation(precision=precision)).to(device).train()
+    evaluation = Evaluation(precision=precision)
+    model = build_model(recipe, evaluation) if isinstance(recipe, Recipe) else build_density(recipe, evaluation)
+    model = model.to(device).train()
     model.net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (torch 2.13 types lack it)
+    bind = getattr(recipe.objective, "bind", None)
+    objective = recipe.objective if bind is None else bind(model, recipe.space)
     adam = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
-    x = torch.zeros((batch, *recipe.space.shape), device=device)
-    t = torch.full((batch,), 0.5, dtype=torch.float64, device=device)
+    x0 = torch.zeros((batch, *recipe.space.shape), device=device)
+    rng = Rng.of(0, batch, device=device)
     seconds: list[float] = []
     while len(seconds) < 3 and sum(seconds) < PATIENCE:
         began = time.perf_counter()
-        loss = model.raw(x, t).main.square().mean()
-        loss.backward()
+        objective(model, x0, rng).mean().backward()
         adam.step()
         adam.zero_grad(set_to_none=True)
         float(next(model.parameters()).detach().sum())  # waits for the device
@@ -124,28 +129,37 @@ def _probe(recipe: "Recipe", device: "torch.device", precision: str, batch: int)
     return min(seconds) / batch
 
 
-def estimate(recipe: "Recipe", device: "torch.device", processes: int = 1) -> dict[str, Any]:
-    """Everything `train --dry-run` says about cost, as JSON literals; bytes and seconds are for each process."""
+def estimate(recipe: "Recipe | Baseline", device: "torch.device", processes: int = 1) -> dict[str, Any]:
+    """Everything `train --dry-run` says about cost, as JSON literals; bytes and seconds are for each process.
+
+    Activations and operations are counted for a U-Net alone: other losses are more than one pass forth and back.
+    """
+    from diffprob.net.unet import UNetSpec
+    from diffprob.recipe.recipe import Recipe, parameter_count
     from diffprob.train.optimise import choose_precision
 
     settings = recipe.training
     precision = choose_precision(settings.precision, device)
     micro = max(1, settings.batch // settings.accumulate // processes)
-    cost = measure_cost(recipe, device, precision)
-    memory = {name: size * cost.parameters for name, size in COPIES.items()}
-    memory["activations"] = round(cost.fixed + micro * cost.saved)
-    per_image, how = step_seconds(recipe, cost, device, precision, micro)
+    memory = {name: size * parameter_count(recipe) for name, size in COPIES.items()}
+    operations: dict[str, float] = {}
+    if isinstance(recipe, Recipe) and isinstance(recipe.network, UNetSpec):
+        cost = measure_cost(recipe, device, precision)
+        memory["activations"] = round(cost.fixed + micro * cost.saved)
+        operations = {"flop_per_image_forward": cost.flop, "flop_per_image_training": cost.train_flop}
+        per_image, how = step_seconds(recipe, cost, device, precision, micro)
+    else:
+        per_image, how = _probe(recipe, device, precision, min(micro, 8)), f"measured here in {precision}"
     step = per_image * settings.batch / processes
     return {
-        "parameters": cost.parameters,
+        "parameters": parameter_count(recipe),
         "device": str(device),
         "precision": precision,
         "images_per_network_call": micro,
         "memory_bytes": memory,
         "memory_bytes_total": sum(memory.values()),
         "device_memory_bytes": _device_memory(device),
-        "flop_per_image_forward": cost.flop,
-        "flop_per_image_training": cost.train_flop,
+        **operations,
         "seconds_per_step": step,
         "seconds": step * settings.steps,
         "time_is": how,
@@ -177,11 +191,14 @@ def cost_rows(result: dict[str, Any], steps: int, batch: int) -> list[tuple[str,
     parts = ", ".join(f"{name} {size(count)}" for name, count in result["memory_bytes"].items())
     total, there = result["memory_bytes_total"], result["device_memory_bytes"]
     enough = f"; more than the {size(there)} there are: raise training.accumulate" if there and total > there else ""
-    forward, training = (result[f"flop_per_image_{name}"] / 1e9 for name in ("forward", "training"))
+    operations = []
+    if "flop_per_image_forward" in result:
+        forward, training = (result[f"flop_per_image_{name}"] / 1e9 for name in ("forward", "training"))
+        operations = [("for each image", f"{forward:.3g} GFLOP forward, {training:.3g} in training")]
     return [
         ("parameters", f"{result['parameters']:,}"),
         ("memory", f"about {size(total)} and what PyTorch itself takes ({parts}){enough}"),
-        ("for each image", f"{forward:.3g} GFLOP forward, {training:.3g} in training"),
+        *operations,
         (
             "device",
             f"{result['device']} in {result['precision']}, {result['images_per_network_call']} images per network call",

@@ -31,12 +31,15 @@ _NOT_KEPT = {
 }
 
 
-def splits(run: "Run", data: str | None = None, held: str | None = None) -> "tuple[Images, Images | None]":
+def splits(
+    run: "Run", data: str | None = None, held: str | None = None, option: str = "DATA"
+) -> "tuple[Images, Images | None]":
     """The training images of a run and, where its data has a test split, the held-out ones.
 
     Args:
         run: whose data it is.
         data: where the data lies, if not where the recipe says.
+        option: how a verb is told where the data lies.
         held: where held-out images lie, for data without a test split: the test split of what is there, or all of it.
 
     Raises:
@@ -54,9 +57,9 @@ def splits(run: "Run", data: str | None = None, held: str | None = None) -> "tup
     try:
         train = source.load()
     except InputError as error:
-        raise InputError(f"{error}; give the place of the real images: diffprob VERB {run.name} DATA") from error
+        raise InputError(f"{error}; give the place of the real images: diffprob VERB {run.name} {option}") from error
     space(run.recipe, train)
-    test = held_out(source) if held is None else _there(held, run)
+    test = held_out(source) if held is None else there(held, run)
     if test is not None:
         space(run.recipe, test)
     return train, test
@@ -73,7 +76,7 @@ def chosen_split(wanted: str, train: "Images", test: "Images | None") -> str:
     return "test" if test is not None and wanted != "train" else "train"
 
 
-def _there(text: str, run: "Run") -> "Images":
+def there(text: str, run: "Run") -> "Images":
     """The test split of the data at ``text``, or all of it; pictures are read in the run's size and channels."""
     from diffprob.data.detect import open_data
     from diffprob.data.sources import Folder

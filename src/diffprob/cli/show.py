@@ -247,4 +247,6 @@ def _said(thing: Any, what: str) -> str:
 
 
 def _plural(family: str) -> str:
-    return f"{family}es" if family.endswith("s") else "variances" if family == "variance" else f"{family}s"
+    if family.endswith("y"):
+        return f"{family[:-1]}ies"
+    return f"{family}es" if family.endswith("s") else f"{family}s"

@@ -4,15 +4,19 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from diffprob.base.errors import InputError
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, is_run, whole
 from diffprob.cli.progress import say
 
 if TYPE_CHECKING:
+    import torch
+
     from diffprob.data.images import Images
-    from diffprob.recipe.recipe import Recipe
+    from diffprob.recipe.recipe import Baseline, Recipe
+
+R = TypeVar("R", bound="Recipe | Baseline")
 
 EXAMPLES = (
     "diffprob train digits                                    # the embedded digits, into runs/digits",
@@ -67,14 +71,14 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
 
     recipe, images = read_recipe(args)
     for text in args.set:
-        recipe = _set(recipe, text)
+        recipe = set_field(recipe, text)
     for name in ("steps", "seed"):
         if getattr(args, name) is not None:
             recipe = replace(recipe, training=replace(recipe.training, **{name: getattr(args, name)}))
     going_on = args.recipe not in {None, *RECIPES} and is_run(Path(args.recipe))
     out = Path(args.out or (args.recipe if going_on else f"runs/{recipe.name}"))
     if args.dry_run:
-        return _dry_run(recipe, out, args, images)
+        return dry_run(recipe, out, choose_device(args.device), args.processes or 1, images)
     from diffprob.cli.training import train
 
     return train(recipe, out, args.device, args.processes, images, board=args.tensorboard)
@@ -97,10 +101,13 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
     )
     if result["finished_before"]:
         yield f"to go on: the same command with --steps above {result['step']:,}"
-    yield f"to draw from it: diffprob sample {result['run']}"
+    if result["denoises"]:
+        yield f"to draw from it: diffprob sample {result['run']}"
+    else:
+        yield f"to compare with it: diffprob detect RUN --outside IMAGES --with {result['run']}"
 
 
-def read_recipe(args: argparse.Namespace) -> "tuple[Recipe, Images | None]":
+def read_recipe(args: argparse.Namespace) -> "tuple[Recipe | Baseline, Images | None]":
     """The recipe that the arguments name, and the data where it had to be looked at.
 
     Raises:
@@ -124,15 +131,15 @@ def read_recipe(args: argparse.Namespace) -> "tuple[Recipe, Images | None]":
     if args.recipe in RECIPES or not _is_path(args.recipe):
         return named(args.recipe, args.data), None
     recipe = _from_file(Path(args.recipe))
-    return (recipe if args.data is None else replace(recipe, data=_moved(recipe.data, args.data))), None
+    return (recipe if args.data is None else replace(recipe, data=moved(recipe.data, args.data))), None
 
 
 def _is_path(text: str | None) -> bool:
     return text is not None and ("/" in text or Path(text).exists())
 
 
-def _from_file(path: Path) -> "Recipe":
-    from diffprob.recipe.recipe import Recipe
+def _from_file(path: Path) -> "Recipe | Baseline":
+    from diffprob.recipe.recipe import Baseline, Recipe
     from diffprob.recipe.spec import parse
     from diffprob.recipe.tables import ALL
 
@@ -152,19 +159,28 @@ def _from_file(path: Path) -> "Recipe":
         raise InputError(f"{path} is not a recipe: it is not text; for data: diffprob train --data {path}") from error
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    if not isinstance(recipe, Recipe):
-        raise InputError(f"{path} does not hold a Recipe(...)")
+    if not isinstance(recipe, Recipe | Baseline):
+        raise InputError(f"{path} does not hold a Recipe(...) or a Baseline(...)")
     return recipe
 
 
-def _moved(data: Any, text: str) -> Any:
-    """The same kind of data at another place."""
+def moved(data: Any, text: str) -> Any:
+    """The same kind of data at another place.
+
+    Raises:
+        InputError: data without a place.
+    """
     if not any(field.name == "path" for field in fields(data)):
         raise InputError(f"the recipe's data {data!r} has no path to replace by --data {text}; use --set data=...")
     return replace(data, path=text)
 
 
-def _set(recipe: "Recipe", text: str) -> "Recipe":
+def set_field(recipe: R, text: str) -> R:
+    """The recipe with the change that ``--set FIELD=VALUE`` asks for.
+
+    Raises:
+        InputError: no such field, or a value that it does not take.
+    """
     from diffprob.recipe.assign import assign
 
     path, equals, value = text.partition("=")
@@ -173,7 +189,14 @@ def _set(recipe: "Recipe", text: str) -> "Recipe":
     return assign(recipe, path.strip(), value.strip())
 
 
-def _dry_run(recipe: "Recipe", out: Path, args: argparse.Namespace, images: "Images | None") -> dict[str, Any]:
+def dry_run(
+    recipe: "Recipe | Baseline", out: Path, device: "torch.device", processes: int, images: "Images | None"
+) -> dict[str, Any]:
+    """What `train` would take: parameters, memory and time, and where the run would go.
+
+    Raises:
+        InputError: it would be refused.
+    """
     from diffprob.cli.estimate import estimate
     from diffprob.cli.training import planned
 
@@ -184,11 +207,11 @@ def _dry_run(recipe: "Recipe", out: Path, args: argparse.Namespace, images: "Ima
         "network": repr(recipe.network),
         "run": planned(recipe, out),
     }
-    costs = estimate(recipe, choose_device(args.device), args.processes or 1)
+    costs = estimate(recipe, device, processes)
     return {"dry_run": True, "about": about, "steps": settings.steps, "batch": settings.batch, **costs}
 
 
-def _data_state(recipe: "Recipe", images: "Images | None") -> str:
+def _data_state(recipe: "Recipe | Baseline", images: "Images | None") -> str:
     path = getattr(recipe.data, "path", None)
     if images is not None:
         return f"{recipe.data!r}, {len(images):,} images"

@@ -17,7 +17,7 @@ from diffprob.cli.progress import Progress, say
 if TYPE_CHECKING:
     from diffprob.data.images import Images
     from diffprob.denoise.denoiser import NetDenoiser
-    from diffprob.recipe.recipe import Recipe
+    from diffprob.recipe.recipe import Baseline, Recipe
     from diffprob.recipe.writer import RunWriter
     from diffprob.train.loop import Progress as StepProgress
     from diffprob.train.loop import Trainer
@@ -26,20 +26,20 @@ LOSS = "loss.png"
 PREVIEW_STEPS = 50  # of DDIM, for the pictures drawn while training
 
 
-def planned(recipe: "Recipe", out: Path) -> str:
+def planned(recipe: "Recipe | Baseline", out: Path) -> str:
     """What training into ``out`` would do.
 
     Raises:
         InputError: it would be refused.
     """
-    from diffprob.recipe.checkpoint import Run
+    from diffprob.recipe.checkpoint import open_run
     from diffprob.recipe.recipe import resumable
 
     if not is_run(out):
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise InputError(f"{out} exists and is not a run; nothing was changed: choose another --out")
         return f"{out} (new)"
-    old = Run.open(out)
+    old = open_run(out)
     found = resumable(old.recipe, recipe)
     if found:
         path, there, here = found
@@ -53,7 +53,7 @@ def planned(recipe: "Recipe", out: Path) -> str:
 
 
 def train(
-    recipe: "Recipe",
+    recipe: "Recipe | Baseline",
     out: Path,
     device: str,
     processes: int | None = None,
@@ -112,15 +112,18 @@ def train(
         store.close()
 
 
-def _trainer(recipe: "Recipe", images: "Images", store: Any, accelerator: Any) -> "Trainer":
+def _trainer(recipe: "Recipe | Baseline", images: "Images", store: Any, accelerator: Any) -> "Trainer":
     import torch
 
     from diffprob.base.rng import derive
-    from diffprob.recipe.recipe import build_model
+    from diffprob.recipe.recipe import Recipe, build_density, build_model
+    from diffprob.recipe.trained import begin
     from diffprob.train.loop import Trainer
 
     torch.manual_seed(derive(recipe.training.seed, "weights"))
-    model = build_model(recipe)
+    model = build_model(recipe) if isinstance(recipe, Recipe) else build_density(recipe)
+    if isinstance(recipe, Recipe) and recipe.start is not None:
+        begin(model, recipe.start)
     return Trainer(model, recipe.objective, images, recipe.space, recipe.training, store, accelerator)
 
 
@@ -133,6 +136,8 @@ def _run(
     seconds: float | None,
 ) -> dict[str, Any]:
     """The main process's part: train, with progress and pictures; then the loss curve."""
+    from diffprob.recipe.recipe import Recipe
+
     settings, began, first = trainer.settings, time.monotonic(), None
     with Progress("train", settings.steps, "step", min(done, settings.steps)) as bar:
 
@@ -147,7 +152,7 @@ def _run(
 
         trainer.on_step = on_step
         trainer.on_sample = lambda step, average: _preview(average, store, step, bar.note)
-        if settings.monitor is not None and done < settings.steps:
+        if settings.monitor is not None and done < settings.steps and isinstance(store.recipe, Recipe):
             watch = Watch(settings.monitor, store.recipe, images, kept_by, trainer.device, bar.note)
             trainer.on_measure, trainer.measure_every = watch, watch.every
         try:
@@ -173,12 +178,15 @@ def _announce(store: "RunWriter", step: int, steps: int, note: Callable[[str], N
 def _result(
     trainer: "Trainer", store: "RunWriter", first: int | None, curve: Path | None, timed_out: bool
 ) -> dict[str, Any]:
+    from diffprob.recipe.recipe import Recipe
+
     last = next((record for record in reversed(records(store.folder)) if "loss" in record), {})
     picture = store.sample_path(trainer.step)
     loss = last.get("loss")
     return {
         "run": str(store.folder),
         "recipe": store.recipe.name,
+        "denoises": isinstance(store.recipe, Recipe),
         "step": trainer.step,
         "steps": trainer.settings.steps,
         "resumed_at": first or None,
@@ -201,9 +209,12 @@ def records(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
 
-def _preview(average: "NetDenoiser", store: "RunWriter", step: int, note: Callable[[str], None]) -> None:
+def _preview(average: Any, store: "RunWriter", step: int, note: Callable[[str], None]) -> None:
+    from diffprob.recipe.recipe import Recipe
+
     try:
-        draw_preview(average, store.recipe, store.sample_path(step))
+        if isinstance(store.recipe, Recipe):
+            draw_preview(average, store.recipe, store.sample_path(step))
     except NumericalError as error:  # the training itself may still be sound: the averaged weights lag behind
         note(f"no picture at step {step:,}: {error}")
 

@@ -1,0 +1,287 @@
+"""Tell images that belong from images that do not, by what a run says of their density: every proxy, side by side.
+
+Higher is denser, always, and no direction is chosen after looking: an AUROC below 0.5 says that a proxy finds the
+outside images denser. With DATA alone its images are ranked among held-out images of the run's own data.
+"""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffprob.base.errors import InputError
+from diffprob.cli import output
+from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, component, whole
+from diffprob.cli.progress import Progress, say
+from diffprob.cli.scoring import ImageSet, Subject, measure, subjects, take
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from diffprob.cli.verdict import Scores
+    from diffprob.density.proxy import Proxy
+    from diffprob.recipe.checkpoint import Run
+
+EXAMPLES = (
+    "diffprob detect digits pictures/                         # rank pictures among held-out digits",
+    "diffprob detect fashion --data data/fashion --outside data/mnist   # its test images inside; every proxy",
+    'diffprob detect runs/x --inside held/ --outside odd/ --proxy "NoiseNorm(t=0.02)" --proxy ScoreNorms',
+    "diffprob detect fashion --outside data/mnist --with runs/fashion-gradient runs/fashion-glow",
+    "diffprob detect runs/x odd/ --map AnomalyMap               # and where the least typical images are odd",
+    "diffprob detect runs/x odd/ --resize --out odd-ones      # scores.csv, detect.json and figures in odd-ones/",
+)
+
+_OPTION = "--data DATA"
+MAPS = "maps.png"
+LEAST = 50  # images of a set that is compared
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the verb."""
+    parser.add_argument("run", metavar="RUN", help="a run's folder, or the name of a packaged run (diffprob show runs)")
+    parser.add_argument("judged", nargs="?", metavar="DATA", help="images to rank (instead of --outside)")
+    parser.add_argument("--inside", metavar="DATA", help="images that belong (the run's own held-out ones)")
+    parser.add_argument("--outside", nargs="+", metavar="DATA", default=[], help="images that do not; several sets")
+    parser.add_argument(
+        "--proxy",
+        action="append",
+        metavar="P",
+        help='such as "NoiseNorm(t=0.02)"; may be repeated; all: every one, also the slow (all but those)',
+    )
+    parser.add_argument(
+        "--with", nargs="+", default=[], dest="others", metavar="RUN", help="potentials and baselines to compare with"
+    )
+    parser.add_argument(
+        "--map", metavar="M", help='with DATA: anomaly maps of the least typical images, by "AnomalyMap(t=0.25)" or so'
+    )
+    parser.add_argument("-n", type=whole(1), default=500, metavar="N", help="at most so many images of each set (500)")
+    parser.add_argument("--data", metavar="DATA", help="where the run's own images lie, if not where its recipe says")
+    parser.add_argument(
+        "--fit-images",
+        type=whole(LEAST),
+        default=500,
+        metavar="N",
+        help="training images that proxies are fitted to (500)",
+    )
+    parser.add_argument(
+        "--resize", action="store_true", help="convert images of another size, colour or number of grey levels"
+    )
+    parser.add_argument("--out", metavar="FOLDER", help="scores.csv, detect.json and figures (detect-NAME)")
+    parser.add_argument("--batch", type=whole(1), metavar="N", help="images per network call; decides the last bits")
+    parser.add_argument("--best", action="store_true", help="the best averaged weights that the training watched for")
+    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the network (fp32)")
+    add_seed(parser, "which images, and their noise: image i of a set has the seed N + i (0)")
+    add_device(parser)
+    add_dry_run(parser, "check everything and say what would be measured, without measuring")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure, fit where needed, compare, write."""
+    from diffprob.cli.choices import weights_facts
+    from diffprob.cli.verdict import compare, rank, write
+    from diffprob.recipe.checkpoint import Run
+
+    if (args.judged is None) == (not args.outside):
+        raise InputError("give DATA to rank, or --outside DATA to compare with: one of the two")
+    if args.map and not args.judged:
+        raise InputError("--map belongs to DATA, whose least typical images it shows, not to --outside")
+    mapped = component(args.map if "(" in args.map else f"{args.map}()", "--map", "map") if args.map else None
+    found, device = Run.open(args.run), choose_device(args.device)
+    out = Path(args.out or f"detect-{found.name}")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; a folder would be right")
+    chosen = _proxies(args)
+    measured = subjects(found, chosen, args.others, device, args)
+    inside, outside = _sets(args, found)
+    fitting = _fitting(args, found) if any(subject.proxy.needs_fit for subject in measured) else None
+    about = {
+        "run": str(found.path),
+        **weights_facts(found, args.best),
+        "proxies": [subject.label for subject in measured],
+        "inside": {"name": inside.name, **inside.about},
+        "outside": [{"name": each.name, **each.about} for each in outside],
+        "fitted_to": None if fitting is None else fitting.about,
+        "seed": args.seed,
+        "precision": args.precision,
+        "device": str(device),
+        "out": str(out),
+        "dry_run": args.dry_run,
+    }
+    if args.dry_run:
+        return about
+    scores = _scores(args, found, measured, (inside, *outside), fitting, device)
+    result = {**about, **(rank(scores, inside, outside[0]) if args.judged else compare(scores, inside, outside))}
+    if not args.judged:
+        result["integrability"] = _integrability(args, found, inside, device)
+    if mapped is not None:
+        result["map"] = repr(mapped)
+        _map(mapped, out, result, outside[0], measured[0], found, args.seed, device)
+    write(out, result, scores, (inside, *outside), found.space.levels)
+    return result
+
+
+def lines(result: dict[str, Any]) -> Iterator[str]:
+    """For people."""
+    from diffprob.cli.verdict import compared, ranked
+
+    sets = ", ".join(f"{each['n']:,} of {each['name']}" for each in result["outside"])
+    yield f"{result['run']}: {result['inside']['n']:,} images of {result['inside']['name']} inside, {sets}"
+    if result["dry_run"]:
+        yield f"would measure {', '.join(result['proxies'])}; {result['out']} would hold the scores"
+        return
+    yield from compared(result) if "separation" in result else ranked(result)
+    yield f"wrote {result['out']}/: {', '.join(result['files'])}"
+
+
+def _proxies(args: argparse.Namespace) -> "list[Proxy]":
+    from diffprob.density.choose import DEFAULT, SLOW, STANDARD
+
+    wanted = args.proxy or ([] if args.judged else ["standard"])
+    found: list[Proxy] = [] if wanted and wanted != ["standard"] else [DEFAULT]
+    for text in wanted:
+        if text in ("all", "standard"):
+            found += STANDARD + (SLOW if text == "all" else ())
+        else:
+            found.append(component(text if "(" in text else f"{text}()", "--proxy", "proxy"))
+    return list(dict.fromkeys(found))
+
+
+def _sets(args: argparse.Namespace, run: "Run") -> tuple[ImageSet, list[ImageSet]]:
+    """The images inside and the others, equally many of each unless they are ranked."""
+    from diffprob.cli.reals import splits, there
+
+    if args.inside is None:
+        _, held = splits(run, args.data, option=_OPTION)
+        if held is None:
+            raise InputError(f"{run.name}: its data has no held-out images; --inside DATA would be right")
+        inside, given = held, []
+    else:
+        inside, given = there(args.inside, run), [args.inside]
+    texts = args.outside or [args.judged]
+    name, *names = _names([*given, *texts]) if given else [f"{run.name} test", *_names(texts)]
+    others = [(there(text, run), own) for text, own in zip(texts, names, strict=True)]
+    n = min([args.n, len(inside), *(len(images) for images, _ in others if args.outside)])
+    for images, own in [(inside, name), *(others if args.outside else [])]:
+        if len(images) < LEAST:
+            raise InputError(f"{own}: {len(images)} images; a comparison needs at least {LEAST}")
+    if n < LEAST:
+        raise InputError(f"-n {n}: at least {LEAST} images of each set would be right")
+    return take(inside, run, n, args.seed, name, args.resize), [
+        take(images, run, n if args.outside else len(images), args.seed, own, args.resize) for images, own in others
+    ]
+
+
+def _names(texts: list[str]) -> list[str]:
+    """A name for each place of data: its last part, or all of it where last parts repeat.
+
+    Raises:
+        InputError: the same place twice.
+    """
+    short = [Path(text).name or text for text in texts]
+    names = short if len(set(short)) == len(short) else texts
+    if len(set(names)) < len(names):
+        raise InputError(f"{' '.join(texts)}: the same data twice")
+    return names
+
+
+def _fitting(args: argparse.Namespace, run: "Run") -> ImageSet:
+    from diffprob.cli.reals import splits
+
+    images, _ = splits(run, args.data, option=_OPTION)
+    if len(images) < LEAST:
+        raise InputError(f"{images.name}: {len(images)} images; proxies are fitted to at least {LEAST}")
+    return take(images, run, args.fit_images, args.seed, "training images", False)
+
+
+def _scores(
+    args: argparse.Namespace,
+    run: "Run",
+    measured: list[Subject],
+    sets: tuple[ImageSet, ...],
+    fitting: ImageSet | None,
+    device: "torch.device",
+) -> "Scores":
+    """(n,) numbers of every subject for every set, by label and name; fits are taken from the run or put into it."""
+    import torch
+
+    from diffprob.recipe.proxies import keep_proxies, read_proxies
+
+    known: dict[tuple[str, str, str], Tensor] = {}
+
+    def statistics(subject: Subject, images: ImageSet) -> "Tensor":
+        key = (subject.sha256, repr(subject.proxy.measured), images.name)
+        if key not in known:
+            known[key] = measure(replace(subject, proxy=subject.proxy.measured), images, run, args.seed, device)
+        return subject.proxy.complete(known[key], run.space.to_model(torch.from_numpy(images.levels)))
+
+    fits, facts = read_proxies(run, args.best)
+    scores, changed = {}, False
+    for subject in measured:
+        fitted = None
+        if subject.proxy.needs_fit and fitting is not None:
+            key = f"{subject.proxy!r} {subject.sha256[:16]}"
+            about = {**fitting.about, "seed": args.seed, "precision": args.precision}
+            if facts.get(key) != about:
+                fits[key], facts[key], changed = subject.proxy.fit(statistics(subject, fitting)), about, True
+            fitted = fits[key]
+        scores[subject.label] = {
+            each.name: subject.proxy.score(statistics(subject, each), fitted).numpy() for each in sets
+        }
+    if changed and not run.is_packaged:
+        keep_proxies(run, fits, facts, args.best)
+    return scores
+
+
+def _map(
+    mapped: Any,
+    out: Path,
+    result: dict[str, Any],
+    judged: ImageSet,
+    subject: Subject,
+    run: "Run",
+    seed: int,
+    device: "torch.device",
+) -> None:
+    """maps.png: the least typical images above what the model would have put there otherwise."""
+    import numpy as np
+    import torch
+
+    from diffprob.base.rng import Rng
+    from diffprob.cli.verdict import maps_png
+
+    places = np.flatnonzero(np.isin(judged.index, result["ranks"][0]["least"]))
+    order = np.argsort(np.array(result["ranks"][0]["scores"])[places], kind="stable")
+    chosen = places[order]
+    x0 = run.space.to_model(torch.from_numpy(judged.levels[chosen]).to(device))
+    say(f"anomaly maps of {len(chosen)} images: {mapped!r}")
+    found = mapped(subject.model, x0, Rng(torch.from_numpy(seed + judged.index[chosen]).to(device)))
+    result["map_means"] = [float(value) for value in found.flatten(1).mean(1)]
+    output.write_file(out / MAPS, maps_png(judged.levels[chosen], found.cpu().numpy(), run.space.levels, repr(mapped)))
+
+
+_TIMES = (0.01, 0.1, 0.5)  # at which a field is looked at
+_LOOKED_AT = 16  # images
+
+
+def _integrability(
+    args: argparse.Namespace, run: "Run", inside: ImageSet, device: "torch.device"
+) -> list[dict[str, Any]]:
+    """How far the run's own noise prediction is from a gradient field, by the full precision of the network."""
+    from dataclasses import asdict
+
+    import torch
+
+    from diffprob.base.rng import Rng
+    from diffprob.density.integrability import integrability
+
+    model = run.load(device, _LOOKED_AT, best=args.best)
+    x0 = run.space.to_model(torch.from_numpy(inside.levels[:_LOOKED_AT]).to(device))
+    rng = Rng(torch.from_numpy(args.seed + inside.index[:_LOOKED_AT]).to(device))
+    found = []
+    with Progress("integrability", len(_TIMES), "time") as bar:
+        for k, t in enumerate(_TIMES):
+            found.append(asdict(integrability(model, x0, [t], rng.fold(f"{t}"))[0]))
+            bar.update(k + 1)
+    return found

@@ -1,0 +1,155 @@
+"""Images under density proxies: which sets, which proxies, under which models; what `detect` measures with."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from diffprob.base.errors import InputError
+from diffprob.cli.progress import Progress, say
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from diffprob.data.images import Images
+    from diffprob.density.proxy import Proxy
+    from diffprob.recipe.checkpoint import Run
+
+CHUNKS = 4  # network calls' images that a proxy is handed at a time
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images of one name.
+
+    Args:
+        name: for tables and figures.
+        levels: uint8 (n, C, H, W).
+        index: where each stands in its data, int64 (n,): its seed is ``--seed`` plus this.
+        about: where they come from, JSON literals.
+    """
+
+    name: str
+    levels: "np.ndarray"
+    index: "np.ndarray"
+    about: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A proxy under a model.
+
+    Args:
+        label: for tables and figures.
+        proxy: bound to the pixel space.
+        model: what it measures.
+        sha256: of the model's weights.
+    """
+
+    label: str
+    proxy: "Proxy"
+    model: Any
+    sha256: str
+
+
+def take(images: "Images", run: "Run", n: int, seed: int, name: str, resize: bool) -> ImageSet:
+    """At most n of the images, chosen by the seed, in the shape and grey levels of the run.
+
+    Raises:
+        InputError: another shape or number of grey levels (unless ``resize``), or nothing but constant images.
+    """
+    import numpy as np
+
+    from diffprob.base.rng import derive, permutation
+    from diffprob.data.resize import requantised, resized
+
+    chosen = np.sort(permutation(derive(seed, "images"), 0, len(images))[:n])
+    levels, about = images.take(chosen), {"data": images.name, "n": len(chosen)}
+    theirs, ours = (images.event_shape, images.levels), (run.space.shape, run.space.levels)
+    if theirs != ours:
+        if not resize:
+            raise InputError(
+                f"{name}: shape {theirs[0]} and {theirs[1]} grey levels, {run.name} takes {ours[0]} and {ours[1]}; "
+                "--resize would convert them"
+            )
+        # Sizes first, at 256 levels: means between few levels would be lost.
+        levels = requantised(levels, images.levels, 256)
+        levels = requantised(resized(levels, run.space.shape), 256, run.space.levels)
+        about["resized_from"] = [*images.event_shape, images.levels]
+    constant = chosen[levels.reshape(len(levels), -1).min(1) == levels.reshape(len(levels), -1).max(1)]
+    if len(constant) == len(chosen):
+        raise InputError(f"{name}: every image is constant: nothing can be told of them")
+    if len(constant):
+        say(f"{name}: {len(constant)} of {len(chosen)} images are constant, the first is number {constant[0]}")
+    return ImageSet(name, levels, chosen.astype(np.int64), about)
+
+
+def measure(subject: Subject, images: ImageSet, run: "Run", seed: int, device: "torch.device") -> "torch.Tensor":
+    """The statistics of every image, float64 (n, k) on the CPU, with progress.
+
+    Raises:
+        InputError: the proxy is not for this model; one of its statistics is not finite.
+    """
+    import torch
+
+    from diffprob.base.rng import Rng
+
+    size = CHUNKS * (subject.model.evaluation.chunk or len(images.levels))
+    parts, n = [], len(images.levels)
+    with Progress(f"{label(subject.proxy)}, {images.name}", n, "image") as bar, torch.no_grad():
+        for first in range(0, n, size):
+            levels = torch.from_numpy(images.levels[first : first + size]).to(device)
+            rng = Rng(torch.from_numpy(seed + images.index[first : first + size]).to(device))
+            try:
+                found = subject.proxy.statistics(subject.model, run.space.to_model(levels), rng)
+            except ValueError as error:
+                raise InputError(f"--proxy {subject.proxy!r}: {error}") from error
+            parts.append(found.double().cpu())
+            bar.update(first + len(levels))
+    statistics = torch.cat(parts)
+    wrong = (~torch.isfinite(statistics).all(1)).nonzero()
+    if len(wrong):
+        place = images.index[int(wrong[0])]
+        raise InputError(f"{subject.label} of image {place} of {images.name} is not finite: no number to compare")
+    return statistics
+
+
+def subjects(
+    run: "Run", proxies: "Iterable[Proxy]", others: Sequence[str], device: "torch.device", args: Any
+) -> list[Subject]:
+    """The proxies under the run, then what each of the other runs has to say: V_0, log p or an energy.
+
+    Raises:
+        InputError: an other run of images of another shape, or without any density.
+    """
+    from diffprob.cli.bounding import bound_variance
+    from diffprob.recipe.checkpoint import open_run
+    from diffprob.recipe.others import density_of
+
+    model = run.load(device, args.batch or "auto", args.precision, args.best, bound_variance(run, args.best))
+    found = [Subject(label(proxy), proxy.bind(run.space), model, run.sha256(args.best)) for proxy in proxies]
+    for name in others:
+        other = open_run(name)
+        if other.space != run.space:
+            raise InputError(f"--with {name}: images of {other.space}, {run.name} has {run.space}")
+        # In full precision: a potential is a sum over all pixels, of which differences matter.
+        theirs = other.load(device, args.batch or "auto")
+        proxy = density_of(other)
+        found.append(Subject(f"{label(proxy)} of {other.name}", proxy.bind(run.space), theirs, other.sha256()))
+    return found
+
+
+def label(proxy: "Proxy") -> str:
+    """The repr of a proxy without the fields that have their defaults; what it is a proxy of always stands there."""
+    from dataclasses import MISSING, fields
+
+    from diffprob.density.proxy import Proxy
+
+    parts = []
+    for field in fields(proxy):  # pyright: ignore[reportArgumentType]
+        value = getattr(proxy, field.name)
+        if isinstance(value, Proxy):
+            parts.append(label(value))
+        elif field.repr and (field.default is MISSING or value != field.default):
+            parts.append(f"{field.name}={value!r}")
+    return f"{type(proxy).__name__}({', '.join(parts)})" if parts else type(proxy).__name__

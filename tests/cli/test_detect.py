@@ -1,0 +1,149 @@
+"""`detect`: the numbers are those of the scores it writes, scores depend on their image alone, and what is refused."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from diffprob.cli import detect, verdict
+from diffprob.cli.main import main
+from diffprob.data.sources import Digits
+from diffprob.recipe.checkpoint import Run
+
+CPU = ("--resize", "--device", "cpu")
+FEW = ("--proxy", "ScoreNorms(levels=2)", "--proxy", "NoiseNorm(noises=1)")
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Digits upside down, of 256 grey levels as files of arrays have."""
+    folder = tmp_path_factory.mktemp("odd")
+    pixels = Digits("test").load().take(np.arange(70))[:, :, ::-1] * np.uint8(15)
+    np.savez(folder / "odd.npz", images=np.ascontiguousarray(pixels))
+    return folder / "odd.npz"
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without figures and integrability, which take longer than everything else here; the first test has both."""
+    monkeypatch.setattr(verdict, "_pictures", lambda *_: [])
+    monkeypatch.setattr(detect, "_integrability", lambda *_: [])
+
+
+def rows(folder: Path) -> dict[str, dict[int, dict[str, float]]]:
+    """The numbers of scores.csv by set and image."""
+    found: dict[str, dict[int, dict[str, float]]] = {}
+    with (folder / "scores.csv").open() as file:
+        for row in csv.DictReader(file):
+            own = {name: float(value) for name, value in row.items() if name not in ("set", "image")}
+            found.setdefault(row["set"], {})[int(row["image"])] = own
+    return found
+
+
+def test_the_table_is_that_of_the_scores(diffprob: Callable, tiny: Path, odd: Path) -> None:
+    found = diffprob("detect", tiny, "--outside", odd, "-n", "60", "--fit-images", "50", *FEW, "--json", *CPU).json
+    assert found["proxies"] == ["ScoreNorms(levels=2)", "NoiseNorm(noises=1)"]
+    assert found["inside"]["n"] == found["outside"][0]["n"] == 60
+    scores = rows(Path("detect-digits"))
+    inside, outside = (list(scores[name].values()) for name in (found["inside"]["name"], "odd.npz"))
+    for row in found["separation"]:
+        values = [image[row["proxy"]] for image in (*inside, *outside)]
+        expected = roc_auc_score([1] * 60 + [0] * 60, values)
+        assert row["auroc"]["value"] == pytest.approx(expected, abs=1e-12)
+        assert row["auroc"]["low"] <= row["auroc"]["value"] <= row["auroc"]["high"]
+        assert 0 <= row["fpr95"]["value"] <= 1
+    (pair,) = found["correlations"]
+    a, b = ([image[name] for image in inside] for name in found["proxies"])
+    assert pair["pearson"]["value"] == pytest.approx(np.corrcoef(a, b)[0, 1], abs=1e-12)
+    assert [row["t"] for row in found["integrability"]] == [0.01, 0.1, 0.5]
+    assert all(0 <= row["rho"] <= 1 for row in found["integrability"])
+    assert all(image["complexity"] > 0 for image in inside)
+    written = json.loads(Path("detect-digits/detect.json").read_text())
+    assert written["separation"] == found["separation"]
+    assert {path.name for path in Path("detect-digits").iterdir()} == set(found["files"])
+
+
+@pytest.mark.usefixtures("bare")
+def test_a_score_is_its_images_alone_and_fits_are_kept(diffprob: Callable, tiny: Path, odd: Path) -> None:
+    common = ("--outside", odd, "--fit-images", "50", *FEW, "--json", *CPU)
+    first = diffprob("detect", tiny, "-n", "60", "--out", "a", *common)
+    assert "training images" in first.err and (tiny / "fit-proxies.safetensors").exists()
+    Run.open(tiny)  # the inventory has the new file
+    again = diffprob("detect", tiny, "-n", "52", "--out", "b", *common)
+    assert "training images" not in again.err
+    many, few = rows(Path("a")), rows(Path("b"))
+    for name, images in few.items():
+        assert len(images) == 52 and all(many[name][place] == image for place, image in images.items())
+    other = diffprob("detect", tiny, "-n", "52", "--out", "c", *common, "--seed", "1")
+    assert "training images" in other.err and rows(Path("c")) != few
+
+
+def test_images_are_ranked_among_held_out_ones(diffprob: Callable, tiny: Path, odd: Path) -> None:
+    map_ = ("--map", "AnomalyMap(steps=2, repeats=1)")
+    done = diffprob("detect", tiny, odd, "-n", "64", "--proxy", "NoiseNorm(noises=1)", *map_, "--out", "ranked", *CPU)
+    found = json.loads(Path("ranked/detect.json").read_text())
+    (row,) = found["ranks"]
+    scores = rows(Path("ranked"))
+    inside = np.sort([image[row["proxy"]] for image in scores[found["inside"]["name"]].values()])
+    own = np.array([image[row["proxy"]] for image in scores["odd.npz"].values()])
+    expected = [(inside <= value).mean() for value in own]
+    assert np.allclose(row["quantiles"], expected, atol=1e-12) and len(own) == 70
+    assert row["least"][0] == found["images"][int(np.argmin(own))]
+    assert row["most"][0] == found["images"][int(np.argmax(own))]
+    assert (Path("ranked") / "extremes.png").exists() and "least typical" in done.out
+    assert (Path("ranked") / "maps.png").exists() and len(found["map_means"]) == 8
+    assert all(value > 0 for value in found["map_means"])
+
+
+@pytest.mark.usefixtures("bare")
+def test_other_runs_say_their_own_density(
+    diffprob: Callable, tiny: Path, odd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = ["--set", "training.batch=4", "--set", "training.sample_every=0", *CPU[1:]]
+    assert main(["distill", str(tiny), "--method", "gradient", "--steps", "2", *small]) == 0
+    assert main(["baseline", "glow", "digits", "--steps", "2", "--set", "network.width=4", *small]) == 0
+    assert main(["baseline", "ebm", "digits", "--steps", "2", "--set", "objective.steps=2", *small]) == 0
+    others = ("runs/digits-gradient", "runs/digits-glow", "runs/digits-ebm")
+    few = ("-n", "50", "--proxy", "NoiseNorm(noises=1)", "--json", *CPU)
+    found = diffprob("detect", tiny, "--outside", odd, "--with", *others, *few).json
+    assert found["proxies"][1:] == [
+        "V0 of digits-gradient",
+        "LogDensity of digits-glow",
+        "NegativeEnergy of digits-ebm",
+    ]
+    assert len(found["separation"]) == 4
+    assert "no density of its own" in diffprob("detect", tiny, "--outside", odd, "--with", tiny, *few[:-3], *CPU).error
+    assert "which has no denoiser" in diffprob("sample", "runs/digits-glow").error
+
+
+def test_bad_input_is_one_line(diffprob: Callable, tiny: Path, odd: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few.npz"
+    pixels = Digits("test").load().take(np.arange(60)) * np.uint8(15)
+    np.savez(few, images=pixels[:20])
+    flat, large = (tmp_path / name for name in ("flat.npz", "large.npz"))
+    np.savez(flat, images=np.full((60, 1, 8, 8), 3, np.uint8))
+    np.savez(large, images=np.tile(pixels, (1, 1, 2, 2)))
+    for arguments, words in (
+        ((), "one of the two"),
+        ((odd, "--outside", odd), "one of the two"),
+        (("--outside", few), "20 images; a comparison needs at least 50"),
+        (("--outside", odd, "-n", "20"), "at least 50"),
+        (("--outside", flat), "every image is constant"),
+        (("--outside", odd, "--proxy", "NoiseNrm()"), "NoiseNorm"),
+        (("--outside", odd, "--proxy", "NoiseNorm(t=2)"), "t must lie in (0, 1]"),
+        (("--outside", odd, "--proxy", "V0"), "potential"),
+        (("--outside", odd, "--data", tmp_path / "none", *FEW[:2]), "no such"),
+        (("--outside", odd, "--inside", odd), "same data twice"),
+        (("--outside", odd, "--map", "AnomalyMap"), "--map belongs to DATA"),
+        ((odd, "--map", "AnomalyMap(t=3)"), "t must lie in (0, 1]"),
+        (("--outside", odd, "--out", few), "is a file"),
+    ):
+        done = diffprob("detect", tiny, *arguments, *CPU)
+        assert done.code == 2 and words in done.error, (arguments, done.error)
+    assert "shape (1, 16, 16) and 256 grey levels" in diffprob("detect", tiny, "--outside", large).error
+    planned = diffprob("detect", tiny, "--outside", large, "--dry-run", "--json", *CPU).json
+    assert planned["outside"][0]["resized_from"] == [1, 16, 16, 256]

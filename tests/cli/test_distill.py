@@ -1,0 +1,80 @@
+"""`distill` and the baselines of a density: runs like any other."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cli.commands import contents
+
+from diffprob.net.potential import Potential
+from diffprob.recipe.checkpoint import BaselineRun, Run, open_run
+
+SMALL = ("--set", "training.batch=4", "--set", "training.sample_every=0", "--device", "cpu")
+
+
+def losses(folder: str) -> list[float]:
+    return [json.loads(line)["loss"] for line in (Path(folder) / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("method", ["gradient", "scalar", "full"])
+def test_a_potential_is_a_run(diffprob: Callable, tiny: Path, method: str) -> None:
+    out = f"runs/digits-{method}"
+    done = diffprob("distill", tiny, "--method", method, "--steps", "4", "--json", *SMALL)
+    assert done.json["run"] == out and done.json["step"] == 4 and done.json["denoises"]
+    run = Run.open(out)
+    assert isinstance(run.load().net, Potential) and run.meta["step"] == 4
+    teacher = Run.open(tiny)
+    assert run.recipe.process == teacher.recipe.process and run.recipe.space == teacher.recipe.space
+    drawn = diffprob("sample", out, "-n", "2", "--steps", "2", "--out", "x.png", "--device", "cpu")
+    assert drawn.code == 0, drawn.err
+    # The same command is finished; a longer one goes on; another run's teacher is another recipe.
+    before = contents(Path(out))
+    assert diffprob("distill", tiny, "--method", method, "--steps", "4", "--json", *SMALL).json["finished_before"]
+    assert contents(Path(out)) == before
+
+
+def test_the_body_that_never_learns_is_the_teachers(diffprob: Callable, tiny: Path) -> None:
+    common = ("--method", "scalar", "--steps", "4", "--json", *SMALL)
+    for name, more in (("frozen", ("--frozen",)), ("free", ())):
+        assert diffprob("distill", tiny, *common, "--out", name, *more).code == 0
+    theirs, free = Run.open(tiny).weights(), Run.open("free").weights()
+    body = {
+        name: value for name, value in Run.open("frozen").weights().items() if "body" in name and "head" not in name
+    }
+    same = [name for name, value in body.items() if value.equal(theirs[name.replace("net.body.", "net.")])]
+    assert len(same) == len(body) > 10
+    moved = [name for name in body if not free[name].equal(body[name])]
+    assert moved and all("mid_block" in name or "down_blocks" in name for name in moved)
+
+
+def test_a_baseline_is_a_run(diffprob: Callable) -> None:
+    for kind, setting in (("glow", "network.width=4"), ("ebm", "objective.steps=2")):
+        common = ("baseline", kind, "digits", "--set", setting, *SMALL, "--json")
+        first = diffprob(*common, "--steps", "2").json
+        assert first["run"] == f"runs/digits-{kind}" and not first["denoises"]
+        assert diffprob(*common, "--steps", "3").json["resumed_at"] == 2
+        assert isinstance(open_run(first["run"]), BaselineRun)
+        assert diffprob("train", first["run"], "--steps", "4", "--device", "cpu", "--json").json["step"] == 4
+        planned = diffprob(*common, "--steps", "9", "--dry-run").json
+        assert planned["parameters"] > 0 and planned["seconds"] > 0
+        assert "would resume at step 4" in planned["about"]["run"]
+        card = (Path(first["run"]) / "README.md").read_text()
+        assert "baseline" in card and "diffprob sample" not in card
+
+
+def test_bad_input_is_one_line(diffprob: Callable, tiny: Path) -> None:
+    for arguments, words in (
+        (("distill", tiny, "--method", "gradeint"), "gradient"),
+        (("distill", tiny, "--method", "gradient", "--frozen"), "--frozen belongs to --method scalar"),
+        (("distill", tiny, "--method", "scalar", "--set", "network.body.norm=x"), "norm"),
+        (("distill", "nowhere", "--method", "gradient"), "no run at"),
+        (("baseline", "glwo", "digits"), "glow"),
+        (("baseline", "glow", "digits", "--epochs", "2"), "--epochs is not for"),
+        (("baseline", "classifier", "digits", "--steps", "2"), "--steps is not for"),
+        (("baseline", "glow", "digits", "--set", "network.scales=9"), "scales"),
+    ):
+        done = diffprob(*arguments)
+        assert done.code == 2 and words in done.error, (arguments, done.err)
+    assert diffprob("distill", tiny, "--method", "gradient", "--steps", "1", "--out", "p", *SMALL).code == 0
+    assert "cannot be distilled" in diffprob("distill", "p", "--method", "gradient").error
