@@ -57,6 +57,7 @@ from diffprob.process.schedule import (
 from diffprob.recipe.checkpoint import BaselineRun, Run, open_run, packaged
 from diffprob.recipe.fits import bind_grid
 from diffprob.recipe.recipe import Baseline, Recipe, build_model
+from diffprob.recipe.trained import Trained
 from diffprob.recipe.writer import RunWriter
 from diffprob.recipes import named
 from diffprob.report.figures import loss_curve, progression, save_grid
@@ -74,9 +75,13 @@ from diffprob.space.dequantise import Dequantisation, dequantised
 from diffprob.space.pixels import Pixels
 from diffprob.train.bound import Hybrid, VariationalBound
 from diffprob.train.continuous import ContinuousBound
+from diffprob.train.contrastive import ContrastiveDivergence
 from diffprob.train.denoising import Denoising
+from diffprob.train.distillation import GradientDistillation
 from diffprob.train.loop import Trainer, make_accelerator
-from diffprob.train.settings import Monitor, Training
+from diffprob.train.matching import DenoisingMatching, SlicedMatching
+from diffprob.train.maximum import MaximumLikelihood
+from diffprob.train.settings import Monitor, Part, Training
 
 __all__ = [
     "AdaptiveODE",
@@ -95,6 +100,7 @@ __all__ = [
     "Clip",
     "ComplexityCorrected",
     "ContinuousBound",
+    "ContrastiveDivergence",
     "Cosine",
     "DDIM",
     "DPMAdaptive",
@@ -106,6 +112,7 @@ __all__ = [
     "Data",
     "Decoder",
     "Denoising",
+    "DenoisingMatching",
     "DenoisingScore",
     "DensityModel",
     "Dequantisation",
@@ -130,6 +137,7 @@ __all__ = [
     "GaussianData",
     "Glow",
     "GlowSpec",
+    "GradientDistillation",
     "GrainGrid",
     "GrainSolver",
     "Heun",
@@ -154,6 +162,7 @@ __all__ = [
     "LogDensity",
     "LogLinear",
     "LogSNR",
+    "MaximumLikelihood",
     "Mean",
     "Mixture",
     "MixtureData",
@@ -169,6 +178,7 @@ __all__ = [
     "NumericalError",
     "OptimalCovariance",
     "OrnsteinUhlenbeck",
+    "Part",
     "PathStatistics",
     "Pixels",
     "Potential",
@@ -192,6 +202,7 @@ __all__ = [
     "Score",
     "ScoreNorms",
     "SimplexNoise",
+    "SlicedMatching",
     "SquaredNoise",
     "State",
     "Straight",
@@ -200,6 +211,7 @@ __all__ = [
     "SubVariancePreserving",
     "Svhn",
     "Trailing",
+    "Trained",
     "Trainer",
     "Training",
     "TwoPoint",

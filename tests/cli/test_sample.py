@@ -211,6 +211,7 @@ def test_demo(diffprob: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_demo_stops_by_the_clock_and_goes_on(diffprob: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "SHORT", demo.Plan(steps=3, seconds=0.0, ddim=1, ancestral=1))
     monkeypatch.setattr(demo, "_measure", lambda *_: {"table": [], "pictures": {}, "directions": 1, "real_draws": 1})
+    monkeypatch.setattr(demo, "_detect", lambda *_: [])
     result = diffprob("demo", "--short", *CPU, "--json").json
     assert (result["step"], result["timed_out"]) == (1, True)
     assert "goes on" in "\n".join(demo.lines(result))

@@ -17,8 +17,10 @@ from diffprob.process.schedule import Cosine, LinearBetas
 from diffprob.recipe.recipe import Recipe
 from diffprob.recipe.spec import first_difference, parse, render
 from diffprob.recipe.tables import ALL, FAMILIES, SAMPLERS
+from diffprob.recipe.trained import Trained
 from diffprob.sample.ancestral import DDIM, Ancestral
 from diffprob.space.pixels import Pixels
+from diffprob.train.denoising import Denoising
 from diffprob.train.settings import Training
 
 PATH = 'a folder/it\'s \\ "quoted" é\n'
@@ -31,6 +33,10 @@ WHOLE = {
     "prefix": "net.mid_block",
     "sha256": "0123456789abcdef",
     "run": "digits",
+    "objective": Denoising(),
+    "teacher": Trained("digits", "0123456789abcdef"),
+    "body": UNetSpec(in_channels=1, out_channels=1, widths=(32, 64), attention=(False, True), groups=8),
+    "sigma": 0.3,
 }
 
 

@@ -141,7 +141,7 @@ class ComplexityCorrected(Proxy):
 
     def __post_init__(self) -> None:
         _check_levels(self.levels)
-        if not self.of.nats:
+        if not isinstance(self.of, Proxy) or not self.of.nats:
             raise ValueError(f"of must measure log p in nats, like BoundDensity(), got {self.of!r}")
 
     @property

@@ -37,8 +37,8 @@ class SimplexNoise:
     wavelength: float = 64.0
 
     def __post_init__(self) -> None:
-        if self.octaves < 1:
-            raise ValueError(f"octaves must be at least 1, got {self.octaves}")
+        if not isinstance(self.octaves, int) or not 1 <= self.octaves <= 16:
+            raise ValueError(f"octaves must be a whole number in 1..16, got {self.octaves}")
         if not 0 < self.persistence < math.inf:
             raise ValueError(f"persistence must be above 0, got {self.persistence}")
         least = 2 ** (self.octaves - 1)  # the last octave has cells of at least a pixel

@@ -35,6 +35,10 @@ class Typical(Proxy):
 
     needs_fit: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.of, Proxy):
+            raise ValueError(f"of must be a proxy such as NoiseNorm(), got {self.of!r}")
+
     @property
     def columns(self) -> tuple[str, ...]:
         """Those of the proxy."""

@@ -44,8 +44,8 @@ class GlowSpec:
         if not isinstance(self.shape, tuple) or len(self.shape) != 3 or min(self.shape) < 1:
             raise ValueError(f"shape must be (channels, height, width), got {self.shape}")
         for name in ("depth", "scales", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {getattr(self, name)}")
         _, height, width = self.shape
         if height % 2**self.scales or width % 2**self.scales:
             raise ValueError(f"scales={self.scales} halve {height}x{width} to a fraction of a pixel; take fewer")
