@@ -43,7 +43,7 @@ def mixture(n, seed):
 
 @pytest.fixture(scope="module")
 def trained():
-    rows, _ = mixture(500, 0)
+    rows, _ = mixture(1000, 0)
     return DiffusionDensity(max_iter=300, width=32, depth=2, batch_size=256, learning_rate=1e-2, random_state=0).fit(
         rows
     )
@@ -79,7 +79,7 @@ def test_rows_do_not_depend_on_their_neighbours(trained):
     np.testing.assert_allclose(other.score_samples(rows[::-1])[::-1], whole, rtol=0, atol=1e-9)
 
 
-def normal(n=400):
+def normal(n=100):
     return ORIGIN + UNITS * (np.random.default_rng(3).normal(size=(n, 2)) @ [[1, 0.5], [0, 0.8]])
 
 
@@ -118,7 +118,7 @@ def test_samples_come_from_the_density(trained):
 
 
 def test_an_int_repeats_everything():
-    rows = normal(60)
+    rows = normal(20)
     one, two, three = (DiffusionDensity(**{**QUICK, "random_state": s}).fit(rows) for s in (1, 1, 2))
     assert one.loss_curve_ == two.loss_curve_ != three.loss_curve_
     assert np.array_equal(one.score_samples(rows), two.score_samples(rows))
@@ -131,7 +131,7 @@ def test_an_int_repeats_everything():
 
 
 def test_constant_features_are_left_out_and_looked_at():
-    rows = normal(60)
+    rows = normal(20)
     wide = np.insert(rows, 1, 0.1, axis=1)  # 0.1 has a mean and a standard deviation with rounding errors
     plain, model = (DiffusionDensity(**QUICK).fit(x) for x in (rows, wide))
     assert model.scale_[1] == 0 and model.n_features_in_ == 3
@@ -156,7 +156,7 @@ def test_other_proxies_are_those_of_the_standardised_rows():
 
 
 def test_bounds_are_densities_in_the_units_of_the_rows():
-    rows = normal(60)
+    rows = normal(20)
     bound = untrained(BoundDensity(steps=20, terms=None))
     one, two = (
         bound.fit(rows).score_samples(rows),
