@@ -97,6 +97,7 @@ def test_images_are_ranked_among_held_out_ones(diffprob: Callable, tiny: Path, o
     assert (Path("ranked") / "extremes.png").exists() and "least typical" in done.out
     assert (Path("ranked") / "maps.png").exists() and len(found["map_means"]) == 8
     assert all(value > 0 for value in found["map_means"])
+    assert "a gradient field" in done.out and [row["t"] for row in found["integrability"]] == [0.01, 0.1, 0.5]
 
 
 @pytest.mark.usefixtures("bare")

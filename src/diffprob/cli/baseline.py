@@ -18,7 +18,7 @@ from diffprob.cli.progress import Progress, duration, say
 
 if TYPE_CHECKING:
     from diffprob.data.images import Images
-    from diffprob.evaluate.classifier import Plan, Trained
+    from diffprob.evaluate.classifier import Plan, TrainedClassifier
     from diffprob.evaluate.classify import FitProgress, FitSettings
 
 EXAMPLES = (
@@ -165,7 +165,7 @@ def trained_classifier(
     settings: "FitSettings | None" = None,
     device: Any = "cpu",
     path: str | Path | None = None,
-) -> "Trained":
+) -> "TrainedClassifier":
     """`diffprob.evaluate.classifier.classifier_for` with its progress and its notes on stderr."""
     from diffprob.evaluate.classifier import classifier_for
 
@@ -193,7 +193,7 @@ def _about(wanted: "Plan") -> dict[str, Any]:
     return {**about, "settings": repr(wanted.settings), "data_sha256": wanted.data, "held_back": wanted.held}
 
 
-def _outcome(made: "Trained", args: argparse.Namespace) -> dict[str, Any]:
+def _outcome(made: "TrainedClassifier", args: argparse.Namespace) -> dict[str, Any]:
     from diffprob.evaluate.features import describe
 
     features = made.features()

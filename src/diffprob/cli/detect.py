@@ -113,8 +113,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return about
     scores = _scores(args, found, measured, (inside, *outside), fitting, device)
     result = {**about, **(rank(scores, inside, outside[0]) if args.judged else compare(scores, inside, outside))}
-    if not args.judged:
-        result["integrability"] = _integrability(args, found, inside, device)
+    result["integrability"] = _integrability(args, found, inside, device)
     if mapped is not None:
         result["map"] = repr(mapped)
         _map(mapped, out, result, outside[0], measured[0], found, args.seed, device)
@@ -124,7 +123,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
     """For people."""
-    from diffprob.cli.verdict import compared, ranked
+    from diffprob.cli.verdict import compared, integrable, ranked
 
     sets = ", ".join(f"{each['n']:,} of {each['name']}" for each in result["outside"])
     yield f"{result['run']}: {result['inside']['n']:,} images of {result['inside']['name']} inside, {sets}"
@@ -132,6 +131,7 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
         yield f"would measure {', '.join(result['proxies'])}; {result['out']} would hold the scores"
         return
     yield from compared(result) if "separation" in result else ranked(result)
+    yield from integrable(result)
     yield f"wrote {result['out']}/: {', '.join(result['files'])}"
 
 

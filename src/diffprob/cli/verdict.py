@@ -134,15 +134,19 @@ def compared(result: dict[str, Any]) -> Iterator[str]:
             for row in near
         ]
         yield from table(rows, ("proxy", "Pearson", "Spearman", "given complexity"))
+
+
+_WAYS = ("pearson", "spearman", "partial")
+
+
+def integrable(result: dict[str, Any]) -> Iterator[str]:
+    """How far the run's own noise prediction is from a gradient, for people."""
     yield "how far the noise prediction is from a gradient field (rho: 0 a gradient, 0.5 a random matrix):"
     rows = [
         (f"{row['t']:g}", f"{row['rho']:.4f} +- {row['rho_error']:.4f}", f"{row['loop']:.2e}")
         for row in result["integrability"]
     ]
     yield from table(rows, ("t", "rho", "loop integral / length"))
-
-
-_WAYS = ("pearson", "spearman", "partial")
 
 
 def _interval(cell: dict[str, Any]) -> str:

@@ -86,7 +86,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedClassifier:
     """A classifier with what is known of it.
 
     Args:
@@ -161,7 +161,7 @@ def classifier_for(
     device: str | torch.device = "cpu",
     path: str | Path | None = None,
     progress: Callable[[FitProgress], None] | None = None,
-) -> Trained:
+) -> TrainedClassifier:
     """The classifier of `plan`: the kept one, or a new one, which is then kept and its accuracy measured.
 
     Args:
@@ -196,7 +196,7 @@ def classifier_for(
     net = fit_classifier(pixels, labels, wanted.spec, wanted.settings, wanted.levels, device, progress)
     accuracy = judge(net, *judged, levels=wanted.levels).accuracy
     assert accuracy is not None
-    made = Trained(net, wanted.levels, accuracy, len(judged[0]), on, tuple(train.class_names), file, True)
+    made = TrainedClassifier(net, wanted.levels, accuracy, len(judged[0]), on, tuple(train.class_names), file, True)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         save_classifier(net, file, {**wanted.statement, **_facts(made)})
@@ -208,7 +208,7 @@ def classifier_for(
     return replace(made, notes=tuple(notes))
 
 
-def open_classifier(path: str | Path, device: str | torch.device = "cpu") -> Trained:
+def open_classifier(path: str | Path, device: str | torch.device = "cpu") -> TrainedClassifier:
     """Read a file that `classifier_for` wrote.
 
     Raises:
@@ -222,7 +222,7 @@ def open_classifier(path: str | Path, device: str | torch.device = "cpu") -> Tra
         facts = int(notes["levels"]), float(notes["accuracy"]), int(notes["tested"]), notes["on"]
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise InputError(f"{path} does not hold a classifier that `diffprob baseline classifier` wrote") from error
-    return Trained(net.eval().requires_grad_(False).to(device), *facts, names, Path(path))
+    return TrainedClassifier(net.eval().requires_grad_(False).to(device), *facts, names, Path(path))
 
 
 def save_classifier(net: Classifier, path: str | Path, notes: Mapping[str, str] | None = None) -> None:
@@ -251,7 +251,7 @@ def load_classifier(path: str | Path, spec: ClassifierSpec, notes: Mapping[str, 
     return net.eval().requires_grad_(False)
 
 
-def _facts(made: Trained) -> dict[str, str]:
+def _facts(made: TrainedClassifier) -> dict[str, str]:
     names = json.dumps(made.class_names)
     return {"accuracy": repr(made.accuracy), "tested": str(made.tested), "on": made.on, "class_names": names}
 
