@@ -30,6 +30,23 @@ def is_one_time(t: Any) -> bool:
     return isinstance(t, float | int) or (t.ndim == 0 and t.device.type == "cpu" and not t.requires_grad)
 
 
+def channels_last(x: Tensor) -> Tensor:
+    """Images (B, C, H, W) in channels-last memory, whatever strides the caller happened to use.
+
+    Strides choose the kernels, and with them the last bits. With one channel both formats are the same memory; the view
+    says channels-last.
+    """
+    if x.shape[1] == 1:
+        return x.contiguous().reshape(-1, *x.shape[2:], 1).permute(0, 3, 1, 2)
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def filled(x: Tensor, size: int) -> Tensor:
+    """``x`` (B, ...) with its last entry repeated up to ``size`` of them."""
+    missing = size - len(x)
+    return torch.cat([x, x[-1:].expand(missing, *x.shape[1:])]) if missing > 0 else x
+
+
 def flat_sum(x: Tensor) -> Tensor:
     """Sum over everything but the batch: (B, *event) -> (B,)."""
     return x.reshape(x.shape[0], -1).sum(1)

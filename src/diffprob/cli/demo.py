@@ -157,7 +157,7 @@ def _detect(found: "Run", args: argparse.Namespace) -> list[dict[str, Any]]:
     """How well density proxies tell held-out digits from the same ones turned by 180 degrees."""
     import numpy as np
 
-    from diffprob.cli.scoring import ImageSet, Subject, label, measure
+    from diffprob.cli.scoring import ImageSet, Subject, label, score_sets
     from diffprob.data import Digits
     from diffprob.density.choose import DEFAULT
     from diffprob.density.noise import NoiseNorm
@@ -166,20 +166,17 @@ def _detect(found: "Run", args: argparse.Namespace) -> list[dict[str, Any]]:
     device, held = choose_device(args.device), Digits("test").load()
     model, index = found.load(device, CHUNK), np.arange(len(held))
     upright = held.take(index)
-    fitting = ImageSet("training digits", Digits("train").load().take(index), index, {})
+    fitting = ImageSet("training digits", Digits("train").load().take(index), index, {"data": "digits"})
     sets = [
         ImageSet("upright", upright, index, {}),
         ImageSet("upside down", upright[:, :, ::-1, ::-1].copy(), index, {}),
     ]
+    sha256, proxies = found.sha256(), (DEFAULT, NoiseNorm())
+    measured = [Subject(label(proxy), proxy.bind(found.space), model, sha256) for proxy in proxies]
     rows = []
-    for proxy in (DEFAULT, NoiseNorm()):
-        subject = Subject(label(proxy), proxy.bind(found.space), model, found.sha256())
-        fitted = proxy.fit(measure(subject, fitting, found, args.seed, device)) if proxy.needs_fit else None
-        inside, outside = (
-            subject.proxy.score(measure(subject, each, found, args.seed, device), fitted) for each in sets
-        )
-        area = auroc(inside, outside)
-        rows.append({"proxy": subject.label, "auroc": area.value, "low": area.low, "high": area.high})
+    for name, scores in score_sets(found, measured, sets, fitting, device, args.seed).items():
+        area = auroc(scores["upright"], scores["upside down"])
+        rows.append({"proxy": name, "auroc": area.value, "low": area.low, "high": area.high})
     return rows
 
 

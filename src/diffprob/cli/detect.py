@@ -6,7 +6,6 @@ outside images denser. With DATA alone its images are ranked among held-out imag
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +13,11 @@ from diffprob.base.errors import InputError
 from diffprob.cli import output
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, component, whole
 from diffprob.cli.progress import Progress, say
-from diffprob.cli.scoring import ImageSet, Subject, measure, subjects, take
+from diffprob.cli.scoring import ImageSet, Subject, score_sets, subjects, take
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
-    from diffprob.cli.verdict import Scores
     from diffprob.density.proxy import Proxy
     from diffprob.recipe.checkpoint import Run
 
@@ -111,7 +108,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
     if args.dry_run:
         return about
-    scores = _scores(args, found, measured, (inside, *outside), fitting, device)
+    scores = score_sets(found, measured, (inside, *outside), fitting, device, args.seed, args.precision, args.best)
     result = {**about, **(rank(scores, inside, outside[0]) if args.judged else compare(scores, inside, outside))}
     result["integrability"] = _integrability(args, found, inside, device)
     if mapped is not None:
@@ -193,45 +190,6 @@ def _fitting(args: argparse.Namespace, run: "Run") -> ImageSet:
     if len(images) < LEAST:
         raise InputError(f"{images.name}: {len(images)} images; proxies are fitted to at least {LEAST}")
     return take(images, run, args.fit_images, args.seed, "training images", False)
-
-
-def _scores(
-    args: argparse.Namespace,
-    run: "Run",
-    measured: list[Subject],
-    sets: tuple[ImageSet, ...],
-    fitting: ImageSet | None,
-    device: "torch.device",
-) -> "Scores":
-    """(n,) numbers of every subject for every set, by label and name; fits are taken from the run or put into it."""
-    import torch
-
-    from diffprob.recipe.proxies import keep_proxies, read_proxies
-
-    known: dict[tuple[str, str, str], Tensor] = {}
-
-    def statistics(subject: Subject, images: ImageSet) -> "Tensor":
-        key = (subject.sha256, repr(subject.proxy.measured), images.name)
-        if key not in known:
-            known[key] = measure(replace(subject, proxy=subject.proxy.measured), images, run, args.seed, device)
-        return subject.proxy.complete(known[key], run.space.to_model(torch.from_numpy(images.levels)))
-
-    fits, facts = read_proxies(run, args.best)
-    scores, changed = {}, False
-    for subject in measured:
-        fitted = None
-        if subject.proxy.needs_fit and fitting is not None:
-            key = f"{subject.proxy!r} {subject.sha256[:16]}"
-            about = {**fitting.about, "seed": args.seed, "precision": args.precision}
-            if facts.get(key) != about:
-                fits[key], facts[key], changed = subject.proxy.fit(statistics(subject, fitting)), about, True
-            fitted = fits[key]
-        scores[subject.label] = {
-            each.name: subject.proxy.score(statistics(subject, each), fitted).numpy() for each in sets
-        }
-    if changed and not run.is_packaged:
-        keep_proxies(run, fits, facts, args.best)
-    return scores
 
 
 def _map(

@@ -1,7 +1,7 @@
 """Images under density proxies: which sets, which proxies, under which models; what `detect` measures with."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from diffprob.density.proxy import Proxy
     from diffprob.recipe.checkpoint import Run
 
+Scores = dict[str, dict[str, "np.ndarray"]]  # by label and by set
 CHUNKS = 4  # network calls' images that a proxy is handed at a time
 
 
@@ -112,6 +113,50 @@ def measure(subject: Subject, images: ImageSet, run: "Run", seed: int, device: "
         place = images.index[int(wrong[0])]
         raise InputError(f"{subject.label} of image {place} of {images.name} is not finite: no number to compare")
     return statistics
+
+
+def score_sets(
+    run: "Run",
+    measured: Sequence[Subject],
+    sets: Sequence[ImageSet],
+    fitting: ImageSet | None,
+    device: "torch.device",
+    seed: int,
+    precision: str = "fp32",
+    best: bool = False,
+) -> Scores:
+    """(n,) numbers of every subject for every set, by label and name; fits are taken from the run or put into it.
+
+    What several proxies measure alike is measured once.
+    """
+    import torch
+
+    from diffprob.recipe.proxies import keep_proxies, read_proxies
+
+    known: dict[tuple[str, str, str], torch.Tensor] = {}
+
+    def statistics(subject: Subject, images: ImageSet) -> torch.Tensor:
+        key = (subject.sha256, repr(subject.proxy.measured), images.name)
+        if key not in known:
+            known[key] = measure(replace(subject, proxy=subject.proxy.measured), images, run, seed, device)
+        return subject.proxy.complete(known[key], run.space.to_model(torch.from_numpy(images.levels)))
+
+    fits, facts = read_proxies(run, best)
+    scores, changed = {}, False
+    for subject in measured:
+        fitted = None
+        if subject.proxy.needs_fit and fitting is not None:
+            key = f"{subject.proxy!r} {subject.sha256[:16]}"
+            about = {**fitting.about, "seed": seed, "precision": precision}
+            if facts.get(key) != about:
+                fits[key], facts[key], changed = subject.proxy.fit(statistics(subject, fitting)), about, True
+            fitted = fits[key]
+        scores[subject.label] = {
+            each.name: subject.proxy.score(statistics(subject, each), fitted).numpy() for each in sets
+        }
+    if changed and not run.is_packaged:
+        keep_proxies(run, fits, facts, best)
+    return scores
 
 
 def subjects(

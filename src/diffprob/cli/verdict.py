@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 from diffprob.base.errors import InputError
 from diffprob.cli import output
 from diffprob.cli.drawing import table
-from diffprob.cli.scoring import ImageSet
+from diffprob.cli.scoring import ImageSet, Scores
 
 if TYPE_CHECKING:
     import numpy as np
 
     from diffprob.evaluate.estimate import Estimate
 
-Scores = dict[str, dict[str, "np.ndarray"]]  # by label and by set
 COMPLEXITY = "complexity"
 SHOWN = 8  # images at either end
 LOW = 0.05  # quantile of the inside images below which an image is counted as odd
@@ -61,6 +61,7 @@ def _facts(found: "Estimate") -> dict[str, Any]:
     return {"value": found.value, "low": found.low, "high": found.high}
 
 
+@lru_cache(maxsize=8)
 def complexity(images: ImageSet) -> "np.ndarray":
     """Bits of each image under a lossless compressor, (n,)."""
     import torch

@@ -8,12 +8,11 @@ from torch import Tensor, nn
 
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
-from diffprob.denoise.denoiser import Evaluation
+from diffprob.base.shapes import channels_last, filled
+from diffprob.denoise.denoiser import AUTOCAST, Evaluation
 from diffprob.density.proxy import Proxy
 from diffprob.space.dequantise import Dequantisation
 from diffprob.space.pixels import Pixels
-
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class DensityModel(nn.Module):
@@ -53,10 +52,8 @@ class DensityModel(nn.Module):
         weight = next(self.net.parameters())
         x = x.to(torch.float64 if weight.dtype == torch.float64 else torch.float32)
         if x.ndim == 4:
-            # Always one memory format, whatever strides the caller happened to use: they choose the kernels, and with
-            # them the last bits. With one channel both formats are the same memory; the view says channels-last.
-            x = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
-        dtype = _AUTOCAST.get(self.evaluation.precision)
+            x = channels_last(x)
+        dtype = AUTOCAST[self.evaluation.precision]
         with torch.autocast(x.device.type, dtype=dtype, enabled=dtype is not None):
             answer = cast(Any, self.net).log_prob(x) if self.normalised else -self.net(x)
         return answer.double()
@@ -68,7 +65,7 @@ class DensityModel(nn.Module):
             return self.raw(x)
         parts = [x[first : first + size] for first in range(0, len(x), size)]
         empty = x.new_zeros(0, dtype=torch.float64)
-        return torch.cat([empty, *(self.raw(_filled(part, size))[: len(part)] for part in parts)])
+        return torch.cat([empty, *(self.raw(filled(part, size))[: len(part)] for part in parts)])
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x) of images (B, *event) in model space, nats, float64 (B,).
@@ -83,10 +80,6 @@ class DensityModel(nn.Module):
     def energy(self, x: Tensor) -> Tensor:
         """E(x) = const - log p(x), nats, float64 (B,); lower is denser, differences are what it means."""
         return -self(x)
-
-
-def _filled(x: Tensor, size: int) -> Tensor:
-    return torch.cat([x, x[-1:].expand(size - len(x), *x.shape[1:])]) if len(x) < size else x
 
 
 @dataclass(frozen=True)

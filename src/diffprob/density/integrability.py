@@ -11,8 +11,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng, normal_like
-from diffprob.base.shapes import flat_sum, per_sample
+from diffprob.base.shapes import flat_sum
 from diffprob.denoise.denoiser import Denoiser, NetDenoiser
+from diffprob.sample.between import noised
+from diffprob.sample.singlestep import predicted_noise
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def integrability(
     for number, time in enumerate(times):
         t = torch.tensor(float(time), dtype=torch.float64)
         here = rng.at(number)
-        corners = torch.stack([_noised(model, x0, t, here.fold(f"corner {i}")) for i in range(3)], 1)
+        corners = torch.stack([noised(model.process, x0, t, here.fold(f"corner {i}")) for i in range(3)], 1)
         parts = [asymmetry(model, corners[:, 0], t, here.fold(f"direction {k}")) for k in range(probes)]
         above, below = (torch.stack(part).mean(0) for part in zip(*parts, strict=True))
         rho = float(above.mean() / (4 * below.mean()))
@@ -114,15 +116,8 @@ def loop_integral(model: Denoiser, corners: Tensor, t: Tensor, nodes: int = 8) -
     return total / length
 
 
-def _noised(model: Denoiser, x0: Tensor, t: Tensor, rng: Rng) -> Tensor:
-    alpha, sigma = model.process.coefficients(t)
-    return per_sample(alpha, x0) * x0 + per_sample(sigma, x0) * normal_like(rng, x0)
-
-
 def _noise(model: Denoiser, xt: Tensor, t: Tensor) -> Tensor:
-    """(x_t - alpha E[x_0|x_t])/sigma, (B, *event)."""
-    alpha, sigma = model.process.coefficients(t)
-    return (xt - per_sample(alpha, xt) * model(xt, t).mean) / per_sample(sigma, xt)
+    return predicted_noise(model.process, model(xt, t), xt, t)
 
 
 def _in_own_dtype(model: Denoiser, x: Tensor) -> Tensor:

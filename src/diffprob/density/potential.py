@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
-from diffprob.base.shapes import flat_sum
+from diffprob.base.shapes import filled, flat_sum
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.density.proxy import Fitted, Proxy
 from diffprob.net.layers import Output
@@ -117,7 +117,5 @@ def _scalars(model: NetDenoiser, x: Tensor, t: Tensor) -> Tensor:
     values = [torch.zeros(0, dtype=torch.float64, device=x.device)]
     for first in range(0, len(x), size):
         part, at = x[first : first + size], times[first : first + size]
-        missing = size - len(part)
-        filled = torch.cat([part, part[-1:].expand(missing, *part.shape[1:])])
-        values.append(probe.raw(filled, torch.cat([at, at[-1:].expand(missing)])).main[: len(part)].double())
+        values.append(probe.raw(filled(part, size), filled(at, size)).main[: len(part)].double())
     return torch.cat(values)
