@@ -82,6 +82,8 @@ from diffprob.train.loop import Trainer, make_accelerator
 from diffprob.train.matching import DenoisingMatching, SlicedMatching
 from diffprob.train.maximum import MaximumLikelihood
 from diffprob.train.settings import Monitor, Part, Training
+from denoise.condition import Condition, Labels
+from denoise.guidance import ClassifierFree, Extrapolated
 
 __all__ = [
     "AdaptiveODE",
@@ -97,8 +99,10 @@ __all__ = [
     "Categorical",
     "Cifar10",
     "Cifar100",
+    "ClassifierFree",
     "Clip",
     "ComplexityCorrected",
+    "Condition",
     "ContinuousBound",
     "ContrastiveDivergence",
     "Cosine",
@@ -129,6 +133,7 @@ __all__ = [
     "EulerMaruyama",
     "Evaluation",
     "Exact",
+    "Extrapolated",
     "FiniteData",
     "FlowDensity",
     "FlowLikelihood",
@@ -151,6 +156,7 @@ __all__ = [
     "InputError",
     "Integrability",
     "Karras",
+    "Labels",
     "Leading",
     "Learned",
     "LearnedDiagonal",

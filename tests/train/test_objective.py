@@ -80,7 +80,7 @@ def test_processes_and_parts_share_the_global_batch(images, recipe):
             for rank in range(world)
             for part in Batches(images, recipe.space, settings, rank, world)(3, torch.device("cpu"), torch.float32)
         ]
-        return {int(rng.seeds[i]): (x0[i], int(rng.bits(())[i])) for x0, rng in parts for i in range(len(x0))}
+        return {int(rng.seeds[i]): (x0[i], int(rng.bits(())[i])) for x0, rng, _ in parts for i in range(len(x0))}
 
     whole = slots(1, 1)
     assert len(whole) == 8

@@ -231,6 +231,8 @@ def draw_preview(model: "NetDenoiser", recipe: "Recipe", path: Path) -> None:
 
     device = next(model.parameters()).device
     model.evaluation = Evaluation(auto_chunk(device, recipe.space), model.evaluation.precision)
+    if model.condition is not None:
+        model = model.given(model.condition.some(recipe.training.samples))
     n, steps = recipe.training.samples, min(PREVIEW_STEPS, recipe.process.schedule.steps or PREVIEW_STEPS)
     times = make_times(Uniform(), model.process, steps)
     drawn = draw(model, DDIM(), times, Rng.of(0, n, device=device), recipe.space)

@@ -1,12 +1,16 @@
 """Denoisers: (x_t, t) -> p(x_0 | x_t), the hub of the library."""
 
+import copy
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 from diffprob.base.distributions import Distribution, LocationScale
+from diffprob.base.errors import InputError
+from diffprob.base.shapes import channels_last, filled
+from diffprob.denoise.condition import Condition
 from diffprob.denoise.prediction import Epsilon, Prediction
 from diffprob.denoise.variance import Variance, Zero
 from diffprob.process.learned import Learned, Monotone, settled
@@ -105,13 +109,16 @@ class NetDenoiser(nn.Module):
     whose weights are saved with the network's; ``process`` has it as a table, see `settle`.
 
     Args:
-        net: module with ``net(xt, label) -> Output(main, extra)``.
+        net: module with ``net(xt, label) -> Output(main, extra)``, and a third argument where it has a condition.
         process: the noising process.
         prediction: what ``main`` stands for.
         clock: what the network is told about t.
         variance: Var[x_0 | x_t].
         evaluation: chunk size and precision.
+        condition: what else the network is told, by `given`; unless told, it is told the null condition.
     """
+
+    given_rows: Tensor | None = None
 
     def __init__(
         self,
@@ -121,6 +128,7 @@ class NetDenoiser(nn.Module):
         clock: Clock = Index(),
         variance: Variance = Zero(),
         evaluation: Evaluation = Evaluation(),
+        condition: Condition | None = None,
     ) -> None:
         super().__init__()
         self.net = net
@@ -129,6 +137,7 @@ class NetDenoiser(nn.Module):
         self.clock = clock
         self.variance = variance
         self.evaluation = evaluation
+        self.condition = condition
         self.curve: Monotone | None = None
         if isinstance(process.schedule, Learned):
             self.curve = process.schedule.build()
@@ -141,6 +150,36 @@ class NetDenoiser(nn.Module):
         if self.curve is not None and isinstance(schedule, Learned) and not self.curve.offsets.is_meta:
             self.process = settled(self.process, schedule, self.curve)
 
+    def given(self, rows: Tensor) -> Self:
+        """The same network, sharing all its weights, told a condition for every sample.
+
+        Args:
+            rows: one for each sample of the batches to come, or one (1, ...) for all of them.
+
+        Raises:
+            InputError: the network takes no condition, or not this one.
+        """
+        if self.condition is None:
+            raise InputError("the network takes no condition: it was trained without any (a recipe's condition=...)")
+        self.condition.check(rows)
+        other = copy.copy(self)
+        other.given_rows = rows
+        return other
+
+    def told(self, n: int, device: torch.device) -> Tensor | None:
+        """The rows that a batch of n samples comes with, on the device: those given, or the null condition's.
+
+        Raises:
+            InputError: nothing was given, and there is no null condition.
+            ValueError: another number of samples than of rows.
+        """
+        if self.condition is None:
+            return None
+        rows = self.condition.null() if self.given_rows is None else self.given_rows
+        if len(rows) not in (1, n):
+            raise ValueError(f"the model was told about {len(rows)} samples, and asked about {n}")
+        return rows.to(device).expand(n, *rows.shape[1:])
+
     def raw(self, xt: Tensor, t: Tensor) -> Any:
         """The network's own output for the whole batch at once, in the dtype of ``xt``: what training works with.
 
@@ -151,48 +190,62 @@ class NetDenoiser(nn.Module):
         Returns:
             An ``Output(main, extra)``.
         """
-        label = self.clock(t).to(xt.device)
-        label = label.expand(len(xt)) if label.ndim == 0 else label
+        return self._asked(xt, t, self.told(len(xt), xt.device))
+
+    def _asked(self, xt: Tensor, t: Tensor, rows: Tensor | None) -> Any:
+        time = self.clock(t).to(xt.device)
+        time = time.expand(len(xt)) if time.ndim == 0 else time
         weight = next(self.net.parameters())
         dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
         x = xt.to(dtype)
-        if x.ndim == 4 and x.shape[1] == 1:
-            # With one channel both formats are the same memory, and the strides that the caller happened to use would
-            # choose the kernels, and with them the last bits; this view always says channels-last.
-            x = x.contiguous().reshape(-1, *x.shape[2:], 1).permute(0, 3, 1, 2)
-        elif x.ndim == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
+        if x.ndim == 4:
+            x = channels_last(x)
         autocast = AUTOCAST[self.evaluation.precision]
-        label, kind = label.to(dtype), xt.device.type
+        time, kind = time.to(dtype), xt.device.type
+        inputs = (x, time) if rows is None else (x, time, rows)
         if autocast is None and not torch.is_autocast_enabled(kind):
-            output = self.net(x, label)
+            output = self.net(*inputs)
         else:
             with torch.autocast(kind, dtype=autocast, enabled=autocast is not None):
-                output = self.net(x, label)
+                output = self.net(*inputs)
         extra = None if output.extra is None else output.extra.to(xt.dtype)
         return output._replace(main=output.main.to(xt.dtype), extra=extra)
 
     def forward(self, xt: Tensor, t: Tensor) -> LocationScale:
         """p(x_0 | x_t) with the network's mean and the chosen variance, evaluated in fixed chunks."""
         t = torch.as_tensor(t, dtype=torch.float64, device=xt.device)
-        main, extra = self._chunked(xt, t)
+        return self._posterior(xt, t, *self._chunked(xt, t, self.told(len(xt), xt.device)))
+
+    def branches(self, xt: Tensor, t: Tensor, *rows: Tensor) -> list[LocationScale]:
+        """p(x_0 | x_t) under several conditions, from one batch of so many times the size.
+
+        Args:
+            xt: (B, *event).
+            t: () or (B,).
+            rows: of each branch, as for `given`.
+        """
+        t, n = torch.as_tensor(t, dtype=torch.float64, device=xt.device), len(xt)
+        every = torch.cat([each.to(xt.device).expand(n, *each.shape[1:]) for each in rows])
+        times = (t.expand(n) if t.ndim == 0 else t).repeat(len(rows))
+        main, extra = self._chunked(torch.cat([xt] * len(rows)), times, every)
+        parts = [slice(k * n, (k + 1) * n) for k in range(len(rows))]
+        return [self._posterior(xt, t, main[part], None if extra is None else extra[part]) for part in parts]
+
+    def _posterior(self, xt: Tensor, t: Tensor, main: Tensor, extra: Tensor | None) -> LocationScale:
         mean = self.prediction.to_x0(self.process, xt, t, main)
         return self.variance.posterior(self.process, t, mean, extra)
 
-    def _chunked(self, xt: Tensor, t: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _chunked(self, xt: Tensor, t: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor | None]:
         size = self.evaluation.chunk
         if size is None or size == len(xt):
-            output = self.raw(xt, t)
+            output = self._asked(xt, t, rows)
             return output.main, output.extra
         times = t.expand(len(xt)) if t.ndim == 0 else t
         outputs = []
         for first in range(0, len(xt), size):
-            x, at = xt[first : first + size], times[first : first + size]
-            missing = size - len(x)
-            if missing:
-                x = torch.cat([x, x[-1:].expand(missing, *x.shape[1:])])
-                at = torch.cat([at, at[-1:].expand(missing)])
-            output = self.raw(x, at)
-            outputs.append([part if part is None else part[: size - missing] for part in (output.main, output.extra)])
+            part = slice(first, first + size)
+            x, own = xt[part], None if rows is None else filled(rows[part], size)
+            output = self._asked(filled(x, size), filled(times[part], size), own)
+            outputs.append([each if each is None else each[: len(x)] for each in (output.main, output.extra)])
         mains, extras = zip(*outputs, strict=True)
         return torch.cat(mains), None if extras[0] is None else torch.cat(extras)

@@ -114,6 +114,6 @@ class HeadedUNet(nn.Module):
         self.net = net
         self.head = head
 
-    def forward(self, x: Tensor, t: Tensor) -> Output:
-        features = self.net.features(x, t)
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Output:
+        features = self.net.features(x, t, label)
         return Output(self.net.read_out(features).main, self.head(features))

@@ -31,6 +31,9 @@ class PotentialSpec:
     def __post_init__(self) -> None:
         if not isinstance(self.body, UNetSpec | ScalarUNetSpec):
             raise ValueError(f"body must be a UNetSpec(...) or a ScalarUNetSpec(...), got {self.body!r}")
+        classes = self.body.classes if isinstance(self.body, UNetSpec) else self.body.body.classes
+        if classes:
+            raise ValueError(f"body.classes must be 0: a potential is of x and t alone, got {classes}")
         if isinstance(self.body, UNetSpec) and self.body.out_channels != self.body.in_channels:
             raise ValueError(f"body.out_channels must be {self.body.in_channels}, got {self.body.out_channels}")
 

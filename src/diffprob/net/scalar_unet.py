@@ -90,9 +90,9 @@ class ScalarUNet(UNet):
         del self.up_blocks, self.conv_norm_out, self.conv_out
         self.head = _Head(spec)
 
-    def features(self, x: Tensor, t: Tensor) -> Tensor:
+    def features(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """What the head reads: `encode`."""
-        return self.encode(x, t)
+        return self.encode(x, t, label)
 
     def read_out(self, features: Tensor) -> Output:
         """The scalar (B,) from `features`."""

@@ -20,7 +20,8 @@ class UNetSpec:
     residual blocks per level on the way down (one more on the way up); ``padding`` 0 pads the stride-2 convolutions on
     the right and bottom only; ``head_dim`` None is a single attention head; ``cosine_first`` and ``freq_shift``
     describe the time embedding; ``center_input`` maps x to 2x - 1 first; ``fourier`` has the n of further inputs
-    sin(2^n pi x) and cos(2^n pi x), see `fourier_powers`.
+    sin(2^n pi x) and cos(2^n pi x), see `fourier_powers`; ``classes`` is the number of class labels it can be told, the
+    null one included, 0 for none.
 
     Raises:
         ValueError: a field is out of range, or fields do not fit together; the message has its name and value.
@@ -41,6 +42,7 @@ class UNetSpec:
     cosine_first: bool = False
     center_input: bool = False
     fourier: tuple[int, ...] = ()
+    classes: int = 0
 
     def __post_init__(self) -> None:
         for name in ("in_channels", "out_channels", "layers", "groups"):
@@ -68,6 +70,8 @@ class UNetSpec:
             raise ValueError(f"freq_shift must be 0 or 1, got {self.freq_shift}")
         if not isinstance(self.fourier, tuple) or not all(isinstance(n, int) and 0 <= n <= 16 for n in self.fourier):
             raise ValueError(f"fourier must be a tuple of whole numbers from 0 to 16, got {self.fourier!r}")
+        if self.classes < 0:
+            raise ValueError(f"classes must be at least 0, got {self.classes}")
         if self.widths[0] % 2 or self.widths[0] // 2 <= self.freq_shift:
             raise ValueError(f"the first width must be even and above {2 * self.freq_shift}, got {self.widths[0]}")
 
@@ -77,14 +81,14 @@ class UNetSpec:
 
 
 class UNet(nn.Module):
-    """U-Net (B, in_channels, H, W) and labels t of shape () or (B,) -> `Output` of shape (B, out_channels, H, W).
+    """U-Net (B, in_channels, H, W) and times t of shape () or (B,) -> `Output` of shape (B, out_channels, H, W).
 
     Height and width must be divisible by 2^(levels - 1); nothing is ever padded, since that would change the dimension
     of the data. Any memory format works; channels-last (``net.to(memory_format=torch.channels_last)``) is the fast one.
 
     Weights start as in Ho et al. 2020: uniform with variance 2 / (fan_in + fan_out), biases zero, and zero for the last
-    layer of every residual and attention block and of the network. diffusers keeps torch's default for all of them.
-    Dropout, the one thing here that draws numbers, takes them from torch's global generator.
+    layer of every residual and attention block and of the network, and for the class embedding. diffusers keeps torch's
+    default for all of them. Dropout, the one thing here that draws numbers, takes them from torch's global generator.
     """
 
     def __init__(self, spec: UNetSpec) -> None:
@@ -93,6 +97,7 @@ class UNet(nn.Module):
         first, hidden = spec.widths[0], 4 * spec.widths[0]
         self.conv_in = nn.Conv2d(spec.in_channels * (1 + 2 * len(spec.fourier)), first, 3, padding=1)
         self.time_embedding = TimeEmbedding(first, hidden, spec.freq_shift, spec.cosine_first)
+        self.class_embedding = nn.Embedding(spec.classes, hidden) if spec.classes else None
         self.down_blocks = nn.ModuleList()
         skips, width = [first], first
         for level, outside in enumerate(spec.widths):
@@ -114,13 +119,18 @@ class UNet(nn.Module):
         self.conv_out = nn.Conv2d(first, spec.out_channels, 3, padding=1)
         self._initialise()
 
-    def forward(self, x: Tensor, t: Tensor) -> Output:
-        """The network's raw prediction for ``x`` (B, in_channels, H, W) at the labels ``t``, () or (B,), e.g. 0..999.
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Output:
+        """The network's raw prediction for ``x`` (B, in_channels, H, W) at the times ``t``, () or (B,), e.g. 0..999.
+
+        Args:
+            x: (B, in_channels, H, W).
+            t: () or (B,).
+            label: the class of each image, int64 (B,), where the network has classes.
 
         Raises:
             ValueError: a shape does not fit; height and width must be divisible by 2^(levels - 1).
         """
-        return self.read_out(self.features(x, t))
+        return self.read_out(self.features(x, t, label))
 
     def read_out(self, features: Tensor) -> Output:
         """The prediction from `features`; with twice as many channels out as in, the second half is ``extra``."""
@@ -129,23 +139,26 @@ class UNet(nn.Module):
             return Output(*output.chunk(2, dim=1))
         return Output(output)
 
-    def features(self, x: Tensor, t: Tensor) -> Tensor:
+    def features(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """What the last norm and convolution read: (B, widths[0], H, W)."""
-        h, temb, skips = self._encode(x, t)
+        h, temb, skips = self._encode(x, t, label)
         for block in cast(Iterable[_Level], self.up_blocks):
             for i in range(len(block.resnets)):
                 h = block.layer(i, torch.cat([h, skips.pop()], dim=1), temb)
             h = block.resample(h)
         return h
 
-    def encode(self, x: Tensor, t: Tensor) -> Tensor:
+    def encode(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """The lowest resolution, after the middle block: (B, widths[-1], H / 2^(levels - 1), W / 2^(levels - 1))."""
-        return self._encode(x, t)[0]
+        return self._encode(x, t, label)[0]
 
-    def _encode(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-        self._check(x, t)
+    def _encode(self, x: Tensor, t: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor, list[Tensor]]:
+        self._check(x, t, label)
+        temb = self.time_embedding(t.to(x.device).expand(x.shape[0]))
+        if self.class_embedding is not None:
+            temb = temb + self.class_embedding(label)
         # Every residual block starts with a SiLU of the same embedding: once is enough.
-        temb = F.silu(self.time_embedding(t.to(x.device).expand(x.shape[0])))
+        temb = F.silu(temb)
         x = 2 * x - 1 if self.spec.center_input else x
         h = self.conv_in(torch.cat([x, *waves(x, self.spec.fourier)], 1) if self.spec.fourier else x)
         skips = [h]
@@ -160,12 +173,14 @@ class UNet(nn.Module):
             h = self.mid_block.layer(i, h, temb)
         return h, temb, skips
 
-    def _check(self, x: Tensor, t: Tensor) -> None:
+    def _check(self, x: Tensor, t: Tensor, label: Tensor | None) -> None:
         levels = len(self.spec.widths)
         if x.ndim != 4 or x.shape[1] != self.spec.in_channels:
             raise ValueError(f"expected x of shape (B, {self.spec.in_channels}, H, W), got {tuple(x.shape)}")
         if t.shape not in ((), (x.shape[0],)):
             raise ValueError(f"expected t of shape () or ({x.shape[0]},), got {tuple(t.shape)}")
+        if (label is None) != (self.class_embedding is None):
+            raise ValueError(f"expected {'labels' if label is None else 'no labels'}: classes={self.spec.classes}")
         factor = 2 ** (levels - 1)
         if x.shape[2] % factor or x.shape[3] % factor:
             size = f"{x.shape[2]}x{x.shape[3]}"
@@ -183,6 +198,8 @@ class UNet(nn.Module):
         last += [cast(nn.Linear, m.to_out[0]) for m in self.modules() if isinstance(m, Attention)]
         for module in [*last, self.conv_out]:
             nn.init.zeros_(module.weight)
+        if self.class_embedding is not None:
+            nn.init.zeros_(self.class_embedding.weight)
 
 
 class _Level(nn.Module):

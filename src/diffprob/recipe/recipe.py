@@ -9,6 +9,7 @@ from torch import nn
 
 from diffprob.base.errors import InputError
 from diffprob.data.images import Images, Source
+from diffprob.denoise.condition import Condition, Labels
 from diffprob.denoise.denoiser import Clock, Evaluation, Index, NetDenoiser
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.prediction import Epsilon, Prediction
@@ -58,6 +59,7 @@ _ABILITIES = {
     "clock": "__call__",
     "variance": "posterior",
     "objective": "__call__",
+    "condition": "null",
 }
 
 
@@ -72,6 +74,7 @@ class Recipe:
         network, process, prediction, clock, variance: the parts of the `NetDenoiser`.
         objective: the loss.
         training: the numbers of the training.
+        condition: what the network is told beside x_t and t, such as ``Labels(10)``; None: nothing.
         start: a run whose weights the network begins with, where names and shapes agree; None: random ones.
 
     Raises:
@@ -88,6 +91,7 @@ class Recipe:
     variance: Variance = Zero()
     objective: Any = Denoising()
     training: Training
+    condition: Condition | None = None
     start: Any = None
 
     def __post_init__(self) -> None:
@@ -144,7 +148,7 @@ class Baseline:
 
 def _check_parts(recipe: Any) -> None:
     for field, ability in _ABILITIES.items():
-        if not hasattr(recipe, field):
+        if not hasattr(recipe, field) or (field == "condition" and recipe.condition is None):
             continue
         value: Any = getattr(recipe, field)
         if isinstance(value, type) or not hasattr(value, ability):
@@ -166,9 +170,8 @@ def check_trainable(recipe: Recipe | Baseline) -> None:
 
 def build_model(recipe: Recipe, evaluation: Evaluation = Evaluation()) -> NetDenoiser:
     """The denoiser of ``recipe`` with random weights from torch's global generator, on the CPU."""
-    return NetDenoiser(
-        recipe.network.build(), recipe.process, recipe.prediction, recipe.clock, recipe.variance, evaluation
-    )
+    parts = (recipe.process, recipe.prediction, recipe.clock, recipe.variance)
+    return NetDenoiser(recipe.network.build(), *parts, evaluation, recipe.condition)
 
 
 def build_density(baseline: Baseline, evaluation: Evaluation = Evaluation()) -> DensityModel:
@@ -180,12 +183,17 @@ def space(recipe: Recipe | Baseline, images: Images) -> Pixels:
     """The pixel space of ``recipe``, after a look whether ``images`` belong to it.
 
     Raises:
-        InputError: another shape or number of grey levels, or outputs that the variance does not take.
+        InputError: another shape or number of grey levels, outputs that the variance does not take, or a network that
+            is not told what the condition says.
     """
     # Not a matter of `Recipe` itself, whose fields are set one after the other.
     if isinstance(recipe, Recipe) and recipe.network.out_channels != (wanted := _outputs(recipe)):
         found = recipe.network.out_channels
         raise InputError(f"network.out_channels must be {wanted} with variance={recipe.variance!r}, got {found}")
+    if isinstance(recipe, Recipe):
+        known, wanted = getattr(recipe.network, "classes", 0), _classes(recipe.condition)
+        if known != wanted:
+            raise InputError(f"network.classes must be {wanted} with condition={recipe.condition!r}, got {known}")
     for what, theirs, ours in (
         ("shape", images.event_shape, recipe.space.shape),
         ("number of grey levels", images.levels, recipe.space.levels),
@@ -193,6 +201,11 @@ def space(recipe: Recipe | Baseline, images: Images) -> Pixels:
         if theirs != ours:
             raise InputError(f"{images.name}: {what} {theirs}, but recipe {recipe.name} takes {ours}")
     return recipe.space
+
+
+def _classes(condition: Condition | None) -> int:
+    """Class labels that the network must know for the condition."""
+    return condition.rows if isinstance(condition, Labels) else 0
 
 
 def _outputs(recipe: Recipe) -> int:

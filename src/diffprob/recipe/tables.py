@@ -6,6 +6,7 @@ from typing import Any
 from diffprob.base.laws import Normal
 from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.data.sources import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Svhn
+from diffprob.denoise.condition import Labels
 from diffprob.denoise.denoiser import Index, Scale
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.prediction import Data, Epsilon, Mean, Score, Velocity
@@ -80,6 +81,7 @@ PROCESSES = _family(LinearProcess)
 GRIDS = _family(Native, Uniform, QuadraticTimes, LogSNR, GrainGrid, Karras, Trailing, Leading, LeastCost)
 PREDICTIONS = _family(Epsilon, Data, Velocity, Score, Mean)
 CLOCKS = _family(Index, Scale)
+CONDITIONS = _family(Labels)
 VARIANCES = _family(
     Zero, UnitData, Analytic, NoiseResidual, SquaredNoise, OptimalCovariance, LearnedRange, LearnedDiagonal
 )
@@ -119,6 +121,7 @@ FAMILIES: dict[str, Family] = {
     "prediction": PREDICTIONS,
     "clock": CLOCKS,
     "variance": VARIANCES,
+    "condition": CONDITIONS,
     "sampler": SAMPLERS,
     "divergence": DIVERGENCES,
     "proxy": PROXIES,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 RECIPES = {
     "digits": "digits",
     "mnist": "mnist",
+    "mnist_labels": "mnist",
     "fashion": "fashion",
     "cifar10": "cifar10",
     "cifar10_small": "cifar10",

@@ -35,14 +35,17 @@ def distilled(run: Run, method: str, steps: int = STEPS, unfreeze: bool = True) 
             resolution after the other from the lowest up.
 
     Raises:
-        InputError: an unknown method, or a run whose network is no U-Net.
+        InputError: an unknown method, a run whose network is no U-Net, or one with a condition by another method than
+            gradient, whose teacher is told the null.
     """
     net = run.recipe.network
     if method not in METHODS:
         raise InputError(f"no method {method!r}: one of {', '.join(METHODS)} would be right")
     if not isinstance(net, UNetSpec):
         raise InputError(f"{run.path}: a {type(net).__name__} cannot be distilled; a run of a U-Net would be right")
-    body = replace(net, out_channels=net.in_channels, dropout=0.0)
+    if run.recipe.condition is not None and method != "gradient":
+        raise InputError(f"{run.path}: only --method gradient distils a run with condition={run.recipe.condition!r}")
+    body = replace(net, out_channels=net.in_channels, dropout=0.0, classes=0)
     teacher = Trained.of(run)
     training = Training(
         steps=steps,
@@ -64,6 +67,7 @@ def distilled(run: Run, method: str, steps: int = STEPS, unfreeze: bool = True) 
         network=scalar if method == "scalar" else PotentialSpec(body),
         prediction=Epsilon(),
         variance=Zero(),
+        condition=None,
         objective=GradientDistillation(teacher) if method == "gradient" else Denoising(),
         training=training,
         start=None if method == "gradient" else teacher,

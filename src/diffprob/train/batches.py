@@ -1,12 +1,13 @@
 """Which images a step sees: a function of (seed, step), so that resuming needs no stored generator."""
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from diffprob.base.rng import Rng, derive, permutation
+from diffprob.denoise.condition import Condition, told
 from diffprob.train.settings import Training
 
 
@@ -34,14 +35,33 @@ def order(seed: int, first: int, count: int, n: int) -> np.ndarray:
     return np.array([permutation(seed, int(p) // n, n)[int(p) % n] for p in positions])
 
 
+class Part(NamedTuple):
+    """A part of a batch: x_0 in model space (B, C, H, W), its streams, and what the network is told, where it is."""
+
+    x0: Tensor
+    rng: Rng
+    rows: Tensor | None
+
+
 class Batches:
     """The training batches of one process.
 
     A global batch has the slots 0..batch-1; they are cut into ``accumulate`` parts and each part among the processes.
-    Slot j of step n sees the same image, augmentation and noise, whatever the number of processes.
+    Slot j of step n sees the same image, augmentation, condition and noise, whatever the number of processes.
+
+    Raises:
+        InputError: the images lack what the condition needs.
     """
 
-    def __init__(self, images: ImageSet, space: ToModel, settings: Training, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self,
+        images: ImageSet,
+        space: ToModel,
+        settings: Training,
+        rank: int = 0,
+        world: int = 1,
+        condition: Condition | None = None,
+    ) -> None:
         if settings.batch % (settings.accumulate * world):
             raise ValueError(
                 f"batch={settings.batch} must be divisible by accumulate x processes = {settings.accumulate} x {world}"
@@ -49,10 +69,12 @@ class Batches:
         self.images, self.space, self.settings = images, space, settings
         self.size = settings.batch // (settings.accumulate * world)
         self.offsets = [(part * world + rank) * self.size for part in range(settings.accumulate)]
+        self.condition = condition
+        self.rows = None if condition is None else condition.read(images)
         self.rng = Rng.of(derive(settings.seed, "train") >> 1, settings.batch)
 
-    def __call__(self, step: int, device: torch.device, dtype: torch.dtype) -> list[tuple[Tensor, Rng]]:
-        """The parts of step ``step`` (counted from 0): x_0 in model space (size, C, H, W) and its streams."""
+    def __call__(self, step: int, device: torch.device, dtype: torch.dtype) -> list[Part]:
+        """The parts of step ``step`` (counted from 0)."""
         rng = self.rng.at(step)
         parts = []
         for offset in self.offsets:
@@ -61,5 +83,11 @@ class Batches:
             x0 = self.space.to_model(torch.from_numpy(self.images.take(chosen)).to(device), dtype)
             for index, augment in enumerate(self.settings.augment):
                 x0 = augment(x0, local.fold(f"augment-{index}"))
-            parts.append((x0, local))
+            parts.append(Part(x0, local, self._told(chosen, x0, local)))
         return parts
+
+    def _told(self, chosen: np.ndarray, x0: Tensor, rng: Rng) -> Tensor | None:
+        if self.condition is None:
+            return None
+        rows = None if self.rows is None else torch.from_numpy(self.rows[chosen]).to(x0.device)
+        return told(self.condition, rows, x0, rng)

@@ -43,8 +43,9 @@ class _Losses(nn.Module):
         self.model = model
         self.objective = objective
 
-    def forward(self, x0: Tensor, rng: Rng) -> Tensor:
-        return self.objective(self.model, x0, rng)
+    def forward(self, x0: Tensor, rng: Rng, rows: Tensor | None) -> Tensor:
+        model = self.model.given(rows) if rows is not None and isinstance(self.model, NetDenoiser) else self.model
+        return self.objective(model, x0, rng)
 
 
 class Trainer:
@@ -103,7 +104,9 @@ class Trainer:
         self.objective: Objective = objective if bind is None else bind(self.model, space)
         self.memory: Memory | None = getattr(self.objective, "memory", None)
         self.losses = self.accelerator.prepare(_Losses(self.model, self.objective))
-        self.batches = Batches(images, space, settings, self.accelerator.process_index, self.accelerator.num_processes)
+        condition = model.condition if isinstance(model, NetDenoiser) else None
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        self.batches = Batches(images, space, settings, rank, world, condition)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.dtype = next(model.parameters()).dtype
         self.step = self.saved = 0
@@ -148,10 +151,10 @@ class Trainer:
         began = time.perf_counter()
         parts = self.batches(self.step, self.device, self.dtype)
         total = torch.zeros((), dtype=self.dtype, device=self.device)
-        for index, (x0, rng) in enumerate(parts):
+        for index, part in enumerate(parts):
             last = index == len(parts) - 1
             with self.accelerator.no_sync(self.losses) if not last else nullcontext():
-                loss = self.losses(x0, rng).mean() / len(parts)
+                loss = self.losses(*part).mean() / len(parts)
                 self.scaler.scale(loss).backward()
             total += loss.detach()
         if self.memory is not None:
