@@ -7,7 +7,9 @@ from diffprob.base.laws import Normal
 from diffprob.base.rng import Rng, derive
 from diffprob.data import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Images, Svhn, check, open_data
 from diffprob.data.augment import Elastic, HorizontalFlip
+from diffprob.denoise.condition import Condition, Labels
 from diffprob.denoise.denoiser import Evaluation, Index, NetDenoiser, Scale
+from diffprob.denoise.guidance import ClassifierFree, Extrapolated
 from diffprob.denoise.ideal import FiniteData, GaussianData, MixtureData, TwoPoint
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.moments import NoiseMoments, noise_moments
@@ -82,8 +84,6 @@ from diffprob.train.loop import Trainer, make_accelerator
 from diffprob.train.matching import DenoisingMatching, SlicedMatching
 from diffprob.train.maximum import MaximumLikelihood
 from diffprob.train.settings import Monitor, Part, Training
-from denoise.condition import Condition, Labels
-from denoise.guidance import ClassifierFree, Extrapolated
 
 __all__ = [
     "AdaptiveODE",
