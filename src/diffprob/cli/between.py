@@ -121,9 +121,7 @@ class Rows:
 
     def calls(self, n: int, up: int = 0) -> int | None:
         """Of the network for n images a row, ``up`` of which are inverted first; None where a tolerance decides."""
-        from diffprob.cli.drawing import calls
-
-        each = [calls(self.choice.model, size, steps) for steps in self.evaluations for size in (n, up) if size]
+        each = [self.choice.calls(size, steps) for steps in self.evaluations for size in (n, up) if size]
         return None if None in each else sum(count or 0 for count in each)
 
     def to_model(self, levels: "np.ndarray") -> "Tensor":
@@ -138,7 +136,7 @@ class Rows:
         from diffprob.sample.between import continued
 
         choice, x = self.choice, xt
-        for state in continued(limited(choice.model, choice.clip), choice.sampler, xt, t, choice.times, rng):
+        for state in continued(limited(choice.guided, choice.clip), choice.sampler, xt, t, choice.times, rng):
             x = state.x
         check_finite(x, rng)
         return self.space.to_data(x).cpu().numpy()
@@ -150,7 +148,7 @@ class Rows:
         from diffprob.sample.invert import invert
 
         choice = self.choice
-        return invert(limited(choice.model, choice.clip), x0, remaining(choice.model.process, choice.times, t))
+        return invert(limited(choice.guided, choice.clip), x0, remaining(choice.model.process, choice.times, t))
 
     def visible(self, xt: "Tensor", t: float) -> "np.ndarray":
         """x_t as a picture: divided by (alpha^2 + sigma^2)^(1/2), which is 1 where variance is preserved."""
@@ -165,7 +163,7 @@ def prepare_rows(args: argparse.Namespace, run: "Run", at: Sequence[float], chun
     device = choose_device(args.device)
     if args.batch is None and device.type == "cpu":
         args.batch = chunk  # rows are short, and what is missing in a chunk is computed all the same
-    choice = choose(args, run)
+    choice = choose(args, run, one=True)
     snapped = choice.model.process.schedule.snap(torch.tensor(at, dtype=torch.float64)).tolist()
     last = float(choice.times[-1])
     for t in snapped:

@@ -1,17 +1,19 @@
 """The options that decide how images are drawn from a run: what `sample` and `evaluate` share."""
 
 import argparse
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError
 from diffprob.cli.parser import add_seed, choose_device, component, share, whole
 from diffprob.cli.progress import say
+from diffprob.cli.steering import add_steering, steer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from diffprob.denoise.denoiser import NetDenoiser
+    from diffprob.denoise.denoiser import Denoiser, NetDenoiser
     from diffprob.recipe.checkpoint import Run, RunFolder
 
 
@@ -20,18 +22,24 @@ class Choice:
     """What the options chose.
 
     Args:
-        model: the run's denoiser.
+        model: the run's denoiser, told its conditions.
+        guided: what samplers see: the same, or guided.
+        branches: evaluations of the network for each of ``guided``.
         sampler: the sampler.
         times: the times of the grid.
         clip: False, True or the quantile of dynamic clipping.
         facts: everything that decides the images, JSON literals by name.
+        words: the options of `steering` that were given.
     """
 
     model: "NetDenoiser"
+    guided: "Denoiser"
+    branches: int
     sampler: Any
     times: "Tensor"
     clip: bool | float
     facts: dict[str, Any]
+    words: tuple[str, ...] = ()
 
     @property
     def steps(self) -> int | None:
@@ -40,10 +48,14 @@ class Choice:
 
         return cost(self.sampler, len(self.times))
 
+    def calls(self, n: int, steps: int | None) -> int | None:
+        """How often the network will be called for n samples of ``steps`` evaluations; None: a tolerance decides."""
+        return None if steps is None else steps * math.ceil(n * self.branches / (self.model.evaluation.chunk or n))
+
 
 def add_drawing(parser: argparse.ArgumentParser, n: int | None = 64, steps: str = "50; Ancestral: 1000") -> None:
-    """``-n --seed --sampler --steps --grid --variance --clip --dynamic-clip --batch --best --precision``; -n only where
-    there is a default for it."""
+    """``-n --seed --sampler --steps --grid --variance --clip --dynamic-clip --batch --best --precision`` and those of
+    `steering`; -n only where there is a default for it."""
     if n is not None:
         parser.add_argument("-n", type=whole(1), default=n, metavar="N", help=f"how many images ({n:,})")
     add_seed(parser, "seed of the first image; image i has the seed N + i (0)")
@@ -76,11 +88,17 @@ def add_drawing(parser: argparse.ArgumentParser, n: int | None = 64, steps: str 
     parser.add_argument(
         "--best", action="store_true", help="the best averaged weights by the metric that the training watched"
     )
+    add_steering(parser)
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the network (fp32)")
 
 
-def choose(args: argparse.Namespace, run: "Run") -> Choice:
+def choose(args: argparse.Namespace, run: "Run", one: bool = False) -> Choice:
     """The denoiser, sampler and times that the options of `add_drawing` and ``--device`` ask for.
+
+    Args:
+        args: the options.
+        run: the run.
+        one: whether all images are told the same.
 
     Raises:
         InputError: an option that names nothing, or a run without a model.
@@ -95,7 +113,8 @@ def choose(args: argparse.Namespace, run: "Run") -> Choice:
     sampler, n = plan(chosen, steps)
     clip = _clip(args)
     grid = bind_grid(run, grid, args.best)
-    model = _load(run, args)
+    steered = steer(_load(run, args), run, args, one)
+    model = steered.told
     facts = {
         "Software": f"diffprob {_version()}",
         "run": run.name,
@@ -105,13 +124,15 @@ def choose(args: argparse.Namespace, run: "Run") -> Choice:
         "steps": None,
         "grid": repr(grid),
         "variance": repr(model.variance),
+        **steered.facts,
         "clip": clip if isinstance(clip, bool) else f"dynamic {clip:g}",
         "chunk": model.evaluation.chunk,
         "precision": model.evaluation.precision,
         "device": str(choose_device(args.device)),
         "torch": torch.__version__,
     }
-    choice = Choice(model, sampler, make_times(grid, model.process, n), clip, facts)
+    times = make_times(grid, model.process, n)
+    choice = Choice(model, steered.guided, steered.branches, sampler, times, clip, facts, steered.words)
     facts["steps"] = choice.steps
     return choice
 

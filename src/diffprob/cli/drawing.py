@@ -62,7 +62,7 @@ class _Tally:
 
 
 def draw(
-    model: "NetDenoiser",
+    model: "Denoiser",
     sampler: Any,
     times: "Tensor",
     rng: "Rng",

@@ -36,7 +36,7 @@ EXAMPLES = (
 MANY = 10_000  # below this many samples the bias of a Frechet distance is said aloud
 MOST_PIXELS = 4096  # values of an image up to which repeated training images are looked for among the pixels
 MOST_COMPARED = 2000  # samples, and held-out images, whose nearest training image is looked for
-DRAWING = ("sampler", "steps", "grid", "variance", "clip", "chunk", "precision")
+DRAWING = ("sampler", "steps", "grid", "variance", "label", "guidance", "clip", "chunk", "precision")
 DRAWN = (*DRAWING, "step", "seeds")
 
 
@@ -150,7 +150,8 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
     yield f"{result['n']:,} samples of {result['run']} against {result['reference']} ({result['split']} split)"
     yield f"features: {result['features']}"
     drawing = result["drawing"]
-    yield "drawn with " + ", ".join(f"{name} {value}" for name, value in drawing.items()) + ", averaged (EMA) weights"
+    said = ", ".join(f"{name} {value}" for name, value in drawing.items() if value is not None)
+    yield f"drawn with {said}, averaged (EMA) weights"
     yield ""
     real = "-" if result["real_n"] is None else f"{result['real_n']:,} real images"
     rows = [
@@ -176,12 +177,12 @@ def _sets(found: "Run", args: argparse.Namespace) -> Sets:
 
 def _draw(choice: Any, args: argparse.Namespace, found: "Run") -> "np.ndarray":
     from diffprob.base.rng import Rng
-    from diffprob.cli.drawing import calls, counted, draw
+    from diffprob.cli.drawing import counted, draw
 
     streams = Rng.of(args.seed, args.n, device=choose_device(args.device))
-    total = calls(choice.model, args.n, choice.steps)
+    total = choice.calls(args.n, choice.steps)
     with Progress("draw", total, "network call") as bar, counted(choice.model, bar.update):
-        return draw(choice.model, choice.sampler, choice.times, streams, found.space, choice.clip).levels
+        return draw(choice.guided, choice.sampler, choice.times, streams, found.space, choice.clip).levels
 
 
 def _views(features: "Features", pixels: "np.ndarray", sets: Sets, seed: int) -> "tuple[View, View, View | None]":
@@ -263,7 +264,7 @@ def _notes(result: dict[str, Any], drawn: "dict[str, Estimate]") -> Iterator[str
 
 def _record(found: "Run", result: dict[str, Any], args: argparse.Namespace, facts: dict[str, Any]) -> None:
     """Every row into the run's measurements."""
-    said = {"evaluations" if name == "steps" else name: facts[name] for name in DRAWING}
+    said = {"evaluations" if name == "steps" else name: facts[name] for name in DRAWING if facts[name] is not None}
     for row in result["rows"]:
         features = "pixels" if _of_pixels(row) else result["features"]
         found.record(measurement(row, args.seed, facts["step"], features, result["split"], said))

@@ -10,6 +10,7 @@ from diffprob.base.errors import InputError
 from diffprob.cli.parser import add_dry_run, whole
 
 if TYPE_CHECKING:
+    from diffprob.denoise.condition import Labels
     from diffprob.interop.configs import Scheduling
     from diffprob.interop.diffusers import Pipeline
     from diffprob.recipe.recipe import Recipe
@@ -27,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="RUN", help="the new run's folder")
     parser.add_argument("--size", type=whole(1), metavar="N", help="of the images, if the folder does not say")
     parser.add_argument("--levels", type=whole(2, 256), default=256, metavar="K", help="grey levels (256)")
+    parser.add_argument(
+        "--null-label", action="store_true", help="the network's last class stands for no label, which guidance needs"
+    )
     parser.add_argument("--data", metavar="PATH", help="what it was trained on, for the recipe (not known)")
     parser.add_argument("--step", type=whole(0), default=0, metavar="N", help="training steps behind the weights")
     add_dry_run(parser, "read and check the folder, and write nothing")
@@ -111,7 +115,20 @@ def _recipe(args: argparse.Namespace, pipeline: "Pipeline", settings: "Schedulin
             prediction=settings.prediction,
             clock=settings.clock,
             variance=settings.variance,
+            condition=_condition(spec.classes, args),
             training=Training(steps=max(1, args.step)),
         )
     except ValueError as error:
         raise InputError(f"{args.folder}: {error}") from error
+
+
+def _condition(classes: int, args: argparse.Namespace) -> "Labels | None":
+    """The labels that a network of so many classes is told."""
+    from diffprob.denoise.condition import Labels
+
+    if not classes:
+        if args.null_label:
+            raise InputError(f"--null-label: the network of {args.folder} is told no labels")
+        return None
+    # How often training dropped the label is not known; that it did is all that counts afterwards.
+    return Labels(classes - 1) if args.null_label else Labels(classes, drop=0.0)

@@ -124,7 +124,7 @@ def read_samples(
         raise InputError(f"--samples {path}: images {pixels.shape}, the run's have the shape {found.space.shape}")
     if facts.get("model_sha256") != weights_facts(found, best)["model_sha256"]:
         raise InputError(f"--samples {path}: drawn from other weights than those of {found.path}; draw them again")
-    return {name: facts[name] for name in names}, pixels
+    return {name: facts.get(name) for name in names}, pixels
 
 
 def measurement(

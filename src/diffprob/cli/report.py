@@ -91,35 +91,34 @@ def plan(found: "Run", args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         InputError: an option that names nothing, too many samples, or a run without a model.
     """
-    from diffprob.cli.drawing import calls
-
     if args.n > MOST:
         raise InputError(f"-n {args.n}: a page takes at most {MOST} samples; diffprob sample draws more")
     choice = choose(args, found)
-    said = ("step", "seeds", "sampler", "steps", "grid", "chunk", "precision", "device")
+    said = ("step", "seeds", "sampler", "steps", "grid", "label", "guidance", "chunk", "precision", "device")
     facts = {name: choice.facts[name] for name in said}
-    return {"n": args.n, **facts, "network_calls": calls(choice.model, args.n, choice.steps)}
+    return {"n": args.n, **facts, "network_calls": choice.calls(args.n, choice.steps)}
 
 
 def draw_samples(found: "Run", args: argparse.Namespace, rows: int = ROWS) -> "Samples":
     """The samples of a page, as `sample` draws them; ``rows`` of them are followed on their way."""
     from diffprob.base.rng import Rng
-    from diffprob.cli.drawing import calls, counted, draw
+    from diffprob.cli.drawing import counted, draw
     from diffprob.report.material import Samples
 
     choice, began = choose(args, found), time.monotonic()
     streams = Rng.of(args.seed, args.n, device=choose_device(args.device))
-    total, model = calls(choice.model, args.n, choice.steps), choice.model
+    total, model = choice.calls(args.n, choice.steps), choice.model
     with Progress(f"sample {found.name}", total, "network call") as bar, counted(model, bar.update):
-        drawn = draw(model, choice.sampler, choice.times, streams, found.space, choice.clip, min(rows, args.n))
-    said = ("step", "model_sha256", "sampler", "steps", "grid", "variance", "clip", "chunk", "precision", "device")
+        drawn = draw(choice.guided, choice.sampler, choice.times, streams, found.space, choice.clip, min(rows, args.n))
+    said = ("step", "model_sha256", "sampler", "steps", "grid", "variance", "label", "guidance", "clip", "chunk")
     return Samples(
         drawn.levels,
         args.seed,
-        **{name: choice.facts[name] for name in said},
+        **{name: choice.facts[name] for name in (*said, "precision", "device")},
         evaluations=drawn.evaluations,
         seconds=time.monotonic() - began,
         best=args.best,
+        words=choice.words,
         frames=drawn.frames,
         times=drawn.times,
     )

@@ -66,14 +66,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise InputError(f"{option} goes with --from IMAGE, {between.IMAGE}")
     args.n = args.n or COUNT
     from diffprob.base.rng import Rng
-    from diffprob.cli.drawing import calls, counted, draw
+    from diffprob.cli.drawing import counted, draw
     from diffprob.recipe.checkpoint import Run
 
     kind = output.kind_of(args.out)
     found = Run.open(args.run)
     choice = choose(args, found)
     model, facts = choice.model, choice.facts
-    total = calls(model, args.n, choice.steps)
+    total = choice.calls(args.n, choice.steps)
     written = {"out": args.out, "progression": None}
     spent = {"network_calls": total, "evaluations": choice.steps}
     result = {**facts, "run": str(found.path), "n": args.n, **spent, **written}
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     streams = Rng.of(args.seed, args.n, device=choose_device(args.device))
     with Progress("sample", total, "network call") as progress, counted(model, progress.update):
         rows = min(ROWS, args.n) if args.progressive else 0
-        drawn = draw(model, choice.sampler, choice.times, streams, found.space, choice.clip, rows)
+        drawn = draw(choice.guided, choice.sampler, choice.times, streams, found.space, choice.clip, rows)
     result |= {"network_calls": progress.done, "evaluations": drawn.evaluations}
     write(kind, args.out, drawn.levels, args.seed, found.space.levels, facts)
     if args.progressive:
@@ -182,6 +182,9 @@ def how(result: dict[str, Any]) -> Iterator[str]:
     """What decided the images, and where it was computed."""
     clip = {True: "clipped", False: "not clipped"}.get(result["clip"], f"clipped ({result['clip']})")
     steps = "steps by tolerance" if result["steps"] is None else f"{result['steps']} steps"
+    if result["label"] is not None:
+        guided = "" if result["guidance"] is None else f", guided by {result['guidance']}"
+        yield f"labels: {result['label']}{guided}"
     yield f"{result['sampler']}, {steps} on {result['grid']}, {result['variance']}, {clip}"
     where = f"{result['device']} in {result['precision']}, chunks of {result['chunk']}"
     if result["network_calls"] is None:

@@ -24,6 +24,7 @@ EXAMPLES = (
     "diffprob train --data path/to/pictures --size 64         # a recipe is made from the data",
     "diffprob train cifar10 --set training.lr=1e-4 --set network.dropout=0.0 --seed 1 --out runs/other",
     "diffprob train digits --set 'training.monitor=Monitor(epochs=5, best=\"frechet\")' --tensorboard",
+    "diffprob train fashion --labels --data data/fashion      # diffprob sample runs/fashion --label 3 --guidance 1",
     "diffprob train lsun256 --dry-run                         # parameters, memory, time; needs no data",
     "diffprob train runs/digits --steps 8000                  # a run, its recipe and its data again: go on",
     "torchrun --nproc-per-node 2 -m diffprob train cifar10 --processes 2",
@@ -44,6 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=whole(2), metavar="N", help="with --data alone: scale and crop pictures to NxN")
     parser.add_argument(
         "--channels", type=int, choices=(1, 3), help="with --data alone: grey (1) or colour (3) pictures"
+    )
+    parser.add_argument(
+        "--labels", action="store_true", help="tell the network the label of each image: sample --label, --guidance"
     )
     parser.add_argument("--out", metavar="RUN", help="the run's folder (runs/NAME)")
     parser.add_argument(
@@ -70,6 +74,8 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     from diffprob.recipes import RECIPES
 
     recipe, images = read_recipe(args)
+    if args.labels:
+        recipe, images = labelled(recipe, images)
     for text in args.set:
         recipe = set_field(recipe, text)
     for name in ("steps", "seed"):
@@ -132,6 +138,25 @@ def read_recipe(args: argparse.Namespace) -> "tuple[Recipe | Baseline, Images | 
         return named(args.recipe, args.data), None
     recipe = _from_file(Path(args.recipe))
     return (recipe if args.data is None else replace(recipe, data=moved(recipe.data, args.data))), None
+
+
+def labelled(recipe: "Recipe | Baseline", images: "Images | None") -> "tuple[Recipe, Images]":
+    """The recipe for a network that is told the labels of the images, and these.
+
+    Raises:
+        InputError: images without labels, or a network that takes none.
+    """
+    from diffprob.denoise.condition import Labels
+    from diffprob.recipe.recipe import Recipe
+
+    images = recipe.data.load() if images is None else images
+    if images.labels is None:
+        raise InputError(f"--labels: {images.name} has none; folders of pictures have those of their subfolders")
+    if not isinstance(recipe, Recipe) or not hasattr(recipe.network, "classes"):
+        raise InputError(f"--labels: {type(recipe.network).__name__} takes no labels; UNetSpec(...) would be right")
+    condition = Labels(int(images.labels.max()) + 1)
+    network: Any = recipe.network
+    return replace(recipe, condition=condition, network=replace(network, classes=condition.rows)), images
 
 
 def _is_path(text: str | None) -> bool:

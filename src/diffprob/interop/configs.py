@@ -39,6 +39,7 @@ _FIELDS = {
     "freq_shift": ("freq_shift", 0),
     "flip_sin_to_cos": ("cosine_first", True),
     "center_input_sample": ("center_input", False),
+    "num_class_embeds": ("classes", None),
 }
 # Settings that must be as they are here; None is what a missing key stands for in each of them.
 _FIXED_NETWORK = {
@@ -49,6 +50,7 @@ _FIXED_NETWORK = {
     "downsample_type": ("conv",),
     "upsample_type": ("conv",),
     "resnet_time_scale_shift": ("default",),
+    "class_embed_type": (None,),
 }
 _FIXED_SCHEDULER = {"thresholding": (False,), "rescale_betas_zero_snr": (False,), "trained_betas": (None,)}
 # How a shorter chain picks its times, and numbers of switched-off features: diffprob's grids and samplers decide those.
@@ -95,7 +97,7 @@ def network_spec(config: Mapping[str, Any], where: str = "config.json") -> UNetS
     if attention != above[::-1]:
         raise InputError(f"{where}: up_block_types must mirror down_block_types, got {up} for {down}")
     values = {field: config.get(key, missing) for key, (field, missing) in _FIELDS.items()}
-    values |= {"widths": tuple(widths), "attention": attention}
+    values |= {"widths": tuple(widths), "attention": attention, "classes": values["classes"] or 0}
     # A null head_dim is one head; every other setting is a number.
     try:
         return UNetSpec(**values)
@@ -114,6 +116,7 @@ def network_config(spec: UNetSpec, size: tuple[int, int] | None) -> dict[str, An
     config: dict[str, Any] = {"_class_name": "UNet2DModel", "_diffusers_version": VERSION}
     config |= {key: getattr(spec, field) for key, (field, _) in _FIELDS.items()}
     config |= {key: values[0] for key, values in _FIXED_NETWORK.items()}
+    config["num_class_embeds"] = spec.classes or None
     config["down_block_types"] = ["AttnDownBlock2D" if here else "DownBlock2D" for here in spec.attention]
     config["up_block_types"] = ["AttnUpBlock2D" if here else "UpBlock2D" for here in spec.attention[::-1]]
     if size is not None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from diffprob.base.errors import InputError, did_you_mean
+from diffprob.denoise.condition import Labels
 from diffprob.denoise.denoiser import Denoiser, NetDenoiser
 from diffprob.denoise.wrappers import Clip
 from diffprob.interop.configs import VERSION, Scheduling, network_config, network_spec, scheduler_config, scheduling
@@ -62,6 +63,8 @@ def load_pipeline(folder: str | Path) -> Pipeline:
 def open_pipeline(folder: str | Path) -> Denoiser:
     """The denoiser of a folder, ready to sample from: `NetDenoiser`, inside `Clip` where the scheduler clips.
 
+    A class-conditional network is told labels by `NetDenoiser.given`; which of them is a null one no folder says.
+
     Raises:
         InputError: as `load_pipeline` and `scheduling`.
     """
@@ -69,7 +72,9 @@ def open_pipeline(folder: str | Path) -> Denoiser:
     settings = scheduling(pipeline.scheduler or {}, f"scheduler_config.json of {folder}")
     net = pipeline.spec.build()
     net.load_state_dict(pipeline.state)
-    model = NetDenoiser(net, settings.process, settings.prediction, settings.clock, settings.variance).eval()
+    parts = (settings.process, settings.prediction, settings.clock, settings.variance)
+    condition = Labels(pipeline.spec.classes, drop=0.0) if pipeline.spec.classes else None
+    model = NetDenoiser(net, *parts, condition=condition).eval()
     return model if settings.clip is None else Clip(model, -settings.clip, settings.clip)
 
 

@@ -24,7 +24,9 @@ class Samples:
         chunk, precision, device: how they were evaluated.
         seconds: how long drawing took.
         evaluations: of the network for each image, on average.
+        label, guidance: what the network was told, and how it was steered, as text; None where there was nothing.
         best: whether the weights are the best ones by the metric that the training watched.
+        words: the options of `sample` that told and steered the network so.
         frames: predicted x_0 of the first images along the chain, each uint8 (rows, C, H, W).
         times: t of each frame.
     """
@@ -43,7 +45,10 @@ class Samples:
     device: str
     seconds: float
     evaluations: float
+    label: str | None = None
+    guidance: str | None = None
     best: bool = False
+    words: tuple[str, ...] = ()
     frames: list[np.ndarray] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
 

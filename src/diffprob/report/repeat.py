@@ -76,7 +76,7 @@ def to_sample(name: str, samples: Samples) -> list[Command]:
         "--device": samples.device,
     }
     words = [f"{option} {shlex.quote(value)}" for option, value in options.items()]
-    words += [*(["--best"] if samples.best else []), *_clip(samples.clip)]
+    words += [*map(shlex.quote, samples.words), *(["--best"] if samples.best else []), *_clip(samples.clip)]
     text = f"diffprob sample {quoted(name)} {' '.join(words)} --progressive --out samples.png"
     return [Command("draw the samples of this page", text)]
 

@@ -1,0 +1,174 @@
+"""What a run is told about the images to draw, and how strongly it is steered that way."""
+
+import argparse
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from diffprob.base.errors import InputError
+from diffprob.cli.parser import choose_device
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from diffprob.denoise.denoiser import Denoiser, NetDenoiser
+    from diffprob.recipe.checkpoint import Run
+
+NONE = "none"  # the label that stands for no condition
+
+
+@dataclass(frozen=True)
+class Steered:
+    """A run's network, told what to draw.
+
+    Args:
+        told: the network with its conditions.
+        guided: what samplers see: the same, or guided.
+        branches: evaluations of a network for each of the guided model.
+        facts: ``label`` and ``guidance`` as text, None where there is none.
+        words: the options that were given, to be given again.
+    """
+
+    told: "NetDenoiser"
+    guided: "Denoiser"
+    branches: int
+    facts: dict[str, str | None]
+    words: tuple[str, ...]
+
+
+def add_steering(parser: argparse.ArgumentParser) -> None:
+    """``--label --guidance --guidance-interval --guidance-rescale --guide-with``."""
+    parser.add_argument(
+        "--label", nargs="+", metavar="L", help=f"labels of the images, in turn; {NONE}: of any (all labels in turn)"
+    )
+    parser.add_argument(
+        "--guidance", type=_finite, default=0.0, metavar="W", help="classifier-free: (1 + W) told - W untold (0: none)"
+    )
+    parser.add_argument(
+        "--guidance-interval", nargs=2, type=_unit, metavar=("LOW", "HIGH"), help="guide within these times (0 1)"
+    )
+    parser.add_argument(
+        "--guidance-rescale", type=_unit, default=0.0, metavar="S", help="share of the unguided contrast to keep (0)"
+    )
+    parser.add_argument("--guide-with", metavar="RUN", help="guide away from this weaker run, not from the untold one")
+
+
+def steer(model: "NetDenoiser", run: "Run", args: argparse.Namespace, one: bool = False) -> Steered:
+    """The network of the run, told and guided as the options of `add_steering` ask, for ``args.n`` images.
+
+    Args:
+        model: of the run.
+        run: the run.
+        args: the options.
+        one: whether all images must be told the same.
+
+    Raises:
+        InputError: a label or guidance that the run does not know.
+    """
+    from diffprob.denoise.guidance import ClassifierFree, Extrapolated
+
+    rows, label = _rows(run, args, one)
+    told, words = model if rows is None else model.given(rows), _words(args)
+    facts: dict[str, str | None] = {"label": label, "guidance": None}
+    low, high = args.guidance_interval or (0.0, 1.0)
+    if not args.guidance:
+        for name in ("guidance_interval", "guidance_rescale", "guide_with"):
+            if getattr(args, name):
+                raise InputError(f"--{name.replace('_', '-')} goes with --guidance W")
+        return Steered(told, told, 1, facts, words)
+    if low > high:
+        raise InputError(f"--guidance-interval {low:g} {high:g}: the lower time comes first")
+    settings = (args.guidance, low, high, args.guidance_rescale)
+    facts["guidance"] = _text(args, low, high)
+    if args.guide_with is not None:
+        return Steered(told, Extrapolated(told, _weaker(run, args, rows), *settings), 2, facts, words)
+    if rows is None or label == NONE:
+        raise InputError(f"--guidance {args.guidance:g} steers towards a label: {_told(run)}")
+    guided = ClassifierFree(model, rows, *settings)
+    return Steered(told, guided, 1 if args.guidance == -1 else 2, facts, words)
+
+
+def _rows(run: "Run", args: argparse.Namespace, one: bool) -> "tuple[Tensor | None, str | None]":
+    """The condition of each image, and how to say it."""
+    import torch
+
+    from diffprob.denoise.condition import Labels
+
+    condition = run.recipe.condition
+    if not isinstance(condition, Labels):
+        if args.label is not None:
+            raise InputError(f"--label {' '.join(args.label)}: {_told(run)}")
+        return None, None
+    if args.label is None:
+        return (condition.null(), NONE) if one else (condition.some(args.n), "all in turn")
+    if args.label == [NONE]:
+        return condition.null(), NONE
+    wrong = next((text for text in args.label if not text.isdecimal()), None)
+    if wrong is not None:
+        raise InputError(f"--label {wrong}: a number, or {NONE} on its own, would be right")
+    chosen = torch.tensor([int(text) for text in args.label])
+    if int(chosen.max()) >= condition.classes:
+        known = f"the labels of {run.name} are 0 to {condition.classes - 1}, or {NONE} on its own"
+        raise InputError(f"--label {' '.join(args.label)}: {known}")
+    if len(chosen) == 1:
+        return chosen, args.label[0]
+    if one:
+        raise InputError(f"--label {' '.join(args.label)}: one label for all images would be right here")
+    return chosen[torch.arange(args.n) % len(chosen)], f"{' '.join(args.label)} in turn"
+
+
+def _weaker(run: "Run", args: argparse.Namespace, rows: "Tensor | None") -> "Denoiser":
+    from diffprob.recipe.checkpoint import Run
+
+    other = Run.open(args.guide_with)
+    if other.space != run.space or other.recipe.process != run.recipe.process:
+        raise InputError(f"--guide-with {args.guide_with}: another space or process than {run.name}")
+    weak = other.load(choose_device(args.device), args.batch or "auto", args.precision)
+    return weak if rows is None or other.recipe.condition != run.recipe.condition else weak.given(rows)
+
+
+def _told(run: "Run") -> str:
+    if run.recipe.condition is None:
+        return f"{run.name} was trained without any (a recipe with condition=Labels(...) would be right)"
+    return "give a --label, or none of them for all in turn"
+
+
+def _words(args: argparse.Namespace) -> tuple[str, ...]:
+    words = [] if args.label is None else ["--label", *args.label]
+    if args.guidance:
+        words += ["--guidance", repr(args.guidance)]
+        if args.guidance_interval:
+            words += ["--guidance-interval", *map(repr, args.guidance_interval)]
+        if args.guidance_rescale:
+            words += ["--guidance-rescale", repr(args.guidance_rescale)]
+        if args.guide_with:
+            words += ["--guide-with", args.guide_with]
+    return tuple(words)
+
+
+def _text(args: argparse.Namespace, low: float, high: float) -> str:
+    parts = [f"{args.guidance:g}"]
+    if args.guidance_interval:
+        parts.append(f"within {low:g} <= t <= {high:g}")
+    if args.guidance_rescale:
+        parts.append(f"rescaled by {args.guidance_rescale:g}")
+    if args.guide_with:
+        parts.append(f"away from {args.guide_with}")
+    return ", ".join(parts)
+
+
+def _finite(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"must be finite, got {text}")
+    return value
+
+
+def _unit(text: str) -> float:
+    value = _finite(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must lie in [0, 1], got {text}")
+    return value

@@ -1,0 +1,173 @@
+"""Labels and guidance: `train --labels`, and `--label` and `--guidance` of the verbs that draw."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cli.commands import TINY
+
+import diffprob as dp
+from diffprob.base.rng import Rng
+from diffprob.cli.main import main
+from diffprob.process.grids import Uniform
+from diffprob.sample.ancestral import DDIM
+from diffprob.sample.simulate import draw
+
+DRAWN = ("-n", "4", "--sampler", "DDIM()", "--steps", "3", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a few coarse steps, so that the labels matter; not to be changed."""
+    out = tmp_path_factory.mktemp("told") / "told"
+    coarse = ("--set", "training.lr=0.05", "--set", "training.warmup=0", "--set", "training.ema=0.0")
+    assert main(["train", "digits", "--labels", "--steps", "8", "--out", str(out), *TINY, *coarse]) == 0
+    return out
+
+
+def images(diffprob: Callable, run: Path, *words: str) -> np.ndarray:
+    assert diffprob("sample", run, *DRAWN, *words, "--out", "x.npz").code == 0
+    with np.load("x.npz") as stored:
+        return stored["images"]
+
+
+def test_training_is_told_the_labels(told: Path) -> None:
+    run = dp.Run.open(told)
+    assert run.recipe.condition == dp.Labels(10)
+    assert run.recipe.network.classes == 11
+    embedding = run.weights()["net.class_embedding.weight"]
+    assert embedding.shape[0] == 11
+    assert bool((embedding[:10].abs().sum(1) > 0).any())
+
+
+def test_training_goes_on_bit_for_bit_with_labels(diffprob: Callable) -> None:
+    words = ("--labels", *TINY)
+    assert diffprob("train", "digits", *words, "--steps", "4", "--out", "whole").code == 0
+    assert diffprob("train", "digits", *words, "--steps", "2", "--out", "parts").code == 0
+    assert diffprob("train", "digits", *words, "--steps", "4", "--out", "parts").code == 0
+    one, two = (dp.Run.open(name).weights() for name in ("whole", "parts"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_an_image_is_that_of_its_label_and_seed(diffprob: Callable, told: Path) -> None:
+    """Drawn in turn, alone, or by the library: the same bits."""
+    in_turn = images(diffprob, told, "--label", "3", "8")
+    assert np.array_equal(in_turn[::2], images(diffprob, told, "--label", "3")[::2])
+    assert not np.array_equal(in_turn, images(diffprob, told, "--label", "none"))
+    assert np.array_equal(images(diffprob, told), images(diffprob, told, "--label", "0", "1", "2", "3"))
+    run = dp.Run.open(told)
+    model = dp.Clip(run.load().given(torch.tensor([3, 8, 3, 8])))
+    x = draw(model, DDIM(), Uniform()(model.process, 3), Rng.of(0, 4), run.space.shape)
+    assert np.array_equal(run.space.to_data(x).numpy(), in_turn)
+
+
+def test_guidance_is_the_librarys(diffprob: Callable, told: Path) -> None:
+    run = dp.Run.open(told)
+    found = images(diffprob, told, "--label", "5", "--guidance", "2", "--guidance-interval", "0.3", "0.8")
+    guided = dp.Clip(dp.ClassifierFree(run.load(), torch.tensor([5]), 2.0, 0.3, 0.8))
+    x = draw(guided, DDIM(), Uniform()(guided.process, 3), Rng.of(0, 4), run.space.shape)
+    assert np.array_equal(run.space.to_data(x).numpy(), found)
+    assert np.array_equal(
+        images(diffprob, told, "--label", "5", "--guidance", "0"), images(diffprob, told, "--label", "5")
+    )
+    untold = images(diffprob, told, "--label", "none")
+    assert np.array_equal(images(diffprob, told, "--label", "5", "--guidance", "-1"), untold)
+
+
+def test_autoguidance_leads_away_from_a_weaker_run(diffprob: Callable, told: Path, trained: Path) -> None:
+    plain = images(diffprob, told, "--label", "1")
+    same = images(diffprob, told, "--label", "1", "--guidance", "3", "--guide-with", str(told))
+    assert np.abs(same.astype(int) - plain.astype(int)).max() <= 1  # away from itself: roundings
+    assert not np.array_equal(
+        plain, images(diffprob, told, "--label", "1", "--guidance", "3", "--guide-with", str(trained))
+    )
+
+
+def test_the_calls_that_are_foretold_are_made(diffprob: Callable, told: Path) -> None:
+    words = ("sample", told, *DRAWN, "--batch", "4", "--label", "2", "--json")
+    for guidance, calls in (("0", 3), ("-1", 3), ("1", 6)):
+        foretold = diffprob(*words, "--guidance", guidance, "--dry-run").json
+        done = diffprob(*words, "--guidance", guidance).json
+        assert foretold["network_calls"] == done["network_calls"] == calls
+        assert (done["label"], done["guidance"]) == ("2", None if guidance == "0" else guidance)
+
+
+def test_people_are_told_what_was_asked(diffprob: Callable, told: Path) -> None:
+    out = diffprob("sample", told, *DRAWN, "--label", "2", "7", "--guidance", "1", "--guidance-rescale", "0.5").out
+    assert "labels: 2 7 in turn, guided by 1, rescaled by 0.5" in out
+
+
+def test_other_verbs_take_a_run_with_labels(diffprob: Callable, told: Path) -> None:
+    """The unconditional model of the null label, or all labels in turn."""
+    assert diffprob("likelihood", told, "-n", "4", "--steps", "5", "--device", "cpu").code == 0
+    assert diffprob("sample", told, "-n", "2", "--steps", "3", "--from", "digits:0", "--device", "cpu").code == 0
+    found = diffprob(
+        "evaluate",
+        told,
+        *DRAWN[2:],
+        "-n",
+        "20",
+        "--metrics",
+        "kid",
+        "--features",
+        "pixels",
+        "--guidance",
+        "1",
+        "--json",
+    ).json
+    assert (found["drawing"]["label"], found["drawing"]["guidance"]) == ("all in turn", "1")
+
+
+def test_a_page_repeats_its_samples(diffprob: Callable, told: Path) -> None:
+    words = ("-n", "4", "--steps", "3", "--device", "cpu", "--label", "4", "--guidance", "0.5", "--out", "page.html")
+    assert diffprob("report", told, *words).code == 0
+    assert "--label 4 --guidance 0.5" in Path("page.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--label", "10"], "--label 10: the labels of digits are 0 to 9, or none on its own"),
+        (["--label", "seven"], "--label seven: a number, or none on its own, would be right"),
+        (["--label", "none", "--guidance", "1"], "--guidance 1 steers towards a label"),
+        (["--guidance-interval", "0.2", "0.8"], "--guidance-interval goes with --guidance W"),
+        (["--guidance", "1", "--guidance-interval", "0.8", "0.2"], "the lower time comes first"),
+        (["--label", "1", "2", "--from", "digits:0"], "one label for all images would be right here"),
+    ],
+)
+def test_bad_labels(diffprob: Callable, told: Path, words: list[str], said: str) -> None:
+    done = diffprob("sample", told, *DRAWN, *words)
+    assert done.code == 2 and said in done.error
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize("words", [["--label", "1"], ["--guidance", "1"]])
+def test_a_run_without_labels_is_asked_for_one(diffprob: Callable, trained: Path, words: list[str]) -> None:
+    assert "was trained without any" in diffprob("sample", trained, *DRAWN, *words).error
+
+
+def test_a_run_that_never_saw_the_null(diffprob: Callable) -> None:
+    whole = ("--set", "condition=Labels(10, drop=0.0)", "--set", "network.classes=10")
+    assert diffprob("train", "digits", "--labels", *whole, "--steps", "2", "--out", "run", *TINY).code == 0
+    assert "guidance needs a null condition" in diffprob("sample", "run", *DRAWN, "--guidance", "1").error
+    assert "no null label" in diffprob("likelihood", "run", "-n", "4", "--steps", "5").error
+    assert diffprob("sample", "run", *DRAWN).code == 0
+
+
+def test_training_says_what_it_needs(diffprob: Callable, tmp_path: Path) -> None:
+    np.save(tmp_path / "plain.npy", np.zeros((8, 1, 8, 8), np.uint8))
+    assert "has none" in diffprob("train", "--data", "plain.npy", "--labels").error
+    wrong = diffprob("train", "digits", "--set", "condition=Labels(10)", *TINY, "--steps", "2")
+    assert "network.classes must be 11 with condition=Labels(classes=10, drop=0.1), got 0" in wrong.error
+    few = diffprob(
+        "train", "digits", "--set", "condition=Labels(5)", "--set", "network.classes=6", *TINY, "--steps", "2"
+    )
+    assert "labels run from 0 to 9, Labels(classes=5, drop=0.1) takes 0 to 4" in few.error
+
+
+def test_a_run_with_labels_goes_to_diffusers_and_back(diffprob: Callable, told: Path) -> None:
+    assert diffprob("export", told, "--out", "folder").code == 0
+    assert diffprob("import", "folder", "--out", "back", "--null-label", "--levels", "17").code == 0
+    assert np.array_equal(images(diffprob, Path("back"), "--label", "6"), images(diffprob, told, "--label", "6"))
