@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from cli.commands import contents
 
+from diffprob.cli import distill
 from diffprob.net.potential import Potential
 from diffprob.recipe.checkpoint import BaselineRun, Run, open_run
 
@@ -17,6 +18,18 @@ def losses(folder: str) -> list[float]:
     return [json.loads(line)["loss"] for line in (Path(folder) / "log.jsonl").read_text().splitlines()]
 
 
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the figure of both fields, which takes longer than the training; a test has it."""
+    monkeypatch.setattr(distill, "_fields", lambda *_: None)
+
+
+def test_both_fields_are_drawn(diffprob: Callable, tiny: Path) -> None:
+    done = diffprob("distill", tiny, "--method", "gradient", "--steps", "1", "--out", "p", "--json", *SMALL).json
+    assert done["fields"] == str(Path("p/fields.png")) and Path("p/fields.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.usefixtures("bare")
 @pytest.mark.parametrize("method", ["gradient", "scalar", "full"])
 def test_a_potential_is_a_run(diffprob: Callable, tiny: Path, method: str) -> None:
     out = f"runs/digits-{method}"
@@ -34,6 +47,7 @@ def test_a_potential_is_a_run(diffprob: Callable, tiny: Path, method: str) -> No
     assert contents(Path(out)) == before
 
 
+@pytest.mark.usefixtures("bare")
 def test_the_body_that_never_learns_is_the_teachers(diffprob: Callable, tiny: Path) -> None:
     common = ("--method", "scalar", "--steps", "4", "--json", *SMALL)
     for name, more in (("frozen", ("--frozen",)), ("free", ())):
@@ -63,6 +77,7 @@ def test_a_baseline_is_a_run(diffprob: Callable) -> None:
         assert "baseline" in card and "diffprob sample" not in card
 
 
+@pytest.mark.usefixtures("bare")
 def test_bad_input_is_one_line(diffprob: Callable, tiny: Path) -> None:
     for arguments, words in (
         (("distill", tiny, "--method", "gradeint"), "gradient"),

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from diffprob.base.errors import InputError
 from diffprob.cli.parser import add_seed, choose_device, component, share, whole
 from diffprob.cli.progress import say
-from diffprob.cli.steering import add_steering, steer
+from diffprob.cli.steering import NONE, add_steering, steer
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from diffprob.denoise.denoiser import Denoiser, NetDenoiser
@@ -47,6 +48,11 @@ class Choice:
         from diffprob.sample.simulate import cost
 
         return cost(self.sampler, len(self.times))
+
+    def asked(self, n: int) -> "np.ndarray | None":
+        """The label that each of n images is drawn for, int64 (n,); None where there is none."""
+        rows = self.model.given_rows
+        return None if rows is None or self.facts["label"] in (None, NONE) else rows.expand(n).numpy()
 
     def calls(self, n: int, steps: int | None) -> int | None:
         """How often the network will be called for n samples of ``steps`` evaluations; None: a tolerance decides."""

@@ -6,6 +6,7 @@ Real images of the other split stand beside the samples in every row: what a per
 import argparse
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -117,10 +118,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     features = lens.choose_features(
         args.features, sets.train, sets.test, choose_device(args.device), args.accept_weights
     )
-    names = names if args.metrics else usable(names, features)
+    asked = None if choice is None else choice.asked(n)
+    names = names if args.metrics else usable([*names, *([] if asked is None else ["labels"])], features)
     if pixels is None:
         pixels = _draw(choice, args, found)
     own, reference, real = _views(features, pixels, sets, args.seed)
+    own = replace(own, asked=asked)
     say("compare the samples with the real images")
     drawn = assess(own, reference, names, args.seed)
     beside = assess(real, reference, names, args.seed) if real else {}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.evaluate.diversity import class_histogram_distance, inception_score
-from diffprob.evaluate.estimate import Estimate, subset
+from diffprob.evaluate.estimate import Estimate, subset, wilson
 from diffprob.evaluate.features import Features, Judge, extract
 from diffprob.evaluate.frechet import frechet, per_class_frechet
 from diffprob.evaluate.kernel import kid
@@ -30,12 +30,14 @@ class View:
         features: (n, d).
         probabilities: (n, classes), where the features come from a classifier.
         labels: true classes (n,), where they are known.
+        asked: labels that the images were drawn for (n,), where there are any; for real images the true ones.
     """
 
     pixels: np.ndarray
     features: Tensor
     probabilities: Tensor | None = None
     labels: np.ndarray | None = None
+    asked: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -115,6 +117,15 @@ def _classes(x: View, y: View, _: int) -> dict[str, Estimate]:
     return {"distance of the class histograms": class_histogram_distance(own, real, x.probabilities.shape[1])}
 
 
+def _obedience(x: View, _: View, __: int) -> dict[str, Estimate]:
+    asked = x.labels if x.asked is None else x.asked
+    assert x.probabilities is not None
+    if asked is None:
+        raise InputError("metric 'labels' needs the labels that the images were drawn for")
+    hits, n = int((x.probabilities.argmax(1).numpy() == asked).sum()), len(x)
+    return {"label accuracy": Estimate(hits / n, n, None, *wilson(hits, n))}
+
+
 def _confidence(x: View, _: View, __: int) -> dict[str, Estimate]:
     assert x.probabilities is not None
     top = x.probabilities.max(1).values
@@ -150,6 +161,13 @@ METRICS: dict[str, Metric] = {
         "lower",
         "probabilities",
         _classes,
+    ),
+    "labels": Metric(
+        "label accuracy",
+        "share that the classifier reads as the label asked for",
+        "higher",
+        "probabilities",
+        _obedience,
     ),
     "confidence": Metric(
         "mean confidence of the classifier", "how sure the classifier is", "higher", "probabilities", _confidence
