@@ -42,6 +42,12 @@ def test_training_is_told_the_labels(told: Path) -> None:
     assert bool((embedding[:10].abs().sum(1) > 0).any())
 
 
+def test_what_it_would_take_is_known_beforehand(diffprob: Callable) -> None:
+    planned = diffprob("train", "digits", "--labels", *TINY, "--dry-run", "--json").json
+    plain = diffprob("train", "digits", *TINY, "--dry-run", "--json").json
+    assert planned["parameters"] - plain["parameters"] == 11 * 4 * 8
+
+
 def test_training_goes_on_bit_for_bit_with_labels(diffprob: Callable) -> None:
     words = ("--labels", *TINY)
     assert diffprob("train", "digits", *words, "--steps", "4", "--out", "whole").code == 0
@@ -171,3 +177,11 @@ def test_a_run_with_labels_goes_to_diffusers_and_back(diffprob: Callable, told: 
     assert diffprob("export", told, "--out", "folder").code == 0
     assert diffprob("import", "folder", "--out", "back", "--null-label", "--levels", "17").code == 0
     assert np.array_equal(images(diffprob, Path("back"), "--label", "6"), images(diffprob, told, "--label", "6"))
+
+
+def test_a_training_measures_what_was_asked_for(diffprob: Callable) -> None:
+    """Also where there is no null label to fall back on."""
+    watched = ("--set", 'training.monitor=Monitor(metrics=("labels",), epochs=0.01, n=20, steps=2)')
+    whole = ("--set", "condition=Labels(10, drop=0.0)", "--set", "network.classes=10")
+    done = diffprob("train", "digits", "--labels", *whole, *watched, *TINY, "--steps", "2", "--out", "run")
+    assert done.code == 0 and "label accuracy" in done.err

@@ -20,7 +20,8 @@ def judged(seed: int, n: int = 120, shift: int = 0) -> View:
     pixels = images(seed, n, shift)
     own = view(PixelFeatures(SHAPE, LEVELS), pixels)
     rng = np.random.default_rng(seed)
-    return View(pixels, own.features, torch.from_numpy(rng.dirichlet(np.ones(CLASSES), n)))
+    probabilities = torch.from_numpy(rng.dirichlet(np.ones(CLASSES), n))
+    return View(pixels, own.features, probabilities, asked=rng.integers(0, CLASSES, n))
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -58,6 +59,18 @@ def test_classes_are_the_labels_where_they_are_known():
     labels = np.zeros(120, dtype=np.int64)
     assert (View(own.pixels, own.features, own.probabilities, labels).classes == labels).all()
     assert View(own.pixels, own.features).classes is None
+
+
+def test_label_accuracy_is_the_share_that_is_read_as_asked():
+    """90 of 120; without labels that were asked for the true ones count, and without any there is nothing to say."""
+    own, read = judged(5), np.arange(120) % CLASSES
+    certain = torch.eye(CLASSES).double()[torch.from_numpy(read)]
+    asked = np.where(np.arange(120) < 90, read, (read + 1) % CLASSES)
+    for labels, wanted in ((None, asked), (asked, None)):
+        (found,) = assess(View(own.pixels, own.features, certain, labels, wanted), own, ["labels"]).values()
+        assert found.value == 0.75 and found.low < 0.75 < found.high and found.n == 120
+    with pytest.raises(InputError, match="needs the labels that the images were drawn for"):
+        assess(View(own.pixels, own.features, certain), own, ["labels"])
 
 
 def test_what_does_not_fit_is_refused():

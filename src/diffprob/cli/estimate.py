@@ -66,10 +66,16 @@ def measure_cost(recipe: "Recipe", device: "torch.device", precision: str) -> Co
                 torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
                 torch.autocast(device.type, dtype=dtype, enabled=dtype is not None),
             ):
-                net(x, torch.empty(batch))
+                net(x, torch.empty(batch), *_told(recipe, batch))
             sizes.append(sum(size for key, (size, _) in kept.items() if key not in weights))
         count = sum(parameter.numel() for parameter in net.parameters())
     return Cost(count, counter.get_total_flops(), sizes[0] - sizes[1], max(0, 2 * sizes[1] - sizes[0]))
+
+
+def _told(recipe: "Recipe | Baseline", batch: int) -> "tuple[torch.Tensor, ...]":
+    """What the network is told beside x_t and t."""
+    condition = getattr(recipe, "condition", None)
+    return () if condition is None else (condition.some(batch),)
 
 
 def matmul_rate(device: "torch.device", precision: str) -> float:
@@ -113,6 +119,8 @@ def _probe(recipe: "Recipe | Baseline", device: "torch.device", precision: str, 
     model = build_model(recipe, evaluation) if isinstance(recipe, Recipe) else build_density(recipe, evaluation)
     model = model.to(device).train()
     model.net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (torch 2.13 types lack it)
+    for rows in _told(recipe, batch):
+        model = model.given(rows)  # pyright: ignore[reportCallIssue] (only a denoiser is told anything)
     bind = getattr(recipe.objective, "bind", None)
     objective = recipe.objective if bind is None else bind(model, recipe.space)
     adam = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)

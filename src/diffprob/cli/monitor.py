@@ -1,6 +1,7 @@
 """Measuring while training: what `Monitor` in a recipe asks for."""
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError, NumericalError
@@ -93,6 +94,7 @@ class Watch:
         """Measure the averaged model after a step."""
         from diffprob.base.rng import Rng
         from diffprob.cli.drawing import draw, make_times
+        from diffprob.denoise.condition import Labels
         from diffprob.denoise.denoiser import Evaluation
         from diffprob.evaluate.suite import assess, leading, view
         from diffprob.process.grids import Uniform
@@ -104,8 +106,12 @@ class Watch:
         times = make_times(Uniform(), model.process, self.monitor.steps, "training.monitor.steps")
         try:
             streams = Rng.of(0, self.monitor.n, device=device)
-            drawn = draw(model, DDIM(), times, streams, self.recipe.space)
-            found = assess(view(self.features, drawn.levels), self.reference, self.monitor.metrics)
+            rows = None if model.condition is None else model.condition.some(self.monitor.n)
+            told = model if rows is None else model.given(rows)
+            drawn = draw(told, DDIM(), times, streams, self.recipe.space)
+            asked = rows.numpy() if rows is not None and isinstance(model.condition, Labels) else None
+            own = replace(view(self.features, drawn.levels), asked=asked)
+            found = assess(own, self.reference, self.monitor.metrics)
         except NumericalError as error:  # the training itself may still be sound: the averaged weights lag behind
             self.note(f"nothing measured at step {step:,}: {error}")
             return
