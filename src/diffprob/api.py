@@ -7,7 +7,10 @@ from diffprob.base.laws import Normal
 from diffprob.base.rng import Rng, derive
 from diffprob.data import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Images, Svhn, check, open_data
 from diffprob.data.augment import Elastic, HorizontalFlip
+from diffprob.data.captioned import CaptionedDigits
+from diffprob.denoise.captions import Captions
 from diffprob.denoise.condition import Condition, Labels
+from diffprob.denoise.degraded import Degraded
 from diffprob.denoise.denoiser import Evaluation, Index, NetDenoiser, Scale
 from diffprob.denoise.guidance import ClassifierFree, Extrapolated
 from diffprob.denoise.ideal import FiniteData, GaussianData, MixtureData, TwoPoint
@@ -30,10 +33,15 @@ from diffprob.evaluate.transport import sliced_wasserstein2, wasserstein_1d
 from diffprob.likelihood.bound import Bound, Decoder, bound_terms, continuous_bound, variational_bound
 from diffprob.likelihood.flow import Exact, FlowLikelihood, Hutchinson, flow_log_prob
 from diffprob.likelihood.rate import RateDistortion, rate_distortion
+from diffprob.net.captioned import CaptionedUNet, CaptionedUNetSpec
+from diffprob.net.concatenated import ConcatenatedUNet, ConcatenatedUNetSpec
+from diffprob.net.context_unet import ContextUNet, ContextUNetSpec
 from diffprob.net.energy import EnergyNet, EnergySpec
+from diffprob.net.epsilon_theta import EpsilonTheta, EpsilonThetaSpec
 from diffprob.net.glow import Glow, GlowSpec
 from diffprob.net.potential import Potential, PotentialSpec
 from diffprob.net.scalar_unet import ScalarUNet, ScalarUNetSpec
+from diffprob.net.text import TextEncoder, TextEncoderSpec
 from diffprob.net.unet import UNet, UNetSpec
 from diffprob.process.grids import GrainGrid, Karras, Leading, LogSNR, Native, QuadraticTimes, Trailing, Uniform
 from diffprob.process.learned import Learned
@@ -96,13 +104,21 @@ __all__ = [
     "BaselineRun",
     "Bound",
     "BoundDensity",
+    "CaptionedDigits",
+    "CaptionedUNet",
+    "CaptionedUNetSpec",
+    "Captions",
     "Categorical",
     "Cifar10",
     "Cifar100",
     "ClassifierFree",
     "Clip",
     "ComplexityCorrected",
+    "ConcatenatedUNet",
+    "ConcatenatedUNetSpec",
     "Condition",
+    "ContextUNet",
+    "ContextUNetSpec",
     "ContinuousBound",
     "ContrastiveDivergence",
     "Cosine",
@@ -115,6 +131,7 @@ __all__ = [
     "DPMppSDE",
     "Data",
     "Decoder",
+    "Degraded",
     "Denoising",
     "DenoisingMatching",
     "DenoisingScore",
@@ -130,6 +147,8 @@ __all__ = [
     "EnergyNet",
     "EnergySpec",
     "Epsilon",
+    "EpsilonTheta",
+    "EpsilonThetaSpec",
     "EulerMaruyama",
     "Evaluation",
     "Exact",
@@ -216,6 +235,8 @@ __all__ = [
     "SubVP",
     "SubVariancePreserving",
     "Svhn",
+    "TextEncoder",
+    "TextEncoderSpec",
     "Trailing",
     "Trained",
     "Trainer",

@@ -97,12 +97,12 @@ def test_the_calls_that_are_foretold_are_made(diffprob: Callable, told: Path) ->
         foretold = diffprob(*words, "--guidance", guidance, "--dry-run").json
         done = diffprob(*words, "--guidance", guidance).json
         assert foretold["network_calls"] == done["network_calls"] == calls
-        assert (done["label"], done["guidance"]) == ("2", None if guidance == "0" else guidance)
+        assert (done["told"], done["guidance"]) == ("2", None if guidance == "0" else guidance)
 
 
 def test_people_are_told_what_was_asked(diffprob: Callable, told: Path) -> None:
     out = diffprob("sample", told, *DRAWN, "--label", "2", "7", "--guidance", "1", "--guidance-rescale", "0.5").out
-    assert "labels: 2 7 in turn, guided by 1, rescaled by 0.5" in out
+    assert "told: 2, 7 in turn, guided by 1, rescaled by 0.5" in out
 
 
 def test_other_verbs_take_a_run_with_labels(diffprob: Callable, told: Path) -> None:
@@ -123,7 +123,7 @@ def test_other_verbs_take_a_run_with_labels(diffprob: Callable, told: Path) -> N
         "1",
         "--json",
     ).json
-    assert (found["drawing"]["label"], found["drawing"]["guidance"]) == ("all in turn", "1")
+    assert (found["drawing"]["told"], found["drawing"]["guidance"]) == ("all in turn", "1")
 
 
 def test_a_page_repeats_its_samples(diffprob: Callable, told: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_page_repeats_its_samples(diffprob: Callable, told: Path) -> None:
     [
         (["--label", "10"], "--label 10: the labels of digits are 0 to 9, or none on its own"),
         (["--label", "seven"], "--label seven: a number, or none on its own, would be right"),
-        (["--label", "none", "--guidance", "1"], "--guidance 1 steers towards a label"),
+        (["--label", "none", "--guidance", "1"], "--guidance 1 steers towards what the network is told"),
         (["--guidance-interval", "0.2", "0.8"], "--guidance-interval goes with --guidance W"),
         (["--guidance", "1", "--guidance-interval", "0.8", "0.2"], "the lower time comes first"),
         (["--label", "1", "2", "--from", "digits:0"], "one label for all images would be right here"),
@@ -185,3 +185,26 @@ def test_a_training_measures_what_was_asked_for(diffprob: Callable) -> None:
     whole = ("--set", "condition=Labels(10, drop=0.0)", "--set", "network.classes=10")
     done = diffprob("train", "digits", "--labels", *whole, *watched, *TINY, "--steps", "2", "--out", "run")
     assert done.code == 0 and "label accuracy" in done.err
+
+
+def test_captions_are_drawn_and_refused_by_name(diffprob: Callable) -> None:
+    small = [word.replace("network.", "network.body.") for word in TINY]
+    small += ["--set", "network.text.width=8", "--set", "network.heads=2", "--set", "data.count=50"]
+    assert diffprob("train", "captioned_digits", *small, "--steps", "2", "--out", "run").code == 0
+    done = diffprob("sample", "run", *DRAWN, "--caption", "a large three", "Two small sevens", "--guidance", "1")
+    assert done.code == 0 and "told: a large three, Two small sevens in turn, guided by 1" in done.out
+    assert images(diffprob, Path("run"), "--caption", "none").shape == (4, 1, 16, 16)
+    for words, said in (
+        (["--caption", "a lagre three"], "'lagre' in 'a lagre three' is none of the 32 words it can be told; did you mean 'large'?"),
+        (["--label", "3"], "captioned_digits is told captions: --caption would be right"),
+    ):
+        assert said in diffprob("sample", "run", *DRAWN, *words).error
+    assert "takes no --data" in diffprob("train", "captioned_digits", "--data", "x").error
+    wrong = diffprob("train", "captioned_digits", *small, "--set", "condition.length=9", "--steps", "2", "--out", "x")
+    assert "network.text.length must be 9 with condition=" in wrong.error
+    with_labels = diffprob("export", "run", "--out", "folder")
+    assert "only a UNet can be written for diffusers, not a CaptionedUNet" in with_labels.error
+
+
+def test_captions_are_for_runs_that_read_them(diffprob: Callable, told: Path) -> None:
+    assert "is told labels: --label would be right" in diffprob("sample", told, *DRAWN, "--caption", "a three").error

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from diffprob.base.errors import InputError
 from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.data.sources import Digits
+from diffprob.net.text import TextEncoderSpec
 from diffprob.net.unet import UNetSpec
 from diffprob.process.schedule import Cosine, LinearBetas
 from diffprob.recipe.recipe import Recipe
@@ -37,14 +38,18 @@ WHOLE = {
     "teacher": Trained("digits", "0123456789abcdef"),
     "body": UNetSpec(in_channels=1, out_channels=1, widths=(32, 64), attention=(False, True), groups=8),
     "sigma": 0.3,
+    "Captions.words": ("a", "seven"),
+    "TextEncoderSpec.words": 7,
+    "text": TextEncoderSpec(7, length=3, width=8, heads=2),
 }
 
 
 def example(name):
     """The component with its defaults, and something for what has none."""
     maker = ALL[name]
+    given = REQUIRED | WHOLE
     required = {
-        key: (WHOLE if key in WHOLE else REQUIRED)[key]
+        key: given[own if (own := f"{maker.__name__}.{key}") in given else key]
         for key, parameter in inspect.signature(maker).parameters.items()
         if parameter.default is inspect.Parameter.empty
     }

@@ -51,8 +51,11 @@ class Choice:
 
     def asked(self, n: int) -> "np.ndarray | None":
         """The label that each of n images is drawn for, int64 (n,); None where there is none."""
+        from diffprob.denoise.condition import Labels
+
         rows = self.model.given_rows
-        return None if rows is None or self.facts["label"] in (None, NONE) else rows.expand(n).numpy()
+        asked = isinstance(self.model.condition, Labels) and rows is not None and self.facts["told"] != NONE
+        return rows.expand(n).numpy() if asked and rows is not None else None
 
     def calls(self, n: int, steps: int | None) -> int | None:
         """How often the network will be called for n samples of ``steps`` evaluations; None: a tolerance decides."""

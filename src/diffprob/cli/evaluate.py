@@ -37,7 +37,7 @@ EXAMPLES = (
 MANY = 10_000  # below this many samples the bias of a Frechet distance is said aloud
 MOST_PIXELS = 4096  # values of an image up to which repeated training images are looked for among the pixels
 MOST_COMPARED = 2000  # samples, and held-out images, whose nearest training image is looked for
-DRAWING = ("sampler", "steps", "grid", "variance", "label", "guidance", "clip", "chunk", "precision")
+DRAWING = ("sampler", "steps", "grid", "variance", "told", "guidance", "clip", "chunk", "precision")
 DRAWN = (*DRAWING, "step", "seeds")
 
 

@@ -94,7 +94,7 @@ def plan(found: "Run", args: argparse.Namespace) -> dict[str, Any]:
     if args.n > MOST:
         raise InputError(f"-n {args.n}: a page takes at most {MOST} samples; diffprob sample draws more")
     choice = choose(args, found)
-    said = ("step", "seeds", "sampler", "steps", "grid", "label", "guidance", "chunk", "precision", "device")
+    said = ("step", "seeds", "sampler", "steps", "grid", "told", "guidance", "chunk", "precision", "device")
     facts = {name: choice.facts[name] for name in said}
     return {"n": args.n, **facts, "network_calls": choice.calls(args.n, choice.steps)}
 
@@ -110,7 +110,7 @@ def draw_samples(found: "Run", args: argparse.Namespace, rows: int = ROWS) -> "S
     total, model = choice.calls(args.n, choice.steps), choice.model
     with Progress(f"sample {found.name}", total, "network call") as bar, counted(model, bar.update):
         drawn = draw(choice.guided, choice.sampler, choice.times, streams, found.space, choice.clip, min(rows, args.n))
-    said = ("step", "model_sha256", "sampler", "steps", "grid", "variance", "label", "guidance", "clip", "chunk")
+    said = ("step", "model_sha256", "sampler", "steps", "grid", "variance", "told", "guidance", "clip", "chunk")
     return Samples(
         drawn.levels,
         args.seed,

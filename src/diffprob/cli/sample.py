@@ -22,6 +22,8 @@ EXAMPLES = (
     'diffprob sample runs/x --sampler "DDIM(eta=0.5)" --grid "Karras(rho=7)" --steps 20 --progressive',
     "diffprob sample runs/x -n 10000 --out samples.npz       # arrays images, seeds, metadata",
     "diffprob sample runs/x -n 100 --seed 7 --out pictures/  # one PNG an image, its seed in the name",
+    "diffprob sample mnist_labels --label 7 --guidance 0.5   # sevens, and clearer ones than without guidance",
+    'diffprob sample runs/captioned_digits --caption "two small sevens" "a large three" --guidance 1',
     "diffprob sample mnist --from path/to/mnist:0 --at 0.25 0.5 0.75   # 8 images from each x_t, which they share",
     "diffprob sample mnist --from seven.png --reconstruct              # up to the noise and back, by DDIM",
 )
@@ -182,9 +184,9 @@ def how(result: dict[str, Any]) -> Iterator[str]:
     """What decided the images, and where it was computed."""
     clip = {True: "clipped", False: "not clipped"}.get(result["clip"], f"clipped ({result['clip']})")
     steps = "steps by tolerance" if result["steps"] is None else f"{result['steps']} steps"
-    if result["label"] is not None:
+    if result["told"] is not None:
         guided = "" if result["guidance"] is None else f", guided by {result['guidance']}"
-        yield f"labels: {result['label']}{guided}"
+        yield f"told: {result['told']}{guided}"
     yield f"{result['sampler']}, {steps} on {result['grid']}, {result['variance']}, {clip}"
     where = f"{result['device']} in {result['precision']}, chunks of {result['chunk']}"
     if result["network_calls"] is None:

@@ -3,7 +3,7 @@
 import argparse
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError
 from diffprob.cli.parser import choose_device
@@ -11,6 +11,7 @@ from diffprob.cli.parser import choose_device
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from diffprob.denoise.captions import Captions
     from diffprob.denoise.denoiser import Denoiser, NetDenoiser
     from diffprob.recipe.checkpoint import Run
 
@@ -25,7 +26,7 @@ class Steered:
         told: the network with its conditions.
         guided: what samplers see: the same, or guided.
         branches: evaluations of a network for each of the guided model.
-        facts: ``label`` and ``guidance`` as text, None where there is none.
+        facts: ``told`` and ``guidance`` as text, None where there is none.
         words: the options that were given, to be given again.
     """
 
@@ -37,9 +38,12 @@ class Steered:
 
 
 def add_steering(parser: argparse.ArgumentParser) -> None:
-    """``--label --guidance --guidance-interval --guidance-rescale --guide-with``."""
+    """``--label --caption --guidance --guidance-interval --guidance-rescale --guide-with``."""
     parser.add_argument(
         "--label", nargs="+", metavar="L", help=f"labels of the images, in turn; {NONE}: of any (all labels in turn)"
+    )
+    parser.add_argument(
+        "--caption", nargs="+", metavar="TEXT", help=f"captions, in turn, for a run that reads them; {NONE}: of any"
     )
     parser.add_argument(
         "--guidance", type=_finite, default=0.0, metavar="W", help="classifier-free: (1 + W) told - W untold (0: none)"
@@ -67,9 +71,9 @@ def steer(model: "NetDenoiser", run: "Run", args: argparse.Namespace, one: bool 
     """
     from diffprob.denoise.guidance import ClassifierFree, Extrapolated
 
-    rows, label = _rows(run, args, one)
+    rows, said = _rows(run, args, one)
     told, words = model if rows is None else model.given(rows), _words(args)
-    facts: dict[str, str | None] = {"label": label, "guidance": None}
+    facts: dict[str, str | None] = {"told": said, "guidance": None}
     low, high = args.guidance_interval or (0.0, 1.0)
     if not args.guidance:
         for name in ("guidance_interval", "guidance_rescale", "guide_with"):
@@ -82,8 +86,8 @@ def steer(model: "NetDenoiser", run: "Run", args: argparse.Namespace, one: bool 
     facts["guidance"] = _text(args, low, high)
     if args.guide_with is not None:
         return Steered(told, Extrapolated(told, _weaker(run, args, rows), *settings), 2, facts, words)
-    if rows is None or label == NONE:
-        raise InputError(f"--guidance {args.guidance:g} steers towards a label: {_told(run)}")
+    if rows is None or said == NONE:
+        raise InputError(f"--guidance {args.guidance:g} steers towards what the network is told: {_told(run)}")
     guided = ClassifierFree(model, rows, *settings)
     return Steered(told, guided, 1 if args.guidance == -1 else 2, facts, words)
 
@@ -92,29 +96,50 @@ def _rows(run: "Run", args: argparse.Namespace, one: bool) -> "tuple[Tensor | No
     """The condition of each image, and how to say it."""
     import torch
 
+    from diffprob.denoise.captions import Captions
     from diffprob.denoise.condition import Labels
 
     condition = run.recipe.condition
-    if not isinstance(condition, Labels):
-        if args.label is not None:
-            raise InputError(f"--label {' '.join(args.label)}: {_told(run)}")
+    for option, kind in (("label", Labels), ("caption", Captions)):
+        asked = getattr(args, option)
+        if asked is not None and not isinstance(condition, kind):
+            raise InputError(f"--{option} {' '.join(asked)}: {_told(run)}")
+    if condition is None:
         return None, None
-    if args.label is None:
+    option, asked = ("label", args.label) if args.caption is None else ("caption", args.caption)
+    if asked is None:
         return (condition.null(), NONE) if one else (condition.some(args.n), "all in turn")
-    if args.label == [NONE]:
+    if asked == [NONE]:
         return condition.null(), NONE
-    wrong = next((text for text in args.label if not text.isdecimal()), None)
+    rows = _captions(condition, asked) if isinstance(condition, Captions) else _labels(run, condition, asked)
+    said = ", ".join(asked)
+    if len(rows) == 1:
+        return rows, said
+    if one:
+        raise InputError(f"--{option} {' '.join(asked)}: one {option} for all images would be right here")
+    return rows[torch.arange(args.n) % len(rows)], f"{said} in turn"
+
+
+def _labels(run: "Run", condition: Any, asked: list[str]) -> "Tensor":
+    import torch
+
+    wrong = next((text for text in asked if not text.isdecimal()), None)
     if wrong is not None:
         raise InputError(f"--label {wrong}: a number, or {NONE} on its own, would be right")
-    chosen = torch.tensor([int(text) for text in args.label])
-    if int(chosen.max()) >= condition.classes:
+    rows = torch.tensor([int(text) for text in asked])
+    if int(rows.max()) >= condition.classes:
         known = f"the labels of {run.name} are 0 to {condition.classes - 1}, or {NONE} on its own"
-        raise InputError(f"--label {' '.join(args.label)}: {known}")
-    if len(chosen) == 1:
-        return chosen, args.label[0]
-    if one:
-        raise InputError(f"--label {' '.join(args.label)}: one label for all images would be right here")
-    return chosen[torch.arange(args.n) % len(chosen)], f"{' '.join(args.label)} in turn"
+        raise InputError(f"--label {' '.join(asked)}: {known}")
+    return rows
+
+
+def _captions(condition: "Captions", asked: list[str]) -> "Tensor":
+    import torch
+
+    try:
+        return torch.cat([condition.tokens(text) for text in asked])
+    except InputError as error:
+        raise InputError(f"--caption: {error}") from error
 
 
 def _weaker(run: "Run", args: argparse.Namespace, rows: "Tensor | None") -> "Denoiser":
@@ -128,13 +153,17 @@ def _weaker(run: "Run", args: argparse.Namespace, rows: "Tensor | None") -> "Den
 
 
 def _told(run: "Run") -> str:
-    if run.recipe.condition is None:
+    """What would be right."""
+    kind = type(run.recipe.condition).__name__
+    if kind == "NoneType":
         return f"{run.name} was trained without any (a recipe with condition=Labels(...) would be right)"
-    return "give a --label, or none of them for all in turn"
+    option = {"Labels": "--label", "Captions": "--caption"}.get(kind)
+    return f"{run.name} is told {kind.lower()}" + (f": {option} would be right" if option else "")
 
 
 def _words(args: argparse.Namespace) -> tuple[str, ...]:
     words = [] if args.label is None else ["--label", *args.label]
+    words += [] if args.caption is None else ["--caption", *args.caption]
     if args.guidance:
         words += ["--guidance", repr(args.guidance)]
         if args.guidance_interval:

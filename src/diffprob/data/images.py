@@ -26,6 +26,7 @@ class Images:
         notes: what loading changed or assumed, one sentence each.
         class_names: name of label k at position k, or empty.
         rounded: by how many levels loading changed a value at most: images of floats between the grey levels.
+        captions: what each image shows, in words, or None.
     """
 
     pixels: Pixels
@@ -35,6 +36,7 @@ class Images:
     notes: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
     rounded: float = 0.0
+    captions: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         shape = self.pixels.shape
@@ -44,6 +46,8 @@ class Images:
             raise ValueError(f"labels must be int64 ({shape[0]},), got {self.labels.dtype} {self.labels.shape}")
         if not 2 <= self.levels <= 256:
             raise ValueError(f"levels must lie in 2..256, got {self.levels}")
+        if self.captions is not None:
+            _check_captions(self.captions, shape[0])
 
     def __len__(self) -> int:
         return self.pixels.shape[0]
@@ -65,13 +69,23 @@ class Images:
             yield np.ascontiguousarray(np.asarray(self.pixels[start : start + step]))
 
     def digest(self) -> str:
-        """SHA-256 in hexadecimal over the shape, the pixels in (N, C, H, W) order and the labels (int64)."""
+        """SHA-256 in hexadecimal over the shape, the pixels in (N, C, H, W) order, the labels (int64) and captions."""
         sha = hashlib.sha256(repr(tuple(int(n) for n in self.pixels.shape)).encode())
         for chunk in self.chunks():
             sha.update(chunk.data)
         if self.labels is not None:
             sha.update(np.ascontiguousarray(self.labels, dtype="<i8").data)
+        for caption in self.captions or ():
+            text = caption.encode()
+            sha.update(b"caption %d " % len(text) + text)
         return sha.hexdigest()
+
+
+def _check_captions(captions: object, n: int) -> None:
+    if not isinstance(captions, tuple) or not all(isinstance(caption, str) for caption in captions):
+        raise ValueError(f"captions must be a tuple of strings, got {type(captions).__name__}")
+    if len(captions) != n:
+        raise ValueError(f"captions must be {n} strings, one for each image, got {len(captions)}")
 
 
 class Source(Protocol):

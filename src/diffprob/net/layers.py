@@ -111,10 +111,14 @@ class Attention(nn.Module):
         self.to_v = nn.Linear(channels, channels)
         self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
 
+    def normed(self, x: Tensor) -> Tensor:
+        """What queries, keys and values are made from, shaped like ``x``."""
+        return group_norm(self.group_norm, x, silu=False)
+
     def forward(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
         # In channels-last memory this and the way back are views.
-        tokens = group_norm(self.group_norm, x, silu=False).permute(0, 2, 3, 1).reshape(batch, height * width, channels)
+        tokens = self.normed(x).permute(0, 2, 3, 1).reshape(batch, height * width, channels)
         heads = (batch, height * width, self.heads, channels // self.heads)
         q, k, v = (layer(tokens).view(heads).transpose(1, 2) for layer in (self.to_q, self.to_k, self.to_v))
         mixed = _mix(q, k, v).transpose(1, 2).reshape(batch, height * width, channels)
@@ -133,6 +137,22 @@ def _mix(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     q, k, v = (part.flatten(0, 1) for part in (q, k, v))
     weights = torch.softmax(torch.bmm(q * q.shape[-1] ** -0.5, k.transpose(1, 2)), dim=-1)
     return torch.bmm(weights, v).unflatten(0, (batch, heads))
+
+
+def mix_masked(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(head_dim)) v over the keys whose ``mask`` is true.
+
+    Args:
+        q, k, v: (B, heads, tokens, head_dim).
+        mask: bool (B, tokens of k), at least one true in every row.
+    """
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    return torch.softmax(scores.masked_fill(~mask[:, None, None], -torch.inf), dim=-1) @ v
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(B, tokens, channels) -> (B, heads, tokens, channels / heads)."""
+    return x.unflatten(2, (heads, -1)).transpose(1, 2)
 
 
 class Downsample(nn.Module):

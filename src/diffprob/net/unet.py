@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -80,6 +80,18 @@ class UNetSpec:
         return UNet(self)
 
 
+class Told(NamedTuple):
+    """What every level of a network hears beside the image.
+
+    Args:
+        temb: embedding of the time, and of the label where there is one, after its SiLU, (B, temb_channels).
+        context: what the attention is called with beside its input.
+    """
+
+    temb: Tensor
+    context: tuple[Tensor, ...] = ()
+
+
 class UNet(nn.Module):
     """U-Net (B, in_channels, H, W) and times t of shape () or (B,) -> `Output` of shape (B, out_channels, H, W).
 
@@ -141,10 +153,10 @@ class UNet(nn.Module):
 
     def features(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """What the last norm and convolution read: (B, widths[0], H, W)."""
-        h, temb, skips = self._encode(x, t, label)
+        h, told, skips = self._encode(x, t, label)
         for block in cast(Iterable[_Level], self.up_blocks):
             for i in range(len(block.resnets)):
-                h = block.layer(i, torch.cat([h, skips.pop()], dim=1), temb)
+                h = block.layer(i, torch.cat([h, skips.pop()], dim=1), told)
             h = block.resample(h)
         return h
 
@@ -152,35 +164,43 @@ class UNet(nn.Module):
         """The lowest resolution, after the middle block: (B, widths[-1], H / 2^(levels - 1), W / 2^(levels - 1))."""
         return self._encode(x, t, label)[0]
 
-    def _encode(self, x: Tensor, t: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor, list[Tensor]]:
-        self._check(x, t, label)
-        temb = self.time_embedding(t.to(x.device).expand(x.shape[0]))
+    def told(self, t: Tensor, label: Tensor | None) -> Told:
+        """What the levels hear of the times (B,) and the labels; another kind of condition is another way to tell it.
+
+        Raises:
+            ValueError: labels for a network without classes, or none for one with them.
+        """
+        if (label is None) != (self.class_embedding is None):
+            raise ValueError(f"expected {'labels' if label is None else 'no labels'}: classes={self.spec.classes}")
+        temb = self.time_embedding(t)
         if self.class_embedding is not None:
             temb = temb + self.class_embedding(label)
         # Every residual block starts with a SiLU of the same embedding: once is enough.
-        temb = F.silu(temb)
+        return Told(F.silu(temb))
+
+    def _encode(self, x: Tensor, t: Tensor, label: Tensor | None) -> tuple[Tensor, Told, list[Tensor]]:
+        self._check(x, t)
+        told = self.told(t.to(x.device).expand(x.shape[0]), label)
         x = 2 * x - 1 if self.spec.center_input else x
         h = self.conv_in(torch.cat([x, *waves(x, self.spec.fourier)], 1) if self.spec.fourier else x)
         skips = [h]
         for block in cast(Iterable[_Level], self.down_blocks):
             for i in range(len(block.resnets)):
-                h = block.layer(i, h, temb)
+                h = block.layer(i, h, told)
                 skips.append(h)
             if block.downsamplers is not None:
                 h = block.resample(h)
                 skips.append(h)
         for i in range(2):
-            h = self.mid_block.layer(i, h, temb)
-        return h, temb, skips
+            h = self.mid_block.layer(i, h, told)
+        return h, told, skips
 
-    def _check(self, x: Tensor, t: Tensor, label: Tensor | None) -> None:
+    def _check(self, x: Tensor, t: Tensor) -> None:
         levels = len(self.spec.widths)
         if x.ndim != 4 or x.shape[1] != self.spec.in_channels:
             raise ValueError(f"expected x of shape (B, {self.spec.in_channels}, H, W), got {tuple(x.shape)}")
         if t.shape not in ((), (x.shape[0],)):
             raise ValueError(f"expected t of shape () or ({x.shape[0]},), got {tuple(t.shape)}")
-        if (label is None) != (self.class_embedding is None):
-            raise ValueError(f"expected {'labels' if label is None else 'no labels'}: classes={self.spec.classes}")
         factor = 2 ** (levels - 1)
         if x.shape[2] % factor or x.shape[3] % factor:
             size = f"{x.shape[2]}x{x.shape[3]}"
@@ -223,10 +243,10 @@ class _Level(nn.Module):
         self.downsamplers = nn.ModuleList([Downsample(width, spec.padding)]) if down else None
         self.upsamplers = nn.ModuleList([Upsample(width)]) if up else None
 
-    def layer(self, i: int, x: Tensor, temb: Tensor) -> Tensor:
+    def layer(self, i: int, x: Tensor, told: Told) -> Tensor:
         """Residual block ``i`` and, where there is one, its attention."""
-        x = self.resnets[i](x, temb)
-        return self.attentions[i](x) if i < len(self.attentions) else x
+        x = self.resnets[i](x, told.temb)
+        return self.attentions[i](x, *told.context) if i < len(self.attentions) else x
 
     def resample(self, x: Tensor) -> Tensor:
         """The change of resolution, or ``x`` itself on the last level."""

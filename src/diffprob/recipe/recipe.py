@@ -9,7 +9,9 @@ from torch import nn
 
 from diffprob.base.errors import InputError
 from diffprob.data.images import Images, Source
+from diffprob.denoise.captions import Captions
 from diffprob.denoise.condition import Condition, Labels
+from diffprob.denoise.degraded import Degraded
 from diffprob.denoise.denoiser import Clock, Evaluation, Index, NetDenoiser
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.prediction import Epsilon, Prediction
@@ -191,9 +193,7 @@ def space(recipe: Recipe | Baseline, images: Images) -> Pixels:
         found = recipe.network.out_channels
         raise InputError(f"network.out_channels must be {wanted} with variance={recipe.variance!r}, got {found}")
     if isinstance(recipe, Recipe):
-        known, wanted = getattr(recipe.network, "classes", 0), _classes(recipe.condition)
-        if known != wanted:
-            raise InputError(f"network.classes must be {wanted} with condition={recipe.condition!r}, got {known}")
+        _check_told(recipe)
     for what, theirs, ours in (
         ("shape", images.event_shape, recipe.space.shape),
         ("number of grey levels", images.levels, recipe.space.levels),
@@ -203,9 +203,32 @@ def space(recipe: Recipe | Baseline, images: Images) -> Pixels:
     return recipe.space
 
 
-def _classes(condition: Condition | None) -> int:
-    """Class labels that the network must know for the condition."""
-    return condition.rows if isinstance(condition, Labels) else 0
+def _check_told(recipe: Recipe) -> None:
+    """Refuse a network that is not told what the condition says, or is told more."""
+    network: Any = recipe.network
+    condition, text = recipe.condition, getattr(network, "text", None)
+    captions = condition if isinstance(condition, Captions) else None
+    channels, *sides = recipe.space.shape
+    wanted = {
+        "classes": condition.rows if isinstance(condition, Labels) else 0,
+        "beside": channels if isinstance(condition, Degraded) else 0,
+        "text.words": len(captions.words) if captions else 0,
+        "text.length": captions.length if captions else 0,
+    }
+    found = {
+        "classes": getattr(network, "classes", 0),
+        "beside": getattr(network, "beside", 0),
+        "text.words": getattr(text, "words", 0),
+        "text.length": getattr(text, "length", 0),
+    }
+    for name, value in wanted.items():
+        if found[name] != value:
+            raise InputError(f"network.{name} must be {value} with condition={condition!r}, got {found[name]}")
+    if isinstance(condition, Degraded) and condition.shape != recipe.space.shape:
+        raise InputError(f"condition.shape must be {recipe.space.shape} as in space, got {condition.shape}")
+    size = getattr(network, "size", None)
+    if size is not None and [size, size] != sides:
+        raise InputError(f"network.size is {size}, but the images are {sides[0]}x{sides[1]}")
 
 
 def _outputs(recipe: Recipe) -> int:

@@ -5,8 +5,11 @@ from typing import Any
 
 from diffprob.base.laws import Normal
 from diffprob.data.augment import Elastic, HorizontalFlip
+from diffprob.data.captioned import CaptionedDigits
 from diffprob.data.sources import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Svhn
+from diffprob.denoise.captions import Captions
 from diffprob.denoise.condition import Labels
+from diffprob.denoise.degraded import Degraded
 from diffprob.denoise.denoiser import Index, Scale
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.prediction import Data, Epsilon, Mean, Score, Velocity
@@ -20,10 +23,15 @@ from diffprob.density.potential import V0
 from diffprob.density.simplex import SimplexNoise
 from diffprob.density.typicality import Typical
 from diffprob.likelihood.flow import Exact, Hutchinson
+from diffprob.net.captioned import CaptionedUNetSpec
+from diffprob.net.concatenated import ConcatenatedUNetSpec
+from diffprob.net.context_unet import ContextUNetSpec
 from diffprob.net.energy import EnergySpec
+from diffprob.net.epsilon_theta import EpsilonThetaSpec
 from diffprob.net.glow import GlowSpec
 from diffprob.net.potential import PotentialSpec
 from diffprob.net.scalar_unet import ScalarUNetSpec
+from diffprob.net.text import TextEncoderSpec
 from diffprob.net.unet import UNetSpec
 from diffprob.process.grids import GrainGrid, Karras, Leading, LogSNR, Native, QuadraticTimes, Trailing, Uniform
 from diffprob.process.learned import Learned
@@ -81,7 +89,7 @@ PROCESSES = _family(LinearProcess)
 GRIDS = _family(Native, Uniform, QuadraticTimes, LogSNR, GrainGrid, Karras, Trailing, Leading, LeastCost)
 PREDICTIONS = _family(Epsilon, Data, Velocity, Score, Mean)
 CLOCKS = _family(Index, Scale)
-CONDITIONS = _family(Labels)
+CONDITIONS = _family(Labels, Captions, Degraded)
 VARIANCES = _family(
     Zero, UnitData, Analytic, NoiseResidual, SquaredNoise, OptimalCovariance, LearnedRange, LearnedDiagonal
 )
@@ -98,9 +106,13 @@ PROXIES = _family(
 )
 MAPS = _family(AnomalyMap)
 PIXEL_NOISES = _family(SimplexNoise)
-NETWORKS = _family(UNetSpec, PotentialSpec, ScalarUNetSpec, GlowSpec, EnergySpec)
+NETWORKS = _family(
+    *(UNetSpec, CaptionedUNetSpec, ConcatenatedUNetSpec, ContextUNetSpec, EpsilonThetaSpec),
+    *(PotentialSpec, ScalarUNetSpec, GlowSpec, EnergySpec),
+)
+TEXTS = _family(TextEncoderSpec)
 SPACES = _family(Pixels)
-SOURCES = _family(Digits, Idx, Cifar10, Cifar100, Svhn, Folder, Array, HuggingFace)
+SOURCES = _family(Digits, CaptionedDigits, Idx, Cifar10, Cifar100, Svhn, Folder, Array, HuggingFace)
 AUGMENTATIONS = _family(HorizontalFlip, Elastic)
 OBJECTIVES = _family(
     *(Denoising, VariationalBound, Hybrid, ContinuousBound),
@@ -128,6 +140,7 @@ FAMILIES: dict[str, Family] = {
     "map": MAPS,
     "pixel noise": PIXEL_NOISES,
     "network": NETWORKS,
+    "text": TEXTS,
     "space": SPACES,
     "source": SOURCES,
     "augmentation": AUGMENTATIONS,

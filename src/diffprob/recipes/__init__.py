@@ -14,11 +14,13 @@ RECIPES = {
     "mnist": "mnist",
     "mnist_labels": "mnist",
     "fashion": "fashion",
+    "captioned_digits": "captions",
     "cifar10": "cifar10",
     "cifar10_small": "cifar10",
     "celebahq256": "large",
     "lsun256": "large",
 }
+EMBEDDED = ("digits", "captioned_digits")  # recipes whose data comes with the library
 
 
 def named(name: str, path: str | None = None) -> "Recipe":
@@ -29,9 +31,9 @@ def named(name: str, path: str | None = None) -> "Recipe":
     """
     if name not in RECIPES:
         raise InputError(f"no recipe {name!r} (recipes: {', '.join(RECIPES)}){did_you_mean(name, RECIPES)}")
-    if name == "digits" and path is not None:
+    if name in EMBEDDED and path is not None:
         raise InputError(
-            f"recipe digits uses embedded data and takes no --data, got {path}; train other data with --data alone"
+            f"recipe {name} uses embedded data and takes no --data, got {path}; train other data with --data alone"
         )
     make = getattr(import_module(f"diffprob.recipes.{RECIPES[name]}"), name)
     return make() if path is None else make(path)

@@ -1,6 +1,7 @@
 """MNIST: 28x28 pixels, idx files; under an hour on two cores."""
 
 from dataclasses import replace
+from typing import Any
 
 from diffprob.data.sources import Idx
 from diffprob.denoise.condition import Labels
@@ -49,11 +50,12 @@ def mnist(path: str | None = None) -> Recipe:
 def mnist_labels(path: str | None = None) -> Recipe:
     """MNIST with its labels, for guidance: the reference run goes on, told the digit in nine images of ten."""
     recipe, condition = mnist(path), Labels(10, drop=0.1)
+    network: Any = recipe.network
     training = replace(recipe.training, steps=4000, lr=5e-4, cooldown=1000, ema=0.999)
     return replace(
         recipe,
         name="mnist_labels",
-        network=replace(recipe.network, classes=condition.rows),
+        network=replace(network, classes=condition.rows),
         condition=condition,
         training=training,
         start=Trained.of(Run.open(PRETRAINED / "mnist")),

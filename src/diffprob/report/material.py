@@ -24,7 +24,7 @@ class Samples:
         chunk, precision, device: how they were evaluated.
         seconds: how long drawing took.
         evaluations: of the network for each image, on average.
-        label, guidance: what the network was told, and how it was steered, as text; None where there was nothing.
+        told, guidance: what the network was told, and how it was steered, as text; None where there was nothing.
         best: whether the weights are the best ones by the metric that the training watched.
         words: the options of `sample` that told and steered the network so.
         frames: predicted x_0 of the first images along the chain, each uint8 (rows, C, H, W).
@@ -45,7 +45,7 @@ class Samples:
     device: str
     seconds: float
     evaluations: float
-    label: str | None = None
+    told: str | None = None
     guidance: str | None = None
     best: bool = False
     words: tuple[str, ...] = ()

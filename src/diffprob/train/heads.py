@@ -15,6 +15,7 @@ from diffprob.base.errors import NumericalError
 from diffprob.base.rng import Rng, derive
 from diffprob.base.shapes import flat_sum
 from diffprob.denoise.denoiser import NetDenoiser
+from diffprob.net.concatenated import ConcatenatedUNet
 from diffprob.net.head import HeadedUNet, HeadSpec
 from diffprob.net.unet import UNet
 from diffprob.process.linear import LinearProcess
@@ -200,7 +201,7 @@ def feature_source(model: NetDenoiser) -> Source:
 
 def _unet(model: NetDenoiser) -> UNet:
     net = model.net.net if isinstance(model.net, HeadedUNet) else model.net
-    if not isinstance(net, UNet):
+    if not isinstance(net, UNet) or isinstance(net, ConcatenatedUNet):
         raise ValueError(f"heads are fitted to a UNet, got a {type(net).__name__}")
     return net
 

@@ -1,0 +1,86 @@
+"""The condition of an image: what is left of it at a lower resolution, for a network that restores the rest."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffprob.base.errors import InputError
+
+
+@dataclass(frozen=True)
+class Degraded:
+    """The image averaged over blocks of factor x factor pixels, each mean in the place of its block, (B, C, H, W).
+
+    Training makes them from the images themselves, in model space. A network that is told them models p(x|c), of which
+    super-resolution takes samples; a sample's own blocks need not have those means, for it is told and not held to it.
+
+    Args:
+        shape: of the images, (C, H, W).
+        factor: divides height and width.
+        drop: probability that training tells zeros instead, the grey between black and white; 0: it is never told none.
+
+    Exact when: always.
+
+    Reference: Saharia et al., "Image super-resolution via iterative refinement" (2021), section 2.
+    """
+
+    shape: tuple[int, int, int]
+    factor: int = 2
+    drop: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.shape, tuple) or len(self.shape) != 3 or min(self.shape) < 1:
+            raise ValueError(f"shape must be (channels, height, width), got {self.shape!r}")
+        if self.factor < 2 or self.shape[1] % self.factor or self.shape[2] % self.factor:
+            size = f"{self.shape[1]}x{self.shape[2]}"
+            raise ValueError(f"factor must be at least 2 and divide {size}, got {self.factor}")
+        if not 0 <= self.drop < 1:
+            raise ValueError(f"drop must lie in [0, 1), got {self.drop}")
+
+    def read(self, images: Any) -> None:
+        """None: `of` makes them from the images."""
+        return
+
+    def of(self, x0: Tensor) -> Tensor:
+        """The block means of images in model space (B, C, H, W), repeated to their size.
+
+        Raises:
+            ValueError: images of another shape.
+        """
+        if tuple(x0.shape[1:]) != self.shape:
+            raise ValueError(f"expected images of shape {self.shape}, got {tuple(x0.shape[1:])}")
+        means = F.avg_pool2d(x0, self.factor)
+        return means.repeat_interleave(self.factor, 2).repeat_interleave(self.factor, 3)
+
+    def check(self, rows: Tensor) -> None:
+        """Refuse what is no finite image of this shape, constant on every block.
+
+        Raises:
+            InputError: another shape or type, or an image that was not degraded; `of` does that.
+        """
+        if not rows.is_floating_point() or rows.ndim != 4 or tuple(rows.shape[1:]) != self.shape:
+            raise InputError(f"expected degraded images (B, *{self.shape}), got {rows.dtype} {tuple(rows.shape)}")
+        corners = rows[:, :, :: self.factor, :: self.factor]
+        blocks = corners.repeat_interleave(self.factor, 2).repeat_interleave(self.factor, 3)
+        if not bool(torch.isfinite(rows).all()) or not torch.equal(blocks, rows):
+            side = f"{self.factor}x{self.factor}"
+            raise InputError(f"a degraded image has one finite value in each block of {side} pixels, got others")
+
+    def some(self, n: int) -> Tensor:
+        """Flat images from black to white, (n, C, H, W): they are what they are at any resolution."""
+        return torch.linspace(-1, 1, n)[:, None, None, None].expand(n, *self.shape)
+
+    def null(self) -> Tensor:
+        """Zeros (1, C, H, W).
+
+        Raises:
+            InputError: training never told them.
+        """
+        if not self.drop:
+            raise InputError(
+                f"{self!r} has no null condition: a network trained with drop above 0 also models images of any other"
+            )
+        return torch.zeros(1, *self.shape)

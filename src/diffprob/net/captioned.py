@@ -1,0 +1,133 @@
+"""The U-Net that reads a caption: its attention looks at the pixels, then at the words."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
+from typing import cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffprob.net.layers import Attention, mix_masked, split_heads
+from diffprob.net.norm import group_norm
+from diffprob.net.text import Text, TextEncoderSpec
+from diffprob.net.unet import Told, UNet, UNetSpec
+
+
+@dataclass(frozen=True)
+class CaptionedUNetSpec:
+    """The settings of a `CaptionedUNet`, all literals.
+
+    Args:
+        body: the U-Net; its levels with attention, and its middle, are told the words one by one.
+        text: how captions are read.
+        heads: of the attention to the words; divides the width of every level that has it.
+
+    Raises:
+        ValueError: fields do not fit together; the message has their names and values.
+    """
+
+    body: UNetSpec
+    text: TextEncoderSpec
+    heads: int = 4
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.body, UNetSpec):
+            raise ValueError(f"body must be a UNetSpec(...), got {self.body!r}")
+        if not isinstance(self.text, TextEncoderSpec):
+            raise ValueError(f"text must be a TextEncoderSpec(...), got {self.text!r}")
+        if self.body.classes:
+            raise ValueError(f"body.classes must be 0 where captions are told, got {self.body.classes}")
+        attended = [w for w, here in zip(self.body.widths, self.body.attention, strict=True) if here]
+        attended += [self.body.widths[-1]] if self.body.mid_attention else []
+        if not attended:
+            raise ValueError("body.attention must have a level with attention, or body.mid_attention be True")
+        if self.heads < 1 or any(width % self.heads for width in attended):
+            raise ValueError(f"heads must divide every width with attention {attended}, got {self.heads}")
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the images."""
+        return self.body.in_channels
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the answer."""
+        return self.body.out_channels
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels at each resolution, from the full one down by halves."""
+        return self.body.widths
+
+    def build(self) -> "CaptionedUNet":
+        """A network with random weights from torch's global generator; on ``torch.device("meta")`` without memory."""
+        return CaptionedUNet(self)
+
+
+class CaptionedUNet(UNet):
+    """A `UNet` with the words' numbers, int64 (B, length), for a label; 0 is padding, and a row of it no caption.
+
+    After every self-attention the pixels attend to the caption's vectors, x + linear(softmax(q k^T / sqrt(d)) v) with
+    queries of the normed pixels; the mean of the vectors is added to the time embedding. Both begin at zero: with its
+    first weights it is the plain `UNet` of its body. The names of the body's weights are those of a `UNet`, so that it
+    can begin with the weights of one.
+
+    Exact when: the last layers of both are zero; captions then change nothing.
+
+    Reference: Rombach et al., "High-resolution image synthesis with latent diffusion models" (2022), section 3.3;
+    Nichol et al., "GLIDE" (2021), section 3, for the mean in the time embedding.
+    """
+
+    def __init__(self, spec: CaptionedUNetSpec) -> None:
+        super().__init__(spec.body)
+        self.text = spec.text.build()
+        self.pooled = nn.Linear(spec.text.width, 4 * spec.body.widths[0])
+        for level in chain(self.down_blocks, [self.mid_block], self.up_blocks):
+            own = cast(Iterable[Attention], level.attentions)
+            level.attentions = nn.ModuleList(_WithWords(each.group_norm.num_channels, spec) for each in own)
+        self._initialise()
+        last = [m.words.to_out for m in self.modules() if isinstance(m, _WithWords)]
+        for module in [*last, self.pooled]:
+            nn.init.zeros_(module.weight)
+
+    def told(self, t: Tensor, label: Tensor | None) -> Told:
+        """What the levels hear of the times (B,) and the captions (B, length).
+
+        Raises:
+            ValueError: no captions, or none of such a shape.
+        """
+        if label is None:
+            raise ValueError("expected captions: int64 numbers of words (B, length), 0 for padding")
+        text: Text = self.text(label)
+        return Told(F.silu(self.time_embedding(t) + self.pooled(text.pooled)), (text.vectors, text.mask))
+
+
+class _WithWords(Attention):
+    """Self-attention over the pixels, then attention from each to the words."""
+
+    def __init__(self, channels: int, spec: CaptionedUNetSpec) -> None:
+        super().__init__(channels, spec.body.head_dim, spec.body.groups, spec.body.eps)
+        self.words = _ToWords(channels, spec)
+
+    def forward(self, x: Tensor, *context: Tensor) -> Tensor:
+        return self.words(super().forward(x), *context)
+
+
+class _ToWords(nn.Module):
+    """x + linear(softmax(q k^T / sqrt(head_dim)) v): queries from the pixels, keys and values from the words."""
+
+    def __init__(self, channels: int, spec: CaptionedUNetSpec) -> None:
+        super().__init__()
+        self.heads = spec.heads
+        self.norm = nn.GroupNorm(spec.body.groups, channels, spec.body.eps)
+        self.to_q, self.to_out = nn.Linear(channels, channels), nn.Linear(channels, channels)
+        self.to_k, self.to_v = nn.Linear(spec.text.width, channels), nn.Linear(spec.text.width, channels)
+
+    def forward(self, x: Tensor, vectors: Tensor, mask: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        pixels = group_norm(self.norm, x, silu=False).permute(0, 2, 3, 1).reshape(batch, height * width, channels)
+        parts = (self.to_q(pixels), self.to_k(vectors), self.to_v(vectors))
+        q, k, v = (split_heads(part, self.heads) for part in parts)
+        mixed = self.to_out(mix_masked(q, k, v, mask).transpose(1, 2).flatten(2))
+        return x + mixed.view(batch, height, width, channels).permute(0, 3, 1, 2)

@@ -1,0 +1,80 @@
+"""The U-Net that sees an image beside the noisy one."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from diffprob.net.layers import Output
+from diffprob.net.norm import group_norm
+from diffprob.net.unet import Told, UNet, UNetSpec
+
+
+@dataclass(frozen=True)
+class ConcatenatedUNetSpec:
+    """The settings of a `ConcatenatedUNet`, all literals.
+
+    Args:
+        body: the U-Net as it would be without the image; its ``in_channels`` are those of the data.
+        beside: channels of the image beside.
+
+    Raises:
+        ValueError: a field is out of range, or labels in the body; the message has its name and value.
+    """
+
+    body: UNetSpec
+    beside: int = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.body, UNetSpec):
+            raise ValueError(f"body must be a UNetSpec(...), got {self.body!r}")
+        if self.beside < 1:
+            raise ValueError(f"beside must be at least 1, got {self.beside}")
+        if self.body.classes:
+            raise ValueError(f"body.classes must be 0 where images are told, got {self.body.classes}")
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the data, without those beside."""
+        return self.body.in_channels
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the answer."""
+        return self.body.out_channels
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels at each resolution, from the full one down by halves."""
+        return self.body.widths
+
+    def build(self) -> "ConcatenatedUNet":
+        """A network with random weights from torch's global generator; on ``torch.device("meta")`` without memory."""
+        return ConcatenatedUNet(self)
+
+
+class ConcatenatedUNet(UNet):
+    """A `UNet` whose first convolution reads x (B, in_channels, H, W) and, for a label, an image (B, beside, H, W).
+
+    Exact when: the first convolution's weights for the image beside are zero; it then is the plain `UNet` of its body.
+
+    Reference: Saharia et al., "Image super-resolution via iterative refinement" (2021), section 2.3.
+    """
+
+    def __init__(self, spec: ConcatenatedUNetSpec) -> None:
+        super().__init__(replace(spec.body, in_channels=spec.in_channels + spec.beside))
+        self.own, self.beside = spec.in_channels, spec.beside
+
+    def read_out(self, features: Tensor) -> Output:
+        """The prediction from `features`; with twice as many channels as the data, the second half is ``extra``."""
+        output = self.conv_out(group_norm(self.conv_norm_out, features))
+        return Output(*output.chunk(2, dim=1)) if output.shape[1] == 2 * self.own else Output(output)
+
+    def _encode(self, x: Tensor, t: Tensor, label: Tensor | None) -> tuple[Tensor, Told, list[Tensor]]:
+        expected = (len(x), self.beside, *x.shape[2:])
+        if label is None or tuple(label.shape) != expected:
+            got = "none" if label is None else tuple(label.shape)
+            raise ValueError(f"expected an image of shape {expected} beside x, got {got}")
+        if x.shape[1] != self.own:
+            raise ValueError(f"expected x of shape (B, {self.own}, H, W), got {tuple(x.shape)}")
+        return super()._encode(torch.cat([x, label.to(x)], 1), t, None)
