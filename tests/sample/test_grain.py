@@ -86,16 +86,33 @@ def test_noise_that_never_vanishes_ends_with_the_mean() -> None:
     assert (float(last.t), last.index) == (0.0, before.index + 1)
 
 
-@pytest.mark.parametrize("bend", [0.0, -0.5])
-def test_the_grid_is_even_in_its_variable_with_the_data_for_its_end(bend: float) -> None:
+@pytest.mark.parametrize(("bend", "dwell"), [(0.0, 0.0), (-0.5, 0.0), (-0.4, 0.5)])
+def test_the_grid_is_even_in_its_variable_with_the_data_for_its_end(bend: float, dwell: float) -> None:
     n, v = 9, torch.linspace(0, 1, 10, dtype=torch.float64)
     for process in (SDE, LinearProcess(Straight(), StraightScaling())):
-        times = GrainGrid(0.05, 2.0, bend)(process, n)
+        times = GrainGrid(0.05, 2.0, bend, dwell)(process, n)
         alpha, sigma = process.coefficients(times)
         u = torch.asinh(2.0 * alpha / (sigma**2 + (0.05 * alpha) ** 2).sqrt())
         assert times[0] == 1
-        expected = u[0] + (math.asinh(2.0 / 0.05) - u[0]) * (v + bend * v * (1 - v))
+        shape = v + bend * v * (1 - v) + dwell * v * (1 - v) * (1 - 2 * v)
+        expected = u[0] + (math.asinh(2.0 / 0.05) - u[0]) * shape
         torch.testing.assert_close(u, expected[:-1], rtol=1e-9, atol=1e-12)
+
+
+def test_the_strongest_shape_still_decreases_and_dwells_in_the_middle() -> None:
+    """The slope is at least 1 - dwell/2 - bend^2/(6 dwell) > 0; the middle steps are the shorter ones."""
+    for bend in (-0.99, 0.0, 0.99):
+        for dwell in (0.0, 0.33, 0.99):
+            assert torch.all(GrainGrid(bend=bend, dwell=dwell)(PROCESSES[2], 50).diff() < 0)
+
+    def middle(dwell: float) -> float:
+        alpha, sigma = SDE.coefficients(GrainGrid(dwell=dwell)(SDE, 10))
+        u = torch.asinh(1.2 * alpha / (sigma**2 + (0.06 * alpha) ** 2).sqrt())
+        return float(u[6] - u[4])
+
+    # The cubic falls from 0.4 0.6 0.2 to -0.6 0.4 0.2 between v = 0.4 and 0.6: 0.2 - 0.096 dwell of the whole.
+    whole = math.asinh(1.2 / 0.06) - math.asinh(1.2 / (math.exp(-float(SDE.logsnr(1.0))) + 0.06**2) ** 0.5)
+    assert middle(0.5) == pytest.approx(whole * (0.2 - 0.048), rel=1e-6)
 
 
 def test_a_long_grid_ends_at_the_last_noisy_time() -> None:
@@ -107,11 +124,14 @@ def test_a_long_grid_ends_at_the_last_noisy_time() -> None:
 def test_the_default_depends_on_the_evaluations_and_the_number_of_elements() -> None:
     process = LinearProcess()
     assert default(1000, process, (1, 8, 8)) == (Ancestral(), Uniform())
-    assert default(5, process, (2,)) == (GrainSolver(extent=1.0), GrainGrid(extent=1.0))
-    assert default(8, process, (8,)) == (GrainSolver(extent=1.4), GrainGrid(extent=1.4, bend=-0.25))
-    assert default(10, process, (784,)) == (GrainSolver(extent=4.5), GrainGrid(extent=4.5, bend=-0.5))
+    for n in (5, 20):
+        assert default(n, process, (2,)) == (GrainSolver(extent=0.5), GrainGrid(extent=0.5))
+    assert default(5, process, (8,)) == (GrainSolver(extent=1.0), GrainGrid(extent=1.0))
+    assert default(7, process, (8,)) == (GrainSolver(extent=1.0), GrainGrid(extent=1.0, bend=-0.2, dwell=0.25))
+    assert default(9, process, (4,)) == (GrainSolver(extent=0.7), GrainGrid(extent=0.7, bend=-0.2, dwell=0.25))
+    assert default(10, process, (784,)) == (GrainSolver(extent=4.5), GrainGrid(extent=4.5, bend=-0.4, dwell=0.5))
     assert default(20, process, (1, 28, 28)) == (DPMppSDE(2), Trailing(bend=-0.6))
-    assert default(1000, SDE, (2,))[0] == GrainSolver(extent=1.0)
+    assert default(1000, SDE, (2,))[0] == GrainSolver(extent=0.5)
     with pytest.raises(ValueError, match="got 0"):
         default(0, process, (2,))
 
@@ -125,6 +145,8 @@ def test_the_default_depends_on_the_evaluations_and_the_number_of_elements() -> 
         (lambda: GrainGrid(grain=-1.0), "grain must be above 0, got -1.0"),
         (lambda: GrainGrid(extent=0.0), "extent must be above 0, got 0.0"),
         (lambda: GrainGrid(bend=-1.0), "bend must lie between -1 and 1, got -1.0"),
+        (lambda: GrainGrid(dwell=1.0), "dwell must be at least 0 and below 1, got 1.0"),
+        (lambda: GrainGrid(dwell=-0.1), "dwell must be at least 0 and below 1, got -0.1"),
     ],
 )
 def test_wrong_settings_are_named(make, said) -> None:

@@ -145,16 +145,21 @@ class GrainGrid:
     Args:
         grain: standard deviation of the finest detail of the data, in its units.
         extent: of the data.
-        bend: u is bent to v + bend v (1 - v), v going evenly from 0 to 1: negative values make the first steps shorter
-            and the last ones longer.
+        bend: u goes as v + bend v (1 - v) + dwell v (1 - v) (1 - 2 v), v going evenly from 0 to 1: a negative bend
+            makes the first steps shorter and the last ones longer.
+        dwell: makes the steps in the middle shorter, where a mixture decides for a mode, and those at both ends longer;
+            at least 0 and below 1. The slopes are 1 + bend + dwell, 1 - dwell/2 and 1 - bend + dwell.
     """
 
     grain: float = 0.06
     extent: float = 1.2
     bend: float = 0.0
+    dwell: float = 0.0
 
     def __post_init__(self) -> None:
         _check_bend(self.bend)
+        if not 0 <= self.dwell < 1:
+            raise ValueError(f"dwell must be at least 0 and below 1, got {self.dwell}")
         for name, value in (("grain", self.grain), ("extent", self.extent)):
             if not 0 < value < math.inf:
                 raise ValueError(f"{name} must be above 0, got {value}")
@@ -165,13 +170,16 @@ class GrainGrid:
         ends = torch.stack([process.logsnr(1.0), process.logsnr(process.schedule.start)])
         first, last = torch.asinh(self.extent / (torch.exp(-ends) + self.grain**2).sqrt())
         data = torch.full_like(first, math.asinh(self.extent / self.grain))
-        u = torch.lerp(first, data, _bent(1 - _spread(n + 1), self.bend))[:-1]
+        u = torch.lerp(first, data, self._shaped(1 - _spread(n + 1)))[:-1]
         crowded = n > 1 and bool(u[-1] > last)
         if crowded:
-            u = torch.lerp(first, last, _bent(1 - _spread(n), self.bend))
+            u = torch.lerp(first, last, self._shaped(1 - _spread(n)))
         times = process.schedule.time(-torch.log((self.extent / torch.sinh(u)) ** 2 - self.grain**2))
         times[0] = 1.0
         return _finish(process, _pin(process, times) if crowded else times)
+
+    def _shaped(self, v: Tensor) -> Tensor:
+        return _bent(v, self.bend) + self.dwell * v * (1 - v) * (1 - 2 * v)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from diffprob.base.errors import InputError, NumericalError
 from diffprob.base.rng import Rng, derive
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
+from diffprob.denoise.recogniser import NoisyClassifier
 from diffprob.density.baselines import DensityModel
 from diffprob.train.batches import Batches, ImageSet, ToModel
 from diffprob.train.denoising import Memory, Objective
@@ -22,7 +23,7 @@ from diffprob.train.settings import Training
 from diffprob.train.store import Snapshot, Store
 
 LOG_EVERY = 10
-Model = NetDenoiser | DensityModel
+Model = NetDenoiser | DensityModel | NoisyClassifier
 MEMORY = "memory."  # the objective's tensors in a checkpoint, beside the optimiser's, which begin with net or curve
 
 
@@ -44,12 +45,15 @@ class _Losses(nn.Module):
         self.objective = objective
 
     def forward(self, x0: Tensor, rng: Rng, rows: Tensor | None) -> Tensor:
-        model = self.model.given(rows) if rows is not None and isinstance(self.model, NetDenoiser) else self.model
+        model: Model = self.model
+        if rows is not None and not isinstance(model, DensityModel):
+            model = model.given(rows)
         return self.objective(model, x0, rng)
 
 
 class Trainer:
-    """Train a denoiser, or a density; the same arguments on the same store go on where the newest checkpoint stands.
+    """Train a denoiser, a density, or a classifier of noised images; the same arguments on the same store go on where
+    the newest checkpoint stands.
 
     The weights at the start are those of ``model``. Resuming is bit-identical to never having stopped, on the same
     machine and software.
@@ -104,7 +108,7 @@ class Trainer:
         self.objective: Objective = objective if bind is None else bind(self.model, space)
         self.memory: Memory | None = getattr(self.objective, "memory", None)
         self.losses = self.accelerator.prepare(_Losses(self.model, self.objective))
-        condition = model.condition if isinstance(model, NetDenoiser) else None
+        condition = None if isinstance(model, DensityModel) else model.condition
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         self.batches = Batches(images, space, settings, rank, world, condition)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")

@@ -1,0 +1,46 @@
+"""Recognition: train a classifier of noised images."""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffprob.base.errors import InputError
+from diffprob.base.rng import Rng
+from diffprob.denoise.recogniser import NoisyClassifier
+from diffprob.space.pixels import Pixels
+from diffprob.train.denoising import add_noise, uniform_times
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """-log p(y|x_t) of the image's class, nats, x_t = alpha x_0 + sigma eps, t uniform as in `Denoising`.
+
+    The least expected loss at t is that of Bayes' rule for the noised classes; at pure noise log K for K classes alike.
+
+    Exact when: the logits are 0: log K.
+
+    Reference: Dhariwal & Nichol, "Diffusion models beat GANs on image synthesis" (2021), section 4.
+    """
+
+    def bind(self, model: NoisyClassifier, space: Pixels) -> "Recognition":
+        """The loss for such images: itself.
+
+        Raises:
+            InputError: the model is no `NoisyClassifier`.
+        """
+        if not isinstance(model, NoisyClassifier):
+            raise InputError(f"{self!r} trains a NoisyClassifier, got a {type(model).__name__}")
+        return self
+
+    def __call__(self, model: NoisyClassifier, x0: Tensor, rng: Rng) -> Tensor:
+        """Loss of each sample, (B,): a function of the sample, its class, its seed and the step.
+
+        Raises:
+            ValueError: the model was not given the classes.
+        """
+        if model.given_rows is None:
+            raise ValueError(f"{self!r} needs to be told the classes: model.given(rows), as the trainer does")
+        process = model.process
+        case = add_noise(process, x0, uniform_times(process, rng.fold("time")).to(x0.device), rng.fold("noise"))
+        return F.cross_entropy(model(case.xt, case.t), model.given_rows.to(x0.device), reduction="none")
