@@ -2,7 +2,7 @@
 
     python benchmarks/guidance_overhead.py --reps 7 --out guidance-overhead.json
 
-One class-conditional network (1.0M parameters, random weights, 32x32x1, under diffusers' names in both), one thread,
+One class-conditional network (1.1M parameters, random weights, 32x32x1, under diffusers' names in both), one thread,
 interleaved, the thread's processor time. "two plain": two evaluations of a batch with labels. "guided": one evaluation
 of the guided model. Theirs: a batch of both branches through their UNet2DModel, cut in two and combined, as their
 guided pipelines do, with their DDIM scheduler's step; ours with `DDIM().step`.
