@@ -1,5 +1,7 @@
 """The captioned U-Net against the plain one, and its attention to words against torch's."""
 
+import itertools
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -54,10 +56,30 @@ def test_attention_to_words_equals_torchs() -> None:
     state["in_proj_bias"] = torch.cat([own[f"{ours}.bias"] for ours in names.values()])
     state |= {f"out_proj.{part}": own[f"to_out.{part}"] for part in ("weight", "bias")}
     theirs.load_state_dict(state)
-    pixels = attention.norm(x).flatten(2).transpose(1, 2)
+    pixels = attention.norm(x).flatten(2).transpose(1, 2) + places(attention, 2, 3)
     mixed = theirs(pixels, vectors, vectors, key_padding_mask=~mask, need_weights=False)[0]
     expected = x + mixed.transpose(1, 2).reshape(x.shape)
     torch.testing.assert_close(attention(x, vectors, mask), expected, rtol=1e-12, atol=1e-12)
+
+
+def places(attention: Any, height: int, width: int) -> Tensor:
+    """The part of the queries that says where a pixel is, written out pixel by pixel."""
+    rows = []
+    for i, j in itertools.product(range(height), range(width)):
+        angles = [[math.pi * (k + 0.5) / n * wave for wave in (1, 2, 4)] for k, n in ((i, height), (j, width))]
+        rows.append([f(a) for each in angles for f in (math.sin, math.cos) for a in each])
+    return attention.place(torch.tensor(rows, dtype=torch.float64))
+
+
+def test_words_are_bound_to_places() -> None:
+    """Pixels that look alike attend alike, but for their places: without those an even image stays even."""
+    attention: Any = network().get_submodule("mid_block.attentions.0.words")
+    x, vectors, mask = torch.ones(1, 16, 4, 4).double(), torch.randn(1, 5, 12).double(), torch.ones(1, 5).bool()
+    left, right = attention(x, vectors, mask)[..., 0], attention(x, vectors, mask)[..., -1]
+    assert (left - right).abs().max() > 1e-4
+    nn.init.zeros_(attention.place.weight)
+    even = attention(x, vectors, mask)
+    torch.testing.assert_close(even, even[..., :1, :1].expand_as(even), rtol=1e-12, atol=1e-12)
 
 
 def test_every_level_with_attention_reads_the_words() -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -69,14 +70,16 @@ class CaptionedUNet(UNet):
     """A `UNet` with the words' numbers, int64 (B, length), for a label; 0 is padding, and a row of it no caption.
 
     After every self-attention the pixels attend to the caption's vectors, x + linear(softmax(q k^T / sqrt(d)) v) with
-    queries of the normed pixels; the mean of the vectors is added to the time embedding. Both begin at zero: with its
-    first weights it is the plain `UNet` of its body. The names of the body's weights are those of a `UNet`, so that it
-    can begin with the weights of one.
+    queries of the normed pixels and of their places; the mean of the vectors is added to the time embedding. Without
+    the places a word is hardly ever bound to one side of the image: both digits of "a three left of a five" are drawn,
+    in either order. Both begin at zero: with its first weights it is the plain `UNet` of its body. The names of the
+    body's weights are those of a `UNet`, so that it can begin with the weights of one.
 
     Exact when: the last layers of both are zero; captions then change nothing.
 
     Reference: Rombach et al., "High-resolution image synthesis with latent diffusion models" (2022), section 3.3;
-    Nichol et al., "GLIDE" (2021), section 3, for the mean in the time embedding.
+    Nichol et al., "GLIDE" (2021), section 3, for the mean in the time embedding; Jaegle et al., "Perceiver IO" (2022),
+    section 3.2, for queries made of Fourier features of the places.
     """
 
     def __init__(self, spec: CaptionedUNetSpec) -> None:
@@ -115,19 +118,36 @@ class _WithWords(Attention):
 
 
 class _ToWords(nn.Module):
-    """x + linear(softmax(q k^T / sqrt(head_dim)) v): queries from the pixels, keys and values from the words."""
+    """x + linear(softmax(q k^T / sqrt(head_dim)) v): queries from pixels and places, keys and values from the words."""
 
     def __init__(self, channels: int, spec: CaptionedUNetSpec) -> None:
         super().__init__()
         self.heads = spec.heads
         self.norm = nn.GroupNorm(spec.body.groups, channels, spec.body.eps)
+        self.place = nn.Linear(4 * len(_WAVES), channels, bias=False)
         self.to_q, self.to_out = nn.Linear(channels, channels), nn.Linear(channels, channels)
         self.to_k, self.to_v = nn.Linear(spec.text.width, channels), nn.Linear(spec.text.width, channels)
 
     def forward(self, x: Tensor, vectors: Tensor, mask: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
         pixels = group_norm(self.norm, x, silu=False).permute(0, 2, 3, 1).reshape(batch, height * width, channels)
+        pixels = pixels + self.place(_places(height, width, pixels))
         parts = (self.to_q(pixels), self.to_k(vectors), self.to_v(vectors))
         q, k, v = (split_heads(part, self.heads) for part in parts)
         mixed = self.to_out(mix_masked(q, k, v, mask).transpose(1, 2).flatten(2))
         return x + mixed.view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+_WAVES = (1.0, 2.0, 4.0)  # half periods over the image: the first tells one side from the other
+
+
+def _places(height: int, width: int, like: Tensor) -> Tensor:
+    """Sines and cosines of the places of pixels, (height width, 4 waves): alike for every size of one image."""
+
+    def along(size: int) -> Tensor:
+        middles = (torch.arange(size, dtype=like.dtype, device=like.device) + 0.5) / size
+        angles = torch.pi * middles[:, None] * torch.tensor(_WAVES, dtype=like.dtype, device=like.device)
+        return torch.cat([angles.sin(), angles.cos()], 1)
+
+    rows, columns = along(height)[:, None], along(width)[None]
+    return torch.cat([rows.expand(height, width, -1), columns.expand(height, width, -1)], 2).flatten(0, 1)

@@ -1,4 +1,4 @@
-"""Scenes of digits from captions: a quarter of an hour on one core."""
+"""Scenes of digits from captions: an hour on one core."""
 
 from diffprob.data.captioned import WORDS, CaptionedDigits
 from diffprob.denoise.captions import Captions
@@ -38,13 +38,13 @@ def captioned_digits() -> Recipe:
         prediction=Velocity(),
         condition=Captions(WORDS, length=8, drop=0.1, examples=EXAMPLES),
         training=Training(
-            steps=4000,
-            batch=32,
+            steps=6000,
+            batch=64,
             lr=1e-3,
             warmup=200,
-            cooldown=1000,
+            cooldown=1500,
             ema=0.999,
             sample_every=1000,
-            checkpoint_every=1000,
+            checkpoint_every=500,
         ),
     )
