@@ -164,6 +164,15 @@ def test_commands_can_be_pasted():
     assert "--no-clip" in words(repeat.to_sample("x", replace(SAMPLES, clip=False))[0])
 
 
+def test_it_says_what_the_network_was_told(material):
+    """And how it was steered: the picture is not what the network draws by itself."""
+    plain = report_page(material()).decode()
+    assert "5 steps on Uniform()" in plain and ", told" not in plain and ", guidance" not in plain
+    steered = replace(SAMPLES, told="7", guidance="0.5, within 0 <= t <= 0.8", steps=None)
+    page = report_page(material(samples=steered)).decode()
+    assert "to a tolerance on Uniform(), told 7, guidance 0.5, within 0 &lt;= t &lt;= 0.8" in page
+
+
 def test_what_is_measured_is_not_proposed_again(material):
     given = material()
     (command,) = repeat.to_measure(given, [])

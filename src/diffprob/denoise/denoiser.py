@@ -1,6 +1,7 @@
 """Denoisers: (x_t, t) -> p(x_0 | x_t), the hub of the library."""
 
 import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -92,6 +93,43 @@ class Evaluation:
             raise ValueError(f"chunk must be at least 1, got {self.chunk}")
         if self.precision not in AUTOCAST:
             raise ValueError(f"precision must be one of {', '.join(AUTOCAST)}, got {self.precision!r}")
+
+    def ask(self, net: nn.Module, part: Callable[..., Any], x: Tensor, *more: Tensor) -> Any:
+        """``part(x, *more)``, a part of ``net``, with its inputs as the network takes them, at the precision.
+
+        Args:
+            net: whose weights decide the dtype: float64, or else float32.
+            part: of it that is called, such as itself.
+            x: (B, *event); images get channels-last memory.
+            more: what else it is told; whole numbers stay so.
+        """
+        dtype = torch.float64 if next(net.parameters()).dtype == torch.float64 else torch.float32
+        x = x.to(dtype)
+        if x.ndim == 4:
+            x = channels_last(x)
+        inputs = [each.to(dtype) if each.is_floating_point() else each for each in more]
+        autocast, kind = AUTOCAST[self.precision], x.device.type
+        if autocast is None and not torch.is_autocast_enabled(kind):
+            return part(x, *inputs)
+        with torch.autocast(kind, dtype=autocast, enabled=autocast is not None):
+            return part(x, *inputs)
+
+    def chunked(self, part: Callable[..., Sequence[Tensor | None]], *inputs: Tensor | None) -> list[Any]:
+        """``part(*inputs)`` in chunks of the fixed size, the last one filled up: the one loop over chunks.
+
+        Args:
+            part: from inputs to answers, all (size, ...) or None.
+            inputs: (B, ...), or None.
+        """
+        n = next(len(each) for each in inputs if each is not None)
+        if self.chunk is None or self.chunk == n or not n:
+            return list(part(*inputs))
+        answers = []
+        for first in range(0, n, self.chunk):
+            own = slice(first, first + self.chunk)
+            given = [None if each is None else filled(each[own], self.chunk) for each in inputs]
+            answers.append([None if each is None else each[: n - first] for each in part(*given)])
+        return [None if each[0] is None else torch.cat(each) for each in zip(*answers, strict=True)]
 
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -195,19 +233,7 @@ class NetDenoiser(nn.Module):
     def _asked(self, xt: Tensor, t: Tensor, rows: Tensor | None) -> Any:
         time = self.clock(t).to(xt.device)
         time = time.expand(len(xt)) if time.ndim == 0 else time
-        weight = next(self.net.parameters())
-        dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
-        x = xt.to(dtype)
-        if x.ndim == 4:
-            x = channels_last(x)
-        autocast = AUTOCAST[self.evaluation.precision]
-        time, kind = time.to(dtype), xt.device.type
-        inputs = (x, time) if rows is None else (x, time, rows)
-        if autocast is None and not torch.is_autocast_enabled(kind):
-            output = self.net(*inputs)
-        else:
-            with torch.autocast(kind, dtype=autocast, enabled=autocast is not None):
-                output = self.net(*inputs)
+        output = self.evaluation.ask(self.net, self.net, xt, time, *(() if rows is None else (rows,)))
         extra = None if output.extra is None else output.extra.to(xt.dtype)
         return output._replace(main=output.main.to(xt.dtype), extra=extra)
 
@@ -216,16 +242,17 @@ class NetDenoiser(nn.Module):
         t = torch.as_tensor(t, dtype=torch.float64, device=xt.device)
         return self._posterior(xt, t, *self._chunked(xt, t, self.told(len(xt), xt.device)))
 
-    def branches(self, xt: Tensor, t: Tensor, *rows: Tensor) -> list[LocationScale]:
-        """p(x_0 | x_t) under several conditions, from one batch of so many times the size.
+    def branches(self, xt: Tensor, t: Tensor, *others: "NetDenoiser") -> list[LocationScale]:
+        """p(x_0 | x_t) by this one and others that are `given` something else, in one batch of so many times the size.
 
         Args:
             xt: (B, *event).
             t: () or (B,).
-            rows: of each branch, as for `given`.
+            others: of the same network, with its condition.
         """
         t, n = torch.as_tensor(t, dtype=torch.float64, device=xt.device), len(xt)
-        every = torch.cat([each.to(xt.device).expand(n, *each.shape[1:]) for each in rows])
+        rows = [each.told(n, xt.device) for each in (self, *others)]
+        every = torch.cat([each for each in rows if each is not None])
         times = (t.expand(n) if t.ndim == 0 else t).repeat(len(rows))
         main, extra = self._chunked(torch.cat([xt] * len(rows)), times, every)
         parts = [slice(k * n, (k + 1) * n) for k in range(len(rows))]
@@ -238,14 +265,7 @@ class NetDenoiser(nn.Module):
     def _chunked(self, xt: Tensor, t: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor | None]:
         size = self.evaluation.chunk
         if size is None or size == len(xt):
-            output = self._asked(xt, t, rows)
-            return output.main, output.extra
-        times = t.expand(len(xt)) if t.ndim == 0 else t
-        outputs = []
-        for first in range(0, len(xt), size):
-            part = slice(first, first + size)
-            x, own = xt[part], None if rows is None else filled(rows[part], size)
-            output = self._asked(filled(x, size), filled(times[part], size), own)
-            outputs.append([each if each is None else each[: len(x)] for each in (output.main, output.extra)])
-        mains, extras = zip(*outputs, strict=True)
-        return torch.cat(mains), None if extras[0] is None else torch.cat(extras)
+            main, extra = self._asked(xt, t, rows)  # one time for all stays one, which clocks read faster
+        else:
+            main, extra = self.evaluation.chunked(self._asked, xt, t.expand(len(xt)) if t.ndim == 0 else t, rows)
+        return main, extra

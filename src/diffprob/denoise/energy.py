@@ -11,7 +11,7 @@ from torch import Tensor
 from diffprob.base.distributions import Gaussian, LocationScale
 from diffprob.base.shapes import flat_sum, per_sample
 from diffprob.denoise.denoiser import Denoiser
-from diffprob.denoise.guidance import movable
+from diffprob.denoise.guidance import Guided, movable
 from diffprob.process.linear import LinearProcess
 
 Classifying = Callable[[Tensor, Tensor], Tensor]
@@ -35,7 +35,7 @@ class Energy(Protocol):
         ...
 
 
-class EnergyGuided:
+class EnergyGuided(Guided):
     """The denoiser of score(x_t) - grad E: its mean is E[x_0|x_t] - sigma^2/alpha grad E, its spread that of the model.
 
     The guided score is that of q(x_t) exp(-E(x_t)) at every t by itself, a product of experts; only where these are the
@@ -58,27 +58,19 @@ class EnergyGuided:
     """
 
     def __init__(self, model: Denoiser, energy: Energy, low: float = 0.0, high: float = 1.0) -> None:
-        if not 0 <= low <= high <= 1:
-            raise ValueError(f"expected 0 <= low <= high <= 1, got {low} and {high}")
-        self.model, self.energy, self.low, self.high = model, energy, low, high
-
-    @property
-    def process(self) -> LinearProcess:
-        """The process of the model."""
-        return self.model.process
+        super().__init__(model, low, high)
+        self.energy = energy
 
     def __call__(self, xt: Tensor, t: Tensor) -> LocationScale | Gaussian:
         """p(x_0 | x_t) around the guided mean."""
         t = torch.as_tensor(t, dtype=torch.float64)
         alpha, sigma = self.process.coefficients(t)
-        inside = (t >= self.low) & (t <= self.high) & (alpha.to(t.device) > 0)
+        inside = self.inside(t) & (alpha.to(t.device) > 0)
         if self.energy.scale == 0 or not bool(inside.any()):
             return movable(self.model(xt, t))
         posterior, slope = self._slope(xt, t)
-        moved = posterior.mean - per_sample(sigma * sigma / alpha, xt) * slope
-        if not bool(inside.all()):
-            moved = torch.where(per_sample(inside.to(xt), xt) > 0, moved, posterior.mean)
-        return replace(posterior, mean=moved)
+        mean = posterior.mean - per_sample(sigma * sigma / alpha, xt) * slope
+        return self.moved(posterior, mean, inside)
 
     def _slope(self, xt: Tensor, t: Tensor) -> tuple[LocationScale | Gaussian, Tensor]:
         """The model's posterior and grad E, (B, *event)."""

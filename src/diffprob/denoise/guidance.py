@@ -13,7 +13,39 @@ from diffprob.denoise.denoiser import Denoiser, NetDenoiser
 from diffprob.process.linear import LinearProcess
 
 
-class Extrapolated:
+class Guided:
+    """A denoiser whose mean is moved where low <= t <= high, and is the model's own elsewhere.
+
+    Args:
+        model: the denoiser that is steered.
+        low, high: the interval.
+
+    Raises:
+        ValueError: no interval within [0, 1].
+    """
+
+    def __init__(self, model: Denoiser, low: float, high: float) -> None:
+        if not 0 <= low <= high <= 1:
+            raise ValueError(f"expected 0 <= low <= high <= 1, got {low} and {high}")
+        self.model, self.low, self.high = model, low, high
+
+    @property
+    def process(self) -> LinearProcess:
+        """The process of the model."""
+        return self.model.process
+
+    def inside(self, t: Tensor) -> Tensor:
+        """Whether t lies in the interval, bool, shaped like t."""
+        return (t >= self.low) & (t <= self.high)
+
+    def moved(self, posterior: LocationScale | Gaussian, mean: Tensor, inside: Tensor) -> LocationScale | Gaussian:
+        """The posterior with another mean where ``inside``, () or (B,), is true."""
+        if not bool(inside.all()):
+            mean = torch.where(per_sample(inside.to(mean), mean) > 0, mean, posterior.mean)
+        return replace(posterior, mean=mean)
+
+
+class Extrapolated(Guided):
     """(1 + w) E[x_0|x_t] - w E'[x_0|x_t]: away from a weaker model, with the spread of the stronger one.
 
     The noise predictions and scores combine alike, (1 + w) eps - w eps', so on Gaussians the guided score is linear
@@ -46,17 +78,10 @@ class Extrapolated:
     ) -> None:
         if not abs(weight) < float("inf"):
             raise ValueError(f"weight must be finite, got {weight}")
-        if not 0 <= low <= high <= 1:
-            raise ValueError(f"expected 0 <= low <= high <= 1, got {low} and {high}")
         if not 0 <= rescale <= 1:
             raise ValueError(f"rescale must lie in [0, 1], got {rescale}")
-        self.model, self.weak, self.weight = model, weak, weight
-        self.low, self.high, self.rescale = low, high, rescale
-
-    @property
-    def process(self) -> LinearProcess:
-        """The process of both."""
-        return self.model.process
+        super().__init__(model, low, high)
+        self.weak, self.weight, self.rescale = weak, weight, rescale
 
     def __call__(self, xt: Tensor, t: Tensor) -> LocationScale | Gaussian:
         """p(x_0 | x_t) around the guided mean.
@@ -65,7 +90,7 @@ class Extrapolated:
             ValueError: the posterior cannot be moved: it is no `LocationScale` and no `Gaussian`.
         """
         t = torch.as_tensor(t, dtype=torch.float64)
-        inside = (t >= self.low) & (t <= self.high)
+        inside = self.inside(t)
         if self.weight == 0 or not bool(inside.any()):
             return movable(self.model(xt, t))
         if self.weight == -1 and not self.rescale and bool(inside.all()):
@@ -74,9 +99,7 @@ class Extrapolated:
         mean = (1 + self.weight) * strong.mean - self.weight * weak
         if self.rescale:
             mean = mean * per_sample(self._factor(strong.mean, mean), mean)
-        if not bool(inside.all()):
-            mean = torch.where(per_sample(inside.to(xt), xt) > 0, mean, strong.mean)
-        return replace(strong, mean=mean)
+        return self.moved(strong, mean, inside)
 
     def both(self, xt: Tensor, t: Tensor) -> tuple[LocationScale | Gaussian, Tensor]:
         """The stronger model's posterior, and the weaker one's mean."""
@@ -125,17 +148,20 @@ class ClassifierFree(Extrapolated):
         rescale: float = 0.0,
     ) -> None:
         told = model.given(rows)
-        null = rows[:1] if weight == 0 or model.condition is None else _null(model.condition)
-        super().__init__(told, model.given(null), weight, low, high, rescale)
-        self.net, self.rows, self.null = model, rows, null
+        # At w = 0 nobody is asked without the condition, and no null is needed.
+        untold = told if weight == 0 else model.given(_null(told.condition))
+        super().__init__(told, untold, weight, low, high, rescale)
+        self.branches = told, untold
 
     def both(self, xt: Tensor, t: Tensor) -> tuple[LocationScale | Gaussian, Tensor]:
         """Both answers from one batch of twice the size."""
-        told, none = self.net.branches(xt, t, self.rows, self.null)
-        return told, none.mean
+        told, untold = self.branches
+        strong, weak = told.branches(xt, t, untold)
+        return strong, weak.mean
 
 
-def _null(condition: Condition) -> Tensor:
+def _null(condition: Condition | None) -> Tensor:
+    assert condition is not None  # or the network could not have been told
     try:
         return condition.null()
     except InputError as error:

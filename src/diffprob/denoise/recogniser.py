@@ -6,9 +6,8 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor, nn
 
-from diffprob.base.shapes import channels_last, filled
 from diffprob.denoise.condition import Labels
-from diffprob.denoise.denoiser import AUTOCAST, Clock, Evaluation, Index
+from diffprob.denoise.denoiser import Clock, Evaluation, Index
 from diffprob.process.linear import LinearProcess
 
 
@@ -71,25 +70,9 @@ class NoisyClassifier(nn.Module):
         return self(xt, t).log_softmax(1)
 
     def _asked(self, part: Any, xt: Tensor, t: Tensor) -> Tensor:
-        size = self.evaluation.chunk
-        if size is None or size == len(xt):
-            return self._whole(part, xt, t)
-        t = torch.as_tensor(t, dtype=torch.float64, device=xt.device).expand(len(xt))
-        answers = []
-        for first in range(0, len(xt), size):
-            x, times = xt[first : first + size], t[first : first + size]
-            answers.append(self._whole(part, filled(x, size), filled(times, size))[: len(x)])
-        return torch.cat(answers)
+        def whole(x: Tensor, times: Tensor) -> tuple[Tensor]:
+            labels = self.clock(times).to(x.device)
+            return (self.evaluation.ask(self.net, part, x, labels).to(xt.dtype),)
 
-    def _whole(self, part: Any, xt: Tensor, t: Tensor) -> Tensor:
-        time = self.clock(t).to(xt.device)
-        time = time.expand(len(xt)) if time.ndim == 0 else time
-        weight = next(self.net.parameters())
-        dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
-        x = xt.to(dtype)
-        if x.ndim == 4:
-            x = channels_last(x)
-        autocast = AUTOCAST[self.evaluation.precision]
-        with torch.autocast(x.device.type, dtype=autocast, enabled=autocast is not None):
-            answer = part(x, time.to(dtype))
-        return answer.to(xt.dtype)
+        t = torch.as_tensor(t, dtype=torch.float64, device=xt.device).expand(len(xt))
+        return self.evaluation.chunked(whole, xt, t)[0]

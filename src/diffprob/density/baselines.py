@@ -1,18 +1,17 @@
 """Models of the density itself, to compare diffusion with: Glow, which is normalised, and energies, which are not."""
 
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
-from diffprob.base.shapes import channels_last, filled
-from diffprob.denoise.denoiser import AUTOCAST, Evaluation
+from diffprob.denoise.denoiser import Evaluation
 from diffprob.density.proxy import Proxy
 from diffprob.space.dequantise import Dequantisation
-from diffprob.space.pixels import Pixels
+from diffprob.space.pixels import Pixels, check_levels
 
 
 class DensityModel(nn.Module):
@@ -49,23 +48,15 @@ class DensityModel(nn.Module):
         Returns:
             Nats, float64 (B,).
         """
-        weight = next(self.net.parameters())
-        x = x.to(torch.float64 if weight.dtype == torch.float64 else torch.float32)
-        if x.ndim == 4:
-            x = channels_last(x)
-        dtype = AUTOCAST[self.evaluation.precision]
-        with torch.autocast(x.device.type, dtype=dtype, enabled=dtype is not None):
-            answer = cast(Any, self.net).log_prob(x) if self.normalised else -self.net(x)
-        return answer.double()
+        part: Any = self.net.log_prob if self.normalised else self.net
+        answer = self.evaluation.ask(self.net, part, x)
+        return (answer if self.normalised else -answer).double()
 
     def forward(self, x: Tensor) -> Tensor:
         """`raw` in chunks of the fixed size, so that an answer's bits depend neither on place nor on companions."""
-        size = self.evaluation.chunk
-        if size is None or size == len(x):
-            return self.raw(x)
-        parts = [x[first : first + size] for first in range(0, len(x), size)]
-        empty = x.new_zeros(0, dtype=torch.float64)
-        return torch.cat([empty, *(self.raw(filled(part, size))[: len(part)] for part in parts)])
+        if not len(x):  # which not every network takes
+            return x.new_zeros(0, dtype=torch.float64)
+        return self.evaluation.chunked(lambda part: (self.raw(part),), x)[0]
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x) of images (B, *event) in model space, nats, float64 (B,).
@@ -105,8 +96,7 @@ class LogDensity(Proxy):
     def __post_init__(self) -> None:
         if self.noises < 1:
             raise ValueError(f"noises must be at least 1, got {self.noises}")
-        if self.levels is not None:
-            Pixels((1, 1, 1), self.levels)  # whose range it is
+        check_levels(self.levels)
 
     def bind(self, space: Pixels) -> "LogDensity":
         """The proxy for such grey levels."""

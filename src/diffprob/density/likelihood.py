@@ -17,12 +17,7 @@ from diffprob.likelihood.bound import Decoder, variational_bound
 from diffprob.likelihood.flow import Divergence, Hutchinson, flow_log_prob
 from diffprob.process.grids import Uniform
 from diffprob.space.dequantise import dequantised
-from diffprob.space.pixels import Pixels
-
-
-def _check_levels(levels: int | None) -> None:
-    if levels is not None and not 2 <= levels <= 256:
-        raise ValueError(f"levels must lie in 2..256 (None: those of the pixel space), got {levels}")
+from diffprob.space.pixels import Pixels, check_levels
 
 
 @dataclass(frozen=True)
@@ -53,7 +48,7 @@ class BoundDensity(Proxy):
 
     def __post_init__(self) -> None:
         check(steps=(1 if self.steps is None else self.steps, 1), terms=(1 if self.terms is None else self.terms, 1))
-        _check_levels(self.levels)
+        check_levels(self.levels)
         if not 0 < self.eta <= 1:
             raise ValueError(f"eta must lie in (0, 1]: a chain without noise has no bound, got {self.eta}")
 
@@ -100,7 +95,7 @@ class FlowDensity(Proxy):
     nats: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _check_levels(self.levels)
+        check_levels(self.levels)
         if not 0 < self.tolerance < 1:
             raise ValueError(f"tolerance must lie between 0 and 1, got {self.tolerance}")
 
@@ -140,7 +135,7 @@ class ComplexityCorrected(Proxy):
     levels: int | None = None
 
     def __post_init__(self) -> None:
-        _check_levels(self.levels)
+        check_levels(self.levels)
         if not isinstance(self.of, Proxy) or not self.of.nats:
             raise ValueError(f"of must measure log p in nats, like BoundDensity(), got {self.of!r}")
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
-from diffprob.base.shapes import filled, flat_sum
+from diffprob.base.shapes import flat_sum
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.density.proxy import Fitted, Proxy
 from diffprob.net.layers import Output
@@ -113,9 +113,4 @@ def _scalars(model: NetDenoiser, x: Tensor, t: Tensor) -> Tensor:
         kind = type(model if net is None else net).__name__
         raise InputError(f"a density is read off a potential, trained with network=PotentialSpec(...), got a {kind}")
     probe = NetDenoiser(_Scalar(net), model.process, model.prediction, model.clock, evaluation=model.evaluation)
-    times, size = t.expand(len(x)), model.evaluation.chunk or max(1, len(x))
-    values = [torch.zeros(0, dtype=torch.float64, device=x.device)]
-    for first in range(0, len(x), size):
-        part, at = x[first : first + size], times[first : first + size]
-        values.append(probe.raw(filled(part, size), filled(at, size)).main[: len(part)].double())
-    return torch.cat(values)
+    return model.evaluation.chunked(lambda part, at: (probe.raw(part, at).main.double(),), x, t.expand(len(x)))[0]

@@ -60,6 +60,15 @@ class Samples:
         """ "0 to 63"."""
         return f"{self.seed} to {self.seed + len(self) - 1}" if len(self) > 1 else str(self.seed)
 
+    @property
+    def how(self) -> str:
+        """How they were drawn: the sampler, its steps and grid, what the network was told and how it was steered."""
+        steps = "to a tolerance" if self.steps is None else f"{self.steps} steps"
+        parts = [self.sampler, f"{steps} on {self.grid}"]
+        parts += [] if self.told is None else [f"told {self.told}"]
+        parts += [] if self.guidance is None else [f"guidance {self.guidance}"]
+        return ", ".join(parts)
+
 
 @dataclass(frozen=True, eq=False)
 class Material:

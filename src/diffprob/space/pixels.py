@@ -20,8 +20,7 @@ class Pixels:
     levels: int = 256
 
     def __post_init__(self) -> None:
-        if not 2 <= self.levels <= 256:
-            raise ValueError(f"levels must lie in 2..256, got {self.levels}")
+        check_levels(self.levels)
         if len(self.shape) != 3 or min(self.shape) < 1:
             raise ValueError(f"shape must be (channels, height, width), got {self.shape}")
 
@@ -49,3 +48,13 @@ class Pixels:
         A uniform density on the K bins gives log2 K.
         """
         return nats / (self.dimensions * math.log(2)) - math.log2(self.bin_width)
+
+
+def check_levels(levels: int | None) -> None:
+    """Refuse what is no number of grey levels; None stands for those of a pixel space to come.
+
+    Raises:
+        ValueError: less than 2, or more than a byte has.
+    """
+    if levels is not None and not 2 <= levels <= 256:
+        raise ValueError(f"levels must lie in 2..256, got {levels}")

@@ -35,8 +35,8 @@ def order(seed: int, first: int, count: int, n: int) -> np.ndarray:
     return np.array([permutation(seed, int(p) // n, n)[int(p) % n] for p in positions])
 
 
-class Part(NamedTuple):
-    """A part of a batch: x_0 in model space (B, C, H, W), its streams, and what the network is told, where it is."""
+class MicroBatch(NamedTuple):
+    """What one backward pass sees: x_0 in model space (B, C, H, W), its streams, what the network is told (or None)."""
 
     x0: Tensor
     rng: Rng
@@ -73,7 +73,7 @@ class Batches:
         self.rows = None if condition is None else condition.read(images)
         self.rng = Rng.of(derive(settings.seed, "train") >> 1, settings.batch)
 
-    def __call__(self, step: int, device: torch.device, dtype: torch.dtype) -> list[Part]:
+    def __call__(self, step: int, device: torch.device, dtype: torch.dtype) -> list[MicroBatch]:
         """The parts of step ``step`` (counted from 0)."""
         rng = self.rng.at(step)
         parts = []
@@ -83,7 +83,7 @@ class Batches:
             x0 = self.space.to_model(torch.from_numpy(self.images.take(chosen)).to(device), dtype)
             for index, augment in enumerate(self.settings.augment):
                 x0 = augment(x0, local.fold(f"augment-{index}"))
-            parts.append(Part(x0, local, self._told(chosen, x0, local)))
+            parts.append(MicroBatch(x0, local, self._told(chosen, x0, local)))
         return parts
 
     def _told(self, chosen: np.ndarray, x0: Tensor, rng: Rng) -> Tensor | None:

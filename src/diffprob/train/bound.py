@@ -12,7 +12,7 @@ from diffprob.denoise.variance import Variance
 from diffprob.likelihood.bound import Decoder, step_nats
 from diffprob.net.layers import Output
 from diffprob.process.linear import LinearProcess
-from diffprob.space.pixels import Pixels
+from diffprob.space.pixels import Pixels, check_levels
 from diffprob.train.denoising import Noised, Objective, add_noise, output_error, uniform_times
 from diffprob.train.history import LossHistory
 
@@ -75,7 +75,7 @@ class VariationalBound:
     uniform: float = 0.001
 
     def __post_init__(self) -> None:
-        _check_levels(self.levels)
+        check_levels(self.levels)
         if self.history < 0:
             raise ValueError(f"history must be at least 0, got {self.history}")
         if not 0 < self.uniform <= 1:
@@ -154,7 +154,7 @@ class Hybrid:
     levels: int | None = None
 
     def __post_init__(self) -> None:
-        _check_levels(self.levels)
+        check_levels(self.levels)
         if not 0 < self.weight < float("inf"):
             raise ValueError(f"weight must be above 0, got {self.weight}")
 
@@ -207,11 +207,6 @@ def known(levels: int | None, objective: object) -> int:
     if levels is None:
         raise ValueError(f"{objective!r} needs levels, the number of grey levels; a trainer takes it from its space")
     return levels
-
-
-def _check_levels(levels: int | None) -> None:
-    if levels is not None and levels < 2:
-        raise ValueError(f"levels must be at least 2, got {levels}")
 
 
 def _check_discrete(objective: object, process: LinearProcess) -> None:
