@@ -21,6 +21,7 @@ from torch import Tensor
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
+_FEW = 1 << 15  # blocks up to which numpy's operations, cheaper to call, beat torch's, which use every core
 
 
 def _digest(*parts: str | int) -> int:
@@ -157,11 +158,13 @@ class Rng:
         """(B, *shape) uint32 words, held in int64."""
         count = math.prod(shape)
         blocks = -(-count // 4)
-        block = torch.arange(blocks, device=self.seeds.device, dtype=torch.int64)
-        seeds = self.seeds[:, None]
+        few = self.seeds.device.type == "cpu" and len(self) * blocks <= _FEW
+        seeds: Any = self.seeds[:, None].numpy() if few else self.seeds[:, None]
+        block = np.arange(blocks) if few else torch.arange(blocks, device=self.seeds.device, dtype=torch.int64)
         key = (seeds & _MASK, (seeds >> 32) & _MASK)
         words = philox((block, self.step, self.stream & _MASK, self.stream >> 32), key)
-        return torch.stack(words, -1).reshape(len(self), 4 * blocks)[:, :count].reshape(len(self), *shape)
+        together = torch.from_numpy(np.stack(words, -1)) if few else torch.stack(words, -1)
+        return together.reshape(len(self), 4 * blocks)[:, :count].reshape(len(self), *shape)
 
     def bits(self, shape: Sequence[int] = ()) -> Tensor:
         """Uniform integers in [0, 2^32), int64 (B, *shape)."""

@@ -22,12 +22,14 @@ def per_sample(t: Tensor, like: Tensor) -> Tensor:
 
 def scaled(x: Tensor, t: Tensor) -> Tensor:
     """x times one number (), or one per sample (B,): the same bits as ``per_sample(t, x) * x``, in one operation."""
-    return x * float(t) if is_one_time(t) else x * per_sample(t, x)
+    return x * (t if is_one_time(t) else per_sample(t, x))
 
 
 def is_one_time(t: Any) -> bool:
     """Whether t is a number, or a () tensor on the CPU without gradient: a key under which coefficients are kept."""
-    return isinstance(t, float | int) or (t.ndim == 0 and t.device.type == "cpu" and not t.requires_grad)
+    if not isinstance(t, Tensor):
+        return isinstance(t, float | int)
+    return t.ndim == 0 and t.is_cpu and not t.requires_grad
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -36,9 +38,12 @@ def channels_last(x: Tensor) -> Tensor:
     Strides choose the kernels, and with them the last bits. With one channel both formats are the same memory; the view
     says channels-last.
     """
-    if x.shape[1] == 1:
-        return x.contiguous().reshape(-1, *x.shape[2:], 1).permute(0, 3, 1, 2)
-    return x.contiguous(memory_format=torch.channels_last)
+    if x.shape[1] > 1:
+        return x.contiguous(memory_format=torch.channels_last)
+    height, width = x.shape[2:]
+    if x.requires_grad:
+        return x.contiguous().reshape(-1, height, width, 1).permute(0, 3, 1, 2)
+    return x.contiguous().as_strided(x.shape, (height * width, 1, width, 1))  # the same in one operation
 
 
 def filled(x: Tensor, size: int) -> Tensor:

@@ -52,10 +52,10 @@ class Index:
     def __call__(self, t: Tensor) -> Tensor:
         """t T - 1, rounded where that is a whole number up to rounding."""
         t = torch.as_tensor(t, dtype=torch.float64)
-        if t.ndim == 0 and t.device.type == "cpu":  # the same in fewer operations, for a chain's every step
+        if t.ndim == 0 and t.is_cpu:  # the same in fewer operations, for a chain's every step
             one = float(t) * self.steps - 1
             near = abs(one - round(one)) < 1e-9 * self.steps
-            return torch.tensor(float(round(one)) if near else one, dtype=torch.float64)
+            return torch.scalar_tensor(float(round(one)) if near else one, dtype=torch.float64)
         label = t * self.steps - 1
         return torch.where((label - label.round()).abs() < 1e-9 * self.steps, label.round(), label)
 
@@ -103,11 +103,12 @@ class Evaluation:
             x: (B, *event); images get channels-last memory.
             more: what else it is told; whole numbers stay so.
         """
-        dtype = torch.float64 if next(net.parameters()).dtype == torch.float64 else torch.float32
-        x = x.to(dtype)
+        weight = first_weight(net)
+        dtype = torch.float64 if weight is not None and weight.dtype == torch.float64 else torch.float32
+        x = x if x.dtype == dtype else x.to(dtype)
         if x.ndim == 4:
             x = channels_last(x)
-        inputs = [each.to(dtype) if each.is_floating_point() else each for each in more]
+        inputs = [each if each.dtype == dtype or not each.is_floating_point() else each.to(dtype) for each in more]
         autocast, kind = AUTOCAST[self.precision], x.device.type
         if autocast is None and not torch.is_autocast_enabled(kind):
             return part(x, *inputs)
@@ -130,6 +131,17 @@ class Evaluation:
             given = [None if each is None else filled(each[own], self.chunk) for each in inputs]
             answers.append([None if each is None else each[: n - first] for each in part(*given)])
         return [None if each[0] is None else torch.cat(each) for each in zip(*answers, strict=True)]
+
+
+def first_weight(net: nn.Module) -> Tensor | None:
+    """``next(net.parameters())`` in a tenth of the time, for every step of a chain asks; None where there is none."""
+    for weight in net._parameters.values():
+        if weight is not None:
+            return weight
+    for part in net._modules.values():
+        if part is not None and (found := first_weight(part)) is not None:
+            return found
+    return None
 
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -231,9 +243,14 @@ class NetDenoiser(nn.Module):
         return self._asked(xt, t, self.told(len(xt), xt.device))
 
     def _asked(self, xt: Tensor, t: Tensor, rows: Tensor | None) -> Any:
-        time = self.clock(t).to(xt.device)
-        time = time.expand(len(xt)) if time.ndim == 0 else time
+        time = self.clock(t)
+        if time.ndim == 0 and time.is_cpu and xt.is_cpu:
+            time = torch.full((len(xt),), float(time), dtype=torch.float64)
+        else:
+            time = time.to(xt.device).expand(len(xt))
         output = self.evaluation.ask(self.net, self.net, xt, time, *(() if rows is None else (rows,)))
+        if output.extra is None and output.main.dtype == xt.dtype:  # as in every step of most chains
+            return output
         extra = None if output.extra is None else output.extra.to(xt.dtype)
         return output._replace(main=output.main.to(xt.dtype), extra=extra)
 

@@ -39,7 +39,7 @@ class Zero:
 
     def posterior(self, process: LinearProcess, t: Tensor, mean: Tensor, extra: Tensor | None) -> LocationScale:
         """The mean without spread."""
-        return LocationScale(mean, per_sample(self(process, t), mean))
+        return LocationScale(mean, mean.new_zeros(t.shape + (1,) * (mean.ndim - 1) if t.ndim else ()))
 
 
 @dataclass(frozen=True)
