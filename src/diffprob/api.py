@@ -8,6 +8,8 @@ from diffprob.base.rng import Rng, derive
 from diffprob.data import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Images, Svhn, check, open_data
 from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.data.captioned import CaptionedDigits
+from diffprob.data.joined import Joined, join
+from diffprob.data.limited import First
 from diffprob.denoise.captions import Captions
 from diffprob.denoise.condition import Condition, Labels
 from diffprob.denoise.degraded import Degraded
@@ -32,6 +34,8 @@ from diffprob.density.potential import V0, relative_log_prob
 from diffprob.density.proxy import Proxy
 from diffprob.density.simplex import SimplexNoise
 from diffprob.density.typicality import Typical
+from diffprob.evaluate.likeness import psnr
+from diffprob.evaluate.structural import ssim
 from diffprob.evaluate.transport import sliced_wasserstein2, wasserstein_1d
 from diffprob.likelihood.bound import Bound, Decoder, bound_terms, continuous_bound, variational_bound
 from diffprob.likelihood.flow import Exact, FlowLikelihood, Hutchinson, flow_log_prob
@@ -68,8 +72,9 @@ from diffprob.process.schedule import (
     Straight,
     SubVP,
 )
-from diffprob.recipe.checkpoint import BaselineRun, Run, open_run, packaged
+from diffprob.recipe.checkpoint import BaselineRun, RecogniserRun, Run, open_run, packaged
 from diffprob.recipe.fits import bind_grid
+from diffprob.recipe.kinds import Recogniser, build_recogniser
 from diffprob.recipe.recipe import Baseline, Recipe, build_model
 from diffprob.recipe.trained import Trained
 from diffprob.recipe.writer import RunWriter
@@ -82,7 +87,7 @@ from diffprob.sample.exponential import DPMpp, DPMppSDE, UniPC
 from diffprob.sample.grain import GrainSolver
 from diffprob.sample.invert import invert
 from diffprob.sample.langevin import AnnealedLangevin
-from diffprob.sample.restore import Inpaint, denoised, draw_denoised, estimate_noise
+from diffprob.sample.restore import Inpaint, denoised, draw_denoised, estimate_noise, uncut
 from diffprob.sample.sde import EulerMaruyama, PredictorCorrector, ReverseDiffusion
 from diffprob.sample.simulate import State, draw, simulate, start
 from diffprob.sample.singlestep import DPMFast, DPMpp2S, DPMSolver, Heun
@@ -97,7 +102,7 @@ from diffprob.train.distillation import GradientDistillation
 from diffprob.train.loop import Trainer, make_accelerator
 from diffprob.train.matching import DenoisingMatching, SlicedMatching
 from diffprob.train.maximum import MaximumLikelihood
-from diffprob.train.recognition import Recognition
+from diffprob.train.recognition import Recognition, recognised
 from diffprob.train.settings import Monitor, Part, Training
 
 # fmt: off
@@ -110,26 +115,27 @@ __all__ = [
     "DPMppSDE", "Data", "Decoder", "Degraded", "Denoising", "DenoisingMatching", "DenoisingScore", "DensityModel",
     "Dequantisation", "DiffprobError", "Digits", "Dirac", "Discretised", "Distribution", "DynamicClip", "Elastic",
     "Energies", "Energy", "EnergyGuided", "EnergyNet", "EnergySpec", "Epsilon", "EpsilonTheta", "EpsilonThetaSpec",
-    "EulerMaruyama", "Evaluation", "Exact", "Extrapolated", "Faithful", "FiniteData", "FlowDensity",
-    "FlowLikelihood", "Folder", "Gaussian", "GaussianData", "Glow", "GlowSpec", "GradientDistillation", "GrainGrid",
-    "GrainSolver", "Heun", "HorizontalFlip", "HuggingFace", "Hutchinson", "Hybrid", "Idx", "Images", "Index",
-    "Inpaint", "InputError", "Integrability", "Karras", "LabelEnergy", "Labels", "Leading", "Learned",
-    "LearnedDiagonal", "LearnedRange", "LeastCost", "LinearBetas", "LinearProcess", "LocationScale", "LogDensity",
-    "LogLinear", "LogSNR", "LowPass", "MaximumLikelihood", "Mean", "Mixture", "MixtureData", "Monitor", "Native",
-    "NegativeEnergy", "NetDenoiser", "NoClosedForm", "NoiseMoments", "NoiseNorm", "NoiseResidual",
-    "NoisyClassifier", "NoisyClassifierNet", "NoisyClassifierSpec", "Normal", "NumericalError", "Observed",
-    "OptimalCovariance", "OrnsteinUhlenbeck", "Part", "PathStatistics", "Pixels", "Potential", "PotentialSpec",
-    "PredictorCorrector", "Proxy", "Quadratic", "QuadraticTimes", "RateDistortion", "Realistic", "Recipe",
-    "Recognition", "ReconstructionError", "ReverseDiffusion", "Rng", "Run", "RunWriter", "ScalarUNet",
-    "ScalarUNetSpec", "Scale", "ScaledLinear", "Scoped", "Score", "ScoreNorms", "SimplexNoise", "SlicedMatching",
-    "SquaredNoise", "State", "Straight", "StraightScaling", "SubVP", "SubVariancePreserving", "Svhn", "TextEncoder",
-    "TextEncoderSpec", "Trailing", "Trained", "Trainer", "Training", "TwoPoint", "Typical", "UNet", "UNetSpec",
-    "UniPC", "Uniform", "UnitData", "V0", "VPSDE", "VarianceExploding", "VariancePreserving", "VariationalBound",
-    "Velocity", "Zero", "bind_grid", "bound_terms", "build_model", "carried", "cheapest_paths", "check",
-    "continued", "continuous_bound", "denoised", "dequantised", "derive", "draw", "draw_denoised", "egsde",
-    "estimate_noise", "flow_log_prob", "integrability", "invert", "kl", "loss_curve", "make_accelerator", "mixed",
-    "named", "noise_moments", "noised", "open_data", "open_run", "packaged", "progression", "rate_distortion",
+    "EulerMaruyama", "Evaluation", "Exact", "Extrapolated", "Faithful", "FiniteData", "First", "FlowDensity",
+    "FlowLikelihood", "Folder", "Gaussian", "GaussianData", "Glow", "GlowSpec", "GradientDistillation",
+    "GrainGrid", "GrainSolver", "Heun", "HorizontalFlip", "HuggingFace", "Hutchinson", "Hybrid", "Idx", "Images",
+    "Index", "Inpaint", "InputError", "Integrability", "Joined", "Karras", "LabelEnergy", "Labels", "Leading",
+    "Learned", "LearnedDiagonal", "LearnedRange", "LeastCost", "LinearBetas", "LinearProcess", "LocationScale",
+    "LogDensity", "LogLinear", "LogSNR", "LowPass", "MaximumLikelihood", "Mean", "Mixture", "MixtureData",
+    "Monitor", "Native", "NegativeEnergy", "NetDenoiser", "NoClosedForm", "NoiseMoments", "NoiseNorm",
+    "NoiseResidual", "NoisyClassifier", "NoisyClassifierNet", "NoisyClassifierSpec", "Normal", "NumericalError",
+    "Observed", "OptimalCovariance", "OrnsteinUhlenbeck", "Part", "PathStatistics", "Pixels", "Potential",
+    "PotentialSpec", "PredictorCorrector", "Proxy", "Quadratic", "QuadraticTimes", "RateDistortion", "Realistic",
+    "Recipe", "Recogniser", "RecogniserRun", "Recognition", "ReconstructionError", "ReverseDiffusion", "Rng",
+    "Run", "RunWriter", "ScalarUNet", "ScalarUNetSpec", "Scale", "ScaledLinear", "Scoped", "Score", "ScoreNorms",
+    "SimplexNoise", "SlicedMatching", "SquaredNoise", "State", "Straight", "StraightScaling", "SubVP",
+    "SubVariancePreserving", "Svhn", "TextEncoder", "TextEncoderSpec", "Trailing", "Trained", "Trainer",
+    "Training", "TwoPoint", "Typical", "UNet", "UNetSpec", "UniPC", "Uniform", "UnitData", "V0", "VPSDE",
+    "VarianceExploding", "VariancePreserving", "VariationalBound", "Velocity", "Zero", "bind_grid", "bound_terms",
+    "build_model", "build_recogniser", "carried", "cheapest_paths", "check", "continued", "continuous_bound",
+    "denoised", "dequantised", "derive", "draw", "draw_denoised", "egsde", "estimate_noise", "flow_log_prob",
+    "integrability", "invert", "join", "kl", "loss_curve", "make_accelerator", "mixed", "named", "noise_moments",
+    "noised", "open_data", "open_run", "packaged", "progression", "psnr", "rate_distortion", "recognised",
     "reconstruction_costs", "relative_log_prob", "save_grid", "sdedit", "simulate", "slerp", "sliced_wasserstein2",
-    "start", "step_costs", "variational_bound", "wasserstein_1d",
+    "ssim", "start", "step_costs", "uncut", "variational_bound", "wasserstein_1d",
 ]
 # fmt: on

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from diffprob.base.errors import InputError
 from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.data.sources import Digits
+from diffprob.net.noisy import NoisyClassifierSpec
 from diffprob.net.text import TextEncoderSpec
 from diffprob.net.unet import UNetSpec
 from diffprob.process.schedule import Cosine, LinearBetas
@@ -40,6 +41,9 @@ WHOLE = {
     "sigma": 0.3,
     "Captions.words": ("a", "seven"),
     "TextEncoderSpec.words": 7,
+    "source": Digits(),
+    "sources": (Digits(), Digits("test")),
+    "Recogniser.network": NoisyClassifierSpec(UNetSpec(1, 1, (32,), 1, (False,), groups=8)),
     "text": TextEncoderSpec(7, length=3, width=8, heads=2),
 }
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from conform.components import SAMPLERS, name
 from scipy.signal import convolve2d
+from scipy.stats import truncnorm
 from torch import Tensor
 from truth.models import IsotropicData, gaussian_data, net_denoiser, tensor
 from truth.statistics import assert_mean, assert_moments, assert_uncorrelated
@@ -21,7 +22,7 @@ from diffprob.process.linear import LinearProcess, StraightScaling, VarianceExpl
 from diffprob.process.schedule import VPSDE, LinearBetas, LogLinear, Straight
 from diffprob.sample.ancestral import DDIM, Ancestral
 from diffprob.sample.exponential import DPMpp
-from diffprob.sample.restore import Inpaint, denoised, draw_denoised, estimate_noise, level_time
+from diffprob.sample.restore import Inpaint, beyond, denoised, draw_denoised, estimate_noise, level_time, uncut
 from diffprob.sample.simulate import State, cost, draw, simulate
 
 PROCESS, DDPM = LinearProcess(VPSDE()), LinearProcess()
@@ -172,6 +173,75 @@ def test_the_estimate_written_out() -> None:
         assert float(found) == pytest.approx(np.median(np.concatenate(responses)) / 0.67448975, rel=1e-8)
     with pytest.raises(ValueError, match="at least 3x3"):
         estimate_noise(torch.zeros(1, 1, 2, 8))
+
+
+@pytest.mark.parametrize(("mean", "std"), [(-1.0, 0.4), (-0.8, 0.2), (0.9, 0.5), (0.0, 1.5)])
+def test_what_was_cut_off(mean: float, std: float) -> None:
+    """Normal beyond the limits, as scipy's truncated normals are; elsewhere not touched."""
+    n, low, high = 20_000, -0.9, 0.7
+    centre = torch.full((3, n), mean, dtype=torch.float64)
+    cut = tensor([low, 0.2, high])[:, None].expand(3, n)
+    found = beyond(cut, centre, std, Rng.of(0, 3), low, high)
+    assert torch.equal(found[1], cut[1])
+    ends = truncnorm(-np.inf, (low - mean) / std, mean, std), truncnorm((high - mean) / std, np.inf, mean, std)
+    for row, law in zip((found[0], found[2]), ends, strict=True):
+        assert_moments(row[:, None], tensor([law.mean()]), tensor([[law.var()]]))
+    assert float(found[0].max()) <= low
+    assert float(found[2].min()) >= high
+    assert torch.equal(beyond(cut[2:], centre[2:], std, Rng.of(2, 1), low, high), found[2:])
+
+
+def test_what_cannot_have_been_cut_off_is_the_limit() -> None:
+    found = beyond(tensor([[-1.0, 1.0]]), tensor([[1.0, -1.0]]), 1e-3, Rng.of(0, 1))
+    assert found.tolist() == [[-1.0, 1.0]]
+
+
+def test_noise_is_made_whole_where_the_image_is_known() -> None:
+    """A file cuts it at -1 and 1; with x_0 = -0.9 or 0.5 known, y is N(x_0, std^2) again."""
+    std, elements = 0.4, 20_000
+    for x0 in (-0.9, 0.5):
+        model = IsotropicData(x0, 0.0, PROCESS)
+        y = x0 + std * Rng.of(0, 1).normal((elements,), torch.float64)
+        found, size = uncut(model, y.clamp(-1, 1), std, Rng.of(1, 1))
+        assert_moments(found.T, tensor([x0]), tensor([[std**2]]))
+        inside = y.abs() < 1
+        assert torch.equal(found[inside], y[inside])
+        assert size.tolist() == [std]
+
+
+def test_the_size_of_noise_that_was_cut_off() -> None:
+    """On black, where half of it is: an estimate of half of it becomes one without bias, within 4 standard errors and
+    what 10 turns leave of the difference, each of which leaves about half."""
+    std, n, side = 0.3, 40, 32
+    cut = (std * Rng.of(0, n).normal((1, side, side), torch.float64) - 1).clamp(-1, 1)
+    model = IsotropicData(-1.0, 0.0, PROCESS)
+    _, after = uncut(model, cut, None, Rng.of(1, n), rounds=10)
+    assert float(estimate_noise(cut).mean()) < 0.6 * std
+    assert float(after.mean()) == pytest.approx(std, rel=4 * 1.77 / (30 * n**0.5) + 2 / 900 + 2**-10)
+
+
+def test_where_nothing_is_cut_off_the_model_is_not_asked() -> None:
+    y = 0.1 * Rng.of(0, 3).normal((1, 8, 8), torch.float64)
+    for std, sizes in ((0.1, tensor([0.1] * 3)), (None, estimate_noise(y))):
+        found, size = uncut(None, y, std, Rng.of(1, 3))  # pyright: ignore[reportArgumentType]
+        assert torch.equal(found, y)
+        assert torch.equal(size, sizes)
+
+
+def test_cut_noise_costs_little_once_it_is_made_whole() -> None:
+    """Dark images whose pixels all have one value, so that the mean has 64 times as many to go by as it has noise: cut
+    at -1 they look brighter than they are."""
+    n, std, pixels = 500, 0.5, 64
+    data = GaussianData(torch.full((pixels,), -0.8).double(), torch.full((pixels, pixels), 0.04).double(), PROCESS)
+    x0 = (-0.8 + 0.2 * Rng.of(0, n).normal((1,), torch.float64)).expand(n, pixels)
+    y = x0 + std * Rng.of(1, n).normal((pixels,), torch.float64)
+
+    def error(noisy: Tensor) -> float:
+        return float(((denoised(data, noisy, std).mean - x0) ** 2).mean())
+
+    whole, _ = uncut(data, y.clamp(-1, 1), std, Rng.of(2, n), rounds=8)
+    assert error(whole) < 1.5 * error(y)
+    assert error(y.clamp(-1, 1)) > 5 * error(y)
 
 
 MEAN = tensor([0.3, -0.2, 0.1])

@@ -1,7 +1,6 @@
 """The options that decide how images are drawn from a run: what `sample` and `evaluate` share."""
 
 import argparse
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,12 +53,15 @@ class Choice:
         from diffprob.denoise.condition import Labels
 
         rows = self.model.given_rows
-        asked = isinstance(self.model.condition, Labels) and rows is not None and self.facts["told"] != NONE
-        return rows.expand(n).numpy() if asked and rows is not None else None
+        if rows is None or not isinstance(self.model.condition, Labels) or self.facts["told"] == NONE:
+            return None
+        return rows.expand(n).numpy()
 
     def calls(self, n: int, steps: int | None) -> int | None:
         """How often the network will be called for n samples of ``steps`` evaluations; None: a tolerance decides."""
-        return None if steps is None else steps * math.ceil(n * self.branches / (self.model.evaluation.chunk or n))
+        from diffprob.cli.drawing import calls
+
+        return calls(self.model, n * self.branches, steps)
 
 
 def add_drawing(parser: argparse.ArgumentParser, n: int | None = 64, steps: str = "50; Ancestral: 1000") -> None:
@@ -101,13 +103,14 @@ def add_drawing(parser: argparse.ArgumentParser, n: int | None = 64, steps: str 
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the network (fp32)")
 
 
-def choose(args: argparse.Namespace, run: "Run", one: bool = False) -> Choice:
+def choose(args: argparse.Namespace, run: "Run", one: bool = False, images: "Tensor | None" = None) -> Choice:
     """The denoiser, sampler and times that the options of `add_drawing` and ``--device`` ask for.
 
     Args:
         args: the options.
         run: the run.
         one: whether all images are told the same.
+        images: what a run that is told images is told, in model space.
 
     Raises:
         InputError: an option that names nothing, or a run without a model.
@@ -122,7 +125,7 @@ def choose(args: argparse.Namespace, run: "Run", one: bool = False) -> Choice:
     sampler, n = plan(chosen, steps)
     clip = _clip(args)
     grid = bind_grid(run, grid, args.best)
-    steered = steer(_load(run, args), run, args, one)
+    steered = steer(_load(run, args), run, args, one, images)
     model = steered.told
     facts = {
         "Software": f"diffprob {_version()}",

@@ -10,7 +10,8 @@ from diffprob.cli.progress import duration
 if TYPE_CHECKING:
     import torch
 
-    from diffprob.recipe.recipe import Baseline, Recipe
+    from diffprob.recipe.kinds import Kind
+    from diffprob.recipe.recipe import Recipe
 
 SMALL = {"cpu": 100e9, "cuda": 20e12}  # operations of one training image up to which time is measured, not estimated
 PROBE = {"cpu": 60e9, "cuda": 10e12}  # operations of one measured step
@@ -72,7 +73,7 @@ def measure_cost(recipe: "Recipe", device: "torch.device", precision: str) -> Co
     return Cost(count, counter.get_total_flops(), sizes[0] - sizes[1], max(0, 2 * sizes[1] - sizes[0]))
 
 
-def _told(recipe: "Recipe | Baseline", batch: int) -> "tuple[torch.Tensor, ...]":
+def _told(recipe: "Kind", batch: int) -> "tuple[torch.Tensor, ...]":
     """What the network is told beside x_t and t."""
     condition = getattr(recipe, "condition", None)
     return () if condition is None else (condition.some(batch),)
@@ -107,20 +108,18 @@ def step_seconds(recipe: "Recipe", cost: Cost, device: "torch.device", precision
     return _probe(recipe, device, precision, batch), f"measured here on steps of {batch} images in {precision}"
 
 
-def _probe(recipe: "Recipe | Baseline", device: "torch.device", precision: str, batch: int) -> float:
+def _probe(recipe: "Kind", device: "torch.device", precision: str, batch: int) -> float:
     """Seconds for each image of a step of ``batch``: the recipe's own loss, its gradients, and the update."""
     import torch
 
     from diffprob.base.rng import Rng
     from diffprob.denoise.denoiser import Evaluation
-    from diffprob.recipe.recipe import Recipe, build_density, build_model
+    from diffprob.recipe.kinds import build
 
-    evaluation = Evaluation(precision=precision)
-    model = build_model(recipe, evaluation) if isinstance(recipe, Recipe) else build_density(recipe, evaluation)
-    model = model.to(device).train()
-    model.net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (torch 2.13 types lack it)
+    model: Any = build(recipe, Evaluation(precision=precision)).to(device).train()
+    model.net.to(memory_format=torch.channels_last)
     for rows in _told(recipe, batch):
-        model = model.given(rows)  # pyright: ignore[reportCallIssue] (only a denoiser is told anything)
+        model = model.given(rows)
     bind = getattr(recipe.objective, "bind", None)
     objective = recipe.objective if bind is None else bind(model, recipe.space)
     adam = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
@@ -137,7 +136,7 @@ def _probe(recipe: "Recipe | Baseline", device: "torch.device", precision: str, 
     return min(seconds) / batch
 
 
-def estimate(recipe: "Recipe | Baseline", device: "torch.device", processes: int = 1) -> dict[str, Any]:
+def estimate(recipe: "Kind", device: "torch.device", processes: int = 1) -> dict[str, Any]:
     """Everything `train --dry-run` says about cost, as JSON literals; bytes and seconds are for each process.
 
     Activations and operations are counted for a U-Net alone: other losses are more than one pass forth and back.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from diffprob.recipe.checkpoint import Run
 
 NONE = "none"  # the label that stands for no condition
+IMAGES = "images"  # what a run that enlarges them is told
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,17 @@ def add_steering(parser: argparse.ArgumentParser) -> None:
         "--guidance-rescale", type=_unit, default=0.0, metavar="S", help="share of the unguided contrast to keep (0)"
     )
     parser.add_argument("--guide-with", metavar="RUN", help="guide away from this weaker run, not from the untold one")
+    parser.add_argument(
+        "--classify-with",
+        metavar="REC",
+        help="for a run that is told nothing: --label by a run of `diffprob recognise`",
+    )
+    parser.add_argument("--classifier-scale", type=_finite, metavar="S", help="with --classify-with: how strongly (1)")
 
 
-def steer(model: "NetDenoiser", run: "Run", args: argparse.Namespace, one: bool = False) -> Steered:
+def steer(
+    model: "NetDenoiser", run: "Run", args: argparse.Namespace, one: bool = False, images: "Tensor | None" = None
+) -> Steered:
     """The network of the run, told and guided as the options of `add_steering` ask, for ``args.n`` images.
 
     Args:
@@ -65,13 +74,18 @@ def steer(model: "NetDenoiser", run: "Run", args: argparse.Namespace, one: bool 
         run: the run.
         args: the options.
         one: whether all images must be told the same.
+        images: what a run that is told images is told.
 
     Raises:
-        InputError: a label or guidance that the run does not know.
+        InputError: a label or guidance that the run does not know, or no images where it wants them.
     """
     from diffprob.denoise.guidance import ClassifierFree, Extrapolated
 
-    rows, said = _rows(run, args, one)
+    if args.classify_with is not None:
+        return _classified(model, run, args, one)
+    if args.classifier_scale is not None:
+        raise InputError("--classifier-scale goes with --classify-with REC")
+    rows, said = _rows(run, args, one, images)
     told, words = model if rows is None else model.given(rows), _words(args)
     facts: dict[str, str | None] = {"told": said, "guidance": None}
     low, high = args.guidance_interval or (0.0, 1.0)
@@ -92,12 +106,47 @@ def steer(model: "NetDenoiser", run: "Run", args: argparse.Namespace, one: bool 
     return Steered(told, guided, 1 if args.guidance == -1 else 2, facts, words)
 
 
-def _rows(run: "Run", args: argparse.Namespace, one: bool) -> "tuple[Tensor | None, str | None]":
+def _classified(model: "NetDenoiser", run: "Run", args: argparse.Namespace, one: bool) -> Steered:
+    """A run that is told nothing, guided towards labels by a classifier of noised images."""
+    import torch
+
+    from diffprob.cli.recognise import open_recogniser
+    from diffprob.denoise.energy import EnergyGuided, LabelEnergy
+
+    found, scale = open_recogniser(args.classify_with, run, "--classify-with"), args.classifier_scale
+    scale = 1.0 if scale is None else scale
+    asked = f"--classify-with {args.classify_with}"
+    if run.recipe.condition is not None:
+        raise InputError(f"{asked} is for a run that is told nothing; {_told(run)}, and --guidance W")
+    if args.label is None or args.label == [NONE]:
+        raise InputError(f"{asked} goes with --label L, which it is to see")
+    for name in ("guidance", "guidance_rescale", "guide_with", "caption"):
+        if getattr(args, name):
+            raise InputError(f"{asked} and --{name.replace('_', '-')} exclude each other")
+    low, high = args.guidance_interval or (0.0, 1.0)
+    if low > high:
+        raise InputError(f"--guidance-interval {low:g} {high:g}: the lower time comes first")
+    rows = _labels(found.name, found.recipe.condition, args.label)
+    if len(rows) > 1 and one:
+        raise InputError(f"--label {' '.join(args.label)}: one label for all images would be right here")
+    rows = rows if len(rows) == 1 else rows[torch.arange(args.n) % len(rows)]
+    classifier = found.load(choose_device(args.device), args.batch or "auto", args.precision)
+    guided = EnergyGuided(model, LabelEnergy(classifier, rows, scale), low, high)
+    within = "" if args.guidance_interval is None else f", within {low:g} <= t <= {high:g}"
+    by = f"the classifier {found.name} ({found.sha256()[:12]}), scale {scale:g}{within}"
+    said = ", ".join(args.label) + ("" if len(rows) == 1 else " in turn")
+    return Steered(model, guided, 1, {"told": said, "guidance": by}, _words(args))
+
+
+def _rows(
+    run: "Run", args: argparse.Namespace, one: bool, images: "Tensor | None"
+) -> "tuple[Tensor | None, str | None]":
     """The condition of each image, and how to say it."""
     import torch
 
     from diffprob.denoise.captions import Captions
     from diffprob.denoise.condition import Labels
+    from diffprob.denoise.degraded import Degraded
 
     condition = run.recipe.condition
     for option, kind in (("label", Labels), ("caption", Captions)):
@@ -106,12 +155,18 @@ def _rows(run: "Run", args: argparse.Namespace, one: bool) -> "tuple[Tensor | No
             raise InputError(f"--{option} {' '.join(asked)}: {_told(run)}")
     if condition is None:
         return None, None
+    if images is not None:
+        return images, IMAGES
+    if isinstance(condition, Degraded):
+        if not condition.drop:
+            raise InputError(f"{run.name} enlarges images and draws none by itself: diffprob restore {run.name} IMAGES")
+        return condition.null(), NONE
     option, asked = ("label", args.label) if args.caption is None else ("caption", args.caption)
     if asked is None:
         return (condition.null(), NONE) if one else (condition.some(args.n), "all in turn")
     if asked == [NONE]:
         return condition.null(), NONE
-    rows = _captions(condition, asked) if isinstance(condition, Captions) else _labels(run, condition, asked)
+    rows = _captions(condition, asked) if isinstance(condition, Captions) else _labels(run.name, condition, asked)
     said = ", ".join(asked)
     if len(rows) == 1:
         return rows, said
@@ -120,7 +175,7 @@ def _rows(run: "Run", args: argparse.Namespace, one: bool) -> "tuple[Tensor | No
     return rows[torch.arange(args.n) % len(rows)], f"{said} in turn"
 
 
-def _labels(run: "Run", condition: Any, asked: list[str]) -> "Tensor":
+def _labels(name: str, condition: Any, asked: list[str]) -> "Tensor":
     import torch
 
     wrong = next((text for text in asked if not text.isdecimal()), None)
@@ -128,7 +183,7 @@ def _labels(run: "Run", condition: Any, asked: list[str]) -> "Tensor":
         raise InputError(f"--label {wrong}: a number, or {NONE} on its own, would be right")
     rows = torch.tensor([int(text) for text in asked])
     if int(rows.max()) >= condition.classes:
-        known = f"the labels of {run.name} are 0 to {condition.classes - 1}, or {NONE} on its own"
+        known = f"the labels of {name} are 0 to {condition.classes - 1}, or {NONE} on its own"
         raise InputError(f"--label {' '.join(asked)}: {known}")
     return rows
 
@@ -157,6 +212,8 @@ def _told(run: "Run") -> str:
     kind = type(run.recipe.condition).__name__
     if kind == "NoneType":
         return f"{run.name} was trained without any (a recipe with condition=Labels(...) would be right)"
+    if kind == "Degraded":
+        return f"{run.name} is told images: diffprob restore {run.name} IMAGES would be right"
     option = {"Labels": "--label", "Captions": "--caption"}.get(kind)
     return f"{run.name} is told {kind.lower()}" + (f": {option} would be right" if option else "")
 
@@ -164,10 +221,13 @@ def _told(run: "Run") -> str:
 def _words(args: argparse.Namespace) -> tuple[str, ...]:
     words = [] if args.label is None else ["--label", *args.label]
     words += [] if args.caption is None else ["--caption", *args.caption]
+    if args.classify_with is not None:
+        words += ["--classify-with", args.classify_with]
+        words += [] if args.classifier_scale is None else ["--classifier-scale", repr(args.classifier_scale)]
+    if args.guidance_interval:
+        words += ["--guidance-interval", *map(repr, args.guidance_interval)]
     if args.guidance:
         words += ["--guidance", repr(args.guidance)]
-        if args.guidance_interval:
-            words += ["--guidance-interval", *map(repr, args.guidance_interval)]
         if args.guidance_rescale:
             words += ["--guidance-rescale", repr(args.guidance_rescale)]
         if args.guide_with:

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     import torch
 
     from diffprob.data.images import Images
-    from diffprob.recipe.recipe import Baseline, Recipe
+    from diffprob.recipe.kinds import Kind
+    from diffprob.recipe.recipe import Recipe
 
-R = TypeVar("R", bound="Recipe | Baseline")
+R = TypeVar("R", bound="Kind")
 
 EXAMPLES = (
     "diffprob train digits                                    # the embedded digits, into runs/digits",
@@ -109,11 +110,13 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
         yield f"to go on: the same command with --steps above {result['step']:,}"
     if result["denoises"]:
         yield f"to draw from it: diffprob sample {result['run']}"
+    elif result["recognises"]:
+        yield f"to translate with it: diffprob translate RUN IMAGES --recogniser {result['run']} --out FOLDER"
     else:
         yield f"to compare with it: diffprob detect RUN --outside IMAGES --with {result['run']}"
 
 
-def read_recipe(args: argparse.Namespace) -> "tuple[Recipe | Baseline, Images | None]":
+def read_recipe(args: argparse.Namespace) -> "tuple[Kind, Images | None]":
     """The recipe that the arguments name, and the data where it had to be looked at.
 
     Raises:
@@ -140,7 +143,7 @@ def read_recipe(args: argparse.Namespace) -> "tuple[Recipe | Baseline, Images | 
     return (recipe if args.data is None else replace(recipe, data=moved(recipe.data, args.data))), None
 
 
-def labelled(recipe: "Recipe | Baseline", images: "Images | None") -> "tuple[Recipe, Images]":
+def labelled(recipe: "Kind", images: "Images | None") -> "tuple[Recipe, Images]":
     """The recipe for a network that is told the labels of the images, and these.
 
     Raises:
@@ -163,8 +166,8 @@ def _is_path(text: str | None) -> bool:
     return text is not None and ("/" in text or Path(text).exists())
 
 
-def _from_file(path: Path) -> "Recipe | Baseline":
-    from diffprob.recipe.recipe import Baseline, Recipe
+def _from_file(path: Path) -> "Kind":
+    from diffprob.recipe.kinds import Kind
     from diffprob.recipe.spec import parse
     from diffprob.recipe.tables import ALL
 
@@ -184,8 +187,8 @@ def _from_file(path: Path) -> "Recipe | Baseline":
         raise InputError(f"{path} is not a recipe: it is not text; for data: diffprob train --data {path}") from error
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    if not isinstance(recipe, Recipe | Baseline):
-        raise InputError(f"{path} does not hold a Recipe(...) or a Baseline(...)")
+    if not isinstance(recipe, Kind):
+        raise InputError(f"{path} does not hold a Recipe(...), a Baseline(...) or a Recogniser(...)")
     return recipe
 
 
@@ -215,7 +218,7 @@ def set_field(recipe: R, text: str) -> R:
 
 
 def dry_run(
-    recipe: "Recipe | Baseline", out: Path, device: "torch.device", processes: int, images: "Images | None"
+    recipe: "Kind", out: Path, device: "torch.device", processes: int, images: "Images | None"
 ) -> dict[str, Any]:
     """What `train` would take: parameters, memory and time, and where the run would go.
 
@@ -236,7 +239,7 @@ def dry_run(
     return {"dry_run": True, "about": about, "steps": settings.steps, "batch": settings.batch, **costs}
 
 
-def _data_state(recipe: "Recipe | Baseline", images: "Images | None") -> str:
+def _data_state(recipe: "Kind", images: "Images | None") -> str:
     path = getattr(recipe.data, "path", None)
     if images is not None:
         return f"{recipe.data!r}, {len(images):,} images"

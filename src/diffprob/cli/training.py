@@ -17,7 +17,8 @@ from diffprob.cli.progress import Progress, say
 if TYPE_CHECKING:
     from diffprob.data.images import Images
     from diffprob.denoise.denoiser import NetDenoiser
-    from diffprob.recipe.recipe import Baseline, Recipe
+    from diffprob.recipe.kinds import Kind
+    from diffprob.recipe.recipe import Recipe
     from diffprob.recipe.writer import RunWriter
     from diffprob.train.loop import Progress as StepProgress
     from diffprob.train.loop import Trainer
@@ -26,7 +27,7 @@ LOSS = "loss.png"
 PREVIEW_STEPS = 50  # of DDIM, for the pictures drawn while training
 
 
-def planned(recipe: "Recipe | Baseline", out: Path) -> str:
+def planned(recipe: "Kind", out: Path) -> str:
     """What training into ``out`` would do.
 
     Raises:
@@ -53,7 +54,7 @@ def planned(recipe: "Recipe | Baseline", out: Path) -> str:
 
 
 def train(
-    recipe: "Recipe | Baseline",
+    recipe: "Kind",
     out: Path,
     device: str,
     processes: int | None = None,
@@ -112,18 +113,18 @@ def train(
         store.close()
 
 
-def _trainer(recipe: "Recipe | Baseline", images: "Images", store: Any, accelerator: Any) -> "Trainer":
+def _trainer(recipe: "Kind", images: "Images", store: Any, accelerator: Any) -> "Trainer":
     import torch
 
     from diffprob.base.rng import derive
-    from diffprob.recipe.recipe import Recipe, build_density, build_model
+    from diffprob.recipe.kinds import build
     from diffprob.recipe.trained import begin
     from diffprob.train.loop import Trainer
 
     torch.manual_seed(derive(recipe.training.seed, "weights"))
-    model = build_model(recipe) if isinstance(recipe, Recipe) else build_density(recipe)
-    if isinstance(recipe, Recipe) and recipe.start is not None:
-        begin(model, recipe.start)
+    model, start = build(recipe), getattr(recipe, "start", None)
+    if start is not None:
+        begin(model, start)
     return Trainer(model, recipe.objective, images, recipe.space, recipe.training, store, accelerator)
 
 
@@ -178,6 +179,7 @@ def _announce(store: "RunWriter", step: int, steps: int, note: Callable[[str], N
 def _result(
     trainer: "Trainer", store: "RunWriter", first: int | None, curve: Path | None, timed_out: bool
 ) -> dict[str, Any]:
+    from diffprob.recipe.kinds import Recogniser
     from diffprob.recipe.recipe import Recipe
 
     last = next((record for record in reversed(records(store.folder)) if "loss" in record), {})
@@ -187,6 +189,7 @@ def _result(
         "run": str(store.folder),
         "recipe": store.recipe.name,
         "denoises": isinstance(store.recipe, Recipe),
+        "recognises": isinstance(store.recipe, Recogniser),
         "step": trainer.step,
         "steps": trainer.settings.steps,
         "resumed_at": first or None,

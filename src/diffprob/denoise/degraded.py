@@ -52,8 +52,11 @@ class Degraded:
         """
         if tuple(x0.shape[1:]) != self.shape:
             raise ValueError(f"expected images of shape {self.shape}, got {tuple(x0.shape[1:])}")
-        means = F.avg_pool2d(x0, self.factor)
-        return means.repeat_interleave(self.factor, 2).repeat_interleave(self.factor, 3)
+        return self.spread(F.avg_pool2d(x0, self.factor))
+
+    def spread(self, small: Tensor) -> Tensor:
+        """Small images (B, C, H/factor, W/factor), each pixel repeated over its block, (B, C, H, W)."""
+        return small.repeat_interleave(self.factor, 2).repeat_interleave(self.factor, 3)
 
     def check(self, rows: Tensor) -> None:
         """Refuse what is no finite image of this shape, constant on every block.
@@ -63,8 +66,7 @@ class Degraded:
         """
         if not rows.is_floating_point() or rows.ndim != 4 or tuple(rows.shape[1:]) != self.shape:
             raise InputError(f"expected degraded images (B, *{self.shape}), got {rows.dtype} {tuple(rows.shape)}")
-        corners = rows[:, :, :: self.factor, :: self.factor]
-        blocks = corners.repeat_interleave(self.factor, 2).repeat_interleave(self.factor, 3)
+        blocks = self.spread(rows[:, :, :: self.factor, :: self.factor])
         if not bool(torch.isfinite(rows).all()) or not torch.equal(blocks, rows):
             side = f"{self.factor}x{self.factor}"
             raise InputError(f"a degraded image has one finite value in each block of {side} pixels, got others")

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from diffprob.base.errors import InputError
+from diffprob.recipe.kinds import Kind, Recogniser
 from diffprob.recipe.measured import tables
-from diffprob.recipe.recipe import Baseline, Recipe, parameter_count
+from diffprob.recipe.recipe import Recipe, parameter_count
 from diffprob.recipe.spec import render
 
 MEASURED = "measured.json"
@@ -95,10 +96,11 @@ _DENOISER = (
     *("```python", "from diffprob.recipe.checkpoint import Run", ""),
     *('model = Run.open("PATH_OF_THIS_FOLDER").load()  # model(xt, t) is p(x_0 | x_t)', "```"),
 )
+_CLASSIFIER = ("```sh", "diffprob translate RUN IMAGES --recogniser PATH_OF_THIS_FOLDER --out FOLDER", "```")
 _DENSITY = ("```sh", "diffprob detect RUN --outside IMAGES --with PATH_OF_THIS_FOLDER", "```")
 
 
-def write_model_card(recipe: Recipe | Baseline, meta: dict[str, Any], measurements: Sequence[Measurement]) -> str:
+def write_model_card(recipe: Kind, meta: dict[str, Any], measurements: Sequence[Measurement]) -> str:
     """The text of README.md.
 
     Args:
@@ -107,8 +109,12 @@ def write_model_card(recipe: Recipe | Baseline, meta: dict[str, Any], measuremen
         measurements: what is known about the model.
     """
     channels, height, width = recipe.space.shape
-    diffusion = isinstance(recipe, Recipe)
-    kind = "diffusion model" if diffusion else type(recipe.network).__name__.removesuffix("Spec") + " (a baseline)"
+    kind, use = type(recipe.network).__name__.removesuffix("Spec") + " (a baseline)", _DENSITY
+    if isinstance(recipe, Recipe):
+        kind, use = "diffusion model", _DENOISER
+    elif isinstance(recipe, Recogniser):
+        kind, use = f"noise-aware classifier ({recipe.condition.classes} classes)", _CLASSIFIER
+    process = getattr(recipe, "process", None)
     step, digest = meta.get("step", 0), meta.get("data")
     trained = f"{step:,} of {recipe.training.steps:,} steps of {recipe.training.batch} images"
     channel = f"{channels} channel{'s' if channels > 1 else ''}"
@@ -117,7 +123,7 @@ def write_model_card(recipe: Recipe | Baseline, meta: dict[str, Any], measuremen
         ("data", _code(repr(recipe.data))),
         ("SHA-256 of the data", f"`{digest}`" if digest else "not known"),
         ("network", f"{type(recipe.network).__name__}, {parameter_count(recipe):,} parameters"),
-        *([("process", _code(repr(recipe.process.schedule)))] if diffusion else []),
+        *([] if process is None else [("process", _code(repr(process.schedule)))]),
         ("trained", trained if step else "not yet"),
         ("made with", f"diffprob {meta.get('library', '(version not known)')}"),
     ]
@@ -135,7 +141,7 @@ def write_model_card(recipe: Recipe | Baseline, meta: dict[str, Any], measuremen
         "",
         "## Use",
         "",
-        *(_DENOISER if diffusion else _DENSITY),
+        *use,
         "",
         "## Limits",
         "",

@@ -11,6 +11,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
+from diffprob.denoise.recogniser import NoisyClassifier
 from diffprob.denoise.variance import Variance
 from diffprob.density.baselines import DensityModel
 from diffprob.net.head import HeadedUNet
@@ -18,7 +19,9 @@ from diffprob.process.learned import Learned
 from diffprob.process.linear import LinearProcess
 from diffprob.recipe import tensors
 from diffprob.recipe.card import Measurement, read_measurements
+from diffprob.recipe.filled import filled
 from diffprob.recipe.fits import bind_variance
+from diffprob.recipe.kinds import Kind, Recogniser, build_recogniser
 from diffprob.recipe.manifest import NAME, Manifest
 from diffprob.recipe.recipe import Baseline, Recipe, build_density, build_model
 from diffprob.recipe.runfiles import BEST, MODEL, model_meta, read_recipe
@@ -28,7 +31,7 @@ from diffprob.space.pixels import Pixels
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
 
 
-Kind_co = TypeVar("Kind_co", bound=Recipe | Baseline, covariant=True)
+Kind_co = TypeVar("Kind_co", bound=Kind, covariant=True)
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,10 @@ class Run(RunFolder[Recipe]):
         found = open_run(path, verify)
         if not isinstance(found, Run):
             kind = type(found.recipe.network).__name__.removesuffix("Spec")
-            raise InputError(f"{path} is a {kind}, which has no denoiser: `diffprob detect RUN --with {path}` takes it")
+            use = f"detect RUN --with {path}"
+            if isinstance(found, RecogniserRun):
+                use = f"translate RUN IMAGES --recogniser {path}"
+            raise InputError(f"{path} is a {kind}, which has no denoiser: `diffprob {use}` takes it")
         return found
 
     @property
@@ -180,7 +186,7 @@ class Run(RunFolder[Recipe]):
         size = auto_chunk(device, self.space) if chunk == "auto" else chunk
         with torch.device("meta"):  # no memory, and no random numbers taken from the global generator
             model = build_model(self.recipe, Evaluation(size, precision))
-        _filled(model, self, best)
+        filled(model, self, best)
         model.variance, head = bind_variance(self, variance or self.recipe.variance, best)
         if head is not None:
             model.net = HeadedUNet(model.net, head)  # pyright: ignore[reportArgumentType]
@@ -209,11 +215,35 @@ class BaselineRun(RunFolder[Baseline]):
         size = auto_chunk(device, self.space) if chunk == "auto" else chunk
         with torch.device("meta"):
             model = build_density(self.recipe, Evaluation(size, precision))
-        return _filled(model, self, False).to(device)
+        return filled(model, self, False).to(device)
 
 
-def open_run(path: str | Path, verify: bool = True) -> Run | BaselineRun:
-    """Open a run of either kind; see `Run.open`.
+class RecogniserRun(RunFolder[Recogniser]):
+    """A trained classifier of noised images; made by `open_run`."""
+
+    def load(
+        self,
+        device: str | torch.device = "cpu",
+        chunk: int | Literal["auto"] | None = "auto",
+        precision: str = "fp32",
+    ) -> NoisyClassifier:
+        """The classifier with the averaged weights, in eval mode, its parameters frozen; gradients flow through it.
+
+        Args:
+            device, chunk, precision: as in `Run.load`.
+
+        Raises:
+            InputError: no model yet, or weights that are not those of the recipe's network.
+        """
+        device = torch.device(device)
+        size = auto_chunk(device, self.space) if chunk == "auto" else chunk
+        with torch.device("meta"):
+            model = build_recogniser(self.recipe, Evaluation(size, precision))
+        return filled(model, self, False).to(device)
+
+
+def open_run(path: str | Path, verify: bool = True) -> Run | BaselineRun | RecogniserRun:
+    """Open a run of any kind; see `Run.open`.
 
     Raises:
         InputError: no such run, or a file of it is missing, damaged or not what it says it is; the file is named.
@@ -225,6 +255,8 @@ def open_run(path: str | Path, verify: bool = True) -> Run | BaselineRun:
             if verify:
                 manifest.verify()
             recipe, meta = read_recipe(folder), model_meta(folder, manifest.meta)
+            if isinstance(recipe, Recogniser):
+                return RecogniserRun(folder, recipe, meta)
             return Run(folder, recipe, meta) if isinstance(recipe, Recipe) else BaselineRun(folder, recipe, meta)
         except InputError:
             # A training may have replaced files while we were reading: only an unchanged manifest proves damage.
@@ -259,27 +291,3 @@ def _find(path: str | Path) -> Path:
         raise InputError(f"{folder} is a file; a run is a folder")
     known = ", ".join(packaged()) or "none"
     raise InputError(f"no run at {folder} (packaged runs: {known}){did_you_mean(str(path), packaged())}")
-
-
-Model = TypeVar("Model", NetDenoiser, DensityModel)
-
-
-def _filled(model: Model, run: RunFolder[Any], best: bool) -> Model:
-    """The model on no device with the run's averaged weights, channels-last, in eval mode and frozen."""
-    weights = run.weights(best)
-    _check_weights(model.state_dict(), weights, run.weights_path(best))
-    model.load_state_dict(weights, strict=True, assign=True)
-    convert_conv2d_weight_memory_format(model, torch.channels_last)
-    return model.eval().requires_grad_(False)
-
-
-def _check_weights(wanted: dict[str, Tensor], found: dict[str, Tensor], path: Path) -> None:
-    for name, tensor in wanted.items():
-        if name not in found:
-            raise InputError(f"{path} lacks the tensor {name}: it is not of the network in recipe.txt")
-        if found[name].shape != tensor.shape:
-            shapes = f"{tuple(found[name].shape)}, the network in recipe.txt {tuple(tensor.shape)}"
-            raise InputError(f"{path}: tensor {name} has shape {shapes}")
-    extra = next((name for name in found if name not in wanted), None)
-    if extra:
-        raise InputError(f"{path} has a tensor {extra}, which the network in recipe.txt does not")

@@ -7,12 +7,12 @@ from diffprob.density.proxy import Proxy
 from diffprob.net.energy import EnergySpec
 from diffprob.net.glow import GlowSpec
 from diffprob.net.potential import PotentialSpec
-from diffprob.recipe.checkpoint import BaselineRun, Run
+from diffprob.recipe.checkpoint import BaselineRun, RecogniserRun, Run
 
 _OF = {GlowSpec: LogDensity(), EnergySpec: NegativeEnergy(), PotentialSpec: V0()}
 
 
-def density_of(run: Run | BaselineRun) -> Proxy:
+def density_of(run: Run | BaselineRun | RecogniserRun) -> Proxy:
     """The proxy that reads the density such a run was trained for.
 
     Raises:

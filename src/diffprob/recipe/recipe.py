@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
@@ -22,6 +22,9 @@ from diffprob.recipe.spec import first_difference
 from diffprob.space.pixels import Pixels
 from diffprob.train.denoising import Denoising
 from diffprob.train.settings import Training
+
+if TYPE_CHECKING:
+    from diffprob.recipe.kinds import Kind, Recogniser
 
 
 class NetworkSpec(Protocol):
@@ -97,12 +100,9 @@ class Recipe:
     start: Any = None
 
     def __post_init__(self) -> None:
-        _check_parts(self)
-        if self.start is not None and not hasattr(self.start, "weights"):
-            raise ValueError(f"start cannot be {self.start!r}: it has no weights()")
-        channels, height, width = self.space.shape
-        if self.network.in_channels != channels:
-            raise ValueError(f"network.in_channels must be {channels} as in space, got {self.network.in_channels}")
+        check_parts(self)
+        check_body(self)
+        channels = self.space.shape[0]
         if isinstance(self.variance, Fitted):
             raise ValueError(f"variance cannot be {self.variance!r}: it is fitted to a trained run, and chosen then")
         if self.network.out_channels not in (channels, 2 * channels):
@@ -110,10 +110,6 @@ class Recipe:
                 f"network.out_channels must be {channels}, or {2 * channels} with a learned variance, "
                 f"got {self.network.out_channels}"
             )
-        factor = 2 ** (len(self.network.widths) - 1)
-        if height % factor or width % factor:
-            need = f"a network of {len(self.network.widths)} levels needs sizes divisible by {factor}"
-            raise ValueError(f"{need}, got {height}x{width}: use fewer levels")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +133,7 @@ class Baseline:
     training: Training
 
     def __post_init__(self) -> None:
-        _check_parts(self)
+        check_parts(self)
         if self.training.monitor is not None:
             raise ValueError(f"training.monitor must be None for a baseline, got {self.training.monitor!r}")
         shape = getattr(self.network, "shape", self.space.shape)
@@ -148,7 +144,12 @@ class Baseline:
             raise ValueError(f"network.in_channels must be {self.space.shape[0]} as in space, got {channels}")
 
 
-def _check_parts(recipe: Any) -> None:
+def check_parts(recipe: Any) -> None:
+    """Refuse components of the wrong kind.
+
+    Raises:
+        ValueError: the field and what it lacks.
+    """
     for field, ability in _ABILITIES.items():
         if not hasattr(recipe, field) or (field == "condition" and recipe.condition is None):
             continue
@@ -159,7 +160,24 @@ def _check_parts(recipe: Any) -> None:
         raise ValueError(f"training must be a Training(...), got {recipe.training!r}")
 
 
-def check_trainable(recipe: Recipe | Baseline) -> None:
+def check_body(recipe: "Recipe | Recogniser") -> None:
+    """Refuse a start without weights, and a network of images of another shape.
+
+    Raises:
+        ValueError: the field with its value.
+    """
+    if recipe.start is not None and not hasattr(recipe.start, "weights"):
+        raise ValueError(f"start cannot be {recipe.start!r}: it has no weights()")
+    channels, height, width = recipe.space.shape
+    if recipe.network.in_channels != channels:
+        raise ValueError(f"network.in_channels must be {channels} as in space, got {recipe.network.in_channels}")
+    factor = 2 ** (len(recipe.network.widths) - 1)
+    if height % factor or width % factor:
+        need = f"a network of {len(recipe.network.widths)} levels needs sizes divisible by {factor}"
+        raise ValueError(f"{need}, got {height}x{width}: use fewer levels")
+
+
+def check_trainable(recipe: "Kind") -> None:
     """Refuse a recipe that can be loaded but not trained.
 
     Raises:
@@ -181,7 +199,7 @@ def build_density(baseline: Baseline, evaluation: Evaluation = Evaluation()) -> 
     return DensityModel(baseline.network.build(), evaluation)
 
 
-def space(recipe: Recipe | Baseline, images: Images) -> Pixels:
+def space(recipe: "Kind", images: Images) -> Pixels:
     """The pixel space of ``recipe``, after a look whether ``images`` belong to it.
 
     Raises:
@@ -192,7 +210,7 @@ def space(recipe: Recipe | Baseline, images: Images) -> Pixels:
     if isinstance(recipe, Recipe) and recipe.network.out_channels != (wanted := _outputs(recipe)):
         found = recipe.network.out_channels
         raise InputError(f"network.out_channels must be {wanted} with variance={recipe.variance!r}, got {found}")
-    if isinstance(recipe, Recipe):
+    if not isinstance(recipe, Baseline):
         _check_told(recipe)
     for what, theirs, ours in (
         ("shape", images.event_shape, recipe.space.shape),
@@ -203,7 +221,7 @@ def space(recipe: Recipe | Baseline, images: Images) -> Pixels:
     return recipe.space
 
 
-def _check_told(recipe: Recipe) -> None:
+def _check_told(recipe: "Recipe | Recogniser") -> None:
     """Refuse a network that is not told what the condition says, or is told more."""
     network: Any = recipe.network
     condition, text = recipe.condition, getattr(network, "text", None)
@@ -236,7 +254,7 @@ def _outputs(recipe: Recipe) -> int:
     return recipe.space.shape[0] * (2 if isinstance(recipe.variance, LearnedRange | LearnedDiagonal) else 1)
 
 
-def parameter_count(recipe: Recipe | Baseline) -> int:
+def parameter_count(recipe: "Kind") -> int:
     """Number of trainable parameters, counted without memory for them."""
     return _count(recipe.network)
 
@@ -251,7 +269,7 @@ def _count(network: NetworkSpec) -> int:
 _FREE = ("steps", "sample_every", "checkpoint_every", "samples", "monitor")
 
 
-def resumable(old: Recipe | Baseline, new: Recipe | Baseline) -> tuple[str, Any, Any] | None:
+def resumable(old: "Kind", new: "Kind") -> tuple[str, Any, Any] | None:
     """(path, old, new) of the first field that forbids going on with the run of ``old`` under ``new``, or None.
 
     The data may move (its digest is compared elsewhere), and steps, pictures and checkpoints may be more or fewer.

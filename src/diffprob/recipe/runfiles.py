@@ -9,8 +9,8 @@ from torch import Tensor
 from diffprob.base.errors import InputError
 from diffprob.recipe import tensors
 from diffprob.recipe.card import read_measurements, write_model_card
+from diffprob.recipe.kinds import Kind
 from diffprob.recipe.manifest import Pieces
-from diffprob.recipe.recipe import Baseline, Recipe
 from diffprob.recipe.spec import parse, render
 from diffprob.recipe.tables import ALL
 
@@ -24,7 +24,7 @@ def library_version() -> str:
     return __version__
 
 
-def recipe_text(recipe: Recipe | Baseline, digest: str | None) -> str:
+def recipe_text(recipe: Kind, digest: str | None) -> str:
     """The contents of ``recipe.txt``: the recipe under comments with the library version and the data digest.
 
     Raises:
@@ -39,7 +39,7 @@ def recipe_text(recipe: Recipe | Baseline, digest: str | None) -> str:
     return f"# diffprob {library_version()}\n# data sha256 {digest or 'unknown'}\n{text}\n"
 
 
-def read_recipe(folder: Path) -> Recipe | Baseline:
+def read_recipe(folder: Path) -> Kind:
     """The recipe of the run in ``folder``.
 
     Raises:
@@ -52,13 +52,13 @@ def read_recipe(folder: Path) -> Recipe | Baseline:
         raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}") from error
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    if not isinstance(recipe, Recipe | Baseline):
-        raise InputError(f"{path} does not hold a Recipe(...) or a Baseline(...)")
+    if not isinstance(recipe, Kind):
+        raise InputError(f"{path} does not hold a Recipe(...), a Baseline(...) or a Recogniser(...)")
     return recipe
 
 
 def model_files(
-    folder: Path, recipe: Recipe | Baseline, digest: str | None, step: int, weights: Mapping[str, Tensor] | None
+    folder: Path, recipe: Kind, digest: str | None, step: int, weights: Mapping[str, Tensor] | None
 ) -> dict[str, Pieces]:
     """New contents of every file that depends on the weights or the recipe, by name."""
     meta = {"library": library_version(), "data": digest, "step": step}
@@ -70,7 +70,7 @@ def model_files(
 
 
 def weights_file(
-    recipe: Recipe | Baseline,
+    recipe: Kind,
     digest: str | None,
     step: int,
     weights: Mapping[str, Tensor],

@@ -6,6 +6,8 @@ from typing import Any
 from diffprob.base.laws import Normal
 from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.data.captioned import CaptionedDigits
+from diffprob.data.joined import Joined
+from diffprob.data.limited import First
 from diffprob.data.sources import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Svhn
 from diffprob.denoise.captions import Captions
 from diffprob.denoise.condition import Labels
@@ -29,6 +31,7 @@ from diffprob.net.context_unet import ContextUNetSpec
 from diffprob.net.energy import EnergySpec
 from diffprob.net.epsilon_theta import EpsilonThetaSpec
 from diffprob.net.glow import GlowSpec
+from diffprob.net.noisy import NoisyClassifierSpec
 from diffprob.net.potential import PotentialSpec
 from diffprob.net.scalar_unet import ScalarUNetSpec
 from diffprob.net.text import TextEncoderSpec
@@ -54,6 +57,7 @@ from diffprob.process.schedule import (
     Straight,
     SubVP,
 )
+from diffprob.recipe.kinds import Recogniser
 from diffprob.recipe.recipe import Baseline, Recipe
 from diffprob.recipe.trained import Trained
 from diffprob.sample.adaptive import AdaptiveODE, DPMAdaptive
@@ -71,6 +75,7 @@ from diffprob.train.denoising import Denoising
 from diffprob.train.distillation import GradientDistillation
 from diffprob.train.matching import DenoisingMatching, SlicedMatching
 from diffprob.train.maximum import MaximumLikelihood
+from diffprob.train.recognition import Recognition
 from diffprob.train.settings import Monitor, Part, Training
 
 Family = dict[str, Callable[..., Any]]
@@ -108,21 +113,21 @@ MAPS = _family(AnomalyMap)
 PIXEL_NOISES = _family(SimplexNoise)
 NETWORKS = _family(
     *(UNetSpec, CaptionedUNetSpec, ConcatenatedUNetSpec, ContextUNetSpec, EpsilonThetaSpec),
-    *(PotentialSpec, ScalarUNetSpec, GlowSpec, EnergySpec),
+    *(PotentialSpec, ScalarUNetSpec, GlowSpec, EnergySpec, NoisyClassifierSpec),
 )
 TEXTS = _family(TextEncoderSpec)
 SPACES = _family(Pixels)
-SOURCES = _family(Digits, CaptionedDigits, Idx, Cifar10, Cifar100, Svhn, Folder, Array, HuggingFace)
+SOURCES = _family(Digits, CaptionedDigits, Idx, Cifar10, Cifar100, Svhn, Folder, Array, HuggingFace, Joined, First)
 AUGMENTATIONS = _family(HorizontalFlip, Elastic)
 OBJECTIVES = _family(
     *(Denoising, VariationalBound, Hybrid, ContinuousBound),
-    *(GradientDistillation, MaximumLikelihood, ContrastiveDivergence, DenoisingMatching, SlicedMatching),
+    *(GradientDistillation, MaximumLikelihood, ContrastiveDivergence, DenoisingMatching, SlicedMatching, Recognition),
 )
 TRAININGS = _family(Training)
 MONITORS = _family(Monitor)
 PARTS = _family(Part)
 TRAINED = _family(Trained)
-RECIPE = _family(Recipe, Baseline)
+RECIPE = _family(Recipe, Baseline, Recogniser)
 
 FAMILIES: dict[str, Family] = {
     "schedule": SCHEDULES,

@@ -23,8 +23,9 @@ from diffprob.recipe.card import (
     read_measurements,
     write_model_card,
 )
+from diffprob.recipe.kinds import Kind
 from diffprob.recipe.manifest import LOG, NAME, Entry, Manifest, measure, saying, sweep, whole, write
-from diffprob.recipe.recipe import Baseline, Recipe, resumable
+from diffprob.recipe.recipe import resumable
 from diffprob.recipe.runfiles import (
     BEST,
     CARD,
@@ -71,7 +72,7 @@ class RunWriter:
             raise
 
     @classmethod
-    def open(cls, path: str | Path, recipe: Recipe | Baseline, digest: str | None) -> "RunWriter":
+    def open(cls, path: str | Path, recipe: Kind, digest: str | None) -> "RunWriter":
         """Create the run, or open the one that is there if it is of the same recipe and data.
 
         Args:
@@ -204,7 +205,7 @@ class RunWriter:
                 raise InputError(f"{self.folder} is in use: another process is writing to this run") from error
             # Some network file systems have no locks; that must not keep anybody from training there.
 
-    def _adopt(self, recipe: Recipe | Baseline, digest: str | None) -> None:
+    def _adopt(self, recipe: Kind, digest: str | None) -> None:
         """Go on under ``recipe`` if that is the same training."""
         found = resumable(self.recipe, recipe)
         if found:
@@ -250,7 +251,7 @@ class RunWriter:
         self._hash = hashlib.sha256((self.folder / LOG).read_bytes())
 
 
-def _create(folder: Path, recipe: Recipe | Baseline, digest: str | None) -> None:
+def _create(folder: Path, recipe: Kind, digest: str | None) -> None:
     def fill(temporary: Path) -> None:
         manifest = Manifest(temporary, {"library": library_version(), "data": digest})
         for name, pieces in {**model_files(temporary, recipe, digest, 0, None), LOG: []}.items():

@@ -15,12 +15,15 @@ RECIPES = {
     "mnist_labels": "mnist",
     "fashion": "fashion",
     "captioned_digits": "captions",
+    "digits_enlarged": "enlarged",
     "cifar10": "cifar10",
     "cifar10_small": "cifar10",
+    "thesis_mnist": "thesis",
+    "thesis_cifar10": "thesis",
     "celebahq256": "large",
     "lsun256": "large",
 }
-EMBEDDED = ("digits", "captioned_digits")  # recipes whose data comes with the library
+EMBEDDED = ("digits", "captioned_digits", "digits_enlarged")  # recipes whose data comes with the library
 
 
 def named(name: str, path: str | None = None) -> "Recipe":

@@ -18,6 +18,12 @@ from diffprob.sample.simulate import Finishing, Sampler, State
 _QUARTILE = 0.6744897501960817  # of |z|, z standard normal: its median
 
 
+def known_noise(process: LinearProcess) -> tuple[float, float]:
+    """sigma/alpha at the schedule's last noisy time and at t = 1: the least and the most noise that a model knows."""
+    low, high = (torch.exp(-0.5 * process.logsnr(t)) for t in (process.schedule.start, 1.0))
+    return float(low), float(high)
+
+
 def level_time(process: LinearProcess, std: Tensor | float) -> Tensor:
     """The t with sigma/alpha = std, float64, shaped like std: alpha (x_0 + std z) is then an x_t.
 
@@ -25,11 +31,11 @@ def level_time(process: LinearProcess, std: Tensor | float) -> Tensor:
         InputError: a standard deviation below that of the schedule's last noisy time, or above that of t = 1.
     """
     std = torch.as_tensor(std, dtype=torch.float64)
-    low, high = (torch.exp(-0.5 * process.logsnr(t)) for t in (process.schedule.start, 1.0))
+    low, high = known_noise(process)
     # Written so that a NaN fails; 1e-9 for what was computed from the ends themselves.
     if not bool(((std >= low * (1 - 1e-9)) & (std <= high * (1 + 1e-9))).all()):
         found = ", ".join(f"{float(each):g}" for each in std.flatten()[:3])
-        raise InputError(f"noise of std {found}: the model knows stds from {float(low):.3g} to {float(high):.3g}")
+        raise InputError(f"noise of std {found}: the model knows stds from {low:.3g} to {high:.3g}")
     return process.schedule.time(-2 * std.log())
 
 
@@ -69,8 +75,7 @@ def draw_denoised(model: Denoiser, sampler: Sampler, noisy: Tensor, std: float, 
     Exact when: the chain is.
     """
     process = model.process
-    start = float(torch.exp(-0.5 * process.logsnr(process.schedule.start)))
-    t = level_time(process, max(std, start))
+    t = level_time(process, max(std, known_noise(process)[0]))
     snapped = process.schedule.snap(t)
     if float(process.logsnr(snapped)) > float(process.logsnr(t)) + 1e-9:  # less noise there: one step further up
         snapped = process.schedule.snap(snapped + 1 / (process.schedule.steps or 1))
@@ -107,6 +112,71 @@ def estimate_noise(x: Tensor) -> Tensor:
     response = F.conv2d(x.double().flatten(0, 1)[:, None], mask[None, None]).reshape(len(x), -1).abs()
     ordered, count = response.sort(1).values, response.shape[1]
     return (ordered[:, (count - 1) // 2] + ordered[:, count // 2]) / (2 * _QUARTILE)
+
+
+def beyond(noisy: Tensor, mean: Tensor, std: Tensor | float, rng: Rng, low: float = -1.0, high: float = 1.0) -> Tensor:
+    """Noisy images before they were cut off at low and high: there draws of N(mean, std^2) beyond them, elsewhere y.
+
+    Args:
+        noisy: y, (B, *event); at or below ``low``, or at or above ``high``, where it was cut.
+        mean: of each value without noise, (B, *event).
+        std: of the noise, () or (B,).
+        rng: one stream per row.
+
+    Exact when: the limit is within 12 standard deviations of the mean; further away it is the limit itself.
+    """
+    std = per_sample(torch.as_tensor(std, dtype=torch.float64), mean.double()).clamp_min(1e-12)
+    share = rng.uniform(noisy.shape[1:], torch.float64).clamp(1e-12, 1 - 1e-12)
+    centre = mean.double()
+
+    def below(limit: Tensor) -> Tensor:
+        """Standard normal draws below the limit; torch's ndtr has no digits at -8, its ndtri is infinite at 1e-38."""
+        chance = share * torch.special.erfc(-limit * 0.5**0.5) / 2
+        return torch.minimum(torch.special.ndtri(chance.clamp_min(1e-37)), limit)
+
+    under, over = centre + std * below((low - centre) / std), centre - std * below((centre - high) / std)
+    drawn = torch.where(noisy <= low, under.clamp_max(low), over.clamp_min(high))
+    return torch.where((noisy <= low) | (noisy >= high), drawn.to(noisy), noisy)
+
+
+@torch.no_grad()
+def uncut(
+    model: Denoiser,
+    noisy: Tensor,
+    std: Tensor | float | None,
+    rng: Rng,
+    low: float = -1.0,
+    high: float = 1.0,
+    rounds: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Noisy images as they were before a file cut them off at black and white, and the size of their noise.
+
+    In turns: the model's mean for the values as they stand, and for the values that were cut a draw `beyond` the limit
+    from noise around that mean. `denoised` and `draw_denoised` then see the noise that they expect. An unknown std is
+    estimated anew in every turn: cut noise looks too small, and with each turn less so.
+
+    Args:
+        noisy, std: as for `denoised`; None: `estimate_noise`, for each image.
+        rng: one stream per row.
+        low, high: values at or beyond these were cut.
+        rounds: turns; None: 2, or 5 with an unknown std. None are made where nothing is cut.
+
+    Returns:
+        y (B, *event) and std (B,), float64.
+
+    Exact when: nothing is cut; or the model is certain of x_0: a draw of p(y|cut y), and of x_0 after it. Elsewhere it
+    is stochastic EM (Celeux & Diebolt 1985) with x_0's mean in the place of a draw.
+    """
+    known = None if std is None else torch.as_tensor(std, dtype=torch.float64, device=noisy.device).expand(len(noisy))
+    size, whole = estimate_noise(noisy) if known is None else known, noisy
+    turns = (5 if known is None else 2) if rounds is None else rounds
+    if not bool(((noisy <= low) | (noisy >= high)).any()):
+        turns = 0
+    for turn in range(turns):
+        mean = denoised(model, whole, size.clamp_min(known_noise(model.process)[0])).mean
+        whole = beyond(noisy, mean, size, rng.fold("cut").at(turn), low, high)
+        size = estimate_noise(whole) if known is None else known
+    return whole, size
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,8 @@
-"""Recognition: train a classifier of noised images."""
+"""Recognition: train a classifier of noised images, and see what it has learned."""
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -44,3 +45,20 @@ class Recognition:
         process = model.process
         case = add_noise(process, x0, uniform_times(process, rng.fold("time")).to(x0.device), rng.fold("noise"))
         return F.cross_entropy(model(case.xt, case.t), model.given_rows.to(x0.device), reduction="none")
+
+
+@torch.no_grad()
+def recognised(model: NoisyClassifier, x0: Tensor, labels: Tensor, t: float, rng: Rng) -> Tensor:
+    """Whether the likeliest class of x_t ~ q(x_t|x_0) is the label, bool (B,).
+
+    Args:
+        x0: images in model space, (B, C, H, W).
+        labels: their classes, int64 (B,).
+        t: the time, in (0, 1]; on a discrete schedule the nearest one of it.
+        rng: one stream per image.
+
+    Exact when: always; an image's answer depends on its own stream alone.
+    """
+    process = model.process
+    time = process.schedule.snap(torch.as_tensor(t, dtype=torch.float64)).expand(len(x0)).to(x0.device)
+    return model(add_noise(process, x0, time, rng.fold("noise")).xt, time).argmax(1) == labels.to(x0.device)

@@ -1,0 +1,281 @@
+"""Restored images beside those of classical methods: how near do they come to the clean ones?
+
+    python benchmarks/restoration.py noise mnist --data data/mnist -n 100 --figure docs/images/restoration-mnist.png
+    python benchmarks/restoration.py holes mnist --data data/mnist -n 24 --figure docs/images/restoration-holes.png
+    python benchmarks/restoration.py sizes runs/digits_enlarged -n 360 --figure docs/images/restoration-sizes.png
+
+"noise" needs scikit-image and bm3d, of which the latter is free for non-commercial use only. Noise is added to test
+images, "whole", and then rounded to grey levels and cut off at black and white, "file". Non-local means and BM3D get
+the standard deviation; what else they take is chosen on training images for each of these cases.
+"""
+
+import argparse
+import itertools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from quality import answer, finish
+from torch import Tensor
+
+import diffprob as dp
+from diffprob.base.errors import InputError
+from diffprob.cli.reals import splits
+from diffprob.denoise.denoiser import Denoiser
+from diffprob.denoise.energy import EnergyGuided, Observed
+from diffprob.evaluate.classifier import classifier_for
+from diffprob.evaluate.classify import classify
+from diffprob.evaluate.likeness import mean_and_error, psnr
+from diffprob.report.figures import grid_image
+from diffprob.sample.choose import default
+from diffprob.sample.restore import Inpaint, denoised, draw_denoised, estimate_noise, uncut
+from diffprob.sample.simulate import draw
+
+UNIT = 2 / 255
+REACH = 1 - UNIT / 2  # what was rounded to black or white lay beyond
+TRAINING = 20  # images on which the classical methods are set up
+SMOOTHING, PATCHES, FACTORS = (0.4, 0.6, 0.8, 1.0, 1.3), (3, 5, 7), (0.8, 1.0, 1.3)
+MOSAIC = 10  # images in a row of the picture that BM3D sees
+
+
+def main() -> int:
+    """Restore, compare, print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("part", choices=("noise", "holes", "sizes"))
+    parser.add_argument("run", nargs="?", default="mnist")
+    parser.add_argument("--data")
+    parser.add_argument("-n", type=int, default=200)
+    parser.add_argument("--draws", type=int, default=64, help="of noisy images: how many are drawn")
+    parser.add_argument("--stds", nargs="+", type=float, default=(10, 25, 50, 100), help="of the noise, of 255")
+    parser.add_argument("--chain", type=int, default=100, help="times of the grid on which noisy images are drawn")
+    parser.add_argument("--steps", type=int, default=25, help="evaluations of other draws")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--figure", type=Path)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    run = dp.Run.open(arguments.run)
+    rows = {"noise": _noise, "holes": _holes, "sizes": _sizes}[arguments.part](run, arguments)
+    settings = {name: str(value) for name, value in vars(arguments).items() if name not in ("figure", "out")}
+    return finish(rows, True, settings, arguments.out)
+
+
+def _noise(run: Any, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    non_local, block_matching = _classical()
+    train, test = splits(run, arguments.data)
+    assert test is not None
+    n, seed = arguments.n, arguments.seed
+    clean, known = (_to_model(images.take(range(count))) for images, count in ((test, n), (train, TRAINING)))
+    model, rng = dp.Clip(run.load()), dp.Rng.of(seed, n)
+    z, own = (
+        dp.Rng.of(first, len(x)).fold("added").normal(x.shape[1:]) for first, x in ((seed, clean), (2**40, known))
+    )
+    rows, shown = [], []
+    for std in arguments.stds:
+        for kind, cut in (("whole", lambda x: x), ("file", lambda x: (x.clamp(-1, 1) / UNIT).round() * UNIT)):
+            noisy, training = cut(clean + std * UNIT * z), cut(known + std * UNIT * own)
+            found = {"noisy": noisy}
+            found["non-local means"], h = _tuned(non_local, std * UNIT, training, known, noisy)
+            found["BM3D"], factor = _tuned(block_matching, std * UNIT, training, known, noisy)
+            found |= _ours(model, noisy, std * UNIT, rng, kind == "file")
+            some = slice(min(n, arguments.draws))
+            times = dp.Uniform()(model.process, arguments.chain)
+            whole, streams = found.pop("uncut")[some], rng.select(some)
+            found["mean, those drawn"] = found["mean"][some]
+            found["draw"] = draw_denoised(model, dp.DDIM(eta=1.0), whole, std * UNIT, times, streams)
+            stds = {name: float(value) / UNIT for name, value in found.pop("stds").items()}
+            row = {"noise": kind, "std": std, "chosen": f"{h}, {factor}", **stds}
+            rows.append(row | {name: _score(x, clean[: len(x)]) for name, x in found.items()})
+            print({name: value for name, value in rows[-1].items() if value}, file=sys.stderr, flush=True)
+            if kind == "file":
+                names = ("noisy", "non-local means", "BM3D", "mean", "draw")
+                shown.append([*(found[name][:10] for name in names), clean[:10]])
+    if arguments.figure:
+        _plot(rows, arguments.figure)
+        grid = torch.cat([row for rows_ in shown[-2:] for row in rows_])
+        grid_image(_to_levels(grid), 10).save(arguments.figure.with_stem(arguments.figure.stem + "-images"))
+    return rows
+
+
+def _ours(model: Denoiser, noisy: Tensor, std: float, rng: dp.Rng, cut: bool) -> dict[str, Any]:
+    """The means, with the noise known, estimated, and cut noise taken for whole; and the estimates' medians."""
+    with torch.no_grad():
+        taken = denoised(model, noisy, std).mean
+        reach = REACH if cut else float("inf")
+        whole, _ = uncut(model, noisy, std, rng, -reach, reach)
+        other, sizes = uncut(model, noisy, None, rng, -reach, reach)
+        means = {
+            "mean": denoised(model, whole, std).mean if cut else taken,
+            "mean, estimated": denoised(model, other, sizes).mean,
+            "mean, cut as it is": taken if cut else None,
+        }
+    stds = {"estimated": sizes.median(), "estimated, cut as it is": estimate_noise(noisy).median()}
+    return {**{name: x for name, x in means.items() if x is not None}, "uncut": whole, "stds": stds}
+
+
+def _classical() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """(images, std, settings) -> images for non-local means and BM3D, with the settings to choose from."""
+    try:
+        import bm3d
+        from skimage.restoration import denoise_nl_means
+    except ImportError as error:
+        raise InputError(f"{error}: pip install scikit-image bm3d") from error
+
+    def non_local(x: np.ndarray, std: float, settings: tuple[float, int]) -> np.ndarray:
+        h, size = settings
+        options = {"patch_size": size, "patch_distance": 13, "h": h * std, "sigma": std, "fast_mode": True}
+        return np.stack([denoise_nl_means(image, **options) for image in x])
+
+    def block_matching(x: np.ndarray, std: float, settings: tuple[float]) -> np.ndarray:
+        # A call takes seconds however small the image is, so all are one picture; blocks may then match across images.
+        n, height, width = x.shape
+        across = min(n, MOSAIC)
+        picture = x.reshape(n // across, across, height, width).transpose(0, 2, 1, 3).reshape(-1, across * width)
+        picture = bm3d.bm3d(picture, settings[0] * std)
+        return picture.reshape(-1, height, across, width).transpose(0, 2, 1, 3).reshape(n, height, width)
+
+    non_local.choices = tuple(itertools.product(SMOOTHING, PATCHES))  # pyright: ignore[reportFunctionMemberAccess]
+    block_matching.choices = tuple((each,) for each in FACTORS)  # pyright: ignore[reportFunctionMemberAccess]
+    return non_local, block_matching
+
+
+def _tuned(method: Any, std: float, training: Tensor, known: Tensor, noisy: Tensor) -> tuple[Tensor, Any]:
+    """The noisy images by the method with the settings that are best on the training images, and these."""
+
+    def made(x: Tensor, settings: Any) -> Tensor:
+        return torch.from_numpy(method(x[:, 0].double().numpy(), std, settings))[:, None].to(x)
+
+    best = max(method.choices, key=lambda settings: _score(made(training, settings), known)[0])
+    return made(noisy, best), best if len(best) > 1 else best[0]
+
+
+def _holes(run: Any, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    train, test = splits(run, arguments.data)
+    assert test is not None and test.labels is not None
+    n, steps = arguments.n, arguments.steps
+    judge = classifier_for(train, test).net
+    labels, clean, model = test.labels[:n], _to_model(test.take(range(n))), run.load(chunk=min(n, 64))
+    known = torch.ones(1, 28, 28, dtype=torch.bool)
+    known[:, 6:20, 14:28] = False
+    sampler, times, hole = dp.DDIM(eta=1.0), dp.Uniform()(model.process, steps), ~known.numpy()[None]
+    guided = EnergyGuided(model, Observed(known, clean, model.process))
+    # Of every method: the model, the sampler, evaluations for an image.
+    methods = {
+        "repaint": (model, Inpaint(sampler, known, clean), steps),
+        "repaint, 5 jumps": (model, Inpaint(sampler, known, clean, 5), 6 * (steps - 1) + 1),
+        "guided": (guided, sampler, steps),
+    }
+    grey = torch.where(known, clean, 0)
+    rows, shown = [_hole_row("clean", clean, clean, judge, labels, hole, 0)], [clean[:12], grey[:12]]
+    rows.append(_hole_row("black", torch.where(known, clean, -1), clean, judge, labels, hole, 0))
+    for name, (asked, how, evaluations) in methods.items():
+        drawn = [
+            torch.where(known, clean, draw(dp.Clip(asked), how, times, dp.Rng.of(first, n), clean.shape[1:]))
+            for first in (arguments.seed, arguments.seed + 10_000)
+        ]
+        row = _hole_row(name, drawn[0], clean, judge, labels, hole, evaluations)
+        row["mean of two"] = _score(sum(drawn) / 2, clean, hole)  # pyright: ignore[reportArgumentType]
+        row["between draws"] = _score(drawn[0], drawn[1], hole)
+        rows.append(row)
+        shown += [each[:12] for each in drawn]
+        print(row, file=sys.stderr, flush=True)
+    if arguments.figure:
+        grid_image(_to_levels(torch.cat(shown)), min(n, 12)).save(arguments.figure)
+    return rows
+
+
+def _hole_row(name: str, x: Tensor, clean: Tensor, judge: Any, labels: Any, hole: Any, cost: int) -> dict[str, Any]:
+    read = classify(judge, _to_levels(x)).argmax(1).numpy()
+    score = None if x is clean else _score(x, clean, hole)
+    return {"method": name, "evaluations": cost, "labels read": float((read == labels).mean()), "in the hole": score}
+
+
+def _sizes(run: Any, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    import torch.nn.functional as F
+
+    train, test = splits(run, arguments.data)
+    assert test is not None
+    n, levels = min(arguments.n, len(test)), run.space.levels
+    clean = run.space.to_model(torch.from_numpy(test.take(range(n))))
+    small = run.space.to_model(run.space.to_data(F.avg_pool2d(clean, 2)))
+    model = dp.Clip(run.load().given(run.recipe.condition.spread(small)))
+    sampler, grid = default(arguments.steps, model.process, clean.shape[1:])
+    times = grid(model.process, arguments.steps)
+    draws = torch.stack(
+        [draw(model, sampler, times, dp.Rng.of(arguments.seed + 10_000 * k, n), clean.shape[1:]) for k in range(8)]
+    )
+    found = {"nearest": F.interpolate(small, scale_factor=2)}
+    found |= {
+        mode: F.interpolate(small, scale_factor=2, mode=mode, align_corners=False) for mode in ("bilinear", "bicubic")
+    }
+    found["linear regression"] = _regressed(small, run.space.to_model(torch.from_numpy(np.array(train.pixels))))
+    found |= {f"mean of {k}": draws[:k].mean(0) for k in (1, 2, 4, 8)}
+    if arguments.figure:
+        names = ("nearest", "bilinear", "bicubic", "mean of 1", "mean of 8")
+        shown = torch.cat([*(found[name][:16] for name in names), clean[:16]])
+        grid_image(run.space.to_data(shown).numpy(), 16, 4, levels=levels).save(arguments.figure)
+    rows = []
+    for name, x in found.items():
+        mean, error = mean_and_error(psnr(run.space.to_data(x).numpy(), test.take(range(n)), levels))
+        told = F.avg_pool2d(x.clamp(-1, 1), 2) - small
+        rows.append(
+            {"method": name, "PSNR": mean, "error": error, "rms of the block means": float(told.square().mean().sqrt())}
+        )
+    return rows
+
+
+def _regressed(small: Tensor, large: Tensor) -> Tensor:
+    """The best linear map of small images and a constant to large ones, by least squares on images of the training."""
+    import torch.nn.functional as F
+
+    def told(x: Tensor) -> Tensor:
+        return torch.cat([x.flatten(1), torch.ones(len(x), 1)], 1).double()
+
+    solved = torch.linalg.lstsq(told(F.avg_pool2d(large, 2)), large.flatten(1).double()).solution
+    return (told(small) @ solved).reshape(len(small), *large.shape[1:])
+
+
+def _score(x: Tensor, clean: Tensor, where: Any = None) -> tuple[float, float]:
+    """PSNR, and its standard error."""
+    return mean_and_error(psnr(_to_levels(x), _to_levels(clean), where=where))
+
+
+def _to_model(levels: np.ndarray) -> Tensor:
+    return torch.from_numpy(levels).float() * UNIT - 1
+
+
+def _to_levels(x: Tensor) -> np.ndarray:
+    return ((x.double() + 1) / UNIT).round().clamp(0, 255).byte().numpy()
+
+
+def _plot(rows: list[dict[str, Any]], path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharey=True)
+    for axis, kind in zip(axes, ("whole", "file"), strict=True):
+        own = [row for row in rows if row["noise"] == kind]
+        names = ("noisy", "non-local means", "BM3D", "mean, cut as it is", "mean, estimated", "mean", "draw")
+        for place, name in enumerate(names):
+            known = [row for row in own if name in row]
+            if known:
+                axis.plot(
+                    [row["std"] for row in known], [row[name][0] for row in known], f"C{place}o-", ms=3, label=name
+                )
+        axis.set_title(
+            {"whole": "noise as it is", "file": "noise rounded and cut off at black and white"}[kind], fontsize=9
+        )
+        axis.set_xlabel("standard deviation of the noise, of 255")
+        axis.legend(fontsize=7)
+    axes[0].set_ylabel("peak signal-to-noise ratio, dB")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    raise SystemExit(answer(main))

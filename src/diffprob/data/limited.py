@@ -1,0 +1,58 @@
+"""A source of fewer images than another: the first of them, or those of one class."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from diffprob.base.errors import InputError
+from diffprob.data.images import Images, Source
+
+
+@dataclass(frozen=True)
+class First:
+    """The first ``n`` images of a source; with ``label`` the first ``n`` of that class.
+
+    Args:
+        source: where they come from.
+        n: how many; None takes all.
+        label: the only class that is taken; None takes every one.
+
+    Raises:
+        ValueError: something that is no source, or a number out of range.
+    """
+
+    source: Source
+    n: int | None = None
+    label: int | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.source, type) or not hasattr(self.source, "load"):
+            raise ValueError(f"source must have a load(), got {self.source!r}")
+        for name, least in (("n", 1), ("label", 0)):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+                raise ValueError(f"{name} must be a whole number of at least {least} or None, got {value!r}")
+
+    def load(self) -> Images:
+        """Load the source and copy the chosen images.
+
+        Raises:
+            InputError: images without labels where a class is asked for, or fewer than ``n``.
+        """
+        images = self.source.load()
+        chosen = np.arange(len(images))
+        if self.label is not None:
+            if images.labels is None:
+                raise InputError(f"{images.name} has no labels, so no images of label={self.label}")
+            chosen = np.flatnonzero(images.labels == self.label)
+        of = "" if self.label is None else f" of label {self.label}"
+        if len(chosen) < (self.n or 1):
+            raise InputError(f"{images.name} has {len(chosen)} images{of}: n={self.n} are too many")
+        chosen = chosen[: self.n]
+        return replace(
+            images,
+            pixels=images.take(chosen),
+            labels=None if images.labels is None else images.labels[chosen],
+            name=f"{len(chosen)} images{of} of {images.name}",
+            captions=None if images.captions is None else tuple(images.captions[i] for i in chosen),
+        )

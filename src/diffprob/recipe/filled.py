@@ -1,0 +1,43 @@
+"""The weights of a run put into a model that was built without any."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn.utils import convert_conv2d_weight_memory_format
+
+from diffprob.base.errors import InputError
+from diffprob.denoise.denoiser import NetDenoiser
+from diffprob.denoise.recogniser import NoisyClassifier
+from diffprob.density.baselines import DensityModel
+
+if TYPE_CHECKING:
+    from diffprob.recipe.checkpoint import RunFolder
+
+Model = TypeVar("Model", NetDenoiser, DensityModel, NoisyClassifier)
+
+
+def filled(model: Model, run: "RunFolder[Any]", best: bool) -> Model:
+    """The model on no device with the run's averaged weights, channels-last, in eval mode and frozen.
+
+    Raises:
+        InputError: weights that are not those of the recipe's network.
+    """
+    weights = run.weights(best)
+    _check_weights(model.state_dict(), weights, run.weights_path(best))
+    model.load_state_dict(weights, strict=True, assign=True)
+    convert_conv2d_weight_memory_format(model, torch.channels_last)
+    return model.eval().requires_grad_(False)
+
+
+def _check_weights(wanted: dict[str, Tensor], found: dict[str, Tensor], path: Path) -> None:
+    for name, tensor in wanted.items():
+        if name not in found:
+            raise InputError(f"{path} lacks the tensor {name}: it is not of the network in recipe.txt")
+        if found[name].shape != tensor.shape:
+            shapes = f"{tuple(found[name].shape)}, the network in recipe.txt {tuple(tensor.shape)}"
+            raise InputError(f"{path}: tensor {name} has shape {shapes}")
+    extra = next((name for name in found if name not in wanted), None)
+    if extra:
+        raise InputError(f"{path} has a tensor {extra}, which the network in recipe.txt does not")

@@ -1,0 +1,60 @@
+"""Classifiers of noised images, begun with the weights of a diffusion model."""
+
+from dataclasses import replace
+
+from diffprob.base.errors import InputError
+from diffprob.data.images import Source
+from diffprob.denoise.condition import Labels
+from diffprob.net.noisy import NoisyClassifierSpec
+from diffprob.net.unet import UNetSpec
+from diffprob.process.learned import Learned
+from diffprob.recipe.checkpoint import Run
+from diffprob.recipe.kinds import Recogniser
+from diffprob.recipe.trained import Trained
+from diffprob.train.settings import Training
+
+STEPS = 600
+
+
+def recogniser(run: Run, data: Source, classes: int, steps: int = STEPS) -> Recogniser:
+    """A classifier of ``data`` under the noise of ``run``: its process, clock and space, its network's way down and
+    middle, and its weights to begin with.
+
+    Args:
+        run: of a U-Net.
+        data: labelled images of the run's shape.
+        classes: how many there are.
+        steps: of the training.
+
+    Raises:
+        InputError: another network, or a noise schedule that was learned.
+    """
+    net = run.recipe.network
+    if not isinstance(net, UNetSpec):
+        raise InputError(
+            f"{run.path}: the weights of a {type(net).__name__} begin no classifier; a run of a UNetSpec(...) would be"
+            " right"
+        )
+    if isinstance(run.recipe.process.schedule, Learned):
+        raise InputError(f"{run.path}: its noise schedule was learned; a run of a fixed schedule would be right")
+    return Recogniser(
+        name=f"{run.name}-recogniser",
+        data=data,
+        space=run.space,
+        network=NoisyClassifierSpec(replace(net, out_channels=net.in_channels, dropout=0.0, classes=0), classes),
+        process=run.recipe.process,
+        clock=run.recipe.clock,
+        condition=Labels(classes, drop=0.0),
+        training=Training(
+            steps=steps,
+            batch=64,
+            lr=min(run.recipe.training.lr, 5e-4),
+            warmup=60,
+            cooldown=200,  # whatever the steps: more of them then go on with the same run
+            ema=0.99,
+            seed=run.recipe.training.seed,
+            checkpoint_every=100,
+            sample_every=0,
+        ),
+        start=Trained.of(run),
+    )

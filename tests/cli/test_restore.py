@@ -1,0 +1,295 @@
+"""`restore`: its images are the library's to the bit, its files are where they should be, and what it refuses."""
+
+import json
+import re
+from argparse import ArgumentParser
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from cli.commands import TINY, contents
+from PIL import Image
+
+import diffprob as dp
+from diffprob.cli.main import main
+from diffprob.cli.steering import add_steering, steer
+from diffprob.data.sources import Digits
+from diffprob.denoise.degraded import Degraded
+from diffprob.denoise.energy import EnergyGuided, Observed
+from diffprob.evaluate.likeness import psnr
+from diffprob.sample.exponential import DPMppSDE
+from diffprob.sample.restore import Inpaint, denoised, draw_denoised, uncut
+from diffprob.sample.simulate import draw
+
+N = 3
+UNIT = 2 / 255
+FEW = ("--sampler", "DPMppSDE()", "--grid", "Trailing()", "--steps", "3", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def enlarging(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two steps that is told images of half the size; not to be changed."""
+    out = tmp_path_factory.mktemp("enlarging") / "tiny"
+    settings = [text.replace("network.", "network.body.") for text in TINY]
+    assert main(["train", "digits_enlarged", "--steps", "2", "--out", str(out), *settings]) == 0
+    return out
+
+
+@pytest.fixture
+def noisy() -> np.ndarray:
+    """Three images with noise, uint8, of which a part is black and white; written as pictures in ``noisy/``."""
+    levels = np.random.default_rng(0).normal(100, 90, (N, 1, 8, 8)).clip(0, 255).astype(np.uint8)
+    assert (levels == 0).any() and (levels == 255).any()
+    return levels
+
+
+def pictures(folder: str, levels: np.ndarray, names: tuple[str, ...] = ("a", "b", "sub/c")) -> None:
+    for name, image in zip(names, levels, strict=True):
+        path = Path(folder) / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[0]).save(path)
+
+
+def read(folder: str, names: tuple[str, ...] = ("a", "b", "sub/c")) -> np.ndarray:
+    return np.stack([np.asarray(Image.open(Path(folder) / f"{name}.png"))[None] for name in names])
+
+
+def to_model(levels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(levels).float() * UNIT - 1
+
+
+def to_levels(x: torch.Tensor) -> np.ndarray:
+    return ((x.double() + 1) / UNIT).round().clamp(0, 255).byte().numpy()
+
+
+def library(run: Path, chunk: int = N) -> tuple[dp.Clip, DPMppSDE, torch.Tensor, dp.Rng]:
+    model = dp.Run.open(run).load(chunk=chunk)
+    return dp.Clip(model), DPMppSDE(), dp.Trailing()(model.process, 3), dp.Rng.of(7, N)
+
+
+def test_the_mean_is_the_librarys(diffprob: Callable, trained: Path, noisy: np.ndarray) -> None:
+    pictures("noisy", noisy)
+    model, _, _, rng = library(trained)
+    for name, noise in (("known", 40.0), ("estimated", None)):
+        option = () if noise is None else ("--noise", noise)
+        result = diffprob("restore", trained, "noisy", *option, "--seed", "7", "--out", name, "--json", *FEW[-2:]).json
+        std = None if noise is None else noise * UNIT
+        whole, stds = uncut(model, to_model(noisy), std, rng, UNIT / 2 - 1, 1 - UNIT / 2)
+        assert np.array_equal(read(name), to_levels(denoised(model, whole, stds).mean))
+        assert result["stds"] == pytest.approx((stds / UNIT).tolist())
+        assert result["network_calls"] == (3 if noise else 6)
+    assert not np.array_equal(read("known"), read("estimated"))
+
+
+def test_draws_are_the_librarys(diffprob: Callable, trained: Path, noisy: np.ndarray) -> None:
+    pictures("noisy", noisy)
+    common = ("restore", trained, "noisy", "--draw", "--seed", "7", *FEW)
+    assert diffprob(*common, "--noise", "40", "--out", "known").code == 0
+    model, sampler, times, rng = library(trained)
+    whole, _ = uncut(model, to_model(noisy), 40 * UNIT, rng, UNIT / 2 - 1, 1 - UNIT / 2)
+    wanted = draw_denoised(model, sampler, whole, 40 * UNIT, times, rng)
+    assert np.array_equal(read("known"), to_levels(wanted))
+    assert diffprob(*common, "--out", "estimated").code == 0
+    model, *_ = library(trained, 1)
+    for k, found in enumerate(read("estimated")):
+        own = rng.select(slice(k, k + 1))
+        whole, stds = uncut(model, to_model(noisy[k : k + 1]), None, own, UNIT / 2 - 1, 1 - UNIT / 2)
+        assert np.array_equal(found[None], to_levels(draw_denoised(model, sampler, whole, float(stds[0]), times, own)))
+
+
+def test_missing_pixels_are_the_librarys(diffprob: Callable, trained: Path, noisy: np.ndarray) -> None:
+    pictures("images", noisy)
+    missing = np.zeros((1, 1, 8, 8), dtype=bool)
+    missing[..., 2:5, 1:7] = True
+    Image.fromarray(missing[0, 0] * np.uint8(255)).save("mask.png")
+    common = ("restore", trained, "images", "--seed", "7", *FEW)
+    for name, options in {
+        "repaint": ("--box", "2,1,3,6", "--method", "repaint", "--jumps", "1"),
+        "guided": ("--mask", "mask.png", "--method", "guided"),
+        "average": ("--mask", "mask.png", "--average", "2"),
+    }.items():
+        assert diffprob(*common, *options, "--out", name).code == 0
+    model, sampler, times, rng = library(trained)
+    known, image = torch.from_numpy(~missing), to_model(noisy)
+    told = Inpaint(sampler, known, image, 1)
+    assert np.array_equal(read("repaint"), to_levels(draw(model, told, times, rng, (1, 8, 8))))
+    guided = dp.Clip(EnergyGuided(model.model, Observed(known, image, model.process)))
+    draws = [draw(guided, sampler, times, each, (1, 8, 8)) for each in (rng, rng.fold("average 1"))]
+    for name, x in (("guided", draws[0]), ("average", torch.stack(draws).mean(0))):
+        assert np.array_equal(read(name), to_levels(torch.where(known, image, x)))
+        assert np.array_equal(read(name)[:, ~missing[0]], noisy[:, ~missing[0]])
+
+
+def test_a_mask_for_each_image(diffprob: Callable, trained: Path, noisy: np.ndarray) -> None:
+    pictures("images", noisy)
+    masks = np.zeros_like(noisy)
+    for k in range(N):
+        masks[k, :, :, : 2 + k] = 128 + 10 * k
+    masks[:, :, :, 7] = 127
+    pictures("masks", masks)
+    common = ("restore", trained, "images", "--jumps", "0", *FEW)
+    result = diffprob(*common, "--mask", "masks", "--out", "each", "--json").json
+    assert result["missing"] == [2 / 8, 3 / 8, 4 / 8]
+    assert (result["method"], result["jumps"]) == ("repaint", 0)
+    assert diffprob(*common, "--box", "0,0,8,3", "--out", "box").code == 0
+    assert np.array_equal(read("each")[1], read("box")[1])
+
+
+def test_enlarged_images_are_the_librarys(diffprob: Callable, enlarging: Path) -> None:
+    """From images of the run's size, made small; and the same from the small ones themselves, in another format."""
+    digits = Digits("test").load()
+    small = np.rint(digits.take(range(N)).reshape(N, 1, 4, 2, 4, 2).mean((3, 5))).astype(np.uint8)
+    common = ("restore", enlarging, "digits", "-n", N, "--seed", "7", *FEW)
+    plain = diffprob(*common, "--out", "large")
+    assert re.search(r"bicubic +\d+\.\d\d dB, standard error \d\.\d\d\n +restored +\d+\.\d\d dB", plain.out)
+    result = diffprob(*common, "--average", "2", "--out", "mean", "--json").json
+    run, (_, sampler, times, rng) = dp.Run.open(enlarging), library(enlarging)
+    rows = (torch.from_numpy(small) / 8.0 - 1).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    model = dp.Clip(run.load(chunk=N).given(rows))
+    draws = [draw(model, sampler, times, each, (1, 8, 8)) for each in (rng, rng.fold("average 1"))]
+    for x, name in ((draws[0], "large"), (torch.stack(draws).mean(0), "mean")):
+        wanted = run.space.to_data(x).numpy()
+        tiles = read(name, tuple(f"{k:05d}" for k in range(N)))
+        assert np.array_equal(np.rint(tiles / (255 / 16)), wanted), name
+    mean, error = result["psnr"]["restored"]
+    each = psnr(wanted, digits.take(range(N)), 17)
+    assert (mean, error) == (pytest.approx(each.mean()), pytest.approx(each.std(ddof=1) / N**0.5))
+
+
+def test_small_pictures_are_enlarged(diffprob: Callable, enlarging: Path, noisy: np.ndarray) -> None:
+    pictures("small", noisy[:, :, ::2, ::2])
+    done = diffprob("restore", enlarging, "small", "--steps", "2", "--device", "cpu")
+    assert f"enlarged 3 images of small, by {enlarging}" in done.out
+    assert read("restored").shape == (N, 1, 8, 8)
+    assert "decibels" not in done.out
+    plain = diffprob("sample", enlarging, "-n", "2", "--steps", "2", "--device", "cpu", "--json").json
+    assert plain["told"] == "none"
+
+
+def test_it_is_tried_out_on_clean_images(diffprob: Callable, trained: Path) -> None:
+    """Noise of one size on every value, rounded and cut off as a file has it; then as if such a file were given."""
+    n, common = 40, ("restore", trained, "digits", "--add-noise", "2", "--device", "cpu", "--seed", "7")
+    result = diffprob(*common, "-n", n, "--json").json
+    clean = Digits("test").load().take(range(n))
+    z = dp.Rng.of(7, n).fold("added").normal((1, 8, 8)).numpy()
+    given = np.rint(clean + 2 * z).clip(0, 16)
+    assert result["psnr"]["noisy"][0] == pytest.approx(psnr(given, clean, 17).mean(), abs=1e-6)
+    facts = json.loads(Path("restored/facts.json").read_text())
+    assert facts["psnr"] == result["psnr"]
+    assert facts["noise"] == 2
+    np.save("given.npy", given[:5, 0].astype(np.uint8))
+    np.save("clean.npy", clean[:5, 0])
+    told = diffprob("restore", trained, "given.npy", "--clean", "clean.npy", "--noise", "20", "--out", "x", "--json")
+    assert told.json["psnr"]["noisy"][0] == pytest.approx(psnr(given[:5], clean[:5]).mean())
+    assert "noise of 2 of 16 grey levels" in diffprob(*common, "-n", "2", "--out", "y").out
+
+
+def test_what_it_leaves_behind(diffprob: Callable, trained: Path, noisy: np.ndarray) -> None:
+    pictures("noisy", noisy)
+    dry = diffprob("restore", trained, "noisy", "--noise", "30", "--dry-run", "--device", "cpu")
+    assert "would take the noise out of 3 images of noisy" in dry.out
+    assert not Path("restored").exists()
+    before = contents(Path("noisy"))
+    result = diffprob("restore", trained, "noisy", "--device", "cpu", "--out", "x/y/", "--json").json
+    assert contents(Path("noisy")) == before
+    assert set(contents(Path("x"))) == {"y.png", "y/a.png", "y/b.png", "y/sub/c.png", "y/facts.json"}
+    facts = json.loads(Path("x/y/facts.json").read_text())
+    assert facts["names"] == ["a", "b", "sub/c"]
+    assert facts["stds"] == result["stds"]
+    second = Image.open("x/y/b.png").text  # pyright: ignore[reportAttributeAccessIssue]
+    assert second["seeds"] == "1"
+    assert float(second["std"]) == facts["stds"][1]
+    assert Image.open("x/y.png").height > 2 * 8, "two rows"
+    assert "noise estimated at" in diffprob("restore", trained, "noisy/a.png", "--device", "cpu").out
+    assert set(contents(Path("restored"))) == {"a.png", "facts.json"}
+    after = contents(Path())
+    assert "restored is there already" in diffprob("restore", trained, "noisy", "--device", "cpu").error
+    (Path("x") / "z.png").write_bytes(b"")
+    assert "x/z.png is there already" in diffprob("restore", trained, "noisy", "--out", "x/z").error
+    (Path("x") / "z.png").unlink()
+    assert contents(Path()) == after
+
+
+def test_what_it_does_unless_told(diffprob: Callable, trained: Path) -> None:
+    common = ("restore", trained, "digits", "-n", "2", "--dry-run", "--json", "--device", "cpu")
+    drawn = diffprob(*common, "--draw").json
+    assert (drawn["sampler"], drawn["steps"], drawn["method"]) == ("DDIM(eta=1.0, spread=False)", 200, "draw")
+    filled = diffprob(*common, "--box", "0,0,2,2").json
+    assert (filled["sampler"], filled["steps"], filled["method"]) == ("DDIM(eta=1.0, spread=False)", 50, "guided")
+    assert filled["network_calls"] == 50
+    again = diffprob(*common, "--box", "0,0,2,2", "--jumps", "3", "--average", "2").json
+    assert (again["method"], again["network_calls"]) == ("repaint", 2 * (49 * 4 + 1))
+    steered = diffprob(*common[:-2], "--json", "--box", "0,0,2,2", "--sampler", "DDIM()", "--device", "cpu")
+    assert "DDIM(eta=0.0, spread=False) is deterministic" in steered.err
+
+
+def test_a_run_that_is_always_told_images_draws_none_by_itself() -> None:
+    run, parser = SimpleNamespace(name="large", recipe=SimpleNamespace(condition=Degraded((1, 8, 8)))), ArgumentParser()
+    add_steering(parser)
+    with pytest.raises(dp.InputError, match="draws none by itself: diffprob restore large IMAGES"):
+        steer(None, run, parser.parse_args([]))  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere"], "data 'nowhere': no such file"),
+        (["large"], r"large: 9x9 pixels, but \S+ has 8x8 pixels; crop them"),
+        (["images", "--noise", "0"], "--noise: must be above 0"),
+        (["images", "--noise", "some"], "--noise: must be a number of grey levels"),
+        (
+            ["images", "--noise", "0.5"],
+            r"--noise 0\.5: \S+ knows noise of 0\.819 to .* of 255 .*; --draw also takes less",
+        ),
+        (["images", "--noise", "1e9"], r"--noise 1e\+09: \S+ knows noise of .* grey levels$"),
+        (["images", "--noise", "9", "--mask", "mask.png"], "--noise does not go with --mask"),
+        (["images", "--jumps", "2"], r"--jumps does not go with noise \(neither --mask nor --box"),
+        (["images", "--mask", "mask.png", "--box", "0,0,2,2"], "--mask and --box exclude each other"),
+        (["images", "--add-noise", "20", "--noise", "20"], "--add-noise and --noise exclude each other"),
+        (["images", "--steps", "5"], "--steps goes with --draw"),
+        (["images", "--box", "0,0,2,2", "--method", "guided", "--jumps", "2"], "--jumps goes with --method repaint"),
+        (["images", "--box", "0,0,2"], "TOP,LEFT,HEIGHT,WIDTH"),
+        (["images", "--box", "5,0,4,2"], "leaves the 8x8 pixels"),
+        (["images", "--box", "0,0,8,8"], "hides the whole image"),
+        (["images", "--box", "0,0,0,8"], "hides nothing"),
+        (["images", "--mask", "black.png"], "--mask black.png hides nothing"),
+        (["images", "--mask", "large"], "large: 9x9 pixels"),
+        (["images", "--mask", "two"], "--mask two: 2 masks for 3 images; one, or 3"),
+        (["images", "--clean", "two", "--noise", "20"], "--clean two: 2 images for the 3 of images"),
+        (["images", "--clean", "digits", "--noise", "20"], "--clean digits: 17 grey levels, but images has 256"),
+        (["images", "--out", "x.png"], "needs a folder"),
+        (["images", "--out", "images"], "--out images: images is there already"),
+    ],
+    ids=" ".join,
+)
+def test_what_it_refuses(diffprob: Callable, trained: Path, noisy: np.ndarray, arguments: list[str], said: str) -> None:
+    pictures("images", noisy)
+    pictures("large", np.zeros((1, 1, 9, 9), np.uint8), ("a",))
+    pictures("two", noisy[:2], ("a", "b"))
+    pictures(".", np.stack([np.zeros((1, 8, 8), np.uint8), noisy[0]]), ("black", "mask"))
+    before = contents(Path())
+    done = diffprob("restore", trained, *arguments, "--device", "cpu")
+    assert done.code == 2
+    assert re.search(said, done.error), done.error
+    assert contents(Path()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["large"], "large: 9x9 pixels; digits_enlarged enlarges 4x4 to 8x8"),
+        (["digits", "--noise", "2"], "--noise does not go with digits_enlarged, which enlarges images"),
+        (["digits", "--box", "0,0,2,2"], "--box does not go with digits_enlarged, which enlarges images"),
+        (["digits", "--clean", "digits"], "leave --clean out"),
+        (["digits", "--label", "3"], "digits_enlarged is told images: diffprob restore digits_enlarged IMAGES"),
+    ],
+    ids=" ".join,
+)
+def test_what_it_does_not_enlarge(diffprob: Callable, enlarging: Path, arguments: list[str], said: str) -> None:
+    pictures("large", np.zeros((1, 1, 9, 9), np.uint8), ("a",))
+    done = diffprob("restore", enlarging, *arguments, "--device", "cpu")
+    assert done.code == 2
+    assert re.search(said, done.error), done.error

@@ -1,0 +1,260 @@
+"""`recognise` and `translate`: from two folders to translated images, and what is refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cli.commands import contents
+
+import diffprob as dp
+from diffprob.base.rng import Rng
+from diffprob.cli.main import main
+from diffprob.denoise.experts import LowPass
+from diffprob.process.grids import Uniform
+from diffprob.recipe.checkpoint import RecogniserRun, open_run
+from diffprob.sample.between import remaining
+from diffprob.sample.translate import carried, egsde
+
+# The smallest training, coarse so that the features differ.
+SMALL = [
+    *("--set", "training.batch=8", "--set", "training.checkpoint_every=2", "--set", "training.precision=fp32"),
+    *("--set", "training.lr=0.05", "--set", "training.ema=0.0", "--device", "cpu"),
+    *("--set", "training.cooldown=0"),
+]  # fmt: skip
+DRAWN = ("-n", "5", "--sampler", "DDIM(eta=1.0)", "--steps", "4", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def domains(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Threes and eights in 17 grey levels as arrays with both splits; eights as colour pictures of another size."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("domains")
+    for split in ("train", "test"):
+        digits = dp.Digits(split).load()
+        for name, label in (("threes", 3), ("eights", 8)):
+            (folder / name / split).mkdir(parents=True)
+            for k, pixels in enumerate(digits.pixels[digits.labels == label][:20, 0]):
+                Image.fromarray(pixels * 15).save(folder / name / split / f"{k}.png")
+    (folder / "wide").mkdir()
+    Image.fromarray(np.zeros((8, 10), np.uint8)).save(folder / "wide" / "a.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory, domains: Path) -> Path:
+    """A run of the eights; not to be changed."""
+    from cli.commands import TINY
+
+    out = tmp_path_factory.mktemp("target") / "eights"
+    words = ["--data", str(domains / "eights"), "--steps", "4", "--out", str(out), "--set", "network.layers=1", *TINY]
+    assert main(["train", *words, "--set", "network.attention=(False,False)"]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def rec(target: Path, domains: Path) -> Path:
+    """Which of the two a noised digit is; not to be changed."""
+    out = target.with_name("rec")
+    words = [str(target), str(domains / "threes"), str(domains / "eights"), "--steps", "4", "--out", str(out)]
+    assert main(["recognise", *words, *SMALL]) == 0
+    return out
+
+
+def levels(folder: str | Path) -> np.ndarray:
+    return dp.Folder(str(Path(folder) / "images"), channels=1, split="all").load().pixels
+
+
+def translated(diffprob: Callable, *words: str | Path) -> np.ndarray:
+    done = diffprob("translate", *words, "--out", "out", *DRAWN)
+    assert done.code == 0, done.err
+    found = levels("out")
+    for path in sorted(Path("out").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    return found
+
+
+def test_a_recogniser_is_a_run_that_goes_on_bit_for_bit(diffprob: Callable, tiny: Path) -> None:
+    words = ("recognise", tiny, "digits", *SMALL)
+    whole = diffprob(*words, "--steps", "4", "--out", "whole", "--json").json
+    assert whole["recognises"] and not whole["denoises"] and whole["step"] == 4
+    assert (whole["tested"], whole["on"], len(whole["accuracy"])) == (360, "the test split", len(whole["at"]))
+    assert diffprob(*words, "--steps", "2", "--out", "parts").code == 0
+    assert diffprob(*words, "--steps", "4", "--out", "parts", "--json").json["resumed_at"] == 2
+    one, two = (open_run(name).weights() for name in ("whole", "parts"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    before = contents(Path("whole"))
+    done = diffprob(*words, "--steps", "4", "--out", "whole")
+    assert contents(Path("whole")) == before
+    assert "was finished already" in done.out and "recognised of 360 images of the test split, 10 classes" in done.out
+    assert "accuracy at t = 0.5" in Path("whole/README.md").read_text()
+    planned = diffprob(*words, "--steps", "9", "--out", "whole", "--dry-run", "--json").json
+    assert "would resume at step 4" in planned["about"]["run"] and planned["parameters"] > 0
+    assert diffprob("train", "whole", "--steps", "5", "--device", "cpu", "--json").json["step"] == 5
+    assert "has no density of its own" in diffprob("detect", tiny, "--outside", "digits", "--with", "whole").error
+
+
+def test_what_it_says_of_held_out_images_is_so(target: Path, rec: Path, domains: Path) -> None:
+    """The recorded share at t = 0.5 again, from the library."""
+    found = open_run(rec)
+    assert isinstance(found, RecogniserRun) and found.recipe.process == dp.Run.open(target).recipe.process
+    three, eight = (dp.Folder(str(domains / name), channels=1, split="test").load() for name in ("threes", "eights"))
+    x0 = found.space.to_model(torch.from_numpy(np.concatenate([three.pixels, eight.pixels])))
+    told = {item.name: item for item in found.measurements}["accuracy at t = 0.5"]
+    assert told.n == len(x0) == 40 and told.split == "test"
+    from diffprob.base.rng import permutation
+
+    chosen = torch.from_numpy(np.array(permutation(0, 0, 40)))
+    rng, t = Rng.of(0, 40).fold("noise"), torch.tensor(0.5, dtype=torch.float64)
+    xt = found.recipe.process.marginal(x0[chosen], t)
+    xt = xt.mean + xt.std * rng.normal(x0.shape[1:], x0.dtype)
+    assert float((found.load()(xt, t).argmax(1) == (chosen >= 20)).double().mean()) == told.value
+
+
+def test_egsde_is_the_librarys(diffprob: Callable, target: Path, rec: Path, domains: Path) -> None:
+    weights = ("--realistic", "30", "--faithful", "0.5", "--factor", "2", "--no-clip", "--start", "0.7")
+    found = translated(diffprob, target, domains / "threes", "--recogniser", rec, *weights)
+    run, classifier = dp.Run.open(target), open_run(rec)
+    assert isinstance(classifier, RecogniserRun)
+    sources = dp.Folder(str(domains / "threes"), channels=1, split="test").load().pixels[:5]
+    model, x0 = run.load(chunk=5), run.space.to_model(torch.from_numpy(sources))
+    times, rng, features = Uniform()(model.process, 4), Rng.of(0, 5), classifier.load(chunk=5).features
+    x = egsde(model, x0, 0.7, dp.DDIM(1.0), times, rng, features, LowPass(2), 30.0, 0.5)
+    assert np.array_equal(run.space.to_data(x).numpy(), found)
+
+
+def test_egsde_without_weights_is_sdedit_to_the_bit(diffprob: Callable, target: Path, rec: Path, domains: Path) -> None:
+    words = (target, domains / "threes", "--repeats", "2")
+    plain = translated(diffprob, *words, "--method", "sdedit")
+    none = ("--realistic", "0", "--faithful", "0")
+    assert np.array_equal(plain, translated(diffprob, *words, "--recogniser", rec, *none))
+    assert np.array_equal(plain, translated(diffprob, *words, *none))
+    assert not np.array_equal(plain, translated(diffprob, *words, "--recogniser", rec))
+
+
+def test_an_image_depends_on_no_other(diffprob: Callable, target: Path, rec: Path, domains: Path) -> None:
+    words = (target, domains / "threes", "--recogniser", rec)
+    whole = translated(diffprob, *words, "--batch", "2")
+    assert np.array_equal(whole[:3], translated(diffprob, *words, "--batch", "2", "-n", "3")[:3])
+
+
+def test_inversion_is_the_librarys(diffprob: Callable, target: Path, domains: Path) -> None:
+    words = ("translate", target, domains / "threes", "--method", "invert", "--source-model", target)
+    done = diffprob(*words, "--start", "0.6", "--no-clip", "-n", "3", "--steps", "5", "--out", "out", "--device", "cpu")
+    assert done.code == 0, done.err
+    run = dp.Run.open(target)
+    sources = dp.Folder(str(domains / "threes"), channels=1, split="test").load().pixels[:3]
+    model = run.load(chunk=3)
+    times = remaining(model.process, dp.Trailing()(model.process, 5), 0.6)
+    x = carried(model, model, run.space.to_model(torch.from_numpy(sources)), times)
+    assert np.array_equal(run.space.to_data(x).numpy(), levels("out"))
+
+
+def test_inversion_from_label_to_label(diffprob: Callable, trained: Path) -> None:
+    from cli.commands import TINY
+
+    assert diffprob("train", "digits", "--labels", "--steps", "2", "--out", "told", *TINY).code == 0
+    words = ("translate", "told", "digits", "--method", "invert", "--steps", "3", "-n", "4", "--device", "cpu")
+    theirs = diffprob(*words, "--label", "8", "--out", "a", "--json").json
+    assert (theirs["from"], theirs["told"]) == ("digits, told their labels", "8")
+    assert (
+        diffprob(*words, "--label", "8", "--from-label", "3", "--out", "b", "--json").json["from"].endswith("label 3")
+    )
+    for bad, said in (
+        (("--label", "8", "--from-label", "12"), "--from-label 12: the labels of digits are 0 to 9"),
+        ((), "a digits that knows labels and --label L for the result, would be right"),
+        (("--label", "8", "9"), "one label for all images would be right here"),
+        (("--source-model", trained, "--from-label", "3"), "--from-label 3: digits is told no labels"),
+    ):
+        assert said in diffprob(*words, *bad, "--out", "c").error
+    assert not Path("c").exists()
+
+
+def test_what_is_written(diffprob: Callable, target: Path, rec: Path, domains: Path) -> None:
+    words = ("translate", target, domains / "threes", "--recogniser", rec, *DRAWN, "--seed", "7", "--out", "out")
+    planned = diffprob(*words, "--dry-run", "--json").json
+    assert not Path("out").exists()
+    done = diffprob(*words, "--json").json
+    assert planned["network_calls"] == done["network_calls"] > 0
+    assert sorted(path.name for path in Path("out").iterdir()) == ["before-and-after.png", "facts.json", "images"]
+    assert sorted(path.name for path in Path("out/images").iterdir()) == [f"{k:05d}.png" for k in range(5)]
+    facts = json.loads(Path("out/facts.json").read_text())
+    assert {name: done[name] for name in facts if name != "run"} == {n: v for n, v in facts.items() if n != "run"}
+    assert (facts["method"], facts["seeds"], facts["source_sha256"]) == ("egsde", "7..11", done["source_sha256"])
+    assert facts["recogniser_sha256"] == open_run(rec).sha256()
+    before = contents(Path("out"))
+    assert "--out out is not empty; a new folder would be right" in diffprob(*words).error
+    assert contents(Path("out")) == before
+    people = diffprob(*words[:-1], "other").out
+    assert "translated 5 images" in people and f"recogniser {rec}" in people and "wrote other" in people
+
+
+def test_bad_input_is_one_line(diffprob: Callable, target: Path, rec: Path, domains: Path, tiny: Path) -> None:
+    threes, out = domains / "threes", ("--out", "out")
+    np.savez("plain.npz", images=np.zeros((4, 8, 8), np.uint8))
+    other = ("--set", "process=LinearProcess(Cosine())")
+    assert (
+        diffprob("recognise", target, threes, domains / "eights", *other, "--steps", "1", *SMALL, "--out", "o").code
+        == 0
+    )
+    for words, said in (
+        (("recognise", target, threes, domains / "wide"), r"threes and wide cannot be joined: shape (1, 8, 8) and (1,"),
+        (("recognise", target, "plain.npz"), "plain has no labels"),
+        (("recognise", target, threes), "threes has no labels"),
+        (("recognise", rec, "digits"), "which has no denoiser"),
+        (("recognise", target, "digits", "digits"), "number of grey levels 17, but recipe"),
+        (("recognise", target, threes, "nowhere"), "no such file"),
+        (("translate", target, threes, *out), "--method egsde needs --recogniser REC"),
+        (("translate", target, threes, "--recogniser", "o", *out), "another space or process"),
+        (("translate", target, threes, "--recogniser", target, *out), "no classifier of noised images"),
+        (("translate", target, domains / "wide", "--recogniser", rec, *out), "wide: shape (1, 8, 10)"),
+        (("translate", tiny, threes, "--method", "sdedit", *out), "number of grey levels 256"),
+        (
+            ("translate", target, threes, "--method", "sdedit", "--faithful", "1", *out),
+            "--faithful belongs to --method",
+        ),
+        (("translate", target, threes, "--method", "sdedit", "--label", "3", *out), "was trained without any"),
+        (("translate", target, threes, "--recogniser", rec, "--from-label", "3", *out), "belongs to --method invert"),
+        (("translate", target, threes, "--method", "invert", *out), "--source-model RUN of the source's kind"),
+        (("translate", target, threes, "--method", "invert", "--source-model", tiny, *out), "another space or process"),
+        (("translate", target, threes, "--recogniser", rec, "--start", "0", *out), "must lie in (0, 1]"),
+        (("translate", target, threes, "--recogniser", rec, "--realistic", "-1", *out), "must be at least 0"),
+        (("translate", target, threes, "--recogniser", rec, "--out", "out.png"), "needs a folder"),
+        (("translate", target, threes, "--methd", "sdedit", *out), "did you mean '--method'"),
+    ):
+        done = diffprob(*words)
+        assert done.code == 2 and said in done.error, (words, done.err)
+    assert not Path("out").exists()
+
+
+def test_classifier_guidance_is_the_librarys(diffprob: Callable, target: Path, rec: Path) -> None:
+    words = ("sample", target, *DRAWN, "--no-clip", "--classify-with", rec, "--label", "1", "0", "--out", "x.npz")
+    told = diffprob(*words, "--classifier-scale", "3", "--json").json
+    assert told["told"] == "1, 0 in turn" and "classifier eights-recogniser" in told["guidance"]
+    run, classifier = dp.Run.open(target), open_run(rec)
+    assert isinstance(classifier, RecogniserRun)
+    model, rows = run.load(), torch.tensor([1, 0, 1, 0, 1])
+    guided = dp.EnergyGuided(model, dp.LabelEnergy(classifier.load(), rows, 3.0))
+    x = dp.draw(guided, dp.DDIM(1.0), Uniform()(model.process, 4), Rng.of(0, 5), run.space.shape)
+    with np.load("x.npz") as stored:
+        assert np.array_equal(run.space.to_data(x).numpy(), stored["images"])
+    assert diffprob(*words, "--classifier-scale", "0").code == 0
+    with np.load("x.npz") as stored:
+        none = stored["images"]
+    assert diffprob("sample", target, *DRAWN, "--no-clip", "--out", "x.npz").code == 0
+    with np.load("x.npz") as stored:
+        assert np.array_equal(stored["images"], none)
+    for bad, said in (
+        (("--classifier-scale", "1"), "--classifier-scale goes with --classify-with REC"),
+        (("--classify-with", rec), "goes with --label L, which it is to see"),
+        (("--classify-with", rec, "--label", "2"), "the labels of eights-recogniser are 0 to 1"),
+        (("--classify-with", target, "--label", "1"), "no classifier of noised images"),
+        (("--classify-with", rec, "--label", "1", "--guidance", "1"), "and --guidance exclude each other"),
+    ):
+        assert said in diffprob("sample", target, *DRAWN, *bad).error
+    assert (
+        "another space or process than mnist_labels" in diffprob("sample", "mnist_labels", "--classify-with", rec).error
+    )

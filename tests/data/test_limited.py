@@ -1,0 +1,59 @@
+"""A source of fewer images than another."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diffprob.base.errors import InputError
+from diffprob.data import Array, Digits, First, Images
+from diffprob.recipe.spec import parse
+from diffprob.recipe.tables import ALL
+
+
+def test_takes_the_first_images_with_their_labels():
+    whole, few = Digits().load(), First(Digits(), 7).load()
+    assert whole.labels is not None and few.labels is not None
+    np.testing.assert_array_equal(few.pixels, whole.pixels[:7])
+    np.testing.assert_array_equal(few.labels, whole.labels[:7])
+    assert (few.levels, few.class_names, few.name) == (17, whole.class_names, "7 images of digits/train")
+    assert First(Digits()).load().digest() == whole.digest()
+
+
+def test_takes_one_class_alone_in_its_order():
+    whole = Digits().load()
+    threes = First(Digits(), label=3).load()
+    assert threes.labels is not None
+    assert len(threes) == int((whole.labels == 3).sum()) and set(threes.labels.tolist()) == {3}
+    np.testing.assert_array_equal(First(Digits(), 5, 3).load().pixels, whole.pixels[whole.labels == 3][:5])
+    assert First(Digits(), 5, 3).load().name == "5 images of label 3 of digits/train"
+
+
+def test_captions_go_with_their_images():
+    class Captioned:
+        def load(self):
+            return Images(np.zeros((3, 1, 2, 2), np.uint8), captions=("one", "two", "three"))
+
+    assert First(Captioned(), 2).load().captions == ("one", "two")
+
+
+def test_reads_back():
+    for source in (First(Digits(), 9), First(Array("a b.npz"), None, 2)):
+        assert parse(repr(source), ALL) == source
+
+
+def test_refuses_what_is_not_there(tmp_path):
+    with pytest.raises(InputError, match=r"digits/train has 1437 images: n=1438 are too many"):
+        First(Digits(), 1438).load()
+    with pytest.raises(InputError, match=r"has 0 images of label 10"):
+        First(Digits(), label=10).load()
+    np.save(tmp_path / "x.npy", np.zeros((4, 8, 8), np.uint8))
+    with pytest.raises(InputError, match="no labels"):
+        First(Array(str(tmp_path / "x.npy")), label=0).load()
+    wrong: list[dict[str, Any]] = [{"n": 0}, {"n": 2.0}, {"n": True}, {"label": -1}]
+    for each in wrong:
+        with pytest.raises(ValueError, match="whole number"):
+            First(Digits(), **each)
+    kind: Any = Digits
+    with pytest.raises(ValueError, match=r"source must have a load\(\), got <class"):
+        First(kind)
