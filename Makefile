@@ -14,8 +14,8 @@ TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 KEY := $(shell cat pyproject.toml constraints.txt | cksum | tr ' ' '-')
 RUNTIME := $(VENV)/.runtime-$(KEY)
 DEV := $(VENV)/.dev-$(KEY)
-# The quality scripts measure a run, not speed: they are started by hand, with the run.
-SPEED := $(sort $(filter-out benchmarks/quality%,$(wildcard benchmarks/*.py)))
+# The comparisons that need neither data nor a run; the other scripts are started by hand, each says how.
+SPEED := $(addprefix benchmarks/,unet.py overhead.py guidance_overhead.py samplers.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-short test lint format docs bench clean venv dev
