@@ -174,6 +174,11 @@ class LinearProcess:
         mean = per_sample(c.c0, xt) * x0 + per_sample(c.ct, xt) * xt
         return LocationScale(mean, per_sample(c.ell, xt), self.law)
 
+    def reverse_mean(self, x0: Tensor, xt: Tensor, s: Tensor | float, t: Tensor | float, eta: float = 1.0) -> Tensor:
+        """The mean of `reverse` for a posterior of the mean x0, c0 x_0 + ct x_t, (B, *event)."""
+        c = self.bridge_coefficients(s, t, eta)
+        return scaled(x0, c.c0) + scaled(xt, c.ct)
+
     def reverse(
         self, posterior: Distribution, xt: Tensor, s: Tensor | float, t: Tensor | float, eta: float = 1.0
     ) -> Distribution:
@@ -191,8 +196,7 @@ class LinearProcess:
         if isinstance(posterior, Mixture):
             parts = tuple(self.reverse(component, xt, s, t, eta) for component in posterior.components)
             return Mixture(posterior.log_weights, parts)
-        c = self.bridge_coefficients(s, t, eta)
-        mean = scaled(posterior.mean, c.c0) + scaled(xt, c.ct)
+        c, mean = self.bridge_coefficients(s, t, eta), self.reverse_mean(posterior.mean, xt, s, t, eta)
         if isinstance(posterior, Dirac):
             return LocationScale(mean, per_sample(c.ell, xt), self.law)
         if isinstance(posterior, LocationScale):

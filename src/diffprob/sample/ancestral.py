@@ -69,6 +69,8 @@ class DDIM:
     def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
         """One step from state.t to s."""
         posterior = model(state.x, state.t)
-        law = model.process.reverse(posterior if self.spread else Dirac(posterior.mean), state.x, s, state.t, self.eta)
-        x = law.mean if self.order else law.sample(rng.fold("step").at(state.index))
-        return State(x, s, state.index + 1, posterior)
+        process, x, t = model.process, state.x, state.t
+        if self.order:
+            return State(process.reverse_mean(posterior.mean, x, s, t, self.eta), s, state.index + 1, posterior)
+        law = process.reverse(posterior if self.spread else Dirac(posterior.mean), x, s, t, self.eta)
+        return State(law.sample(rng.fold("step").at(state.index)), s, state.index + 1, posterior)
