@@ -6,10 +6,11 @@
     python benchmarks/translation.py measure runs/dresses pictures --recogniser runs/dresses-recogniser \
         --data data/fashion-mnist --kept translation.jsonl --figure docs/images/translation.png
 
-Every row is `diffprob translate` of the same test images. The classifier of all ten kinds of clothes, trained on the
-real training images, gives the Frechet distance to the real dresses and the share that it reads as a dress. L2 and SSIM
-are between each image and its source. Rows that are in --kept are not drawn again, and all of them that have this -n
-and --steps are shown.
+Every row is `diffprob translate` of the same test images, -n of them from --first on. The classifier of all ten kinds
+of clothes, trained on the real training images, gives the Frechet distance to the real dresses and the share that it
+reads as a dress. L2 and SSIM are between each image and its source. Rows that are in --kept are not drawn again, and
+all of them that have this -n, --first and --steps are shown. Weights of "invert" are for going through the noise by
+DDIM, up as an image of --source-model.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from quality import answer, finish
 
 from diffprob.base.errors import InputError
@@ -32,7 +34,8 @@ from diffprob.evaluate.frechet import Statistics, frechet
 from diffprob.evaluate.structural import ssim
 
 SHIRT, DRESS = 6, 3
-WEIGHTS = ("0,0", "100,2")  # realistic, faithful; 0,0 is SDEdit
+PLAIN = "0,0"  # SDEdit
+WEIGHTS = (PLAIN, "100,2")  # realistic, faithful
 
 
 def main() -> int:
@@ -47,7 +50,9 @@ def main() -> int:
     measuring.add_argument("folder", type=Path)
     measuring.add_argument("--recogniser", required=True)
     measuring.add_argument("--data", required=True)
+    measuring.add_argument("--source-model", default="fashion", help="for weights of invert")
     measuring.add_argument("-n", type=int, default=500)
+    measuring.add_argument("--first", type=int, default=0, help="shirts of the test split to pass over")
     measuring.add_argument("--steps", type=int, default=25)
     measuring.add_argument("--seeds", nargs="+", type=int, default=(0, 1))
     measuring.add_argument("--starts", nargs="+", type=float, default=(0.5, 0.6, 0.7))
@@ -60,36 +65,39 @@ def main() -> int:
         return _prepare(arguments.data, arguments.folder)
     for _ in _rows(arguments):
         pass
-    rows = [row for row in _kept(arguments.kept) if (row["n"], row["steps"]) == (arguments.n, arguments.steps)]
+    shown = {name: getattr(arguments, name) for name in ("n", "first", "steps")}
+    rows = [row for row in _kept(arguments.kept) if shown.items() <= row.items()]
     means = _means(rows)
     if arguments.figure:
         _draw(means, arguments.figure)
     gained = [row["ahead"] for row in means if row.get("ahead") is not None]
-    settings = {"run": arguments.run, "n": arguments.n, "steps": arguments.steps, "data": arguments.data}
-    return finish(means, bool(gained) and max(gained) > 0, {**settings, "each": rows}, arguments.out)
+    settings = {"run": arguments.run, **shown, "data": arguments.data, "each": rows}
+    return finish(means, bool(gained) and max(gained) > 0, settings, arguments.out)
 
 
 def _prepare(data: str, folder: Path) -> int:
-    from PIL import Image
-
     for split in ("train", "test"):
         images = Idx(data, split).load()
         if images.labels is None:
             raise InputError(f"{data}: no labels")
         for name, label in (("shirts", SHIRT), ("dresses", DRESS)):
-            (folder / name / split).mkdir(parents=True, exist_ok=True)
-            for k, index in enumerate(np.flatnonzero(images.labels == label)):
-                Image.fromarray(images.pixels[index, 0]).save(folder / name / split / f"{k:05d}.png")
+            _save(images.take(np.flatnonzero(images.labels == label)), folder / name / split)
     return 0
+
+
+def _save(pixels: np.ndarray, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for k, image in enumerate(pixels):
+        Image.fromarray(image[0]).save(folder / f"{k:05d}.png")
 
 
 class Judge:
     """The classifier, and the real images that translations are compared with."""
 
-    def __init__(self, data: str, folder: Path, n: int) -> None:
+    def __init__(self, data: str, folder: Path, first: int, n: int) -> None:
         made = classifier_for(Idx(data, "train").load(), Idx(data, "test").load())
         self.net, self.features = made.net, made.features()
-        self.sources = Folder(str(folder / "shirts"), channels=1, split="test").load().take(range(n))
+        self.sources = Folder(str(folder / "shirts"), channels=1, split="test").load().take(range(first, first + n))
         self.dresses = Folder(str(folder / "dresses"), channels=1, split="test").load()
         self.real = Statistics.of(extract(self.features, self.dresses))
 
@@ -119,11 +127,12 @@ def _rows(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for seed in arguments.seeds:
         for start in arguments.starts:
             for weights in arguments.weights:
-                way = {"weights": weights, "start": start, "seed": seed, "n": arguments.n, "steps": arguments.steps}
+                way = {"weights": weights, "start": start, "seed": seed}
+                way |= {name: getattr(arguments, name) for name in ("n", "first", "steps")}
                 row = next((each for each in there if way.items() <= each.items()), None)
                 if row is None:
-                    judge = judge or Judge(arguments.data, arguments.folder, arguments.n)
-                    row = {**way, **judge.judged(_translated(arguments, way))}
+                    judge = judge or Judge(arguments.data, arguments.folder, arguments.first, arguments.n)
+                    row = {**way, **judge.judged(_translated(arguments, way, judge.sources))}
                     with arguments.kept.open("a") as file:
                         file.write(json.dumps(row) + "\n")
                 yield row
@@ -133,18 +142,24 @@ def _kept(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def _translated(arguments: argparse.Namespace, way: dict[str, Any]) -> np.ndarray:
-    realistic, faithful = way["weights"].split(",")
-    method = ["--method", "sdedit"]
-    if way["weights"] != "0,0":
-        method = ["--recogniser", arguments.recogniser, "--realistic", realistic, "--faithful", faithful]
-    words = ["translate", arguments.run, str(arguments.folder / "shirts"), *method, "--start", str(way["start"])]
-    words += ["--split", "test", "-n", str(way["n"]), "--steps", str(way["steps"]), "--seed", str(1000 * way["seed"])]
+def _translated(arguments: argparse.Namespace, way: dict[str, Any], sources: np.ndarray) -> np.ndarray:
     with TemporaryDirectory() as folder:
-        code = diffprob([*words, "--device", "cpu", "--out", f"{folder}/out"])
+        _save(sources, Path(folder, "sources"))
+        words = ["translate", arguments.run, f"{folder}/sources", *_method(arguments, way["weights"])]
+        words += ["--start", str(way["start"]), "--steps", str(way["steps"]), "--seed", str(1000 * way["seed"])]
+        code = diffprob([*words, "--split", "all", "--device", "cpu", "--out", f"{folder}/out"])
         if code:
             raise SystemExit(f"diffprob {' '.join(words)} ended with code {code}")
         return Folder(f"{folder}/out/images", channels=1, split="all").load().pixels
+
+
+def _method(arguments: argparse.Namespace, weights: str) -> list[str]:
+    if weights == "invert":
+        return ["--method", "invert", "--source-model", arguments.source_model]
+    if weights == PLAIN:
+        return ["--method", "sdedit"]
+    realistic, faithful = weights.split(",")
+    return ["--recogniser", arguments.recogniser, "--realistic", realistic, "--faithful", faithful]
 
 
 def _means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -158,10 +173,10 @@ def _means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             mean[name] = float(np.mean([row[name] for row in same]))
             mean[f"{name} error"] = float(np.sqrt(np.sum([row[f"{name} error"] ** 2 for row in same])) / len(same))
         means.append(mean)
-    plain = sorted((row for row in means if row["weights"] == "0,0"), key=lambda row: row["L2"])
+    plain = sorted((row for row in means if row["weights"] == PLAIN), key=lambda row: row["L2"])
     lengths = [row["L2"] for row in plain]
     for row in means:
-        if row["weights"] != "0,0" and plain and lengths[0] <= row["L2"] <= lengths[-1]:
+        if row["weights"] != PLAIN and plain and lengths[0] <= row["L2"] <= lengths[-1]:
             row["ahead"] = float(np.interp(row["L2"], lengths, [each["Frechet"] for each in plain])) - row["Frechet"]
     return means
 
@@ -177,7 +192,7 @@ def _draw(means: list[dict[str, Any]], path: Path) -> None:
     for axis, (x, y) in zip(axes, pairs, strict=True):
         for weights in dict.fromkeys(row["weights"] for row in means):
             line = sorted((row for row in means if row["weights"] == weights), key=lambda row: row["start"])
-            name = "SDEdit" if weights == "0,0" else "EGSDE {}, {}".format(*weights.split(","))
+            name = {PLAIN: "SDEdit", "invert": "DDIM inversion"}.get(weights) or f"EGSDE {weights.replace(',', ', ')}"
             errors = {"xerr": [row[f"{x} error"] for row in line], "yerr": [row[f"{y} error"] for row in line]}
             axis.errorbar([row[x] for row in line], [row[y] for row in line], fmt="o-", ms=3, label=name, **errors)
         axis.set_xlabel(f"{x} to the source")
