@@ -3,7 +3,8 @@
 egsde adds noise to the image up to --start and draws from there, steered away from what is particular to the source's
 kind (--realistic, in the features of a classifier that `diffprob recognise RUN SOURCE TARGET` trains) and towards its
 coarse content (--faithful, what is left at 1/--factor of the size). sdedit is the same without steering. invert takes
-the image up to the noise by DDIM as one of its own kind (--source-model, or labels) and down as one of RUN's.
+the image up to the noise by DDIM as one of its own kind (--source-model, or labels) and down as one of RUN's;
+where a run knows that kind, it keeps the most.
 Image i has the seed N + i.
 """
 
@@ -39,7 +40,7 @@ EXAMPLES = (
     "diffprob recognise runs/dresses pictures/shirts pictures/dresses",
     "diffprob translate runs/dresses pictures/shirts --recogniser runs/dresses-recogniser --out translated",
     "diffprob translate runs/dresses pictures/shirts --method sdedit --start 0.6 --out rougher -n 16",
-    "diffprob translate runs/dresses pictures/shirts --method invert --source-model runs/shirts --out inverted",
+    "diffprob translate runs/dresses pictures/shirts --method invert --source-model fashion --out inverted",
     "diffprob translate mnist_labels path/to/mnist -n 32 --method invert --label 8 --out eights   # from their labels",
 )
 
