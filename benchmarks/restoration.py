@@ -26,8 +26,6 @@ from diffprob.base.errors import InputError
 from diffprob.cli.reals import splits
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.denoise.energy import EnergyGuided, Observed
-from diffprob.evaluate.classifier import classifier_for
-from diffprob.evaluate.classify import classify
 from diffprob.evaluate.likeness import mean_and_error, psnr
 from diffprob.report.figures import grid_image
 from diffprob.sample.choose import default
@@ -72,7 +70,7 @@ def _noise(run: Any, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     z, own = (
         dp.Rng.of(first, len(x)).fold("added").normal(x.shape[1:]) for first, x in ((seed, clean), (2**40, known))
     )
-    rows, shown = [], []
+    rows, shown, across = [], [], min(n, arguments.draws, 10)
     for std in arguments.stds:
         for kind, cut in (("whole", lambda x: x), ("file", lambda x: (x.clamp(-1, 1) / UNIT).round() * UNIT)):
             noisy, training = cut(clean + std * UNIT * z), cut(known + std * UNIT * own)
@@ -91,11 +89,11 @@ def _noise(run: Any, arguments: argparse.Namespace) -> list[dict[str, Any]]:
             print({name: value for name, value in rows[-1].items() if value}, file=sys.stderr, flush=True)
             if kind == "file":
                 names = ("noisy", "non-local means", "BM3D", "mean", "draw")
-                shown.append([*(found[name][:10] for name in names), clean[:10]])
+                shown.append([*(found[name][:across] for name in names), clean[:across]])
     if arguments.figure:
         _plot(rows, arguments.figure)
         grid = torch.cat([row for rows_ in shown[-2:] for row in rows_])
-        grid_image(_to_levels(grid), 10).save(arguments.figure.with_stem(arguments.figure.stem + "-images"))
+        grid_image(_to_levels(grid), across).save(arguments.figure.with_stem(arguments.figure.stem + "-images"))
     return rows
 
 
@@ -152,44 +150,44 @@ def _tuned(method: Any, std: float, training: Tensor, known: Tensor, noisy: Tens
 
 
 def _holes(run: Any, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    train, test = splits(run, arguments.data)
-    assert test is not None and test.labels is not None
+    """A box of 14x14 pixels is missing at the right; every method draws it once."""
+    _, test = splits(run, arguments.data)
+    assert test is not None
     n, steps = arguments.n, arguments.steps
-    judge = classifier_for(train, test).net
-    labels, clean, model = test.labels[:n], _to_model(test.take(range(n))), run.load(chunk=min(n, 64))
+    clean, model = _to_model(test.take(range(n))), run.load(chunk=min(n, 64))
     known = torch.ones(1, 28, 28, dtype=torch.bool)
     known[:, 6:20, 14:28] = False
-    sampler, times, hole = dp.DDIM(eta=1.0), dp.Uniform()(model.process, steps), ~known.numpy()[None]
-    guided = EnergyGuided(model, Observed(known, clean, model.process))
-    # Of every method: the model, the sampler, evaluations for an image.
-    methods = {
-        "repaint": (model, Inpaint(sampler, known, clean), steps),
-        "repaint, 5 jumps": (model, Inpaint(sampler, known, clean, 5), 6 * (steps - 1) + 1),
-        "guided": (guided, sampler, steps),
-    }
-    grey = torch.where(known, clean, 0)
-    rows, shown = [_hole_row("clean", clean, clean, judge, labels, hole, 0)], [clean[:12], grey[:12]]
-    rows.append(_hole_row("black", torch.where(known, clean, -1), clean, judge, labels, hole, 0))
-    for name, (asked, how, evaluations) in methods.items():
-        drawn = [
-            torch.where(known, clean, draw(dp.Clip(asked), how, times, dp.Rng.of(first, n), clean.shape[1:]))
-            for first in (arguments.seed, arguments.seed + 10_000)
-        ]
-        row = _hole_row(name, drawn[0], clean, judge, labels, hole, evaluations)
-        row["mean of two"] = _score(sum(drawn) / 2, clean, hole)  # pyright: ignore[reportArgumentType]
-        row["between draws"] = _score(drawn[0], drawn[1], hole)
-        rows.append(row)
-        shown += [each[:12] for each in drawn]
-        print(row, file=sys.stderr, flush=True)
+    samplers = (
+        ("DDIM(eta=1.0)", dp.DDIM(eta=1.0), dp.Uniform()),
+        ("DPMppSDE(2)", dp.DPMppSDE(2), dp.Trailing(bend=-0.6)),
+        ("DDIM()", dp.DDIM(), dp.Uniform()),
+    )
+    rows, shown = [], [clean[:12], torch.where(known, clean, 0)[:12]]
+    for name, sampler, grid in samplers:
+        times = grid(model.process, steps)
+        # Of every method: the model, the sampler, evaluations for an image.
+        methods: dict[str, Any] = (
+            {}
+            if name == "DDIM()"
+            else {
+                f"repaint, {jumps} jumps": (model, Inpaint(sampler, known, clean, jumps), (jumps + 1) * (steps - 1) + 1)
+                for jumps in (0, 2, 5)
+            }
+        )
+        for scale in (1.0, 3.0) if name == "DDIM(eta=1.0)" else (1.0,):
+            guided = EnergyGuided(model, Observed(known, clean, model.process, scale))
+            methods[f"guided, {scale:g}"] = guided, sampler, steps
+        for method, (asked, how, evaluations) in methods.items():
+            drawn = draw(dp.Clip(asked), how, times, dp.Rng.of(arguments.seed, n), clean.shape[1:])
+            apart = (_to_levels(drawn).astype(float) - _to_levels(clean)) ** 2
+            where = np.broadcast_to(known.numpy(), apart.shape)
+            row = {"method": method, "sampler": name, "evaluations": evaluations}
+            rows.append(row | {k: float(apart[w].mean() ** 0.5) for k, w in (("missing", ~where), ("known", where))})
+            shown.append(torch.where(known, clean, drawn)[:12])
+            print(rows[-1], file=sys.stderr, flush=True)
     if arguments.figure:
         grid_image(_to_levels(torch.cat(shown)), min(n, 12)).save(arguments.figure)
     return rows
-
-
-def _hole_row(name: str, x: Tensor, clean: Tensor, judge: Any, labels: Any, hole: Any, cost: int) -> dict[str, Any]:
-    read = classify(judge, _to_levels(x)).argmax(1).numpy()
-    score = None if x is clean else _score(x, clean, hole)
-    return {"method": name, "evaluations": cost, "labels read": float((read == labels).mean()), "in the hole": score}
 
 
 def _sizes(run: Any, arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -237,9 +235,9 @@ def _regressed(small: Tensor, large: Tensor) -> Tensor:
     return (told(small) @ solved).reshape(len(small), *large.shape[1:])
 
 
-def _score(x: Tensor, clean: Tensor, where: Any = None) -> tuple[float, float]:
+def _score(x: Tensor, clean: Tensor) -> tuple[float, float]:
     """PSNR, and its standard error."""
-    return mean_and_error(psnr(_to_levels(x), _to_levels(clean), where=where))
+    return mean_and_error(psnr(_to_levels(x), _to_levels(clean)))
 
 
 def _to_model(levels: np.ndarray) -> Tensor:
