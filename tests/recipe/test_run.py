@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from diffprob.base.errors import InputError
-from diffprob.data.sources import Idx
+from diffprob.data.joined import Joined
+from diffprob.data.limited import First
+from diffprob.data.sources import Folder, Idx
 from diffprob.recipe import checkpoint
 from diffprob.recipe.card import Measurement
 from diffprob.recipe.checkpoint import Run, auto_chunk
@@ -250,13 +252,21 @@ def test_damaged_measurements_are_named(folder):
         _ = Run.open(folder).measurements
 
 
-def test_publish(folder, tmp_path, recipe, digest):
+@pytest.mark.parametrize(
+    ("data", "published"),
+    [
+        (Idx("/home/me/data/mnist"), Idx("mnist")),
+        (First(Idx("/home/me/data/mnist"), 7), First(Idx("mnist"), 7)),
+        (Joined((Idx("/home/me/a"), Folder("/home/me/b"))), Joined((Idx("a"), Folder("b")))),
+    ],
+)
+def test_publish(folder, tmp_path, recipe, digest, data, published):
     run = Run.open(folder)
     run.record(Measurement("x", 1.0, 10))
-    elsewhere = Run(folder, replace(recipe, data=Idx("/home/me/data/mnist")), run.meta)
+    elsewhere = Run(folder, replace(recipe, data=data), run.meta)
     dest = publish(elsewhere, tmp_path / "published" / "x")
     copy = Run.open(dest)
-    assert copy.recipe == replace(recipe, data=Idx("mnist"))
+    assert copy.recipe == replace(recipe, data=published)
     assert copy.meta == {**run.meta, "data": digest}
     assert copy.measurements == run.measurements
     assert not (dest / "state").exists()

@@ -52,8 +52,7 @@ def splits(
     if data is not None:
         found = open_data(data)
         # The run's own kind of data at another place keeps its options; any other is read as it is.
-        movable = type(found) is type(source) and any(field.name == "path" for field in fields(source))
-        source = replace(source, path=data) if movable else found
+        source = _moved(source, data, found)
     try:
         train = source.load()
     except InputError as error:
@@ -89,12 +88,24 @@ def there(text: str, run: "Run") -> "Images":
     return source.load() if found is None else found
 
 
+def _moved(source: Any, place: str, found: Any) -> Any:
+    """A source with its images at another place, or what was found there where that is of another kind."""
+    from diffprob.data.limited import First
+    from diffprob.data.nested import innermost
+
+    inside: Any = source
+    while isinstance(inside, First):
+        inside = inside.source
+    movable = type(found) is type(inside) and any(field.name == "path" for field in fields(inside))
+    return innermost(source, lambda each: replace(each, path=place)) if movable else found
+
+
 def held_out(source: Any) -> "Images | None":
     """The test split of a source of training images, or None where it has none."""
-    if getattr(source, "split", None) != "train":
-        return None
+    from diffprob.data.nested import held_out_source
+
     try:
-        return replace(source, split="test").load()
+        return held_out_source(source).load()
     except (InputError, ValueError):
         # There is no such split: the caller says so.
         return None

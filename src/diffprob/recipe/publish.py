@@ -4,12 +4,12 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from diffprob.base.errors import InputError
 from diffprob.data.images import Source
+from diffprob.data.nested import innermost
 from diffprob.recipe.card import MEASURED
 from diffprob.recipe.checkpoint import Run
 from diffprob.recipe.manifest import LOG, TEMPORARY, Manifest, Pieces, saying, whole, write
@@ -105,5 +105,4 @@ def thin(log: bytes, most: int) -> bytes:
 
 
 def _local(data: Source) -> Source:
-    value: Any = data
-    return replace(value, path=Path(value.path).name) if hasattr(value, "path") else data
+    return innermost(data, lambda each: replace(each, path=Path(each.path).name) if hasattr(each, "path") else each)
