@@ -1,7 +1,7 @@
 """Restored images beside those of classical methods: how near do they come to the clean ones?
 
     python benchmarks/restoration.py noise mnist --data data/mnist -n 100 --figure docs/images/restoration-mnist.png
-    python benchmarks/restoration.py holes mnist --data data/mnist -n 24 --figure docs/images/restoration-holes.png
+    python benchmarks/restoration.py holes mnist --data data/mnist -n 32
     python benchmarks/restoration.py sizes runs/digits_enlarged -n 360 --figure docs/images/restoration-sizes.png
 
 "noise" needs scikit-image and bm3d, of which the latter is free for non-commercial use only. Noise is added to test
@@ -157,34 +157,27 @@ def _holes(run: Any, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     clean, model = _to_model(test.take(range(n))), run.load(chunk=min(n, 64))
     known = torch.ones(1, 28, 28, dtype=torch.bool)
     known[:, 6:20, 14:28] = False
-    samplers = (
-        ("DDIM(eta=1.0)", dp.DDIM(eta=1.0), dp.Uniform()),
-        ("DPMppSDE(2)", dp.DPMppSDE(2), dp.Trailing(bend=-0.6)),
-        ("DDIM()", dp.DDIM(), dp.Uniform()),
-    )
+    stochastic, fast, flow = dp.DDIM(eta=1.0), dp.DPMppSDE(2), dp.DDIM()
+    # The sampler, and the jumps of RePaint or the scale of guidance.
+    methods: list[tuple[Any, int, float | None]]
+    methods = [(sampler, jumps, None) for sampler in (stochastic, fast) for jumps in (0, 2, 5)]
+    methods += [(stochastic, 0, 1.0), (stochastic, 0, 3.0), (fast, 0, 1.0), (flow, 0, 1.0)]
+    where = np.broadcast_to(known.numpy(), clean.shape)
     rows, shown = [], [clean[:12], torch.where(known, clean, 0)[:12]]
-    for name, sampler, grid in samplers:
+    for sampler, jumps, scale in methods:
+        grid = dp.Trailing(bend=-0.6) if sampler is fast else dp.Uniform()
+        if scale is None:
+            name, asked, how = f"repaint, {jumps} jumps", model, Inpaint(sampler, known, clean, jumps)
+        else:
+            name, how = f"guided, scale {scale:g}", sampler
+            asked = EnergyGuided(model, Observed(known, clean, model.process, scale))
         times = grid(model.process, steps)
-        # Of every method: the model, the sampler, evaluations for an image.
-        methods: dict[str, Any] = (
-            {}
-            if name == "DDIM()"
-            else {
-                f"repaint, {jumps} jumps": (model, Inpaint(sampler, known, clean, jumps), (jumps + 1) * (steps - 1) + 1)
-                for jumps in (0, 2, 5)
-            }
-        )
-        for scale in (1.0, 3.0) if name == "DDIM(eta=1.0)" else (1.0,):
-            guided = EnergyGuided(model, Observed(known, clean, model.process, scale))
-            methods[f"guided, {scale:g}"] = guided, sampler, steps
-        for method, (asked, how, evaluations) in methods.items():
-            drawn = draw(dp.Clip(asked), how, times, dp.Rng.of(arguments.seed, n), clean.shape[1:])
-            apart = (_to_levels(drawn).astype(float) - _to_levels(clean)) ** 2
-            where = np.broadcast_to(known.numpy(), apart.shape)
-            row = {"method": method, "sampler": name, "evaluations": evaluations}
-            rows.append(row | {k: float(apart[w].mean() ** 0.5) for k, w in (("missing", ~where), ("known", where))})
-            shown.append(torch.where(known, clean, drawn)[:12])
-            print(rows[-1], file=sys.stderr, flush=True)
+        drawn = draw(dp.Clip(asked), how, times, dp.Rng.of(arguments.seed, n), clean.shape[1:])
+        apart = (_to_levels(drawn).astype(float) - _to_levels(clean)) ** 2
+        row = {"method": name, "sampler": str(sampler), "evaluations": (jumps + 1) * (steps - 1) + 1}
+        rows.append(row | {k: float(apart[w].mean() ** 0.5) for k, w in (("missing", ~where), ("known", where))})
+        shown.append(torch.where(known, clean, drawn)[:12])
+        print(rows[-1], file=sys.stderr, flush=True)
     if arguments.figure:
         grid_image(_to_levels(torch.cat(shown)), min(n, 12)).save(arguments.figure)
     return rows

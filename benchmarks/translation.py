@@ -15,7 +15,7 @@ DDIM, up as an image of --source-model.
 
 import argparse
 import json
-from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -63,9 +63,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.verb == "prepare":
         return _prepare(arguments.data, arguments.folder)
-    for _ in _rows(arguments):
-        pass
     shown = {name: getattr(arguments, name) for name in ("n", "first", "steps")}
+    _measure(arguments, shown)
     rows = [row for row in _kept(arguments.kept) if shown.items() <= row.items()]
     means = _means(rows)
     if arguments.figure:
@@ -121,21 +120,17 @@ class Judge:
         }
 
 
-def _rows(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """A row for each way, start and seed; new ones are added to ``--kept``."""
+def _measure(arguments: argparse.Namespace, same: dict[str, int]) -> None:
+    """Add a row to ``--kept`` for each way, start and seed that it lacks."""
     there, judge = _kept(arguments.kept), None
-    for seed in arguments.seeds:
-        for start in arguments.starts:
-            for weights in arguments.weights:
-                way = {"weights": weights, "start": start, "seed": seed}
-                way |= {name: getattr(arguments, name) for name in ("n", "first", "steps")}
-                row = next((each for each in there if way.items() <= each.items()), None)
-                if row is None:
-                    judge = judge or Judge(arguments.data, arguments.folder, arguments.first, arguments.n)
-                    row = {**way, **judge.judged(_translated(arguments, way, judge.sources))}
-                    with arguments.kept.open("a") as file:
-                        file.write(json.dumps(row) + "\n")
-                yield row
+    for seed, start, weights in product(arguments.seeds, arguments.starts, arguments.weights):
+        way = {"weights": weights, "start": start, "seed": seed, **same}
+        if any(way.items() <= each.items() for each in there):
+            continue
+        judge = judge or Judge(arguments.data, arguments.folder, arguments.first, arguments.n)
+        row = {**way, **judge.judged(_translated(arguments, way, judge.sources))}
+        with arguments.kept.open("a") as file:
+            file.write(json.dumps(row) + "\n")
 
 
 def _kept(path: Path) -> list[dict[str, Any]]:

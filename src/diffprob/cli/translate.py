@@ -3,8 +3,8 @@
 egsde adds noise to the image up to --start and draws from there, steered away from what is particular to the source's
 kind (--realistic, in the features of a classifier that `diffprob recognise RUN SOURCE TARGET` trains) and towards its
 coarse content (--faithful, what is left at 1/--factor of the size). sdedit is the same without steering. invert takes
-the image up to the noise by DDIM as one of its own kind (--source-model, or labels) and down as one of RUN's;
-where a run knows that kind, it keeps the most.
+the image up to the noise by DDIM as one of its own kind (--source-model, or labels) and down as one of RUN's:
+on shirts and dresses it did best.
 Image i has the seed N + i.
 """
 

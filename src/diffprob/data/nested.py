@@ -9,26 +9,29 @@ from diffprob.data.joined import Joined
 from diffprob.data.limited import First
 
 
-def innermost(source: Source, change: Callable[[Any], Any]) -> Source:
-    """The source with ``change`` made to the sources that it is made of, or to itself where it is made of none."""
+def innermost(source: Source, change: Callable[[Any], Any], whole: bool = False) -> Source:
+    """The source with ``change`` made to the sources that it is made of, or to itself where it is made of none.
+
+    Args:
+        whole: let `First` take all images, of its class where it has one.
+    """
     if isinstance(source, First):
-        return replace(source, source=innermost(source.source, change))
+        return replace(source, source=innermost(source.source, change, whole), n=None if whole else source.n)
     if isinstance(source, Joined):
-        return replace(source, sources=tuple(innermost(each, change) for each in source.sources))
+        return replace(source, sources=tuple(innermost(each, change, whole) for each in source.sources))
     return change(source)
 
 
 def held_out_source(source: Source) -> Source:
-    """The source of the test images that go with training images; of `First` all of the same class, however few it has.
+    """The source of the test images that go with training images; of `First` all of its class, however few it takes.
 
     Raises:
         ValueError: a source without splits, or not of training images.
     """
-    if isinstance(source, First):
-        return replace(source, source=held_out_source(source.source), n=None)
-    if isinstance(source, Joined):
-        return replace(source, sources=tuple(held_out_source(each) for each in source.sources))
+    return innermost(source, _beside, whole=True)
+
+
+def _beside(source: Any) -> Any:
     if getattr(source, "split", None) != "train":
         raise ValueError(f"{source!r} has no test split beside it")
-    value: Any = source
-    return replace(value, split="test")
+    return replace(source, split="test")

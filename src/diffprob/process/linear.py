@@ -171,13 +171,11 @@ class LinearProcess:
     def bridge(self, x0: Tensor, xt: Tensor, s: Tensor | float, t: Tensor | float, eta: float = 1.0) -> LocationScale:
         """q(x_s | x_t, x_0), see `bridge_coefficients`; at sigma(s) = 0 it is x_0 itself."""
         c = self.bridge_coefficients(s, t, eta)
-        mean = per_sample(c.c0, xt) * x0 + per_sample(c.ct, xt) * xt
-        return LocationScale(mean, per_sample(c.ell, xt), self.law)
+        return LocationScale(_mean(c, x0, xt), per_sample(c.ell, xt), self.law)
 
     def reverse_mean(self, x0: Tensor, xt: Tensor, s: Tensor | float, t: Tensor | float, eta: float = 1.0) -> Tensor:
         """The mean of `reverse` for a posterior of the mean x0, c0 x_0 + ct x_t, (B, *event)."""
-        c = self.bridge_coefficients(s, t, eta)
-        return scaled(x0, c.c0) + scaled(xt, c.ct)
+        return _mean(self.bridge_coefficients(s, t, eta), x0, xt)
 
     def reverse(
         self, posterior: Distribution, xt: Tensor, s: Tensor | float, t: Tensor | float, eta: float = 1.0
@@ -196,7 +194,8 @@ class LinearProcess:
         if isinstance(posterior, Mixture):
             parts = tuple(self.reverse(component, xt, s, t, eta) for component in posterior.components)
             return Mixture(posterior.log_weights, parts)
-        c, mean = self.bridge_coefficients(s, t, eta), self.reverse_mean(posterior.mean, xt, s, t, eta)
+        c = self.bridge_coefficients(s, t, eta)
+        mean = _mean(c, posterior.mean, xt)
         if isinstance(posterior, Dirac):
             return LocationScale(mean, per_sample(c.ell, xt), self.law)
         if isinstance(posterior, LocationScale):
@@ -210,6 +209,10 @@ class LinearProcess:
             identity = torch.eye(cov.shape[-1], dtype=xt.dtype, device=xt.device)
             return Gaussian(mean, per_sample(c.c0**2, cov) * cov + per_sample(c.ell**2, cov) * identity)
         raise NoClosedForm(f"no closed form for the reverse kernel of a {type(posterior).__name__} posterior")
+
+
+def _mean(c: BridgeCoefficients, x0: Tensor, xt: Tensor) -> Tensor:
+    return scaled(x0, c.c0) + scaled(xt, c.ct)
 
 
 @lru_cache(maxsize=8192)
