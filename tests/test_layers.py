@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "diffprob"
 MODULES = sorted(path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py"))
 
-MAX_FILE, MAX_FUNCTION = 300, 60
+MAX_FILE, MAX_FUNCTION = 400, 60
 EAGER = {"torch", "numpy", "safetensors", "diffprob"} | set(sys.stdlib_module_names)
 EAGER_CLI = {"diffprob"} | set(sys.stdlib_module_names)
 BANNED = {"torchvision", "timm", "torch_fidelity", "cleanfid", "pickle", "_pickle", "dill", "shelve", "marshal"}
@@ -177,7 +177,7 @@ PLANTED = {
     "progress bar": ("sample/x.py", "def _f():\n    import rich\n", "imports rich"),
     "kwargs": ("net/x.py", "def _f(**options):\n    return g(**options)\n", "passes **options"),
     "long function": ("net/x.py", "def _f():\n" + "    pass\n" * 60, "61 lines, at most 60"),
-    "long file": ("net/x.py", "_x = 1\n" * 300, "301 lines, at most 300"),
+    "long file": ("net/x.py", "_x = 1\n" * 400, "401 lines, at most 400"),
     "no docstring": ("net/x.py", "class Net:\n    def features(self): ...\n", "Net.features has no docstring"),
 }
 

@@ -3,13 +3,25 @@
 import difflib
 from collections.abc import Iterable
 
+from diffprob.base.text import one_line
+
 
 class DiffprobError(Exception):
-    """Base of every error that diffprob raises on purpose."""
+    """Base of every error that diffprob raises on purpose: one printable line of at most 300 characters."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(one_line(message))
 
 
 class InputError(DiffprobError):
     """Bad usage or input: one line that says what is wrong, where, and what would be right (exit code 2)."""
+
+
+class Missing(InputError):
+    """What was asked for is not there at all: no such file, split or part. Never raised for what is there but damaged.
+
+    Whoever falls back to something else may catch this one alone, so that damage is always said.
+    """
 
 
 class NumericalError(DiffprobError):

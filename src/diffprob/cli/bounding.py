@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError
+from diffprob.base.text import one_line
 from diffprob.cli.choices import weights_facts
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, component, whole
-from diffprob.recipe.spec import one_line
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError, NumericalError
-from diffprob.recipe.spec import one_line
+from diffprob.base.text import one_line
 
 if TYPE_CHECKING:
     import numpy as np

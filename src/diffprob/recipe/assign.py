@@ -7,7 +7,8 @@ from dataclasses import is_dataclass, replace
 from typing import Any
 
 from diffprob.base.errors import InputError, did_you_mean
-from diffprob.recipe.spec import Table, children, one_line, parse
+from diffprob.base.text import one_line
+from diffprob.recipe.spec import Table, children, parse
 
 SCALARS = (bool, int, float, str, type(None), tuple, list, dict)
 

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from diffprob.base.errors import InputError, did_you_mean
+from diffprob.base.text import one_line
 
 Table = Mapping[str, Callable[..., Any]]
 
@@ -136,11 +137,6 @@ def first_difference(old: Any, new: Any, path: str = "") -> tuple[str, Any, Any]
                 return found
         return None
     return None if old == new else (path, old, new)
-
-
-def one_line(error: object) -> str:
-    """The message of an error without its line breaks."""
-    return " ".join(str(error).split())
 
 
 @cache

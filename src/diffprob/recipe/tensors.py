@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from diffprob.base.errors import InputError
-from diffprob.recipe.spec import one_line
+from diffprob.base.text import one_line
 
 # In the order in which the library lays tensors out: those of the largest alignment first.
 _NAMES = {

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from diffprob.base.errors import InputError
-from diffprob.data.formats.files import blank_pixels, one_line, reading
+from diffprob.base.text import one_line
+from diffprob.data.formats.files import blank_pixels, reading
 from diffprob.data.images import CHUNK_BYTES, Images, Labels, Pixels
 
 _SPLITS = {"train": ("train",), "test": ("test", "val"), "all": ()}

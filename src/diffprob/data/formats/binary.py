@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from diffprob.base.errors import InputError
-from diffprob.data.formats.files import one_line, reading
+from diffprob.base.text import one_line
+from diffprob.data.formats.files import reading
 from diffprob.data.images import Images
 
 _PLANES = 3 * 32 * 32

@@ -10,14 +10,10 @@ import numpy as np
 
 from diffprob.base.errors import InputError
 from diffprob.base.folders import cache_folder
+from diffprob.base.text import one_line
 from diffprob.data.images import Pixels
 
 ON_DISK_BYTES = 256 << 20
-
-
-def one_line(error: BaseException) -> str:
-    """The message of another library's exception, on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from diffprob.base.errors import InputError, did_you_mean
-from diffprob.data.formats.files import blank_pixels, one_line
+from diffprob.base.text import one_line
+from diffprob.data.formats.files import blank_pixels
 from diffprob.data.formats.pictures import MAX_PIXELS, Tally, prepare
 from diffprob.data.images import Images, Labels
 

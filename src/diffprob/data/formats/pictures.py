@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diffprob.base.errors import InputError
-from diffprob.data.formats.files import one_line
+from diffprob.base.text import one_line
 from diffprob.data.images import Pixels
 
 if TYPE_CHECKING:

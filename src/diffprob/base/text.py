@@ -1,0 +1,36 @@
+"""Text that came from outside, made fit for one line of a terminal, a log or a message."""
+
+import unicodedata
+
+LONGEST_MESSAGE = 300  # characters of an error: what is wrong, where, and what would be right fit in them
+
+# Control characters, formats (right-to-left marks, zero widths), lone surrogates, private use, line and paragraph ends.
+_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+def printable(text: str) -> str:
+    """The text with every character that a terminal would obey or hide written as an escape such as ``\\x1b``."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escaped(character) for character in text)
+
+
+def one_line(text: object, most: int = LONGEST_MESSAGE) -> str:
+    """The text on one printable line of at most ``most`` characters; of a longer one the middle gives way to "...".
+
+    Of an error its message, or its name where it has none.
+    """
+    if isinstance(text, BaseException):
+        text = str(text) or type(text).__name__
+    line = printable(" ".join(str(text).split()))
+    if len(line) <= most:
+        return line
+    tail = (most - 3) // 3  # an error ends with what would be right
+    return f"{line[: most - 3 - tail]}...{line[len(line) - tail :]}"
+
+
+def _escaped(character: str) -> str:
+    if unicodedata.category(character) not in _HIDDEN:
+        return character
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
