@@ -1,5 +1,6 @@
 """Where the real images of a run come from when it was trained on some of a source."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import diffprob as dp
 from diffprob.cli.reals import splits
+from diffprob.recipe.publish import write_run
 from diffprob.recipes import named
 from diffprob.space.pixels import Pixels
 
@@ -43,3 +46,36 @@ def test_held_out_images_are_of_the_class_trained_on_at_the_place_given(stored: 
 def test_data_of_another_kind_is_read_as_it_is(stored: Path) -> None:
     train, _ = splits(_run(dp.First(dp.Idx("gone"), 4)), str(stored))
     assert len(train) == 20
+
+
+@pytest.fixture
+def damaged(trained: Path, tmp_path: Path) -> Path:
+    """A run on pictures in grey, one picture of whose test split is cut short."""
+    for split in ("train", "test"):
+        for label, name in enumerate(("cat", "dog")):
+            (tmp_path / "data" / split / name).mkdir(parents=True)
+            for k in range(6):
+                picture = Image.fromarray(np.full((8, 8), 20 * k + 7 * label, np.uint8))
+                picture.save(tmp_path / "data" / split / name / f"{k}.png")
+    cut = tmp_path / "data" / "test" / "cat" / "3.png"
+    cut.write_bytes(cut.read_bytes()[:50])
+    known, data = dp.Run.open(trained), dp.Folder(str(tmp_path / "data"), channels=1)
+    recipe = replace(known.recipe, data=data, space=Pixels((1, 8, 8), 256))
+    write_run(tmp_path / "run", recipe, known.weights(), data.load().digest(), 4)
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize(
+    "verb",
+    ["evaluate RUN -n 4", "likelihood RUN", "detect RUN DATA", "baseline classifier DATA --dry-run",
+     "train RUN/recipe.txt --out new --set training.monitor=Monitor(epochs=1)", "restore RUN DATA --out x",
+     "report RUN"],
+)  # fmt: skip
+def test_a_damaged_test_split_is_said_and_not_passed_over(diffprob: Callable, damaged: Path, verb: str) -> None:
+    data = damaged.parent / "data"
+    if verb == "report RUN":  # shows training images alone
+        (data / "train" / "cat" / "3.png").write_bytes((data / "test" / "cat" / "3.png").read_bytes())
+    words = [word.replace("RUN", str(damaged)).replace("DATA", str(data)) for word in verb.split()]
+    done = diffprob(*words)
+    assert done.code == 2
+    assert "3.png: a damaged or truncated image" in done.err

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from diffprob.base.errors import Missing
 from diffprob.data import Array, Digits, First, Idx, Joined
 from diffprob.data.nested import held_out_source, innermost
 
@@ -38,5 +39,5 @@ def test_the_test_images_beside_are_all_of_the_same_class():
     [Digits("test"), Array("a.npy", "all"), First(Digits("test"), 3), Joined((Digits(), Array("a.npy", "all")))],
 )
 def test_what_has_none_beside_it_is_named(source):
-    with pytest.raises(ValueError, match="no test split"):
+    with pytest.raises(Missing, match="no test split"):
         held_out_source(source)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffprob.base.errors import InputError, did_you_mean
+from diffprob.base.errors import InputError, Missing, did_you_mean
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, whole
 from diffprob.cli.progress import Progress, duration, say
 
@@ -150,7 +150,7 @@ def find_test(images: "Images", data: str, size: int | None = None, channels: in
 
     try:
         test = open_data(data, size=size, channels=channels, split="test").load()
-    except InputError as error:
+    except Missing as error:
         say(f"no test split ({error}): a tenth of the images is held back to measure the accuracy")
         return None
     if test.labels is None or test.digest() == images.digest():  # one file is all splits

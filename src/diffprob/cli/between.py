@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffprob.base.errors import InputError
+from diffprob.base.errors import InputError, Missing
 from diffprob.cli import output
 from diffprob.cli.choices import Choice, choose
 from diffprob.cli.parser import choose_device, component
@@ -79,7 +79,7 @@ def _of_data(data: str, index: int, asked: str, run: "Run") -> "np.ndarray":
         root = Path(source.path).expanduser()
         try:
             roots = split_roots(root, "test")
-        except InputError:
+        except Missing:
             roots = split_roots(root, "train")
         paths = [path for root in roots for path in list_pictures(root)[0]]
         return _picture(paths[_within(index, len(paths), data, asked)], run)

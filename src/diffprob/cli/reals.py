@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffprob.base.errors import InputError
+from diffprob.base.errors import InputError, Missing
 from diffprob.cli.choices import weights_facts
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ def splits(
         source = _moved(source, data, found)
     try:
         train = source.load()
-    except InputError as error:
-        raise InputError(f"{error}; give the place of the real images: diffprob VERB {run.name} {option}") from error
+    except Missing as error:
+        raise Missing(f"{error}; give the place of the real images: diffprob VERB {run.name} {option}") from error
     space(run.recipe, train)
     test = held_out(source) if held is None else there(held, run)
     if test is not None:
@@ -101,12 +101,16 @@ def _moved(source: Any, place: str, found: Any) -> Any:
 
 
 def held_out(source: Any) -> "Images | None":
-    """The test split of a source of training images, or None where it has none."""
+    """The test split of a source of training images, or None where it has none.
+
+    Raises:
+        InputError: it has one that cannot be read.
+    """
     from diffprob.data.nested import held_out_source
 
     try:
         return held_out_source(source).load()
-    except (InputError, ValueError):
+    except Missing:
         # There is no such split: the caller says so.
         return None
 

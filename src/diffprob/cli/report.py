@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffprob.base.errors import InputError
+from diffprob.base.errors import InputError, Missing
 from diffprob.cli import output
 from diffprob.cli.choices import add_drawing, choose
 from diffprob.cli.parser import add_device, add_dry_run, choose_device
@@ -170,12 +170,18 @@ def find_data(found: "Run", where: str | None) -> "tuple[Images | None, str]":
         return None, "not downloaded for this page"
     try:
         images = (source if where is None else replace(source, path=where)).load()
-        space(found.recipe, images)
-    except (InputError, OSError):
+    except Missing:
         if where is not None:
             raise
         return None, "not on this machine"
-    digest = images.digest() if known is not None else None
+    try:
+        space(found.recipe, images)
+    except InputError:
+        if where is not None:
+            raise
+        digest: str | None = "of another shape"
+    else:
+        digest = images.digest() if known is not None else None
     if digest != known:
         if where is not None:
             raise InputError(f"--data {where} is not the data of this run: sha256 {digest}, not {known}")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from diffprob.base.errors import InputError, did_you_mean
+from diffprob.base.errors import InputError, Missing, did_you_mean
 from diffprob.data.formats.files import existing, reading
 from diffprob.data.formats.pictures import SUFFIXES
 from diffprob.data.images import Source
@@ -75,7 +75,7 @@ def _in_file(path: Path, split: str) -> Source:
 def _existing(text: str) -> Path:
     if not text or ("/" not in text and not Path(text).exists()):
         near = did_you_mean(text, ("digits",))
-        raise InputError(f"data {text!r}: no such file or folder, nor 'digits' or 'hf:NAME'{near}")
+        raise Missing(f"data {text!r}: no such file or folder, nor 'digits' or 'hf:NAME'{near}")
     return existing(text)
 
 
@@ -88,7 +88,8 @@ def open_data(text: str, *, size: int | None = None, channels: int | None = None
         split: passed on to the source.
 
     Raises:
-        InputError: nothing there, nothing known, or options that this kind of data does not take.
+        Missing: nothing there.
+        InputError: nothing known, or options that this kind of data does not take.
     """
     try:
         if text == "digits":

@@ -95,6 +95,7 @@ class Source(Protocol):
         """Read the images.
 
         Raises:
+            Missing: no such file, no such split; who falls back to something else catches this alone.
             InputError: one line that names the file, what is wrong with it and what would be right.
         """
         ...

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from diffprob.base.errors import InputError
+from diffprob.base.errors import InputError, Missing
 from diffprob.data.images import Images, Source
 
 
@@ -37,6 +37,7 @@ class First:
         """Load the source and copy the chosen images.
 
         Raises:
+            Missing: no image of the class.
             InputError: images without labels where a class is asked for, or fewer than ``n``.
         """
         images = self.source.load()
@@ -45,6 +46,8 @@ class First:
             if images.labels is None:
                 raise InputError(f"{images.name} has no labels, so no images of label={self.label}")
             chosen = np.flatnonzero(images.labels == self.label)
+        if not len(chosen):
+            raise Missing(f"{images.name} has no image of label {self.label}")
         of = "" if self.label is None else f" of label {self.label}"
         if len(chosen) < (self.n or 1):
             raise InputError(f"{images.name} has {len(chosen)} images{of}: n={self.n} are too many")

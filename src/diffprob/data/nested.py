@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from diffprob.base.errors import Missing
 from diffprob.data.images import Source
 from diffprob.data.joined import Joined
 from diffprob.data.limited import First
+from diffprob.data.sources import Cifar10, Cifar100, Idx, Svhn
 
 
 def innermost(source: Source, change: Callable[[Any], Any], whole: bool = False) -> Source:
@@ -26,12 +29,14 @@ def held_out_source(source: Source) -> Source:
     """The source of the test images that go with training images; of `First` all of its class, however few it takes.
 
     Raises:
-        ValueError: a source without splits, or not of training images.
+        Missing: a source without splits, or not of training images.
     """
     return innermost(source, _beside, whole=True)
 
 
 def _beside(source: Any) -> Any:
     if getattr(source, "split", None) != "train":
-        raise ValueError(f"{source!r} has no test split beside it")
+        raise Missing(f"{source!r} has no test split beside it")
+    if isinstance(source, Idx | Cifar10 | Cifar100 | Svhn) and Path(source.path).expanduser().is_file():
+        raise Missing(f"{source!r} is one file, taken whole: it has no test split beside it")
     return replace(source, split="test")

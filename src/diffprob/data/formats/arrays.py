@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from diffprob.base.errors import InputError
+from diffprob.base.errors import InputError, Missing
 from diffprob.base.text import one_line
 from diffprob.data.formats.files import blank_pixels, reading
 from diffprob.data.images import CHUNK_BYTES, Images, Labels, Pixels
@@ -95,13 +95,14 @@ def read_array_file(path: Path, split: str) -> Images:
     """Images from an .npy or .npz file (keys images, x, arr_0; labels, y; x_train, train_images, ... for a split).
 
     Raises:
+        Missing: no array of the split.
         InputError: another format, pickled objects, a dtype or shape without images, a value not finite.
     """
     labels, keys, single = None, (), path.suffix.lower() != ".npz"
     if path.is_dir():
         raise InputError(f"{path}: a folder; the path of one .npy or .npz file would be right")
     if single and split == "test":
-        raise InputError(f"{path}: one array has no 'test' split; 'train', 'all' or an .npz with x_test would be right")
+        raise Missing(f"{path}: one array has no 'test' split; 'train', 'all' or an .npz with x_test would be right")
     with reading(path):
         try:
             if single:
@@ -113,7 +114,7 @@ def read_array_file(path: Path, split: str) -> Images:
             raise _damage(path, error) from error
     if pixels is None:
         wanted = "x_test or test_images" if split == "test" else "images, x or arr_0"
-        raise InputError(f"{path}: no {wanted} among its arrays ({', '.join(keys) or 'none'})")
+        raise Missing(f"{path}: no {wanted} among its arrays ({', '.join(keys) or 'none'})")
     if 0 in pixels.shape:
         raise InputError(f"{path}: holds no images: shape {'x'.join(map(str, pixels.shape))}")
     pixels, layout = _channels_first(pixels, path)

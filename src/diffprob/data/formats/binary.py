@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from diffprob.base.errors import InputError
+from diffprob.base.errors import InputError, Missing
 from diffprob.base.text import one_line
-from diffprob.data.formats.files import reading
+from diffprob.data.formats.files import entry, one_file, reading
 from diffprob.data.images import Images
 
 _PLANES = 3 * 32 * 32
@@ -45,7 +45,7 @@ def _read_records(file: Path, record: int, out: np.ndarray) -> np.ndarray:
 def _class_names(folder: Path, classes: int) -> tuple[str, ...]:
     """The names of the labels, if the official text file lies beside the batches."""
     file = folder / _NAME_FILES[classes]
-    if not file.is_file():
+    if not entry(file):
         return ()
     names = tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
     if len(names) != classes:
@@ -57,16 +57,20 @@ def read_cifar(path: Path, split: str, classes: int) -> Images:
     """CIFAR-10 or CIFAR-100 (fine labels) from the folder of .bin files, or from one such file.
 
     Raises:
-        InputError: a batch is missing or of the wrong length, or a label lies outside 0..classes-1.
+        Missing: no batch of the split, or the test split of a single file that is not called test.
+        InputError: one of several batches is missing, one is of the wrong length, or a label lies outside 0..classes-1.
     """
     record = _PLANES + (1 if classes == 10 else 2)
     folder = path if path.is_dir() else path.parent
-    files = [path]
     if path.is_dir():
         files = [path / name for name in _CIFAR_FILES[classes, split]]
-        missing = [file.name for file in files if not file.is_file()]
+        missing = [file.name for file in files if not entry(file)]
         if missing:
-            raise InputError(f"{path}: no {', '.join(missing)}; the binary version of CIFAR-{classes} has them")
+            # some of several batches are damage, none of them is absence
+            kind = Missing if len(missing) == len(files) else InputError
+            raise kind(f"{path}: no {', '.join(missing)}; the binary version of CIFAR-{classes} has them")
+    else:
+        files = [one_file(path, split, ("test",))]
     with reading(folder):
         counts = [_record_count(file, record) for file in files]
         if len(set(counts)) > 1:
@@ -87,21 +91,23 @@ def read_cifar(path: Path, split: str, classes: int) -> Images:
     if path.is_dir() and counts[0] != official:
         notes += (f"{counts[0]} records a file; the official files have {official}",)
     shaped = pixels.reshape(-1, 3, 32, 32)
-    return Images(shaped, labels, name=f"cifar{classes}/{split}", notes=notes, class_names=names)
+    name = f"cifar{classes}/{split if path.is_dir() else path.stem}"
+    return Images(shaped, labels, name=name, notes=notes, class_names=names)
 
 
 def read_svhn(path: Path, split: str) -> Images:
     """SVHN's cropped digits from ``train_32x32.mat`` and its like, or from the folder that holds them.
 
     Raises:
-        InputError: no such file, not a MATLAB 5 file, or X and y of other shapes than the format's.
+        Missing: no such file, or another split of a single file than the one in its name.
+        InputError: not a MATLAB 5 file, or X and y of other shapes than the format's.
     """
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
-    file = path / f"{split}_32x32.mat" if path.is_dir() else path
-    if not file.is_file():
-        raise InputError(f"{path}: no {split}_32x32.mat, which SVHN's cropped digits have")
+    file = path / f"{split}_32x32.mat" if path.is_dir() else one_file(path, split, ("test",))
+    if not entry(file):
+        raise Missing(f"{path}: no {split}_32x32.mat, which SVHN's cropped digits have")
     try:
         content = loadmat(os.fspath(file), variable_names=["X", "y"])
     except NotImplementedError as error:
@@ -123,4 +129,5 @@ def read_svhn(path: Path, split: str) -> Images:
         raise InputError(f"{file}: y holds other labels than 1..10 (10 stands for the digit 0)")
     pixels = np.ascontiguousarray(x.transpose(3, 2, 0, 1))
     labels = np.where(digits == 10, 0, digits).astype(np.int64)
-    return Images(pixels, labels, name=f"svhn/{split}", class_names=tuple("0123456789"))
+    name = f"svhn/{split if path.is_dir() else path.stem}"
+    return Images(pixels, labels, name=name, class_names=tuple("0123456789"))

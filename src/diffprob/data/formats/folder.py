@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diffprob.base.errors import InputError
+from diffprob.base.errors import InputError, Missing
 from diffprob.data.formats.files import blank_pixels, reading
 from diffprob.data.formats.pictures import SUFFIXES, Tally, open_picture, prepare
 from diffprob.data.images import Images, Labels
@@ -20,7 +20,7 @@ def split_roots(root: Path, split: str) -> list[Path]:
     other sub-folder than these and no picture.
 
     Raises:
-        InputError: the split does not exist.
+        Missing: the split does not exist.
     """
     names = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     test = next((name for name in _TEST if name in names), None)
@@ -29,12 +29,12 @@ def split_roots(root: Path, split: str) -> list[Path]:
     if not both and (beside or not names or any(name != "train" and name not in _TEST for name in names)):
         if split != "test":
             return [root]
-        raise InputError(f"{root}: no 'test' split; sub-folders train and test, or split 'all', would be right")
+        raise Missing(f"{root}: no 'test' split; sub-folders train and test, or split 'all', would be right")
     if split == "all":
         return [root / name for name in ("train", *_TEST) if name in names]
     chosen = "train" if split == "train" else test
     if chosen not in names:
-        raise InputError(f"{root}: no {split!r} split; it has the sub-folders {', '.join(names)}")
+        raise Missing(f"{root}: no {split!r} split; it has the sub-folders {', '.join(names)}")
     return [root / str(chosen)]
 
 
@@ -75,6 +75,7 @@ def read_folder(path: Path, split: str, tally: Tally) -> Images:
     """Every picture of a split as one array, in the sorted order of the relative paths.
 
     Raises:
+        Missing: no such split.
         InputError: not a folder, no picture, a damaged one, or pictures of different sizes and no ``size``.
     """
     if not path.is_dir():

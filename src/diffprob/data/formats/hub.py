@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from diffprob.base.errors import InputError, did_you_mean
+from diffprob.base.errors import InputError, Missing, did_you_mean
 from diffprob.base.text import one_line
 from diffprob.data.formats.files import blank_pixels
 from diffprob.data.formats.pictures import MAX_PIXELS, Tally, prepare
@@ -20,7 +20,9 @@ def _open(name: str, split: str) -> Any:
         return datasets.load_dataset(name, split=split)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         text = one_line(error)[:300]
-        raise InputError(f"hf:{name}: split {split!r} cannot be loaded ({type(error).__name__}: {text})") from error
+        # the only sign of a split that is not there is the text
+        kind = Missing if text.startswith("Unknown split") else InputError
+        raise kind(f"hf:{name}: split {split!r} cannot be loaded ({type(error).__name__}: {text})") from error
 
 
 def _labels(rows: Any) -> tuple[Labels | None, tuple[str, ...]]:
@@ -36,7 +38,8 @@ def read_hub(name: str, split: str, column: str, tally: Tally) -> Images:
     """The pictures of one column of a data set of the hub, prepared as those of a folder are.
 
     Raises:
-        InputError: ``datasets`` is not installed, there is no such data set, split or column, or it holds no pictures.
+        Missing: there is no such split.
+        InputError: ``datasets`` is not installed, there is no such data set or column, or it holds no pictures.
     """
     from PIL.Image import Image
 

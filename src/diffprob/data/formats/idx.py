@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from diffprob.base.errors import InputError
+from diffprob.base.errors import InputError, Missing
 from diffprob.base.folders import cache_folder
-from diffprob.data.formats.files import reading
+from diffprob.data.formats.files import entry, one_file, reading
 from diffprob.data.images import Images, Labels, Pixels
 
 _MAGIC = {3: 0x00000803, 1: 0x00000801}
@@ -155,9 +155,11 @@ def find_images(folder: Path, split: str) -> Path:
     """The image file of a split in a folder; a plain file goes before its .gz.
 
     Raises:
-        InputError: none, or several different ones.
+        Missing: none.
+        InputError: several different ones.
     """
-    names = sorted(p.name for p in folder.iterdir() if p.is_file())
+    # whatever has the name and is no folder: a link to nowhere is not absent, it cannot be read
+    names = sorted(p.name for p in folder.iterdir() if not p.is_dir())
     found: dict[str, Path] = {}
     for name in names:
         stem = name.removesuffix(".gz")
@@ -172,24 +174,25 @@ def find_images(folder: Path, split: str) -> Path:
     want = f"{_STEMS[split][0]}-images-idx3-ubyte"
     near = [name for name in names if "idx3" in name]
     hint = f"; it holds {', '.join(near)} (another split, or a file to name)" if near else ""
-    raise InputError(f"{folder}: no {split} images: {want} or {want}.gz would be right{hint}")
+    raise Missing(f"{folder}: no {split} images: {want} or {want}.gz would be right{hint}")
 
 
 def _labels_beside(images: Path) -> Path | None:
     name = images.name.removesuffix(".gz").replace("-images", "-labels").replace("idx3", "idx1")
     if name == images.name.removesuffix(".gz"):
         return None
-    return next((p for p in (images.with_name(name), images.with_name(name + ".gz")) if p.is_file()), None)
+    return next((p for p in (images.with_name(name), images.with_name(name + ".gz")) if entry(p)), None)
 
 
 def read_idx(path: Path, split: str) -> Images:
     """Images and, where there is a label file, labels; EMNIST's images, stored transposed, are set upright.
 
     Raises:
-        InputError: a missing or damaged file, or as many labels as there are not images.
+        Missing: no images of the split, or the test split of a single file that is not called t10k or test.
+        InputError: a damaged file, or as many labels as there are not images.
     """
     with reading(path):
-        file = find_images(path, split) if path.is_dir() else path
+        file = find_images(path, split) if path.is_dir() else one_file(path, split, _STEMS["test"])
     with reading(file):
         pixels: Pixels = read_array(file, 3)[:, None]
     notes = []
