@@ -3,6 +3,7 @@
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -85,7 +86,7 @@ def test_interrupted_training_resumes(diffprob: Callable, tmp_path: Path, monkey
     def stopping(self: Trainer) -> None:
         advance(self)
         if self.step == 3:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(Trainer, "advance", stopping)
     done = diffprob("train", "digits", "--steps", "4", "--out", out, *TINY)
@@ -234,7 +235,6 @@ def test_whole_numbers() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_control_c_stops_with_130(tmp_path: Path) -> None:
-    import signal
     import time
 
     command = [sys.executable, "-m", "diffprob", "train", "digits", "--out", "run", *TINY, "--steps", "1000000"]

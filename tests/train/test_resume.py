@@ -20,8 +20,18 @@ def assert_same(left, right):
     assert left[2] == right[2]
 
 
-def test_interrupted_by_hand(train, outcome, tmp_path):
-    """Ctrl-C between two checkpoints keeps the last finished step, and the same command goes on from it."""
+def test_stopped_between_two_checkpoints(train, outcome, tmp_path):
+    """Asked to stop, a training keeps the last finished step, and the same command goes on from it."""
+    train(tmp_path / "whole")
+    steps = iter(range(13))
+    assert train(tmp_path / "cut", halt=lambda: next(steps) == 12).step == 12
+    assert Run.open(tmp_path / "cut").meta["step"] == 12
+    train(tmp_path / "cut")
+    assert_same(outcome(tmp_path / "whole"), outcome(tmp_path / "cut"))
+
+
+def test_an_exception_keeps_the_last_checkpoint(train, outcome, tmp_path):
+    """Nothing is saved from the inside of a step, where weights, averages and counters do not belong together."""
 
     def interrupt(progress):
         if progress.step == 12:
@@ -30,7 +40,7 @@ def test_interrupted_by_hand(train, outcome, tmp_path):
     train(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "cut", on_step=interrupt)
-    assert Run.open(tmp_path / "cut").meta["step"] == 12
+    assert Run.open(tmp_path / "cut").meta["step"] == 7
     train(tmp_path / "cut")
     assert_same(outcome(tmp_path / "whole"), outcome(tmp_path / "cut"))
 
@@ -106,3 +116,36 @@ def test_another_precision_is_refused(train, tmp_path):
         change.setattr(loop, "choose_precision", lambda wanted, device: "fp16")
         with pytest.raises(InputError, match=r"training\.precision="):
             train(tmp_path / "run", steps=9, precision="auto")
+
+
+def test_processes_end_at_the_same_step(train, tmp_path, monkeypatch):
+    """One of two is asked to stop: both hear of it before the next step, also the one that was not asked."""
+    from diffprob.train.loop import make_accelerator
+
+    accelerator = make_accelerator("cpu")
+    monkeypatch.setattr(type(accelerator), "num_processes", 2)
+    told = iter([0.0, 0.0, 1.0])
+    monkeypatch.setattr(
+        accelerator, "reduce", lambda tensor, reduction: tensor + (next(told) if not tensor.dim() else 0)
+    )
+    assert train(tmp_path / "run", accelerator=accelerator).step == 2
+    assert Run.open(tmp_path / "run").meta["step"] == 2
+
+
+def test_weights_after_the_last_update_are_looked_at(train, tmp_path):
+    """The loss is that of before the update: weights that this makes infinite are not kept."""
+
+    def poison(progress):
+        if progress.step == 24:
+            with torch.no_grad():
+                trainers[0].optimiser.parameters[0].fill_(torch.inf)
+
+    trainers = []
+    with pytest.MonkeyPatch.context() as patch:
+        from diffprob.train.loop import Trainer
+
+        original = Trainer.resume
+        patch.setattr(Trainer, "resume", lambda self: (trainers.append(self), original(self))[1])
+        with pytest.raises(NumericalError, match=r"after step 24 the weights are not finite: .* holds infinity"):
+            train(tmp_path / "run", on_step=poison)
+    assert Run.open(tmp_path / "run").meta["step"] == 21

@@ -10,6 +10,7 @@ from importlib import import_module
 
 from diffprob.base.errors import InputError, NumericalError, did_you_mean
 from diffprob.cli.parser import Parser, add_json
+from diffprob.cli.signals import Stopped, heeding
 
 # verb: (module of this package, what it does). The modules are imported one at a time, when needed.
 VERBS = {
@@ -47,7 +48,7 @@ def usage() -> str:
         "",
         "`diffprob VERB --help` says more. Everywhere --json prints one JSON object on stdout and nothing else there,",
         "progress goes to stderr, and --seed, --device and --dry-run mean the same. Exit codes: 0 done, 2 bad usage or",
-        "input, 3 not a number, 130 interrupted.",
+        "input, 3 not a number, 128 + n stopped by signal n (130 by Ctrl-C).",
         "",
         "examples:",
         "  diffprob demo",
@@ -64,11 +65,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments without the program's name; by default those of the process.
     """
     try:
-        return _run(list(sys.argv[1:] if argv is None else argv))
+        with heeding():
+            return _run(list(sys.argv[1:] if argv is None else argv))
     except InputError as error:
         return _fail(str(error), BAD_INPUT)
     except NumericalError as error:
         return _fail(str(error), NUMERICAL)
+    except Stopped as stop:
+        return _fail(str(stop) or "interrupted", stop.code)
     except KeyboardInterrupt as stop:
         return _fail(str(stop) or "interrupted", INTERRUPTED)
     except BrokenPipeError:

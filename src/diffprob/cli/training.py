@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ from diffprob.cli.board import Board
 from diffprob.cli.monitor import Watch, check_monitor
 from diffprob.cli.parser import choose_device, is_run
 from diffprob.cli.progress import Progress, say
+from diffprob.cli.signals import Stopped, noting
 
 if TYPE_CHECKING:
     from diffprob.data.images import Images
@@ -94,7 +96,7 @@ def train(
     digest = images.digest()
     if not accelerator.is_main_process:
         accelerator.wait_for_everyone()  # until the run is there
-        _trainer(recipe, images, Replica(out), accelerator).run()
+        _heedful(_trainer(recipe, images, Replica(out), accelerator))
         return None
     done = _model_step(out) if is_run(out) else 0
     kept = recipe
@@ -156,10 +158,7 @@ def _run(
         if settings.monitor is not None and done < settings.steps and isinstance(store.recipe, Recipe):
             watch = Watch(settings.monitor, store.recipe, images, kept_by, trainer.device, bar.note)
             trainer.on_measure, trainer.measure_every = watch, watch.every
-        try:
-            trainer.run()
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"stopped at step {trainer.step:,}; the same command resumes") from None
+        _heedful(trainer)
     timed_out = trainer.step < settings.steps
     if first is None:
         _announce(store, trainer.step, 0, say)
@@ -167,6 +166,19 @@ def _run(
         trainer.save()
     curve = _loss_curve(store) if first is not None or not (store.folder / LOSS).exists() else store.folder / LOSS
     return _result(trainer, store, first, curve, timed_out)
+
+
+def _heedful(trainer: "Trainer") -> None:
+    """Train; a signal that asks to stop, of this process or another one, is heeded between two steps.
+
+    Raises:
+        Stopped: such a signal came; all that was done is kept.
+    """
+    with noting() as noted:
+        trainer.halt = noted
+        trainer.run()
+    if noted() or (trainer.step < trainer.settings.steps and not trainer.stopping):
+        raise Stopped(noted.number or signal.SIGTERM, f"stopped at step {trainer.step:,}; the same command resumes")
 
 
 def _announce(store: "RunWriter", step: int, steps: int, note: Callable[[str], None]) -> None:

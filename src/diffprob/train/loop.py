@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from diffprob.base.errors import InputError, NumericalError
+from diffprob.base.finite import check_tensors
 from diffprob.base.rng import Rng, derive
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
 from diffprob.denoise.recogniser import NoisyClassifier
@@ -72,6 +73,7 @@ class Trainer:
         on_sample: called on the main process with (step, averaged model) every ``sample_every`` steps, before a
             checkpoint.
         on_measure: likewise, every ``measure_every`` steps (an attribute, 0 for never) and at the end.
+        halt: asked between two steps whether to end here, with a checkpoint; where any process says so, all end.
     """
 
     def __init__(
@@ -87,13 +89,14 @@ class Trainer:
         on_step: Callable[[Progress], None] | None = None,
         on_sample: Callable[[int, Any], None] | None = None,
         on_measure: Callable[[int, Any], None] | None = None,
+        halt: Callable[[], bool] = lambda: False,
     ) -> None:
         self.accelerator = accelerator or make_accelerator(device)
         self.device: torch.device = self.accelerator.device
         self.settings, self.store = settings, store
         self.on_step, self.on_sample, self.on_measure = on_step, on_sample, on_measure
         self.measure_every = 0
-        self.stopping = False
+        self.halt, self.stopping = halt, False
         self.precision = choose_precision(settings.precision, self.device)
         self.model = model.to(self.device).train()
         convert_conv2d_weight_memory_format(self.model, torch.channels_last)
@@ -115,37 +118,39 @@ class Trainer:
         self.dtype = next(model.parameters()).dtype
         self.step = self.saved = 0
         self.seconds = 0.0
+        self.norm = torch.zeros(())  # of the last gradient
         self.window: list[Tensor] = []
 
     def run(self) -> None:
-        """Train to ``settings.steps``, or until `stop` was called.
+        """Train to ``settings.steps``, or until `stop` was called or ``halt`` says so.
+
+        An exception, `KeyboardInterrupt` too, leaves the newest checkpoint as the last word: inside a step weights,
+        averages and counters do not belong together.
 
         Raises:
-            NumericalError: a loss or gradient is not finite; the newest checkpoint is kept, the message names the step.
-            KeyboardInterrupt: after a checkpoint of the last finished step has been kept.
+            NumericalError: a loss, gradient or weight is not finite; the newest checkpoint is kept, the message names
+                the step.
         """
         self.resume()
         self.saved = self.step
-        try:
-            while self.step < self.settings.steps and not self.stopping:
-                began = time.perf_counter()
-                self.advance()
-                self.seconds += time.perf_counter() - began
-                if self._due(self.settings.checkpoint_every) or self._due(self.settings.sample_every):
-                    self._check()
-                if self._due(LOG_EVERY):
-                    self._log()
-                if self._main:
-                    self._tell()
-                if self._due(self.settings.checkpoint_every):
-                    self.save()
-        except KeyboardInterrupt:
-            self._keep()
-            raise
-        self._keep()
+        while self.step < self.settings.steps and not self._asked():
+            began = time.perf_counter()
+            self.advance()
+            self.seconds += time.perf_counter() - began
+            if self._due(self.settings.checkpoint_every) or self._due(self.settings.sample_every):
+                self._check()
+            if self._due(LOG_EVERY):
+                self._log()
+            if self._main:
+                self._tell()
+            if self._due(self.settings.checkpoint_every):
+                self.save()
+        if self.saved < self.step:  # stopped between two checkpoints
+            self._check()
+            self.save()
 
     def stop(self) -> None:
-        """End `run` after this step, with a checkpoint; for a training of one process."""
+        """End `run` after this step, with a checkpoint."""
         self.stopping = True
 
     def advance(self) -> None:
@@ -163,8 +168,8 @@ class Trainer:
             total += loss.detach()
         if self.memory is not None:
             self.memory.settle(self.accelerator.gather)
+        self.norm = self.optimiser.update(self.step + 1, self.scaler)
         self.step += 1
-        self.norm = self.optimiser.update(self.step, self.scaler)
         self.window.append(total)
         if self.on_step and self._main:
             rate = self.settings.batch / (time.perf_counter() - began)
@@ -174,11 +179,12 @@ class Trainer:
     def _main(self) -> bool:
         return self.accelerator.is_main_process
 
-    def _keep(self) -> None:
-        """Keep what was done since the last checkpoint by a training that was stopped between two."""
-        if self.saved < self.step and self.accelerator.num_processes == 1:
-            self._check()
-            self.save()
+    def _asked(self) -> bool:
+        """Whether any process was asked to end here; all get the same answer, so that they end at the same step."""
+        asked = self.stopping or self.halt()
+        if self.accelerator.num_processes == 1:
+            return asked
+        return bool(self.accelerator.reduce(torch.tensor(float(asked), device=self.device), reduction="sum") > 0)
 
     def _tell(self) -> None:
         if isinstance(self.average, NetDenoiser):
@@ -220,8 +226,19 @@ class Trainer:
         if self._main:
             self.store.append(record)
 
+    def _check_weights(self) -> None:
+        """Refuse to keep numbers that are not finite; the weights, averages and moments of all processes are equal."""
+        held = {"weights": self.model.state_dict(), "averaged weights": self.average.state_dict()}
+        for what, tensors in {**held, "moments of the optimiser": self.optimiser.state()}.items():
+            check_tensors(tensors, f"after step {self.step} the {what} are")
+
     def save(self) -> None:
-        """Keep a checkpoint (main process)."""
+        """Keep a checkpoint (main process).
+
+        Raises:
+            NumericalError: a weight, an average or a moment of the optimiser is not finite; nothing was written.
+        """
+        self._check_weights()
         window = [float(loss) for loss in self._window()] if self.window else []
         if self._main:
             meta = {

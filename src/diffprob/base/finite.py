@@ -1,0 +1,45 @@
+"""Whether numbers are finite: tensors by name, and the numbers of a nested result."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffprob.base.errors import NumericalError
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """What the first tensor holds that is not finite ("NAME holds NaN"), or None where all are finite."""
+    for name, tensor in tensors.items():
+        if (tensor.is_floating_point() or tensor.is_complex()) and not bool(torch.isfinite(tensor).all()):
+            return f"{name} holds {'NaN' if bool(torch.isnan(tensor).any()) else 'infinity'}"
+    return None
+
+
+def check_tensors(tensors: Mapping[str, Tensor], what: str) -> None:
+    """Refuse to keep or use numbers that are none.
+
+    Raises:
+        NumericalError: "``what`` not finite: NAME holds NaN".
+    """
+    found = not_finite(tensors)
+    if found is not None:
+        raise NumericalError(f"{what} not finite: {found}")
+
+
+def check_numbers(value: Any, name: str = "") -> None:
+    """The same for dictionaries and lists of JSON literals; infinities that are meant stand there as text or None.
+
+    Raises:
+        NumericalError: the field is named by its path ("rows.3.rate").
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise NumericalError(f"{name or 'the result'} is not finite ({value}): no result to give")
+    if isinstance(value, Mapping):
+        items = value.items()
+    else:
+        items = enumerate(value) if isinstance(value, list | tuple) else ()
+    for key, item in items:
+        check_numbers(item, f"{name}.{key}" if name else str(key))

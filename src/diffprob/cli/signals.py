@@ -1,0 +1,83 @@
+"""Signals that ask the program to stop: heeded at once, or noted and heeded between two steps of a training."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+ASKING = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, a scheduler or container, a closed terminal (not on Windows)
+HEARD = "stopping after this step, with a checkpoint; once more stops at once, without one"
+AT_ONCE = "stopped at once, without saving; the same command resumes from the last checkpoint"
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked the program to stop.
+
+    Args:
+        number: of the signal; ``code``, the exit code, is 128 and this.
+        message: what to tell the user.
+    """
+
+    def __init__(self, number: int, message: str = "") -> None:
+        super().__init__(message)
+        self.code = 128 + number
+
+
+class Notice:
+    """Which signal came first; ``number`` is 0 while none did."""
+
+    number = 0
+
+    def __call__(self) -> bool:
+        """Whether one came."""
+        return self.number != 0
+
+
+@contextmanager
+def heeding() -> Iterator[None]:
+    """Inside, the first signal that asks to stop raises `Stopped`."""
+
+    def heed(number: int, _: FrameType | None) -> None:
+        raise Stopped(number)
+
+    with _handled_by(heed):
+        yield
+
+
+@contextmanager
+def noting() -> Iterator[Notice]:
+    """Inside, the first signal that asks to stop is noted, and the second raises `Stopped`."""
+    notice = Notice()
+
+    def note(number: int, _: FrameType | None) -> None:
+        if notice():
+            raise Stopped(number, AT_ONCE)
+        notice.number = number
+        # Straight to the file: what is interrupted may be in the middle of printing.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            os.write(sys.__stderr__.fileno(), f"\n{HEARD}\n".encode())  # pyright: ignore[reportOptionalMemberAccess]
+
+    with _handled_by(note):
+        yield notice
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """The handlers of before are back afterwards; a signal that is ignored (nohup) stays so, threads have none."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [getattr(signal, name) for name in ASKING if hasattr(signal, name)]
+    # None: a handler that Python did not set and could not set again.
+    before = {n: own for n in numbers if (own := signal.getsignal(n)) not in {signal.SIG_IGN, None}}
+    try:
+        for number in before:
+            signal.signal(number, handler)
+        yield
+    finally:
+        for number, own in before.items():
+            signal.signal(number, own)

@@ -1,0 +1,149 @@
+"""A signal at whatever moment of a training is heeded between two steps, and the outcome is the same to the bit."""
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+from cli.commands import TINY
+
+from diffprob.cli import training
+from diffprob.cli.main import main
+from diffprob.cli.signals import AT_ONCE, Stopped, heeding, noting
+from diffprob.recipe import states
+from diffprob.train.loop import Trainer
+
+TERMINATED = 143
+# Two steps, the first with picture and checkpoint, the second with log line, picture and checkpoint.
+COMMAND = ["train", "digits", *TINY, "--steps", "2", "--set", "training.sample_every=1", "--out"]
+TRACED = ("train/loop.py", "train/optimise.py", "train/batches.py", "cli/training.py", "recipe/writer.py")
+MOMENTS = 11
+
+
+@pytest.fixture(autouse=True)
+def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
+    monkeypatch.setattr(training, "PREVIEW_STEPS", 1)
+
+
+class Line:
+    """Counts the lines that are run in the modules of a training step, and sends a signal before line ``at``."""
+
+    def __init__(self, at: int, number: int) -> None:
+        self.at, self.number, self.count = at, number, 0
+
+    def __call__(self, frame: FrameType, event: str, _: Any) -> Any:
+        return self.line if frame.f_code.co_filename.replace(os.sep, "/").endswith(TRACED) else None
+
+    def line(self, frame: FrameType, event: str, _: Any) -> Any:
+        if event == "line":
+            self.count += 1
+            if self.count == self.at:
+                signal.raise_signal(self.number)
+        return self.line
+
+
+def trained(out: Path, monkeypatch: pytest.MonkeyPatch, at: int = 0, number: int = signal.SIGTERM) -> tuple[int, int]:
+    """Train with a signal at line ``at`` of `Trainer.run`; the exit code and the lines that were run."""
+    line, run = Line(at, number), Trainer.run
+
+    def traced(self: Trainer) -> None:
+        before = sys.gettrace()
+        sys.settrace(line)
+        try:
+            run(self)
+        finally:
+            sys.settrace(before)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "run", traced)
+        return main([*COMMAND, str(out)]), line.count
+
+
+def outcome(out: Path) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
+    """Tensors, weights and pictures, and the log without its clock."""
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    for record in log:
+        del record["seconds"]
+    kept = [*out.glob("state/step-00000002/*.safetensors"), out / "model.safetensors", *out.glob("samples/*.png")]
+    assert len(kept) == 6
+    return {str(path.relative_to(out)): path.read_bytes() for path in kept}, log
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_a_signal_at_any_moment_changes_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = tmp_path / "whole"
+    code, lines = trained(whole, monkeypatch)
+    assert code == 0 and lines > 2 * MOMENTS
+    wanted, stopped_at = outcome(whole), []
+    for k in range(MOMENTS):
+        out = tmp_path / str(k)
+        assert trained(out, monkeypatch, 1 + k * (lines - 1) // (MOMENTS - 1))[0] == TERMINATED
+        found = states.newest(out / "state")
+        stopped_at.append(found[0].step if found else 0)
+        assert main([*COMMAND, str(out)]) == 0
+        assert outcome(out) == wanted, f"stopped at step {stopped_at[-1]}, moment {k}"
+    assert stopped_at == sorted(stopped_at) and set(stopped_at) == {0, 1, 2}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_the_second_signal_stops_at_once_and_saves_nothing(
+    diffprob: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def twice(self: Trainer) -> None:
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Trainer, "advance", twice)
+    done = diffprob(*COMMAND, "run")
+    assert (done.code, AT_ONCE in done.err) == (TERMINATED, True)
+    assert not (tmp_path / "run" / "state").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_every_verb_tells_which_signal_stopped_it(
+    diffprob: Callable, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    from diffprob.cli import doctor
+
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    monkeypatch.setattr(doctor, "run", lambda _: signal.raise_signal(number))
+    assert diffprob("doctor").code == 128 + number
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_what_is_ignored_stays_ignored_and_handlers_come_back() -> None:
+    own = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with heeding(), noting() as notice:
+            signal.raise_signal(signal.SIGHUP)
+            assert not notice()
+            signal.raise_signal(signal.SIGTERM)
+            assert notice.number == signal.SIGTERM
+            with pytest.raises(Stopped):
+                signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, own)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_thread_sets_no_handlers() -> None:
+    found = []
+
+    def work() -> None:
+        with noting() as notice:
+            found.append((signal.getsignal(signal.SIGTERM), notice()))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [(signal.SIG_DFL, False)]
