@@ -5,6 +5,10 @@ With lambda = log(alpha/sigma) and the predicted image D(lambda) = E[x_0|x_t] th
     x_s = (sigma_s/sigma_t) x_t + sigma_s int_(lambda_t)^(lambda_s) e^lambda D(lambda) dlambda,
 
 and D is replaced by a polynomial in lambda through its values at the times visited before. One evaluation a step.
+Near the ends the polynomial has fewer points: at the beginning because there are no more (pure noise, where lambda is
+infinite, is none), at the end because few steps are long in lambda there and carry a polynomial far beyond its points:
+a step uses as many as there are steps left, the reconstruction counted (the "lower_order_final" of both published
+algorithms; DPM-Solver++ does so in chains of fewer than 15 times).
 """
 
 from dataclasses import dataclass
@@ -19,6 +23,8 @@ from diffprob.base.shapes import per_sample
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.linear import LinearProcess
 from diffprob.sample.simulate import State
+
+FEW = 15  # times of a chain below which DPM-Solver++ lowers the order at the end
 
 
 class Stretch(NamedTuple):
@@ -46,14 +52,21 @@ def from_pure_noise(process: LinearProcess, t: Tensor) -> bool:
     return not bool(torch.isfinite(process.logsnr(t)).all())
 
 
-def past(state: State) -> tuple[list[Tensor], list[Tensor]]:
-    """Times and predicted images of the steps before, newest first, from the state's memory (t, D, t, D, ...)."""
-    return list(state.memory[0::2]), list(state.memory[1::2])
+def past(state: State, points: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Times and predicted images of the steps before, newest first, from the state's memory (t, D, t, D, ...): so many
+    that with the one of this step they are ``points``."""
+    most = 2 * (points - 1)
+    return list(state.memory[0:most:2]), list(state.memory[1:most:2])
 
 
-def remember(state: State, image: Tensor, length: int) -> tuple[Tensor, ...]:
-    """The memory with (t, D) of this step in front, at most ``length`` steps long."""
-    return (state.t, image, *state.memory)[: 2 * length]
+def fewer(state: State, points: int) -> int:
+    """The order of the next step: ``points``, or the number of steps left where that is smaller."""
+    return points if state.left is None else max(1, min(points, state.left))
+
+
+def remember(process: LinearProcess, state: State, image: Tensor, length: int) -> tuple[Tensor, ...]:
+    """The memory with (t, D) of this step in front, at most ``length`` steps long; pure noise is not remembered."""
+    return () if from_pure_noise(process, state.t) else (state.t, image, *state.memory)[: 2 * length]
 
 
 def spans(process: LinearProcess, times: list[Tensor], t: Tensor) -> list[Tensor]:
@@ -67,7 +80,9 @@ class DPMpp:
 
     With r = (lambda_t - lambda_(t-1))/h two points use D + (D - D_(t-1))/(2r) in the place of D; three add the bend.
     The first step knows one point only: its error, of second order, is why three points converge no faster than two in
-    the end, however much smaller their error is in between.
+    the end, however much smaller their error is in between. In chains of fewer than 15 times the last step has two
+    points at most; in longer ones three to the end, as published, which errs where that step is long in log-SNR, as on
+    `Uniform`: there two points do better, or `UniPC`.
 
     When: 10 to 50 deterministic evaluations.
 
@@ -93,7 +108,8 @@ class DPMpp:
         """One step from state.t to s."""
         posterior = model(state.x, state.t)
         image, stretch = posterior.mean, Stretch.of(model.process, s, state.t)
-        times, images = past(state)
+        few = state.left is not None and state.index + state.left < FEW
+        times, images = past(state, fewer(state, self.points) if few else self.points)
         x = stretch(state.x, image)
         back = spans(model.process, times, state.t)
         if images:
@@ -110,7 +126,8 @@ class DPMpp:
                 bend = (slope - older) / per_sample(r0 + r1, image)
                 first = slope + per_sample(r0, image) * bend
                 x = x + per_sample(alpha * phi2, x) * first - per_sample(alpha * phi3, x) * bend
-        return State(x, s, state.index + 1, posterior, remember(state, image, self.points - 1))
+        memory = remember(model.process, state, image, self.points - 1)
+        return State(x, s, state.index + 1, posterior, memory)
 
 
 @dataclass(frozen=True)
@@ -140,7 +157,7 @@ class DPMppSDE:
         """One step from state.t to s."""
         posterior, process = model(state.x, state.t), model.process
         image, stretch = posterior.mean, Stretch.of(process, s, state.t)
-        times, images = past(state)
+        times, images = past(state, self.history)
         used = image
         if images:
             ratio = spans(process, times, state.t)[0] / stretch.h
@@ -151,14 +168,16 @@ class DPMppSDE:
         mean = mean + per_sample(alpha * fresh, image) * used
         law = LocationScale(mean, per_sample(sigma * fresh.sqrt(), image), process.law)
         x = law.sample(rng.fold("step").at(state.index))
-        return State(x, s, state.index + 1, posterior, remember(state, image, self.history - 1))
+        memory = remember(process, state, image, self.history - 1)
+        return State(x, s, state.index + 1, posterior, memory)
 
 
 @dataclass(frozen=True)
 class UniPC:
     """UniPC of order ``p``: every evaluation first corrects the step that led to it, then predicts the next.
 
-    The predictor has order p, the corrector p + 1 without a further evaluation, and so has the chain.
+    The predictor has order p, the corrector p + 1 without a further evaluation, and so has the chain. Its last step has
+    order 2 at most.
 
     Args:
         p: 1, 2 or 3.
@@ -191,15 +210,17 @@ class UniPC:
         """Correct x_t, then predict x_s."""
         posterior, process = model(state.x, state.t), model.process
         image, x, kept = posterior.mean, state.x, state.memory
-        # The memory is (x before the last step, t, D, t, D, ...); a step from pure noise was exact.
-        if kept and not from_pure_noise(process, kept[1]):
-            before, history = kept[0], State(kept[0], kept[1], memory=kept[1:])
-            times, images = past(history)
-            x = self._advance(process, before, state.t, times, images, image)
-        times, images = past(State(x, state.t, memory=kept[1:]))
-        times, images = [state.t, *times][: self.p], [image, *images][: self.p]
-        memory = (x, *(item for pair in zip(times, images, strict=True) for item in pair))
-        return State(self._advance(process, x, s, times, images), s, state.index + 1, posterior, memory)
+        # The memory is (x before the last step, t, D, t, D, ...), the points of that step: the corrector has its order.
+        times, images = list(kept[1::2]), list(kept[2::2])
+        if kept:
+            x = self._advance(process, kept[0], state.t, times, images, image)
+        count = fewer(state, self.p)
+        times, images = [state.t, *times][:count], [image, *images][:count]
+        moved = self._advance(process, x, s, times, images)
+        # A step from pure noise was exact: it is neither corrected nor a point of the next one.
+        pairs = [] if from_pure_noise(process, state.t) else list(zip(times, images, strict=True))
+        memory = (x, *(item for pair in pairs for item in pair)) if pairs else ()
+        return State(moved, s, state.index + 1, posterior, memory)
 
     def _advance(
         self,

@@ -1,7 +1,7 @@
 """The sampling loop: explicit state, a generator that the caller drives."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -22,6 +22,7 @@ class State:
         index: number of steps taken; it keys the noise, so a resumed chain continues its stream.
         posterior: p(x_0 | x) of the step that led here, at the previous time.
         memory: history of multistep solvers.
+        left: steps of the chain still to come, the reconstruction counted; `simulate` says it, None: not known.
     """
 
     x: Tensor
@@ -29,6 +30,7 @@ class State:
     index: int = 0
     posterior: Distribution | None = None
     memory: tuple[Tensor, ...] = ()
+    left: int | None = None
 
 
 class Sampler(Protocol):
@@ -84,8 +86,9 @@ def simulate(model: Denoiser, sampler: Sampler, x: Tensor | State, times: Tensor
     state = x if isinstance(x, State) else State(x, times[0])
     if not torch.any(times == state.t):
         raise ValueError(f"the state's time {float(state.t)} is not on the grid")
-    for s in times[times < state.t]:
-        state = sampler.step(model, state, s, rng)
+    ahead = times[times < state.t]
+    for k, s in enumerate(ahead):
+        state = sampler.step(model, replace(state, left=len(ahead) - k + 1), s, rng)
         yield state
     if isinstance(sampler, Finishing):
         yield sampler.finish(model, state, rng)
