@@ -304,13 +304,13 @@ def beta(i: int) -> float:
     return 1e-4 + (i - 1) / 999 * (0.02 - 1e-4)
 
 
-# Standard deviations of the decoder: btil_2^(1/2) where the posterior has no spread, beta_1^(1/2) for unit data, and
-# what a network with learned variances says.
+# Standard deviations of the decoder: btil_2^(1/2) for both fixed variances (improved-diffusion: "for a better decoder
+# likelihood"), and what a network with learned variances says.
 ABAR_1, ABAR_2 = 1 - beta(1), (1 - beta(1)) * (1 - beta(2))
 BTIL_2 = beta(2) * (1 - ABAR_1) / (1 - ABAR_2)
 DECODERS = [
     (Zero(), 0.0, BTIL_2),
-    (UnitData(), 0.0, beta(1)),
+    (UnitData(), 0.0, BTIL_2),
     (LearnedDiagonal(), math.log(3e-4), 3e-4),
     (LearnedRange(), -1.0, BTIL_2),
     (LearnedRange(), 1.0, beta(1)),
@@ -327,7 +327,7 @@ def test_the_spread_of_the_decoder(rule, extra: float, variance: float) -> None:
     assert isinstance(law, LocationScale)
     assert torch.allclose(law.variance, tensor(variance), rtol=1e-12, atol=0)
     assert torch.allclose(law.mean, model(xt, t).mean)
-    if isinstance(rule, Zero):
+    if isinstance(rule, Zero | UnitData):
         alone = Decoder(None).law(model.process, model(xt, t), t, None)
         assert torch.allclose(alone.variance, tensor(beta(1) / (1 - beta(1))), rtol=1e-12, atol=0)
 
@@ -345,6 +345,26 @@ def test_flat_pixels_cost_what_the_spread_of_the_decoder_says() -> None:
         nats = -law.log_prob(x0) / math.log(2)
         error = float(nats.std() / math.sqrt(len(nats)))
         assert abs(float(nats.mean()) - bits) < 4 * error + 5e-4  # known to three digits
+
+
+def test_the_published_chain_decodes_with_the_published_noise() -> None:
+    """Beta ("fixed large") at the error that Ho et al. 2020 report, .95 of 255: L_0 = 1.97 bits/dim, not 2.09 with beta_1."""
+    z = torch.linspace(-8, 8, 816, dtype=torch.float64)[:, None]
+    weight, level, error = torch.exp(-0.5 * z * z)[:, 0], tensor([[2 * 128 / 255 - 1]]), 0.95 * 2 / 255
+
+    @dataclass
+    class Erring:
+        process = LinearProcess()
+
+        def __call__(self, xt: Tensor, t: Tensor):
+            return UnitData().posterior(self.process, t, level + error * z, None)
+
+    def bits(decoder: Decoder) -> float:
+        *_, last = bound_terms(Erring(), level.expand(z.shape), tensor([0.002, 0.001]), Rng.of(0, len(z)), decoder)
+        return float((weight * last.nats).sum() / weight.sum()) / math.log(2)
+
+    assert bits(Decoder(256)) == pytest.approx(1.975, abs=5e-4)
+    assert bits(Decoder(256, math.sqrt(beta(1)))) == pytest.approx(2.093, abs=5e-4)
 
 
 def tiny() -> NetDenoiser:

@@ -33,7 +33,7 @@ EXAMPLES = (
     "diffprob likelihood runs/mnist -n 1000 --precision bf16 # 1,000 test images, 50 random terms of the chain each",
     "diffprob likelihood runs/mnist --split train            # on training images: the gap is what it memorised",
     "diffprob likelihood runs/mnist --steps 50 --terms all   # the chain of 50 steps on the fitted path",
-    'diffprob likelihood runs/x --variance "UnitData()" --terms all --no-clip   # beta, as published for DDPM',
+    'diffprob likelihood runs/x --variance "UnitData()" --grid "Native()" --steps 1000 --terms all  # as DDPM',
     "diffprob likelihood runs/x pictures/ --method flow --repeats 5 --out flow.json",
 )
 

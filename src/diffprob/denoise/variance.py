@@ -47,7 +47,9 @@ class UnitData:
     """Var[x_0|x_t] = sigma^2/(alpha^2 + sigma^2): steps get the forward variance beta, "fixed large" (Ho et al. 2020,
     sec. 3.2).
 
-    Exact when: the data is N(0, I).
+    The reconstruction of a bound has the variance of beta-tilde, as published: btil(t_1, t_2), not beta_1 (`Decoder`).
+
+    Exact when: the data is N(0, I), for the steps.
     """
 
     def __call__(self, process: LinearProcess, t: Tensor) -> Tensor:
@@ -56,8 +58,8 @@ class UnitData:
         return sigma * sigma / (alpha * alpha + sigma * sigma)
 
     def posterior(self, process: LinearProcess, t: Tensor, mean: Tensor, extra: Tensor | None) -> LocationScale:
-        """The same spread in every element."""
-        return LocationScale(mean, per_sample(self(process, t).sqrt(), mean))
+        """The same spread in every element; it does not decode."""
+        return Stepwise(mean, per_sample(self(process, t).sqrt(), mean), decodes=False)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from diffprob.base.rng import Rng
 from diffprob.base.shapes import flat_sum, per_sample
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.calculus import logsnr_decay
-from diffprob.process.linear import LinearProcess
+from diffprob.process.linear import LinearProcess, Stepwise
 
 LANES = 16  # batches have a multiple of so many samples
 
@@ -62,9 +62,9 @@ class Term(NamedTuple):
 class Decoder:
     """p(x_0 | x_t1): from the last noisy time to the data.
 
-    Its standard deviation is that of the posterior. Where that is 0 (beta-tilde: a posterior without spread), it is the
-    one of the step before, btil(t_1, t_2)^(1/2) (Ho et al. 2020, released code; Nichol & Dhariwal 2021), and without
-    such a step that of the noise, sigma/alpha (Kingma et al. 2021).
+    Its standard deviation is that of the posterior. Where that is 0 (beta-tilde: a posterior without spread) or says
+    nothing about x_0 (beta, `UnitData`), it is the one of the step before, btil(t_1, t_2)^(1/2) (Ho et al. 2020,
+    released code; Nichol & Dhariwal 2021), and without such a step that of the noise, sigma/alpha (Kingma et al. 2021).
 
     Args:
         levels: K grey levels, whose bins the law is summed over (Ho et al. 2020, eq. 13); None for a density.
@@ -93,7 +93,9 @@ class Decoder:
             if self.std is not None or self.levels is not None:
                 raise ValueError(f"levels and std need independent elements, got a {type(posterior).__name__}")
             return posterior
-        law = LocationScale(posterior.mean, self._std(process, posterior.std, t, before), posterior.law)
+        spread = not isinstance(posterior, Stepwise) or posterior.decodes
+        own = posterior.std if spread else torch.zeros_like(posterior.std)
+        law = LocationScale(posterior.mean, self._std(process, own, t, before), posterior.law)
         return law if self.levels is None else Discretised(law, self.levels)
 
     def _std(self, process: LinearProcess, own: Tensor, t: Tensor, before: Tensor | None) -> Tensor:

@@ -99,9 +99,16 @@ class StepRule(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Stepwise(LocationScale):
-    """A posterior that also knows its steps: a variance learned for the step, or bounded where the step lands."""
+    """A posterior that also knows its steps: a variance learned for the step, or bounded where the step lands.
+
+    Args:
+        rule: the last word on the variance of a step.
+        decodes: whether its spread is also that of the reconstruction p(x_0|x_t1) in a bound. A variance that was
+            chosen for steps says nothing about it: then the decoder's rule does (`diffprob.likelihood.bound.Decoder`).
+    """
 
     rule: StepRule | None = None
+    decodes: bool = True
 
 
 @dataclass(frozen=True)
