@@ -37,6 +37,7 @@ from torch import Tensor
 from diffprob.base.rng import Rng, derive, permutation
 from diffprob.data.images import Images
 from diffprob.data.sources import Digits, Idx
+from diffprob.density.histogram import PixelHistogram
 from diffprob.recipes.common import data_path
 from diffprob.space.dequantise import Dequantisation, dequantised
 from diffprob.space.pixels import Pixels
@@ -143,16 +144,6 @@ def error(values: Tensor) -> float:
     return float(values.std() / len(values) ** 0.5)
 
 
-def histogram(train: np.ndarray, test: np.ndarray, levels: int) -> Tensor:
-    """Bits/dim of every test image, (n,), by counts of the training images plus one."""
-    flat, columns = train.reshape(len(train), -1), np.arange(train[0].size)
-    counts = np.ones((len(columns), levels))
-    for row in flat:
-        counts[columns, row] += 1
-    bits = -np.log2(counts / counts.sum(1, keepdims=True))
-    return torch.from_numpy(bits[columns, test.reshape(len(test), -1)].mean(1))
-
-
 def file_sizes(test: np.ndarray, how: str) -> Tensor:
     """Bytes of the lossless file of every image, (n,)."""
     options: dict[str, Any] = {"optimize": True} if how == "PNG" else {"lossless": True, "quality": 100, "method": 6}
@@ -177,7 +168,7 @@ def rows_of(train: np.ndarray, test: np.ndarray, space: Pixels, fit: int, iterat
     d, order = space.dimensions, permutation(0, 0, len(train))
     aside = min(1000, len(train) // 5)
     held_out, rest = train[order[:aside]], train[order[aside:]]
-    code = histogram(train, test, space.levels)
+    code = torch.from_numpy(PixelHistogram.fit(train, space.levels).bits_per_dim(test))
     rows: list[dict[str, object]] = [{"model": "histogram", "kind": "code", "bits/dim": float(code.mean())}]
     rows[0] |= {"error": error(code), "fitted to": len(train)}
     _, jitter, _ = regularised(moments(space, rest), space, held_out)

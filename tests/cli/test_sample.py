@@ -10,6 +10,7 @@ from cli.commands import contents
 from PIL import Image
 
 import diffprob as dp
+from diffprob.base.rng import derive, permutation
 from diffprob.cli import demo
 
 CPU = ("--device", "cpu")
@@ -183,7 +184,8 @@ def test_import_dry_run_writes_nothing(diffprob: Callable, trained: Path) -> Non
 
 
 def test_demo(diffprob: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "SHORT", demo.Plan(steps=2, seconds=600.0, ddim=2, ancestral=1))
+    monkeypatch.setattr(demo, "SHORT", demo.Plan(2, 600.0, ddim=2, ancestral=1, measured=5, terms=3))
+    monkeypatch.setattr(demo, "FIT", ("-n", "2", "--times", "8"))
     monkeypatch.setattr(demo, "UNTRAINED_STEPS", 1)
     assert "would train" in diffprob("demo", "--short", *CPU, "--dry-run").out
     assert not list(Path().iterdir())
@@ -197,9 +199,19 @@ def test_demo(diffprob: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert all(Path(path).exists() for path in result["pictures"].values())
     run = dp.Run.open("runs/demo-short")
-    assert [m.n for m in run.measurements] == [360, 360]
+    assert [m.n for m in run.measurements] == [360, 360, 5, 5]
     assert run.measurements[0].value == pytest.approx(result["table"][0]["ratio"])
-    text = "\n".join(demo.lines(result))
+    text, page = "\n".join(demo.lines(result)), Path(result["report"]).read_text()
+    for row, measured in zip(result["bits_per_dim"], run.measurements[2:], strict=True):
+        assert row["value"] == measured.value
+        assert f"{row['value']:.3f}" in text
+        assert f"{row['value']:.4g}" in page and measured.name in page
+    train, held = dp.Digits("train").load(), dp.Digits("test").load()
+    chosen = sorted(permutation(derive(0, "images"), 0, 360)[:5])
+    counts = [(train.take(range(len(train))) == level).sum(0) + 1 for level in range(17)]
+    cost = -np.log2(np.stack(counts) / (len(train) + 17))
+    expected = np.take_along_axis(cost, held.take(chosen).astype(int), 0).mean()
+    assert result["bits_per_dim"][1]["value"] == pytest.approx(expected, rel=1e-12)
     assert all(path in text for path in result["pictures"].values())
     before = contents(Path("runs/demo-short"))["model.safetensors"]
     again = diffprob("demo", "--short", *CPU, "--json").json
@@ -211,6 +223,7 @@ def test_demo(diffprob: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_demo_stops_by_the_clock_and_goes_on(diffprob: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "SHORT", demo.Plan(steps=3, seconds=0.0, ddim=1, ancestral=1))
     monkeypatch.setattr(demo, "_measure", lambda *_: {"table": [], "pictures": {}, "directions": 1, "real_draws": 1})
+    monkeypatch.setattr(demo, "_bits", lambda *_: [])
     monkeypatch.setattr(demo, "_detect", lambda *_: [])
     result = diffprob("demo", "--short", *CPU, "--json").json
     assert (result["step"], result["timed_out"]) == (1, True)

@@ -33,16 +33,19 @@ UNTRAINED_STEPS = 10
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to train, and in how many steps to draw."""
+    """How long to train, in how many steps to draw, and on how many digits and steps to take the likelihood."""
 
     steps: int
     seconds: float
     ddim: int
     ancestral: int
+    measured: int = 360
+    terms: int = 50
 
 
 FULL = Plan(steps=2500, seconds=170.0, ddim=50, ancestral=250)
-SHORT = Plan(steps=400, seconds=20.0, ddim=20, ancestral=50)
+SHORT = Plan(steps=400, seconds=20.0, ddim=20, ancestral=50, measured=120, terms=20)
+FIT = ("-n", "16", "--times", "100")  # of the variances, in seconds; the path then ends where the levels are told apart
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,8 +77,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from diffprob.recipe.checkpoint import Run
 
     found = Run.open(out)
-    result = {**trained, **_measure(found, plan, args), "detection": _detect(found, args), "dry_run": False}
-    result["report"] = _report(found, plan, args)
+    result = {**trained, **_measure(found, plan, args), "bits_per_dim": _bits(found, plan, args)}
+    result |= {"detection": _detect(found, args), "dry_run": False, "report": _report(found, plan, args)}
     return {**result, "seconds": round(time.monotonic() - began, 1)}
 
 
@@ -94,6 +97,12 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
     rows = [(row["what"], f"{row['distance']:.4f}", f"{row['ratio']:.3f}", row["seeds"]) for row in result["table"]]
     yield from table(rows, ("n = 360 each", "distance", "over real", "seeds"))
     yield f"{result['directions']} directions; real: the mean of {result['real_draws']} random sets of training digits"
+    yield ""
+    yield "how many bits a held-out digit costs, for each of its 64 values; log2 17 = 4.09 says nothing about digits"
+    rows = [
+        (row["what"], f"{row['value']:.3f}", f"+- {row['error']:.3f}", str(row["n"])) for row in result["bits_per_dim"]
+    ]
+    yield from table(rows, ("", "bits/dim", "standard error", "digits"))
     yield ""
     yield "telling the held-out digits from the same ones upside down: AUROC, 0.5 is chance"
     rows = [
@@ -151,6 +160,33 @@ def _measure(found: "Run", plan: Plan, args: argparse.Namespace) -> dict[str, An
         "table": rows,
         "pictures": _pictures(found, drawn, ancestral.levels, held.take(range(64)), seeds),
     }
+
+
+def _bits(found: "Run", plan: Plan, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Bits/dim of held-out digits: by the bound with fitted variances and steps, and by a histogram of every pixel."""
+    import numpy as np
+
+    from diffprob.cli import fit, likelihood
+    from diffprob.data import Digits
+    from diffprob.density.histogram import PixelHistogram
+    from diffprob.recipe.card import Measurement
+
+    common = ["--seed", str(args.seed), "--device", args.device]
+    _verb(fit, [str(found.path), "analytic", "steps", *FIT, *common])
+    how = ["-n", str(plan.measured), "--steps", str(plan.terms), "--terms", "all", "--batch", str(CHUNK)]
+    bound = _verb(likelihood, [str(found.path), *how, *common])
+    chosen = [image["index"] for image in bound["images"]]
+    train, held = Digits("train").load(), Digits("test").load()
+    counted = PixelHistogram.fit(train.take(range(len(train))), train.levels).bits_per_dim(held.take(chosen))
+    mean, error = float(counted.mean()), float(counted.std(ddof=1) / np.sqrt(len(counted)))
+    name = "bits/dim of a histogram of every pixel, to compare with"
+    low, high = mean - 1.96 * error, mean + 1.96 * error
+    found.record(Measurement(name, mean, len(chosen), args.seed, low=low, high=high, split="test"))
+    rows = (
+        (f"this model, {plan.terms} steps", bound["bits_per_dim"], bound["standard_error"]),
+        ("histogram of every pixel", mean, error),
+    )
+    return [{"what": what, "value": value, "error": err, "n": len(chosen)} for what, value, err in rows]
 
 
 def _detect(found: "Run", args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -255,10 +291,15 @@ def _report(found: "Run", plan: Plan, args: argparse.Namespace) -> str | None:
     """The run's page, as `diffprob report` makes it."""
     from diffprob.cli import report
 
-    parser = argparse.ArgumentParser()
-    report.add_arguments(parser)
     options = ["--steps", str(plan.ddim), "--seed", str(args.seed), "--device", args.device, "--batch", str(CHUNK)]
-    return report.run(parser.parse_args([str(found.path), *options]))["report"]
+    return _verb(report, [str(found.path), *options])["report"]
+
+
+def _verb(module: Any, options: list[str]) -> dict[str, Any]:
+    """What another verb answers to these options."""
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    return module.run(parser.parse_args(options))
 
 
 def _side_by_side(pictures: dict[str, Any]) -> Any:
