@@ -178,7 +178,7 @@ def test_a_monitor_that_cannot_be(diffprob):
         ('Monitor(metrics=("frechett",))', "did you mean 'frechet'?"),
         ('Monitor(metrics=("manifold",), best="kid")', "best must be one of the metrics"),
         ('Monitor(metrics=("per-class",), best="per-class")', "is several numbers"),
-        ("Monitor(n=1)", "n must be a whole number of at least 2"),
+        ("Monitor(n=1)", "n must be at least 2"),
         ('Monitor(features="pcx")', "did you mean 'pca'?"),
         ("Training(steps=1)", "monitor"),
     ):

@@ -4,9 +4,14 @@ A new entry takes part with its default arguments. ``MORE`` adds further setting
 touched for a new one, unless the entry has no defaults.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
+from diffprob.data.sources import Digits
+from diffprob.net.noisy import NoisyClassifierSpec
+from diffprob.net.text import TextEncoderSpec
+from diffprob.net.unet import UNetSpec
 from diffprob.process.linear import (
     LinearProcess,
     StraightScaling,
@@ -15,6 +20,10 @@ from diffprob.process.linear import (
     VariancePreserving,
 )
 from diffprob.recipe import tables
+from diffprob.recipe.trained import Trained
+from diffprob.space.pixels import Pixels
+from diffprob.train.denoising import Denoising
+from diffprob.train.settings import Training
 
 MORE: dict[str, list[dict[str, Any]]] = {
     "LinearBetas": [{"steps": 10, "first": 0.01, "last": 0.5}],
@@ -56,3 +65,38 @@ PROCESSES = [LinearProcess(s, SCALING.get(type(s).__name__, VariancePreserving()
 def name(component: object) -> str:
     """Test id: the repr, a process by its schedule."""
     return repr(component.schedule) if isinstance(component, LinearProcess) else repr(component)
+
+
+_SMALL = UNetSpec(in_channels=1, out_channels=1, widths=(32, 64), attention=(False, True), groups=8)
+# What has no default, by the name of the field, or of component and field where one of that name is something else.
+REQUIRED: dict[str, Any] = {
+    "steps": 7,
+    "path": 'a folder/it\'s \\ "quoted" é\n',
+    "name": "x",
+    "shape": (1, 8, 8),
+    "data": Digits(),
+    "space": Pixels((1, 8, 8), 17),
+    "network": _SMALL,
+    "training": Training(steps=5),
+    "prefix": "net.mid_block",
+    "sha256": "0123456789abcdef",
+    "run": "digits",
+    "objective": Denoising(),
+    "teacher": Trained("digits", "0123456789abcdef"),
+    "body": _SMALL,
+    "sigma": 0.3,
+    "Captions.words": ("a", "seven"),
+    "TextEncoderSpec.words": 7,
+    "source": Digits(),
+    "sources": (Digits(), Digits("test")),
+    "Recogniser.network": NoisyClassifierSpec(UNetSpec(1, 1, (32,), 1, (False,), groups=8)),
+    "text": TextEncoderSpec(7, length=3, width=8, heads=2),
+}
+
+
+def example(maker: Callable[..., Any]) -> Any:
+    """The component with its defaults, and something for what has none."""
+    parameters = inspect.signature(maker).parameters
+    missing = [key for key, parameter in parameters.items() if parameter.default is inspect.Parameter.empty]
+    keys = {key: own if (own := f"{maker.__name__}.{key}") in REQUIRED else key for key in missing}
+    return maker(**{key: REQUIRED[keys[key]] for key in missing})

@@ -91,7 +91,7 @@ def test_without_drop_there_is_no_empty_caption() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"words": ()}, "words must be different"),
+        ({"words": ()}, "words must have 1"),
         ({"words": ("a", "a")}, "words must be different"),
         ({"words": ("A",)}, "lower case, got 'A'"),
         ({"words": ("a b",)}, "single words"),

@@ -244,10 +244,10 @@ def test_refusals() -> None:
     for make, words in [
         (lambda: ScoreNorms(1), "levels must be at least 2, got 1"),
         (lambda: ScoreNorms(least=3.0), "least must lie between 0 and most, got 3.0 and 2.0"),
-        (lambda: ScoreNorms(most=math.inf), "least must lie between 0 and most"),
+        (lambda: ScoreNorms(most=math.inf), r"most must lie in \(0, 1e6\], got inf"),
         (lambda: PathStatistics(1), "steps must be at least 2, got 1"),
-        (lambda: Scoped(()), "times must hold at least one time"),
-        (lambda: Scoped((0.1, 2)), r"t must lie in \(0, 1\], got 2"),
+        (lambda: Scoped(()), "times must have 1 to 1000 entries"),
+        (lambda: Scoped((0.1, 2)), r"times\[1\] must lie in \(0, 1\], got 2"),
     ]:
         with pytest.raises(ValueError, match=words):
             make()

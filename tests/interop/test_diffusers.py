@@ -180,7 +180,7 @@ def test_networks_that_do_not_fit_are_refused_by_name(folder: Path, settings: di
         ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr"),
         ({"trained_betas": [0.1, 0.2]}, "trained_betas"),
         ({"use_karras_sigmas": True}, "use_karras_sigmas=True"),
-        ({"beta_end": 2.0}, "last=2.0"),
+        ({"beta_end": 2.0}, "last must lie in (0, 1), got 2.0"),
         ({"num_train_timesteps": "many"}, "scheduler_config.json"),
     ],
 )

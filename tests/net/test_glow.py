@@ -224,7 +224,7 @@ def test_trains_to_a_known_law():
     [
         ({"shape": (1, 28)}, "shape"),
         ({"scales": 3}, "scales=3"),
-        ({"depth": 0}, "depth must be a whole number of at least 1, got 0"),
+        ({"depth": 0}, "depth must be at least 1, got 0"),
         ({"permutation": "random"}, "permutation must be one of conv1x1, reverse, got 'random'"),
         ({"coupling": "cubic"}, "coupling"),
     ],

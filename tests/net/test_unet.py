@@ -365,7 +365,7 @@ def test_compiled_gradients_are_the_eager_ones(threshold: int, tmp_path: Path, m
         ({"dropout": 1.0}, "dropout .* got 1.0"),
         ({"eps": 0.0}, "eps .* got 0.0"),
         ({"freq_shift": 2}, "freq_shift .* got 2"),
-        ({"widths": ()}, "widths must be a tuple"),
+        ({"widths": ()}, "widths must have 1 to 12 entries"),
         ({"widths": (3, 6), "attention": (False, False), "groups": 3}, "first width must be even"),
     ],
 )

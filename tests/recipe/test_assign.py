@@ -93,8 +93,8 @@ REFUSED = {
     (
         "training.steps",
         "0",
-    ): "training.steps=0 is refused by Training: steps must be a whole number of at least 1, got 0",
-    ("training.steps", "-1"): "steps must be a whole number of at least 1, got -1",
+    ): "training.steps=0 is refused by Training: steps must be at least 1, got 0",
+    ("training.steps", "-1"): "steps must be at least 1, got -1",
     ("training.lr", "'a'"): "training.lr takes float, got 'a'",
     ("training.precision", "fp8"): "precision must be one of auto, fp32, bf16, fp16, got 'fp8'",
     ("training.augment", "Digits"): "training.augment",

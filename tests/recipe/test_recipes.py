@@ -79,7 +79,7 @@ def test_model_and_space(recipe):
 
 def test_parts_that_do_not_fit(recipe):
     for change, message in [
-        ({"process": Epsilon()}, "process cannot be"),
+        ({"process": Epsilon()}, "process must be a LinearProcess"),
         ({"data": 3}, "data cannot be 3"),
         ({"network": None}, "network cannot be None"),
         ({"training": Digits()}, "training must be"),

@@ -37,7 +37,7 @@ def test_refused_by_name_and_value(change):
     (name, value), *_ = change.items()
     with pytest.raises(ValueError, match=name) as caught:
         Training(**{"steps": 10, **change})
-    assert repr(value) in str(caught.value)
+    assert repr(value[0] if isinstance(value, tuple) else value) in str(caught.value)
 
 
 def test_the_edges_are_accepted():

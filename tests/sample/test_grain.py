@@ -140,13 +140,13 @@ def test_the_default_depends_on_the_evaluations_and_the_number_of_elements() -> 
     ("make", "said"),
     [
         (lambda: GrainSolver(p=4), "p must be 1, 2 or 3, got 4"),
-        (lambda: GrainSolver(grain=0.0), "grain must be above 0, got 0.0"),
-        (lambda: GrainSolver(extent=math.inf), "extent must be above 0, got inf"),
-        (lambda: GrainGrid(grain=-1.0), "grain must be above 0, got -1.0"),
-        (lambda: GrainGrid(extent=0.0), "extent must be above 0, got 0.0"),
-        (lambda: GrainGrid(bend=-1.0), "bend must lie between -1 and 1, got -1.0"),
-        (lambda: GrainGrid(dwell=1.0), "dwell must be at least 0 and below 1, got 1.0"),
-        (lambda: GrainGrid(dwell=-0.1), "dwell must be at least 0 and below 1, got -0.1"),
+        (lambda: GrainSolver(grain=0.0), r"grain must lie in \[1e-6, 1000\], got 0.0"),
+        (lambda: GrainSolver(extent=math.inf), r"extent must lie in \[1e-6, 1000\], got inf"),
+        (lambda: GrainGrid(grain=-1.0), r"grain must lie in \[1e-6, 1000\], got -1.0"),
+        (lambda: GrainGrid(extent=0.0), r"extent must lie in \[1e-6, 1000\], got 0.0"),
+        (lambda: GrainGrid(bend=-1.0), r"bend must lie in \(-1, 1\), got -1.0"),
+        (lambda: GrainGrid(dwell=1.0), r"dwell must lie in \[0, 1\), got 1.0"),
+        (lambda: GrainGrid(dwell=-0.1), r"dwell must lie in \[0, 1\), got -0.1"),
     ],
 )
 def test_wrong_settings_are_named(make, said) -> None:

@@ -139,7 +139,7 @@ def test_a_corrector_at_a_mode_stays() -> None:
         (lambda: PredictorCorrector(corrections=0), "corrections must be at least 1, got 0"),
         (lambda: AnnealedLangevin(steps=0), "steps must be at least 1, got 0"),
         (lambda: AnnealedLangevin(size=2.0), "size must lie in \\(0, 2\\), got 2.0"),
-        (lambda: AnnealedLangevin(convention="v2"), "convention must be 'code' or 'paper', got 'v2'"),
+        (lambda: AnnealedLangevin(convention="v2"), "convention must be one of code, paper, got 'v2'"),
     ],
 )
 def test_wrong_settings_are_named(make, said) -> None:

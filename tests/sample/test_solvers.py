@@ -121,12 +121,12 @@ def test_fast_is_single_steps_of_these_orders():
         (lambda: DPMpp(points=4), "points must be 1, 2 or 3, got 4"),
         (lambda: DPMppSDE(history=3), "history must be 1 or 2, got 3"),
         (lambda: UniPC(p=0), "p must be 1, 2 or 3, got 0"),
-        (lambda: UniPC(variant="bh3"), "variant must be 'bh1' or 'bh2', got 'bh3'"),
+        (lambda: UniPC(variant="bh3"), "variant must be one of bh1, bh2, got 'bh3'"),
         (lambda: DPMSolver(order=4), "order must be 1, 2 or 3, got 4"),
         (lambda: DPMFast(total=0), "total must be at least 1, got 0"),
-        (lambda: Heun(churn=-1), "churn must be at least 0, got -1"),
+        (lambda: Heun(churn=-1), r"churn must lie in \[0, 1e6\], got -1"),
         (lambda: Heun(lowest=2.0, highest=1.0), "lowest must lie between 0 and highest"),
-        (lambda: Heun(noise=0.0), "noise must be above 0, got 0.0"),
+        (lambda: Heun(noise=0.0), r"noise must lie in \(0, 1000\], got 0.0"),
     ],
 )
 def test_wrong_settings_are_named(make, said):

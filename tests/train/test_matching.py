@@ -242,7 +242,7 @@ def test_objectives_train_convolutions():
 
 def test_settings_are_checked():
     for make in (DenoisingMatching, SlicedMatching, lambda sigma: denoising(curved, samples(2), sigma, Rng.of(0, 2))):
-        with pytest.raises(ValueError, match=r"sigma must be positive, got 0\.0"):
+        with pytest.raises(ValueError, match=r"sigma must lie in \(0, 1000\], got 0\.0"):
             make(0.0)
     with pytest.raises(ValueError, match="projections must be at least 1, got 0"):
         SlicedMatching(0.1, 0)

@@ -227,7 +227,7 @@ def test_training_resumes_to_the_bit() -> None:
         (ValueError, lambda: NoisyClassifier(SPEC.build(), PROCESS, condition=Labels(2, 0.1)), "drop must be 0"),
         (InputError, lambda: classifier().given(torch.tensor([2])), "label 2 is not one of 0 to 1"),
         (ValueError, lambda: NoisyClassifierSpec(UNetSpec(classes=3)), "body.classes must be 0"),
-        (ValueError, lambda: NoisyClassifierSpec(UNetSpec(), 1), "classes must be at least 2"),
+        (ValueError, lambda: NoisyClassifierSpec(UNetSpec(), 1), "classes must be at least 2, got 1"),
         (ValueError, lambda: NoisyClassifierSpec(3), "body must be a UNetSpec"),
     ],
 )

@@ -1,6 +1,5 @@
 """Random changes of training images; all randomness comes from each sample's own stream."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffprob.base.checks import real, whole
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import per_sample
 
@@ -37,8 +37,7 @@ class HorizontalFlip:
     p: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 <= self.p <= 1:
-            raise ValueError(f"p must lie in [0, 1], got {self.p}")
+        real("p", self.p, "[0, 1]")
 
     def __call__(self, x: Tensor, rng: Rng) -> Tensor:
         """x (B, C, H, W), mirrored where the sample's stream says so."""
@@ -66,10 +65,8 @@ class Elastic:
     nodes: int = 3
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.magnitude) and self.magnitude >= 0):
-            raise ValueError(f"magnitude must be a number of pixels, at least 0, got {self.magnitude}")
-        if self.nodes < 2:
-            raise ValueError(f"nodes must be at least 2, got {self.nodes}")
+        real("magnitude", self.magnitude, "[0, 1000]")
+        whole("nodes", self.nodes, 2, 64)
 
     def displacement(self, height: int, width: int, rng: Rng) -> Tensor:
         """The field u in pixels, float32 (B, 2, H, W): first along the width, then along the height."""

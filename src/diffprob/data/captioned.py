@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from diffprob.base.checks import MOST_VALUES, one_of, whole
 from diffprob.data.images import Images, Pixels
-from diffprob.data.sources import Digits, _one_of
+from diffprob.data.sources import Digits
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 PLURALS = ("zeros", "ones", "twos", "threes", "fours", "fives", "sixes", "sevens", "eights", "nines")
@@ -42,11 +43,11 @@ class CaptionedDigits:
     count: int = 20000
 
     def __post_init__(self) -> None:
-        _one_of("split", self.split, ("train", "test"))
-        if not isinstance(self.size, int) or self.size < 2 * SLOT:
-            raise ValueError(f"size must be a whole number of at least {2 * SLOT}, got {self.size!r}")
-        if not isinstance(self.count, int) or self.count < 1:
-            raise ValueError(f"count must be a whole number of at least 1, got {self.count!r}")
+        one_of("split", self.split, ("train", "test"))
+        whole("size", self.size, 2 * SLOT, 1024)
+        whole("count", self.count, 1, 10**6)
+        if self.count * self.size**2 > MOST_VALUES:
+            raise ValueError(f"count times size^2 must be at most {MOST_VALUES}, got {self.count} and {self.size}")
 
     def load(self) -> Images:
         """Read the digits from the package and set the scenes."""

@@ -5,8 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from diffprob.base.checks import able, several
 from diffprob.base.errors import InputError
 from diffprob.data.images import Images, Source
+
+
+def _is_source(name: str, value: object) -> None:
+    able(name, value, "load", "Digits()")
 
 
 @dataclass(frozen=True)
@@ -23,11 +28,7 @@ class Joined:
     sources: tuple[Source, ...]
 
     def __post_init__(self) -> None:
-        if not isinstance(self.sources, tuple) or len(self.sources) < 2:
-            raise ValueError(f"sources must be a tuple of two or more, got {self.sources!r}")
-        wrong = next((each for each in self.sources if isinstance(each, type) or not hasattr(each, "load")), None)
-        if wrong is not None:
-            raise ValueError(f"sources must have a load(), got {wrong!r}")
+        several("sources", self.sources, _is_source, 2, 1000, "(Digits(), Digits('test'))")
 
     def load(self) -> Images:
         """Load all of them and put one after the other; see `join`."""

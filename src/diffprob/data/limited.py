@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from diffprob.base.checks import able, whole
 from diffprob.base.errors import InputError, Missing
 from diffprob.data.images import Images, Source
 
@@ -26,12 +27,9 @@ class First:
     label: int | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.source, type) or not hasattr(self.source, "load"):
-            raise ValueError(f"source must have a load(), got {self.source!r}")
-        for name, least in (("n", 1), ("label", 0)):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
-                raise ValueError(f"{name} must be a whole number of at least {least} or None, got {value!r}")
+        able("source", self.source, "load", "Digits()")
+        whole("n", self.n, 1, none=True)
+        whole("label", self.label, none=True)
 
     def load(self) -> Images:
         """Load the source and copy the chosen images.

@@ -5,7 +5,7 @@ from importlib import resources
 
 import numpy as np
 
-from diffprob.base.errors import did_you_mean
+from diffprob.base.checks import one_of, text, whole
 from diffprob.data.formats.arrays import read_array_file
 from diffprob.data.formats.binary import read_cifar, read_svhn
 from diffprob.data.formats.files import existing
@@ -15,24 +15,13 @@ from diffprob.data.formats.idx import read_idx
 from diffprob.data.formats.pictures import FILTERS, Tally
 from diffprob.data.images import Images
 
-
-def _one_of(what: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        hint = did_you_mean(value, choices) if isinstance(value, str) else ""
-        raise ValueError(f"{what} must be one of {', '.join(choices)}, got {value!r}{hint}")
-
-
-def _text(what: str, value: object) -> None:
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{what} must be a non-empty string, got {value!r}")
+MOST_SIDE = 8192  # pixels to which pictures are scaled
 
 
 def _picture_options(size: object, channels: object, resample: object) -> None:
-    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or not 2 <= size <= 8192):
-        raise ValueError(f"size must be a number of pixels in 2..8192 or None, got {size!r}")
-    if channels not in (1, 3):
-        raise ValueError(f"channels must be 1 or 3, got {channels!r}")
-    _one_of("resample", resample, FILTERS)
+    whole("size", size, 2, MOST_SIDE, none=True)
+    one_of("channels", channels, (1, 3))
+    one_of("resample", resample, FILTERS)
 
 
 @dataclass(frozen=True)
@@ -48,7 +37,7 @@ class Digits:
     split: str = "train"
 
     def __post_init__(self) -> None:
-        _one_of("split", self.split, ("train", "test", "all"))
+        one_of("split", self.split, ("train", "test", "all"))
 
     def load(self) -> Images:
         """Read the digits from the package."""
@@ -73,8 +62,8 @@ class Idx:
     split: str = "train"
 
     def __post_init__(self) -> None:
-        _text("path", self.path)
-        _one_of("split", self.split, ("train", "test"))
+        text("path", self.path)
+        one_of("split", self.split, ("train", "test"))
 
     def load(self) -> Images:
         """Map the files; see `formats.idx` for what is refused."""
@@ -94,8 +83,8 @@ class Cifar10:
     split: str = "train"
 
     def __post_init__(self) -> None:
-        _text("path", self.path)
-        _one_of("split", self.split, ("train", "test"))
+        text("path", self.path)
+        one_of("split", self.split, ("train", "test"))
 
     def load(self) -> Images:
         """Read the batches into memory."""
@@ -115,8 +104,8 @@ class Cifar100:
     split: str = "train"
 
     def __post_init__(self) -> None:
-        _text("path", self.path)
-        _one_of("split", self.split, ("train", "test"))
+        text("path", self.path)
+        one_of("split", self.split, ("train", "test"))
 
     def load(self) -> Images:
         """Read the file into memory."""
@@ -136,8 +125,8 @@ class Svhn:
     split: str = "train"
 
     def __post_init__(self) -> None:
-        _text("path", self.path)
-        _one_of("split", self.split, ("train", "test", "extra"))
+        text("path", self.path)
+        one_of("split", self.split, ("train", "test", "extra"))
 
     def load(self) -> Images:
         """Read the file into memory with scipy; label 10 becomes 0."""
@@ -163,9 +152,9 @@ class Folder:
     resample: str = "bicubic"
 
     def __post_init__(self) -> None:
-        _text("path", self.path)
+        text("path", self.path)
         _picture_options(self.size, self.channels, self.resample)
-        _one_of("split", self.split, ("train", "test", "all"))
+        one_of("split", self.split, ("train", "test", "all"))
 
     def load(self) -> Images:
         """Decode every image; the notes count what was resized, cropped, turned, composited and converted."""
@@ -185,8 +174,8 @@ class Array:
     split: str = "train"
 
     def __post_init__(self) -> None:
-        _text("path", self.path)
-        _one_of("split", self.split, ("train", "test", "all"))
+        text("path", self.path)
+        one_of("split", self.split, ("train", "test", "all"))
 
     def load(self) -> Images:
         """Read or map the file."""
@@ -212,9 +201,9 @@ class HuggingFace:
     resample: str = "bicubic"
 
     def __post_init__(self) -> None:
-        _text("name", self.name)
-        _text("split", self.split)
-        _text("column", self.column)
+        text("name", self.name)
+        text("split", self.split)
+        text("column", self.column)
         _picture_options(self.size, self.channels, self.resample)
 
     def load(self) -> Images:

@@ -8,7 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import real, several, shown, text, whole
 from diffprob.base.errors import InputError, did_you_mean
+
+MOST_WORDS, MOST_LENGTH = 100_000, 1000
 
 
 @dataclass(frozen=True)
@@ -33,19 +36,15 @@ class Captions:
     examples: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("words", "examples"):
-            value = getattr(self, name)
-            if not isinstance(value, tuple) or not all(isinstance(each, str) for each in value):
-                raise ValueError(f"{name} must be a tuple of strings, got {value!r}")
-        if not self.words or len(set(self.words)) < len(self.words):
-            raise ValueError(f"words must be different words, at least one, got {self.words}")
+        several("words", self.words, text, 1, MOST_WORDS, "('two', 'sevens')")
+        several("examples", self.examples, text, 0, MOST_WORDS, "('two sevens',)")
+        if len(set(self.words)) < len(self.words):
+            raise ValueError(f"words must be different words, at least one, got {shown(self.words)}")
         for word in self.words:
             if word.lower().split() != [word]:
-                raise ValueError(f"words must be single words in lower case, got {word!r}")
-        if self.length < 1:
-            raise ValueError(f"length must be at least 1, got {self.length}")
-        if not 0 <= self.drop < 1:
-            raise ValueError(f"drop must lie in [0, 1), got {self.drop}")
+                raise ValueError(f"words must be single words in lower case, got {shown(word)}")
+        whole("length", self.length, 1, MOST_LENGTH)
+        real("drop", self.drop, "[0, 1)")
         if not self.drop and not self.examples:
             raise ValueError("examples must be given where drop is 0: there is no empty caption to draw")
         for caption in self.examples:

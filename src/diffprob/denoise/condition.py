@@ -7,9 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import real, whole
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import per_sample
+from diffprob.net.limits import MOST_CLASSES
 
 
 class Condition(Protocol):
@@ -71,10 +73,8 @@ class Labels:
     drop: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.classes < 1:
-            raise ValueError(f"classes must be at least 1, got {self.classes}")
-        if not 0 <= self.drop < 1:
-            raise ValueError(f"drop must lie in [0, 1), got {self.drop}")
+        whole("classes", self.classes, 1, MOST_CLASSES)
+        real("drop", self.drop, "[0, 1)")
 
     @property
     def rows(self) -> int:

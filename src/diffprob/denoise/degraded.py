@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffprob.base.checks import MOST_SIDE, image_shape, real, whole
 from diffprob.base.errors import InputError
 
 
@@ -32,13 +33,12 @@ class Degraded:
     drop: float = 0.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.shape, tuple) or len(self.shape) != 3 or min(self.shape) < 1:
-            raise ValueError(f"shape must be (channels, height, width), got {self.shape!r}")
-        if self.factor < 2 or self.shape[1] % self.factor or self.shape[2] % self.factor:
+        image_shape("shape", self.shape)
+        whole("factor", self.factor, 2, MOST_SIDE)
+        if self.shape[1] % self.factor or self.shape[2] % self.factor:
             size = f"{self.shape[1]}x{self.shape[2]}"
             raise ValueError(f"factor must be at least 2 and divide {size}, got {self.factor}")
-        if not 0 <= self.drop < 1:
-            raise ValueError(f"drop must lie in [0, 1), got {self.drop}")
+        real("drop", self.drop, "[0, 1)")
 
     def read(self, images: Any) -> None:
         """None: `of` makes them from the images."""

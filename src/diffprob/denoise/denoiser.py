@@ -8,6 +8,7 @@ from typing import Any, Protocol, Self
 import torch
 from torch import Tensor, nn
 
+from diffprob.base.checks import MOST_STEPS, one_of, real, whole
 from diffprob.base.distributions import Distribution, LocationScale
 from diffprob.base.errors import InputError
 from diffprob.base.shapes import channels_last, filled
@@ -46,8 +47,7 @@ class Index:
     steps: int = 1000
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        whole("steps", self.steps, 1, MOST_STEPS)
 
     def __call__(self, t: Tensor) -> Tensor:
         """t T - 1, rounded where that is a whole number up to rounding."""
@@ -67,8 +67,7 @@ class Scale:
     factor: float = 999.0
 
     def __post_init__(self) -> None:
-        if not self.factor > 0:
-            raise ValueError(f"factor must be positive, got {self.factor}")
+        real("factor", self.factor, "(0, 1e9]")
 
     def __call__(self, t: Tensor) -> Tensor:
         """factor t."""
@@ -89,10 +88,8 @@ class Evaluation:
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
-        if self.chunk is not None and self.chunk < 1:
-            raise ValueError(f"chunk must be at least 1, got {self.chunk}")
-        if self.precision not in AUTOCAST:
-            raise ValueError(f"precision must be one of {', '.join(AUTOCAST)}, got {self.precision!r}")
+        whole("chunk", self.chunk, 1, none=True)
+        one_of("precision", self.precision, AUTOCAST)
 
     def ask(self, net: nn.Module, part: Callable[..., Any], x: Tensor, *more: Tensor) -> Any:
         """``part(x, *more)``, a part of ``net``, with its inputs as the network takes them, at the precision.

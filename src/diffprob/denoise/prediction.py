@@ -11,6 +11,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import MOST_STEPS, whole
 from diffprob.base.shapes import is_one_time, per_sample, scaled
 from diffprob.process.linear import LinearProcess
 
@@ -97,8 +98,7 @@ class Mean(Prediction):
     steps: int = 1000
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        whole("steps", self.steps, 1, MOST_STEPS)
 
     def coefficients(self, process: LinearProcess, t: Tensor) -> tuple[Tensor, Tensor]:
         """(-ct/c0, 1/c0) of the bridge from t to t - 1/T; at t <= 1/T that step is the whole way to the data: (0,

@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import instance, one_of, real
 from diffprob.base.distributions import LocationScale
 from diffprob.base.shapes import per_sample
 from diffprob.denoise.moments import NoiseMoments
@@ -94,13 +95,16 @@ class Fitted:
 
     def __post_init__(self) -> None:
         for name in ("bound", "last"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0 (inf: no bound), got {getattr(self, name)}")
+            real(name, getattr(self, name), "(0, inf]")
+
+    @property
+    def _limit(self) -> float:
+        return self.bound if self.bound < 1e30 else math.inf  # a bound that float32 does not hold is none
 
     def bounded(self, mean: Tensor, variance: Tensor) -> LocationScale:
         """The posterior around ``mean`` with the variance clamped to [0, bound]."""
         rule = None if math.isinf(self.last) else QuietLanding(self.last)
-        return Stepwise(mean, variance.clamp(0, self.bound).sqrt(), rule=rule)
+        return Stepwise(mean, variance.clamp(0, self._limit).sqrt(), rule=rule)
 
 
 @dataclass(frozen=True)
@@ -126,8 +130,8 @@ class Analytic(Fitted):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.moment not in ("residual", "norm"):
-            raise ValueError(f"moment must be 'residual' or 'norm', got {self.moment!r}")
+        one_of("moment", self.moment, ("residual", "norm"))
+        instance("moments", self.moments, NoiseMoments, "a fitted table", none=True)
 
     def __call__(self, process: LinearProcess, t: Tensor) -> Tensor:
         """E Var[x_0|x_t]/d as fitted, without bounds, float64, shaped like t.

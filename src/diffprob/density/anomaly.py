@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import MOST_STEPS, able, instance, real, whole
 from diffprob.base.rng import Rng
 from diffprob.denoise.denoiser import Denoiser
-from diffprob.density.measure import check, descent
+from diffprob.density.measure import MOST_NOISES, descent
 from diffprob.density.simplex import SimplexNoise
 from diffprob.sample.ancestral import Ancestral
 from diffprob.sample.between import noised
@@ -38,7 +39,11 @@ class AnomalyMap:
     noise: SimplexNoise | None = None
 
     def __post_init__(self) -> None:
-        check(self.t, steps=(self.steps, 1), repeats=(self.repeats, 1))
+        real("t", self.t, "(0, 1]")
+        whole("steps", self.steps, 1, MOST_STEPS)
+        whole("repeats", self.repeats, 1, MOST_NOISES)
+        able("sampler", self.sampler, "step", "Ancestral()")
+        instance("noise", self.noise, SimplexNoise, none=True)
 
     @torch.no_grad()
     def __call__(self, model: Denoiser, x: Tensor, rng: Rng) -> Tensor:

@@ -6,9 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffprob.base.checks import whole
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.denoise.denoiser import Evaluation
+from diffprob.density.measure import MOST_NOISES
 from diffprob.density.proxy import Proxy
 from diffprob.space.dequantise import Dequantisation
 from diffprob.space.pixels import Pixels, check_levels
@@ -94,8 +96,7 @@ class LogDensity(Proxy):
     levels: int | None = None
 
     def __post_init__(self) -> None:
-        if self.noises < 1:
-            raise ValueError(f"noises must be at least 1, got {self.noises}")
+        whole("noises", self.noises, 1, MOST_NOISES)
         check_levels(self.levels)
 
     def bind(self, space: Pixels) -> "LogDensity":

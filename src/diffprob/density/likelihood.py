@@ -7,11 +7,11 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import MOST_STEPS, able, real, shown, whole
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.density.complexity import code_length
-from diffprob.density.measure import check
 from diffprob.density.proxy import Fitted, Proxy
 from diffprob.likelihood.bound import Decoder, variational_bound
 from diffprob.likelihood.flow import Divergence, Hutchinson, flow_log_prob
@@ -47,10 +47,10 @@ class BoundDensity(Proxy):
     nats: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check(steps=(1 if self.steps is None else self.steps, 1), terms=(1 if self.terms is None else self.terms, 1))
+        whole("steps", self.steps, 1, MOST_STEPS, none=True)
+        whole("terms", self.terms, 1, MOST_STEPS, none=True)
         check_levels(self.levels)
-        if not 0 < self.eta <= 1:
-            raise ValueError(f"eta must lie in (0, 1]: a chain without noise has no bound, got {self.eta}")
+        real("eta", self.eta, "(0, 1]")  # a chain without noise has no bound
 
     def bind(self, space: Pixels) -> Self:
         """The levels of the space, unless others were asked for."""
@@ -95,9 +95,9 @@ class FlowDensity(Proxy):
     nats: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        able("divergence", self.divergence, "directions", "Hutchinson()")
         check_levels(self.levels)
-        if not 0 < self.tolerance < 1:
-            raise ValueError(f"tolerance must lie between 0 and 1, got {self.tolerance}")
+        real("tolerance", self.tolerance, "[1e-12, 1)")
 
     def bind(self, space: Pixels) -> Self:
         """The levels of the space, unless others were asked for."""
@@ -137,7 +137,7 @@ class ComplexityCorrected(Proxy):
     def __post_init__(self) -> None:
         check_levels(self.levels)
         if not isinstance(self.of, Proxy) or not self.of.nats:
-            raise ValueError(f"of must measure log p in nats, like BoundDensity(), got {self.of!r}")
+            raise ValueError(f"of must measure log p in nats, like BoundDensity(), got {shown(self.of)}")
 
     @property
     def columns(self) -> tuple[str, ...]:

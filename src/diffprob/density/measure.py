@@ -13,14 +13,7 @@ from diffprob.process.linear import LinearProcess
 from diffprob.sample.between import noised
 from diffprob.sample.singlestep import predicted_noise
 
-
-def check(t: float = 1.0, **least: tuple[int, int]) -> None:
-    """Refuse a time outside (0, 1], and numbers below the least that is allowed: name=(value, least)."""
-    if not 0 < t <= 1:
-        raise ValueError(f"t must lie in (0, 1], got {t}")
-    for name, (value, lowest) in least.items():
-        if value < lowest:
-            raise ValueError(f"{name} must be at least {lowest}, got {value}")
+MOST_NOISES = 10_000  # drawn for one image
 
 
 def time(process: LinearProcess, t: float) -> Tensor:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import MOST_STEPS, real, whole
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import ordered_sum, per_sample
 from diffprob.denoise.denoiser import Denoiser
-from diffprob.density.measure import check, descent, noise, states, time
+from diffprob.density.measure import MOST_NOISES, descent, noise, states, time
 from diffprob.density.proxy import Proxy
 from diffprob.sample.ancestral import DDIM
 from diffprob.sample.simulate import simulate
@@ -33,7 +34,8 @@ class NoiseNorm(Proxy):
     noises: int = 8
 
     def __post_init__(self) -> None:
-        check(self.t, noises=(self.noises, 1))
+        real("t", self.t, "(0, 1]")
+        whole("noises", self.noises, 1, MOST_NOISES)
 
     @torch.no_grad()
     def statistics(self, model: Denoiser, x: Tensor, rng: Rng) -> Tensor:
@@ -65,7 +67,9 @@ class ReconstructionError(Proxy):
     steps: int = 1
 
     def __post_init__(self) -> None:
-        check(self.t, noises=(self.noises, 1), steps=(self.steps, 1))
+        real("t", self.t, "(0, 1]")
+        whole("noises", self.noises, 1, MOST_NOISES)
+        whole("steps", self.steps, 1, MOST_STEPS)
 
     @torch.no_grad()
     def statistics(self, model: Denoiser, x: Tensor, rng: Rng) -> Tensor:
@@ -100,7 +104,7 @@ class DenoisingScore(Proxy):
     t: float = 0.05
 
     def __post_init__(self) -> None:
-        check(self.t)
+        real("t", self.t, "(0, 1]")
 
     @torch.no_grad()
     def statistics(self, model: Denoiser, x: Tensor, rng: Rng) -> Tensor:

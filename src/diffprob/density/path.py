@@ -12,12 +12,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import MOST_STEPS, able, real, several, whole
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import ordered_sum
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.density.calibrate import fit_kernel, fit_normal, kernel_log_density, normal_log_density
-from diffprob.density.measure import check, noise, states, time
+from diffprob.density.measure import MOST_NOISES, noise, states, time
 from diffprob.density.proxy import Fitted, Proxy, present
 from diffprob.likelihood.flow import Divergence, Hutchinson
 from diffprob.process.grids import Leading
@@ -48,8 +49,11 @@ class ScoreNorms(Proxy):
     needs_fit: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check(levels=(self.levels, 2), noises=(self.noises, 0))
-        if not 0 < self.least < self.most < math.inf:
+        whole("levels", self.levels, 2, 1000)
+        whole("noises", self.noises, 0, MOST_NOISES)
+        real("least", self.least, "(0, 1e6]")
+        real("most", self.most, "(0, 1e6]")
+        if self.least >= self.most:
             raise ValueError(f"least must lie between 0 and most, got {self.least} and {self.most}")
 
     def _levels(self) -> Tensor:
@@ -129,7 +133,7 @@ class PathStatistics(Proxy):
     needs_fit: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check(steps=(self.steps, 2))
+        whole("steps", self.steps, 2, MOST_STEPS)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -193,10 +197,9 @@ class Scoped(Proxy):
     needs_fit: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not self.times:
-            raise ValueError("times must hold at least one time")
-        for t in self.times:
-            check(t, noises=(self.noises, 0))
+        several("times", self.times, lambda name, t: real(name, t, "(0, 1]"), 1, 1000, "(0.001, 0.3)")
+        whole("noises", self.noises, 0, MOST_NOISES)
+        able("divergence", self.divergence, "directions", "Hutchinson()")
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffprob.base.checks import real
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import flat_sum
@@ -71,8 +72,7 @@ class V0(Proxy):
     t: float | None = None
 
     def __post_init__(self) -> None:
-        if self.t is not None and not 0 < self.t <= 1:
-            raise ValueError(f"t must lie in (0, 1] or be None, got {self.t}")
+        real("t", self.t, "(0, 1]", none=True)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import real, whole
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 
@@ -37,13 +38,10 @@ class SimplexNoise:
     wavelength: float = 64.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.octaves, int) or not 1 <= self.octaves <= 16:
-            raise ValueError(f"octaves must be a whole number in 1..16, got {self.octaves}")
-        if not 0 < self.persistence < math.inf:
-            raise ValueError(f"persistence must be above 0, got {self.persistence}")
-        least = 2 ** (self.octaves - 1)  # the last octave has cells of at least a pixel
-        if not least <= self.wavelength < math.inf:
-            raise ValueError(f"wavelength must be at least {least} for {self.octaves} octaves, got {self.wavelength}")
+        whole("octaves", self.octaves, 1, 16)
+        real("persistence", self.persistence, "[1e-9, 1e9]")
+        # The last octave has cells of at least a pixel.
+        real("wavelength", self.wavelength, f"[{2 ** (self.octaves - 1)}, 1e9]")
 
     def __call__(self, rng: Rng, like: Tensor) -> Tensor:
         """Noise with the shape, dtype and device of ``like`` (B, C, H, W), one stream per image.
@@ -53,7 +51,7 @@ class SimplexNoise:
         """
         if like.ndim != 4:
             raise InputError(f"{self!r} is noise for images (B, C, H, W), got {tuple(like.shape)}")
-        weights = [self.persistence**k for k in range(self.octaves)]
+        weights = [float(self.persistence) ** k for k in range(self.octaves)]
         field = torch.zeros(like.shape, dtype=torch.float64, device=rng.seeds.device)
         for k, weight in enumerate(weights):
             field += weight * _octave(rng.fold(f"octave {k}"), like.shape[1:], self.wavelength / 2**k)

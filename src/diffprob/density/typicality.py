@@ -5,6 +5,7 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
+from diffprob.base.checks import instance
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.denoise.denoiser import Denoiser
@@ -36,8 +37,7 @@ class Typical(Proxy):
     needs_fit: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.of, Proxy):
-            raise ValueError(f"of must be a proxy such as NoiseNorm(), got {self.of!r}")
+        instance("of", self.of, Proxy, "a proxy such as NoiseNorm()")
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from diffprob.base.errors import InputError, did_you_mean
+from diffprob.base.text import one_line
 from diffprob.denoise.condition import Labels
 from diffprob.denoise.denoiser import Denoiser, NetDenoiser
 from diffprob.denoise.wrappers import Clip
@@ -150,10 +151,9 @@ def _read_weights(place: Path, spec: UNetSpec) -> dict[str, Tensor]:
     if not path.exists():
         pickled = sorted(place.glob("*.bin"))
         if pickled:
-            convert = f"UNet2DModel.from_pretrained({str(place)!r}).save_pretrained('converted')"
-            raise InputError(
-                f"{pickled[0]} is a pickle, which is never opened: convert the folder with diffusers, {convert}"
-            )
+            convert = "UNet2DModel.from_pretrained('old').save_pretrained('new')"
+            where = one_line(str(pickled[0]), 150)
+            raise InputError(f"{where} is a pickle, which is never opened: convert it with diffusers, {convert}")
         raise InputError(f"{path} is missing: expected weights as one safetensors file")
     state = {}
     for name, tensor in tensors.read(path).items():

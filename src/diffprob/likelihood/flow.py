@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import one_of, whole
 from diffprob.base.distributions import Distribution
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import ordered_sum, per_sample
@@ -66,10 +67,8 @@ class Hutchinson:
     law: str = "rademacher"
 
     def __post_init__(self) -> None:
-        if self.probes < 1:
-            raise ValueError(f"probes must be at least 1, got {self.probes}")
-        if self.law not in ("rademacher", "gaussian"):
-            raise ValueError(f"law must be rademacher or gaussian, got {self.law!r}")
+        whole("probes", self.probes, 1, 10000)
+        one_of("law", self.law, ("rademacher", "gaussian"))
 
     def directions(self, rng: Rng, like: Tensor) -> Tensor:
         """Probes over the root of their number, from each sample's own stream."""

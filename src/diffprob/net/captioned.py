@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffprob.base.checks import instance, whole
 from diffprob.net.layers import Attention, mix_masked, split_heads
+from diffprob.net.limits import MOST_WIDTH
 from diffprob.net.norm import group_norm
 from diffprob.net.text import Text, TextEncoderSpec
 from diffprob.net.unet import Told, UNet, UNetSpec
@@ -33,17 +35,16 @@ class CaptionedUNetSpec:
     heads: int = 4
 
     def __post_init__(self) -> None:
-        if not isinstance(self.body, UNetSpec):
-            raise ValueError(f"body must be a UNetSpec(...), got {self.body!r}")
-        if not isinstance(self.text, TextEncoderSpec):
-            raise ValueError(f"text must be a TextEncoderSpec(...), got {self.text!r}")
+        instance("body", self.body, UNetSpec)
+        instance("text", self.text, TextEncoderSpec)
         if self.body.classes:
             raise ValueError(f"body.classes must be 0 where captions are told, got {self.body.classes}")
         attended = [w for w, here in zip(self.body.widths, self.body.attention, strict=True) if here]
         attended += [self.body.widths[-1]] if self.body.mid_attention else []
         if not attended:
             raise ValueError("body.attention must have a level with attention, or body.mid_attention be True")
-        if self.heads < 1 or any(width % self.heads for width in attended):
+        whole("heads", self.heads, 1, MOST_WIDTH)
+        if any(width % self.heads for width in attended):
             raise ValueError(f"heads must divide every width with attention {attended}, got {self.heads}")
 
     @property

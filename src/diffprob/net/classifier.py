@@ -5,6 +5,9 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffprob.base.checks import shown, whole
+from diffprob.net.limits import MOST_CLASSES, MOST_WIDTH, check_channels, check_weights, check_widths
+
 _QUARTERS = 2
 
 
@@ -25,14 +28,13 @@ class ClassifierSpec:
     groups: int = 8
 
     def __post_init__(self) -> None:
-        if self.in_channels < 1:
-            raise ValueError(f"in_channels must be at least 1, got {self.in_channels}")
-        if self.classes < 2:
-            raise ValueError(f"classes must be at least 2, got {self.classes}")
-        if self.groups < 1:
-            raise ValueError(f"groups must be at least 1, got {self.groups}")
-        if not self.widths or any(width < 1 or width % self.groups for width in self.widths):
-            raise ValueError(f"widths must be multiples of groups={self.groups}, got {self.widths}")
+        check_channels(("in_channels", self.in_channels))
+        whole("classes", self.classes, 2, MOST_CLASSES)
+        check_widths("widths", self.widths)
+        whole("groups", self.groups, 1, MOST_WIDTH)
+        if any(width % self.groups for width in self.widths):
+            raise ValueError(f"widths must be multiples of groups={self.groups}, got {shown(self.widths)}")
+        check_weights("ClassifierSpec", [(self.classes, self.widths[-1], 1), *((w, w, 2) for w in self.widths)])
 
     def build(self) -> "Classifier":
         """A new network of this shape."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import MOST_CHANNELS, instance, whole
 from diffprob.net.layers import Output
 from diffprob.net.norm import group_norm
 from diffprob.net.unet import Told, UNet, UNetSpec
@@ -26,10 +27,8 @@ class ConcatenatedUNetSpec:
     beside: int = 1
 
     def __post_init__(self) -> None:
-        if not isinstance(self.body, UNetSpec):
-            raise ValueError(f"body must be a UNetSpec(...), got {self.body!r}")
-        if self.beside < 1:
-            raise ValueError(f"beside must be at least 1, got {self.beside}")
+        instance("body", self.body, UNetSpec)
+        whole("beside", self.beside, 1, MOST_CHANNELS)
         if self.body.classes:
             raise ValueError(f"body.classes must be 0 where images are told, got {self.body.classes}")
 

@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffprob.base.checks import whole
 from diffprob.net.layers import Output
+from diffprob.net.limits import MOST_CLASSES, MOST_WIDTH, check_channels, check_weights
 
 
 @dataclass(frozen=True)
@@ -30,15 +32,19 @@ class ContextUNetSpec:
     size: int = 28
 
     def __post_init__(self) -> None:
-        for name in ("in_channels", "out_channels"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.features < _GROUPS or self.features % _GROUPS:
+        check_channels(("in_channels", self.in_channels), ("out_channels", self.out_channels))
+        whole("features", self.features, _GROUPS, MOST_WIDTH)
+        if self.features % _GROUPS:
             raise ValueError(f"features must be a multiple of {_GROUPS}, got {self.features}")
-        if self.classes < 0 or self.classes == 1:
+        whole("classes", self.classes, 0, MOST_CLASSES)
+        if self.classes == 1:
             raise ValueError(f"classes must be 0, or at least 2 (one and the null), got {self.classes}")
-        if self.size < 4 or self.size % 4:
+        whole("size", self.size, 4, 4096)
+        if self.size % 4:
             raise ValueError(f"size must be a multiple of 4, got {self.size}")
+        wide = 2 * self.features
+        unfolded = (wide * self.size // 4, wide * self.size // 4, 1)
+        check_weights("ContextUNetSpec", [(wide, wide, 16), unfolded, (self.classes, wide, 1)])
 
     @property
     def widths(self) -> tuple[int, ...]:

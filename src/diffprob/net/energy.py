@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffprob.base.checks import flag, one_of, whole
+from diffprob.net.limits import MOST_BLOCKS, check_channels, check_weights, check_widths
+
 _LEAK = 0.2
 
 
@@ -32,13 +35,12 @@ class EnergySpec:
     spectral: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("in_channels", "blocks"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not isinstance(self.widths, tuple) or not self.widths or min(self.widths) < 1:
-            raise ValueError(f"widths must be a tuple of positive numbers, one per level, got {self.widths}")
-        if self.activation not in ("silu", "leaky"):
-            raise ValueError(f"activation must be one of silu, leaky, got {self.activation!r}")
+        check_channels(("in_channels", self.in_channels))
+        check_widths("widths", self.widths)
+        whole("blocks", self.blocks, 1, MOST_BLOCKS)
+        one_of("activation", self.activation, ("silu", "leaky"))
+        flag("spectral", self.spectral)
+        check_weights("EnergySpec", [(width, width, 2 * self.blocks + 1) for width in self.widths])
 
     def build(self) -> "EnergyNet":
         """A new network with torch's default initialisation."""

@@ -9,7 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffprob.base.checks import flag, real, several, whole
 from diffprob.net.layers import Attention, Downsample, Output, ResBlock, TimeEmbedding
+from diffprob.net.limits import (
+    MOST_BLOCKS,
+    MOST_CLASSES,
+    MOST_LEVELS,
+    MOST_WIDTH,
+    check_channels,
+    check_weights,
+    check_widths,
+)
 from diffprob.net.norm import group_norm
 
 _LAST_GROUPS = 8
@@ -47,19 +57,21 @@ class EpsilonThetaSpec:
     classes: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("in_channels", "out_channels", "blocks", "groups"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.features < 1 or self.features % self.groups or self.features % _LAST_GROUPS:
+        check_channels(("in_channels", self.in_channels), ("out_channels", self.out_channels))
+        whole("blocks", self.blocks, 1, MOST_BLOCKS)
+        whole("groups", self.groups, 1, MOST_WIDTH)
+        whole("features", self.features, 1, MOST_WIDTH)
+        if self.features % self.groups or self.features % _LAST_GROUPS:
             raise ValueError(
                 f"features must be divisible by groups={self.groups} and by {_LAST_GROUPS}, got {self.features}"
             )
-        if not isinstance(self.multipliers, tuple) or not self.multipliers or min(self.multipliers) < 1:
-            raise ValueError(f"multipliers must be a tuple of positive numbers, got {self.multipliers}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
-        if self.classes < 0:
-            raise ValueError(f"classes must be at least 0, got {self.classes}")
+        several("multipliers", self.multipliers, lambda name, n: whole(name, n, 1, 64), 1, MOST_LEVELS, "(1, 2, 2)")
+        check_widths("features times the multipliers", self.widths)
+        real("dropout", self.dropout, "[0, 1)")
+        flag("norm_attention", self.norm_attention)
+        whole("classes", self.classes, 0, MOST_CLASSES)
+        blocks = [(width, width, 5 * self.blocks + 8) for width in self.widths]
+        check_weights("EpsilonThetaSpec", [*blocks, (self.classes, self.features, 1)])
 
     @property
     def widths(self) -> tuple[int, ...]:

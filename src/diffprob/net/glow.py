@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffprob.base.checks import flag, image_shape, one_of, whole
 from diffprob.base.rng import Rng
+from diffprob.net.limits import MOST_BLOCKS, MOST_LEVELS, MOST_WIDTH, check_weights
 
 _LOG_SCALE_FACTOR = 3.0  # of the last convolutions: their scales learn so much faster than their weights
 _SMALLEST_STD = 1e-6  # a channel that is constant in the first batch
@@ -41,17 +43,18 @@ class GlowSpec:
     learn_top: bool = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.shape, tuple) or len(self.shape) != 3 or min(self.shape) < 1:
-            raise ValueError(f"shape must be (channels, height, width), got {self.shape}")
-        for name in ("depth", "scales", "width"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {getattr(self, name)}")
+        image_shape("shape", self.shape)
+        whole("depth", self.depth, 1, MOST_BLOCKS)
+        whole("scales", self.scales, 1, MOST_LEVELS)
+        whole("width", self.width, 1, MOST_WIDTH)
         _, height, width = self.shape
         if height % 2**self.scales or width % 2**self.scales:
             raise ValueError(f"scales={self.scales} halve {height}x{width} to a fraction of a pixel; take fewer")
-        for name, choices in (("permutation", ("conv1x1", "reverse")), ("coupling", ("affine", "additive"))):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        one_of("permutation", self.permutation, ("conv1x1", "reverse"))
+        one_of("coupling", self.coupling, ("affine", "additive"))
+        flag("learn_top", self.learn_top)
+        channels = [self.shape[0] * 2 ** (scale + 2) for scale in range(self.scales)]
+        check_weights("GlowSpec", [(n + self.width, n + self.width, self.depth) for n in channels])
 
     def build(self) -> "Glow":
         """A new network; it draws rotations and weights from torch's global generator."""

@@ -6,7 +6,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from diffprob.base.checks import real, whole
 from diffprob.net.layers import Output
+from diffprob.net.limits import MOST_BLOCKS, MOST_WIDTH, check_channels, check_weights
 from diffprob.net.norm import group_norm
 from diffprob.net.unet import UNet, UNetSpec
 
@@ -34,13 +36,14 @@ class HeadSpec:
     blocks: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("channels", 1), ("out_channels", 1), ("groups", 1), ("blocks", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        whole("channels", self.channels, 1, MOST_WIDTH)
+        check_channels(("out_channels", self.out_channels))
+        whole("groups", self.groups, 1, MOST_WIDTH)
         if self.channels % self.groups:
             raise ValueError(f"channels must be divisible by groups={self.groups}, got {self.channels}")
-        if not self.eps > 0:
-            raise ValueError(f"eps must be positive, got {self.eps}")
+        real("eps", self.eps, "(0, 1]")
+        whole("blocks", self.blocks, 0, MOST_BLOCKS)
+        check_weights("HeadSpec", [(self.channels, self.channels, 2 * self.blocks + 1)])
 
     @classmethod
     def reading(cls, net: UNetSpec, blocks: int = 0) -> "HeadSpec":

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffprob.base.checks import whole
 from diffprob.net.layers import Output, TimeEmbedding
+from diffprob.net.limits import MOST_BLOCKS, MOST_WIDTH, check_weights
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,13 @@ class MLPSpec:
     embedding: int = 64
 
     def __post_init__(self) -> None:
-        for name in ("features", "width", "depth"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.embedding < 4 or self.embedding % 2:
+        whole("features", self.features, 1, 10**6)
+        whole("width", self.width, 1, MOST_WIDTH)
+        whole("depth", self.depth, 1, MOST_BLOCKS)
+        whole("embedding", self.embedding, 4, MOST_WIDTH)
+        if self.embedding % 2:
             raise ValueError(f"embedding must be an even number from 4, got {self.embedding}")
+        check_weights("MLPSpec", [(self.features, self.width, 2), (self.width, self.width, 2 * self.depth)])
 
     def build(self) -> "MLP":
         """A network with random weights from torch's global generator, whose answer is 0."""

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from diffprob.base.checks import instance, whole
+from diffprob.net.limits import MOST_CLASSES, check_weights
 from diffprob.net.norm import group_norm
 from diffprob.net.unet import UNet, UNetSpec
 
@@ -24,12 +26,11 @@ class NoisyClassifierSpec:
     classes: int = 10
 
     def __post_init__(self) -> None:
-        if not isinstance(self.body, UNetSpec):
-            raise ValueError(f"body must be a UNetSpec(...), got {self.body!r}")
+        instance("body", self.body, UNetSpec)
         if self.body.classes:
             raise ValueError(f"body.classes must be 0: labels are what it is to find, got {self.body.classes}")
-        if self.classes < 2:
-            raise ValueError(f"classes must be at least 2, got {self.classes}")
+        whole("classes", self.classes, 2, MOST_CLASSES)
+        check_weights("NoisyClassifierSpec", [(self.classes, self.body.widths[-1], 1)])
 
     @property
     def in_channels(self) -> int:

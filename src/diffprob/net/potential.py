@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from diffprob.base.checks import instance
 from diffprob.base.shapes import flat_sum
 from diffprob.net.layers import Output
 from diffprob.net.scalar_unet import ScalarUNet, ScalarUNetSpec
@@ -29,8 +30,7 @@ class PotentialSpec:
     body: UNetSpec | ScalarUNetSpec
 
     def __post_init__(self) -> None:
-        if not isinstance(self.body, UNetSpec | ScalarUNetSpec):
-            raise ValueError(f"body must be a UNetSpec(...) or a ScalarUNetSpec(...), got {self.body!r}")
+        instance("body", self.body, (UNetSpec, ScalarUNetSpec))
         classes = self.body.classes if isinstance(self.body, UNetSpec) else self.body.body.classes
         if classes:
             raise ValueError(f"body.classes must be 0: a potential is of x and t alone, got {classes}")

@@ -1,11 +1,14 @@
 """The way down and the middle of a U-Net with one number at the end: a scalar of an image and a time."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffprob.base.checks import instance, one_of, shown
 from diffprob.net.layers import Output
+from diffprob.net.limits import MOST_BLOCKS, check_weights, check_widths
 from diffprob.net.unet import UNet, UNetSpec
 
 _ACTIVATIONS = {"silu": F.silu, "relu": F.relu, "softplus": F.softplus}
@@ -38,15 +41,15 @@ class ScalarUNetSpec:
     pool: str = "mean"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.body, UNetSpec):
-            raise ValueError(f"body must be a UNetSpec(...), got {self.body!r}")
-        if not isinstance(self.head_widths, tuple) or not self.head_widths or min(self.head_widths) < 1:
-            raise ValueError(f"head_widths must be a tuple of positive numbers, got {self.head_widths!r}")
-        for name, choices in (("norm", _NORMS), ("activation", tuple(_ACTIVATIONS)), ("pool", _POOLS)):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        instance("body", self.body, UNetSpec)
+        check_widths("head_widths", self.head_widths, MOST_BLOCKS)
+        one_of("norm", self.norm, _NORMS)
+        one_of("activation", self.activation, _ACTIVATIONS)
+        one_of("pool", self.pool, _POOLS)
         if self.norm == "group" and any(width % self.body.groups for width in self.head_widths):
-            raise ValueError(f"head_widths must be divisible by body.groups={self.body.groups}, got {self.head_widths}")
+            widths = shown(self.head_widths)
+            raise ValueError(f"head_widths must be divisible by body.groups={self.body.groups}, got {widths}")
+        check_weights("ScalarUNetSpec", [(a, b, 1) for a, b in pairwise((self.body.widths[-1], *self.head_widths))])
 
     @property
     def in_channels(self) -> int:

@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffprob.base.checks import whole
 from diffprob.net.layers import mix_masked, split_heads
+from diffprob.net.limits import MOST_BLOCKS, MOST_CLASSES, MOST_WIDTH, check_weights
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,15 @@ class TextEncoderSpec:
     heads: int = 4
 
     def __post_init__(self) -> None:
-        for name in ("words", "length", "width", "heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.layers < 0:
-            raise ValueError(f"layers must be at least 0, got {self.layers}")
+        whole("words", self.words, 1, MOST_CLASSES)
+        whole("length", self.length, 1, 10000)
+        whole("width", self.width, 1, MOST_WIDTH)
+        whole("layers", self.layers, 0, MOST_BLOCKS)
+        whole("heads", self.heads, 1, MOST_WIDTH)
         if self.width % self.heads:
             raise ValueError(f"heads must divide width={self.width}, got {self.heads}")
+        table = (self.words + self.length, self.width, 1)
+        check_weights("TextEncoderSpec", [table, (self.width, self.width, 2 * self.layers)])
 
     def build(self) -> "TextEncoder":
         """A network with random weights from torch's global generator."""

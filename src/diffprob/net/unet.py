@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffprob.base.checks import flag, one_of, real, several, shown, whole
 from diffprob.net.layers import Attention, Downsample, Output, ResBlock, TimeEmbedding, Upsample, waves
+from diffprob.net.limits import MOST_BLOCKS, MOST_CLASSES, MOST_WIDTH, check_channels, check_weights, check_widths
 from diffprob.net.norm import group_norm
 
 
@@ -45,35 +47,35 @@ class UNetSpec:
     classes: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("in_channels", "out_channels", "layers", "groups"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not isinstance(self.widths, tuple) or not self.widths or min(self.widths) < 1:
-            raise ValueError(f"widths must be a tuple of positive numbers, one per level, got {self.widths}")
+        check_channels(("in_channels", self.in_channels), ("out_channels", self.out_channels))
+        whole("layers", self.layers, 1, MOST_BLOCKS)
+        whole("groups", self.groups, 1, MOST_WIDTH)
+        check_widths("widths", self.widths)
         if not isinstance(self.attention, tuple) or len(self.attention) != len(self.widths):
-            raise ValueError(
-                f"attention must be a tuple of {len(self.widths)} booleans, one per level, got {self.attention}"
-            )
+            count, got = len(self.widths), shown(self.attention)
+            raise ValueError(f"attention must be a tuple of {count} booleans, one per level, got {got}")
+        several("attention", self.attention, flag)
+        flag("mid_attention", self.mid_attention)
         if any(width % self.groups for width in self.widths):
-            raise ValueError(f"every width must be divisible by groups={self.groups}, got {self.widths}")
+            raise ValueError(f"every width must be divisible by groups={self.groups}, got {shown(self.widths)}")
+        whole("head_dim", self.head_dim, 1, MOST_WIDTH, none=True)
         attended = [w for w, here in zip(self.widths, self.attention, strict=True) if here]
         attended += [self.widths[-1]] if self.mid_attention else []
-        if self.head_dim is not None and (self.head_dim < 1 or any(width % self.head_dim for width in attended)):
+        if self.head_dim is not None and any(width % self.head_dim for width in attended):
             raise ValueError(f"head_dim must divide every width with attention {attended}, got {self.head_dim}")
-        if self.padding not in (0, 1):
-            raise ValueError(f"padding must be 0 or 1, got {self.padding}")
-        if not self.eps > 0:
-            raise ValueError(f"eps must be positive, got {self.eps}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
-        if self.freq_shift not in (0, 1):
-            raise ValueError(f"freq_shift must be 0 or 1, got {self.freq_shift}")
-        if not isinstance(self.fourier, tuple) or not all(isinstance(n, int) and 0 <= n <= 16 for n in self.fourier):
-            raise ValueError(f"fourier must be a tuple of whole numbers from 0 to 16, got {self.fourier!r}")
-        if self.classes < 0:
-            raise ValueError(f"classes must be at least 0, got {self.classes}")
+        one_of("padding", self.padding, (0, 1))
+        real("eps", self.eps, "(0, 1]")
+        real("dropout", self.dropout, "[0, 1)")
+        one_of("freq_shift", self.freq_shift, (0, 1))
+        for name in ("cosine_first", "center_input"):
+            flag(name, getattr(self, name))
+        several("fourier", self.fourier, lambda name, n: whole(name, n, 0, 16), 0, 17, "(7, 8)")
+        whole("classes", self.classes, 0, MOST_CLASSES)
         if self.widths[0] % 2 or self.widths[0] // 2 <= self.freq_shift:
             raise ValueError(f"the first width must be even and above {2 * self.freq_shift}, got {self.widths[0]}")
+        first, read = self.widths[0], self.in_channels * (1 + 2 * len(self.fourier))
+        ends = [(read, first, 1), (first, self.out_channels, 1), (self.classes, first, 1)]
+        check_weights("UNetSpec", [*ends, *((width, width, 5 * self.layers + 5) for width in self.widths)])
 
     def build(self) -> "UNet":
         """A network with random weights from torch's global generator; on ``torch.device("meta")`` without memory."""

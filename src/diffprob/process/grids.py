@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import real
 from diffprob.process.linear import LinearProcess
 
 
@@ -49,11 +50,6 @@ def _finish(process: LinearProcess, times: Tensor) -> Tensor:
 def _check(n: int) -> None:
     if n < 1:
         raise ValueError(f"a grid needs at least 1 time, got {n}")
-
-
-def _check_bend(bend: float) -> None:
-    if not -1 < bend < 1:
-        raise ValueError(f"bend must lie between -1 and 1, got {bend}")
 
 
 def _bent(v: Tensor, bend: float) -> Tensor:
@@ -123,8 +119,7 @@ class Karras:
     rho: float = 7.0
 
     def __post_init__(self) -> None:
-        if not self.rho > 0:
-            raise ValueError(f"rho must be positive, got {self.rho}")
+        real("rho", self.rho, "[0.1, 1000]")
 
     def __call__(self, process: LinearProcess, n: int) -> Tensor:
         """n decreasing noisy times, float64 (n,)."""
@@ -157,12 +152,10 @@ class GrainGrid:
     dwell: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_bend(self.bend)
-        if not 0 <= self.dwell < 1:
-            raise ValueError(f"dwell must be at least 0 and below 1, got {self.dwell}")
-        for name, value in (("grain", self.grain), ("extent", self.extent)):
-            if not 0 < value < math.inf:
-                raise ValueError(f"{name} must be above 0, got {value}")
+        real("grain", self.grain, "[1e-6, 1000]")
+        real("extent", self.extent, "[1e-6, 1000]")
+        real("bend", self.bend, "(-1, 1)")
+        real("dwell", self.dwell, "[0, 1)")
 
     def __call__(self, process: LinearProcess, n: int) -> Tensor:
         """n decreasing noisy times, float64 (n,)."""
@@ -194,7 +187,7 @@ class Trailing:
     bend: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_bend(self.bend)
+        real("bend", self.bend, "(-1, 1)")
 
     def __call__(self, process: LinearProcess, n: int) -> Tensor:
         """n decreasing noisy times, float64 (n,)."""

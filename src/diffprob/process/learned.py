@@ -7,10 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffprob.base.checks import instance, real, whole
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import Continuous
 
 KNOTS = 1024  # intervals of the table that a trained curve becomes
+MOST_UNITS = 4096
 
 
 class Monotone(nn.Module):
@@ -109,12 +111,12 @@ class Learned(Continuous):
     table: Curve | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.least < self.most:
+        real("most", self.most, "[-300, 300]")
+        real("least", self.least, "[-300, 300]")
+        if self.least >= self.most:
             raise ValueError(f"expected least < most, got least={self.least} and most={self.most}")
-        if self.units < 1:
-            raise ValueError(f"units must be at least 1, got {self.units}")
-        if self.table is not None and not isinstance(self.table, Curve):
-            raise ValueError(f"table must be a trained curve or None, got {self.table!r}")
+        whole("units", self.units, 1, MOST_UNITS)
+        instance("table", self.table, Curve, "a trained curve", none=True)
 
     def build(self) -> Monotone:
         """The curve to train."""

@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import able
 from diffprob.base.distributions import Dirac, Distribution, Gaussian, LocationScale, Mixture
 from diffprob.base.errors import NoClosedForm
 from diffprob.base.laws import Law, Normal
@@ -124,6 +125,11 @@ class LinearProcess:
     schedule: Schedule = field(default_factory=LinearBetas)
     scaling: Scaling = field(default_factory=VariancePreserving)
     law: Law = field(default_factory=Normal)
+
+    def __post_init__(self) -> None:
+        able("schedule", self.schedule, "logsnr", "LinearBetas()")
+        able("scaling", self.scaling, "coefficients", "VariancePreserving()")
+        able("law", self.law, "log_cdf", "Normal()")
 
     def logsnr(self, t: Tensor | float) -> Tensor:
         """log(alpha^2/sigma^2), float64."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import MOST_STEPS, flag, instance, several
 from diffprob.base.distributions import Discretised, LocationScale
 from diffprob.process.linear import LinearProcess
 
@@ -90,6 +91,10 @@ def path_cost(costs: Tensor, path: Tensor) -> float:
     return float(costs[path[:-1], path[1:]].sum())
 
 
+def _is_tensor(name: str, value: object) -> None:
+    instance(name, value, Tensor, "a tensor")
+
+
 @dataclass(frozen=True)
 class LeastCost:
     """The times between which a chain of the best variance costs the fewest nats; `--grid best` of the command line.
@@ -106,6 +111,10 @@ class LeastCost:
 
     whole: bool = False
     paths: tuple[Tensor, ...] | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        flag("whole", self.whole)
+        several("paths", () if self.paths is None else self.paths, _is_tensor, 0, MOST_STEPS)
 
     def __call__(self, process: LinearProcess, n: int) -> Tensor:
         """n decreasing noisy times, float64 (n,).

@@ -12,6 +12,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import MOST_STEPS, real, whole
+
 
 class Schedule(Protocol):
     """A decreasing log-SNR curve (frozen dataclass: its repr is its configuration)."""
@@ -47,17 +49,6 @@ def logsnr_of_log_alpha(log_alpha: Tensor) -> Tensor:
 def log_alpha_of_logsnr(logsnr: Tensor) -> Tensor:
     """log a = log sigmoid(logsnr) / 2, for variance-preserving curves."""
     return 0.5 * torch.nn.functional.logsigmoid(logsnr)
-
-
-def _positive(**values: float) -> None:
-    for name, value in values.items():
-        if not value > 0:
-            raise ValueError(f"{name} must be positive, got {value}")
-
-
-def _steps(steps: int) -> None:
-    if steps < 2:
-        raise ValueError(f"steps must be at least 2, got {steps}")
 
 
 class Continuous:
@@ -134,8 +125,10 @@ class LinearBetas(Tabulated):
     last: float = 0.02
 
     def __post_init__(self) -> None:
-        _steps(self.steps)
-        if not 0 < self.first <= self.last < 1:
+        whole("steps", self.steps, 2, MOST_STEPS)
+        real("first", self.first, "(0, 1)")
+        real("last", self.last, "(0, 1)")
+        if self.first > self.last:
             raise ValueError(f"expected 0 < first <= last < 1, got first={self.first}, last={self.last}")
 
     def betas(self) -> Tensor:
@@ -178,10 +171,9 @@ class Cosine(Tabulated):
     clip: float = 0.999
 
     def __post_init__(self) -> None:
-        _steps(self.steps)
-        _positive(shift=self.shift)
-        if not 0 < self.clip < 1:
-            raise ValueError(f"clip must lie in (0, 1), got {self.clip}")
+        whole("steps", self.steps, 2, MOST_STEPS)
+        real("shift", self.shift, "(0, 1000]")
+        real("clip", self.clip, "(0, 1)")
 
     def betas(self) -> Tensor:
         """beta_t = min(1 - f(t/T)/f((t-1)/T), clip)."""
@@ -198,7 +190,9 @@ class VPSDE(Continuous):
     beta_max: float = 20.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.beta_min < self.beta_max:
+        real("beta_min", self.beta_min, "(0, 10000]")
+        real("beta_max", self.beta_max, "(0, 10000]")
+        if self.beta_min >= self.beta_max:
             raise ValueError(f"expected 0 < beta_min < beta_max, got {self.beta_min} and {self.beta_max}")
 
     def log_alpha(self, t: Tensor) -> Tensor:
@@ -248,7 +242,9 @@ class LogLinear(Continuous):
     start = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.sigma_min < self.sigma_max:
+        real("sigma_min", self.sigma_min, "[1e-9, 1e9]")
+        real("sigma_max", self.sigma_max, "[1e-9, 1e9]")
+        if self.sigma_min >= self.sigma_max:
             raise ValueError(f"expected 0 < sigma_min < sigma_max, got {self.sigma_min} and {self.sigma_max}")
 
     def logsnr(self, t: Tensor) -> Tensor:
@@ -272,7 +268,7 @@ class OrnsteinUhlenbeck(Continuous):
     horizon: float = 5.0
 
     def __post_init__(self) -> None:
-        _positive(horizon=self.horizon)
+        real("horizon", self.horizon, "(0, 1000]")
 
     def logsnr(self, t: Tensor) -> Tensor:
         """log(a^2/(1-a^2)) with log a = -horizon t."""

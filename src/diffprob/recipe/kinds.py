@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from diffprob.base.checks import instance, shown
 from diffprob.data.images import Source
 from diffprob.denoise.condition import Labels
 from diffprob.denoise.denoiser import Clock, Evaluation, Index, NetDenoiser
@@ -43,12 +44,11 @@ class Recogniser:
 
     def __post_init__(self) -> None:
         check_parts(self)
-        if not isinstance(self.network, NoisyClassifierSpec):
-            raise ValueError(f"network must be a NoisyClassifierSpec(...), got {self.network!r}")
+        instance("network", self.network, NoisyClassifierSpec, "a NoisyClassifierSpec(...)")
         if not isinstance(self.condition, Labels) or self.condition.drop:
-            raise ValueError(f"condition must be Labels(K, drop=0.0), got {self.condition!r}")
+            raise ValueError(f"condition must be Labels(K, drop=0.0), got {shown(self.condition)}")
         if self.training.monitor is not None:
-            raise ValueError(f"training.monitor must be None for a recogniser, got {self.training.monitor!r}")
+            raise ValueError(f"training.monitor must be None for a recogniser, got {shown(self.training.monitor)}")
         check_body(self)
 
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import nn
 
+from diffprob.base.checks import able, instance, shown, text
 from diffprob.base.errors import InputError
 from diffprob.data.images import Images, Source
 from diffprob.denoise.captions import Captions
 from diffprob.denoise.condition import Condition, Labels
 from diffprob.denoise.degraded import Degraded
-from diffprob.denoise.denoiser import Clock, Evaluation, Index, NetDenoiser
+from diffprob.denoise.denoiser import Clock, Evaluation, Index, NetDenoiser, Scale
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.prediction import Epsilon, Prediction
 from diffprob.denoise.variance import Fitted, Variance, Zero
@@ -57,15 +58,14 @@ class ImageNetworkSpec(NetworkSpec, Protocol):
 # What each component must be able to do: says "wrong kind of component" before something obscure does.
 _ABILITIES = {
     "data": "load",
-    "space": "to_model",
     "network": "build",
-    "process": "marginal",
     "prediction": "to_x0",
-    "clock": "__call__",
     "variance": "posterior",
     "objective": "__call__",
     "condition": "null",
+    "start": "weights",
 }
+_CLASSES = {"space": Pixels, "process": LinearProcess, "clock": (Index, Scale), "training": Training}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,10 +101,13 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_parts(self)
+        for name in ("in_channels", "out_channels", "widths"):
+            if not hasattr(self.network, name):
+                raise ValueError(f"network cannot be {shown(self.network)}: it does not make images of images")
         check_body(self)
         channels = self.space.shape[0]
         if isinstance(self.variance, Fitted):
-            raise ValueError(f"variance cannot be {self.variance!r}: it is fitted to a trained run, and chosen then")
+            raise ValueError(f"variance cannot be {shown(self.variance)}: it is fitted to a trained run, chosen then")
         if self.network.out_channels not in (channels, 2 * channels):
             raise ValueError(
                 f"network.out_channels must be {channels}, or {2 * channels} with a learned variance, "
@@ -135,9 +138,9 @@ class Baseline:
     def __post_init__(self) -> None:
         check_parts(self)
         if self.training.monitor is not None:
-            raise ValueError(f"training.monitor must be None for a baseline, got {self.training.monitor!r}")
+            raise ValueError(f"training.monitor must be None for a baseline, got {shown(self.training.monitor)}")
         shape = getattr(self.network, "shape", self.space.shape)
-        if tuple(shape) != tuple(self.space.shape):
+        if shape != self.space.shape:
             raise ValueError(f"network.shape must be {self.space.shape} as in space, got {shape}")
         channels = getattr(self.network, "in_channels", self.space.shape[0])
         if channels != self.space.shape[0]:
@@ -150,24 +153,22 @@ def check_parts(recipe: Any) -> None:
     Raises:
         ValueError: the field and what it lacks.
     """
+    text("name", recipe.name, most=200)
+    for field, kind in _CLASSES.items():
+        if hasattr(recipe, field):
+            instance(field, getattr(recipe, field), kind)
     for field, ability in _ABILITIES.items():
-        if not hasattr(recipe, field) or (field == "condition" and recipe.condition is None):
-            continue
-        value: Any = getattr(recipe, field)
-        if isinstance(value, type) or not hasattr(value, ability):
-            raise ValueError(f"{field} cannot be {value!r}: it has no {ability}()")
-    if not isinstance(recipe.training, Training):
-        raise ValueError(f"training must be a Training(...), got {recipe.training!r}")
+        value = getattr(recipe, field, None)
+        if value is not None or (hasattr(recipe, field) and field not in ("condition", "start")):
+            able(field, value, ability)
 
 
 def check_body(recipe: "Recipe | Recogniser") -> None:
-    """Refuse a start without weights, and a network of images of another shape.
+    """Refuse a network of images of another shape.
 
     Raises:
         ValueError: the field with its value.
     """
-    if recipe.start is not None and not hasattr(recipe.start, "weights"):
-        raise ValueError(f"start cannot be {recipe.start!r}: it has no weights()")
     channels, height, width = recipe.space.shape
     if recipe.network.in_channels != channels:
         raise ValueError(f"network.in_channels must be {channels} as in space, got {recipe.network.in_channels}")

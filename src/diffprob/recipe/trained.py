@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from diffprob.base.checks import shown, text
 from diffprob.base.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,8 +31,10 @@ class Trained:
     sha256: str
 
     def __post_init__(self) -> None:
+        text("run", self.run)
+        text("sha256", self.sha256)
         if len(self.sha256) < _LEAST_HASH or not set(self.sha256) <= set("0123456789abcdef"):
-            raise ValueError(f"sha256 must be hexadecimal, {_LEAST_HASH} digits or more, got {self.sha256!r}")
+            raise ValueError(f"sha256 must be hexadecimal, {_LEAST_HASH} digits or more, got {shown(self.sha256)}")
 
     @classmethod
     def of(cls, run: "Run") -> "Trained":

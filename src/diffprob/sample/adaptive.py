@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import one_of, real
 from diffprob.base.errors import NumericalError
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import per_sample
@@ -196,10 +197,8 @@ def magnitude(process: LinearProcess, t: Tensor) -> Tensor:
 
 def check_tolerances(rtol: float, atol: float) -> None:
     """Both lie in [1e-12, 1), or a ValueError says which does not."""
-    if not 1e-12 <= rtol < 1:
-        raise ValueError(f"rtol must lie in [1e-12, 1), got {rtol}")
-    if not 1e-12 <= atol < 1:
-        raise ValueError(f"atol must lie in [1e-12, 1), got {atol}")
+    real("rtol", rtol, "[1e-12, 1)")
+    real("atol", atol, "[1e-12, 1)")
 
 
 @dataclass(frozen=True)
@@ -259,8 +258,7 @@ class DPMAdaptive:
     evaluations = None
 
     def __post_init__(self) -> None:
-        if self.order not in (2, 3):
-            raise ValueError(f"order must be 2 or 3, got {self.order!r}")
+        one_of("order", self.order, (2, 3))
         check_tolerances(self.rtol, self.atol)
 
     def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from diffprob.base.checks import flag, real
 from diffprob.base.distributions import Dirac
 from diffprob.base.rng import Rng
 from diffprob.denoise.denoiser import Denoiser
@@ -58,8 +59,8 @@ class DDIM:
     evaluations = 1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.eta <= 1:
-            raise ValueError(f"eta must lie in [0, 1], got {self.eta}")
+        real("eta", self.eta, "[0, 1]")
+        flag("spread", self.spread)
 
     @property
     def order(self) -> int | None:

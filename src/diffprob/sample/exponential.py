@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import one_of
 from diffprob.base.distributions import LocationScale
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import per_sample
@@ -96,8 +97,7 @@ class DPMpp:
     evaluations = 1
 
     def __post_init__(self) -> None:
-        if self.points not in (1, 2, 3):
-            raise ValueError(f"points must be 1, 2 or 3, got {self.points!r}")
+        one_of("points", self.points, (1, 2, 3))
 
     @property
     def order(self) -> int:
@@ -150,8 +150,7 @@ class DPMppSDE:
     evaluations = 1
 
     def __post_init__(self) -> None:
-        if self.history not in (1, 2):
-            raise ValueError(f"history must be 1 or 2, got {self.history!r}")
+        one_of("history", self.history, (1, 2))
 
     def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
         """One step from state.t to s."""
@@ -196,10 +195,8 @@ class UniPC:
     evaluations = 1
 
     def __post_init__(self) -> None:
-        if self.p not in (1, 2, 3):
-            raise ValueError(f"p must be 1, 2 or 3, got {self.p!r}")
-        if self.variant not in ("bh1", "bh2"):
-            raise ValueError(f"variant must be 'bh1' or 'bh2', got {self.variant!r}")
+        one_of("p", self.p, (1, 2, 3))
+        one_of("variant", self.variant, ("bh1", "bh2"))
 
     @property
     def order(self) -> int:

@@ -20,13 +20,13 @@ changes with alpha/s, below with log(alpha/s). The integral over a step from t t
 grain -> 0 with log(alpha/s) for u would be DPM-Solver++, with its D.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import one_of, real
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import per_sample
 from diffprob.denoise.denoiser import Denoiser
@@ -66,12 +66,9 @@ class GrainSolver:
     evaluations = 1
 
     def __post_init__(self) -> None:
-        if self.p not in (1, 2, 3):
-            raise ValueError(f"p must be 1, 2 or 3, got {self.p!r}")
-        if not 0 < self.grain < math.inf:
-            raise ValueError(f"grain must be above 0, got {self.grain}")
-        if not 0 < self.extent < math.inf:
-            raise ValueError(f"extent must be above 0, got {self.extent}")
+        one_of("p", self.p, (1, 2, 3))
+        real("grain", self.grain, "[1e-6, 1000]")
+        real("extent", self.extent, "[1e-6, 1000]")
 
     @property
     def order(self) -> int:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from diffprob.base.checks import one_of, real, whole
 from diffprob.base.distributions import LocationScale
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import per_sample
@@ -49,13 +50,10 @@ class AnnealedLangevin:
     order = None
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
-        if self.convention not in _SHARE:
-            raise ValueError(f"convention must be 'code' or 'paper', got {self.convention!r}")
-        if not 0 < self.size < 2 / _SHARE[self.convention]:
-            # Beyond 2 a step overshoots by more than it corrects, and the chain runs away.
-            raise ValueError(f"size must lie in (0, {2 / _SHARE[self.convention]:g}), got {self.size}")
+        whole("steps", self.steps, 1, 10000)
+        one_of("convention", self.convention, _SHARE)
+        # Beyond 2 a step overshoots by more than it corrects, and the chain runs away.
+        real("size", self.size, f"(0, {2 / _SHARE[self.convention]:g})")
 
     @property
     def evaluations(self) -> int:

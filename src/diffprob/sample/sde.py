@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from diffprob.base.checks import real, whole
 from diffprob.base.distributions import Dirac, Distribution, LocationScale
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import per_sample
@@ -118,10 +119,8 @@ class PredictorCorrector:
     order = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.snr < 1:
-            raise ValueError(f"snr must lie in (0, 1), got {self.snr}")
-        if self.corrections < 1:
-            raise ValueError(f"corrections must be at least 1, got {self.corrections}")
+        real("snr", self.snr, "(0, 1)")
+        whole("corrections", self.corrections, 1, 1000)
 
     @property
     def evaluations(self) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import MOST_STEPS, one_of, real, whole
 from diffprob.base.distributions import Distribution
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import per_sample
@@ -37,8 +38,7 @@ class DPMSolver:
     order: int = 2
 
     def __post_init__(self) -> None:
-        if self.order not in (1, 2, 3):
-            raise ValueError(f"order must be 1, 2 or 3, got {self.order!r}")
+        one_of("order", self.order, (1, 2, 3))
 
     @property
     def evaluations(self) -> int:
@@ -106,8 +106,7 @@ class DPMFast:
     evaluations = 3  # the most
 
     def __post_init__(self) -> None:
-        if self.total < 1:
-            raise ValueError(f"total must be at least 1, got {self.total}")
+        whole("total", self.total, 1, MOST_STEPS)
 
     def costs(self, steps: int) -> tuple[int, ...]:
         """Evaluations of each step of a chain, which are their orders."""
@@ -187,12 +186,12 @@ class Heun:
     evaluations = 2
 
     def __post_init__(self) -> None:
-        if not 0 <= self.churn < math.inf:
-            raise ValueError(f"churn must be at least 0, got {self.churn}")
-        if not 0 <= self.lowest <= self.highest:
+        real("churn", self.churn, "[0, 1e6]")
+        real("lowest", self.lowest, "[0, inf]")
+        real("highest", self.highest, "[0, inf]")
+        if self.lowest > self.highest:
             raise ValueError(f"lowest must lie between 0 and highest, got {self.lowest} and {self.highest}")
-        if not 0 < self.noise < math.inf:
-            raise ValueError(f"noise must be above 0, got {self.noise}")
+        real("noise", self.noise, "(0, 1000]")
 
     @property
     def order(self) -> int | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import whole
 from diffprob.base.rng import Rng
 from diffprob.space.pixels import Pixels
 
@@ -41,9 +42,8 @@ class Dequantisation:
     importance: int = 1
 
     def __post_init__(self) -> None:
-        for name, value in (("repeats", self.repeats), ("importance", self.importance)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        whole("repeats", self.repeats, 1, 10**6)
+        whole("importance", self.importance, 1, 10**6)
 
     def log_prob(self, density: Callable[[Tensor, Rng], Tensor], space: Pixels, levels: Tensor, rng: Rng) -> Tensor:
         """The bound for levels (B, C, H, W), nats of a density in model space, float64 (B,).

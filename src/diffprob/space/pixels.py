@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import image_shape, whole
+
 
 @dataclass(frozen=True)
 class Pixels:
@@ -20,9 +22,8 @@ class Pixels:
     levels: int = 256
 
     def __post_init__(self) -> None:
+        image_shape("shape", self.shape)
         check_levels(self.levels)
-        if len(self.shape) != 3 or min(self.shape) < 1:
-            raise ValueError(f"shape must be (channels, height, width), got {self.shape}")
 
     @property
     def dimensions(self) -> int:
@@ -56,5 +57,4 @@ def check_levels(levels: int | None) -> None:
     Raises:
         ValueError: less than 2, or more than a byte has.
     """
-    if levels is not None and not 2 <= levels <= 256:
-        raise ValueError(f"levels must lie in 2..256, got {levels}")
+    whole("levels", levels, 2, 256, none=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from diffprob.base.checks import real, whole
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.denoise.denoiser import NetDenoiser
@@ -76,10 +77,8 @@ class VariationalBound:
 
     def __post_init__(self) -> None:
         check_levels(self.levels)
-        if self.history < 0:
-            raise ValueError(f"history must be at least 0, got {self.history}")
-        if not 0 < self.uniform <= 1:
-            raise ValueError(f"uniform must lie in (0, 1], got {self.uniform}")
+        whole("history", self.history, 0, 1000)
+        real("uniform", self.uniform, "(0, 1]")
 
     def check(self, process: LinearProcess, variance: Variance) -> None:
         """Refuse what this loss cannot train.
@@ -154,9 +153,8 @@ class Hybrid:
     levels: int | None = None
 
     def __post_init__(self) -> None:
+        real("weight", self.weight, "(0, inf)")
         check_levels(self.levels)
-        if not 0 < self.weight < float("inf"):
-            raise ValueError(f"weight must be above 0, got {self.weight}")
 
     def check(self, process: LinearProcess, variance: Variance) -> None:
         """Refuse what this loss cannot train.

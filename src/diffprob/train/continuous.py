@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import flag
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import flat_sum, per_sample
@@ -48,6 +49,9 @@ class ContinuousBound:
     """
 
     importance: bool = False
+
+    def __post_init__(self) -> None:
+        flag("importance", self.importance)
 
     def check(self, process: LinearProcess, variance: Variance) -> None:
         """Refuse what this loss cannot train.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import real, whole
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng, normal_like
 from diffprob.base.shapes import per_sample
@@ -135,17 +136,13 @@ class ContrastiveDivergence:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "buffer"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("step_size", "clip"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("noise", "weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be at least 0 and finite, got {getattr(self, name)}")
-        if not 0 <= self.fresh <= 1:
-            raise ValueError(f"fresh must lie in [0, 1], got {self.fresh}")
+        whole("steps", self.steps, 1, 10**5)
+        real("step_size", self.step_size, "(0, inf)")
+        real("noise", self.noise, "[0, inf)")
+        real("clip", self.clip, "(0, inf]")
+        whole("buffer", self.buffer, 1, 10**7)
+        real("fresh", self.fresh, "[0, 1]")
+        real("weight", self.weight, "[0, inf)")
 
     def bind(self, model: DensityModel, space: Pixels) -> "Contrasting":
         """The loss for such images, with a buffer of its own.

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffprob.base.checks import able, real, several
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import flat_sum
@@ -39,12 +40,9 @@ class GradientDistillation:
     times: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        if not hasattr(self.teacher, "load"):
-            raise ValueError(f"teacher must be a trained model with load(), got {self.teacher!r}")
-        if self.times is not None and (
-            not isinstance(self.times, tuple) or not self.times or not all(0 < t <= 1 for t in self.times)
-        ):
-            raise ValueError(f"times must be a tuple of numbers in (0, 1] or None, got {self.times!r}")
+        able("teacher", self.teacher, "load", "Trained('runs/mine', sha256)")
+        if self.times is not None:
+            several("times", self.times, lambda name, t: real(name, t, "(0, 1]"), 1, 1000, "(0.1, 0.5)")
 
     def check(self, process: LinearProcess, variance: Variance) -> None:
         """Refuse what this loss cannot train.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import flag, real, whole
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng, normal_like
 from diffprob.base.shapes import flat_sum
@@ -95,8 +96,7 @@ def denoising(score: Score, x: Tensor, sigma: float, rng: Rng) -> Tensor:
 
     Reference: Vincent, "A connection between score matching and denoising autoencoders" (2011), eq. 10.
     """
-    if not sigma > 0:
-        raise ValueError(f"sigma must be positive, got {sigma}")
+    real("sigma", sigma, "(0, 1000]")
     z = normal_like(rng.fold("noise"), x)
     error = score(x + sigma * z) + z / sigma
     return 0.5 * flat_sum(error * error)
@@ -119,8 +119,7 @@ class DenoisingMatching:
     sigma: float
 
     def __post_init__(self) -> None:
-        if not self.sigma > 0:
-            raise ValueError(f"sigma must be positive, got {self.sigma}")
+        real("sigma", self.sigma, "(0, 1000]")
 
     def bind(self, model: DensityModel, space: Pixels) -> "DenoisingMatching":
         """Itself.
@@ -156,10 +155,9 @@ class SlicedMatching:
     reduced: bool = True
 
     def __post_init__(self) -> None:
-        if not self.sigma > 0:
-            raise ValueError(f"sigma must be positive, got {self.sigma}")
-        if self.projections < 1:
-            raise ValueError(f"projections must be at least 1, got {self.projections}")
+        real("sigma", self.sigma, "(0, 1000]")
+        whole("projections", self.projections, 1, 10000)
+        flag("reduced", self.reduced)
 
     def bind(self, model: DensityModel, space: Pixels) -> "SlicedMatching":
         """Itself.

@@ -8,7 +8,7 @@ from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.density.baselines import DensityModel
 from diffprob.space.dequantise import dequantised
-from diffprob.space.pixels import Pixels
+from diffprob.space.pixels import Pixels, check_levels
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,7 @@ class MaximumLikelihood:
     levels: int | None = None
 
     def __post_init__(self) -> None:
-        if self.levels is not None:
-            Pixels((1, 1, 1), self.levels)  # whose range it is
+        check_levels(self.levels)
 
     def bind(self, model: DensityModel, space: Pixels) -> "MaximumLikelihood":
         """The loss for such images.

@@ -1,8 +1,9 @@
 """The numbers of one training."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
+
+from diffprob.base.checks import MOST_STEPS, able, instance, one_of, real, several, shown, text, whole
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
@@ -35,16 +36,14 @@ class Monitor:
     best: str = ""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.metrics, tuple) or not self.metrics or not all(isinstance(m, str) for m in self.metrics):
-            raise ValueError(f"metrics must be a tuple of names such as ('frechet',), got {self.metrics!r}")
-        if not 0 < self.epochs < math.inf:
-            raise ValueError(f"epochs must be above 0, got {self.epochs!r}")
-        _integer("n", self.n, 2)
-        _integer("steps", self.steps, 1)
-        if not isinstance(self.features, str) or not self.features:
-            raise ValueError(f"features must be a name such as 'auto', got {self.features!r}")
+        several("metrics", self.metrics, text, 1, 100, "('frechet',)")
+        real("epochs", self.epochs, "(0, inf)")
+        whole("n", self.n, 2, 10**6)
+        whole("steps", self.steps, 1, MOST_STEPS)
+        text("features", self.features)
+        text("best", self.best, 0)
         if self.best and self.best not in self.metrics:
-            raise ValueError(f"best must be one of the metrics {self.metrics}, got {self.best!r}")
+            raise ValueError(f"best must be one of the metrics {shown(self.metrics)}, got {shown(self.best)}")
 
 
 @dataclass(frozen=True)
@@ -65,11 +64,9 @@ class Part:
     rate: float = 1.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.prefix, str):
-            raise ValueError(f"prefix must be the beginning of a parameter's name, got {self.prefix!r}")
-        _integer("start", self.start, 0)
-        if not 0 < self.rate < math.inf:
-            raise ValueError(f"rate must be above 0, got {self.rate!r}")
+        text("prefix", self.prefix, 0)
+        whole("start", self.start)
+        real("rate", self.rate, "(0, inf)")
 
 
 @dataclass(frozen=True)
@@ -120,33 +117,31 @@ class Training:
     parts: tuple[Part, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "accumulate", "checkpoint_every", "samples"):
-            _integer(name, getattr(self, name), 1)
-        for name in ("warmup", "cooldown", "seed", "sample_every"):
-            _integer(name, getattr(self, name), 0)
-        for name in ("lr", "clip"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)!r}")
-        if not math.isfinite(self.lr):
-            raise ValueError(f"lr must be finite, got {self.lr!r}")
-        if not isinstance(self.betas, tuple) or len(self.betas) != 2 or not all(0 <= b < 1 for b in self.betas):
-            raise ValueError(f"betas must be two numbers in [0, 1), got {self.betas!r}")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay!r}")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema must lie in [0, 1), got {self.ema!r}")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
-        if self.monitor is not None and not isinstance(self.monitor, Monitor):
-            raise ValueError(f"monitor must be a Monitor(...) or None, got {self.monitor!r}")
-        if not isinstance(self.parts, tuple) or not all(isinstance(part, Part) for part in self.parts):
-            raise ValueError(f"parts must be a tuple such as (Part('net.mid_block', start=1000),), got {self.parts!r}")
+        for name in ("steps", "checkpoint_every"):
+            whole(name, getattr(self, name), 1)
+        for name in ("batch", "accumulate", "samples"):
+            whole(name, getattr(self, name), 1, 10**6)
+        for name in ("warmup", "cooldown", "sample_every"):
+            whole(name, getattr(self, name))
+        whole("seed", self.seed, 0, 2**62)
+        real("lr", self.lr, "(0, inf)")
+        real("clip", self.clip, "(0, inf]")
+        several("betas", self.betas, lambda name, b: real(name, b, "[0, 1)"), 2, 2, "(0.9, 0.999)")
+        real("weight_decay", self.weight_decay, "[0, inf)")
+        real("ema", self.ema, "[0, 1)")
+        one_of("precision", self.precision, PRECISIONS)
+        instance("monitor", self.monitor, Monitor, none=True)
+        several(
+            "parts",
+            self.parts,
+            lambda name, part: instance(name, part, Part),
+            0,
+            1000,
+            "(Part('net.mid_block', start=1000),)",
+        )
+        several("augment", self.augment, lambda name, item: able(name, item, "__call__"), 0, 100, "(HorizontalFlip(),)")
         if self.batch % self.accumulate:
             raise ValueError(f"accumulate must divide batch={self.batch}, got {self.accumulate}")
-        if not isinstance(self.augment, tuple) or not all(callable(item) for item in self.augment):
-            raise ValueError(
-                f"augment must be a tuple of augmentations such as (HorizontalFlip(),), got {self.augment!r}"
-            )
 
 
 def _integer(name: str, value: Any, least: int) -> None:
