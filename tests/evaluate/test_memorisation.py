@@ -98,6 +98,46 @@ def test_ties_count_half():
     assert (found["share"], found["z"], found["copied"]) == (0.5, 0.0, 0.0)
 
 
+def test_held_out_images_from_elsewhere_are_noticed():
+    """Held-out points 2.4 standard deviations away, samples on the other side: the share says nothing of copies."""
+    found = memorisation(3 * normal(100, 16, 2) - 2, normal(600, 16, 0), normal(120, 16, 1) + 0.6)
+    assert found.low > 1 and found.details["z"] > 3
+    assert found.details["verdict"] == "withheld" and "from elsewhere" in found.details["why"]
+
+
+def test_a_verdict_agrees_with_its_interval():
+    """Whoever memorises is nearer to training images than held-out images are."""
+    for high, copied, verdict in (
+        (3.23, 0.9, "closer to training images than chance"),
+        (0.9, 0.6, "memorises"),
+        (0.4, 0.2, "memorises"),
+    ):
+        details = {"share": 0.8, "z": 4.0, "told_z": 0.0, "copied": copied + 0.1, "copied_low": copied}
+        assert module._verdict(details, high)[0] == verdict
+
+
+def test_more_than_copying_explains_is_no_verdict():
+    """All samples beside training images of the subset, of which there are three times as many."""
+    found = module._verdict({"share": 1.0, "z": 9.0, "told_z": 0.0, "copied": 3.0, "copied_low": 2.6}, 0.2)
+    assert found[0] == "withheld" and "no copying explains" in str(found[1])
+
+
+def test_sets_of_one_source_are_told_apart_as_chance_would():
+    """All 20 ways to divide 6 points: the mean and the variance that z uses. Over 200 pairs z is standard normal."""
+    points, shares, deviations = normal(6, 2, 4), [], []
+    for chosen in itertools.combinations(range(6), 3):
+        others = [i for i in range(6) if i not in chosen]
+        share, z = module.told_apart(points[list(chosen)], points[others])
+        shares.append(share)
+        deviations.append(z)
+    assert np.mean(shares) == pytest.approx(2 / 5, rel=1e-14)
+    assert np.mean(np.square(deviations)) == pytest.approx(1, rel=1e-12)
+    x = normal(200 * 60, 5, 5).reshape(200, 60, 5)
+    z = torch.tensor([module.told_apart(each[:30], each[30:])[1] for each in x])
+    assert_mean(z, 0.0)
+    assert_mean(z.square(), 1.0)
+
+
 def test_depends_on_the_seed_alone():
     sets = normal(50, 3, 0), normal(40, 3, 1), normal(20, 3, 2)
     assert memorisation(*sets, seed=1) == memorisation(*sets, seed=1)

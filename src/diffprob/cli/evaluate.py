@@ -262,7 +262,8 @@ def _notes(result: dict[str, Any], drawn: "dict[str, Estimate]") -> Iterator[str
         if title.startswith("memorisation"):
             z, share = each.details["z"], each.details["share"]
             how = f"{share:.1%} of the samples are nearer to training images than to held-out ones, z = {z:.1f}"
-            yield f"memorisation: {each.details['verdict']} ({how})"
+            why = f": {each.details['why']}" if each.details["why"] else ""
+            yield f"memorisation: {each.details['verdict']}{why} ({how})"
 
 
 def _record(found: "Run", result: dict[str, Any], args: argparse.Namespace, facts: dict[str, Any]) -> None:

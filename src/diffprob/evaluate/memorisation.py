@@ -16,6 +16,9 @@ _DRAWS = 400  # of the bootstrap
 _CHUNK = 1 << 22  # random integers held at a time
 FEWEST = 10  # images a side: below, z can hardly exceed 3, since it is at most sqrt(2s - 1)
 _SIGNIFICANT = 3.0  # standard errors: one honest model in 740 exceeds them
+_MOST_TOLD = 2000  # images a side among which it is asked whether both sides are from one source
+NONE, CLOSER = "none found", "closer to training images than chance"
+MEMORISES, WITHHELD = "memorises", "withheld"
 
 
 def nearest_neighbours(x: Points, reference: Points) -> tuple[Tensor, Tensor]:
@@ -60,15 +63,26 @@ def memorisation(samples: Points, train: Points, held_out: Points, seed: int = 0
     for the model, it is 1/2; over all ways to divide the 2s images into two sets its variance is known, sum_p (c_p -
     n/2s)^2 / (4 n^2) * 2s / (2s - 1), where c_p is the number of samples whose nearest of the 2s images is p. ``z`` is
     the deviation in such standard errors. If a fraction f of the samples copies training images, the share is 1/2 +
-    f s / (2 N) with N training images; ``copied`` is that f, with its interval from the same standard error.
+    f s / (2 N) with N training images; ``copied`` is that f, with its interval from the same standard error. It is
+    unbiased and not cut off: chance takes it below 0 and, where s is much less than N, above 1.
 
-    ``verdict``: "none found" for z <= 3; else "closer to training images than chance", and "memorises" where besides
-    the interval of copied lies above 1/2 or that of the ratio below 1/2. In an intrinsic dimension D an honest model
-    halves the distance only with 2^D times the training images.
+    All of that takes held-out images from where the training images are from, which `told_apart` tests (``told`` and
+    ``told_z``): where z of that exceeds 3, no verdict is given.
 
-    Details: verdict, share, z, copied, copied_low, copied_high, compared (s), train_distance (median of the samples),
-    held_out_distance (median of the held-out images), held_out (their number), seed. ``n`` counts samples, ``m``
-    training images.
+    ``verdict``, with ``why`` in words where one is not given:
+
+    - "withheld": held-out and training images are told apart, or copied is above 1 by three standard errors, which no
+      copying explains;
+    - "none found" for z <= 3;
+    - "memorises" where the interval of the ratio lies below 1, and that of copied above 1/2 or that of the ratio below;
+    - "closer to training images than chance" else: also where the samples, for being unlike the data, are farther from
+      training images than held-out images are.
+
+    In an intrinsic dimension D an honest model halves the distance only with 2^D times the training images.
+
+    Details: verdict, why, share, z, copied, copied_low, copied_high, compared (s), told, told_z, train_distance (median
+    of the samples), held_out_distance (median of the held-out images), held_out (their number), seed. ``n`` counts
+    samples, ``m`` training images.
 
     Raises:
         InputError: an empty set, fewer than 10 training or held-out images, unequal event shapes, values that are not
@@ -87,20 +101,74 @@ def memorisation(samples: Points, train: Points, held_out: Points, seed: int = 0
         raise InputError("half of the held-out images are training images: held-out images must be other ones")
     low, high = _ratio_interval(to_train.numpy(), held_to_train.numpy(), seed)
     details = _share(samples, train, held_out, seed)
-    if details["z"] <= _SIGNIFICANT:
-        verdict = "none found"
-    elif details["copied_low"] > 0.5 or high < 0.5:
-        verdict = "memorises"
-    else:
-        verdict = "closer to training images than chance"
+    details["told"], details["told_z"] = told_apart(train, held_out, seed)
+    verdict, why = _verdict(details, high)
     details |= {
         "verdict": verdict,
+        "why": why,
         "train_distance": ours,
         "held_out_distance": theirs,
         "held_out": len(held_out),
         "seed": seed,
     }
     return Estimate(ours / theirs, len(to_train), len(train), low, high, details)
+
+
+def _verdict(details: dict[str, Any], high: float) -> tuple[str, str | None]:
+    """The verdict, and in words why there is none."""
+    share, three = details["share"], _SIGNIFICANT / NORMAL_95
+    if details["told_z"] > _SIGNIFICANT:
+        told = (
+            f"{details['told']:.0%} of both have their nearest neighbour on their own side, z = {details['told_z']:.1f}"
+        )
+        return WITHHELD, f"the held-out images are from elsewhere than the training images: {told}"
+    if details["copied"] - three * (details["copied"] - details["copied_low"]) > 1:
+        return WITHHELD, f"{share:.0%} of the samples are nearer to training images, which no copying explains"
+    if details["z"] <= _SIGNIFICANT:
+        return NONE, None
+    return MEMORISES if high < 1 and (details["copied_low"] > 0.5 or high < 0.5) else CLOSER, None
+
+
+def told_apart(train: Points, held_out: Points, seed: int = 0) -> tuple[float, float]:
+    """Are two sets of images from one source? (share, z): how many have their nearest neighbour in their own set.
+
+    Both sets are cut to one size s, at most 2,000 (random subsets by seed; so many that what changes the verdict is
+    seen, and not the least difference). Over all ways to divide the 2s images into two sets of s, the images being as
+    they are, the share has mean (s - 1) / (2s - 1) and a variance that counts how neighbours are shared: sum over
+    ordered pairs of images i, j of Cov(a_i, a_j), where a_i says that i and its nearest neighbour lie in one set, which
+    depends on whether the two edges have both ends, one or none in common. ``z`` is the deviation in such standard
+    errors: above 3 for one pair of exchangeable sets in 740.
+
+    References: Schilling, "Multivariate two-sample tests based on nearest neighbors" (1986); Henze (1988).
+    """
+    size = min(len(train), len(held_out), _MOST_TOLD)
+    sides = [flat_rows(_cut(points, size, seed, name), name) for points, name in ((train, "train"), (held_out, "held"))]
+    nearest = _nearest_others(torch.cat(sides))
+    count = 2 * size
+    side = torch.arange(count) < size
+    share = float((side == side[nearest]).double().mean())
+    mutual = int((nearest[nearest] == torch.arange(count)).sum())
+    degrees = 1 + torch.bincount(nearest, minlength=count)
+    touching = int((degrees * (degrees - 1)).sum()) - 2 * mutual
+    one = (size - 1) / (count - 1)
+    three = (size - 2) / (2 * (count - 1))
+    four = one * ((size - 2) * (size - 3) + size * (size - 1)) / ((count - 2) * (count - 3))
+    apart = count * (count - 1) - mutual - touching
+    variance = count * one + mutual * one + touching * three + apart * four - (count * one) ** 2
+    return share, (share - one) * count / math.sqrt(variance)
+
+
+def _nearest_others(points: Tensor) -> Tensor:
+    """The index of the nearest other point of each, int64 (n,); searched as `nearest_neighbours` does."""
+    centred = (points.double() - points.double().mean(0)).float()
+    norms, found = centred.square().sum(1), []
+    rows = max(1, _BLOCK // max(len(points), points.shape[1]))
+    for first in range(0, len(points), rows):
+        block = centred[first : first + rows]
+        distances = torch.addmm(norms, block, centred.T, alpha=-2)
+        distances[torch.arange(len(block)), torch.arange(first, first + len(block))] = math.inf
+        found.append(distances.argmin(1))
+    return torch.cat(found)
 
 
 def _share(samples: Points, train: Points, held_out: Points, seed: int) -> dict[str, Any]:
@@ -120,9 +188,9 @@ def _share(samples: Points, train: Points, held_out: Points, seed: int) -> dict[
     return {
         "share": share,
         "z": z,
-        "copied": min(1.0, max(0.0, scale * (share - 0.5))),
-        "copied_low": min(1.0, max(0.0, scale * (share - 0.5 - NORMAL_95 * error))),
-        "copied_high": min(1.0, max(0.0, scale * (share - 0.5 + NORMAL_95 * error))),
+        "copied": scale * (share - 0.5),
+        "copied_low": scale * (share - 0.5 - NORMAL_95 * error),
+        "copied_high": scale * (share - 0.5 + NORMAL_95 * error),
         "compared": size,
     }
 
