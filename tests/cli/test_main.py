@@ -17,6 +17,7 @@ from diffprob.base.errors import NumericalError
 from diffprob.cli import doctor, show
 from diffprob.cli.main import VERBS, main
 from diffprob.cli.progress import Progress, duration
+from diffprob.recipe.checkpoint import PRETRAINED
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -263,3 +264,17 @@ def test_the_example_of_the_package_runs(trained: Path, tmp_path: Path) -> None:
     code = code.replace('"mnist"', repr(str(trained))).replace("n=64", "n=4").replace("process, 50", "process, 3")
     python(f"import os; os.chdir({str(tmp_path)!r})\n" + code)
     assert (tmp_path / "mnist.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_place_of_the_installation_is_not_told(diffprob: Callable) -> None:
+    for command in (
+        ["show", "digits"],
+        ["sample", "digits", "--dry-run", "--json"],
+        ["sample", "digits", "--best"],
+        ["likelihood", "digits", "--dry-run", "--json"],
+        ["report", "digits", "--dry-run", "--json"],
+        ["fit", "digits", "steps"],
+        ["fit", "digits", "steps", "--dry-run", "--json"],
+    ):
+        done = diffprob(*command)
+        assert str(PRETRAINED.parent) not in done.out + done.err and "digits" in done.out + done.err, command

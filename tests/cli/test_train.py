@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,14 @@ from PIL import Image
 
 import diffprob as dp
 from diffprob.cli import training
-from diffprob.cli.automatic import choose
+from diffprob.cli.automatic import automatic, choose
+from diffprob.cli.main import main
 from diffprob.cli.parser import whole
+from diffprob.data import Array, First
+from diffprob.recipe.checkpoint import open_run
 from diffprob.recipe.recipe import parameter_count
+from diffprob.recipe.spec import render
+from diffprob.recipe.writer import RunWriter
 from diffprob.train.loop import Trainer
 
 LOSS_CURVE = training._loss_curve  # conftest puts nothing in its place
@@ -269,3 +275,60 @@ def test_a_recipes_name_is_never_a_folder(diffprob: Callable, tiny: Path) -> Non
     tiny.rename("digits")
     about = diffprob("train", "digits", "--dry-run", *TINY, "--json").json["about"]
     assert about["run"] == f"{Path('runs/digits')} (new)"
+
+
+def test_a_run_is_called_by_its_folder_and_found_from_anywhere(
+    diffprob: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Data of one's own: the name is that of the run and not of the data, and the place of the data is absolute."""
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8)
+    np.save(tmp_path / "slides.npy", pixels)
+    train = ["train", "--data", "slides.npy", "--out", "runs/mine", "--steps", "2", *TINY]
+    assert diffprob(*train).code == 0
+    found = open_run("runs/mine")
+    assert found.name == "mine" and found.recipe.data == Array(str(tmp_path / "slides.npy"))
+    assert (tmp_path / "runs/mine/README.md").read_text().startswith("# mine")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["likelihood", "../runs/mine", "-n", "2", "--terms", "1", "--split", "train", "--device", "cpu"]) == 0
+
+
+def test_runs_with_a_relative_path_and_the_name_of_their_data_go_on(diffprob: Callable, tmp_path: Path) -> None:
+    """As runs were written before."""
+    np.save(tmp_path / "slides.npy", np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8))
+    train = ["train", "--data", "slides.npy", "--out", "mine", *TINY]
+    recipe = replace(automatic("slides.npy")[0], name="slides")
+    assert diffprob(*train, "--steps", "2").code == 0
+    for name in ("network", "training"):
+        recipe = replace(recipe, **{name: getattr(open_run("mine").recipe, name)})
+    writer = RunWriter(Path("mine"))
+    writer._adopt(recipe, writer.manifest.meta["data"])
+    writer.close()
+    assert open_run("mine").recipe.data == Array("slides.npy") and open_run("mine").name == "slides"
+    assert diffprob(*train, "--steps", "4", "--json").json["resumed_at"] == 2
+
+
+def test_data_that_takes_some_of_a_source_moves(diffprob: Callable, tmp_path: Path) -> None:
+    """`First` takes its images at the place that --data names."""
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "here.npz", images=pixels, labels=np.arange(20) % 2)
+    recipe = replace(automatic("here.npz")[0], data=First(Array("gone.npz"), 6, 1))
+    Path("recipe.txt").write_text(render(recipe))
+    done = diffprob("train", "./recipe.txt", "--data", "here.npz", "--out", "some", "--steps", "2", *TINY)
+    assert done.code == 0, done.err
+    assert open_run("some").recipe.data == First(Array(str(tmp_path / "here.npz")), 6, 1)
+    planned = diffprob("train", "./recipe.txt", "--dry-run", "--out", "x", *TINY, "--json").json
+    assert planned["about"]["data"].endswith("(not there: training needs it)")
+
+
+def test_a_new_folder_begins_anew_and_says_so(diffprob: Callable, tiny: Path) -> None:
+    """The recipe of a run and none of its weights: said, with what would go on and what would begin with them."""
+    common = ("--out", "new", "--steps", "1", "--device", "cpu")
+    for more in (["--labels"], [], ["--set", "network.layers=2"]):
+        done = diffprob("train", tiny, *more, *common, "--dry-run", "--json")
+        assert "begins anew, from random weights" in done.err and "leave --out away" in done.err
+        assert done.json["about"]["begins with"] == "random weights"
+    start = done.err.partition("--set 'start=")[2].partition("'\n")[0]
+    begun = diffprob("train", tiny, "--labels", "--set", f"start={start}", *common)
+    assert begun.code == 0 and "anew" not in begun.err
+    assert "anew" not in diffprob("train", tiny, "--steps", "5", "--dry-run", "--device", "cpu").err

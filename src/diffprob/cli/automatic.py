@@ -94,6 +94,11 @@ def _grey(images: "Images") -> bool:
     return images.event_shape[0] == 3 and all((chunk == chunk[:, :1]).all() for chunk in images.chunks())
 
 
+def folder_name(out: Path) -> str:
+    """A name for the run in a folder: that of the folder."""
+    return re.sub(r"[^\w.-]+", "-", out.expanduser().resolve().name).strip("-.") or "run"
+
+
 def data_name(data: str) -> str:
     """A short name for the data that an option names, fit for a folder."""
     text = data.partition(":")[2] if data.startswith("hf:") else Path(data).resolve().stem

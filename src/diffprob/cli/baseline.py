@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _density(args: argparse.Namespace) -> dict[str, Any]:
     """Train a run of glow or ebm, or go on with it."""
-    from diffprob.cli.automatic import data_name
+    from diffprob.cli.automatic import data_name, folder_name
     from diffprob.cli.train import dry_run, set_field
     from diffprob.cli.training import train
     from diffprob.data import open_data
@@ -81,6 +81,8 @@ def _density(args: argparse.Namespace) -> dict[str, Any]:
     images = source.load()
     make = {"glow": densities.glow, "ebm": densities.ebm}[args.kind]
     recipe = make(data_name(args.data), source, Pixels(images.event_shape, images.levels))
+    if args.out:
+        recipe = replace(recipe, name=folder_name(Path(args.out)))
     training = {name: getattr(args, name) for name in ("steps", "seed") if getattr(args, name) is not None}
     recipe = replace(recipe, training=replace(recipe.training, **training))
     for text in args.set:

@@ -128,7 +128,7 @@ def ask(args: argparse.Namespace, terms: int | None, clip: bool = True) -> Asked
     decoder = Decoder(run.space.levels, args.decoder_std)
     terms = None if terms is None or terms >= len(times) - 1 else terms
     facts = {
-        "run": str(run.path),
+        "run": run.place,
         **weights_facts(run, args.best),
         "data": images.name,
         "split": split,

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     html_path(args.out)
     found = [Run.open(name) for name in args.runs]
     plans = [plan(each, args) for each in found]
-    about = [{"run": str(each.path), **drawing} for each, drawing in zip(found, plans, strict=True)]
+    about = [{"run": each.place, **drawing} for each, drawing in zip(found, plans, strict=True)]
     result = {"runs": about, "out": args.out}
     if args.dry_run:
         return {**result, "bytes": None, "dry_run": True}

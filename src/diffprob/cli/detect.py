@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     inside, outside = _sets(args, found)
     fitting = _fitting(args, found) if any(subject.proxy.needs_fit for subject in measured) else None
     about = {
-        "run": str(found.path),
+        "run": found.place,
         **weights_facts(found, args.best),
         "proxies": [subject.label for subject in measured],
         "inside": {"name": inside.name, **inside.about},

@@ -45,8 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any] | None:
     """Train, or go on."""
     from diffprob.base.errors import InputError
-    from diffprob.cli.train import dry_run, moved, set_field
+    from diffprob.cli.train import dry_run, set_field
     from diffprob.cli.training import train
+    from diffprob.data.places import at_place
     from diffprob.recipe.checkpoint import Run
     from diffprob.recipes.distilled import STEPS, distilled
 
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     found = Run.open(args.run)
     recipe = distilled(found, args.method, args.steps or STEPS, not args.frozen)
     if args.data is not None:
-        recipe = replace(recipe, data=moved(recipe.data, args.data))
+        recipe = replace(recipe, data=at_place(recipe.data, args.data))
     for text in args.set:
         recipe = set_field(recipe, text)
     if args.seed is not None:

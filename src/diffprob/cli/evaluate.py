@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     published = Statistics.load(args.statistics) if args.statistics else None
     n = args.n if pixels is None else len(pixels)
     about = {
-        "run": str(found.path),
+        "run": found.place,
         "n": n,
         "split": sets.split,
         "reference": f"{len(sets.reference):,} images of {sets.reference.name}",

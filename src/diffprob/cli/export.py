@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         export_pipeline(out, model, (height, width), clip)
     return {
         "dry_run": args.dry_run,
-        "run": str(found.path),
+        "run": found.place,
         "step": found.meta["step"],
         "out": str(out),
         "scheduler": scheduler,

@@ -68,9 +68,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     needs = [kind for kind in kinds if kind != "steps"]
     images = splits(found, args.data)[0] if needs else None
     result: dict[str, Any] = {
-        "run": str(found.path),
+        "run": found.place,
         "what": kinds,
-        "files": {kind: str(fit_path(found, kind)) for kind in kinds},
+        "files": {kind: f"{found.place}/{fit_path(found, kind).name}" for kind in kinds},
         "seed": args.seed,
         "device": str(choose_device(args.device)),
         "dry_run": args.dry_run,
@@ -124,7 +124,7 @@ def _check(args: argparse.Namespace, run: "Run") -> None:
         raise InputError(f"--lr {args.lr}: a learning rate between 0 and 1, such as 0.001, would be right")
     if run.is_packaged and not args.record and not args.dry_run:
         raise InputError(
-            f"{args.run} comes with the library and is only read: copy {run.path} and fit the copy, or give --record"
+            f"{args.run} comes with the library and is only read: --record would write into it all the same"
         )
 
 

@@ -89,6 +89,7 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
 
 def _recipe(args: argparse.Namespace, pipeline: "Pipeline", settings: "Scheduling") -> "Recipe":
     from diffprob.data import Folder, open_data
+    from diffprob.data.places import absolute
     from diffprob.recipe.recipe import Recipe
     from diffprob.space.pixels import Pixels
     from diffprob.train.settings import Training
@@ -104,7 +105,7 @@ def _recipe(args: argparse.Namespace, pipeline: "Pipeline", settings: "Schedulin
         raise InputError(f"{args.folder}: a network of images with {spec.in_channels} channels; 1 or 3 can be a run")
     height, width = size
     square = height if height == width else None
-    data = open_data(args.data) if args.data else Folder("not-known", square, spec.in_channels)
+    data = absolute(open_data(args.data)) if args.data else Folder("not-known", square, spec.in_channels)
     try:
         return Recipe(
             name=re.sub(r"[^\w.-]+", "-", Path(args.out).resolve().name),

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     noise = None if args.latent else args.noise or "shared"
     facts = {**rows.choice.facts, "a": args.first, "b": args.second, "points": args.points, "noise": noise}
     facts |= {"latent": args.latent, "rmse": None}
-    result = {**facts, "run": str(found.path), "network_calls": total, "out": args.out}
+    result = {**facts, "run": found.place, "network_calls": total, "out": args.out}
     if not args.dry_run:
         rng = Rng.of(args.seed, 1, device=rows.device)
         with Progress("interpolate", total, "network call") as progress, counted(rows.choice.model, progress.update):

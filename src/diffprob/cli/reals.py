@@ -138,7 +138,7 @@ def read_samples(
     if pixels.dtype != np.uint8 or tuple(pixels.shape[1:]) != tuple(found.space.shape) or not len(pixels):
         raise InputError(f"--samples {path}: images {pixels.shape}, the run's have the shape {found.space.shape}")
     if facts.get("model_sha256") != weights_facts(found, best)["model_sha256"]:
-        raise InputError(f"--samples {path}: drawn from other weights than those of {found.path}; draw them again")
+        raise InputError(f"--samples {path}: drawn from other weights than those of {found.place}; draw them again")
     return {name: facts.get(name) for name in names}, pixels
 
 

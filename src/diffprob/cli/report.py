@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     images, note = find_data(found, args.data)
     inside = None if packaged else str(found.path / INSIDE)
     drawing = plan(found, args)
-    result = {"run": str(found.path), "report": inside, "out": out, **drawing, "data_here": images is not None}
+    result = {"run": found.place, "report": inside, "out": out, **drawing, "data_here": images is not None}
     if args.dry_run:
         return {**result, "bytes": None, "dry_run": True}
     page = report_page(gather(found, draw_samples(found, args), images, note))

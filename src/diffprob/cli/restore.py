@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         say(
             f"note: {choice.sampler!r} is deterministic: guided chains tend to fall out of the data; DPMppSDE(2) do not"
         )
-    result = {**facts, "run": str(found.path), "out": args.out, "evaluations": None}
+    result = {**facts, "run": found.place, "out": args.out, "evaluations": None}
     if args.dry_run:
         return {**result, "network_calls": flaw.calls(choice), "stds": [], "psnr": None, "dry_run": True}
     images, stds, calls = restore(flaw, choice, rng)

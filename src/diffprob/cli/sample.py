@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     total = choice.calls(args.n, choice.steps)
     written = {"out": args.out, "progression": None}
     spent = {"network_calls": total, "evaluations": choice.steps}
-    result = {**facts, "run": str(found.path), "n": args.n, **spent, **written}
+    result = {**facts, "run": found.place, "n": args.n, **spent, **written}
     if args.dry_run:
         return {**result, "dry_run": True}
     streams = Rng.of(args.seed, args.n, device=choose_device(args.device))
@@ -112,7 +112,7 @@ def _predicted(args: argparse.Namespace) -> dict[str, Any]:
     if choice.sampler.order is not None:
         say(f"note: {choice.sampler!r} draws nothing: from one x_t all {n} images are the same")
     choice.facts["from"] = args.source
-    result = {**choice.facts, "run": str(found.path), "n": n, "network_calls": total, "out": args.out}
+    result = {**choice.facts, "run": found.place, "n": n, "network_calls": total, "out": args.out}
     if not args.dry_run:
         streams, drawn = Rng.of(args.seed, n, device=rows.device), []
         x0 = rows.to_model(original)
@@ -144,7 +144,7 @@ def _reconstructed(args: argparse.Namespace) -> dict[str, Any]:
     rows = between.prepare_rows(args, found, args.at or (1.0,), 1)
     total = rows.calls(1, 1)
     facts = {**rows.choice.facts, "from": args.source, "rmse": None}
-    result = {**facts, "run": str(found.path), "n": 1, "network_calls": total, "out": args.out}
+    result = {**facts, "run": found.place, "n": 1, "network_calls": total, "out": args.out}
     if not args.dry_run:
         drawn, rng = [], Rng.of(args.seed, 1, device=rows.device)
         with Progress("sample", total, "network call") as progress, counted(rows.choice.model, progress.update):

@@ -94,9 +94,9 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
         yield from table(rows, ("recipe", "parameters", "images", ""))
     elif kind == "runs":
         rows = [
-            (name, f"{run['parameters']:,}", f"{run['step']:,}", run["path"]) for name, run in result["runs"].items()
+            (name, f"{run['parameters']:,}", f"{run['step']:,}", run["shape"]) for name, run in result["runs"].items()
         ]
-        yield from table(rows, ("run", "parameters", "step", "folder")) if rows else iter(["no packaged runs"])
+        yield from table(rows, ("run", "parameters", "step", "images")) if rows else iter(["no packaged runs"])
     elif kind == "metrics":
         rows = [(name, each["about"], each["space"], each["better"]) for name, each in result["metrics"].items()]
         yield from table(rows, ("metric", "", "measured in", "better"))
@@ -176,7 +176,7 @@ def _run(name: str) -> dict[str, Any]:
     losses = [record["loss"] for record in records(found.path) if isinstance(record.get("loss"), int | float)]
     return {
         "kind": "run",
-        "path": str(found.path),
+        "path": found.place,
         "name": found.name,
         "shape": _shape(found.space),
         "parameters": parameter_count(found.recipe),

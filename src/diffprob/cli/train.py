@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -72,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any] | None:
     """Train, resume or estimate."""
+    from diffprob.cli.automatic import folder_name
     from diffprob.recipes import RECIPES
 
     recipe, images = read_recipe(args)
@@ -84,6 +85,10 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
             recipe = replace(recipe, training=replace(recipe.training, **{name: getattr(args, name)}))
     going_on = args.recipe not in {None, *RECIPES} and is_run(Path(args.recipe))
     out = Path(args.out or (args.recipe if going_on else f"runs/{recipe.name}"))
+    if args.recipe is None and args.out:
+        recipe = replace(recipe, name=folder_name(out))
+    if going_on and not is_run(out) and getattr(recipe, "start", None) is None:
+        say(_anew(args.recipe, out))
     if args.dry_run:
         return dry_run(recipe, out, choose_device(args.device), args.processes or 1, images)
     from diffprob.cli.training import train
@@ -139,8 +144,10 @@ def read_recipe(args: argparse.Namespace) -> "tuple[Kind, Images | None]":
 
     if args.recipe in RECIPES or not _is_path(args.recipe):
         return named(args.recipe, args.data), None
+    from diffprob.data.places import at_place
+
     recipe = _from_file(Path(args.recipe))
-    return (recipe if args.data is None else replace(recipe, data=moved(recipe.data, args.data))), None
+    return (recipe if args.data is None else replace(recipe, data=at_place(recipe.data, args.data))), None
 
 
 def labelled(recipe: "Kind", images: "Images | None") -> "tuple[Recipe, Images]":
@@ -160,6 +167,19 @@ def labelled(recipe: "Kind", images: "Images | None") -> "tuple[Recipe, Images]"
     condition = Labels(int(images.labels.max()) + 1)
     network: Any = recipe.network
     return replace(recipe, condition=condition, network=replace(network, classes=condition.rows)), images
+
+
+def _anew(run: str, out: Path) -> str:
+    """What a training that takes the recipe of a run into a new folder does not take: its weights."""
+    from diffprob.recipe.checkpoint import open_run
+    from diffprob.recipe.trained import Trained
+
+    text = f"{out}: begins anew, from random weights: of {run} it has the recipe alone"
+    found = open_run(run)
+    if not found.meta["step"] or not hasattr(found.recipe, "start"):
+        return f"{text}; to go on with {run}, leave --out away"
+    start = Trained(found.place, found.sha256()[:12])
+    return f"{text}; to go on with {run}, leave --out away; to begin with its weights, --set 'start={start!r}'"
 
 
 def _is_path(text: str | None) -> bool:
@@ -192,17 +212,6 @@ def _from_file(path: Path) -> "Kind":
     return recipe
 
 
-def moved(data: Any, text: str) -> Any:
-    """The same kind of data at another place.
-
-    Raises:
-        InputError: data without a place.
-    """
-    if not any(field.name == "path" for field in fields(data)):
-        raise InputError(f"the recipe's data {data!r} has no path to replace by --data {text}; use --set data=...")
-    return replace(data, path=text)
-
-
 def set_field(recipe: R, text: str) -> R:
     """The recipe with the change that ``--set FIELD=VALUE`` asks for.
 
@@ -233,6 +242,7 @@ def dry_run(
         "recipe": recipe.name,
         "data": _data_state(recipe, images),
         "network": repr(recipe.network),
+        "begins with": "random weights" if getattr(recipe, "start", None) is None else repr(recipe.start),
         "run": planned(recipe, out),
     }
     costs = estimate(recipe, device, processes)
@@ -240,9 +250,9 @@ def dry_run(
 
 
 def _data_state(recipe: "Kind", images: "Images | None") -> str:
-    path = getattr(recipe.data, "path", None)
+    from diffprob.data.places import paths
+
     if images is not None:
         return f"{recipe.data!r}, {len(images):,} images"
-    return f"{recipe.data!r}" + (
-        " (not there: training needs it)" if path is not None and not Path(path).exists() else ""
-    )
+    gone = any(path is not None and not Path(path).expanduser().exists() for path in paths(recipe.data))
+    return f"{recipe.data!r}" + (" (not there: training needs it)" if gone else "")

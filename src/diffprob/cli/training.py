@@ -76,11 +76,13 @@ def train(
     """
     import torch
 
+    from diffprob.data.places import absolute
     from diffprob.recipe.recipe import check_trainable, space
     from diffprob.recipe.replica import Replica
     from diffprob.recipe.writer import RunWriter
     from diffprob.train.loop import make_accelerator
 
+    recipe = replace(recipe, data=absolute(recipe.data))
     if recipe.training.monitor is not None:
         check_monitor(recipe.training.monitor)
     chosen = choose_device(device)

@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     way, more = _way(args, found, images)
     facts = {**way.choice.facts, **more}
     total = way.calls(args.n)
-    result = {**facts, "run": str(found.path), "network_calls": total, "out": args.out}
+    result = {**facts, "run": found.place, "network_calls": total, "out": args.out}
     if args.dry_run:
         return {**result, "dry_run": True}
     chunk, drawn = way.choice.model.evaluation.chunk or args.n, []

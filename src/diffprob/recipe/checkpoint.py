@@ -56,7 +56,12 @@ class RunFolder(Generic[Kind_co]):
     @property
     def is_packaged(self) -> bool:
         """Whether it came with the library: such a run is read, and written to only where that is asked for."""
-        return self.path.parent == PRETRAINED
+        return self.path.absolute().parent == PRETRAINED
+
+    @property
+    def place(self) -> str:
+        """What opens it again: the name of a packaged run, whose folder is that of the installation, or the folder."""
+        return self.path.name if self.is_packaged else str(self.path)
 
     @property
     def space(self) -> Pixels:
@@ -77,12 +82,12 @@ class RunFolder(Generic[Kind_co]):
         path = self.path / (BEST if best else MODEL)
         if not path.exists() and best:
             raise InputError(
-                f"{self.path} has no best weights: its training watched no metric "
+                f"{self.place} has no best weights: its training watched no metric "
                 "(--set 'training.monitor=Monitor(best=\"frechet\")'), or has not measured yet"
             )
         if not path.exists():
             raise InputError(
-                f"{self.path} has no model yet: it was stopped before its first checkpoint; train it again"
+                f"{self.place} has no model yet: it was stopped before its first checkpoint; train it again"
             )
         return path
 

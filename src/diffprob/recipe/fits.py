@@ -50,9 +50,9 @@ def read_fit(run: "Run", kind: str, best: bool = False) -> tuple[dict[str, Tenso
         InputError: never fitted, or fitted to other weights than the run's.
     """
     path = fit_path(run, kind)
-    again = f"diffprob fit {_name(run)} {kind}{' --best' if best else ''}"
+    again = f"diffprob fit {run.place} {kind}{' --best' if best else ''}"
     if not path.exists():
-        raise InputError(f"{_name(run)} has no {kind} fit: {again}")
+        raise InputError(f"{run.place} has no {kind} fit: {again}")
     metadata = tensors.read_metadata(path)
     if metadata.get("kind") != kind or "about" not in metadata:
         raise InputError(f"{path} is not a {kind} fit of diffprob; make it with {again}")
@@ -130,12 +130,6 @@ def bind_grid(run: "Run", grid: Any, best: bool = False) -> Any:
     found, _ = read_fit(run, STEPS, best)
     table = found.get("whole" if grid.whole else "paths")
     if table is None:
-        again = f"diffprob fit {_name(run)} steps"
-        raise InputError(
-            f"the steps fit of {_name(run)} is an older one, without the paths of the whole bound: {again}"
-        )
+        again = f"diffprob fit {run.place} steps"
+        raise InputError(f"the steps fit of {run.place} is an older one, without the paths of the whole bound: {again}")
     return LeastCost(grid.whole, tuple(found["times"][row[row >= 0].long()] for row in table))
-
-
-def _name(run: "Run") -> str:
-    return run.path.name if run.is_packaged else str(run.path)

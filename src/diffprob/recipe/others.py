@@ -21,7 +21,7 @@ def density_of(run: Run | BaselineRun | RecogniserRun) -> Proxy:
     found = _OF.get(type(run.recipe.network))
     if found is None:
         raise InputError(
-            f"{run.path} has no density of its own: a run of `diffprob distill`, or of `diffprob baseline glow` or "
+            f"{run.place} has no density of its own: a run of `diffprob distill`, or of `diffprob baseline glow` or "
             "`ebm`, would be right"
         )
     return found

@@ -8,8 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from diffprob.base.errors import InputError
-from diffprob.data.images import Source
-from diffprob.data.nested import innermost
+from diffprob.data.places import without_folders
 from diffprob.recipe.card import MEASURED
 from diffprob.recipe.checkpoint import Run
 from diffprob.recipe.manifest import LOG, TEMPORARY, Manifest, Pieces, saying, whole, write
@@ -76,8 +75,10 @@ def publish(run: Run, dest: str | Path, replacing: bool = False) -> Path:
     weights = run.weights()
     size = sum(len(contents) for contents in extra.values()) + sum(weight.nbytes for weight in weights.values())
     if size > LIMIT:
-        raise InputError(f"{run.path} would be {size:,} bytes when published, at most {LIMIT:,}: use a smaller network")
-    recipe = replace(run.recipe, data=_local(run.recipe.data))
+        raise InputError(
+            f"{run.place} would be {size:,} bytes when published, at most {LIMIT:,}: use a smaller network"
+        )
+    recipe = replace(run.recipe, data=without_folders(run.recipe.data))
     old = dest.with_name(f"{TEMPORARY}old-{dest.name}")
     with saying(f"write the run {dest}"):
         if replacing and dest.exists():
@@ -102,7 +103,3 @@ def thin(log: bytes, most: int) -> bytes:
         every += 1
         kept = [*lines[:-1:every], lines[-1]]
     return b"".join(kept)
-
-
-def _local(data: Source) -> Source:
-    return innermost(data, lambda each: replace(each, path=Path(each.path).name) if hasattr(each, "path") else each)

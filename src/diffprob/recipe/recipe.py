@@ -273,9 +273,10 @@ _FREE = ("steps", "sample_every", "checkpoint_every", "samples", "monitor")
 def resumable(old: "Kind", new: "Kind") -> tuple[str, Any, Any] | None:
     """(path, old, new) of the first field that forbids going on with the run of ``old`` under ``new``, or None.
 
-    The data may move (its digest is compared elsewhere), and steps, pictures and checkpoints may be more or fewer.
+    The data may move (its digest is compared elsewhere), the name is a title, and steps, pictures and checkpoints may
+    be more or fewer.
     """
     if type(old) is not type(new):
         return "kind", type(old).__name__, type(new).__name__
     training = replace(new.training, **{name: getattr(old.training, name) for name in _FREE})
-    return first_difference(old, replace(new, data=old.data, training=training))
+    return first_difference(old, replace(new, name=old.name, data=old.data, training=training))

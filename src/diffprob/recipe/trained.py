@@ -39,7 +39,7 @@ class Trained:
     @classmethod
     def of(cls, run: "Run") -> "Trained":
         """The weights that ``run`` has now."""
-        return cls(run.path.name if run.is_packaged else str(run.path), run.sha256())
+        return cls(run.place, run.sha256())
 
     def load(self) -> "NetDenoiser":
         """The denoiser, in eval mode and frozen, whole batches at once.

@@ -42,9 +42,9 @@ def distilled(run: Run, method: str, steps: int = STEPS, unfreeze: bool = True) 
     if method not in METHODS:
         raise InputError(f"no method {method!r}: one of {', '.join(METHODS)} would be right")
     if not isinstance(net, UNetSpec):
-        raise InputError(f"{run.path}: a {type(net).__name__} cannot be distilled; a run of a U-Net would be right")
+        raise InputError(f"{run.place}: a {type(net).__name__} cannot be distilled; a run of a U-Net would be right")
     if run.recipe.condition is not None and method != "gradient":
-        raise InputError(f"{run.path}: only --method gradient distils a run with condition={run.recipe.condition!r}")
+        raise InputError(f"{run.place}: only --method gradient distils a run with condition={run.recipe.condition!r}")
     body = replace(net, out_channels=net.in_channels, dropout=0.0, classes=0)
     teacher = Trained.of(run)
     training = Training(

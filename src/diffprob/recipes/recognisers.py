@@ -32,11 +32,11 @@ def recogniser(run: Run, data: Source, classes: int, steps: int = STEPS) -> Reco
     net = run.recipe.network
     if not isinstance(net, UNetSpec):
         raise InputError(
-            f"{run.path}: the weights of a {type(net).__name__} begin no classifier; a run of a UNetSpec(...) would be"
+            f"{run.place}: the weights of a {type(net).__name__} begin no classifier; a run of a UNetSpec(...) would be"
             " right"
         )
     if isinstance(run.recipe.process.schedule, Learned):
-        raise InputError(f"{run.path}: its noise schedule was learned; a run of a fixed schedule would be right")
+        raise InputError(f"{run.place}: its noise schedule was learned; a run of a fixed schedule would be right")
     return Recogniser(
         name=f"{run.name}-recogniser",
         data=data,

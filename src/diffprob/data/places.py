@@ -1,0 +1,66 @@
+"""Where a source's images lie: the same data at another place, at an absolute one, and without private folders."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from diffprob.base.errors import InputError
+from diffprob.data.detect import open_data
+from diffprob.data.images import Source
+from diffprob.data.nested import innermost
+
+
+def at_place(source: Source, place: str) -> Source:
+    """The same data at another place, with all its options: `First` and `Joined` keep what they take of it.
+
+    Args:
+        source: images with a path; where it is joined of several, all of one path.
+        place: a folder or file. A folder above that of this kind of data will do, as for `open_data`.
+
+    Raises:
+        InputError: a source without a path, or joined of several.
+    """
+    known = paths(source)
+    if None in known:
+        raise InputError(f"--data {place}: {source!r} has no path to replace; other data takes a recipe of its own")
+    if len(known) > 1:
+        raise InputError(f"--data {place}: {source!r} lies in {len(known)} places, which one cannot replace")
+    found: Any = open_data(place) if Path(place).expanduser().exists() else None
+    return innermost(source, lambda each: replace(each, path=found.path if type(found) is type(each) else place))
+
+
+def is_kind(source: Source, other: Source) -> bool:
+    """Whether ``other``, a source with a path, is the kind of data that ``source`` takes its images from."""
+    kinds: set[type] = set()
+    innermost(source, _noting(lambda each: kinds.add(type(each))))
+    return hasattr(other, "path") and kinds == {type(other)}
+
+
+def absolute(source: Source) -> Source:
+    """The source with absolute paths, so that it means the same in every working directory."""
+    return innermost(source, _with_path(lambda path: str(Path(path).expanduser().absolute())))
+
+
+def without_folders(source: Source) -> Source:
+    """The source with every path cut to its last part: what lies above it means nothing on another machine."""
+    return innermost(source, _with_path(lambda path: Path(path).name))
+
+
+def paths(source: Source) -> set[str | None]:
+    """The paths of all that the source is made of; None for what has none."""
+    found: set[str | None] = set()
+    innermost(source, _noting(lambda each: found.add(getattr(each, "path", None))))
+    return found
+
+
+def _noting(note: Callable[[Any], None]) -> Callable[[Any], Any]:
+    def change(each: Any) -> Any:
+        note(each)
+        return each
+
+    return change
+
+
+def _with_path(change: Callable[[str], str]) -> Callable[[Any], Any]:
+    return lambda each: replace(each, path=change(each.path)) if hasattr(each, "path") else each
