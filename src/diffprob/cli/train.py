@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     if args.recipe is None and args.out:
         recipe = replace(recipe, name=folder_name(out))
     if going_on and not is_run(out) and getattr(recipe, "start", None) is None:
-        say(_anew(args.recipe, out))
+        say(_anew(str(args.recipe), out))
     if args.dry_run:
         return dry_run(recipe, out, choose_device(args.device), args.processes or 1, images)
     from diffprob.cli.training import train
@@ -242,7 +242,7 @@ def dry_run(
         "recipe": recipe.name,
         "data": _data_state(recipe, images),
         "network": repr(recipe.network),
-        "begins with": "random weights" if getattr(recipe, "start", None) is None else repr(recipe.start),
+        "begins with": repr(getattr(recipe, "start", None) or "random weights").strip("'"),
         "run": planned(recipe, out),
     }
     costs = estimate(recipe, device, processes)
