@@ -69,16 +69,11 @@ def memorisation(samples: Points, train: Points, held_out: Points, seed: int = 0
     All of that takes held-out images from where the training images are from, which `told_apart` tests (``told`` and
     ``told_z``): where z of that exceeds 3, no verdict is given.
 
-    ``verdict``, with ``why`` in words where one is not given:
-
-    - "withheld": held-out and training images are told apart, or copied is above 1 by three standard errors, which no
-      copying explains;
-    - "none found" for z <= 3;
-    - "memorises" where the interval of the ratio lies below 1, and that of copied above 1/2 or that of the ratio below;
-    - "closer to training images than chance" else: also where the samples, for being unlike the data, are farther from
-      training images than held-out images are.
-
-    In an intrinsic dimension D an honest model halves the distance only with 2^D times the training images.
+    ``verdict``, with ``why`` in words where there is none: "withheld" where held-out and training images are told
+    apart, or copied is above 1 by three standard errors, which no copying explains; "none found" for z <= 3;
+    "memorises" where the interval of the ratio lies below 1, and that of copied above 1/2 or that of the ratio below;
+    else "closer to training images than chance", even where samples unlike the data have a ratio above 1. In an
+    intrinsic dimension D an honest model halves the distance only with 2^D times the training images.
 
     Details: verdict, why, share, z, copied, copied_low, copied_high, compared (s), told, told_z, train_distance (median
     of the samples), held_out_distance (median of the held-out images), held_out (their number), seed. ``n`` counts
