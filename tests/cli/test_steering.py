@@ -35,7 +35,7 @@ def images(diffprob: Callable, run: Path, *words: str) -> np.ndarray:
 
 def test_training_is_told_the_labels(told: Path) -> None:
     run = dp.Run.open(told)
-    assert run.recipe.condition == dp.Labels(10)
+    assert run.recipe.condition == dp.Labels(10, names=tuple("0123456789"))
     assert run.recipe.network.classes == 11
     embedding = run.weights()["net.class_embedding.weight"]
     assert embedding.shape[0] == 11
@@ -164,7 +164,7 @@ def test_a_run_that_never_saw_the_null(diffprob: Callable) -> None:
 
 def test_training_says_what_it_needs(diffprob: Callable, tmp_path: Path) -> None:
     np.save(tmp_path / "plain.npy", np.zeros((8, 1, 8, 8), np.uint8))
-    assert "has none" in diffprob("train", "--data", "plain.npy", "--labels").error
+    assert "has no labels" in diffprob("train", "--data", "plain.npy", "--labels").error
     wrong = diffprob("train", "digits", "--set", "condition=Labels(10)", *TINY, "--steps", "2")
     assert "network.classes must be 11 with condition=Labels(classes=10, drop=0.1), got 0" in wrong.error
     few = diffprob(

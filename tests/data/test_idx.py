@@ -113,7 +113,9 @@ def test_emnist_is_set_upright(tmp_path, rand, idx_bytes):
     (tmp_path / "emnist-letters-test-labels-idx1-ubyte").write_bytes(idx_bytes(np.array([1, 26, 3, 4])))
     images = open_data(str(tmp_path), split="test").load()
     assert np.array_equal(images.take([3, 0])[:, 0], upright[[3, 0]])
-    assert images.labels is not None and images.labels.tolist() == [1, 26, 3, 4]
+    assert images.labels is not None
+    assert [images.class_names[k] for k in images.labels] == ["1", "26", "3", "4"]
+    assert images.former_labels.tolist() == [1, 26, 3, 4]
     assert "transposed" in images.notes[0]
 
 

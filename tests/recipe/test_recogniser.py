@@ -129,7 +129,7 @@ def test_joined_sources_are_classes_in_order():
     ours = Joined((Digits("test"), Digits("train")))
     assert parse(repr(ours), ALL) == ours
     found, test, train = ours.load(), Digits("test").load(), Digits("train").load()
-    assert found.levels == 17 and found.class_names == ("digits/test", "digits/train")
+    assert found.levels == 17 and found.class_names == ("digits", "digits (2)")
     assert found.labels is not None
     assert found.labels.tolist() == [0] * len(test) + [1] * len(train)
     assert np.array_equal(found.pixels[: len(test)], test.pixels)

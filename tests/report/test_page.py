@@ -199,10 +199,10 @@ def test_durations(seconds, said):
 
 
 def test_images_of_the_data_are_labelled(material):
-    images = Images(np.zeros((3, 1, 8, 8), np.uint8), np.array([0, 1, 5]), 17, class_names=("zero", "one"))
+    images = Images(np.zeros((3, 1, 8, 8), np.uint8), np.array([0, 1, 5]), 17)
     page = Page(report_page(material(images=images)))
     assert {a["alt"] for a in page.all("img") if a["alt"].startswith("Image ")} == {
-        "Image 0 of the data, class zero",
-        "Image 1 of the data, class one",
+        "Image 0 of the data, class 0",
+        "Image 1 of the data, class 1",
         "Image 2 of the data, class 5",
     }

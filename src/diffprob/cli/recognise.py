@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError
-from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, whole
+from diffprob.base.text import printable
+from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, is_run, whole
 from diffprob.cli.progress import say
 
 if TYPE_CHECKING:
@@ -54,13 +55,20 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     from diffprob.cli.training import train
     from diffprob.data.joined import Joined
     from diffprob.recipe.checkpoint import RecogniserRun, Run, open_run
+    from diffprob.recipe.classes import nameless
+    from diffprob.recipe.runfiles import read_recipe
     from diffprob.recipes.recognisers import STEPS, recogniser
 
     found = Run.open(args.run)
     sources = [source_for(text, found, args.size) for text in args.data]
     data = sources[0] if len(sources) == 1 else Joined(tuple(sources))
     images = data.load()
-    recipe = recogniser(found, data, _classes(images), args.steps or STEPS)
+    names = _classes(images)
+    recipe = recogniser(found, data, names, args.steps or STEPS)
+    there = Path(args.out or f"runs/{recipe.name}")
+    begun = nameless(read_recipe(there)) if is_run(there) else None
+    if begun is not None:
+        recipe = recogniser(found, data, begun.classes, args.steps or STEPS)
     for text in args.set:
         recipe = set_field(recipe, text)
     if args.seed is not None:
@@ -120,20 +128,22 @@ def open_recogniser(path: str, run: "Run", option: str) -> "RecogniserRun":
     return found
 
 
-def _classes(images: "Images") -> int:
-    """How many classes there are; the labels begin at 0.
+def _classes(images: "Images") -> tuple[str, ...]:
+    """Names of the classes that occur.
 
     Raises:
         InputError: no labels, or a single one.
     """
+    from diffprob.recipe.classes import labels_of
+
     if images.labels is None:
         raise InputError(
             f"{images.name} has no labels; those of sub-folders, or a second DATA to be told from it, would be right"
         )
-    count = int(images.labels.max()) + 1
-    if count < 2:
+    names = labels_of(images).names
+    if len(names) < 2:
         raise InputError(f"{images.name} has one class; a second DATA to be told from it would be right")
-    return count
+    return names
 
 
 def _tested(made: "RecogniserRun", train: "Images", sources: list[Any], device: Any) -> dict[str, Any]:
@@ -143,11 +153,18 @@ def _tested(made: "RecogniserRun", train: "Images", sources: list[Any], device: 
     from diffprob.base.rng import Rng, permutation
     from diffprob.evaluate.estimate import wilson
     from diffprob.recipe.card import Measurement
+    from diffprob.recipe.classes import agreed
 
     test = _held_out(sources)
     images, on = (train, "the training data") if test is None else (test, "the test split")
-    chosen = permutation(0, 0, len(images))[:TESTED]
-    labels = made.recipe.condition.read(images)
+    train, images = agreed(made.recipe, train, images)
+    labels, names = images.labels, made.recipe.condition.names or train.class_names[: made.recipe.condition.classes]
+    known = labels < made.recipe.condition.classes
+    if not known.all():
+        others = printable(", ".join(images.class_names[made.recipe.condition.classes :]))
+        say(f"note: {len(known) - known.sum():,} images of classes that it was not trained on are left out: {others}")
+    chosen = permutation(0, 0, len(images))
+    chosen = chosen[known[chosen]][:TESTED]
     x0 = made.space.to_model(torch.from_numpy(images.take(chosen)))
     model, rng, shares = made.load(device), Rng.of(0, len(chosen), device=device), []
     for t in AT:
@@ -157,7 +174,6 @@ def _tested(made: "RecogniserRun", train: "Images", sources: list[Any], device: 
         name = f"accuracy at t = {t:g}"
         split = "train" if test is None else "test"
         made.record(Measurement(name, shares[-1], len(chosen), 0, low=low, high=high, split=split))
-    names = train.class_names or tuple(str(k) for k in range(made.recipe.condition.classes))
     return {"at": list(AT), "accuracy": shares, "tested": len(chosen), "on": on, "classes": list(names)}
 
 
@@ -171,13 +187,13 @@ def _hits(model: Any, x0: "Tensor", labels: "Tensor", t: float, rng: Any) -> int
 def _held_out(sources: list[Any]) -> "Images | None":
     """The test splits of all sources, joined as these are; None, and a line, where one has none."""
     from diffprob.cli.reals import held_out
-    from diffprob.data.joined import join
+    from diffprob.data.joined import Joined, join
 
     found = []
     for source in sources:
         images = held_out(source)
-        if images is None:
+        if images is None or (images.labels is None and len(sources) == 1):
             say(f"note: {source!r} has no test split: tested on the training images, which flatters")
             return None
         found.append(images)
-    return found[0] if len(found) == 1 else join(found)
+    return found[0] if len(found) == 1 else join(found, Joined(tuple(sources)).names)

@@ -76,15 +76,19 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     from diffprob.recipes import RECIPES
 
     recipe, images = read_recipe(args)
+    going_on = args.recipe not in {None, *RECIPES} and is_run(Path(args.recipe))
+
+    def place() -> Path:
+        return Path(args.out or (args.recipe if going_on else f"runs/{recipe.name}"))
+
     if args.labels:
-        recipe, images = labelled(recipe, images)
+        recipe, images = labelled(recipe, images, place())
     for text in args.set:
         recipe = set_field(recipe, text)
     for name in ("steps", "seed"):
         if getattr(args, name) is not None:
             recipe = replace(recipe, training=replace(recipe.training, **{name: getattr(args, name)}))
-    going_on = args.recipe not in {None, *RECIPES} and is_run(Path(args.recipe))
-    out = Path(args.out or (args.recipe if going_on else f"runs/{recipe.name}"))
+    out = place()
     if args.recipe is None and args.out:
         recipe = replace(recipe, name=folder_name(out))
     if going_on and not is_run(out) and getattr(recipe, "start", None) is None:
@@ -150,21 +154,27 @@ def read_recipe(args: argparse.Namespace) -> "tuple[Kind, Images | None]":
     return (recipe if args.data is None else replace(recipe, data=at_place(recipe.data, args.data))), None
 
 
-def labelled(recipe: "Kind", images: "Images | None") -> "tuple[Recipe, Images]":
-    """The recipe for a network that is told the labels of the images, and these.
+def labelled(recipe: "Kind", images: "Images | None", out: Path) -> "tuple[Recipe, Images]":
+    """The recipe for a network that is told the classes that occur in the images, and these.
+
+    Args:
+        out: where the run will be; one that was begun without names of the classes goes on with its numbers.
 
     Raises:
         InputError: images without labels, or a network that takes none.
     """
-    from diffprob.denoise.condition import Labels
+    from diffprob.recipe.classes import labels_of, nameless
     from diffprob.recipe.recipe import Recipe
+    from diffprob.recipe.runfiles import read_recipe as recipe_of
 
     images = recipe.data.load() if images is None else images
-    if images.labels is None:
-        raise InputError(f"--labels: {images.name} has none; folders of pictures have those of their subfolders")
+    try:
+        condition = labels_of(images)
+    except InputError as error:
+        raise InputError(f"--labels: {error}") from error
+    condition = (nameless(recipe_of(out)) if is_run(out) else None) or condition
     if not isinstance(recipe, Recipe) or not hasattr(recipe.network, "classes"):
         raise InputError(f"--labels: {type(recipe.network).__name__} takes no labels; UNetSpec(...) would be right")
-    condition = Labels(int(images.labels.max()) + 1)
     network: Any = recipe.network
     return replace(recipe, condition=condition, network=replace(network, classes=condition.rows)), images
 

@@ -77,7 +77,6 @@ def train(
     import torch
 
     from diffprob.data.places import absolute
-    from diffprob.recipe.recipe import check_trainable, space
     from diffprob.recipe.replica import Replica
     from diffprob.recipe.writer import RunWriter
     from diffprob.train.loop import make_accelerator
@@ -93,8 +92,7 @@ def train(
         images = recipe.data.load()
         for note in images.notes if accelerator.is_main_process else ():
             say(f"{images.name}: {note}")
-    space(recipe, images)
-    check_trainable(recipe)
+    recipe = _checked(recipe, images, out)
     digest = images.digest()
     if not accelerator.is_main_process:
         accelerator.wait_for_everyone()  # until the run is there
@@ -115,6 +113,21 @@ def train(
                 kept_by.close()
     finally:
         store.close()
+
+
+def _checked(recipe: "Kind", images: "Images", out: Path) -> "Kind":
+    """The recipe with the classes of the run at ``out``, or of the images, after a look whether it can be trained.
+
+    Raises:
+        InputError: images of another kind, or a recipe that can only be loaded.
+    """
+    from diffprob.recipe.classes import settled
+    from diffprob.recipe.recipe import check_trainable, space
+    from diffprob.recipe.runfiles import read_recipe
+
+    space(recipe, images)
+    check_trainable(recipe)
+    return settled(recipe, images, read_recipe(out) if is_run(out) else None)
 
 
 def _trainer(recipe: "Kind", images: "Images", store: Any, accelerator: Any) -> "Trainer":

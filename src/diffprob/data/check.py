@@ -1,7 +1,6 @@
 """Is this data usable: counts, levels, moments, classes, duplicates, and what a network for it may look like."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -23,7 +22,7 @@ class Report:
         images, channels, height, width: shape of the data.
         levels: grey levels the format allows; used_levels: how many occur; lowest, highest: first and last that do.
         mean, std: per channel, with the grey levels scaled to [0, 1].
-        classes: images per class (name or number), or None without labels.
+        classes: images per class, by name, of the classes that occur; None without labels.
         duplicates: images that repeat an earlier one; duplicate_pairs: the first of them as (index, earlier).
         constant: images of one single value; constant_indices: the first of them.
         network_levels: most resolutions L with both sides divisible by 2^(L-1), the coarsest at least 4.
@@ -100,11 +99,7 @@ def network_levels(height: int, width: int) -> int:
 def _classes(images: Images) -> dict[str, int] | None:
     if images.labels is None:
         return None
-    names = images.class_names
-    counts = Counter(int(label) for label in images.labels)
-    named = {names[k] if 0 <= k < len(names) else str(k): n for k, n in sorted(counts.items())}
-    # two classes of one name must not hide each other
-    return named if len(named) == len(counts) else {str(k): n for k, n in sorted(counts.items())}
+    return {name: n for name, n in zip(images.class_names, images.class_counts, strict=True) if n}
 
 
 def _warnings(images: Images, scan: _Scan, classes: dict[str, int] | None) -> Iterator[str]:

@@ -1,12 +1,15 @@
 """A loaded data set: uint8 pixels, perhaps a memory map, and what has to be known about them."""
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from diffprob.base.errors import InputError, did_you_mean
+from diffprob.data.classes import numbered
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -20,11 +23,15 @@ class Images:
 
     Args:
         pixels: uint8 (N, C, H, W) with C = 1 or 3; may be a read-only memory map or a strided view of one.
-        labels: int64 (N,) as the files give them, or None.
+        labels: the class of each image, int64 (N,) in 0..K - 1, or None. Without ``class_names`` they may be any
+            numbers: those that occur are numbered by value, and the values become the names.
         levels: number K of grey levels the format allows (17 for the handwritten digits, else 256).
         name: short name for messages and captions.
         notes: what loading changed or assumed, one sentence each.
-        class_names: name of label k at position k, or empty.
+        class_names: name of class k at position k, all different; "" where there is no class k. The names are what
+            classes are told apart by: `aligned` puts them in another order, and every set of images has its own.
+        label_values: the number that files give class k, or its place among all names sorted as text; () where it is k.
+            Digests, and runs without class names, go by these.
         rounded: by how many levels loading changed a value at most: images of floats between the grey levels.
         captions: what each image shows, in words, or None.
     """
@@ -37,6 +44,7 @@ class Images:
     class_names: tuple[str, ...] = ()
     rounded: float = 0.0
     captions: tuple[str, ...] | None = None
+    label_values: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         shape = self.pixels.shape
@@ -44,6 +52,11 @@ class Images:
             raise ValueError(f"pixels must be uint8 (N, C, H, W) with C = 1 or 3, got {self.pixels.dtype} {shape}")
         if self.labels is not None and (self.labels.dtype != np.int64 or self.labels.shape != shape[:1]):
             raise ValueError(f"labels must be int64 ({shape[0]},), got {self.labels.dtype} {self.labels.shape}")
+        if self.labels is not None and not self.class_names:
+            labels, names, values = numbered(self.labels)
+            for field, value in (("labels", labels), ("class_names", names), ("label_values", values)):
+                object.__setattr__(self, field, value)
+        _check_classes(self)
         if not 2 <= self.levels <= 256:
             raise ValueError(f"levels must lie in 2..256, got {self.levels}")
         if self.captions is not None:
@@ -68,17 +81,82 @@ class Images:
         for start in range(0, len(self), step):
             yield np.ascontiguousarray(np.asarray(self.pixels[start : start + step]))
 
+    @property
+    def occurring(self) -> tuple[str, ...]:
+        """Names of the classes that images have, in order; empty without labels."""
+        return tuple(name for name, count in zip(self.class_names, self.class_counts, strict=False) if count)
+
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """Number of images of each class; empty without labels."""
+        if self.labels is None:
+            return ()
+        return tuple(np.bincount(self.labels, minlength=len(self.class_names)).tolist())
+
+    @property
+    def former_labels(self) -> Labels:
+        """The labels as `label_values` has them, int64 (N,): what a run without class names calls the classes.
+
+        Raises:
+            ValueError: there are no labels.
+        """
+        if self.labels is None:
+            raise ValueError(f"{self.name} has no labels")
+        return np.array(self.label_values, dtype=np.int64)[self.labels] if self.label_values else self.labels
+
+    def former_names(self, count: int) -> tuple[str, ...]:
+        """Names of the classes that a run without class names calls 0..count - 1; "" where no image has that class."""
+        values, occurring = self.label_values or range(len(self.class_names)), set(self.occurring)
+        named = zip(values, self.class_names, strict=True)
+        found = {value: name for value, name in named if name in occurring}
+        return tuple(found.get(k, "") for k in range(count))
+
+    def aligned(self, names: Sequence[str]) -> "Images":
+        """The same images with the classes numbered as in ``names``, by name; the same where they have no labels.
+
+        Raises:
+            InputError: a class that occurs is none of them; it is named.
+        """
+        if self.labels is None or tuple(names) == self.class_names:
+            return self
+        place = {name: k for k, name in enumerate(names) if name}
+        for name in self.occurring:
+            if name not in place:
+                raise InputError(
+                    f"{self.name}: there is no class {name!r} among {', '.join(place)}{did_you_mean(name, place)}"
+                )
+        table = np.array([place.get(name, -1) for name in self.class_names], dtype=np.int64)
+        own = dict(zip(self.class_names, self.label_values or range(len(table)), strict=True))
+        values = tuple(own.get(name, -1) if name else -1 for name in names)
+        same = values == tuple(range(len(values)))
+        return replace(self, labels=table[self.labels], class_names=tuple(names), label_values=() if same else values)
+
     def digest(self) -> str:
-        """SHA-256 in hexadecimal over the shape, the pixels in (N, C, H, W) order, the labels (int64) and captions."""
+        """SHA-256 in hexadecimal over the shape, the pixels in (N, C, H, W) order, labels (int64) and captions.
+
+        Labels count by their `label_values`, so that the digest does not depend on how classes are numbered.
+        """
         sha = hashlib.sha256(repr(tuple(int(n) for n in self.pixels.shape)).encode())
         for chunk in self.chunks():
             sha.update(chunk.data)
         if self.labels is not None:
-            sha.update(np.ascontiguousarray(self.labels, dtype="<i8").data)
+            sha.update(np.ascontiguousarray(self.former_labels, dtype="<i8").data)
         for caption in self.captions or ():
             text = caption.encode()
             sha.update(b"caption %d " % len(text) + text)
         return sha.hexdigest()
+
+
+def _check_classes(images: Images) -> None:
+    names, labels = images.class_names, images.labels
+    if images.label_values and len(images.label_values) != len(names):
+        raise ValueError(f"label_values must be {len(names)}, one for each class, got {len(images.label_values)}")
+    named = [name for name in names if name]
+    if len(set(named)) < len(named):
+        twice = next(name for name in named if named.count(name) > 1)
+        raise ValueError(f"class_names must be different, got {twice!r} twice")
+    if labels is not None and len(labels) and not 0 <= labels.min() <= labels.max() < len(names):
+        raise ValueError(f"labels must lie in 0..{len(names) - 1}, got {labels.min()} to {labels.max()}")
 
 
 def _check_captions(captions: object, n: int) -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
 
 import numpy as np
 
@@ -30,13 +32,22 @@ class Joined:
     def __post_init__(self) -> None:
         several("sources", self.sources, _is_source, 2, 1000, "(Digits(), Digits('test'))")
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the classes: the last part of each source's place, the same for its training and its test images."""
+        return _different([_called(source) for source in self.sources])
+
     def load(self) -> Images:
         """Load all of them and put one after the other; see `join`."""
-        return join([source.load() for source in self.sources])
+        return join([source.load() for source in self.sources], self.names)
 
 
-def join(parts: Sequence[Images]) -> Images:
-    """The images of all parts in order, in memory; those of part k have the label k and its name is their class.
+def join(parts: Sequence[Images], names: Sequence[str] = ()) -> Images:
+    """The images of all parts in order, in memory; those of part k are the class k.
+
+    Args:
+        parts: one or more.
+        names: of the classes, all different; by default those of the parts.
 
     Raises:
         InputError: parts of different shapes or numbers of grey levels; both are named.
@@ -52,13 +63,31 @@ def join(parts: Sequence[Images]) -> Images:
                     f"{first.name} and {part.name} cannot be joined: {what} {ours} and {theirs}; one {what} for all "
                     "would be right"
                 )
-    names = tuple(part.name for part in parts)
+    called = [part.name for part in parts]
     return Images(
         np.concatenate([np.asarray(part.pixels) for part in parts]),
         np.repeat(np.arange(len(parts), dtype=np.int64), [len(part) for part in parts]),
         first.levels,
-        " and ".join(names),
+        " and ".join(called),
         tuple(f"{part.name}: {note}" for part in parts for note in part.notes),
-        names,
+        tuple(names) or _different(called),
         max(part.rounded for part in parts),
     )
+
+
+def _called(source: Any) -> str:
+    """What a source is called whatever its split: the last part of its path or name, or its kind; and its class."""
+    label = getattr(source, "label", None)
+    if hasattr(source, "source"):
+        return _called(source.source) + ("" if label is None else f", class {label}")
+    place = getattr(source, "path", None) or getattr(source, "name", None)
+    return (PurePath(place).name or place) if isinstance(place, str) else type(source).__name__.lower()
+
+
+def _different(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, those that were there before with their count behind them."""
+    found: list[str] = []
+    for name in names:
+        tried = [name, *(f"{name} ({k})" for k in range(2, len(names) + 2))]
+        found.append(next(each for each in tried if each not in found))
+    return tuple(found)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from diffprob.base.checks import able, whole
-from diffprob.base.errors import InputError, Missing
+from diffprob.base.errors import InputError, Missing, did_you_mean
 from diffprob.data.images import Images, Source
 
 
@@ -16,7 +16,8 @@ class First:
     Args:
         source: where they come from.
         n: how many; None takes all.
-        label: the only class that is taken; None takes every one.
+        label: the only class that is taken, by its name; a number means the label that the files give it, or its place
+            among folders sorted as text. None takes every class.
 
     Raises:
         ValueError: something that is no source, or a number out of range.
@@ -24,12 +25,13 @@ class First:
 
     source: Source
     n: int | None = None
-    label: int | None = None
+    label: int | str | None = None
 
     def __post_init__(self) -> None:
         able("source", self.source, "load", "Digits()")
         whole("n", self.n, 1, none=True)
-        whole("label", self.label, none=True)
+        if not (isinstance(self.label, str) and self.label):
+            whole("label", self.label, none=True)
 
     def load(self) -> Images:
         """Load the source and copy the chosen images.
@@ -42,8 +44,8 @@ class First:
         chosen = np.arange(len(images))
         if self.label is not None:
             if images.labels is None:
-                raise InputError(f"{images.name} has no labels, so no images of label={self.label}")
-            chosen = np.flatnonzero(images.labels == self.label)
+                raise InputError(f"{images.name} has no labels, so no images of label={self.label!r}")
+            chosen = np.flatnonzero(_of_class(images, self.label))
         if not len(chosen):
             raise Missing(f"{images.name} has no image of label {self.label}")
         of = "" if self.label is None else f" of label {self.label}"
@@ -57,3 +59,13 @@ class First:
             name=f"{len(chosen)} images{of} of {images.name}",
             captions=None if images.captions is None else tuple(images.captions[i] for i in chosen),
         )
+
+
+def _of_class(images: Images, label: int | str) -> np.ndarray:
+    """Which images are of the class, bool (N,)."""
+    if isinstance(label, int):
+        return images.former_labels == label
+    if label not in images.class_names:
+        near = did_you_mean(label, images.class_names)
+        raise Missing(f"{images.name}: there is no class {label!r} among {', '.join(images.class_names)}{near}")
+    return images.labels == images.class_names.index(label)

@@ -1,5 +1,6 @@
 """What a network is told beside x_t and t: which rows the data gives, and which value stands for none."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -8,9 +9,10 @@ import torch
 from torch import Tensor
 
 from diffprob.base.checks import real, whole
-from diffprob.base.errors import InputError
+from diffprob.base.errors import InputError, did_you_mean
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import per_sample
+from diffprob.base.text import one_line
 from diffprob.net.limits import MOST_CLASSES
 
 
@@ -63,6 +65,8 @@ class Labels:
         classes: how many there are.
         drop: probability that training replaces the label by the null one, so that one network models p(x|c) and p(x);
             0: there is no null label.
+        names: name of class k at position k, by which the classes of images are found; "" where training had none.
+            Without names class k is what files call k, or the k-th folder by the order of the text.
 
     Exact when: always.
 
@@ -71,10 +75,43 @@ class Labels:
 
     classes: int = 10
     drop: float = 0.1
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         whole("classes", self.classes, 1, MOST_CLASSES)
         real("drop", self.drop, "[0, 1)")
+        if not isinstance(self.names, tuple) or not all(isinstance(name, str) for name in self.names):
+            raise ValueError(f"names must be a tuple of strings, got {one_line(repr(self.names), 100)}")
+        named = [name for name in self.names if name]
+        if self.names and (len(self.names) != self.classes or len(set(named)) < len(named) or not named):
+            raise ValueError(
+                f"names must be {self.classes} different ones, one for each class, got {len(set(named))} in "
+                f"{len(self.names)}"
+            )
+
+    def __repr__(self) -> str:
+        """Without names as it was before there were any."""
+        names = f", names={self.names!r}" if self.names else ""
+        return f"Labels(classes={self.classes!r}, drop={self.drop!r}{names})"
+
+    def name(self, label: int) -> str:
+        """What class ``label`` is called: its name, or its number where classes have no names."""
+        return self.names[label] if self.names else str(label)
+
+    def number(self, text: str) -> int:
+        """The class that is called so; its number only where classes have no names.
+
+        Raises:
+            InputError: there is no such class, with those that there are.
+        """
+        if text and text in self.names:
+            return self.names.index(text)
+        if self.names:
+            known = [name for name in self.names if name]
+            raise InputError(f"no class {text!r} among {', '.join(known)}{did_you_mean(text, known)}")
+        if not (text.isascii() and text.isdecimal() and int(text[:9]) < self.classes and len(text) <= 9):
+            raise InputError(f"no class {text!r}: the classes have no names, only the numbers 0 to {self.classes - 1}")
+        return int(text)
 
     @property
     def rows(self) -> int:
@@ -82,15 +119,18 @@ class Labels:
         return self.classes + (self.drop > 0)
 
     def read(self, images: Any) -> np.ndarray:
-        """The labels of the images, int64 (N,).
+        """The labels of the images, int64 (N,): those of their classes' names, where this has names.
 
         Raises:
-            InputError: the data has none, or one outside the range.
+            InputError: the data has none, or one that is none of these classes.
         """
         labels = getattr(images, "labels", None)
         name = getattr(images, "name", "the data")
         if labels is None:
             raise InputError(f"{name} has no labels, and {self!r} needs one for every image")
+        if self.names:
+            return images.aligned(self.names).labels
+        labels = getattr(images, "former_labels", labels)
         if len(labels) and not (labels.min() >= 0 and labels.max() < self.classes):
             raise InputError(
                 f"{name}: labels run from {labels.min()} to {labels.max()}, {self!r} takes 0 to {self.classes - 1}"
@@ -118,8 +158,19 @@ class Labels:
             raise InputError(f"label {least if least < 0 else most} is not one of 0 to {self.classes - 1}")
 
     def some(self, n: int) -> Tensor:
-        """0, 1, ..., classes - 1, 0, ..., int64 (n,)."""
-        return torch.arange(n) % self.classes
+        """All classes in turn, int64 (n,): 0, 1, ..., classes - 1, 0, ..., without those that training had none of."""
+        there = [k for k in range(self.classes) if not self.names or self.names[k]]
+        return torch.tensor(there)[torch.arange(n) % len(there)]
+
+    def in_shares(self, counts: Sequence[int], n: int) -> Tensor:
+        """Classes in the shares of ``counts``, one for each class, int64 (n,); see `in_shares`.
+
+        Raises:
+            ValueError: as many counts as there are no classes, or none above 0.
+        """
+        if len(counts) != self.classes:
+            raise ValueError(f"counts must be {self.classes}, one for each class, got {len(counts)}")
+        return in_shares(counts, n)
 
     def null(self) -> Tensor:
         """The label ``classes``, int64 (1,).
@@ -132,6 +183,41 @@ class Labels:
                 f"{self!r} has no null label: a network trained with drop above 0 also models images of any label"
             )
         return torch.full((1,), self.classes)
+
+
+def in_shares(counts: Sequence[int], n: int) -> Tensor:
+    """Numbers of classes, int64 (n,), so that of any first i of them class k has c_k i / (c_1 + ... + c_K), within 1.
+
+    Nothing is random: item i depends on the counts alone. With equal counts it is 0, 1, ..., K - 1, 0, ... .
+
+    Args:
+        counts: whole numbers c_k of at least 0, not all 0.
+        n: how many.
+
+    Raises:
+        ValueError: a negative count, or nothing above 0.
+
+    Exact when: always within 1 - 1/(2K - 2) for K classes with shares.
+
+    Reference: Tijdeman, "The chairman assignment problem" (1980), the algorithm of section 2.
+    """
+    shares = np.asarray(counts, dtype=np.int64)
+    if shares.ndim != 1 or not len(shares) or shares.min() < 0 or not shares.max():
+        raise ValueError(f"counts must be at least 0 and not all 0, got {one_line(shares.tolist(), 100)}")
+    classes = np.flatnonzero(shares)
+    if len(classes) == 1:
+        return torch.full((n,), int(classes[0]))
+    shares = shares[classes]
+    total, room = int(shares.sum()), 2 * len(shares) - 2
+    owed = np.zeros(len(shares), dtype=np.int64)  # total times what a class has too few
+    found = np.empty(n, dtype=np.int64)
+    for i in range(n):
+        owed += shares
+        # Of the classes that may be taken now, the one that must be taken soonest.
+        slack = np.where(room * owed >= total, (total * (room - 1) - room * owed) / shares, np.inf)
+        found[i] = chosen = int(np.argmin(slack))
+        owed[chosen] -= total
+    return torch.from_numpy(classes[found])
 
 
 def told(condition: Condition, rows: Tensor | None, x0: Tensor, rng: Rng) -> Tensor:

@@ -4,7 +4,7 @@ import ast
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -45,7 +45,21 @@ class Labelled(Protocol):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Name of class k at position k, or empty."""
+        """Name of class k at position k."""
+        ...
+
+    @property
+    def label_values(self) -> tuple[int, ...]:
+        """What the digest calls class k, at position k; empty where it is k."""
+        ...
+
+    @property
+    def occurring(self) -> tuple[str, ...]:
+        """Names of the classes that images have."""
+        ...
+
+    def aligned(self, names: Sequence[str]) -> "Labelled":
+        """The same images with the classes numbered as in ``names``."""
         ...
 
     def __len__(self) -> int: ...
@@ -65,6 +79,7 @@ class Plan:
         data: digest of the training images and labels.
         levels: grey levels of the images.
         held: share of the images that are held back to measure the accuracy; 0 where there is a test split.
+        names: of the classes, where their numbers are not those that the digest knows; else empty.
     """
 
     spec: ClassifierSpec
@@ -72,11 +87,13 @@ class Plan:
     data: str
     levels: int
     held: float
+    names: tuple[str, ...] = ()
 
     @property
     def statement(self) -> dict[str, str]:
         """The plan as text, all but the spec."""
-        return {"data": self.data, "settings": repr(self.settings), "levels": str(self.levels), "held": str(self.held)}
+        said = {"data": self.data, "settings": repr(self.settings), "levels": str(self.levels), "held": str(self.held)}
+        return {**said, "class_names": json.dumps(self.names)} if self.names else said
 
     @property
     def path(self) -> Path:
@@ -94,7 +111,7 @@ class TrainedClassifier:
         levels: grey levels of the images it takes.
         accuracy: share of right labels among images that were not trained on.
         tested: number of these images; on: what they are.
-        class_names: name of class k at position k, or empty.
+        class_names: name of class k at position k; empty in files of old, which number classes as data files do.
         path: its file; None if it could not be kept.
         fresh: whether it was trained just now.
         notes: what there is to say about the file, one sentence each.
@@ -112,7 +129,7 @@ class TrainedClassifier:
 
     def features(self, device: str | torch.device = "cpu") -> ClassifierFeatures:
         """Its features."""
-        return ClassifierFeatures(self.net, self.levels, device)
+        return ClassifierFeatures(self.net, self.levels, device, self.class_names)
 
 
 def plan(train: Labelled, test: Labelled | None = None, settings: FitSettings | None = None) -> Plan:
@@ -126,12 +143,12 @@ def plan(train: Labelled, test: Labelled | None = None, settings: FitSettings | 
     """
     if train.labels is None:
         raise InputError("the images have no labels, and a classifier learns from labels")
+    train, test = _together(train, test)
     if len(train) < _FEWEST:
         raise InputError(f"{len(train)} images are too few for a classifier; at least {_FEWEST} would be right")
-    if int(train.labels.min()) < 0:
-        raise InputError(f"labels must be 0 or more, got {int(train.labels.min())}")
-    if int(train.labels.min()) == int(train.labels.max()):
-        raise InputError(f"all images have the label {int(train.labels.max())}; a classifier needs two classes")
+    if len(train.occurring) < 2:
+        only = ", ".join(train.occurring)
+        raise InputError(f"all images are of class {only}; a classifier needs two classes")
     shapes = [part.pixels.shape[1:] for part in (train, test) if part is not None]
     if test is not None and (shapes[0] != shapes[1] or test.levels != train.levels):
         raise InputError(
@@ -141,12 +158,12 @@ def plan(train: Labelled, test: Labelled | None = None, settings: FitSettings | 
     widths = [16, 32, 64]
     while max(height, width) > 8 << (len(widths) - 1):
         widths.append(min(256, 2 * widths[-1]))
-    found = [int(part.labels.max()) + 1 for part in (train, test) if part is not None and part.labels is not None]
-    spec = ClassifierSpec(channels, max(*found, len(train.class_names)), tuple(widths))
+    spec = ClassifierSpec(channels, len(train.class_names), tuple(widths))
     if settings is None:
         settings = FitSettings(epochs=default_epochs(len(train)))
     held = 0.0 if test is not None and test.labels is not None else _HELD
-    return Plan(spec, settings, train.digest(), train.levels, held)
+    names = tuple(train.class_names) if train.label_values else ()
+    return Plan(spec, settings, train.digest(), train.levels, held, names)
 
 
 def default_epochs(count: int) -> int:
@@ -174,11 +191,12 @@ def classifier_for(
         NumericalError: the training diverged.
     """
     wanted, notes = plan(train, test, settings), []
+    train, test = _together(train, test)
     file = wanted.path if path is None else Path(path)
     if file.exists():
         try:
             _compare(file, wanted)
-            return open_classifier(file, device)
+            return replace(open_classifier(file, device), class_names=tuple(train.class_names))
         except InputError as error:
             if path is not None:
                 raise
@@ -249,6 +267,14 @@ def load_classifier(path: str | Path, spec: ClassifierSpec, notes: Mapping[str, 
     net = spec.build()
     net.load_state_dict(tensors)
     return net.eval().requires_grad_(False)
+
+
+def _together(train: Labelled, test: Labelled | None) -> tuple[Labelled, Labelled | None]:
+    """Both with one numbering of classes, by name: those of ``train``, then what ``test`` has besides."""
+    if test is None or test.labels is None:
+        return train, test
+    names = (*train.class_names, *(name for name in test.occurring if name not in set(train.class_names)))
+    return train.aligned(names), test.aligned(names)
 
 
 def _facts(made: TrainedClassifier) -> dict[str, str]:

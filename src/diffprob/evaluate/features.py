@@ -269,13 +269,20 @@ class ClassifierFeatures:
         net: trained, for instance by `diffprob.evaluate.classify.fit_classifier`.
         levels: grey levels K of the images.
         device: where the network is moved to and computes; the features come back to the CPU.
+        class_names: name of class k at position k; empty where they are not known.
     """
 
     name = "classifier"
     resize = "none"
 
-    def __init__(self, net: Classifier, levels: int = 256, device: str | torch.device = "cpu") -> None:
-        self.net, self.levels = net.to(device).eval(), levels
+    def __init__(
+        self,
+        net: Classifier,
+        levels: int = 256,
+        device: str | torch.device = "cpu",
+        class_names: tuple[str, ...] = (),
+    ) -> None:
+        self.net, self.levels, self.class_names = net.to(device).eval(), levels, tuple(class_names)
         self.dimension, self.classes = net.dimension, net.spec.classes
         self.digest = digest_of(net.state_dict(), "classifier", repr(net.spec), f"{levels} levels on [-1, 1]")
 

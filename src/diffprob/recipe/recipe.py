@@ -274,9 +274,12 @@ def resumable(old: "Kind", new: "Kind") -> tuple[str, Any, Any] | None:
     """(path, old, new) of the first field that forbids going on with the run of ``old`` under ``new``, or None.
 
     The data may move (its digest is compared elsewhere), the name is a title, and steps, pictures and checkpoints may
-    be more or fewer.
+    be more or fewer. Classes without names are any of that number.
     """
     if type(old) is not type(new):
         return "kind", type(old).__name__, type(new).__name__
+    theirs, ours = (getattr(each, "condition", None) for each in (old, new))
+    if isinstance(theirs, Labels) and isinstance(ours, Labels) and not (theirs.names and ours.names):
+        new = replace(new, condition=replace(ours, names=theirs.names))  # pyright: ignore[reportCallIssue]
     training = replace(new.training, **{name: getattr(old.training, name) for name in _FREE})
     return first_difference(old, replace(new, name=old.name, data=old.data, training=training))

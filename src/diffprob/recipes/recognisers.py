@@ -16,14 +16,14 @@ from diffprob.train.settings import Training
 STEPS = 600
 
 
-def recogniser(run: Run, data: Source, classes: int, steps: int = STEPS) -> Recogniser:
+def recogniser(run: Run, data: Source, classes: int | tuple[str, ...], steps: int = STEPS) -> Recogniser:
     """A classifier of ``data`` under the noise of ``run``: its process, clock and space, its network's way down and
     middle, and its weights to begin with.
 
     Args:
         run: of a U-Net.
         data: labelled images of the run's shape.
-        classes: how many there are.
+        classes: their names, or how many there are.
         steps: of the training.
 
     Raises:
@@ -37,14 +37,17 @@ def recogniser(run: Run, data: Source, classes: int, steps: int = STEPS) -> Reco
         )
     if isinstance(run.recipe.process.schedule, Learned):
         raise InputError(f"{run.place}: its noise schedule was learned; a run of a fixed schedule would be right")
+    names = () if isinstance(classes, int) else classes
+    condition = Labels(classes if isinstance(classes, int) else len(names), drop=0.0, names=names)
+    body = replace(net, out_channels=net.in_channels, dropout=0.0, classes=0)
     return Recogniser(
         name=f"{run.name}-recogniser",
         data=data,
         space=run.space,
-        network=NoisyClassifierSpec(replace(net, out_channels=net.in_channels, dropout=0.0, classes=0), classes),
+        network=NoisyClassifierSpec(body, condition.classes),
         process=run.recipe.process,
         clock=run.recipe.clock,
-        condition=Labels(classes, drop=0.0),
+        condition=condition,
         training=Training(
             steps=steps,
             batch=64,

@@ -153,7 +153,7 @@ def data_rows(material: Material) -> Rows:
     if images is not None:
         rows.append(("Images", f"{len(images):,} of {shape(recipe.space)}"))
         if images.labels is not None:
-            rows.append(("Classes", f"{len(set(images.labels.tolist())):,}"))
+            rows.append(("Classes", f"{len(images.occurring):,}"))
         rows += [("Note", note) for note in images.notes]
     else:
         count = _images_of_log(material)

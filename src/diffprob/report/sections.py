@@ -165,8 +165,7 @@ SECTIONS = (
 
 
 def _label(images: Images, index: int) -> str:
-    label = -1 if images.labels is None else int(images.labels[index])
-    return images.class_names[label] if 0 <= label < len(images.class_names) else str(label)
+    return "" if images.labels is None else images.class_names[int(images.labels[index])]
 
 
 def _is_wide(material: Material) -> bool:

@@ -50,6 +50,8 @@ def _class_names(folder: Path, classes: int) -> tuple[str, ...]:
     names = tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
     if len(names) != classes:
         raise InputError(f"{file}: {len(names)} class names, {classes} would be right")
+    if len(set(names)) < classes:
+        raise InputError(f"{file}: {len(set(names))} different class names, {classes} would be right")
     return names
 
 
@@ -91,6 +93,7 @@ def read_cifar(path: Path, split: str, classes: int) -> Images:
     if path.is_dir() and counts[0] != official:
         notes += (f"{counts[0]} records a file; the official files have {official}",)
     shaped = pixels.reshape(-1, 3, 32, 32)
+    names = names or tuple(str(k) for k in range(classes))
     name = f"cifar{classes}/{split if path.is_dir() else path.stem}"
     return Images(shaped, labels, name=name, notes=notes, class_names=names)
 

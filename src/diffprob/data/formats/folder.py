@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from diffprob.base.errors import InputError, Missing
+from diffprob.data.classes import natural
 from diffprob.data.formats.files import blank_pixels, reading
 from diffprob.data.formats.pictures import SUFFIXES, Tally, open_picture, prepare
 from diffprob.data.images import Images, Labels
@@ -58,17 +59,22 @@ def list_pictures(root: Path) -> tuple[list[Path], list[Path]]:
     return sorted(pictures, key=lambda p: p.relative_to(root).as_posix()), sorted(others)
 
 
-def _classes(files: list[tuple[Path, Path]]) -> tuple[Labels | None, tuple[str, ...], tuple[str, ...]]:
-    """Labels by the first sub-folder of every (root, picture), names, notes; no labels when one lies outside."""
+def _classes(files: list[tuple[Path, Path]]) -> tuple[Labels | None, tuple[str, ...], tuple[int, ...], tuple[str, ...]]:
+    """Labels by the first sub-folder of every (root, picture), names, their places among names sorted as text, notes.
+
+    There are no labels when a picture lies outside.
+    """
     parts = [file.relative_to(root).parts for root, file in files]
     outside = sum(len(part) == 1 for part in parts)
     if outside:
         inside = len(parts) - outside
         note = (f"no classes: {outside} of {len(parts)} images lie outside the sub-folders",) if inside else ()
-        return None, (), note
-    names = tuple(sorted({part[0] for part in parts}))
+        return None, (), (), note
+    names = tuple(sorted({part[0] for part in parts}, key=natural))
     index = {name: k for k, name in enumerate(names)}
-    return np.array([index[part[0]] for part in parts], dtype=np.int64), names, ()
+    former = {name: k for k, name in enumerate(sorted(names))}
+    values = () if former == index else tuple(former[name] for name in names)
+    return np.array([index[part[0]] for part in parts], dtype=np.int64), names, values, ()
 
 
 def read_folder(path: Path, split: str, tally: Tally) -> Images:
@@ -99,10 +105,17 @@ def read_folder(path: Path, split: str, tally: Tally) -> Images:
                 f"{pixels.shape[3]}x{pixels.shape[2]}; give a size to resize and crop them all"
             )
         pixels[k] = array
-    labels, names, notes = _classes(files)
+    labels, names, values, notes = _classes(files)
     if others:
         notes += (f"{len(others)} other files passed over ({', '.join(file.name for file in others[:3])})",)
     if split == "test" and roots[0].name != "test":
         notes += (f"split 'test' is the sub-folder {roots[0].name}",)
     assert pixels is not None
-    return Images(pixels, labels, name=path.absolute().name, notes=tally.notes() + notes, class_names=names)
+    return Images(
+        pixels,
+        labels,
+        name=path.absolute().name,
+        notes=tally.notes() + notes,
+        class_names=names,
+        label_values=values,
+    )

@@ -29,9 +29,13 @@ def _labels(rows: Any) -> tuple[Labels | None, tuple[str, ...]]:
     if "label" not in rows.column_names:
         return None, ()
     values = np.asarray(rows["label"][:])
-    if values.dtype.kind not in "iu" or values.ndim != 1:
+    names = tuple(getattr(rows.features["label"], "names", None) or ())
+    # -1 is how the hub says that a split has no labels
+    if values.dtype.kind not in "iu" or values.ndim != 1 or (names and (values < 0).all()):
         return None, ()
-    return values.astype(np.int64), tuple(getattr(rows.features["label"], "names", None) or ())
+    if len(set(names)) < len(names) or (names and not 0 <= values.min() <= values.max() < len(names)):
+        names = ()
+    return values.astype(np.int64), names
 
 
 def read_hub(name: str, split: str, column: str, tally: Tally) -> Images:

@@ -1,0 +1,86 @@
+"""The classes of a run: its recipe keeps their names, and images are brought into its numbering by them."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from diffprob.base.errors import InputError
+from diffprob.data.classes import joint
+from diffprob.data.images import Images
+from diffprob.denoise.condition import Labels
+from diffprob.net.limits import MOST_CLASSES
+
+if TYPE_CHECKING:
+    from diffprob.recipe.kinds import Kind
+
+LONGEST = 50_000  # characters of all names together: they stand in the recipe
+
+
+def nameless(recipe: Any) -> Labels | None:
+    """The condition of a recipe (or None) that has classes without names, as all had once; else None."""
+    condition = getattr(recipe, "condition", None)
+    return condition if isinstance(condition, Labels) and not condition.names else None
+
+
+def labels_of(images: Images, drop: float = 0.1) -> Labels:
+    """The condition that the classes of ``images`` are: those that occur, by name.
+
+    Raises:
+        InputError: no labels, or so many that they cannot be classes.
+    """
+    names = images.occurring
+    if not names:
+        raise InputError(f"{images.name} has no labels; folders of pictures have those of their subfolders")
+    if len(names) > MOST_CLASSES or sum(len(repr(name)) + 2 for name in names) > LONGEST:
+        raise InputError(
+            f"{images.name}: {len(names):,} different labels in {len(images):,} images are too many classes to tell a "
+            f"network; at most {MOST_CLASSES:,}, with names of {LONGEST:,} characters in all, would be right"
+        )
+    return Labels(len(names), drop, names)
+
+
+def settled(recipe: Any, images: Images, old: "Kind | None" = None) -> Any:
+    """The recipe with the classes of the run that it goes on with, or else with names where it has only their number.
+
+    Args:
+        recipe: of any kind.
+        images: what it is trained on.
+        old: the recipe of the run that is there.
+
+    Returns:
+        The recipe, of the same kind. A run that was begun without names stays so: it numbers classes as files do.
+    """
+    condition, there = getattr(recipe, "condition", None), getattr(old, "condition", None)
+    if not isinstance(condition, Labels):
+        return recipe
+    if isinstance(there, Labels):
+        same = replace(condition, names=()) == replace(there, names=())
+        return replace(recipe, condition=there) if same and not (condition.names and there.names) else recipe
+    if condition.names or images.labels is None:
+        return recipe
+    names = images.former_names(condition.classes)
+    known = set(names)
+    # What does not fit is refused where the labels are read, by the numbers that the recipe speaks of.
+    if not all(name in known for name in images.occurring):
+        return recipe
+    return replace(recipe, condition=replace(condition, names=names))
+
+
+def numbering(recipe: Any, train: Images) -> tuple[str, ...]:
+    """Name of each class in the order of the run: that of its condition, or else that of its training images.
+
+    A condition without names numbers the classes of the training images as files do.
+    """
+    condition = getattr(recipe, "condition", None)
+    if not isinstance(condition, Labels):
+        return train.class_names
+    return condition.names or train.former_names(condition.classes)
+
+
+def agreed(recipe: Any, train: Images, *others: Images | None) -> tuple[Any, ...]:
+    """Training and other images of a run with one numbering of their classes: the run's first, then what others have.
+
+    Returns:
+        As many as were given; None stays None.
+    """
+    names = joint((train, *others), numbering(recipe, train))
+    return tuple(None if images is None else images.aligned(names) for images in (train, *others))

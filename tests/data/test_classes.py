@@ -1,0 +1,138 @@
+"""Classes are known by their names: how names are sorted, what a label of a file becomes, and how splits agree."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffprob.base.errors import InputError
+from diffprob.data import Array, First, Folder, Images, Joined
+from diffprob.data.classes import absent, joint, natural, numbered
+
+FRUIT = {"apple": 40, "banana": 128, "cherry": 215}
+
+
+def pictures(folder: Path, names: dict[str, int], count: int = 3) -> None:
+    """Grey 4x4 pictures of one brightness a class."""
+    for name, grey in names.items():
+        (folder / name).mkdir(parents=True)
+        for k in range(count):
+            Image.fromarray(np.full((4, 4), grey + k, np.uint8)).save(folder / name / f"{k}.png")
+
+
+def brightness(images: Images) -> dict[str, int]:
+    """What the pictures of each class look like, by name."""
+    assert images.labels is not None
+    names = [images.class_names[k] for k in images.labels]
+    return {name: int(images.pixels[names.index(name)].min()) for name in names}
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        ("10 9 1 b a 2", "1 2 9 10 a b"),
+        ("-3 12 0 -12", "-12 -3 0 12"),
+        ("img12 img2 img007 img", "img img2 img007 img12"),
+        ("b10 a2 a10 B1", "B1 a2 a10 b10"),
+        (f"{10**400} {10**399}", f"{10**399} {10**400}"),
+        ("7 07", "07 7"),
+    ],
+)
+def test_names_are_sorted_as_people_count(names: str, order: str) -> None:
+    assert sorted(names.split(), key=natural) == order.split()
+
+
+def test_names_without_digits_are_sorted_as_text() -> None:
+    names = ["z", "a b", "a.b", "ab", "É", "A"]
+    assert sorted(names, key=natural) == sorted(names)
+
+
+def test_folders_of_numbers_are_in_their_order(tmp_path: Path) -> None:
+    pictures(tmp_path, {"1": 10, "10": 200, "2": 90})
+    images = Folder(str(tmp_path), channels=1).load()
+    assert images.class_names == ("1", "2", "10")
+    assert brightness(images) == {"1": 10, "2": 90, "10": 200}
+    # A run without class names numbered them as text, and its digest must stay what it was.
+    assert images.former_names(4) == ("1", "10", "2", "")
+    sha = hashlib.sha256(b"(9, 1, 4, 4)" + images.pixels.tobytes())
+    sha.update(np.repeat([0, 1, 2], 3).astype("<i8").tobytes())
+    assert images.digest() == sha.hexdigest()
+    assert images.former_labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize("values", [(2021, 2022, 2023), (1, 2, 3), (-5, 0, 11_000_000), (2**40, 7, 0)])
+def test_only_labels_that_occur_are_classes(tmp_path: Path, values: tuple[int, ...]) -> None:
+    pixels, labels = np.zeros((6, 4, 4), np.uint8), np.array(values * 2)
+    np.savez(tmp_path / "x.npz", images=pixels, labels=labels)
+    images = Array(str(tmp_path / "x.npz")).load()
+    ordered = sorted(values)
+    assert images.class_names == tuple(map(str, ordered))
+    assert images.labels is not None and images.labels.tolist() == [ordered.index(v) for v in values] * 2
+    assert images.class_counts == (2, 2, 2)
+    sha = hashlib.sha256(b"(6, 1, 4, 4)" + pixels.tobytes() + labels.astype("<i8").tobytes())
+    assert images.digest() == sha.hexdigest()
+    assert images.former_labels.tolist() == labels.tolist()
+
+
+def test_millions_of_labels_cost_what_they_are() -> None:
+    """Labels up to 11 million once made as many classes."""
+    labels, names, values = numbered(np.array([11_000_000, 3] * 1000))
+    assert (names, values, labels[:2].tolist()) == (("3", "11000000"), (3, 11_000_000), [1, 0])
+
+
+def test_splits_agree_by_name(tmp_path: Path) -> None:
+    """A test split that lacks a class must not shift those behind it."""
+    pictures(tmp_path / "train", FRUIT)
+    pictures(tmp_path / "test", {name: FRUIT[name] for name in ("apple", "cherry")})
+    train, test = (Folder(str(tmp_path), None, 1, split).load() for split in ("train", "test"))
+    assert test.class_names == ("apple", "cherry")
+    there = test.aligned(train.class_names)
+    assert there.labels is not None and there.labels.tolist() == [0, 0, 0, 2, 2, 2]
+    assert brightness(there) == brightness(test) and there.digest() == test.digest()
+    assert there.class_counts == (3, 0, 3) and there.occurring == ("apple", "cherry")
+    backwards = train.aligned(("cherry", "", "banana", "apple"))
+    assert brightness(backwards) == FRUIT and backwards.digest() == train.digest()
+    assert backwards.former_names(3) == train.class_names
+    assert backwards.aligned(train.class_names).labels is not None
+    np.testing.assert_array_equal(backwards.aligned(train.class_names).labels, train.labels)
+
+
+def test_a_class_that_is_none_of_the_others_is_named(tmp_path: Path) -> None:
+    pictures(tmp_path, {"apple": 1, "aple": 2})
+    images = Folder(str(tmp_path), channels=1).load()
+    with pytest.raises(InputError, match=r"no class 'aple' among apple, banana; did you mean 'apple'"):
+        images.aligned(("apple", "banana"))
+    assert absent(images, ("apple", "banana")) == ("aple",)
+    assert joint([images, None], ("banana", "")) == ("banana", "", "aple", "apple")
+
+
+def test_one_class_is_taken_by_its_name_or_by_the_label_of_the_files(tmp_path: Path) -> None:
+    pictures(tmp_path, {"1": 10, "10": 200, "2": 90})
+    source = Folder(str(tmp_path), channels=1)
+    assert brightness(First(source, label="10").load()) == {"10": 200}
+    assert brightness(First(source, label=1).load()) == {"10": 200}  # of recipes that were written before
+    with pytest.raises(InputError, match="no class '3' among 1, 2, 10"):
+        First(source, label="3").load()
+
+
+def test_joined_sources_are_called_alike_in_every_split() -> None:
+    from diffprob.data import Digits
+    from diffprob.data.joined import join
+
+    both = Joined((First(Digits(), 5, label=1), First(Digits(), 5, label=8)))
+    assert both.names == both.load().class_names == ("digits, class 1", "digits, class 8")
+    assert Joined((Digits(), Digits("test"))).names == ("digits", "digits (2)")
+    assert join([Digits().load(), Digits().load()]).class_names == ("digits/train", "digits/train (2)")
+
+
+def test_classes_check_themselves() -> None:
+    pixels, labels = np.zeros((2, 1, 4, 4), np.uint8), np.array([0, 1])
+    for wrong, said in (
+        ({"class_names": ("a",)}, r"labels must lie in 0\.\.0, got 0 to 1"),
+        ({"class_names": ("a", "a")}, "'a' twice"),
+        ({"class_names": ("a", "b"), "label_values": (1,)}, "label_values must be 2"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            Images(pixels, labels, **wrong)
