@@ -60,7 +60,7 @@ def test_wrong_length(tmp_path, rand, refused, change):
     file = tmp_path / "data_batch_3.bin"
     data = file.read_bytes()
     file.write_bytes(data[:change] if change < 0 else data + bytes(change))
-    refused(Cifar10(str(tmp_path)).load, "data_batch_3.bin", "cut short")
+    refused(Cifar10(str(tmp_path)).load, "data_batch_3.bin", "cut short" if change > -6146 else "empty file")
 
 
 def test_wrong_label_means_another_format(tmp_path, rand, refused):

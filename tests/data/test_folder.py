@@ -1,3 +1,4 @@
+import gzip
 import os
 import struct
 import zlib
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffprob.data import Folder, open_data
+from diffprob.data import Folder, check, open_data
 from diffprob.data.formats import files
 
 
@@ -153,7 +154,9 @@ def test_other_files_are_counted(tmp_path):
     (tmp_path / "._a.png").write_bytes(b"x")
     images = Folder(str(tmp_path)).load()
     assert len(images) == 1
-    assert images.notes == ("4 other files passed over (._a.png, .thumbs, b.gif)",)
+    assert images.notes == ("3 other files passed over (._a.png, .thumbs, list.txt)", *images.doubts)
+    assert len(images.doubts) == 1
+    assert images.doubts[0].startswith("1 image in other formats not read (b.gif); convert them")
 
 
 def test_links_that_lead_back_up_end(tmp_path):
@@ -295,3 +298,52 @@ def test_not_a_folder(tmp_path, refused):
     (tmp_path / "a.png").write_bytes(b"")
     refused(Folder(str(tmp_path / "a.png")).load, "a.png", "folder")
     refused(Folder(str(tmp_path / "no" / "where")).load, tmp_path / "no", "no such file or folder")
+
+
+def test_formats_that_are_not_read_are_counted_and_have_a_remedy(tmp_path, refused):
+    for k in range(3):
+        save(tmp_path / f"{k}.tiff", smooth(8, 8, seed=k))
+    save(tmp_path / "x.bmp", smooth(8, 8))
+    refused(Folder(str(tmp_path)).load, "no PNG, JPEG or WebP", "among its 4 files", "mogrify -format png *.tiff")
+    refused(lambda: open_data(str(tmp_path / "0.tiff")), "0.tiff", "mogrify -format png *.tiff")
+    for k in range(120):
+        save(tmp_path / f"{k}.png", smooth(8, 8, seed=k))
+    (tmp_path / "list.txt").write_text("")
+    report = check(Folder(str(tmp_path)))
+    assert any(text.startswith("4 images in other formats not read (0.tiff, 1.tiff") for text in report.warnings)
+    assert "1 other files passed over (list.txt)" in report.notes
+
+
+def test_volumes_are_not_taken_for_idx(tmp_path, refused):
+    for name in ("brain.nii.gz", "brain.gz"):
+        (tmp_path / name).write_bytes(gzip.compress(b"\x5c\x01\x00\x00" + bytes(400)))
+        refused(lambda name=name: open_data(str(tmp_path / name)), name, "not a known format")
+    refused(lambda: open_data(str(tmp_path / "brain.nii.gz")), "their images as PNGs", ".npy")
+
+
+def test_an_empty_picture_is_called_empty(tmp_path, refused):
+    save(tmp_path / "a.png", smooth(8, 8))
+    (tmp_path / "b.png").write_bytes(b"")
+    message = refused(Folder(str(tmp_path)).load, "b.png", "empty file (0 bytes)")
+    assert "convert" not in message
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.npy", "a.npz", "a.mat", "a.bin", "a-images-idx3-ubyte", "a"])
+@pytest.mark.parametrize("kind", ["pipe", "link to a pipe", "device"])
+def test_pipes_and_devices_are_refused_at_once(tmp_path, refused, name, kind):
+    file, pipe = tmp_path / "data" / name, tmp_path / "pipe"
+    file.parent.mkdir()
+    if kind == "pipe":
+        os.mkfifo(file)
+    else:
+        os.mkfifo(pipe)
+        file.symlink_to(pipe if kind == "link to a pipe" else "/dev/zero")
+    whole = Folder(str(file.parent)).load if name == "a.png" else lambda: open_data(str(file)).load()
+    refused(whole, "device" if kind == "device" else "pipe")
+
+
+def test_a_link_to_a_users_own_file_is_followed(tmp_path):
+    save(tmp_path / "elsewhere" / "a.png", smooth(8, 8))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "b.png").symlink_to(tmp_path / "elsewhere" / "a.png")
+    assert len(Folder(str(tmp_path / "data")).load()) == 1

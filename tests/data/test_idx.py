@@ -143,7 +143,7 @@ def _damage(kind, data):
 
 
 WORDS = {
-    "cut": ("cut short", "12x6x4"), "header": ("cut short", "header"), "empty": ("cut short",), "long": ("too long",),
+    "cut": ("cut short", "12x6x4"), "header": ("cut short", "header"), "empty": ("0 bytes",), "long": ("too long",),
     "magic": ("0x00000903", "0x00000803"), "claim": ("cut short",), "none": ("holds nothing",),
 }  # fmt: skip
 

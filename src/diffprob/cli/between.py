@@ -44,10 +44,10 @@ def read_image(text: str, option: str, run: "Run") -> "np.ndarray":
 def _picture(path: Path, run: "Run") -> "np.ndarray":
     import numpy as np
 
-    from diffprob.data.formats.pictures import Tally, open_picture, prepare
+    from diffprob.data.formats.pictures import Tally, read_picture
 
     tally, (channels, height, width) = Tally(None, "bicubic", 3), run.space.shape
-    pixels = prepare(open_picture(path), tally)
+    pixels = read_picture(path, tally)
     if channels == 1 and (pixels != pixels[:1]).any():
         raise InputError(f"{path}: a colour picture, but {run.name} has grey ones; convert it to greyscale first")
     pixels = pixels[:channels]

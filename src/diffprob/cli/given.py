@@ -77,10 +77,10 @@ def read(text: str, run: "Run", n: int | None = None) -> Given:
 def _picture(path: Path, channels: int) -> "np.ndarray":
     import numpy as np
 
-    from diffprob.data.formats.pictures import Tally, open_picture, prepare
+    from diffprob.data.formats.pictures import Tally, read_picture
 
     tally = Tally(None, "bicubic", channels)
-    pixels = np.array(prepare(open_picture(path), tally))
+    pixels = np.array(read_picture(path, tally))
     for note in tally.notes():
         say(f"{path}: {note}")
     return pixels

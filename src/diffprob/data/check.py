@@ -105,6 +105,7 @@ def _classes(images: Images) -> dict[str, int] | None:
 def _warnings(images: Images, scan: _Scan, classes: dict[str, int] | None) -> Iterator[str]:
     n, (_, height, width) = len(images), images.event_shape
     used = np.flatnonzero(scan.histogram.sum(0))
+    yield from images.doubts
     if n < _FEW_IMAGES:
         yield f"only {n} images: a model will learn them by heart"
     if used[-1] >= images.levels:
@@ -152,5 +153,6 @@ def check(source: Source) -> Report:
         classes=classes, duplicates=len(scan.duplicates), duplicate_pairs=tuple(scan.duplicates[:_SHOWN]),
         constant=len(scan.constant), constant_indices=tuple(scan.constant[:_SHOWN]),
         network_levels=network_levels(height, width),
-        notes=images.notes, warnings=tuple(_warnings(images, scan, classes)),
+        notes=tuple(note for note in images.notes if note not in images.doubts),
+        warnings=tuple(_warnings(images, scan, classes)),
     )  # fmt: skip

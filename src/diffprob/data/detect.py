@@ -1,14 +1,16 @@
 """What a path holds: the source for ``--data PATH``."""
 
+import gzip
 from pathlib import Path
 
 from diffprob.base.errors import InputError, Missing, did_you_mean
-from diffprob.data.formats.files import existing, reading
-from diffprob.data.formats.pictures import SUFFIXES
+from diffprob.base.foreign import parsing
+from diffprob.data.formats.files import existing, opened, reading
+from diffprob.data.formats.pictures import SUFFIXES, converting
 from diffprob.data.images import Source
 from diffprob.data.sources import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Svhn
 
-_IDX_STARTS = (b"\x00\x00\x08", b"\x1f\x8b")
+_IDX_START, _GZIP = b"\x00\x00\x08", b"\x1f\x8b"
 _ARCHIVES = (".tar", ".tgz", ".tar.gz", ".zip", ".rar", ".7z")
 
 
@@ -65,11 +67,21 @@ def _in_file(path: Path, split: str) -> Source:
         raise InputError(f"{path}: one image; the folder that holds the images would be right")
     if name.endswith(_ARCHIVES):
         raise InputError(f"{path}: an archive; unpack it and give the folder")
-    with reading(path), path.open("rb") as file:
-        start = file.read(3)
-    if "idx" in name or start.startswith(_IDX_STARTS):
+    if "idx" in name:
         return Idx(str(path), split)
-    raise InputError(f"{path}: not a known format; idx, CIFAR .bin, SVHN .mat, .npy, .npz or a folder would be right")
+    with opened(path) as file:
+        start = file.read(3)
+    if start == _IDX_START or (start[:2] == _GZIP and _unpacks_to_idx(path)):
+        return Idx(str(path), split)
+    raise InputError(
+        f"{path}: not a known format; idx, CIFAR .bin, SVHN .mat, .npy, .npz or a folder of PNG, JPEG or WebP would "
+        f"be right{converting([path])}"
+    )
+
+
+def _unpacks_to_idx(path: Path) -> bool:
+    with opened(path) as file, parsing(path, ".gz", "download it again"), gzip.GzipFile(fileobj=file) as unpacked:
+        return unpacked.read(3) == _IDX_START
 
 
 def _existing(text: str) -> Path:

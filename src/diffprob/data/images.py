@@ -34,6 +34,7 @@ class Images:
             Digests, and runs without class names, go by these.
         rounded: by how many levels loading changed a value at most: images of floats between the grey levels.
         captions: what each image shows, in words, or None.
+        doubts: those of the notes that say that something may be wrong with what was read.
     """
 
     pixels: Pixels
@@ -45,6 +46,7 @@ class Images:
     rounded: float = 0.0
     captions: tuple[str, ...] | None = None
     label_values: tuple[int, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         shape = self.pixels.shape

@@ -72,6 +72,7 @@ def join(parts: Sequence[Images], names: Sequence[str] = ()) -> Images:
         tuple(f"{part.name}: {note}" for part in parts for note in part.notes),
         tuple(names) or _different(called),
         max(part.rounded for part in parts),
+        doubts=tuple(f"{part.name}: {doubt}" for part in parts for doubt in part.doubts),
     )
 
 

@@ -129,7 +129,7 @@ class Svhn:
         one_of("split", self.split, ("train", "test", "extra"))
 
     def load(self) -> Images:
-        """Read the file into memory with scipy; label 10 becomes 0."""
+        """Read the file; label 10 becomes 0."""
         return read_svhn(existing(self.path), self.split)
 
 
@@ -138,7 +138,8 @@ class Folder:
     """A folder of PNG, JPEG and WebP images, searched recursively; the first sub-folder's name is the class.
 
     Args:
-        path: the folder; sub-folders train and test (or val) are its splits.
+        path: the folder; sub-folders train and test, or of other usual names in any case, are its splits
+            (`formats.splits`).
         size: the shorter side is scaled to this, then the centre cropped; None takes equal sizes as they are.
         channels: 1 (greyscale) or 3 (RGB).
         split: "train", "test" or "all".
@@ -167,7 +168,8 @@ class Array:
 
     Args:
         path: the file; shapes (N, H, W), (N, C, H, W) and (N, H, W, C); .npz keys images, x or arr_0, and labels or y.
-        split: "train" or "all" is the whole file; keys such as x_train, x_test, train_images give an .npz its splits.
+        split: "train" or "all" is the whole file; keys such as x_train, x_test, train_images give an .npz its splits
+            (`formats.splits`).
     """
 
     path: str

@@ -1,40 +1,72 @@
 """Images as numpy arrays: .npy (memory-mapped where it is uint8) and .npz, never with pickled objects."""
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diffprob.base.errors import InputError, Missing
-from diffprob.base.text import one_line
-from diffprob.data.formats.files import blank_pixels, reading
+from diffprob.data.formats.files import blank_pixels
+from diffprob.data.formats.npy import Archive, map_npy, open_npz
+from diffprob.data.formats.splits import TEST, TRAIN
 from diffprob.data.images import CHUNK_BYTES, Images, Labels, Pixels
 
-_SPLITS = {"train": ("train",), "test": ("test", "val"), "all": ()}
-_DAMAGED = (LookupError, ValueError, TypeError, EOFError, SyntaxError, MemoryError, zipfile.BadZipFile, zlib.error)
-
-
-def _damage(path: Path, error: BaseException) -> InputError:
-    text = one_line(error)
-    if "allow_pickle" in text or "pickle" in text:
-        return InputError(f"{path}: holds pickled objects, which are never loaded; save a plain uint8 or float array")
-    return InputError(f"{path}: not a readable {path.suffix} file, or cut short ({text[:200]})")
+_IMAGES, _LABELS = ("x", "images"), ("y", "labels")
 
 
 def _from_npz(path: Path, split: str) -> tuple[Any, Any, tuple[str, ...]]:
-    """The arrays of images and of labels (or None) in an .npz, and the keys tried for the images."""
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        own = [(f"x_{s}", f"y_{s}") for s in _SPLITS[split]] + [(f"{s}_images", f"{s}_labels") for s in _SPLITS[split]]
-        whole = [("images", "labels"), ("x", "y"), ("arr_0", "y")] if split != "test" else []
-        for images, labels in own + whole:
-            if images in archive.files:
-                label_key = next((key for key in (labels, "labels", "y") if key in archive.files), None)
-                if (images, labels) in own:
-                    label_key = labels if labels in archive.files else None
-                return archive[images], archive[label_key] if label_key else None, ()
-        return None, None, tuple(archive.files)
+    """The arrays of images and of labels, or None, in an .npz; and notes, or all its keys where it has no images."""
+    with open_npz(path) as archive:
+        images, labels, passed = _keys(archive.names, split)
+        if images is None:
+            return None, None, archive.names
+        pixels = archive.read(images)
+        return pixels, _label_array(archive, labels, pixels, path), passed
+
+
+def _keys(names: tuple[str, ...], split: str) -> tuple[str | None, str | None, tuple[str, ...]]:
+    """The keys of the images and of the labels of a split, or None; and a sentence where there was a choice."""
+    own = sorted((rank, name) for name in names if (rank := _rank(name, _IMAGES, split)) is not None)
+    if own:
+        word = own[0][0][2]
+        labels = [name for name in names if (rank := _rank(name, _LABELS, split)) is not None and rank[2] == word]
+        chosen = own[0][1]
+        notes = () if word == split else (f"split {split!r} is {chosen}",)
+        if others := ", ".join(name for _, name in own[1:]):
+            notes += (f"split {split!r} is {chosen} alone: {others} not taken",)
+        return chosen, next(iter(labels), None), notes
+    for wanted, beside in (("images", "labels"), ("x", "y"), ("arr_0", "y")) if split != "test" else ():
+        if (found := _named(wanted, names)) is not None:
+            keys = (_named(key, names) for key in (beside, "labels", "y"))
+            return found, next((key for key in keys if key is not None), None), ()
+    return None, None, ()
+
+
+def _rank(name: str, kinds: tuple[str, ...], split: str) -> tuple[int, int, str] | None:
+    """The place of x_train, train_images and their like, in any case, among the keys of a split; None for others."""
+    order = {"train": TRAIN, "test": TEST}.get(split, ())
+    first, _, last = name.lower().partition("_")
+    for kind, word in ((first, last), (last, first)):
+        if kind in kinds and word in order:
+            return kinds.index(kind), order.index(word), word
+    return None
+
+
+def _named(wanted: str, names: tuple[str, ...]) -> str | None:
+    """The key that is called so, in any case if that leaves one."""
+    alike = [name for name in names if name.lower() == wanted]
+    return wanted if wanted in names else alike[0] if len(alike) == 1 else None
+
+
+def _label_array(archive: Archive, name: str | None, pixels: Any, path: Path) -> Any:
+    """The array of labels, which is read only where its header is that of one whole number for each image."""
+    if name is None:
+        return None
+    header, n = archive.header(name), len(pixels) if pixels.ndim else 0
+    if header.dtype.kind not in "iu" or header.shape not in ((n,), (n, 1)):
+        found = f"{header.dtype} {header.shape}"
+        raise InputError(f"{path}: labels ({name}) are {found}; whole numbers of shape ({n},) would be right")
+    return archive.read(name)
 
 
 def _channels_first(x: Any, path: Path) -> tuple[Any, str]:
@@ -79,16 +111,8 @@ def _quantise(x: Any, path: Path) -> tuple[Pixels, str, float]:
     return pixels, note, worst
 
 
-def _labels(y: Any, n: int, path: Path) -> Labels | None:
-    if y is None:
-        return None
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if y.dtype.kind not in "iu" or y.ndim != 1:
-        raise InputError(f"{path}: labels are {y.dtype} {y.shape}; integers of shape (N,) would be right")
-    if len(y) != n:
-        raise InputError(f"{path}: {len(y)} labels for {n} images")
-    return y.astype(np.int64)
+def _labels(y: Any) -> Labels | None:
+    return None if y is None else y.reshape(-1).astype(np.int64)
 
 
 def read_array_file(path: Path, split: str) -> Images:
@@ -98,31 +122,25 @@ def read_array_file(path: Path, split: str) -> Images:
         Missing: no array of the split.
         InputError: another format, pickled objects, a dtype or shape without images, a value not finite.
     """
-    labels, keys, single = None, (), path.suffix.lower() != ".npz"
+    labels, said, single = None, (), path.suffix.lower() != ".npz"
     if path.is_dir():
         raise InputError(f"{path}: a folder; the path of one .npy or .npz file would be right")
     if single and split == "test":
         raise Missing(f"{path}: one array has no 'test' split; 'train', 'all' or an .npz with x_test would be right")
-    with reading(path):
-        try:
-            if single:
-                # `open_memmap` reads nothing else than the .npy format: a zip or a pickle under that name is refused.
-                pixels = np.lib.format.open_memmap(path, mode="r")
-            else:
-                pixels, labels, keys = _from_npz(path, split)
-        except _DAMAGED as error:
-            raise _damage(path, error) from error
+    if single:
+        pixels = map_npy(path)
+    else:
+        pixels, labels, said = _from_npz(path, split)
     if pixels is None:
         wanted = "x_test or test_images" if split == "test" else "images, x or arr_0"
-        raise Missing(f"{path}: no {wanted} among its arrays ({', '.join(keys) or 'none'})")
+        raise Missing(f"{path}: no {wanted} among its arrays ({', '.join(said) or 'none'})")
     if 0 in pixels.shape:
         raise InputError(f"{path}: holds no images: shape {'x'.join(map(str, pixels.shape))}")
     pixels, layout = _channels_first(pixels, path)
-    notes, rounded = [f"{path.name} read as {layout}"], 0.0
+    notes, rounded = [f"{path.name} read as {layout}", *said], 0.0
     if pixels.dtype.kind == "f":
         pixels, quantised, rounded = _quantise(pixels, path)
         notes.append(quantised)
     elif pixels.dtype != np.uint8:
         raise InputError(f"{path}: values of type {pixels.dtype}; uint8 or floats in [0, 1] or [-1, 1] would be right")
-    labels = _labels(labels, len(pixels), path)
-    return Images(pixels, labels, name=path.stem, notes=tuple(notes), rounded=rounded)
+    return Images(pixels, _labels(labels), name=path.stem, notes=tuple(notes), rounded=rounded)

@@ -5,18 +5,19 @@ blue planes of 32x32. SVHN (Netzer et al. 2011): variables X (32, 32, 3, N) and 
 digit 0.
 """
 
-import os
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from diffprob.base.errors import InputError, Missing
-from diffprob.base.text import one_line
-from diffprob.data.formats.files import entry, one_file, reading
+from diffprob.base.files import TEXT_LIMIT
+from diffprob.base.foreign import parsing
+from diffprob.data.formats.files import blank_pixels, entry, one_file, opened, reading
+from diffprob.data.formats.mat import read_mat
 from diffprob.data.images import Images
 
 _PLANES = 3 * 32 * 32
+_RECORDS = 1000  # read at a time
 _CIFAR_FILES = {
     (10, "train"): tuple(f"data_batch_{k}.bin" for k in range(1, 6)),
     (10, "test"): ("test_batch.bin",),
@@ -28,18 +29,27 @@ _NAME_FILES = {10: "batches.meta.txt", 100: "fine_label_names.txt"}
 
 
 def _record_count(file: Path, record: int) -> int:
-    size = file.stat().st_size
-    if size == 0 or size % record:
+    with opened(file) as stream:
+        size = stream.seek(0, 2)
+    if size % record:
         raise InputError(f"{file}: cut short or no CIFAR file: {size} bytes, a multiple of {record} would be right")
     return size // record
 
 
 def _read_records(file: Path, record: int, out: np.ndarray) -> np.ndarray:
     """Read one file into ``out`` (n, 3072); returns its labels (the last byte before the planes) as uint8 (n,)."""
-    with file.open("rb") as stream:
-        raw = np.fromfile(stream, np.uint8).reshape(-1, record)
-    out[:] = raw[:, record - _PLANES :]
-    return raw[:, record - _PLANES - 1].copy()
+    labels, done, block = np.empty(len(out), np.uint8), 0, _RECORDS * record
+    with opened(file) as stream:
+        while data := stream.read(min(block, (len(out) - done) * record)):
+            if len(data) % record:
+                raise InputError(f"{file}: cut short while it was read")
+            raw = np.frombuffer(data, np.uint8).reshape(-1, record)
+            out[done : done + len(raw)] = raw[:, record - _PLANES :]
+            labels[done : done + len(raw)] = raw[:, record - _PLANES - 1]
+            done += len(raw)
+    if done < len(out):
+        raise InputError(f"{file}: cut short while it was read")
+    return labels
 
 
 def _class_names(folder: Path, classes: int) -> tuple[str, ...]:
@@ -47,7 +57,9 @@ def _class_names(folder: Path, classes: int) -> tuple[str, ...]:
     file = folder / _NAME_FILES[classes]
     if not entry(file):
         return ()
-    names = tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
+    with opened(file, TEXT_LIMIT) as stream, parsing(file, "text file"):
+        text = stream.read().decode("utf-8")
+    names = tuple(line.strip() for line in text.splitlines() if line.strip())
     if len(names) != classes:
         raise InputError(f"{file}: {len(names)} class names, {classes} would be right")
     if len(set(names)) < classes:
@@ -78,7 +90,7 @@ def read_cifar(path: Path, split: str, classes: int) -> Images:
         if len(set(counts)) > 1:
             held = ", ".join(f"{file.name} {n}" for file, n in zip(files, counts, strict=True))
             raise InputError(f"{folder}: batches of different lengths, so at least one is cut short: {held} records")
-        pixels = np.empty((sum(counts), _PLANES), np.uint8)
+        pixels = blank_pixels((sum(counts), _PLANES))
         labels = np.empty(sum(counts), np.int64)
         for k, (file, n) in enumerate(zip(files, counts, strict=True)):
             part = slice(k * n, (k + 1) * n)
@@ -105,32 +117,21 @@ def read_svhn(path: Path, split: str) -> Images:
         Missing: no such file, or another split of a single file than the one in its name.
         InputError: not a MATLAB 5 file, or X and y of other shapes than the format's.
     """
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
     file = path / f"{split}_32x32.mat" if path.is_dir() else one_file(path, split, ("test",))
     if not entry(file):
         raise Missing(f"{path}: no {split}_32x32.mat, which SVHN's cropped digits have")
-    try:
-        content = loadmat(os.fspath(file), variable_names=["X", "y"])
-    except NotImplementedError as error:
-        raise InputError(f"{file}: a MATLAB 7.3 (HDF5) file; SVHN's own are MATLAB 5: save with -v7") from error
-    except (MatReadError, zlib.error, ValueError, TypeError, KeyError, IndexError, MemoryError) as error:
-        raise InputError(f"{file}: not a MATLAB 5 file, or damaged ({one_line(error)}); download it again") from error
-    except OSError as error:
-        # scipy raises this, with a text of its own, where a stream ends early
-        raise InputError(f"{file}: cut short or unreadable ({error.strerror or one_line(error)})") from error
+    with reading(file):
+        content = read_mat(file, ("X", "y"))
     x, y = content.get("X"), content.get("y")
     if x is None or y is None:
         raise InputError(f"{file}: has no variables X and y; SVHN's cropped digits (format 2) would be right")
     if x.dtype != np.uint8 or x.ndim != 4 or x.shape[2] != 3 or 0 in x.shape:
         raise InputError(f"{file}: X is {x.dtype} {x.shape}; uint8 (32, 32, 3, N) would be right")
-    digits = np.asarray(y).reshape(-1)
+    digits = y.reshape(-1)
     if len(digits) != x.shape[3]:
         raise InputError(f"{file}: {len(digits)} labels for {x.shape[3]} images")
     if digits.dtype.kind not in "iuf" or not np.isin(digits, np.arange(11)).all():
         raise InputError(f"{file}: y holds other labels than 1..10 (10 stands for the digit 0)")
-    pixels = np.ascontiguousarray(x.transpose(3, 2, 0, 1))
     labels = np.where(digits == 10, 0, digits).astype(np.int64)
     name = f"svhn/{split if path.is_dir() else path.stem}"
-    return Images(pixels, labels, name=name, class_names=tuple("0123456789"))
+    return Images(x.transpose(3, 2, 0, 1), labels, name=name, class_names=tuple("0123456789"))

@@ -1,20 +1,36 @@
-"""Small helpers of all the readers: paths, messages, and arrays kept on disk instead of in memory."""
+"""What all the readers share: paths, files that are files, bounds on sizes, and arrays kept on disk."""
 
+import math
 import os
 import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
 import numpy as np
 
 from diffprob.base.errors import InputError, Missing
+from diffprob.base.files import TENSORS_LIMIT, open_file
 from diffprob.base.folders import cache_folder
 from diffprob.base.text import one_line
 from diffprob.data.images import Pixels
 
 ON_DISK_BYTES = 256 << 20
+MOST_BYTES = TENSORS_LIMIT  # of one file, and of the pixels that it unpacks to
+UNPACKED_FREELY = 256 << 20  # below this a compressed file may unpack to as much as the format can
+MOST_RATIO = 100  # above it only to this many times its size: blank images, not pictures, compress further
+# Deflate cannot compress better than this (zlib's technical note), so a header that promises more is wrong.
+DEFLATE_RATIO = 1032
+
+
+class Stream(Protocol):
+    """Bytes that are read one after the other: a file, or what one unpacks to."""
+
+    def read(self, n: int, /) -> bytes:
+        """At most n bytes, fewer at the end."""
+        ...
 
 
 @contextmanager
@@ -58,13 +74,75 @@ def one_file(path: Path, split: str, words: tuple[str, ...]) -> Path:
     return path
 
 
-def blank_pixels(shape: tuple[int, int, int, int]) -> Pixels:
+def opened(path: Path, most: int = MOST_BYTES) -> BinaryIO:
+    """A regular file that is not empty, open for reading; links are the user's own and are followed.
+
+    Raises:
+        Missing: nothing has this name.
+        InputError: a link to nowhere, a folder, a pipe or a device (none is waited for), an empty file, more than
+            ``most`` bytes, or the system refuses.
+    """
+    try:
+        file = open_file(Path(os.path.realpath(path)), most)
+    except Missing as error:
+        if os.path.lexists(path):
+            raise InputError(f"{path}: cannot be read (a link to nowhere)") from error
+        raise
+    if os.fstat(file.fileno()).st_size == 0:
+        file.close()
+        raise InputError(f"{path}: an empty file (0 bytes); replace or remove it")
+    return file
+
+
+def check_unpacked(path: Path, promised: int, packed: int) -> None:
+    """Refuse a compressed file whose header promises more than it can, or should, unpack to; before any is unpacked.
+
+    Args:
+        path: for the message.
+        promised: bytes that the header asks for.
+        packed: bytes that they are compressed to.
+
+    Raises:
+        InputError: more than deflate can compress, more than 64 GiB, or above 256 MiB more than 100 times ``packed``.
+    """
+    if promised > DEFLATE_RATIO * packed:
+        raise InputError(f"{path}: cut short: {packed} bytes cannot unpack to the {promised} its header asks for")
+    if promised > MOST_BYTES:
+        raise InputError(f"{path}: asks for {promised:,} bytes of pixels; at most {MOST_BYTES:,} would be right")
+    if promised > UNPACKED_FREELY and promised > MOST_RATIO * packed:
+        raise InputError(
+            f"{path}: {packed:,} bytes would unpack to {promised:,}: above {UNPACKED_FREELY:,} bytes at most "
+            f"{MOST_RATIO} times as many are taken; if they are images, save them without compression"
+        )
+
+
+def in_memory(size: int) -> Pixels:
+    """uint8 (size,), if the machine has that much memory.
+
+    Raises:
+        InputError: it has not.
+    """
+    pages, page = (os.sysconf(name) if hasattr(os, "sysconf") else 0 for name in ("SC_PHYS_PAGES", "SC_PAGE_SIZE"))
+    if 0 < pages * page < size:
+        raise InputError(
+            f"{size:,} bytes of pixels fit neither on the disk of {cache_folder()} nor into memory; room on the disk, "
+            "DIFFPROB_CACHE on a larger one, or smaller images would be right"
+        )
+    return np.empty(size, np.uint8)
+
+
+def blank_pixels(shape: tuple[int, ...]) -> Pixels:
     """A writable uint8 array; a large one lies in an unlinked file of the cache folder: the kernel can page it out.
 
     The file's blocks are reserved first: a full disk is then an error here, answered by taking memory, instead of a bus
     error at the first write.
+
+    Raises:
+        InputError: more than 64 GiB, or more than both the disk and the memory hold.
     """
-    size = int(np.prod(shape, dtype=np.int64))
+    size = math.prod(shape)
+    if size > MOST_BYTES:
+        raise InputError(f"{size:,} bytes of pixels are asked for; at most {MOST_BYTES:,} would be right")
     if size > ON_DISK_BYTES and hasattr(os, "posix_fallocate"):
         try:
             folder = cache_folder()
@@ -73,5 +151,5 @@ def blank_pixels(shape: tuple[int, int, int, int]) -> Pixels:
                 os.posix_fallocate(file.fileno(), 0, size)
                 return np.memmap(file, np.uint8, "r+", shape=shape)
         except OSError:
-            return np.empty(shape, np.uint8)
-    return np.empty(shape, np.uint8)
+            pass
+    return in_memory(size).reshape(shape)

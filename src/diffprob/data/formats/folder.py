@@ -1,6 +1,7 @@
 """A folder of pictures: which files belong to it, which split and which class, and how they become one array."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,35 +9,31 @@ import numpy as np
 from diffprob.base.errors import InputError, Missing
 from diffprob.data.classes import natural
 from diffprob.data.formats.files import blank_pixels, reading
-from diffprob.data.formats.pictures import SUFFIXES, Tally, open_picture, prepare
+from diffprob.data.formats.pictures import SUFFIXES, Tally, converting, read_picture, unread
+from diffprob.data.formats.splits import like_split, parts_of, split_of
 from diffprob.data.images import Images, Labels
-
-_TEST = ("test", "val", "valid", "validation")
 
 
 def split_roots(root: Path, split: str) -> list[Path]:
-    """The folders that make up a split: sub-folders named train and test (or val), else the folder itself.
+    """The folders that make up a split: sub-folders named train and test, say (`formats.splits`), or the folder itself.
 
-    A folder counts as split when it has ``train`` and one of ``test, val, valid, validation``, or when it holds no
-    other sub-folder than these and no picture.
+    A folder counts as split when it has sub-folders for both, or when it holds no other sub-folder than such ones and
+    no picture. Of several for one split the first is taken, for "all" every one of them, train before test.
 
     Raises:
         Missing: the split does not exist.
     """
     names = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    test = next((name for name in _TEST if name in names), None)
     beside = any(p.suffix.lower() in SUFFIXES for p in root.iterdir())
-    both = "train" in names and test is not None
-    if not both and (beside or not names or any(name != "train" and name not in _TEST for name in names)):
+    both = bool(parts_of(names, "train") and parts_of(names, "test"))
+    if not both and (beside or not names or any(split_of(name) is None for name in names)):
         if split != "test":
             return [root]
         raise Missing(f"{root}: no 'test' split; sub-folders train and test, or split 'all', would be right")
-    if split == "all":
-        return [root / name for name in ("train", *_TEST) if name in names]
-    chosen = "train" if split == "train" else test
-    if chosen not in names:
+    chosen = parts_of(names, split)
+    if not chosen:
         raise Missing(f"{root}: no {split!r} split; it has the sub-folders {', '.join(names)}")
-    return [root / str(chosen)]
+    return [root / name for name in (chosen if split == "all" else chosen[:1])]
 
 
 def list_pictures(root: Path) -> tuple[list[Path], list[Path]]:
@@ -93,10 +90,10 @@ def read_folder(path: Path, split: str, tally: Tally) -> Images:
     others = [file for _, _, rest in listed for file in rest]
     if not files:
         held = f" among its {len(others)} files ({others[0].name}, ...)" if others else ", it is empty"
-        raise InputError(f"{roots[0]}: no PNG, JPEG or WebP image{held}")
+        raise InputError(f"{roots[0]}: no PNG, JPEG or WebP image{held}{converting(others)}")
     pixels = None
     for k, (_, file) in enumerate(files):
-        array = prepare(open_picture(file), tally)
+        array = read_picture(file, tally)
         if pixels is None:
             pixels = blank_pixels((len(files), *array.shape))
         if array.shape != pixels.shape[1:]:
@@ -106,16 +103,59 @@ def read_folder(path: Path, split: str, tally: Tally) -> Images:
             )
         pixels[k] = array
     labels, names, values, notes = _classes(files)
-    if others:
-        notes += (f"{len(others)} other files passed over ({', '.join(file.name for file in others[:3])})",)
-    if split == "test" and roots[0].name != "test":
-        notes += (f"split 'test' is the sub-folder {roots[0].name}",)
+    missed = unread(others)
+    if rest := sorted(set(others) - set(missed)):
+        notes += (f"{len(rest)} other files passed over ({_few(rest)})",)
+    notes += tuple(_split_notes(path, split, roots))
+    doubts = (*_unread_notes(missed), *_missed_splits(path, files))
     assert pixels is not None
     return Images(
         pixels,
         labels,
         name=path.absolute().name,
-        notes=tally.notes() + notes,
+        notes=tally.notes() + notes + doubts,
         class_names=names,
         label_values=values,
+        doubts=doubts,
     )
+
+
+def _split_notes(path: Path, split: str, roots: list[Path]) -> Iterator[str]:
+    """Which sub-folder a split is, where its name leaves a doubt."""
+    if roots == [path]:
+        return
+    names = sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if split != "all":
+        if roots[0].name != split:
+            yield f"split {split!r} is the sub-folder {roots[0].name}"
+        if passed := ", ".join(parts_of(names, split)[1:]):
+            yield f"split {split!r} is {roots[0].name} alone: {passed} not taken"
+    if beside := ", ".join(name for name in names if split_of(name) is None):
+        yield f"sub-folders beside train and test not read: {beside}"
+
+
+def _unread_notes(images: list[Path]) -> Iterator[str]:
+    """Files that hold images in a format that is not read, and may be missed."""
+    if images:
+        count = f"{len(images)} image{'s' * (len(images) > 1)}"
+        yield f"{count} in other formats not read ({_few(images)}){converting(images)}"
+
+
+def _few(files: list[Path]) -> str:
+    return ", ".join(file.name for file in files[:3]) + (", ..." if len(files) > 3 else "")
+
+
+def _missed_splits(path: Path, files: list[tuple[Path, Path]]) -> Iterator[str]:
+    """Folders on the way to the pictures that have the name of a split and are not taken for one."""
+    held: dict[str, str] = {}  # the kind of each such name
+    for root, file in files:
+        for level, name in enumerate(file.relative_to(root).parts[:-1]):
+            # below the first level a single one may well be a class
+            if (kind := like_split(name)) is not None:
+                held[name] = kind if level or root != path else "both"
+    if "both" in held.values() or len(set(held.values())) > 1:
+        names = ", ".join(sorted(held)[:4])
+        yield (
+            f"folders called {names} are read like any other: sub-folders train and test, and none beside them, "
+            "would be splits; or give the path of one"
+        )

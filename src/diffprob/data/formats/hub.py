@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from diffprob.base.errors import InputError, Missing, did_you_mean
+from diffprob.base.foreign import parsing
 from diffprob.base.text import one_line
 from diffprob.data.formats.files import blank_pixels
 from diffprob.data.formats.pictures import MAX_PIXELS, Tally, prepare
@@ -55,10 +56,8 @@ def read_hub(name: str, split: str, column: str, tally: Tally) -> Images:
         raise InputError(f"hf:{name}: split {split!r} is empty")
     pixels = None
     for k in range(len(rows)):
-        try:
+        with parsing(f"hf:{name}: row {k}", "image"):
             picture = rows[k][column]
-        except (OSError, ValueError, SyntaxError) as error:
-            raise InputError(f"hf:{name}: row {k} cannot be decoded ({one_line(error)[:200]})") from error
         if not isinstance(picture, Image):
             kind = type(picture).__name__
             raise InputError(f"hf:{name}: row {k} of column {column!r} is {kind}; an image would be right")
@@ -67,7 +66,8 @@ def read_hub(name: str, split: str, column: str, tally: Tally) -> Images:
             raise InputError(f"hf:{name}: row {k} has {size} pixels; at most {MAX_PIXELS} would be right")
         if picture.mode.startswith(("I", "F")):
             raise InputError(f"hf:{name}: row {k} has more than 8 bits a channel (mode {picture.mode})")
-        array = prepare(picture, tally)
+        with parsing(f"hf:{name}: row {k}", "image"):
+            array = prepare(picture, tally)
         if pixels is None:
             pixels = blank_pixels((len(rows), *array.shape))
         if array.shape != pixels.shape[1:]:

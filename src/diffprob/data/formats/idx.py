@@ -6,7 +6,6 @@ a big-endian uint32, then the data. Images have magic 0x00000803 and dimensions 
 
 import gzip
 import hashlib
-import io
 import math
 import os
 import struct
@@ -14,6 +13,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,20 +21,19 @@ from numpy.typing import NDArray
 
 from diffprob.base.errors import InputError, Missing
 from diffprob.base.folders import cache_folder
-from diffprob.data.formats.files import entry, one_file, reading
+from diffprob.base.foreign import parsing
+from diffprob.data.formats.files import Stream, check_unpacked, entry, in_memory, one_file, opened, reading
 from diffprob.data.images import Images, Labels, Pixels
 
 _MAGIC = {3: 0x00000803, 1: 0x00000801}
 _KIND = {3: "images", 1: "labels"}
 _STEMS = {"train": ("train",), "test": ("t10k", "test")}
-# Deflate cannot compress better than this (zlib's technical note), so a header that promises more is wrong.
-_MAX_RATIO = 1032
 _BLOCK = 1 << 20
 _STALE_SECONDS = 24 * 3600
 
 
-def _header(file: io.BufferedIOBase, path: Path, ndim: int) -> tuple[int, ...]:
-    """Read and check the header; leaves the file at the first byte of data."""
+def _header(file: Stream, path: Path, ndim: int, count: int | None) -> tuple[int, ...]:
+    """Check the header (of ``count`` items, where that is known); leaves the file at the first byte of data."""
     head = file.read(4 + 4 * ndim)
     if len(head) >= 4 and head[:4] != _MAGIC[ndim].to_bytes(4, "big"):
         raise InputError(
@@ -46,6 +45,8 @@ def _header(file: io.BufferedIOBase, path: Path, ndim: int) -> tuple[int, ...]:
     shape = struct.unpack(f">{ndim}I", head[4:])
     if 0 in shape:
         raise InputError(f"{path}: holds nothing: its header says {'x'.join(map(str, shape))}")
+    if count not in (None, shape[0]):
+        raise InputError(f"{path}: {shape[0]} {_KIND[ndim]} for {count} images")
     return shape
 
 
@@ -55,31 +56,45 @@ def _cut_short(path: Path, shape: tuple[int, ...], found: int) -> InputError:
     return InputError(f"{path}: {wrong}: {found} bytes of data, its header of {sizes} asks for {math.prod(shape)}")
 
 
-def _map(path: Path, ndim: int) -> NDArray[np.uint8]:
+def _map(path: Path, ndim: int, count: int | None = None) -> NDArray[np.uint8]:
     """Memory-map a plain idx file in place."""
-    with path.open("rb") as file:
-        shape = _header(file, path, ndim)
+    with opened(path) as file:
+        shape = _header(file, path, ndim, count)
         found = os.fstat(file.fileno()).st_size - file.tell()
         if found != math.prod(shape):
             raise _cut_short(path, shape, found)
         return np.memmap(file, np.uint8, "r", offset=file.tell(), shape=shape)
 
 
-def _inflate(path: Path, ndim: int) -> Iterator[bytes]:
+def _inflate(path: Path, ndim: int, count: int | None = None) -> Iterator[bytes]:
     """Decompress a .gz file block by block, checking the length that its header promises and gzip's own checksum."""
-    with gzip.open(path, "rb") as file:
-        shape = _header(file, path, ndim)
-        expected, size, found = math.prod(shape), path.stat().st_size, 0
-        if expected > _MAX_RATIO * size:
-            raise InputError(f"{path}: cut short: {size} bytes cannot unpack to the {expected} its header asks for")
+    with opened(path) as packed, gzip.GzipFile(fileobj=packed) as file:
+        with _unpacking(path):
+            shape = _header(file, path, ndim, count)
+        expected, found = math.prod(shape), 0
+        check_unpacked(path, expected, os.fstat(packed.fileno()).st_size)
         yield _MAGIC[ndim].to_bytes(4, "big") + struct.pack(f">{ndim}I", *shape)
-        while block := file.read(_BLOCK):
+        while block := _block(file, path):
             found += len(block)
             if found > expected:
                 break
             yield block
     if found != expected:
         raise _cut_short(path, shape, found)
+
+
+@contextmanager
+def _unpacking(path: Path) -> Iterator[None]:
+    with parsing(path, ".gz", "download it again"):
+        try:
+            yield
+        except EOFError as error:
+            raise InputError(f"{path}: cut short: the .gz ends before its end mark; download it again") from error
+
+
+def _block(file: Stream, path: Path) -> bytes:
+    with _unpacking(path):
+        return file.read(_BLOCK)
 
 
 def _checksum(path: Path) -> int:
@@ -92,8 +107,11 @@ def _checksum(path: Path) -> int:
 
 def _cached(path: Path, folder: Path, ndim: int) -> Path:
     """The decompressed copy in the cache, made if missing: named by the source's SHA-256 and by its own CRC-32."""
-    with path.open("rb") as file:
-        key = hashlib.file_digest(file, "sha256").hexdigest()
+    with opened(path) as file:
+        sha = hashlib.sha256()
+        while block := file.read(_BLOCK):
+            sha.update(block)
+    key = sha.hexdigest()
     for candidate in folder.glob(f"{key}-*.idx"):
         if f"{_checksum(candidate):08x}" == candidate.stem.rpartition("-")[2]:
             return candidate
@@ -117,38 +135,41 @@ def _cached(path: Path, folder: Path, ndim: int) -> Path:
         Path(temporary).unlink(missing_ok=True)
 
 
-def _in_memory(path: Path, ndim: int) -> NDArray[np.uint8]:
-    data = b"".join(_inflate(path, ndim))
-    start = 4 + 4 * ndim
-    return np.frombuffer(data, np.uint8, offset=start).reshape(struct.unpack(f">{ndim}I", data[4:start]))
+def _in_memory(path: Path, ndim: int, count: int | None) -> NDArray[np.uint8]:
+    blocks = _inflate(path, ndim, count)
+    shape = struct.unpack(f">{ndim}I", next(blocks)[4:])
+    flat, done = in_memory(math.prod(shape)), 0
+    for block in blocks:
+        flat[done : done + len(block)] = np.frombuffer(block, np.uint8)
+        done += len(block)
+    return flat.reshape(shape)
 
 
-def read_array(path: Path, ndim: int) -> NDArray[np.uint8]:
+def read_array(path: Path, ndim: int, count: int | None = None) -> NDArray[np.uint8]:
     """The data of one idx file, plain or gzipped; images (``ndim`` 3) are memory-mapped, labels (``ndim`` 1) small.
 
+    Args:
+        path: the file.
+        ndim: 3 for images, 1 for labels.
+        count: items that there must be; None takes any number.
+
     Raises:
-        InputError: wrong magic, cut short, too long, or a damaged .gz.
+        InputError: no file, wrong magic, cut short, too long, another count, a damaged .gz, or one that would unpack
+            to too much (`check_unpacked`).
     """
-    with path.open("rb") as file:
+    with opened(path) as file:
         packed = file.read(2) == b"\x1f\x8b"
     if not packed:
-        return _map(path, ndim)
+        return _map(path, ndim, count)
+    if ndim == 1:
+        return _in_memory(path, ndim, count)
+    folder = cache_folder() / "idx"
     try:
-        if ndim == 1:
-            return _in_memory(path, ndim)
-        folder = cache_folder() / "idx"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            return _map(_cached(path, folder, ndim), ndim)
-        except gzip.BadGzipFile:
-            raise  # an OSError too, but of the source and not of the cache
-        except OSError:
-            # A read-only or full cache costs memory, not the run; a source that cannot be read fails again here.
-            return _in_memory(path, ndim)
-    except EOFError as error:
-        raise InputError(f"{path}: cut short: the .gz ends before its end mark; download it again") from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{path}: a damaged .gz ({error}); download it again") from error
+        folder.mkdir(parents=True, exist_ok=True)
+        return _map(_cached(path, folder, ndim), ndim, count)
+    except OSError:
+        # A read-only or full cache costs memory, not the run; what is wrong with the source is an InputError already.
+        return _in_memory(path, ndim, count)
 
 
 def find_images(folder: Path, split: str) -> Path:
@@ -205,8 +226,6 @@ def read_idx(path: Path, split: str) -> Images:
         notes.append(f"no labels beside {file.name}")
     else:
         with reading(beside):
-            labels = read_array(beside, 1).astype(np.int64)
-        if len(labels) != len(pixels):
-            raise InputError(f"{beside}: {len(labels)} labels for the {len(pixels)} images of {file.name}")
+            labels = read_array(beside, 1, len(pixels)).astype(np.int64)
     folder = file.absolute().parent.name
     return Images(pixels, labels, name=f"{folder}/{file.name.split('-images')[0]}", notes=tuple(notes))

@@ -1,16 +1,18 @@
 """One picture file to a uint8 array: what is refused, what is changed, and a count of every change."""
 
 import struct
-import warnings
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
 from diffprob.base.errors import InputError
-from diffprob.base.text import one_line
+from diffprob.base.files import PICTURE_LIMIT
+from diffprob.base.foreign import parsing
+from diffprob.data.formats.files import opened
 from diffprob.data.images import Pixels
 
 if TYPE_CHECKING:
@@ -18,9 +20,50 @@ if TYPE_CHECKING:
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+# What also holds images, by suffix, and is not read: how to make it something that is.
+CONVERTIBLE = (
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".gif",
+    ".jp2",
+    ".jpe",
+    ".jfif",
+    ".avif",
+    ".heic",
+    ".ppm",
+    ".pgm",
+    ".pnm",
+    ".tga",
+    ".dds",
+    ".ico",
+)
+VOLUMES = (".nii", ".nii.gz", ".dcm", ".mha", ".nrrd", ".h5", ".hdf5", ".tfrecord", ".parquet", ".lmdb", ".pkl", ".pt")
 FILTERS = ("box", "bilinear", "hamming", "bicubic", "lanczos")
 MAX_PIXELS = 1 << 26
+_ADVICE = "replace or remove it"
 _PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def converting(files: Sequence[Path]) -> str:
+    """How files that hold images but are not read can be made such as are, after a semicolon; or nothing."""
+    held = Counter(_suffix(file.name) for file in files)
+    pictures = next((suffix for suffix, _ in held.most_common() if suffix in CONVERTIBLE), None)
+    if pictures is not None:
+        return f"; convert them, for instance with ImageMagick: mogrify -format png *{pictures}"
+    if any(suffix in VOLUMES for suffix in held):
+        return "; their images as PNGs, or as one .npy array (N, H, W) or (N, H, W, 3) of uint8, would be right"
+    return ""
+
+
+def unread(files: Sequence[Path]) -> list[Path]:
+    """Those of the files that hold images by their suffix, in a format that is not read."""
+    return [file for file in files if not file.name.startswith(".") and _suffix(file.name)]
+
+
+def _suffix(name: str) -> str:
+    lower = name.lower()
+    return next((end for end in sorted((*CONVERTIBLE, *VOLUMES), key=len)[::-1] if lower.endswith(end)), "")
 
 
 @dataclass
@@ -56,72 +99,82 @@ class Tally:
         )
 
 
-def _claimed_size(path: Path) -> str:
-    """Width x height as the header claims them, read without Pillow's check, which refuses before it tells the size."""
+def _claimed_size(file: IO[bytes]) -> tuple[int, int] | None:
+    """(width, height) as the header claims them, before a decoder sees the file: one for WebP makes room at once.
+
+    None where the file is of none of the three formats.
+    """
     from PIL.JpegImagePlugin import JpegImageFile
 
-    with path.open("rb") as file:
-        head = file.read(30).ljust(30, b"\0")
-        if head[:8] == _PNG:
-            width, height = struct.unpack(">II", head[16:24])
-        elif head[:4] == b"RIFF" and head[12:16] == b"VP8X":
+    head = file.read(30).ljust(30, b"\0")
+    if head[:8] == _PNG:
+        width, height = struct.unpack(">II", head[16:24])
+    elif head[:4] + head[8:12] == b"RIFFWEBP":
+        if head[12:16] == b"VP8X":
             width, height = (1 + int.from_bytes(head[k : k + 3], "little") for k in (24, 27))
-        elif head[:4] == b"RIFF" and head[12:16] == b"VP8L":
+        elif head[12:16] == b"VP8L":
             bits = int.from_bytes(head[21:25], "little")
             width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-        elif head[:4] == b"RIFF":
-            width, height = (size & 0x3FFF for size in struct.unpack("<HH", head[26:30]))
         else:
-            file.seek(0)
-            # the class itself, unlike `Image.open`, makes no check
-            width, height = JpegImageFile(file).size
-    return f"{width}x{height}"
-
-
-def _too_large(path: Path) -> InputError:
-    return InputError(f"{path}: {_claimed_size(path)} pixels; at most {MAX_PIXELS} in all (8192x8192) would be right")
+            width, height = (size & 0x3FFF for size in struct.unpack("<HH", head[26:30]))
+    elif head[:3] == b"\xff\xd8\xff":
+        file.seek(0)
+        # the class itself, unlike `Image.open`, makes no check of its own
+        width, height = JpegImageFile(file).size
+    else:
+        return None
+    return width, height
 
 
 def open_picture(path: Path) -> "Image":
     """Open, check and decode a PNG, JPEG or WebP file.
 
     Raises:
-        InputError: another format under that name, more than 2^26 pixels, 16 bits a channel, a damaged file.
+        Missing: nothing there.
+        InputError: another format under that name, more than 2^26 pixels or 256 MiB, 16 bits a channel, an empty or
+            damaged file, or a pipe or device.
     """
     from PIL import Image, UnidentifiedImageError
 
-    try:
-        with warnings.catch_warnings(), path.open("rb") as file:
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            head = file.read(26)
-            if head[:8] == _PNG:
-                _check_png(head, path)
-                with Image.open(path, formats=("PNG",)) as unread:
-                    unread.verify()  # checksums of all chunks up to the end mark, which decoding does not look at
+    with opened(path, PICTURE_LIMIT) as file, parsing(path, "image", _ADVICE):
+        _check(path, _claimed_size(file))
+        if _start(file)[:8] == _PNG:
+            if _start(file)[24:25] == b"\x10":
+                raise InputError(f"{path}: 16 bits a channel; save it with 8, a model here has at most 256 grey levels")
             file.seek(0)
+            Image.open(file, formats=("PNG",)).verify()  # all checksums up to the end mark: decoding does not look
+        file.seek(0)
+        try:
             image = Image.open(file, formats=FORMATS)
-            if image.width * image.height > MAX_PIXELS:
-                raise _too_large(path)
-            image.load()
-            image.getexif()  # parsed here, where a damaged block is named
-            return image
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large(path) from error
-    except UnidentifiedImageError as error:
-        raise InputError(f"{path}: not a PNG, JPEG or WebP image in spite of its name; convert or remove it") from error
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, MemoryError) as error:
-        reason = getattr(error, "strerror", None) or one_line(error)
-        raise InputError(f"{path}: a damaged or truncated image ({reason}); replace or remove it") from error
+        except UnidentifiedImageError as error:
+            raise InputError(f"{path}: a damaged or truncated image, not to be recognised; {_ADVICE}") from error
+        _check(path, image.size)
+        image.load()
+        image.getexif()  # parsed here, where a damaged block is named
+        return image
 
 
-def _check_png(head: bytes, path: Path) -> None:
-    if len(head) < 26:
-        raise InputError(f"{path}: a damaged or truncated image ({len(head)} bytes); replace or remove it")
-    width, height, depth = struct.unpack(">IIB", head[16:25])
-    if width * height > MAX_PIXELS:
-        raise _too_large(path)
-    if depth == 16:
-        raise InputError(f"{path}: 16 bits a channel; save it with 8, a model here has at most 256 grey levels")
+def _start(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    return file.read(26)
+
+
+def _check(path: Path, size: tuple[int, int] | None) -> None:
+    if size is None:
+        raise InputError(f"{path}: not a PNG, JPEG or WebP image in spite of its name; convert or remove it")
+    if size[0] * size[1] > MAX_PIXELS:
+        raise InputError(f"{path}: {size[0]}x{size[1]} pixels; at most {MAX_PIXELS} in all (8192x8192) would be right")
+
+
+def read_picture(path: Path, tally: Tally) -> Pixels:
+    """One picture file as uint8 (C, H, W): `open_picture`, then `prepare`.
+
+    Raises:
+        Missing, InputError: as `open_picture`.
+    """
+    image = open_picture(path)
+    with parsing(path, "image", _ADVICE):  # what the orientation, palette and transparency say is read only now
+        return prepare(image, tally)
 
 
 def _flatten(image: "Image", tally: Tally) -> "Image":
