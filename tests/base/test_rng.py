@@ -7,9 +7,13 @@ import pytest
 import torch
 from scipy import stats
 from torch import Tensor
+from truth import normals as first_version
 from truth import philox as reference
 from truth.statistics import assert_frequencies, assert_mean, assert_uncorrelated
 
+from diffprob.base import blocks
+from diffprob.base import rng as module
+from diffprob.base.quantile import fill_quantiles
 from diffprob.base.rng import Rng, derive, normal_like, normal_quantile, permutation, philox
 
 # kat_vectors of Random123 1.14, philox4x32 with 10 rounds: (counter, key, result).
@@ -90,6 +94,75 @@ def test_quantile_increases_across_the_seam() -> None:
         assert (normal_quantile(torch.arange(start, start + 1000)).diff() > 0).all()
 
 
+STREAMS = [
+    (1, ()), (3, ()), (200, ()), (5, (2,)), (40, (3,)), (2, (4,)), (7, (5,)), (1, (127,)), (1, (129,)), (9, (2, 33)),
+    (3, (1, 8, 8)), (1, (600,)), (5, (257,)),
+]  # fmt: skip
+
+
+def assert_bits_of_the_first_version(rng: Rng, shape: tuple[int, ...]) -> None:
+    words = first_version.words(rng, shape)
+    assert torch.equal(rng.bits(shape), words)
+    assert torch.equal(rng.integers(shape, 1000), words * 1000 >> 32)
+    exact = first_version.quantile(words)
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        assert torch.equal(rng.normal(shape, dtype), exact.to(dtype))
+        assert torch.equal(rng.uniform(shape, dtype), first_version.uniform(words, dtype))
+
+
+@pytest.mark.parametrize("tile", [30, blocks._TILE])
+@pytest.mark.parametrize("seed", [2**32 - 20, 2**63 - 300])
+def test_every_number_ever_drawn_keeps_its_bits(monkeypatch: pytest.MonkeyPatch, seed: int, tile: int) -> None:
+    """Samples beside each other and blocks beside each other, whole tiles and their ends, steps and streams."""
+    monkeypatch.setattr(blocks, "_TILE", tile)
+    for k, (n, shape) in enumerate(STREAMS):
+        assert_bits_of_the_first_version(Rng.of(seed, n).fold("a").at((0, 1, 2**32 - 1)[k % 3]), shape)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_long_streams_have_the_same_bits_on_any_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(blocks, "_ALONE", 1 << 10)
+    for n, count in ((1, 4 * blocks._TILE + 5), (90, 784), (30_000, 1)):
+        rng = Rng.of(3, n).fold("long").at(2)
+        assert torch.equal(rng.normal((count,)), first_version.quantile(first_version.words(rng, (count,))).float())
+
+
+def test_other_devices_have_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_by_blocks", lambda seeds: False)
+    for n, shape in STREAMS:
+        assert_bits_of_the_first_version(Rng.of(2**40, n).fold("a").at(7), shape)
+
+
+def test_quantiles_of_the_ends_and_seams_keep_their_bits() -> None:
+    """The farthest tails, both changes of formula at |p - 1/2| = 0.425, and the middle."""
+    seam = int(0.075 * 2**32)
+    places = (0, seam - 2000, 2**31 - 2000, 2**32 - seam - 2000, 2**32 - 4000)
+    words = torch.cat([torch.arange(place, place + 4000) for place in places])
+    values = np.empty(len(words))
+    fill_quantiles(words.numpy().astype(np.uint64), values, np.empty((3, len(words))))
+    assert np.array_equal(values, first_version.quantile(words).numpy())
+    assert torch.equal(normal_quantile(words), first_version.quantile(words))
+
+
+def test_square_roots_are_rounded_correctly() -> None:
+    """As IEEE 754 wants it and every device but MKL does: the same bits of float64 normals everywhere."""
+    words = torch.arange(0, 2**28, 2**28 // 5000 + 1)
+    p = (words.double() + 0.5) * 2.0**-32
+    above, below = first_version.MIDDLE
+    for k, (value, logarithm) in enumerate(
+        zip(normal_quantile(words).tolist(), first_version._log(p).tolist(), strict=True)
+    ):
+        r = math.sqrt(-logarithm) - 1.6
+        ratio = [0.0, 0.0]
+        for i, row in enumerate((above, below)):
+            for coefficient in row[::-1]:
+                ratio[i] = ratio[i] * r + coefficient
+        assert value == -ratio[0] / ratio[1], k
+
+
 def test_normals_are_normal() -> None:
     n = 200_000
     z = torch.cat(
@@ -111,10 +184,10 @@ def test_uniforms_are_uniform_and_open(dtype: torch.dtype) -> None:
     assert_mean(u, 0.5)
     assert_mean(u.double() ** 2, 1 / 3)
     assert stats.kstest(u.numpy(), "uniform").statistic < 1.95 / math.sqrt(n)
-    extremes = torch.tensor([0, 2**32 - 1])
-    rng = Rng.of(0, 1)
-    object.__setattr__(rng, "_words", lambda shape: extremes)
-    assert ((rng.uniform((2,), dtype) > 0) & (rng.uniform((2,), dtype) < 1)).all()
+    extremes, values = np.array([0, 2**32 - 1], dtype=np.uint64), np.empty(2)
+    (blocks.uniforms if dtype == torch.float64 else blocks.short_uniforms)(extremes, values, np.empty((3, 2)))
+    ends = torch.from_numpy(values).to(dtype)
+    assert ((ends > 0) & (ends < 1)).all()
 
 
 def test_integers_are_even() -> None:

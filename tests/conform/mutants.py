@@ -27,7 +27,7 @@ for folder in (TESTS, TESTS.parent / "src"):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
-from diffprob.base import distributions, divergence, rng  # noqa: E402
+from diffprob.base import blocks, distributions, divergence, rng  # noqa: E402
 from diffprob.denoise import denoiser, prediction, variance  # noqa: E402
 from diffprob.density import noise, potential, typicality  # noqa: E402
 from diffprob.likelihood import bound, flow  # noqa: E402
@@ -40,7 +40,7 @@ BRIDGE = ["process/test_linear.py::test_bridge_of_any_step", "process/test_linea
 EXACT = ["sample/test_exactness.py::test_full_covariance_is_exact_for_any_number_of_steps[5-1.0]"]
 ORDER = ["conform/test_samplers.py::test_declared_order_on_gaussian_data"]
 original_bridge = linear.LinearProcess.bridge_coefficients
-original_bits = rng.philox
+original_keys = blocks.keys_of
 original_chunked = denoiser.NetDenoiser._chunked
 original_kl = divergence.kl
 original_noise = glow.Glow.noise
@@ -175,9 +175,9 @@ MUTANTS: dict[str, Mutant] = {
         rng.Rng, "at", lambda self, step: self, ["sample/test_simulate.py::test_steps_and_samples_draw_their_own_noise"]
     ),
     "high and low word exchanged": Mutant(
-        rng,
-        "philox",
-        lambda counter, key: original_bits(counter, key[::-1]),
+        blocks,
+        "keys_of",
+        lambda seeds: original_keys(seeds)[:, ::-1],
         ["base/test_rng.py::test_bits_are_the_documented_layout"],
     ),
     "bins half as wide": Mutant(

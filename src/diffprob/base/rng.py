@@ -12,16 +12,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-_MASK = 0xFFFFFFFF
-_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-_WEYL = (0x9E3779B9, 0xBB67AE85)
-_FEW = 1 << 15  # blocks up to which numpy's operations, cheaper to call, beat torch's, which use every core
+from diffprob.base.blocks import MASK, Finish, filled, normals, philox, short_uniforms, uniforms
+from diffprob.base.quantile import normal_quantile
+
+_NUMPY = {torch.int64: np.int64, torch.float64: np.float64, torch.float32: np.float32}
 
 
 def _digest(*parts: str | int) -> int:
@@ -35,72 +34,9 @@ def derive(seed: int, name: str) -> int:
     return _digest("derive", seed, name) >> 1
 
 
-def philox(counter: Sequence[Any], key: Sequence[Any]) -> tuple[Any, Any, Any, Any]:
-    """Philox4x32-10 on int64 arrays that hold uint32 values; torch tensors and numpy arrays give the same integers.
-
-    Args:
-        counter: four arrays, broadcastable against each other and the key.
-        key: two arrays.
-    """
-    c0, c1, c2, c3 = counter
-    k0, k1 = key
-    for _ in range(10):
-        # The 64-bit product wraps in int64; masking after the arithmetic shift recovers the unsigned halves.
-        p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
-        c0, c1, c2, c3 = ((p1 >> 32) & _MASK) ^ c1 ^ k0, p1 & _MASK, ((p0 >> 32) & _MASK) ^ c3 ^ k1, p0 & _MASK
-        k0, k1 = (k0 + _WEYL[0]) & _MASK, (k1 + _WEYL[1]) & _MASK
-    return c0, c1, c2, c3
-
-
-# Coefficients of AS 241 (PPND16), relative accuracy about 1e-16.
-_CENTRE = (
-    (3.3871328727963666080e0, 1.3314166789178437745e2, 1.9715909503065514427e3, 1.3731693765509461125e4,
-     4.5921953931549871457e4, 6.7265770927008700853e4, 3.3430575583588128105e4, 2.5090809287301226727e3),
-    (1.0, 4.2313330701600911252e1, 6.8718700749205790830e2, 5.3941960214247511077e3,
-     2.1213794301586595867e4, 3.9307895800092710610e4, 2.8729085735721942674e4, 5.2264952788528545610e3),
-)  # fmt: skip
-_MIDDLE = (
-    (1.42343711074968357734e0, 4.63033784615654529590e0, 5.76949722146069140550e0, 3.64784832476320460504e0,
-     1.27045825245236838258e0, 2.41780725177450611770e-1, 2.27238449892691845833e-2, 7.74545014278341407640e-4),
-    (1.0, 2.05319162663775882187e0, 1.67638483018380384940e0, 6.89767334985100004550e-1,
-     1.48103976427480074590e-1, 1.51986665636164571966e-2, 5.47593808499534494600e-4, 1.05075007164441684324e-9),
-)  # fmt: skip
-
-
-def _ratio(x: Tensor, coefficients: tuple[tuple[float, ...], tuple[float, ...]]) -> Tensor:
-    above, below = (torch.full_like(x, row[-1]) for row in coefficients)
-    for upper, lower in zip(coefficients[0][-2::-1], coefficients[1][-2::-1], strict=True):
-        above.mul_(x).add_(upper)
-        below.mul_(x).add_(lower)
-    return above.div_(below)
-
-
-def _log(p: Tensor) -> Tensor:
-    """Natural logarithm of positive float64 numbers by + - * / only: log(m 2^e) with an atanh series in (m-1)/(m+1)."""
-    mantissa, exponent = torch.frexp(p)
-    low = mantissa < math.sqrt(0.5)
-    mantissa = torch.where(low, mantissa * 2, mantissa)
-    exponent = exponent.to(p.dtype) - low.to(p.dtype)
-    z = (mantissa - 1) / (mantissa + 1)
-    z2 = z * z
-    series = torch.full_like(z, 1 / 23)
-    for n in range(21, 0, -2):
-        series.mul_(z2).add_(1 / n)
-    return exponent * math.log(2) + 2 * z * series
-
-
-def normal_quantile(words: Tensor) -> Tensor:
-    """Standard normal float64 numbers from uint32 words: the quantile function at p = (word + 1/2) / 2^32 (AS 241)."""
-    p = (words.double() + 0.5) * 2.0**-32
-    q = p - 0.5
-    value = q * _ratio(0.180625 - q * q, _CENTRE)
-    outer = (q.abs() > 0.425).nonzero(as_tuple=True)
-    p, q = p[outer], q[outer]
-    # p >= 2^-33 keeps r below 4.79, inside the middle range of AS 241 (r <= 5): its far tail is never reached.
-    r = torch.sqrt(-_log(torch.minimum(p, 1 - p)))
-    tail = _ratio(r - 1.6, _MIDDLE)
-    value[outer] = torch.where(q < 0, -tail, tail)
-    return value
+def _by_blocks(seeds: Tensor) -> bool:
+    """Whether `diffprob.base.blocks` computes the numbers, or torch, with the same bits."""
+    return seeds.is_cpu
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +61,7 @@ class Rng:
             raise ValueError(
                 f"seeds must be an int64 tensor of shape (B,), got {self.seeds.dtype} {tuple(self.seeds.shape)}"
             )
-        if not 0 <= self.step <= _MASK:
+        if not 0 <= self.step <= MASK:
             raise ValueError(f"step must lie in [0, 2^32), got {self.step}")
 
     @classmethod
@@ -156,15 +92,23 @@ class Rng:
 
     def _words(self, shape: Sequence[int]) -> Tensor:
         """(B, *shape) uint32 words, held in int64."""
+        if _by_blocks(self.seeds):
+            return self._filled(shape, torch.int64)
         count = math.prod(shape)
-        blocks = -(-count // 4)
-        few = self.seeds.device.type == "cpu" and len(self) * blocks <= _FEW
-        seeds: Any = self.seeds[:, None].numpy() if few else self.seeds[:, None]
-        block = np.arange(blocks) if few else torch.arange(blocks, device=self.seeds.device, dtype=torch.int64)
-        key = (seeds & _MASK, (seeds >> 32) & _MASK)
-        words = philox((block, self.step, self.stream & _MASK, self.stream >> 32), key)
-        together = torch.from_numpy(np.stack(words, -1)) if few else torch.stack(words, -1)
-        return together.reshape(len(self), 4 * blocks)[:, :count].reshape(len(self), *shape)
+        blocks = torch.arange(-(-count // 4), device=self.seeds.device, dtype=torch.int64)
+        seeds = self.seeds[:, None]
+        words = philox((blocks, *self._counter), (seeds & MASK, (seeds >> 32) & MASK))
+        return torch.stack(words, -1).reshape(len(self), 4 * len(blocks))[:, :count].reshape(len(self), *shape)
+
+    @property
+    def _counter(self) -> tuple[int, int, int]:
+        return self.step, self.stream & MASK, self.stream >> 32
+
+    def _filled(self, shape: Sequence[int], dtype: torch.dtype, finish: Finish | None = None) -> Tensor:
+        """Words, or what is made of them, (B, *shape), by the faster way that CPUs have."""
+        kind = _NUMPY.get(dtype, np.float64)
+        found = filled(self.seeds.numpy(), self._counter, math.prod(shape), kind, finish, torch.get_num_threads())
+        return torch.from_numpy(found).reshape(len(self), *shape).to(dtype)
 
     def bits(self, shape: Sequence[int] = ()) -> Tensor:
         """Uniform integers in [0, 2^32), int64 (B, *shape)."""
@@ -172,6 +116,8 @@ class Rng:
 
     def uniform(self, shape: Sequence[int] = (), dtype: torch.dtype = torch.float32) -> Tensor:
         """Uniform numbers in (0, 1), (B, *shape): (word + 1/2) / 2^32, in float32 from the upper 23 bits."""
+        if _by_blocks(self.seeds):
+            return self._filled(shape, dtype, uniforms if dtype == torch.float64 else short_uniforms)
         words = self._words(shape)
         if dtype == torch.float64:
             return (words.double() + 0.5) * 2.0**-32
@@ -179,6 +125,8 @@ class Rng:
 
     def normal(self, shape: Sequence[int] = (), dtype: torch.dtype = torch.float32) -> Tensor:
         """Standard normal numbers (B, *shape), computed in float64 and rounded once."""
+        if _by_blocks(self.seeds):
+            return self._filled(shape, dtype, normals)
         return normal_quantile(self._words(shape)).to(dtype)
 
     def integers(self, shape: Sequence[int], high: int) -> Tensor:
