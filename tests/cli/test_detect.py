@@ -39,7 +39,7 @@ def rows(folder: Path) -> dict[str, dict[int, dict[str, float]]]:
     found: dict[str, dict[int, dict[str, float]]] = {}
     with (folder / "scores.csv").open() as file:
         for row in csv.DictReader(file):
-            own = {name: float(value) for name, value in row.items() if name not in ("set", "image")}
+            own = {name: float(value) for name, value in row.items() if name not in ("set", "image", "file")}
             found.setdefault(row["set"], {})[int(row["image"])] = own
     return found
 
@@ -147,4 +147,35 @@ def test_bad_input_is_one_line(diffprob: Callable, tiny: Path, odd: Path, tmp_pa
         assert done.code == 2 and words in done.error, (arguments, done.error)
     assert "shape (1, 16, 16) and 256 grey levels" in diffprob("detect", tiny, "--outside", large).error
     planned = diffprob("detect", tiny, "--outside", large, "--dry-run", "--json", *CPU).json
-    assert planned["outside"][0]["resized_from"] == [1, 16, 16, 256]
+    assert planned["outside"][0]["converted"] == "scaled from 16x16, 256 grey levels made 17"
+
+
+@pytest.mark.usefixtures("bare")
+def test_pictures_are_named_and_flagged_at_the_rate_asked_for(diffprob: Callable, tiny: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    levels = np.r_[Digits("train").load().take(np.arange(7)), np.full((1, 1, 8, 8), 16)]
+    levels[7, 0, ::2] = 0  # stripes, which no digit has
+    (tmp_path / "slides/deep").mkdir(parents=True)
+    names = [f"deep/{k}.png" if k == 7 else f"{k}.png" for k in range(8)]
+    for name, image in zip(names, np.rint(levels * (255 / 16)).astype(np.uint8), strict=True):
+        Image.fromarray(image[0]).save(tmp_path / "slides" / name)
+    few = ("--proxy", "NoiseNorm(noises=1)", "-n", "60", "--out", "found", "--device", "cpu")
+    done = diffprob("detect", tiny, "slides", "--false-alarms", "0.2", *few)
+    found = json.loads(Path("found/detect.json").read_text())
+    (row,), own = found["ranks"], sorted(names)
+    assert found["image_files"] == own and found["outside"][0]["role"] == "other data"
+    scores = {name: [] for name in ("slides", "tiny test")}
+    with Path("found/scores.csv").open() as file:
+        for line in csv.DictReader(file):
+            scores.setdefault(line["set"], []).append((line["file"], float(line[row["proxy"]])))
+    inside = [score for _, score in scores[found["inside"]["name"]]]
+    assert [name for name, _ in scores["slides"]] == own
+    p = [(sum(other <= score for other in inside) + 1) / 61 for _, score in scores["slides"]]
+    assert row["p_values"] == pytest.approx(p)
+    assert sorted(row["flagged"]) == [k for k, each in enumerate(p) if each <= 0.2]
+    assert row["proxy"] in done.out and own[int(np.argmin(p))] in done.out and "(k + 1) / (n + 1)" in done.out
+    one = diffprob("detect", tiny, "slides/3.png", *few, "--json").json
+    assert one["image_files"] == ["3.png"] and one["ranks"][0]["p_values"] == [row["p_values"][own.index("3.png")]]
+    assert "at a rate of at least 0.016" in diffprob("detect", tiny, "slides", "--false-alarms", "0.01", *few).error
+    assert "very ones inside" in diffprob("detect", tiny, "digits", *few).error

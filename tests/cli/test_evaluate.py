@@ -122,7 +122,7 @@ def test_pictures_without_a_test_split(diffprob):
     assert plain["split"] == "train" and plain["real_n"] is None
     assert any("compared with the training images themselves" in note for note in plain["notes"])
     held = diffprob("evaluate", "run", "-n", "20", "--steps", "2", "--held-out", "unseen", "--json").json
-    assert held["split"] == "test" and held["real_n"] == 20
+    assert held["role"] == "other data" and held["data"] == "unseen" and held["real_n"] == 20
     assert any(title.startswith("memorisation") for title in rows(held))
 
 
@@ -140,6 +140,26 @@ def test_statistics_of_other_tools_are_a_reference(diffprob, tiny):
     np.savez("narrow.npz", mu=np.zeros(3), sigma=np.eye(3))
     assert diffprob("evaluate", tiny, *QUICK, "--statistics", "narrow.npz").code == 2
     assert "nowhere.npz" in diffprob("evaluate", tiny, *QUICK, "--statistics", "nowhere.npz").error
+
+
+def test_other_images_at_the_place_are_never_taken_for_those_of_the_training(diffprob, tiny, tmp_path):
+    """Not as training images, whose repetition is looked for; as held-out ones they are called other data."""
+    from diffprob.data import Digits
+
+    odd = Digits("test").load().take(np.arange(60))[:, :, ::-1] * np.uint8(15)
+    np.save("odd.npy", np.ascontiguousarray(odd))
+    assert "not the images that digits was trained on" in diffprob("evaluate", tiny, "odd.npy", *QUICK).error
+    quick = [*QUICK, "--metrics", "sliced", "--json"]
+    found = diffprob("evaluate", tiny, "--held-out", "odd.npy", "--resize", *quick).json
+    assert (found["role"], found["data"], found["converted"]) == ("other data", "odd.npy", "256 grey levels made 17")
+    assert any("memorisation: withheld" in note for note in found["notes"])
+    (item,) = [item for item in Run.open(tiny).measurements if item.name.startswith("sliced")]
+    assert (item.role, item.data, item.digest) == ("other data", "odd.npy", found["data_sha256"])
+    assert found["train_sha256"] == Run.open(tiny).meta["data"]
+    np.save("large.npy", np.random.default_rng(0).integers(0, 256, (40, 28, 28), dtype=np.uint8))
+    packaged = diffprob("evaluate", "mnist", "--held-out", "large.npy", "--dry-run", "--json")
+    assert packaged.json["role"] == "other data" and packaged.json["train_sha256"] is None
+    assert "without the training images" in packaged.err
 
 
 def log(run: Path) -> list[dict]:

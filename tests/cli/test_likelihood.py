@@ -122,7 +122,7 @@ def test_images_of_another_kind(diffprob: Callable, trained: Path) -> None:
     for k in range(3):
         Image.new("RGB", (8, 8), (k, 0, 0)).save(f"colour/{k}.png")
     np.save("large.npy", np.zeros((3, 1, 9, 9), np.uint8))
-    np.save("levels.npy", np.zeros((3, 1, 8, 8), np.uint8))
+    np.save("levels.npy", np.full((3, 1, 8, 8), 7, np.uint8))
     np.save("real.npy", np.full((3, 1, 28, 28), 0.501, np.float32))
     for data, message in (
         ("colour", "shape"),
@@ -134,3 +134,26 @@ def test_images_of_another_kind(diffprob: Callable, trained: Path) -> None:
     done = diffprob("likelihood", "mnist", "real.npy", "--no-record", *CPU)
     assert done.code == 2 and "between whole grey levels" in done.error
     assert "x.txt" in diffprob("rate", trained, "--out", "x.txt", *CPU).error
+
+
+def test_a_record_says_which_images_and_names_them(diffprob: Callable, tiny: Path) -> None:
+    """The run's own by any way, other data by theirs; one picture is enough."""
+    few = ("-n", "3", "--terms", "1", "--json", *CPU)
+    own = diffprob("likelihood", tiny, *few).json
+    again = diffprob("likelihood", tiny, "digits", *few).json
+    assert (own["role"], own["data"]) == ("test", "Digits(split='test')") and again["images"] == own["images"]
+    assert diffprob("sample", tiny, "-n", "4", "--steps", "2", "--out", "drawn/", *CPU).code == 0
+    names = sorted(path.name for path in Path("drawn").iterdir())
+    for option in ((), ("--held-out",)):
+        found = diffprob("likelihood", tiny, *option, "drawn", *few[:2], "--out", "x.csv", *few[2:]).json
+        assert (found["role"], found["data"], found["converted"]) == ("other data", "drawn", None)
+        assert [image["file"] for image in found["images"]] == [names[image["index"]] for image in found["images"]]
+    rows = list(csv.DictReader(io.StringIO(Path("x.csv").read_text())))
+    assert [row["file"] for row in rows] == [image["file"] for image in found["images"]]
+    one = diffprob("likelihood", tiny, Path("drawn") / names[2], *few[2:]).json
+    assert one["n"] == 1 and one["standard_error"] is None and one["images"][0]["file"] == names[2]
+    items = {(item.role, item.data): item for item in Run.open(tiny).measurements}
+    assert {("test", "Digits(split='test')"), ("other data", "drawn")} <= set(items)
+    assert items["test", "Digits(split='test')"].digest == own["data_sha256"]
+    assert "other data: drawn (sha256 " in (tiny / "README.md").read_text()
+    assert "images of drawn (other data) under" in diffprob("likelihood", tiny, "drawn", *few[:4], *CPU).out

@@ -28,7 +28,7 @@ def stored(tmp_path: Path) -> Path:
 
 def _run(data: Any) -> Any:
     recipe = replace(named("digits"), data=data, space=Pixels((1, 8, 8), 256))
-    return SimpleNamespace(recipe=recipe, name="tiny")
+    return SimpleNamespace(recipe=recipe, name="tiny", place="tiny", meta={"data": None}, measurements=[])
 
 
 @pytest.mark.parametrize("label", [None, 1])

@@ -1,11 +1,16 @@
-"""Images brought to another shape: whole pictures, one way for all."""
+"""Images brought to another shape: in their aspect, one way for all."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from diffprob.base.errors import InputError
+from diffprob.data.formats.folder import read_folder
+from diffprob.data.formats.pictures import Tally
 from diffprob.data.resize import requantised, resized
+from diffprob.data.sources import Folder
 
 
 def pictures(n: int, *shape: int) -> np.ndarray:
@@ -38,8 +43,23 @@ def test_each_picture_is_pillows() -> None:
     images = pictures(2, 3, 11, 5)
     found = resized(images, (3, 6, 9))
     for own, image in zip(found, images, strict=True):
-        theirs = Image.fromarray(image.transpose(1, 2, 0)).resize((9, 6), Image.Resampling.BICUBIC)
-        assert np.array_equal(own, np.asarray(theirs).transpose(2, 0, 1))
+        # 5x11 covers 9x6 at 9x20; of the 14 rows too many, half are above.
+        theirs = Image.fromarray(image.transpose(1, 2, 0)).resize((9, 20), Image.Resampling.BICUBIC)
+        assert np.array_equal(own, np.asarray(theirs)[7:13].transpose(2, 0, 1))
+
+
+def test_arrays_are_brought_to_a_shape_as_pictures_are(tmp_path: Path) -> None:
+    """The same pixels as files, read for a training, and as an array."""
+    images = pictures(3, 3, 20, 13)
+    for k, image in enumerate(images):
+        Image.fromarray(image.transpose(1, 2, 0)).save(tmp_path / f"{k}.png")
+    for channels in (1, 3):
+        read = Folder(str(tmp_path), 8, channels).load()
+        assert read.files == ("0.png", "1.png", "2.png")
+        np.testing.assert_array_equal(resized(images, (channels, 8, 8)), read.pixels)
+        for size in ((8, 16), (16, 8)):
+            wide = read_folder(tmp_path, "train", Tally(size, "bicubic", channels))
+            np.testing.assert_array_equal(resized(images, (channels, *size)), wide.pixels)
 
 
 def test_other_channels_are_refused() -> None:

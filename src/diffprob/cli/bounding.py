@@ -10,12 +10,14 @@ from diffprob.base.errors import InputError
 from diffprob.base.text import one_line
 from diffprob.cli.choices import weights_facts
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, component, whole
+from diffprob.cli.reals import add_place, measured_on
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
     from diffprob.base.rng import Rng
+    from diffprob.data.for_run import Selection
     from diffprob.data.images import Images
     from diffprob.denoise.denoiser import Denoiser, NetDenoiser
     from diffprob.likelihood.bound import Decoder, Term
@@ -32,9 +34,8 @@ class Asked:
     Args:
         run: whose density.
         model: its denoiser, with the variance asked for.
-        images: the data that the images are of.
+        found: the data that the images are of.
         chosen: their indices, increasing.
-        split: "test" or "train".
         times: of the chain.
         decoder: p(x_0|x_t1).
         terms: random steps for each image, None for all.
@@ -44,14 +45,18 @@ class Asked:
 
     run: "Run"
     model: "NetDenoiser"
-    images: "Images"
+    found: "Selection"
     chosen: "np.ndarray"
-    split: str
     times: "Tensor"
     decoder: "Decoder"
     terms: int | None
     clip: bool
     facts: dict[str, Any]
+
+    @property
+    def images(self) -> "Images":
+        """The data that the images are of."""
+        return self.found.images
 
     @property
     def denoiser(self) -> "Denoiser":
@@ -78,10 +83,16 @@ class Asked:
 def add_bounding(parser: argparse.ArgumentParser, n: int) -> None:
     """The run, the images, and what decides a bound on them."""
     parser.add_argument("run", metavar="RUN", help="a run's folder, or the name of a packaged run (diffprob show runs)")
-    parser.add_argument("data", nargs="?", metavar="DATA", help="the images (by default the run's own data)")
-    parser.add_argument("--held-out", metavar="DATA", help="held-out images, where the data has no test split")
     parser.add_argument(
-        "--split", choices=("auto", "test", "train"), default="auto", help="auto: test, if there is one"
+        "images",
+        nargs="?",
+        metavar="DATA",
+        help="the images: a picture, a folder, a file of arrays, ... (by default held-out ones of the run's own data)",
+    )
+    parser.add_argument("--held-out", metavar="DATA", help="the same as DATA, whose test split or all of it is taken")
+    add_place(parser)
+    parser.add_argument(
+        "--split", choices=("auto", "test", "train"), default="auto", help="of the data; auto: test, if there is one"
     )
     parser.add_argument("-n", type=whole(1), default=n, metavar="N", help=f"at most so many images ({n:,})")
     add_seed(parser, "which images, and their noise: image i of the data has the seed N + i (0)")
@@ -116,7 +127,7 @@ def ask(args: argparse.Namespace, terms: int | None, clip: bool = True) -> Asked
     from diffprob.recipe.checkpoint import Run
 
     run = Run.open(args.run)
-    images, chosen, split = _images(args, run)
+    found, chosen = _images(args, run)
     device = choose_device(args.device)
     model = run.load(
         device, args.batch or "auto", args.precision, args.best, bound_variance(run, args.best, args.variance)
@@ -130,8 +141,7 @@ def ask(args: argparse.Namespace, terms: int | None, clip: bool = True) -> Asked
     facts = {
         "run": run.place,
         **weights_facts(run, args.best),
-        "data": images.name,
-        "split": split,
+        **found.facts,
         "n": len(chosen),
         "seed": args.seed,
         "levels": run.space.levels,
@@ -145,7 +155,7 @@ def ask(args: argparse.Namespace, terms: int | None, clip: bool = True) -> Asked
         "precision": model.evaluation.precision,
         "device": str(device),
     }
-    return Asked(run, model, images, chosen, split, times, decoder, terms, facts["clip"], facts)
+    return Asked(run, model, found, chosen, times, decoder, terms, facts["clip"], facts)
 
 
 def each(
@@ -176,6 +186,13 @@ def each(
     return [np.concatenate(column, -1) for column in zip(*parts, strict=True)]
 
 
+def said_images(result: dict[str, Any]) -> str:
+    """Which images, under which run, in words."""
+    how = f", {result['converted']}" if result["converted"] else ""
+    many = f"{result['n']:,} image{'s' if result['n'] > 1 else ''}"
+    return f"{many} of {result['data']} ({result['role']}{how}) under {result['run']}"
+
+
 def summed(terms: "Iterable[Term]") -> tuple["Tensor", "Tensor"]:
     """Weighted nats and squared errors of the terms of a block, each (K, B)."""
     import torch
@@ -192,22 +209,21 @@ def in_model(asked: Asked, levels: "Tensor") -> "Tensor":
     return asked.run.space.to_model(levels, torch.float32 if levels.device.type == "mps" else torch.float64)
 
 
-def _images(args: argparse.Namespace, run: "Run") -> "tuple[Images, np.ndarray, str]":
+def _images(args: argparse.Namespace, run: "Run") -> "tuple[Selection, np.ndarray]":
     import numpy as np
 
     from diffprob.base.rng import derive, permutation
-    from diffprob.cli.reals import chosen_split, splits
 
-    train, test = splits(run, args.data, args.held_out)
-    split = chosen_split(args.split, train, test)
-    images = test if test is not None and split == "test" else train
+    place = args.data or (args.images if args.held_out else None)  # DATA beside --held-out is the run's own
+    found = measured_on(run, args.held_out or args.images, place, args.split, args.resize)
+    images = found.images
     if images.rounded > NEAR:
         raise InputError(
             f"{images.name}: values between whole grey levels (up to {images.rounded:.2g} off) have no "
             "probability here; uint8 images would be right"
         )
     chosen = np.sort(permutation(derive(args.seed, "images"), 0, len(images))[: args.n])
-    return images, chosen, split
+    return found, chosen
 
 
 def bound_variance(run: "Run", best: bool = False, wanted: str | None = None) -> Any:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError
 from diffprob.cli import output
-from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, component, whole
+from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, component, share, whole
 from diffprob.cli.progress import Progress, say
+from diffprob.cli.reals import add_place, measured_on
 from diffprob.cli.scoring import ImageSet, Subject, score_sets, subjects, take
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from diffprob.density.proxy import Proxy
     from diffprob.recipe.checkpoint import Run
+    from diffprob.recipe.own import OwnImages
 
 EXAMPLES = (
     "diffprob detect digits pictures/                         # rank pictures among held-out digits",
@@ -30,7 +32,7 @@ EXAMPLES = (
     "diffprob detect runs/x odd/ --resize --out odd-ones      # scores.csv, detect.json and figures in odd-ones/",
 )
 
-_OPTION = "--data DATA"
+LOW = 0.05  # of the images that belong, so many are flagged
 MAPS = "maps.png"
 LEAST = 50  # images of a set that is compared
 
@@ -38,8 +40,10 @@ LEAST = 50  # images of a set that is compared
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
     parser.add_argument("run", metavar="RUN", help="a run's folder, or the name of a packaged run (diffprob show runs)")
-    parser.add_argument("judged", nargs="?", metavar="DATA", help="images to rank (instead of --outside)")
-    parser.add_argument("--inside", metavar="DATA", help="images that belong (the run's own held-out ones)")
+    parser.add_argument("judged", nargs="?", metavar="DATA", help="images to rank, or one (instead of --outside)")
+    parser.add_argument(
+        "--held-out", "--inside", dest="inside", metavar="DATA", help="images that belong (the run's own held-out ones)"
+    )
     parser.add_argument("--outside", nargs="+", metavar="DATA", default=[], help="images that do not; several sets")
     parser.add_argument(
         "--proxy",
@@ -54,16 +58,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--map", metavar="M", help='with DATA: anomaly maps of the least typical images, by "AnomalyMap(t=0.25)" or so'
     )
     parser.add_argument("-n", type=whole(1), default=500, metavar="N", help="at most so many images of each set (500)")
-    parser.add_argument("--data", metavar="DATA", help="where the run's own images lie, if not where its recipe says")
+    add_place(parser)
+    parser.add_argument(
+        "--false-alarms",
+        type=share,
+        default=LOW,
+        metavar="A",
+        help=f"with DATA: flag images of a conformal p-value of at most A, which A of all that belong have ({LOW})",
+    )
     parser.add_argument(
         "--fit-images",
         type=whole(LEAST),
         default=500,
         metavar="N",
         help="training images that proxies are fitted to (500)",
-    )
-    parser.add_argument(
-        "--resize", action="store_true", help="convert images of another size, colour or number of grey levels"
     )
     parser.add_argument("--out", metavar="FOLDER", help="scores.csv, detect.json and figures (detect-NAME)")
     parser.add_argument("--batch", type=whole(1), metavar="N", help="images per network call; decides the last bits")
@@ -79,6 +87,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from diffprob.cli.choices import weights_facts
     from diffprob.cli.verdict import compare, rank, write
     from diffprob.recipe.checkpoint import Run
+    from diffprob.recipe.own import OwnImages
 
     if (args.judged is None) == (not args.outside):
         raise InputError("give DATA to rank, or --outside DATA to compare with: one of the two")
@@ -91,8 +100,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise InputError(f"--out {out} is a file; a folder would be right")
     chosen = _proxies(args)
     measured = subjects(found, chosen, args.others, device, args)
-    inside, outside = _sets(args, found)
-    fitting = _fitting(args, found) if any(subject.proxy.needs_fit for subject in measured) else None
+    own = OwnImages(found, args.data)
+    inside, outside = _sets(args, found, own)
+    for text in own.notes:
+        say(text)
+    fitting = _fitting(args, own) if any(subject.proxy.needs_fit for subject in measured) else None
     about = {
         "run": found.place,
         **weights_facts(found, args.best),
@@ -109,7 +121,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.dry_run:
         return about
     scores = score_sets(found, measured, (inside, *outside), fitting, device, args.seed, args.precision, args.best)
-    result = {**about, **(rank(scores, inside, outside[0]) if args.judged else compare(scores, inside, outside))}
+    result = {
+        **about,
+        **(rank(scores, inside, outside[0], args.false_alarms) if args.judged else compare(scores, inside, outside)),
+    }
     result["integrability"] = _integrability(args, found, inside, device)
     if mapped is not None:
         result["map"] = repr(mapped)
@@ -145,28 +160,32 @@ def _proxies(args: argparse.Namespace) -> "list[Proxy]":
     return list(dict.fromkeys(found))
 
 
-def _sets(args: argparse.Namespace, run: "Run") -> tuple[ImageSet, list[ImageSet]]:
+def _sets(args: argparse.Namespace, run: "Run", own: "OwnImages") -> tuple[ImageSet, list[ImageSet]]:
     """The images inside and the others, equally many of each unless they are ranked."""
-    from diffprob.cli.reals import splits, there
-
     if args.inside is None:
-        _, held = splits(run, args.data, option=_OPTION)
+        held, given = own.test, []
         if held is None:
-            raise InputError(f"{run.name}: its data has no held-out images; --inside DATA would be right")
-        inside, given = held, []
+            raise InputError(f"{run.name}: its data has no held-out images; --held-out DATA would be right")
     else:
-        inside, given = there(args.inside, run), [args.inside]
+        held, given = measured_on(run, args.inside, args.data, resize=args.resize), [args.inside]
     texts = args.outside or [args.judged]
     name, *names = _names([*given, *texts]) if given else [f"{run.name} test", *_names(texts)]
-    others = [(there(text, run), own) for text, own in zip(texts, names, strict=True)]
-    n = min([args.n, len(inside), *(len(images) for images, _ in others if args.outside)])
-    for images, own in [(inside, name), *(others if args.outside else [])]:
-        if len(images) < LEAST:
-            raise InputError(f"{own}: {len(images)} images; a comparison needs at least {LEAST}")
+    others = [(measured_on(run, text, resize=args.resize), own) for text, own in zip(texts, names, strict=True)]
+    n = min([args.n, len(held), *(len(found) for found, _ in others if args.outside)])
+    for found, name_of in [(held, name), *(others if args.outside else [])]:
+        if len(found) < LEAST:
+            raise InputError(f"{name_of}: {len(found)} images; a comparison needs at least {LEAST}")
     if n < LEAST:
         raise InputError(f"-n {n}: at least {LEAST} images of each set would be right")
-    return take(inside, run, n, args.seed, name, args.resize), [
-        take(images, run, n if args.outside else len(images), args.seed, own, args.resize) for images, own in others
+    again = next((name_of for found, name_of in others if found.digest == held.digest), None)
+    if again is not None:
+        raise InputError(f"{again} and {name}: the same data twice, its images are the very ones inside")
+    if args.judged and args.false_alarms * (n + 1) < 1:
+        raise InputError(
+            f"--false-alarms {args.false_alarms:g}: {n} images inside can flag at a rate of at least {1 / (n + 1):.2g}"
+        )
+    return take(held, n, args.seed, name), [
+        take(found, n if args.outside else len(found), args.seed, name_of) for found, name_of in others
     ]
 
 
@@ -183,13 +202,11 @@ def _names(texts: list[str]) -> list[str]:
     return names
 
 
-def _fitting(args: argparse.Namespace, run: "Run") -> ImageSet:
-    from diffprob.cli.reals import splits
-
-    images, _ = splits(run, args.data, option=_OPTION)
-    if len(images) < LEAST:
-        raise InputError(f"{images.name}: {len(images)} images; proxies are fitted to at least {LEAST}")
-    return take(images, run, args.fit_images, args.seed, "training images", False)
+def _fitting(args: argparse.Namespace, own: "OwnImages") -> ImageSet:
+    found = own.train
+    if len(found) < LEAST:
+        raise InputError(f"{found.images.name}: {len(found)} images; proxies are fitted to at least {LEAST}")
+    return take(found, args.fit_images, args.seed, "training images")
 
 
 def _map(
@@ -216,7 +233,9 @@ def _map(
     say(f"anomaly maps of {len(chosen)} images: {mapped!r}")
     found = mapped(subject.model, x0, Rng(torch.from_numpy(seed + judged.index[chosen]).to(device)))
     result["map_means"] = [float(value) for value in found.flatten(1).mean(1)]
-    output.write_file(out / MAPS, maps_png(judged.levels[chosen], found.cpu().numpy(), run.space.levels, repr(mapped)))
+    names = [judged.called(place) for place in chosen]
+    maps = maps_png(judged.levels[chosen], found.cpu().numpy(), run.space.levels, repr(mapped), names)
+    output.write_file(out / MAPS, maps)
 
 
 _TIMES = (0.01, 0.1, 0.5)  # at which a field is looked at

@@ -15,11 +15,12 @@ from diffprob.cli import lens, output
 from diffprob.cli.choices import add_drawing, choose
 from diffprob.cli.parser import add_device, add_dry_run, choose_device
 from diffprob.cli.progress import Progress, say
-from diffprob.cli.reals import chosen_split, measurement, read_samples, splits
+from diffprob.cli.reals import add_place, measured_on, measurement, read_samples
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from diffprob.data.for_run import Selection
     from diffprob.data.images import Images
     from diffprob.evaluate.estimate import Estimate
     from diffprob.evaluate.features import Features
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "diffprob evaluate digits                                     # the packaged digits, 1,000 samples",
     "diffprob evaluate runs/mnist -n 10000 --precision bf16       # against MNIST's test images",
-    "diffprob evaluate mnist path/to/mnist --samples drawn.npz    # what `diffprob sample --out drawn.npz` wrote",
+    "diffprob evaluate mnist --data path/to/mnist --samples drawn.npz  # of `diffprob sample --out drawn.npz`",
     "diffprob evaluate runs/cifar10 -n 50000 --split train --features inception:fid.safetensors",
     'diffprob evaluate runs/mine --metrics frechet,kid,per-class --sampler "Ancestral()" --steps 250',
 )
@@ -42,28 +43,31 @@ DRAWN = (*DRAWING, "step", "seeds")
 
 
 class Sets(NamedTuple):
-    """The real images: the training split, a held-out one if there is one, and which of them is compared with."""
+    """The real images: those of the training, held-out ones, and which of both samples are compared with.
 
-    train: "Images"
-    test: "Images | None"
-    split: str
+    Args:
+        train: what the run was trained on, or None where that is not here.
+        test: held-out images, or None where there are none.
+        reference: one of both.
+    """
 
-    @property
-    def reference(self) -> "Images":
-        """The images that samples are compared with."""
-        return self.test if self.split == "test" and self.test is not None else self.train
+    train: "Selection | None"
+    test: "Selection | None"
+    reference: "Selection"
 
     @property
     def other(self) -> "Images | None":
-        """The real images that are compared with them as samples are."""
-        return self.train if self.split == "test" else self.test
+        """The real images that are compared with the reference as samples are."""
+        found = self.train if self.reference is self.test else self.test
+        return None if found is None else found.images
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
     parser.add_argument("run", metavar="RUN", help="a run's folder, or the name of a packaged run")
-    parser.add_argument("data", nargs="?", metavar="DATA", help="the real images (by default the run's own data)")
-    parser.add_argument("--held-out", metavar="DATA", help="held-out images, where the data has no test split")
+    parser.add_argument("place", nargs="?", metavar="DATA", help="the same as --data")
+    add_place(parser)
+    parser.add_argument("--held-out", metavar="DATA", help="compare with these images: its test split, or all of it")
     add_drawing(parser, 1000)
     parser.add_argument("--samples", metavar="FILE", help="judge these images (an .npz of `sample`) instead of drawing")
     parser.add_argument("--features", default="auto", metavar="F", help=lens.HELP)
@@ -109,14 +113,20 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     about = {
         "run": found.place,
         "n": n,
-        "split": sets.split,
-        "reference": f"{len(sets.reference):,} images of {sets.reference.name}",
+        **sets.reference.facts,
+        "reference": f"{len(sets.reference):,} {sets.reference.called}",
+        "train_sha256": None if sets.train is None else sets.train.digest,
         "drawing": facts,
     }
     if args.dry_run:
         return {**about, "features": args.features, "metrics": names, "dry_run": True}
+    fitted, test = (sets.reference, None) if sets.train is None else (sets.train, sets.test)
     features = lens.choose_features(
-        args.features, sets.train, sets.test, choose_device(args.device), args.accept_weights
+        args.features,
+        fitted.images,
+        None if test is None else test.images,
+        choose_device(args.device),
+        args.accept_weights,
     )
     asked = None if choice is None else choice.asked(n)
     names = names if args.metrics else usable([*names, *([] if asked is None else ["labels"])], features)
@@ -136,7 +146,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     result["notes"] = list(_notes(result, drawn))
     result["recorded"] = (not found.is_packaged) if args.record is None else args.record
     if result["recorded"]:
-        _record(found, result, args, facts)
+        _record(found, result, args, facts, sets.reference)
     if args.out:
         output.write_file(args.out, (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
     return {**result, "dry_run": False}
@@ -150,7 +160,7 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
         yield f"would compare {result['n']:,} samples of {result['run']} with {result['reference']}"
         yield f"in features {result['features']}: {', '.join(result['metrics'])}"
         return
-    yield f"{result['n']:,} samples of {result['run']} against {result['reference']} ({result['split']} split)"
+    yield f"{result['n']:,} samples of {result['run']} against {result['reference']}"
     yield f"features: {result['features']}"
     drawing = result["drawing"]
     said = ", ".join(f"{name} {value}" for name, value in drawing.items() if value is not None)
@@ -174,8 +184,37 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
 
 
 def _sets(found: "Run", args: argparse.Namespace) -> Sets:
-    train, test = splits(found, args.data, args.held_out)
-    return Sets(train, test, chosen_split(args.split, train, test))
+    """The real images; those of the training must be those of the run, unless others are given to compare with.
+
+    Raises:
+        InputError: other images than the run's, or none.
+    """
+    from diffprob.base.errors import Missing
+    from diffprob.recipe.own import OtherData, OwnImages
+
+    if args.data and args.place:
+        raise InputError("DATA and --data are the same option: one of the two would be right")
+    own = OwnImages(found, args.data or args.place)
+    if args.held_out is None:
+        train, test = own.train, own.test
+    else:
+        test = measured_on(found, args.held_out, resize=args.resize)
+        try:
+            train = own.train
+        except (Missing, OtherData) as error:
+            if args.split == "train" or args.data or args.place:
+                raise
+            say(f"note: without the training images ({error})")
+            train = None
+    for text in own.notes:
+        say(text)
+    if args.split == "test" and test is None:
+        name = own.train.images.name
+        raise InputError(f"--split test: {name} has none; --held-out DATA or --split train would be right")
+    if train is None or (test is not None and args.split != "train"):
+        assert test is not None
+        return Sets(train, test, test)
+    return Sets(train, test, train)
 
 
 def _draw(choice: Any, args: argparse.Namespace, found: "Run") -> "np.ndarray":
@@ -208,7 +247,7 @@ def _views(features: "Features", pixels: "np.ndarray", sets: Sets, seed: int) ->
 
     with Progress("features of the samples", len(pixels), "image") as bar:
         own = view(features, pixels, progress=bar.update)
-    reference = real(sets.reference, np.arange(len(sets.reference)))
+    reference = real(sets.reference.images, np.arange(len(sets.reference)))
     if sets.other is None:
         return own, reference, None
     chosen = np.sort(permutation(derive(seed, "real"), 0, len(sets.other))[: len(pixels)])
@@ -222,11 +261,13 @@ def _memorised(own: "View", sets: Sets, seed: int) -> "dict[str, Estimate]":
     from diffprob.evaluate.estimate import subset
     from diffprob.evaluate.memorisation import FEWEST, memorisation
 
-    if sets.test is None or own.pixels[0].size > MOST_PIXELS or min(len(sets.train), len(sets.test)) < FEWEST:
+    if sets.test is None or sets.train is None or own.pixels[0].size > MOST_PIXELS:
+        return {}
+    if min(len(sets.train), len(sets.test)) < FEWEST:
         return {}
     samples = own.pixels[subset(len(own), min(len(own), MOST_COMPARED), seed, "samples")]
-    held = sets.test.take(subset(len(sets.test), min(len(sets.test), MOST_COMPARED), seed, "held out"))
-    train = sets.train.take(np.arange(len(sets.train)))
+    held = sets.test.images.take(subset(len(sets.test), min(len(sets.test), MOST_COMPARED), seed, "held out"))
+    train = sets.train.images.take(np.arange(len(sets.train)))
     return {"memorisation ratio (nearest training image, pixels)": memorisation(samples, train, held, seed)}
 
 
@@ -256,7 +297,9 @@ def _notes(result: dict[str, Any], drawn: "dict[str, Estimate]") -> Iterator[str
         yield text
     if frechet is not None:
         yield "Frechet distances and KIDs compare with others in the same features, split and n, and with nothing else"
-    if result["split"] == "train":
+    if result["train_sha256"] is None:
+        yield "the training images are not here: features are fitted to those compared with; no memorisation ratio"
+    if result["role"] == "train":
         yield "compared with the training images themselves: a model that repeats them looks perfect"
     for title, each in drawn.items():
         if title.startswith("memorisation"):
@@ -266,12 +309,14 @@ def _notes(result: dict[str, Any], drawn: "dict[str, Estimate]") -> Iterator[str
             yield f"memorisation: {each.details['verdict']}{why} ({how})"
 
 
-def _record(found: "Run", result: dict[str, Any], args: argparse.Namespace, facts: dict[str, Any]) -> None:
+def _record(
+    found: "Run", result: dict[str, Any], args: argparse.Namespace, facts: dict[str, Any], reference: "Selection"
+) -> None:
     """Every row into the run's measurements."""
     said = {"evaluations" if name == "steps" else name: facts[name] for name in DRAWING if facts[name] is not None}
     for row in result["rows"]:
         features = "pixels" if _of_pixels(row) else result["features"]
-        found.record(measurement(row, args.seed, facts["step"], features, result["split"], said))
+        found.record(measurement(row, args.seed, facts["step"], features, reference, said))
 
 
 def _of_pixels(row: dict[str, Any]) -> bool:

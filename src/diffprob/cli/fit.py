@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
     parser.add_argument("run", metavar="RUN", help="a run's folder")
     parser.add_argument("what", nargs="+", metavar="WHAT", help="analytic, npr, sn, ocm, steps: one or several")
-    parser.add_argument("--data", metavar="PATH", help="the training images, if not where the recipe says")
+    parser.add_argument("--data", metavar="PATH", help="where the run's own images lie, if not where its recipe says")
     parser.add_argument("-n", type=whole(2), default=64, metavar="N", help="analytic: images at each time (64)")
     parser.add_argument("--times", type=whole(2), metavar="N", help="analytic: at how many times (all of the schedule)")
     parser.add_argument("--steps", type=whole(1), default=3000, metavar="N", help="heads: optimiser steps (3,000)")

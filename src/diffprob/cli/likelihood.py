@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError, NumericalError
 from diffprob.cli import output
-from diffprob.cli.bounding import CHUNKS, Asked, add_bounding, ask, each, in_model, summed
+from diffprob.cli.bounding import CHUNKS, Asked, add_bounding, ask, each, in_model, said_images, summed
 from diffprob.cli.drawing import counted, table
 from diffprob.cli.parser import component, whole
 from diffprob.cli.progress import Progress, say
@@ -43,6 +43,7 @@ METHODS = {
     "flow": "probability flow",
 }
 PARTS = ("prior", "steps", "reconstruction")  # of a bound
+SHOWN = 5  # images that cost most
 TERMS = 50  # random terms of each image
 # Options that only some methods have.
 _OWN = {
@@ -97,17 +98,27 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def lines(result: dict[str, Any]) -> Iterator[str]:
     """For people."""
     how = [f"{name} {result[name]}" for name in _SAID if name in result]
-    where = f"{result['n']:,} {result['split']} images of {result['data']} under {result['run']}"
+    where = said_images(result)
     if result["dry_run"]:
         yield f"would measure {where}: {result['method']}"
         yield ", ".join(how)
         return
     yield where
-    yield f"{result['method']}: {result['bits_per_dim']:.4f} +- {result['standard_error']:.4f} bits/dim"
+    error = "" if result["standard_error"] is None else f" +- {result['standard_error']:.4f}"
+    yield f"{result['method']}: {result['bits_per_dim']:.4f}{error} bits/dim"
     yield from table([(name, f"{value:.4f}") for name, value in result["terms_bits_per_dim"].items()])
+    yield from _worst(result["images"])
     yield ", ".join(how)
     if result["recorded"]:
         yield f"recorded in {result['run']}/README.md"
+
+
+def _worst(images: list[dict[str, Any]]) -> Iterator[str]:
+    """The images that cost most, by the name of their file."""
+    if not any("file" in image for image in images):
+        return
+    ordered = sorted(images, key=lambda image: -image["bits_per_dim"])[:SHOWN]
+    yield "most bits/dim: " + ", ".join(f"{image['file']} {image['bits_per_dim']:.4f}" for image in ordered)
 
 
 _SAID = (
@@ -224,9 +235,15 @@ def _summary(asked: Asked, parts: "dict[str, np.ndarray]") -> dict[str, Any]:
     bits = {name: values / scale for name, values in parts.items()}
     total = np.sum(list(bits.values()), 0)
     n = len(asked.chosen)
-    error = float(total.std(ddof=1) / math.sqrt(n)) if n > 1 else 0.0
+    error = float(total.std(ddof=1) / math.sqrt(n)) if n > 1 else None  # one image has no spread
+    files = asked.images.files
     images = [
-        {"index": int(index), "bits_per_dim": float(total[k]), **{name: float(b[k]) for name, b in bits.items()}}
+        {
+            "index": int(index),
+            **({"file": files[index]} if files else {}),
+            "bits_per_dim": float(total[k]),
+            **{name: float(b[k]) for name, b in bits.items()},
+        }
         for k, index in enumerate(asked.chosen)
     ]
     if not all(math.isfinite(image["bits_per_dim"]) for image in images):
@@ -241,6 +258,7 @@ def _summary(asked: Asked, parts: "dict[str, np.ndarray]") -> dict[str, Any]:
 
 
 def _record(asked: Asked, result: dict[str, Any]) -> None:
+    from diffprob.cli.reals import recorded
     from diffprob.recipe.card import Measurement
 
     mean, error = result["bits_per_dim"], result["standard_error"]
@@ -252,9 +270,9 @@ def _record(asked: Asked, result: dict[str, Any]) -> None:
             seed=result["seed"],
             step=result["step"],
             details={name: result[name] for name in _SAID if name in result and name != "seed"},
-            low=mean - 1.96 * error,
-            high=mean + 1.96 * error,
-            split=result["split"],
+            low=None if error is None else mean - 1.96 * error,
+            high=None if error is None else mean + 1.96 * error,
+            **recorded(asked.found),
         )
     )
 

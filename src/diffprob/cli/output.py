@@ -75,6 +75,13 @@ def grid_png(levels: "np.ndarray", most: int, facts: Mapping[str, Any], columns:
     return png(grid_image(levels, columns, levels=most), facts)
 
 
+def named_png(levels: "np.ndarray", most: int, names: Sequence[str], facts: Mapping[str, Any], columns: int) -> bytes:
+    """Images of grey levels 0..most-1, uint8 (N, C, H, W), side by side above their names."""
+    from diffprob.report.figures import named_grid
+
+    return png(named_grid(levels, names, columns, most), facts)
+
+
 def tile_png(image: "np.ndarray", most: int, facts: Mapping[str, Any]) -> bytes:
     """One image of grey levels 0..most-1, uint8 (C, H, W), in its own size."""
     from diffprob.report.figures import grid_image

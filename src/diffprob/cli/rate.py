@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError
 from diffprob.cli import output
-from diffprob.cli.bounding import add_bounding, ask, each, in_model, summed
+from diffprob.cli.bounding import add_bounding, ask, each, in_model, said_images, summed
 from diffprob.cli.drawing import counted, table
 from diffprob.cli.parser import whole
 from diffprob.cli.progress import Progress
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
     """For people."""
-    where = f"{result['n']:,} {result['split']} images of {result['data']} under {result['run']}"
+    where = said_images(result)
     how = ", ".join(f"{name} {result[name]}" for name in ("grid", "steps", "variance", "decoder", "clip", "seed"))
     if result["dry_run"]:
         yield f"would measure {where}"

@@ -1,17 +1,19 @@
 """The images that are compared: real ones, samples of a file; and the comparison as a measurement of the run."""
 
+import argparse
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError, Missing
 from diffprob.cli.choices import weights_facts
+from diffprob.cli.progress import say
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from diffprob.data.for_run import Selection
     from diffprob.data.images import Images
     from diffprob.recipe.card import Measurement
     from diffprob.recipe.checkpoint import Run
@@ -31,73 +33,52 @@ _NOT_KEPT = {
 }
 
 
-def splits(
-    run: "Run", data: str | None = None, held: str | None = None, option: str = "DATA"
-) -> "tuple[Images, Images | None]":
+def splits(run: "Run", data: str | None = None) -> "tuple[Images, Images | None]":
     """The training images of a run and, where its data has a test split, the held-out ones.
 
     Args:
         run: whose data it is.
         data: where the data lies, if not where the recipe says.
-        option: how a verb is told where the data lies.
-        held: where held-out images lie, for data without a test split: the test split of what is there, or all of it.
 
     Raises:
-        InputError: the data is not here, or is not the run's kind.
+        InputError: the data is not here, or is not the run's.
     """
-    from diffprob.data.detect import open_data
-    from diffprob.recipe.recipe import space
+    from diffprob.recipe.own import OwnImages
 
-    source: Any = run.recipe.data
-    if data is not None:
-        found = open_data(data)
-        # The run's own kind of data at another place keeps its options; any other is read as it is.
-        source = _moved(source, data, found)
-    try:
-        train = source.load()
-    except Missing as error:
-        raise Missing(f"{error}; give the place of the real images: diffprob VERB {run.name} {option}") from error
-    space(run.recipe, train)
-    test = held_out(source) if held is None else there(held, run)
-    if test is not None:
-        space(run.recipe, test)
-    return train, test
+    own = OwnImages(run, data)
+    return own.train.images, None if own.test is None else own.test.images
 
 
-def chosen_split(wanted: str, train: "Images", test: "Images | None") -> str:
-    """ "test" or "train", for ``--split`` auto, test or train.
+def measured_on(
+    run: "Run", given: str | None, data: str | None = None, split: str = "auto", resize: bool = False
+) -> "Selection":
+    """`diffprob.recipe.own.images_of`, with what has to be said about the images on stderr."""
+    from diffprob.recipe.own import images_of
 
-    Raises:
-        InputError: held-out images are asked for where there are none.
-    """
-    if wanted == "test" and test is None:
-        raise InputError(f"--split test: {train.name} has none; --held-out DATA or --split train would be right")
-    return "test" if test is not None and wanted != "train" else "train"
-
-
-def there(text: str, run: "Run") -> "Images":
-    """The test split of the data at ``text``, or all of it; pictures are read in the run's size and channels."""
-    from diffprob.data.detect import open_data
-    from diffprob.data.sources import Folder
-
-    source = open_data(text)
-    if isinstance(source, Folder):
-        channels, height, _ = run.space.shape
-        source = open_data(text, size=height, channels=channels)
-    found = held_out(source)
-    return source.load() if found is None else found
+    found, notes = images_of(run, given, data, split, resize)
+    for text in [*notes, *([f"{found.data}: {found.converted}"] if found.converted else [])]:
+        say(text)
+    return found
 
 
-def _moved(source: Any, place: str, found: Any) -> Any:
-    """A source with its images at another place, or what was found there where that is of another kind."""
-    from diffprob.data.limited import First
-    from diffprob.data.nested import innermost
+def recorded(found: "Selection") -> dict[str, Any]:
+    """The fields of a `Measurement` that say which images it was made on; of an absolute path the last part alone."""
+    path = Path(found.data).expanduser()
+    return {
+        "split": found.split,
+        "role": found.role,
+        "data": path.name if path.is_absolute() else found.data,
+        "digest": found.digest,
+        "converted": found.converted,
+    }
 
-    inside: Any = source
-    while isinstance(inside, First):
-        inside = inside.source
-    movable = type(found) is type(inside) and any(field.name == "path" for field in fields(inside))
-    return innermost(source, lambda each: replace(each, path=place)) if movable else found
+
+def add_place(parser: argparse.ArgumentParser) -> None:
+    """``--data`` and ``--resize``, which mean the same in every verb."""
+    parser.add_argument("--data", metavar="PATH", help="where the run's own images lie, if not where its recipe says")
+    parser.add_argument(
+        "--resize", action="store_true", help="convert other images of another size, colour or number of grey levels"
+    )
 
 
 def held_out(source: Any) -> "Images | None":
@@ -143,9 +124,9 @@ def read_samples(
 
 
 def measurement(
-    row: Mapping[str, Any], seed: int, step: int, features: str, split: str, drawing: Mapping[str, Any]
+    row: Mapping[str, Any], seed: int, step: int, features: str, found: "Selection", drawing: Mapping[str, Any]
 ) -> "Measurement":
-    """A row of `evaluate` as a measurement of the run."""
+    """A row of `evaluate` as a measurement of the run, against the images that were found."""
     from diffprob.recipe.card import Measurement
 
     details = {name: value for name, value in row["details"].items() if name not in _NOT_KEPT and value is not None}
@@ -159,6 +140,6 @@ def measurement(
         low=row["low"],
         high=row["high"],
         features=features,
-        split=split,
         reference=row["real"],
+        **recorded(found),
     )

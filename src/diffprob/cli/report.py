@@ -155,39 +155,24 @@ def find_data(found: "Run", where: str | None) -> "tuple[Images | None, str]":
     Raises:
         InputError: what ``--data`` names cannot be read, or is not the data of the run.
     """
-    from dataclasses import replace
-
     from diffprob.data import HuggingFace
-    from diffprob.recipe.recipe import space
+    from diffprob.recipe.own import OtherData, OwnImages
 
-    source: Any = found.recipe.data
-    known = found.meta["data"]
     if where == "none":
         return None, "not looked for"
-    if where is not None and not hasattr(source, "path"):
-        raise InputError(f"--data {where}: the data of this run, {source!r}, has no path to replace")
-    if where is None and isinstance(source, HuggingFace):
+    if where is None and isinstance(found.recipe.data, HuggingFace):
         return None, "not downloaded for this page"
     try:
-        images = (source if where is None else replace(source, path=where)).load()
+        return OwnImages(found, where).train.images, ""
     except Missing:
         if where is not None:
             raise
         return None, "not on this machine"
-    try:
-        space(found.recipe, images)
-    except InputError:
+    except OtherData as error:
         if where is not None:
             raise
-        digest: str | None = "of another shape"
-    else:
-        digest = images.digest() if known is not None else None
-    if digest != known:
-        if where is not None:
-            raise InputError(f"--data {where} is not the data of this run: sha256 {digest}, not {known}")
-        say(f"{source!r} is not the data that this run was trained on: it is not shown")
+        say(f"{error}: not shown")
         return None, "what lies there is not the data of this run"
-    return images, ""
 
 
 def command_name(found: "Run") -> str:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from diffprob.data.images import Images
+    from diffprob.data.for_run import Selection
     from diffprob.density.proxy import Proxy
     from diffprob.recipe.checkpoint import Run
 
@@ -28,12 +28,18 @@ class ImageSet:
         levels: uint8 (n, C, H, W).
         index: where each stands in its data, int64 (n,): its seed is ``--seed`` plus this.
         about: where they come from, JSON literals.
+        files: of each, relative to the folder of the data; empty where they have none.
     """
 
     name: str
     levels: "np.ndarray"
     index: "np.ndarray"
     about: dict[str, Any]
+    files: tuple[str, ...] = ()
+
+    def called(self, place: int) -> str:
+        """The file of the image at a place of this set, or its number in its data."""
+        return self.files[place] if self.files else str(int(self.index[place]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,36 +59,26 @@ class Subject:
     sha256: str
 
 
-def take(images: "Images", run: "Run", n: int, seed: int, name: str, resize: bool) -> ImageSet:
-    """At most n of the images, chosen by the seed, in the shape and grey levels of the run.
+def take(found: "Selection", n: int, seed: int, name: str) -> ImageSet:
+    """At most n of the images, chosen by the seed.
 
     Raises:
-        InputError: another shape or number of grey levels (unless ``resize``), or nothing but constant images.
+        InputError: nothing but constant images.
     """
     import numpy as np
 
     from diffprob.base.rng import derive, permutation
-    from diffprob.data.resize import requantised, resized
 
+    images = found.images
     chosen = np.sort(permutation(derive(seed, "images"), 0, len(images))[:n])
-    levels, about = images.take(chosen), {"data": images.name, "n": len(chosen)}
-    theirs, ours = (images.event_shape, images.levels), (run.space.shape, run.space.levels)
-    if theirs != ours:
-        if not resize:
-            raise InputError(
-                f"{name}: shape {theirs[0]} and {theirs[1]} grey levels, {run.name} takes {ours[0]} and {ours[1]}; "
-                "--resize would convert them"
-            )
-        # Sizes first, at 256 levels: means between few levels would be lost.
-        levels = requantised(levels, images.levels, 256)
-        levels = requantised(resized(levels, run.space.shape), 256, run.space.levels)
-        about["resized_from"] = [*images.event_shape, images.levels]
+    levels, about = images.take(chosen), {**found.facts, "n": len(chosen)}
     constant = chosen[levels.reshape(len(levels), -1).min(1) == levels.reshape(len(levels), -1).max(1)]
     if len(constant) == len(chosen):
         raise InputError(f"{name}: every image is constant: nothing can be told of them")
     if len(constant):
         say(f"{name}: {len(constant)} of {len(chosen)} images are constant, the first is number {constant[0]}")
-    return ImageSet(name, levels, chosen.astype(np.int64), about)
+    files = tuple(images.files[place] for place in chosen) if images.files else ()
+    return ImageSet(name, levels, chosen.astype(np.int64), about, files)
 
 
 def measure(subject: Subject, images: ImageSet, run: "Run", seed: int, device: "torch.device") -> "torch.Tensor":

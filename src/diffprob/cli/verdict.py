@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 COMPLEXITY = "complexity"
 SHOWN = 8  # images at either end
-LOW = 0.05  # quantile of the inside images below which an image is counted as odd
+FLAGGED = 20  # flagged images that are named on a screen
 JSON, CSV = "detect.json", "scores.csv"
 
 
@@ -90,26 +90,34 @@ def _full(found: "Estimate") -> dict[str, Any]:
     return {**_facts(found), "p": found.details["p"]}
 
 
-def rank(scores: Scores, inside: ImageSet, judged: ImageSet) -> dict[str, Any]:
-    """Where every judged image stands among the inside ones, by the first proxy."""
+def rank(scores: Scores, inside: ImageSet, judged: ImageSet, alarms: float) -> dict[str, Any]:
+    """Where every judged image stands among the inside ones, and which are flagged, by each proxy.
+
+    The conformal p-value of an image is (k + 1) / (n + 1), where k of the n inside images score no higher. If it is
+    exchangeable with them, p <= a has a probability of at most a (Vovk, Gammerman & Shafer 2005, proposition 4.1): the
+    rate of false alarms.
+    """
     import numpy as np
 
     rows = []
     for label, sets in scores.items():
         ordered, own = np.sort(sets[inside.name]), sets[judged.name]
-        quantiles = np.searchsorted(ordered, own, "right") / len(ordered)
+        below = np.searchsorted(ordered, own, "right")
         order = np.argsort(own, kind="stable")
+        p = (below + 1) / (len(ordered) + 1)
         rows.append(
             {
                 "proxy": label,
                 "scores": [float(value) for value in own],
-                "quantiles": [float(value) for value in quantiles],
-                "below": float((quantiles < LOW).mean()),
+                "quantiles": [float(value) for value in below / len(ordered)],
+                "p_values": [float(value) for value in p],
+                "flagged": [int(judged.index[k]) for k in order if p[k] <= alarms],
                 "least": [int(judged.index[k]) for k in order[:SHOWN]],
                 "most": [int(judged.index[k]) for k in order[::-1][:SHOWN]],
             }
         )
-    return {"images": [int(k) for k in judged.index], "ranks": rows}
+    images = [int(k) for k in judged.index]
+    return {"images": images, "image_files": list(judged.files), "false_alarms": alarms, "ranks": rows}
 
 
 def compared(result: dict[str, Any]) -> Iterator[str]:
@@ -156,15 +164,19 @@ def _interval(cell: dict[str, Any]) -> str:
 
 def ranked(result: dict[str, Any]) -> Iterator[str]:
     """The tables of `rank` for people."""
-    yield f"share of the images below the {LOW:.0%} point of the inside ones (chance {LOW:.0%}):"
-    rows = [
-        (row["proxy"], f"{row['below']:.1%}", _listed(row["least"]), _listed(row["most"])) for row in result["ranks"]
-    ]
-    yield from table(rows, ("proxy", "share", "least typical", "most typical"))
-
-
-def _listed(places: list[int]) -> str:
-    return " ".join(map(str, places))
+    alarms, n = result["false_alarms"], result["inside"]["n"]
+    yield f"flagged: a conformal p-value (k + 1) / (n + 1) of at most {alarms:g}, where k of the n = {n} inside score"
+    yield f"no higher; of images that belong, {alarms:.0%} at most are flagged"
+    names = dict(zip(result["images"], result["image_files"] or map(str, result["images"]), strict=True))
+    for row in result["ranks"]:
+        flagged, total = row["flagged"], len(result["images"])
+        p = dict(zip(result["images"], row["p_values"], strict=True))
+        yield f"{row['proxy']}: {len(flagged)} of {total} image{'s' if total > 1 else ''} flagged"
+        shown = [(names[k], f"{p[k]:.4f}") for k in row["least"] if k not in flagged] if not flagged else []
+        shown += [(names[k], f"{p[k]:.4f} flagged") for k in flagged[:FLAGGED]]
+        yield from table(shown, ("least typical", "p-value"))
+        if len(flagged) > FLAGGED:
+            yield f"... and {len(flagged) - FLAGGED} more in {CSV}"
 
 
 def write(folder: Path, result: dict[str, Any], scores: Scores, sets: Sequence[ImageSet], levels: int) -> None:
@@ -182,11 +194,14 @@ def write(folder: Path, result: dict[str, Any], scores: Scores, sets: Sequence[I
 def _rows(scores: Scores, sets: Sequence[ImageSet]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["set", "image", *scores, COMPLEXITY])
+    named = any(each.files for each in sets)
+    writer.writerow(["set", "image", *(["file"] if named else []), *scores, COMPLEXITY])
     for each in sets:
         columns = [scores[label][each.name] for label in scores]
         for k, (place, bits) in enumerate(zip(each.index, complexity(each), strict=True)):
-            writer.writerow([each.name, int(place), *(repr(float(column[k])) for column in columns), float(bits)])
+            file = [each.files[k] if each.files else ""] if named else []
+            numbers = (repr(float(column[k])) for column in columns)
+            writer.writerow([each.name, int(place), *file, *numbers, float(bits)])
     return text.getvalue().encode()
 
 
@@ -225,18 +240,21 @@ def _ends(folder: Path, result: dict[str, Any], judged: ImageSet, levels: int) -
     row = result["ranks"][0]
     order = np.argsort(np.array(row["scores"]), kind="stable")
     shown = min(SHOWN, len(order))
-    levels_shown = judged.levels[np.r_[order[:shown], order[::-1][:shown]]]
+    places = np.r_[order[:shown], order[::-1][:shown]]
+    names = [judged.called(int(place)) for place in places]
     facts = {"proxy": row["proxy"], "above": "least typical", "below": "most typical"}
-    output.write_file(folder / "extremes.png", output.grid_png(levels_shown, levels, facts, shown))
+    output.write_file(folder / "extremes.png", output.named_png(judged.levels[places], levels, names, facts, shown))
     return ["extremes.png"]
 
 
-def maps_png(images: "np.ndarray", maps: "np.ndarray", levels: int, name: str) -> bytes:
-    """Images uint8 (N, C, H, W) above their maps (N, C, H, W), grey: white is the 99.5% point of all maps."""
+def maps_png(images: "np.ndarray", maps: "np.ndarray", levels: int, name: str, names: Sequence[str]) -> bytes:
+    """Images uint8 (N, C, H, W), with their names, above their maps (N, C, H, W), grey: white is the 99.5% point of all
+    maps."""
     import numpy as np
 
     means = maps.mean(1, keepdims=True)
     top = np.quantile(means, 0.995) or 1.0
     shown = np.rint((means / top).clip(0, 1) * (levels - 1)).astype(np.uint8)
     both = np.concatenate([images, np.broadcast_to(shown, images.shape)])
-    return output.grid_png(both, levels, {"map": name, "white": float(top)}, len(images))
+    facts = {"map": name, "white": float(top)}
+    return output.named_png(both, levels, [*names, *[""] * len(names)], facts, len(images))

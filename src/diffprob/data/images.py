@@ -35,6 +35,7 @@ class Images:
         rounded: by how many levels loading changed a value at most: images of floats between the grey levels.
         captions: what each image shows, in words, or None.
         doubts: those of the notes that say that something may be wrong with what was read.
+        files: the path of each image's own file, relative to the folder of the data; empty where they have none.
     """
 
     pixels: Pixels
@@ -47,6 +48,7 @@ class Images:
     captions: tuple[str, ...] | None = None
     label_values: tuple[int, ...] = ()
     doubts: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         shape = self.pixels.shape
@@ -61,6 +63,8 @@ class Images:
         _check_classes(self)
         if not 2 <= self.levels <= 256:
             raise ValueError(f"levels must lie in 2..256, got {self.levels}")
+        if len(self.files) not in (0, shape[0]):
+            raise ValueError(f"files must be {shape[0]} paths or none, got {len(self.files)}")
         if self.captions is not None:
             _check_captions(self.captions, shape[0])
 

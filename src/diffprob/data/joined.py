@@ -73,6 +73,7 @@ def join(parts: Sequence[Images], names: Sequence[str] = ()) -> Images:
         tuple(names) or _different(called),
         max(part.rounded for part in parts),
         doubts=tuple(f"{part.name}: {doubt}" for part in parts for doubt in part.doubts),
+        files=tuple(file for part in parts for file in part.files) if all(part.files for part in parts) else (),
     )
 
 

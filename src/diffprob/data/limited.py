@@ -58,6 +58,7 @@ class First:
             labels=None if images.labels is None else images.labels[chosen],
             name=f"{len(chosen)} images{of} of {images.name}",
             captions=None if images.captions is None else tuple(images.captions[i] for i in chosen),
+            files=tuple(images.files[i] for i in chosen) if images.files else (),
         )
 
 

@@ -8,13 +8,16 @@ from diffprob.base.errors import InputError
 def resized(pixels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     """uint8 (N, C, H, W) -> uint8 (N, *shape): antialiased bicubic; grey is ITU-R 601 luma.
 
-    The whole picture is scaled, whatever its aspect; a grey one in colour has its grey three times. Images that have
-    the shape already stay as they are.
+    As pictures are brought to the size of a training (`formats.pictures.cover`): scaled in their aspect until they
+    cover the shape, and the middle cut out. A grey one in colour has its grey three times. Images that have the shape
+    already stay as they are.
 
     Raises:
         InputError: a number of channels that is not 1 or 3.
     """
     from PIL import Image
+
+    from diffprob.data.formats.pictures import cover
 
     channels, height, width = shape
     if channels not in (1, 3) or pixels.shape[1] not in (1, 3):
@@ -26,8 +29,7 @@ def resized(pixels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     mode, found = "L" if channels == 1 else "RGB", np.empty((len(pixels), *shape), dtype=np.uint8)
     for place, image in enumerate(pixels):
         picture = Image.fromarray(image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0)))
-        picture = picture.convert(mode).resize((width, height), Image.Resampling.BICUBIC)
-        array = np.asarray(picture)
+        array = np.asarray(cover(picture.convert(mode), height, width, "bicubic"))
         found[place] = array[None] if channels == 1 else array.transpose(2, 0, 1)
     return found
 

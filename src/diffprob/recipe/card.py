@@ -31,8 +31,13 @@ class Measurement:
         low, high: ends of a 95% interval, or None where none is known.
         features: what the number was measured in, with its hash; "" where no features are involved. Numbers in
             different features are not comparable and never share a column.
-        split: the real images that it was measured against, such as "test".
+        split: the part of the data that it was measured against, such as "test".
         reference: the same number for real images in the place of samples, or None.
+        role: what that data is to the run: "train", "test" (its own held-out images) or "other data"; "" where no data
+            is involved, and in records of older versions, whose split says it.
+        data: which data it is, without private folders.
+        digest: SHA-256 of these images.
+        converted: what was done to bring them into the run's shape, or "".
 
     Raises:
         ValueError: no name, a value that is not finite, an empty interval, or n below 1.
@@ -49,6 +54,10 @@ class Measurement:
     features: str = ""
     split: str = ""
     reference: float | None = None
+    role: str = ""
+    data: str = ""
+    digest: str = ""
+    converted: str = ""
 
     def __post_init__(self) -> None:
         numbers = [x for x in (self.value, self.low, self.high, self.reference) if x is not None]
@@ -88,7 +97,8 @@ def add_measurement(measurements: Sequence[Measurement], new: Measurement) -> li
 def _way(item: Measurement) -> tuple[Any, ...]:
     """What tells one measurement from another; its value and the step of the weights do not."""
     drawn = tuple(item.details.get(name) for name in ("sampler", "evaluations", "grid", "variance", "clip"))
-    return item.name, item.n, item.seed, item.features, item.split, *drawn
+    against = (item.split, "") if item.role in ("", item.split) else (item.role, item.digest)
+    return item.name, item.n, item.seed, item.features, *against, *drawn
 
 
 _DENOISER = (

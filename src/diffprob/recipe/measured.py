@@ -106,11 +106,19 @@ def _cells(item: "Measurement") -> tuple[str, ...]:
         NOTHING if bias is None else plain(bias),
         _endless(item) or NOTHING,
         f"{item.n:,}",
-        item.split or NOTHING,
+        against(item) or NOTHING,
         drawn_with(item) or NOTHING,
         NOTHING if item.seed is None else str(item.seed),
         NOTHING if item.step is None else f"{item.step:,}",
     )
+
+
+def against(item: "Measurement") -> str:
+    """What a measurement was made against: the run's own split, or other data, which is named."""
+    if item.role in ("", item.split):
+        return item.split
+    how = f", {item.converted}" if item.converted else ""
+    return f"{item.role}: {item.data}{how} (sha256 {item.digest[:8]})"
 
 
 def number(value: float) -> str:

@@ -13,7 +13,7 @@ import torch
 
 from diffprob import __version__
 from diffprob.recipe.card import Measurement
-from diffprob.recipe.measured import drawn_with, interval, number
+from diffprob.recipe.measured import against, drawn_with, interval, number
 from diffprob.recipe.recipe import Recipe, parameter_count
 from diffprob.recipe.spec import children
 from diffprob.report.curves import series
@@ -47,7 +47,11 @@ def public(measurements: Sequence[Measurement]) -> list[Measurement]:
     """Measurements as a page may show them."""
     return [
         replace(
-            item, name=without_paths(item.name), split=without_paths(item.split), details=without_paths(item.details)
+            item,
+            name=without_paths(item.name),
+            split=without_paths(item.split),
+            data=without_paths(item.data),
+            details=without_paths(item.details),
         )
         for item in measurements
     ]
@@ -104,7 +108,7 @@ def sentence(item: Measurement) -> str:
     """A measurement in one sentence, with what it takes to understand it."""
     facts = [f"95%: {interval(item)}"] if interval(item) else []
     facts += [f"n = {item.n:,}", *([f"in {item.features}"] if item.features else [])]
-    facts += [f"against {item.split}"] if item.split else []
+    facts += [f"against {against(item)}"] if against(item) else []
     facts += [drawn_with(item)] if drawn_with(item) else []
     name = item.name[:1].upper() + item.name[1:]
     real = "" if item.reference is None else f"; real images have {number(item.reference)}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffprob.base.errors import InputError
+from diffprob.base.text import printable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -17,6 +18,7 @@ Records = Iterable[Mapping[str, Any]]
 
 _SEPARATOR = 112  # a grey that shows between black tiles and between white ones
 _TILE = 56  # pixels that the shorter side of a tile should have at least
+_NAMED = 112  # pixels of an image above its name, about
 _CAPTION = 13  # height of a caption's letters
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
@@ -52,6 +54,36 @@ def grid_image(
         top, left = pad + index // across * (high + pad), pad + index % across * (wide + pad)
         sheet[top : top + high, left : left + wide] = tile.transpose(1, 2, 0).repeat(factor, 0).repeat(factor, 1)
     return Image.fromarray(sheet[..., 0] if channels == 1 else sheet)
+
+
+def named_grid(pixels: np.ndarray, names: Sequence[str], columns: int, levels: int = 256) -> "Image":
+    """Images (N, C, H, W) side by side, each above its name, which is cut in the middle where it is too long.
+
+    Args:
+        pixels: uint8, C = 1 (grey) or 3 (RGB), grey levels 0 .. ``levels`` - 1.
+        names: one for each image; "" leaves its place empty.
+        columns: tiles in a row.
+        levels: number K of grey levels; level K - 1 becomes 255.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    tiles = _images(pixels, levels)
+    _, channels, height, width = tiles.shape
+    factor, font, line = max(1, round(_NAMED / width)), ImageFont.load_default(10), 14
+    high, wide = height * factor + line, width * factor
+    down, pad = math.ceil(len(tiles) / columns), 2
+    sheet = Image.new("RGB", (columns * (wide + pad) + pad, down * (high + pad) + pad), "white")
+    draw = ImageDraw.Draw(sheet)
+    for index, (tile, name) in enumerate(zip(tiles, names, strict=True)):
+        left, top = pad + index % columns * (wide + pad), pad + index // columns * (high + pad)
+        picture = Image.fromarray(tile[0] if channels == 1 else np.ascontiguousarray(tile.transpose(1, 2, 0)))
+        sheet.paste(picture.resize((wide, high - line), Image.Resampling.NEAREST), (left, top))
+        text, kept = printable(name), len(name)
+        while kept > 2 and draw.textlength(text, font) > wide:
+            kept -= 1
+            text = printable(f"{name[: kept // 2]}...{name[len(name) - (kept - kept // 2) :]}")
+        draw.text((left, top + high - line), text, "black", font)
+    return sheet
 
 
 def save_grid(

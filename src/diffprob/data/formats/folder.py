@@ -74,12 +74,25 @@ def _classes(files: list[tuple[Path, Path]]) -> tuple[Labels | None, tuple[str, 
     return np.array([index[part[0]] for part in parts], dtype=np.int64), names, values, ()
 
 
+class MixedSizes(InputError):
+    """Pictures of different sizes, and no size that they are to be brought to.
+
+    Args:
+        what: which, without what would be right.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}; give a size to resize and crop them all")
+        self.what = what
+
+
 def read_folder(path: Path, split: str, tally: Tally) -> Images:
     """Every picture of a split as one array, in the sorted order of the relative paths.
 
     Raises:
         Missing: no such split.
-        InputError: not a folder, no picture, a damaged one, or pictures of different sizes and no ``size``.
+        MixedSizes: pictures of different sizes and no ``size``.
+        InputError: not a folder, no picture, or a damaged one.
     """
     if not path.is_dir():
         raise InputError(f"{path}: a file; a folder of PNG, JPEG or WebP images would be right")
@@ -97,9 +110,9 @@ def read_folder(path: Path, split: str, tally: Tally) -> Images:
         if pixels is None:
             pixels = blank_pixels((len(files), *array.shape))
         if array.shape != pixels.shape[1:]:
-            raise InputError(
+            raise MixedSizes(
                 f"{file}: {array.shape[2]}x{array.shape[1]} pixels, while {files[0][1].name} has "
-                f"{pixels.shape[3]}x{pixels.shape[2]}; give a size to resize and crop them all"
+                f"{pixels.shape[3]}x{pixels.shape[2]}"
             )
         pixels[k] = array
     labels, names, values, notes = _classes(files)
@@ -117,6 +130,7 @@ def read_folder(path: Path, split: str, tally: Tally) -> Images:
         class_names=names,
         label_values=values,
         doubts=doubts,
+        files=tuple(file.relative_to(path).as_posix() for _, file in files),
     )
 
 

@@ -71,24 +71,30 @@ class Tally:
     """How many pictures each change was made to; `notes` says it in sentences.
 
     Args:
-        size: side of the square result in pixels, or None to take pictures as they are.
+        size: side of the square result in pixels, or its (height, width), or None to take pictures as they are.
         filter: name of the resampling filter.
         channels: 1 or 3.
     """
 
-    size: int | None
+    size: int | tuple[int, int] | None
     filter: str
     channels: int
     pictures: int = 0
     counts: Counter[str] = field(default_factory=Counter)
+    sizes: set[tuple[int, int]] = field(default_factory=set)  # (width, height) before, where a size is asked for
+
+    @property
+    def side(self) -> str:
+        """The size in words."""
+        return f"{self.size[1]}x{self.size[0]}" if isinstance(self.size, tuple) else f"a shorter side of {self.size}"
 
     def notes(self) -> tuple[str, ...]:
         """One sentence for each kind of change that happened."""
         kind = "greyscale" if self.channels == 1 else "RGB"
         meaning = {
-            "reduced": f"reduced to a shorter side of {self.size} ({self.filter}, antialiased)",
-            "enlarged": f"enlarged to a shorter side of {self.size} ({self.filter})",
-            "cropped": f"centre-cropped to {self.size}x{self.size}",
+            "reduced": f"reduced to {self.side} ({self.filter}, antialiased)",
+            "enlarged": f"enlarged to {self.side} ({self.filter})",
+            "cropped": f"centre-cropped to {self.side if isinstance(self.size, tuple) else f'{self.size}x{self.size}'}",
             "turned": "turned upright as their EXIF orientation says",
             "alpha": "with transparency composited over white",
             "coloured": f"converted to {kind}",
@@ -194,16 +200,20 @@ def _flatten(image: "Image", tally: Tally) -> "Image":
     if image.mode != wanted:
         # "1" holds the same two greys as "L": nothing is lost and nothing is counted
         tally.counts["coloured"] += (image.mode, wanted) != ("1", "L")
-        image = image.convert(wanted)
+        before, image = image, image.convert(wanted)
+        # RGB whose channels agree is grey already.
+        tally.counts["discoloured"] += before.mode == "RGB" and any(
+            image.tobytes() != before.getchannel(k).tobytes() for k in range(3)
+        )
     return image
 
 
 def prepare(image: "Image", tally: Tally) -> Pixels:
-    """Upright, opaque, in 1 or 3 channels, shorter side scaled to ``size``, centre-cropped: uint8 (C, H, W).
+    """Upright, opaque, in 1 or 3 channels, scaled to cover ``size`` and centre-cropped: uint8 (C, H, W).
 
     The scaling is Pillow's: with reduction the filter's support grows with the factor, so that nothing aliases.
     """
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
     tally.pictures += 1
     tally.counts["frames"] += getattr(image, "n_frames", 1) > 1
@@ -212,14 +222,31 @@ def prepare(image: "Image", tally: Tally) -> Pixels:
         image = ImageOps.exif_transpose(image)
     image = _flatten(image, tally)
     if tally.size is not None:
-        size, short = tally.size, min(image.size)
-        if short != size:
-            tally.counts["reduced" if short > size else "enlarged"] += 1
-            scaled = tuple(max(size, round(side * size / short)) for side in image.size)
-            image = image.resize((scaled[0], scaled[1]), Image.Resampling[tally.filter.upper()])
-        left, top = (image.width - size) // 2, (image.height - size) // 2
-        if (image.width, image.height) != (size, size):
-            tally.counts["cropped"] += 1
-            image = image.crop((left, top, left + size, top + size))
+        height, width = tally.size if isinstance(tally.size, tuple) else (tally.size, tally.size)
+        before, (wide, high) = image.size, covering(image.size, height, width)
+        tally.sizes.add(before)
+        tally.counts["reduced"] += wide < before[0] or high < before[1]
+        tally.counts["enlarged"] += wide > before[0] or high > before[1]
+        tally.counts["cropped"] += (wide, high) != (width, height)
+        image = cover(image, height, width, tally.filter)
     array = np.asarray(image, dtype=np.uint8)
     return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def covering(size: tuple[int, int], height: int, width: int) -> tuple[int, int]:
+    """(width, height) of the smallest picture of the aspect of ``size`` that covers so many pixels."""
+    wide, high = size
+    if width * high >= height * wide:
+        return width, max(height, round(high * width / wide))
+    return max(width, round(wide * height / high)), height
+
+
+def cover(image: "Image", height: int, width: int, filter: str) -> "Image":
+    """The picture scaled, in its aspect, until it covers height x width pixels, and the middle of that cut out."""
+    from PIL import Image
+
+    scaled = covering(image.size, height, width)
+    if scaled != image.size:
+        image = image.resize(scaled, Image.Resampling[filter.upper()])
+    left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
+    return image if scaled == (width, height) else image.crop((left, top, left + width, top + height))

@@ -1,0 +1,215 @@
+"""Images for a run, from wherever they are given: one rule for pictures, folders, files of arrays and arrays.
+
+Images that have the run's shape (C, H, W) and number of grey levels pass as they are. Others are refused, in one line
+that names both and what would convert them; where that is asked for they are brought to the run's shape and levels in
+one way (`data.resize`), and what was done is kept in words, for whoever is told a number about them.
+
+Two things lose nothing and are no conversion: pictures whose red, green and blue agree everywhere are grey, and
+pictures whose values are the run's few grey levels on the scale of 0 to 255 (as `sample` writes them) have these.
+
+Every selection says which data it is (as the user named it), which part of it, what it is to the run, and its digest.
+It knows no run: who has one says which images are its own (`recipe.own`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffprob.base.errors import InputError, Missing
+from diffprob.data.detect import open_data
+from diffprob.data.formats.files import existing
+from diffprob.data.formats.folder import MixedSizes, read_folder
+from diffprob.data.formats.pictures import SUFFIXES, Tally, open_picture, prepare
+from diffprob.data.images import Images
+from diffprob.data.nested import held_out_source
+from diffprob.data.resize import requantised, resized
+from diffprob.data.sources import Folder, HuggingFace
+from diffprob.space.pixels import Pixels
+
+TRAIN, TEST, OTHER = "train", "test", "other data"  # what images are to a run: its own two splits, or neither
+WHOLE = "all"  # the part of data without a test split that is read
+Size = tuple[int, int] | None  # (height, width) that pictures are brought to
+Read = tuple[Images, str, list[str]]  # images, the part of the data that they are, and what was done to them
+RESIZE = "--resize would convert them"  # how the command line is told to
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Images for a run, and which they are.
+
+    Args:
+        images: in the run's shape and grey levels.
+        data: where they are from: the text that the user gave, or the repr of a source.
+        split: the part of the data that was read, such as "test", or "all" of data without splits.
+        role: what they are to the run, `TRAIN`, `TEST` or `OTHER`.
+        digest: SHA-256 of these images, as `Images.digest` has it.
+        converted: what was done to bring them into the run's shape, in words, or "".
+    """
+
+    images: Images
+    data: str
+    split: str
+    role: str
+    digest: str
+    converted: str = ""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What every record says of its images: JSON literals by name."""
+        return {
+            "data": self.data,
+            "data_sha256": self.digest,
+            "split": self.split,
+            "role": self.role,
+            "converted": self.converted or None,
+        }
+
+    @property
+    def called(self) -> str:
+        """For a sentence: "test images of digits/test", or what the user called them."""
+        of = f" ({self.converted})" if self.converted else ""
+        return f"{self.role} images of {self.images.name}" if self.role != OTHER else f"images of {self.data}{of}"
+
+
+def select(
+    given: "str | np.ndarray | Images",
+    space: Pixels,
+    owner: str,
+    split: str = "auto",
+    resize: bool = False,
+    how: str = RESIZE,
+) -> Selection:
+    """Images that are not known to be the run's own, for a run of ``space``.
+
+    Args:
+        given: a picture, a folder of pictures, or any data that `open_data` knows, as text; or images in memory, uint8
+            (N, C, H, W) of 256 grey levels where no `Images` say more.
+        space: shape and grey levels of the run.
+        owner: the run's name, for messages.
+        split: "auto" takes the test split of the data, or all of it where it has none; else "train" or "test".
+        resize: convert what is of another shape or number of grey levels.
+        how: what would convert them, for the message that refuses.
+
+    Raises:
+        Missing: nothing there, or no such split.
+        InputError: damaged, or of another shape or number of grey levels.
+    """
+    channels, height, width = space.shape
+    if not isinstance(given, str):
+        images = given if isinstance(given, Images) else Images(given, name="the given images")
+        text, part, done = images.name, WHOLE, []
+    else:
+        text = given
+        read = _picture if is_picture(given) else _data
+        images, part, done = read(given, (height, width) if resize else None, channels, split, how)
+    images, more = fitted(images, space, text, owner, resize, how)
+    return Selection(images, text, part, OTHER, images.digest(), ", ".join([*done, *more]))
+
+
+def fitted(
+    images: Images, space: Pixels, text: str, owner: str, resize: bool, how: str = RESIZE
+) -> tuple[Images, list[str]]:
+    """The images in the shape and grey levels of ``space``, and what was done to them, in words.
+
+    Raises:
+        InputError: another shape or number of grey levels, unless ``resize``.
+    """
+    (channels, height, width), theirs = space.shape, images.event_shape
+    few = requantised(np.asarray(images.pixels), images.levels, space.levels) if images.levels != space.levels else None
+    same_levels = few is None or (
+        images.levels == 256 and bool((requantised(few, space.levels, 256) == images.pixels).all())
+    )
+    if theirs == space.shape and same_levels:
+        return images if few is None else replace(images, pixels=few, levels=space.levels), []
+    if not resize:
+        raise InputError(
+            f"{text}: shape {theirs} and {images.levels} grey levels, {owner} takes {space.shape} and {space.levels}; "
+            f"{how}"
+        )
+    done = []
+    if theirs[1:] != (height, width):
+        cropped = " and centre-cropped" if theirs[1] * width != theirs[2] * height else ""
+        done.append(f"scaled from {theirs[2]}x{theirs[1]}{cropped}")
+    if theirs[0] != channels:
+        done.append("made grey" if channels == 1 else "grey in three channels")
+    if not same_levels:
+        done.append(f"{images.levels} grey levels made {space.levels}")
+    # Sizes first, at 256 levels: means between few levels would be lost.
+    pixels = resized(requantised(np.asarray(images.pixels), images.levels, 256), space.shape)
+    return replace(images, pixels=requantised(pixels, 256, space.levels), levels=space.levels), done
+
+
+def is_picture(text: str) -> bool:
+    """Whether a text names one picture, by its suffix."""
+    return text.lower().endswith(SUFFIXES) and not Path(text).expanduser().is_dir()
+
+
+def _picture(text: str, size: Size, channels: int, _split: str, _how: str) -> Read:
+    path = existing(text)
+    tally = Tally(size, "bicubic", 3 if size is None else channels)
+    pixels = np.asarray(prepare(open_picture(path), tally))[None]
+    images, done = _in_channels(
+        Images(pixels, name=path.name, notes=tally.notes(), files=(path.name,)), channels, tally
+    )
+    return images, WHOLE, [*_scaled(tally), *done]
+
+
+def _data(text: str, size: Size, channels: int, split: str, how: str) -> Read:
+    source: Any = open_data(text)
+    tallies: list[Tally] = []
+
+    def load(each: Any) -> Images:
+        if isinstance(each, HuggingFace):
+            return replace(each, channels=3 if size is None else channels).load()
+        if not isinstance(each, Folder):
+            return each.load()
+        tallies[:] = [Tally(size, each.resample, 3 if size is None else channels)]
+        try:
+            return read_folder(existing(each.path), each.split, tallies[0])
+        except MixedSizes as error:
+            raise InputError(f"{error.what}; {how}") from error
+
+    images, part = _part(source, split, load)
+    pictures = isinstance(source, Folder | HuggingFace)
+    images, done = _in_channels(images, channels, tallies[0] if tallies else None) if pictures else (images, [])
+    return images, part, [*(_scaled(tallies[0]) if tallies else []), *done]
+
+
+def _part(source: Any, split: str, load: Callable[[Any], Images]) -> tuple[Images, str]:
+    """The images of the part that ``split`` asks for, and its name."""
+    if split != "train":
+        try:
+            return load(held_out_source(source)), "test"
+        except Missing:
+            if split == "test":
+                raise
+    return load(source), "train" if split == "train" else WHOLE
+
+
+def _in_channels(images: Images, channels: int, tally: Tally | None) -> tuple[Images, list[str]]:
+    """Pictures read in colour as grey ones where the run's are grey and red, green and blue agree everywhere."""
+    coloured = next((note for note in images.notes if "converted to" in note), None)
+    notes = tuple(note for note in images.notes if note != coloured)
+    if images.event_shape[0] == 3 and channels == 1 and all((part == part[:, :1]).all() for part in images.chunks()):
+        return replace(images, pixels=np.ascontiguousarray(images.pixels[:, :1]), notes=notes), []
+    if channels == 3 and coloured:
+        return replace(images, notes=notes), ["grey in three channels where it was grey"]
+    lost = bool(coloured) if tally is None else tally.counts["discoloured"] > 0
+    return images, ["made grey"] if channels == 1 and lost else []
+
+
+def _scaled(tally: Tally) -> list[str]:
+    """What was done to pictures while they were read."""
+    done = []
+    if tally.size is not None and (tally.counts["reduced"] or tally.counts["enlarged"]):
+        sizes = sorted(tally.sizes)
+        done.append("scaled from " + (f"{sizes[0][0]}x{sizes[0][1]}" if len(sizes) == 1 else "several sizes"))
+    if tally.counts["cropped"]:
+        done.append("centre-cropped")
+    return [" and ".join(done)] if done else []

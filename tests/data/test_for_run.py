@@ -1,0 +1,118 @@
+"""Images for a run: files and arrays go by one rule, what is converted is said, and what loses nothing is none."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffprob.base.errors import InputError, Missing
+from diffprob.data.for_run import OTHER, select
+from diffprob.data.images import Images
+from diffprob.space.pixels import Pixels
+
+GREY, COLOUR, WIDE, FEW = (
+    *(Pixels((1, 16, 16), 256), Pixels((3, 16, 16), 256)),
+    *(Pixels((3, 16, 64), 256), Pixels((1, 16, 16), 17)),
+)
+
+
+def pixels(n: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (n, *shape), dtype=np.uint8)
+
+
+def folder(path: Path, images: np.ndarray) -> str:
+    path.mkdir(parents=True, exist_ok=True)
+    for k, image in enumerate(images):
+        array = image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
+        Image.fromarray(array).save(path / f"{k:02d}.png")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("space", "shape", "done"),
+    [
+        (GREY, (1, 16, 16), ""),
+        (COLOUR, (3, 16, 16), ""),
+        (WIDE, (3, 16, 64), ""),
+        (GREY, (3, 64, 80), "scaled from 80x64 and centre-cropped, made grey"),
+        (COLOUR, (3, 32, 32), "scaled from 32x32"),
+        (WIDE, (3, 32, 128), "scaled from 128x32"),
+        (WIDE, (3, 64, 80), "scaled from 80x64 and centre-cropped"),
+        (GREY, (3, 16, 16), "made grey"),
+    ],
+)
+def test_files_and_arrays_go_by_one_rule(tmp_path: Path, space: Pixels, shape: tuple[int, int, int], done: str) -> None:
+    images = pixels(4, *shape)
+    np.save(tmp_path / "images.npy", images)
+    ways = (folder(tmp_path / "pictures", images), str(tmp_path / "images.npy"), images)
+    for given in ways:
+        if done:
+            with pytest.raises(InputError) as refused:
+                select(given, space, "mine")
+            for text in (str(shape), str(space.shape), "--resize"):
+                assert text in str(refused.value)
+    found = [select(given, space, "mine", resize=True) for given in ways]
+    for each in found:
+        assert each.converted == done and each.role == OTHER and each.images.event_shape == space.shape
+        np.testing.assert_array_equal(each.images.pixels, found[0].images.pixels)
+    assert len({each.digest for each in found}) == 1 and [each.data for each in found[:2]] == list(ways[:2])
+
+
+def test_what_loses_nothing_is_no_conversion(tmp_path: Path) -> None:
+    """Grey pictures kept in colour; pictures of few levels on the scale of 256, as `sample` writes them."""
+    grey, levels = pixels(3, 1, 16, 16), pixels(3, 1, 16, 16) % 17
+    as_colour = folder(tmp_path / "colour", grey.repeat(3, 1))
+    scaled = folder(tmp_path / "levels", np.rint(levels * (255 / 16)).astype(np.uint8))
+    for given, space, expected in ((as_colour, GREY, grey), (scaled, FEW, levels)):
+        found = select(given, space, "mine")
+        assert found.converted == "" and found.images.levels == space.levels
+        np.testing.assert_array_equal(found.images.pixels, expected)
+    with pytest.raises(InputError, match=r"256 grey levels, mine takes .* and 17"):
+        select(as_colour, FEW, "mine")
+    assert select(as_colour, FEW, "mine", resize=True).converted == "256 grey levels made 17"
+    assert (
+        select(folder(tmp_path / "grey", grey), COLOUR, "mine").converted == "grey in three channels where it was grey"
+    )
+
+
+def test_one_picture_and_pictures_of_several_sizes(tmp_path: Path) -> None:
+    one = folder(tmp_path / "pictures", pixels(1, 3, 16, 16)) + "/00.png"
+    found = select(one, COLOUR, "mine")
+    assert len(found) == 1 and found.images.files == ("00.png",) and found.data == one
+    folder(tmp_path / "pictures/more", pixels(2, 3, 20, 30))
+    with pytest.raises(InputError, match=r"30x20 pixels.*--resize"):
+        select(str(tmp_path / "pictures"), COLOUR, "mine")
+    found = select(str(tmp_path / "pictures"), COLOUR, "mine", resize=True)
+    assert found.converted == "scaled from several sizes and centre-cropped"
+    assert found.images.files == ("00.png", "more/00.png", "more/01.png")
+
+
+def test_the_part_that_is_read_is_named(tmp_path: Path) -> None:
+    images = pixels(9, 1, 16, 16)
+    np.savez(tmp_path / "both.npz", x_train=images[:6], x_test=images[6:])
+    np.savez(tmp_path / "one.npz", images=images)
+    for name, split, part, count in (
+        ("both", "auto", "test", 3),
+        ("both", "train", "train", 6),
+        ("one", "auto", "all", 9),
+    ):
+        found = select(str(tmp_path / f"{name}.npz"), GREY, "mine", split)
+        assert (found.split, len(found)) == (part, count)
+    with pytest.raises(Missing):
+        select(str(tmp_path / "one.npz"), GREY, "mine", "test")
+
+
+def test_damage_is_no_absence(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        folder(tmp_path / part, pixels(2, 1, 16, 16))
+    cut = tmp_path / "test/01.png"
+    cut.write_bytes(cut.read_bytes()[:60])
+    with pytest.raises(InputError, match=r"test/01\.png.*damaged") as refused:
+        select(str(tmp_path), GREY, "mine")
+    assert not isinstance(refused.value, Missing)
+
+
+def test_images_in_memory_say_their_levels() -> None:
+    levels = pixels(3, 1, 16, 16) % 17
+    assert select(Images(levels, levels=17, name="mine"), FEW, "mine").converted == ""
