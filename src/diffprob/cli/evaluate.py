@@ -56,6 +56,13 @@ class Sets(NamedTuple):
     reference: "Selection"
 
     @property
+    def fitted(self) -> "tuple[Images, Images | None]":
+        """What features are fitted to, and held-out images for them."""
+        if self.train is None:
+            return self.reference.images, None
+        return self.train.images, None if self.test is None else self.test.images
+
+    @property
     def other(self) -> "Images | None":
         """The real images that are compared with the reference as samples are."""
         found = self.train if self.reference is self.test else self.test
@@ -120,14 +127,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
     if args.dry_run:
         return {**about, "features": args.features, "metrics": names, "dry_run": True}
-    fitted, test = (sets.reference, None) if sets.train is None else (sets.train, sets.test)
-    features = lens.choose_features(
-        args.features,
-        fitted.images,
-        None if test is None else test.images,
-        choose_device(args.device),
-        args.accept_weights,
-    )
+    features = lens.choose_features(args.features, *sets.fitted, choose_device(args.device), args.accept_weights)
     asked = None if choice is None else choice.asked(n)
     names = names if args.metrics else usable([*names, *([] if asked is None else ["labels"])], features)
     if pixels is None:
