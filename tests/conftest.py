@@ -1,4 +1,4 @@
-"""What every test runs under: one thread for each process of pytest-xdist, and reproducible hypothesis examples."""
+"""What every test runs under: one thread for each process of pytest-xdist, reproducible examples, no network."""
 
 import os
 
@@ -14,5 +14,6 @@ settings.register_profile(
 )
 settings.load_profile("diffprob")
 
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from diffprob import data
+from diffprob.base.errors import Missing
 from diffprob.data import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Images, Svhn, open_data
 
 ALL = [
@@ -209,7 +210,12 @@ def test_hub_refusals(hub, refused, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     refused(HuggingFace("a/b").load, "pip install 'diffprob[datasets]'")
     hub(FileNotFoundError("Couldn't find\nany data"))
-    refused(HuggingFace("a/b").load, "hf:a/b", "Couldn't find any data")
+    refused(HuggingFace("a/b").load, "hf:a/b", "cannot be loaded", "Couldn't find any data", "does not answer")
+    hub(ZeroDivisionError("whatever it raises"))
+    refused(HuggingFace("a/b").load, "hf:a/b", "whatever it raises")
+    hub(ValueError("Unknown split \"test\". Should be one of ['train']."))
+    with pytest.raises(Missing, match="Unknown split"):
+        HuggingFace("a/b", "test").load()
     grey = Image.fromarray(np.zeros((8, 8), np.uint8))
     hub(Rows([grey, grey]))
     refused(HuggingFace("a/b", column="imge").load, "'imge'", "did you mean 'image'")

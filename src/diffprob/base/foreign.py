@@ -9,7 +9,7 @@ from diffprob.base.text import one_line
 
 
 @contextmanager
-def parsing(name: object, kind: str = "file", advice: str = "") -> Iterator[None]:
+def parsing(name: object, kind: str = "file", advice: str = "", says: str = "") -> Iterator[None]:
     """Turn whatever a foreign parser raises into an `InputError` that names the file; keep its warnings to ourselves.
 
     On a damaged file a parser raises what it likes: IndexError, struct.error, SyntaxError, zlib.error, errors of its
@@ -20,6 +20,7 @@ def parsing(name: object, kind: str = "file", advice: str = "") -> Iterator[None
         name: of the file.
         kind: what it should be, for the message: "image", ".npz file".
         advice: what would be right, after a semicolon.
+        says: what to say of anything but damage, such as "cannot be loaded".
 
     Raises:
         InputError: anything but our own errors, which pass; the system's refusals and a lack of memory are told from
@@ -38,4 +39,4 @@ def parsing(name: object, kind: str = "file", advice: str = "") -> Iterator[None
         if isinstance(error, OSError) and error.errno is not None:
             raise InputError(f"{name}: cannot be read ({error.strerror or one_line(error)})") from error
         reason = one_line(error, 100)
-        raise InputError(f"{name}: a damaged or truncated {kind} ({reason}){end}") from error
+        raise InputError(f"{name}: {says or f'a damaged or truncated {kind}'} ({reason}){end}") from error

@@ -109,13 +109,16 @@ def read_samples(
     """
     import numpy as np
 
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            pixels, facts = stored["images"], json.loads(str(stored["metadata"]))
-    except FileNotFoundError as error:
-        raise InputError(f"--samples {path}: there is no such file") from error
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"--samples {path}: not a file that `diffprob sample --out x.npz` wrote") from error
+    from diffprob.base.files import RECORDS_LIMIT
+    from diffprob.base.foreign import parsing
+    from diffprob.data.formats.npy import open_npz
+
+    with open_npz(path) as stored:
+        if not {"images", "metadata"} <= set(stored.names):
+            raise InputError(f"--samples {path}: not a file that `diffprob sample --out x.npz` wrote")
+        pixels, text = stored.read("images"), stored.read("metadata", RECORDS_LIMIT)
+    with parsing(path, "file of samples", "`diffprob sample --out x.npz` writes what would be right"):
+        facts = dict(json.loads(str(text)))
     if pixels.dtype != np.uint8 or tuple(pixels.shape[1:]) != tuple(found.space.shape) or not len(pixels):
         raise InputError(f"--samples {path}: images {pixels.shape}, the run's have the shape {found.space.shape}")
     if facts.get("model_sha256") != weights_facts(found, best)["model_sha256"]:

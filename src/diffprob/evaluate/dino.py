@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffprob.base.errors import InputError
+from diffprob.base.hub import installed, patience
 from diffprob.evaluate.features import colour, digest_of
 
 SIDE = 224
@@ -61,14 +62,20 @@ def _prepared(x: Tensor) -> Tensor:
 
 
 def _load(source: str) -> Any:
-    try:
-        import transformers
-    except ImportError as error:
-        raise InputError("DINOv2 needs the package 'transformers': pip install 'diffprob[transformers]'") from error
+    if not installed("transformers"):
+        raise InputError("DINOv2 needs the package 'transformers': pip install 'diffprob[transformers]'")
     if source.startswith((".", "/", "~")) and not Path(source).expanduser().is_dir():
         raise InputError(f"there is no folder with a DINOv2 model at {source}")
     folder = Path(source).expanduser()
-    place = str(folder) if folder.is_dir() else source
+    if folder.is_dir():
+        return _pretrained(str(folder), source)
+    with patience():
+        return _pretrained(source, source)
+
+
+def _pretrained(place: str, source: str) -> Any:
+    import transformers
+
     try:
         config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False)
         if config.model_type not in _KINDS:

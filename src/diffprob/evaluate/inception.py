@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffprob.base.errors import InputError
+from diffprob.base.hub import patience
 from diffprob.evaluate.features import colour, digest_of
 from diffprob.net.inception import CLASSES, FEATURES, SIDE, InceptionV3
 
@@ -137,6 +138,7 @@ def _fill(tensors: dict[str, Tensor], path: Path) -> InceptionV3:
     return net
 
 
+@patience()
 def _from_hub(name: str) -> Path:
     """A file of the Hugging Face hub, downloaded or found in its cache."""
     try:

@@ -6,24 +6,27 @@ import numpy as np
 
 from diffprob.base.errors import InputError, Missing, did_you_mean
 from diffprob.base.foreign import parsing
-from diffprob.base.text import one_line
+from diffprob.base.hub import installed, patience
 from diffprob.data.formats.files import blank_pixels
 from diffprob.data.formats.pictures import MAX_PIXELS, Tally, prepare
 from diffprob.data.images import Images, Labels
 
 
 def _open(name: str, split: str) -> Any:
-    try:
-        import datasets
-    except ImportError as error:
-        raise InputError("Hugging Face data needs the package 'datasets': pip install 'diffprob[datasets]'") from error
-    try:
-        return datasets.load_dataset(name, split=split)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        text = one_line(error)[:300]
-        # the only sign of a split that is not there is the text
-        kind = Missing if text.startswith("Unknown split") else InputError
-        raise kind(f"hf:{name}: split {split!r} cannot be loaded ({type(error).__name__}: {text})") from error
+    if not installed("datasets"):
+        raise InputError("Hugging Face data needs the package 'datasets': pip install 'diffprob[datasets]'")
+    with patience() as there:
+        advice = "" if there else "the hub does not answer, so that only what is in its cache can be read"
+        with parsing(f"hf:{name}: split {split!r}", "data set", advice, says="cannot be loaded"):
+            import datasets
+
+            try:
+                return datasets.load_dataset(name, split=split)
+            except ValueError as error:
+                # the only sign of a split that is not there is the text
+                if str(error).startswith("Unknown split"):
+                    raise Missing(f"hf:{name}: {error}") from error
+                raise
 
 
 def _labels(rows: Any) -> tuple[Labels | None, tuple[str, ...]]:
