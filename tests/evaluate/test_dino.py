@@ -1,6 +1,6 @@
 """DINOv2 features of a tiny random model: the class token of the images as prepared; only whole DINOv2s are taken."""
 
-import builtins
+import sys
 
 import numpy as np
 import pytest
@@ -80,13 +80,6 @@ def test_what_is_no_whole_dino_is_refused(folder, transformers, tmp_path):
 
 
 def test_without_transformers(monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *rest):
-        if name == "transformers":
-            raise ImportError(name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(InputError, match=r"pip install 'diffprob\[transformers\]'"):
         DinoFeatures("facebook/dinov2-base")
