@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from diffprob.base.text import one_line
 
 
+LONGEST_WORD = 100  # characters that are compared with what there is
+
+
 class DiffprobError(Exception):
     """Base of every error that diffprob raises on purpose: one printable line of at most 300 characters."""
 
@@ -34,6 +37,8 @@ class NoClosedForm(DiffprobError):
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the choice nearest to ``word``, or an empty string."""
+    if len(word) > LONGEST_WORD:
+        return ""
     choices = list(choices)
     lower = {choice.lower(): choice for choice in choices}
     near = difflib.get_close_matches(word.lower(), lower, n=1, cutoff=0.6)

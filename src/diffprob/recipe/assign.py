@@ -1,33 +1,101 @@
-"""One field of a nested component, named by its path and given as text: ``--set process.schedule.shift=0.01``."""
+"""Fields of a nested component, named by their paths and given as text: ``--set process.schedule.shift=0.01``.
 
+Settings are made together: every component is opened into its fields, all of them are set, and then each is made anew
+from the inside out. So fields that have to fit each other can be set in any order.
+"""
+
+import re
 import types
 import typing
-from collections.abc import Mapping
-from dataclasses import is_dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+from diffprob.base.checks import listed, shown
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.base.text import one_line
 from diffprob.recipe.spec import Table, children, parse
 
 SCALARS = (bool, int, float, str, type(None), tuple, list, dict)
+LONGEST_PATH = 120  # characters; those of the deepest fields have 60
 
 
 def assign(value: Any, path: str, text: str, families: Mapping[str, Table] | None = None) -> Any:
-    """A copy of ``value`` with the field at ``path`` (``a.b.c``; a number selects from a tuple) replaced by ``text``.
+    """A copy of ``value`` with the field at ``path`` replaced by ``text``; see `assign_all`.
+
+    Raises:
+        InputError: as there.
+    """
+    return assign_all(value, [(path, text)], families)
+
+
+def assign_all(value: Any, settings: Sequence[tuple[str, str]], families: Mapping[str, Table] | None = None) -> Any:
+    """A copy of ``value`` with fields replaced: (path, text), a path ``a.b.c``, where a number selects from a tuple.
 
     ``text`` is read as by `spec.parse`; a string needs no quotes. The field keeps its type: an integer may become a
     float where a float stands (and 1e5 an integer), one value may stand for a tuple of one, and a component may only
     be replaced by another of its family (an entry of ``families``, by default those of `diffprob.recipe.tables`).
 
+    The order does not matter, but that of two settings of one field the later counts: a component that is replaced as a
+    whole comes before its fields, and no component is checked before all its fields are set.
+
     Raises:
-        InputError: no such field (with those there are), a value of the wrong type, or one that the component refuses.
+        InputError: no such field (with those there are), a value of the wrong type, or one that the component refuses,
+            with the field that would have to be set too, if it is another.
     """
     if families is None:
         from diffprob.recipe.tables import FAMILIES
 
         families = FAMILIES
-    return _Assignment(path, text, families).inside(value, path.split("."), value)
+    root = _opened(value)
+    for path, text in sorted(settings, key=lambda setting: setting[0].count(".")):
+        names = path.split(".")
+        if len(path) > LONGEST_PATH:
+            raise InputError(f"{one_line(path, 60)} is no field: it has {len(path)} characters")
+        root = _Assignment(path, text, families).inside(root, names, value)
+    return _closed(root, "", [path for path, _ in settings], dict(settings))
+
+
+@dataclass
+class _Open:
+    """A component opened into its fields, some of which may be open themselves."""
+
+    kind: type
+    values: dict[str, Any]
+    like: Any
+
+
+def _opened(value: Any) -> Any:
+    """The component as its fields, ready to be set; anything else as it is."""
+    if not is_dataclass(value) or isinstance(value, type | _Open):
+        return value
+    return _Open(type(value), {each.name: getattr(value, each.name) for each in fields(value) if each.init}, value)
+
+
+def _closed(value: Any, path: str, touched: Sequence[str], texts: Mapping[str, str]) -> Any:
+    """What was opened, made anew from the inside out."""
+    below = f"{path}." if path else ""
+    if isinstance(value, tuple):
+        return tuple(_closed(each, f"{below}{index}", touched, texts) for index, each in enumerate(value))
+    if not isinstance(value, _Open):
+        return value
+    values = {name: _closed(each, below + name, touched, texts) for name, each in value.values.items()}
+    try:
+        return value.kind(**values)
+    except (TypeError, ValueError, OverflowError) as error:
+        inside = [one for one in dict.fromkeys(touched) if one.startswith(below)]
+        given = one_line(", ".join(f"{one}={one_line(texts[one], 40)}" for one in inside), 120)
+        said = one_line(error, 140)
+        kind, hint = value.kind.__name__, _too(said, below, inside, values)
+        raise InputError(f"{given} is refused by {kind}: {said}{hint}") from error
+
+
+def _too(said: str, below: str, inside: Sequence[str], values: Mapping[str, Any]) -> str:
+    """A hint at the field that a refusal names, where it is none of those that were set."""
+    found = re.match(r"(?:every )?(\w+)", said)
+    name = found[1] if found else ""
+    fits = name in values and not any(one == below + name or one.startswith(f"{below}{name}.") for one in inside)
+    return f"; also --set {below}{name}=..." if fits else ""
 
 
 class _Assignment:
@@ -38,36 +106,34 @@ class _Assignment:
         self.table = {name: maker for family in families.values() for name, maker in family.items()}
 
     def inside(self, value: Any, names: list[str], root: Any) -> Any:
-        """``value`` with the field ``names`` of it replaced."""
+        """``value`` with the field ``names`` of it replaced, open wherever that leads through a component."""
         head, rest = names[0], names[1:]
         here = self.path.removesuffix(".".join(names)).removesuffix(".") or type(root).__name__
         if isinstance(value, tuple):
-            if not head.isdecimal() or int(head) >= len(value):
-                raise InputError(f"{here} has no entry {head!r} (it has {len(value)}, counted from 0)")
+            if not re.fullmatch(r"[0-9]{1,9}", head) or int(head) >= len(value):
+                raise InputError(f"{here} has no entry {shown(head)} (it has {len(value)}, counted from 0)")
             at = int(head)
             new = self.inside(value[at], rest, root) if rest else self.read(value[at], None)
             return (*value[:at], new, *value[at + 1 :])
-        if not is_dataclass(value) or isinstance(value, type):
-            raise InputError(f"{here} is {value!r}, which has no fields; set it as a whole with {here}=...")
-        known = dict(children(value))
+        value = _opened(value)
+        if not isinstance(value, _Open):
+            raise InputError(f"{here} is {shown(value)}, which has no fields; set it as a whole with {here}=...")
+        known = [name for name, _ in children(value.like)]
         if head not in known:
-            there, hint = ", ".join(known) or "none", _nearest(names, known, root)
-            raise InputError(f"{here} has no field {head!r} (fields: {there}){hint}")
-        old = known[head]
-        new = self.inside(old, rest, root) if rest else self.read(old, _hint(type(value), head))
-        try:
-            return replace(value, **{head: new})
-        except (TypeError, ValueError, OverflowError) as error:
-            kind = type(value).__name__
-            raise InputError(f"{self.path}={self.text} is refused by {kind}: {one_line(error)}") from error
+            hint = _nearest(names, known, root)
+            raise InputError(f"{here} has no field {shown(head)} (fields: {listed(known, head)}){hint}")
+        old = value.values[head]
+        new = self.inside(old, rest, root) if rest else self.read(old, _hint(value.kind, head))
+        return _Open(value.kind, {**value.values, head: new}, value.like)
 
     def read(self, old: Any, hint: Any) -> Any:
         """The text as a value that may stand where ``old`` stands."""
+        old = old.like if isinstance(old, _Open) else old
         kin = {n: m for family in self.families.values() if type(old).__name__ in family for n, m in family.items()}
         if kin and is_dataclass(old):
             new = self.parse(kin)
             if type(new).__name__ not in kin:
-                raise InputError(f"{self.path} takes one of {', '.join(kin)}, got {self.text}")
+                raise InputError(f"{self.path} takes one of {listed(kin, self.text)}, got {shown(new)}")
             return new
         allowed = _allowed(old, hint)
         if str in allowed:
@@ -102,7 +168,8 @@ class _Assignment:
             plain = inner if inner and inner <= set(SCALARS) else set()
             return tuple(self.fit(item, plain, None) for item in items)
         names = " or ".join(sorted("None" if kind is type(None) else kind.__name__ for kind in allowed))
-        raise InputError(f"{self.path} takes {names}, got {self.text} (it is {old!r} now)")
+        now = "" if old is None else f" (it is {shown(old)} now)"
+        raise InputError(f"{self.path} takes {names}, got {one_line(self.text, 60)}{now}")
 
 
 def leaves(value: Any, path: str = "") -> list[str]:
@@ -116,7 +183,7 @@ def leaves(value: Any, path: str = "") -> list[str]:
     return found
 
 
-def _nearest(names: list[str], known: Mapping[str, Any], root: Any) -> str:
+def _nearest(names: list[str], known: Sequence[str], root: Any) -> str:
     """A hint: a field of the same component that is spelt alike, or the path of a deeper one with this very name."""
     tail = "." + ".".join(names)
     deeper = [path for path in leaves(root) if path.endswith(tail)]

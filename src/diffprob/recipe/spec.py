@@ -9,6 +9,7 @@ from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any
 
+from diffprob.base.checks import listed, shown
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.base.text import one_line
 
@@ -78,17 +79,19 @@ class _Reader:
 def call(table: Table, name: str, args: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
     """Build the component ``name`` of ``table``; a refusal names the component."""
     if name not in table:
-        raise InputError(f"unknown name {name!r} (known: {_listed(table)}){did_you_mean(name, table)}")
+        known = listed(table, name, more="diffprob show NAME")
+        raise InputError(f"unknown name {shown(name)} (known: {known}){did_you_mean(name, table)}")
     maker = table[name]
     signature = _signature(maker)
     parameters = signature.parameters
     for field in named:
         if field not in parameters:
-            raise InputError(f"{name} has no field {field!r} ({_fields(parameters)}){did_you_mean(field, parameters)}")
+            known = _fields(parameters, field)
+            raise InputError(f"{name} has no field {shown(field)} ({known}){did_you_mean(field, parameters)}")
     try:
         signature.bind(*args, **named)
     except TypeError as error:
-        raise InputError(f"{name}: {error} ({_fields(parameters)})") from error
+        raise InputError(f"{name}: {one_line(error, 100)} ({_fields(parameters)})") from error
     try:
         return maker(*args, **named)
     except (TypeError, ValueError, OverflowError) as error:
@@ -156,12 +159,8 @@ def _block(left: str, items: list[str], right: str, indent: str) -> str:
     return left + "".join(f"\n{indent}    {item}," for item in items) + f"\n{indent}{right}"
 
 
-def _listed(names: Mapping[str, Any]) -> str:
-    return ", ".join(names) or "none"
-
-
-def _fields(parameters: Mapping[str, Any]) -> str:
-    return f"fields: {_listed(parameters)}"
+def _fields(parameters: Mapping[str, Any], word: str = "") -> str:
+    return f"fields: {listed(parameters, word, 12)}"
 
 
 def _short(text: str) -> str:
