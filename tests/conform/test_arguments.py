@@ -1,10 +1,10 @@
 """Every argument of every registered component: what is wrong is refused by name, and what is taken can be used.
 
-A new component takes part by its entry in `diffprob.recipe.tables`. What a family has to be good for is in `conform.uses`.
+A new component takes part by its entry in `diffprob.recipe.tables`. `conform.uses` says what a
+family has to be good for.
 """
 
 import inspect
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,20 +15,16 @@ from conform.uses import IMAGES, USES, use_grid, use_schedule
 
 from diffprob.base.errors import DiffprobError, InputError
 from diffprob.base.rng import Rng
-from diffprob.denoise.ideal import TwoPoint
 from diffprob.likelihood.flow import Exact
 from diffprob.net.energy import EnergySpec
 from diffprob.net.epsilon_theta import EpsilonThetaSpec
-from diffprob.net.limits import MOST_WEIGHTS
 from diffprob.net.unet import UNetSpec
-from diffprob.process.grids import Karras, Uniform
-from diffprob.process.linear import LinearProcess
+from diffprob.process.grids import Karras
 from diffprob.process.schedule import Cosine
-from diffprob.recipe.recipe import Recipe, parameter_count
+from diffprob.recipe.recipe import Recipe
 from diffprob.recipe.spec import is_literal, parse
 from diffprob.recipe.tables import ALL, FAMILIES
 from diffprob.sample.ancestral import DDIM
-from diffprob.sample.simulate import plan, simulate
 
 NAN, INF = float("nan"), float("inf")
 HOSTILE: list[Any] = [

@@ -216,7 +216,17 @@ NUMBERS = (
 )
 WORDS = (
     *("None", "True", "False", "''", "'x'", "()", "(1,)", "(1, 2, 3)", "[1]", "{}", "('a', 'b')", "((1, 2), (3,))"),
-    *("'\\x1b[31m'", "'../../escaped'", "'/'", "'" + "y" * 500 + "'", "(8,) * 3", "x.y", "lambda: 0", "\u202e", "'\\x00'"),
+    *(
+        "'\\x1b[31m'",
+        "'../../escaped'",
+        "'/'",
+        "'" + "y" * 500 + "'",
+        "(8,) * 3",
+        "x.y",
+        "lambda: 0",
+        "\u202e",
+        "'\\x00'",
+    ),
 )
 
 
@@ -247,7 +257,9 @@ def mutated(text: str, rng: random.Random, tokens: tuple[str, ...] = ()) -> str:
         elif kind == 4:
             text = text[:there] + text[at:]
         else:
-            text = text[:at] + rng.choice(("(", ")", ",", "=", "'", "\0", "\n", "\x1b", "é", "#", "-", odd(rng, tokens)))
+            text = text[:at] + rng.choice(
+                ("(", ")", ",", "=", "'", "\0", "\n", "\x1b", "é", "#", "-", odd(rng, tokens))
+            )
             text += text[there:]
     return text
 
@@ -269,7 +281,28 @@ def flipped(data: bytes, rng: random.Random) -> bytes:
             return bytes(changed)
 
 
-JSON = (None, True, False, 0, 1, -1, 2**70, 1.5, -0.5, 1e300, "", "x", "\x1b[31m", "y" * 500, [], [1], ["a"], {}, {"a": 1}, [[1]])
+JSON = (
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    2**70,
+    1.5,
+    -0.5,
+    1e300,
+    "",
+    "x",
+    "\x1b[31m",
+    "y" * 500,
+    [],
+    [1],
+    ["a"],
+    {},
+    {"a": 1},
+    [[1]],
+)
 
 
 def mutated_json(value: object, rng: random.Random) -> object:

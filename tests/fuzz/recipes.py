@@ -209,5 +209,3 @@ def targets() -> dict[str, Target]:
     """What the driver runs."""
     made: tuple[Callable[[random.Random, Path], None], ...] = (text, component, settings, command, sealed, described)
     return {target.__name__: target for target in made}
-
-

@@ -9,7 +9,7 @@ from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.data.sources import Idx
 from diffprob.denoise.prediction import Velocity
 from diffprob.process.schedule import Cosine
-from diffprob.recipe.assign import assign, leaves
+from diffprob.recipe.assign import assign, assign_all, leaves
 from diffprob.recipes.cifar10 import cifar10
 from diffprob.recipes.mnist import mnist
 
@@ -85,7 +85,7 @@ REFUSED = {
     ("", "1"): "Recipe has no field ''",
     ("training..steps", "1"): "training has no field ''",
     ("training.steps.x", "1"): "training.steps is 800000, which has no fields",
-    ("training.steps", "abc"): "training.steps: unknown name 'abc'",
+    ("training.steps", "abc"): "training.steps takes int, got abc (it is 800000 now)",
     ("training.steps", "'5'"): "training.steps takes int, got '5' (it is 800000 now)",
     ("training.steps", "2.5"): "training.steps takes int, got 2.5",
     ("training.steps", "True"): "training.steps takes int, got True",
@@ -105,7 +105,7 @@ REFUSED = {
         "7,7,7,7",
     ): "network.widths=7,7,7,7 is refused by UNetSpec: every width must be divisible by groups=32",
     ("network.mid_attention", "1"): "network.mid_attention takes bool, got 1",
-    ("network.head_dim", "x y"): "network.head_dim: cannot read 'x y'",
+    ("network.head_dim", "x y"): "network.head_dim takes None or int, got x y",
     ("network.head_dim", "'64'"): "network.head_dim takes None or int, got '64'",
     (
         "prediction",
@@ -147,3 +147,39 @@ def test_fields_that_only_a_type_checker_can_read():
 def test_leaves_are_assignable(base):
     for path in leaves(base):
         assert assign(base, path, repr(value_at(base, path))) == base
+
+
+def test_settings_that_belong_together_are_made_together(base):
+    """The length of one field is that of another; a component comes before its fields; the later of two counts."""
+    three = [("network.widths", "(32, 64, 64)"), ("network.attention", "(False, True, False)")]
+    for settings in (three, three[::-1]):
+        new = assign_all(base, settings)
+        assert (new.network.widths, new.network.attention) == ((32, 64, 64), (False, True, False))
+    both = [("process.schedule.shift", "0.01"), ("process.schedule", "Cosine")]
+    assert assign_all(base, both).process.schedule == Cosine(shift=0.01)
+    assert assign_all(base, [("training.steps", "5"), ("training.steps", "6")]).training.steps == 6
+    pair = [("training.augment.0.p", "0.25"), ("training.augment", "HorizontalFlip(), Elastic(2)")]
+    assert assign_all(base, pair).training.augment == (HorizontalFlip(0.25), Elastic(2))
+
+
+def test_a_refusal_says_what_else_has_to_be_set(base):
+    with pytest.raises(
+        InputError, match=r"widths=\(32, 64\) is refused .* attention must be a tuple of 2 .* also --set"
+    ):
+        assign(base, "network.widths", "(32, 64)")
+    with pytest.raises(InputError) as caught:
+        assign_all(
+            base, [("network.widths", "(32, 64)"), ("network.groups", "7"), ("network.attention", "(True, True)")]
+        )
+    assert "every width must be divisible by groups=7" in str(caught.value) and "also" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["abc", "x" * 5000, "Digits()", "(" * 90, "\x1b[31m", "1" + "0" * 5000])
+@pytest.mark.parametrize("path", ["training.lr", "process.schedule", "training.augment", "q" * 3000, "." * 3000])
+def test_refusals_are_short_whatever_is_asked_for(base, path, text):
+    with pytest.raises(InputError) as caught:
+        assign(base, path, text)
+    said = str(caught.value)
+    assert len(said) <= 260 and said.isprintable()
+    if path == "training.lr" and text == "abc":
+        assert said == "training.lr takes float, got abc (it is 0.0002 now)"

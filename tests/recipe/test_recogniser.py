@@ -44,7 +44,8 @@ def images(n=3, shape=(1, 8, 8), levels=17, name="a"):
 
 
 def test_it_reads_back():
-    ours = recipe(data=Joined((Digits(), Digits("test"))), condition=Labels(2, drop=0.0))
+    two = NoisyClassifierSpec(BODY, 2)
+    ours = recipe(data=Joined((Digits(), Digits("test"))), network=two, condition=Labels(2, drop=0.0))
     assert parse(repr(ours), ALL) == parse(render(ours), ALL) == ours
 
 
@@ -67,9 +68,8 @@ def test_parts_that_do_not_fit_are_refused(changes, said):
 
 
 def test_its_classes_are_those_of_the_condition():
-    few = recipe(condition=Labels(5, drop=0.0))
-    with pytest.raises(InputError, match=r"network.classes must be 5 .* got 10"):
-        space(few, Digits().load())
+    with pytest.raises(ValueError, match=r"network.classes must be 5 .* got 10"):
+        recipe(condition=Labels(5, drop=0.0))
     assert space(recipe(), Digits().load()) == Pixels((1, 8, 8), 17)
 
 

@@ -1,5 +1,6 @@
 """Training for likelihood: random terms against the whole bound, gradients, and where variances go."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -10,7 +11,6 @@ from truth.statistics import LIMIT, assert_mean
 
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng, normal_like
-from diffprob.data.sources import Digits
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange, native_step
 from diffprob.denoise.prediction import Epsilon, Mean, Velocity
@@ -21,8 +21,8 @@ from diffprob.process.calculus import increments
 from diffprob.process.grids import Native
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import VPSDE, LinearBetas
-from diffprob.recipe.assign import assign
-from diffprob.recipe.recipe import build_model, check_trainable, space
+from diffprob.recipe.assign import assign_all
+from diffprob.recipe.recipe import build_model, check_trainable
 from diffprob.recipe.spec import parse, render
 from diffprob.recipe.tables import ALL
 from diffprob.space.pixels import Pixels
@@ -226,21 +226,20 @@ def test_the_rows_of_the_ablation_are_recipes(recipe, prediction, variance, obje
     assert loss.shape == (3,) and all(torch.isfinite(p.grad).all() for p in model.parameters())
 
 
-def test_fields_are_set_in_any_order_and_checked_before_training(recipe):
-    """One --set after the other passes through recipes that nothing could train."""
-    half = assign(assign(recipe, "variance", "LearnedRange()"), "objective", "Hybrid()")
-    with pytest.raises(InputError, match="out_channels must be 2 with variance=LearnedRange"):
-        space(half, Digits().load())
-    whole = assign(half, "network.out_channels", "2")
-    check_trainable(whole)
-    assert space(whole, Digits().load()) == recipe.space
-    other = assign(assign(recipe, "network.out_channels", "2"), "objective", "Hybrid()")
-    with pytest.raises(InputError, match=r"not Zero\(\)"):
-        check_trainable(other)
+def test_fields_that_belong_together_are_set_together_in_any_order(recipe):
+    settings = [("variance", "LearnedRange()"), ("objective", "Hybrid()"), ("network.out_channels", "2")]
+    for order in itertools.permutations(settings):
+        whole = assign_all(recipe, order)
+        check_trainable(whole)
+        assert (whole.variance, whole.network.out_channels) == (LearnedRange(), 2)
+    with pytest.raises(InputError, match=r"out_channels must be 2 with .*; also --set network.out_channels="):
+        assign_all(recipe, settings[:2])
     with pytest.raises(InputError, match="out_channels must be 1"):
-        space(other, Digits().load())
-    with pytest.raises(InputError, match="1, or 2 with a learned variance, got 3"):
-        assign(recipe, "network.out_channels", "3")
+        assign_all(recipe, settings[1:])
+    with pytest.raises(InputError, match=r"out_channels must be 1 .* got 3"):
+        assign_all(recipe, [("network.out_channels", "3")])
+    with pytest.raises(InputError, match=r"does not train the variance"):
+        check_trainable(assign_all(recipe, settings[::2]))
 
 
 def test_a_diagonal_that_takes_a_native_step_and_a_longer_one_at_once():

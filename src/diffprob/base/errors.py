@@ -5,7 +5,6 @@ from collections.abc import Iterable
 
 from diffprob.base.text import one_line
 
-
 LONGEST_WORD = 100  # characters that are compared with what there is
 
 

@@ -27,7 +27,7 @@ MOST_TOKENS = 256  # pixels among which attention is affordable: 16x16
 
 
 def automatic(data: str, size: int | None = None, channels: int | None = None) -> "tuple[Recipe, Images, list[str]]":
-    """(recipe, the data, what was chosen and why, one sentence each) for the data that ``--data`` names.
+    """(recipe, the data, what was found, one sentence each) for the data that ``--data`` names.
 
     Raises:
         InputError: the data cannot be used.
@@ -48,13 +48,19 @@ def automatic(data: str, size: int | None = None, channels: int | None = None) -
         said.append("all three channels are equal: one is used")
     recipe = choose(data_name(data), source, images)
     channels, height, width = images.event_shape
-    widths = ", ".join(map(str, recipe.network.widths))
     said += [
         f"{len(images):,} images of {height}x{width}, {channels} channel(s), {images.levels} grey levels: {source!r}",
-        f"a network of widths {widths}; {recipe.training.steps:,} steps of {recipe.training.batch} images",
-        "anything can be changed with --set, for instance --set training.lr=1e-4",
     ]
     return recipe, images, said
+
+
+def described(recipe: "Recipe") -> list[str]:
+    """What is going to be trained, after all changes: one sentence each."""
+    widths, training = ", ".join(map(str, recipe.network.widths)), recipe.training
+    return [
+        f"a network of widths {widths}; {training.steps:,} steps of {training.batch} images",
+        "anything can be changed with --set, for instance --set training.lr=1e-4",
+    ]
 
 
 def choose(name: str, source: Any, images: "Images") -> "Recipe":

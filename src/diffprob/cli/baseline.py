@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _density(args: argparse.Namespace) -> dict[str, Any]:
     """Train a run of glow or ebm, or go on with it."""
     from diffprob.cli.automatic import data_name, folder_name
-    from diffprob.cli.train import dry_run, set_field
+    from diffprob.cli.train import dry_run, set_fields
     from diffprob.cli.training import train
     from diffprob.data import open_data
     from diffprob.recipes import densities
@@ -85,8 +85,7 @@ def _density(args: argparse.Namespace) -> dict[str, Any]:
         recipe = replace(recipe, name=folder_name(Path(args.out)))
     training = {name: getattr(args, name) for name in ("steps", "seed") if getattr(args, name) is not None}
     recipe = replace(recipe, training=replace(recipe.training, **training))
-    for text in args.set:
-        recipe = set_field(recipe, text)
+    recipe = set_fields(recipe, args.set)
     out = Path(args.out or f"runs/{recipe.name}")
     if args.dry_run:
         return {"kind": args.kind, **dry_run(recipe, out, choose_device(args.device), 1, images)}

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any] | None:
     """Train, or go on."""
     from diffprob.base.errors import InputError
-    from diffprob.cli.train import dry_run, set_field
+    from diffprob.cli.train import dry_run, set_fields
     from diffprob.cli.training import train
     from diffprob.data.places import at_place
     from diffprob.recipe.checkpoint import Run
@@ -57,8 +57,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     recipe = distilled(found, args.method, args.steps or STEPS, not args.frozen)
     if args.data is not None:
         recipe = replace(recipe, data=at_place(recipe.data, args.data))
-    for text in args.set:
-        recipe = set_field(recipe, text)
+    recipe = set_fields(recipe, args.set)
     if args.seed is not None:
         recipe = replace(recipe, training=replace(recipe.training, seed=args.seed))
     out = Path(args.out or f"runs/{recipe.name}")

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any] | None:
     """Train, or go on; then test."""
-    from diffprob.cli.train import dry_run, set_field
+    from diffprob.cli.train import dry_run, set_fields
     from diffprob.cli.training import train
     from diffprob.data.joined import Joined
     from diffprob.recipe.checkpoint import RecogniserRun, Run, open_run
@@ -69,8 +69,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     begun = nameless(read_recipe(there)) if is_run(there) else None
     if begun is not None:
         recipe = recogniser(found, data, begun.classes, args.steps or STEPS)
-    for text in args.set:
-        recipe = set_field(recipe, text)
+    recipe = set_fields(recipe, args.set)
     if args.seed is not None:
         recipe = replace(recipe, training=replace(recipe.training, seed=args.seed))
     out = Path(args.out or f"runs/{recipe.name}")

@@ -1,12 +1,13 @@
 """Train a recipe, or a model of your own images. The same command again resumes; a larger --steps goes on."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from diffprob.base.errors import InputError
+from diffprob.base.text import one_line
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, is_run, whole
 from diffprob.cli.progress import say
 
@@ -72,7 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any] | None:
     """Train, resume or estimate."""
-    from diffprob.cli.automatic import folder_name
+    from diffprob.cli.automatic import described, folder_name
+    from diffprob.recipe.recipe import Recipe
     from diffprob.recipes import RECIPES
 
     recipe, images = read_recipe(args)
@@ -83,11 +85,13 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
 
     if args.labels:
         recipe, images = labelled(recipe, images, place())
-    for text in args.set:
-        recipe = set_field(recipe, text)
+    recipe = set_fields(recipe, args.set)
     for name in ("steps", "seed"):
         if getattr(args, name) is not None:
             recipe = replace(recipe, training=replace(recipe.training, **{name: getattr(args, name)}))
+    if not args.recipe and isinstance(recipe, Recipe):
+        for text in described(recipe):
+            say(text)
     out = place()
     if args.recipe is None and args.out:
         recipe = replace(recipe, name=folder_name(out))
@@ -222,18 +226,22 @@ def _from_file(path: Path) -> "Kind":
     return recipe
 
 
-def set_field(recipe: R, text: str) -> R:
-    """The recipe with the change that ``--set FIELD=VALUE`` asks for.
+def set_fields(recipe: R, texts: Sequence[str]) -> R:
+    """The recipe with the changes that every ``--set FIELD=VALUE`` asks for, made together.
 
     Raises:
         InputError: no such field, or a value that it does not take.
     """
-    from diffprob.recipe.assign import assign
+    from diffprob.recipe.assign import assign_all
 
-    path, equals, value = text.partition("=")
-    if not equals or not path or not value:
-        raise InputError(f"--set {text!r}: FIELD=VALUE would be right, for instance training.lr=1e-3")
-    return assign(recipe, path.strip(), value.strip())
+    settings = []
+    for text in texts:
+        path, equals, value = text.partition("=")
+        if not equals or not path or not value:
+            said = one_line(text, 60)
+            raise InputError(f"--set {said}: FIELD=VALUE would be right, for instance training.lr=1e-3")
+        settings.append((path.strip(), value.strip()))
+    return assign_all(recipe, settings) if settings else recipe
 
 
 def dry_run(
@@ -246,7 +254,9 @@ def dry_run(
     """
     from diffprob.cli.estimate import estimate
     from diffprob.cli.training import planned
+    from diffprob.recipe.recipe import check_trainable
 
+    check_trainable(recipe)
     settings = recipe.training
     about = {
         "recipe": recipe.name,

@@ -92,10 +92,11 @@ def _closed(value: Any, path: str, touched: Sequence[str], texts: Mapping[str, s
 
 def _too(said: str, below: str, inside: Sequence[str], values: Mapping[str, Any]) -> str:
     """A hint at the field that a refusal names, where it is none of those that were set."""
-    found = re.match(r"(?:every )?(\w+)", said)
+    found = re.match(r"(?:every )?(\w+)((?:\.\w+)*) ", said)
     name = found[1] if found else ""
-    fits = name in values and not any(one == below + name or one.startswith(f"{below}{name}.") for one in inside)
-    return f"; also --set {below}{name}=..." if fits else ""
+    whole = name + (found[2] if found else "")
+    fits = name in values and not any((below + whole + ".").startswith(one + ".") for one in inside)
+    return f"; also --set {below}{whole}=..." if fits else ""
 
 
 class _Assignment:
@@ -138,7 +139,12 @@ class _Assignment:
         allowed = _allowed(old, hint)
         if str in allowed:
             return self.string(allowed)
-        return self.fit(self.parse(self.table), allowed, old)
+        if not allowed or allowed & {tuple, list, dict}:
+            return self.fit(self.parse(self.table), allowed, old)
+        try:
+            return self.fit(parse(self.text, {}), allowed, old)
+        except InputError as error:
+            raise self.refused(allowed, old) from error
 
     def string(self, allowed: set[type]) -> Any:
         """A string, quoted or bare, or a literal of another type that the field takes."""
@@ -167,9 +173,13 @@ class _Assignment:
             inner = {type(item) for item in old} if isinstance(old, tuple) else set()
             plain = inner if inner and inner <= set(SCALARS) else set()
             return tuple(self.fit(item, plain, None) for item in items)
+        raise self.refused(allowed, old)
+
+    def refused(self, allowed: set[type], old: Any) -> InputError:
+        """What the field takes, beside what it was given and what it is now."""
         names = " or ".join(sorted("None" if kind is type(None) else kind.__name__ for kind in allowed))
         now = "" if old is None else f" (it is {shown(old)} now)"
-        raise InputError(f"{self.path} takes {names}, got {one_line(self.text, 60)}{now}")
+        return InputError(f"{self.path} takes {names}, got {one_line(self.text, 60)}{now}")
 
 
 def leaves(value: Any, path: str = "") -> list[str]:

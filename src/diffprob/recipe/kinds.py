@@ -11,7 +11,7 @@ from diffprob.denoise.recogniser import NoisyClassifier
 from diffprob.density.baselines import DensityModel
 from diffprob.net.noisy import NoisyClassifierSpec
 from diffprob.process.linear import LinearProcess
-from diffprob.recipe.recipe import Baseline, Recipe, build_density, build_model, check_body, check_parts
+from diffprob.recipe.recipe import Baseline, Recipe, build_density, build_model, check_parts, check_together
 from diffprob.space.pixels import Pixels
 from diffprob.train.recognition import Recognition
 from diffprob.train.settings import Training
@@ -49,7 +49,7 @@ class Recogniser:
             raise ValueError(f"condition must be Labels(K, drop=0.0), got {shown(self.condition)}")
         if self.training.monitor is not None:
             raise ValueError(f"training.monitor must be None for a recogniser, got {shown(self.training.monitor)}")
-        check_body(self)
+        check_together(self)
 
 
 Kind = Recipe | Baseline | Recogniser

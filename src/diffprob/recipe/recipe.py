@@ -104,15 +104,7 @@ class Recipe:
         for name in ("in_channels", "out_channels", "widths"):
             if not hasattr(self.network, name):
                 raise ValueError(f"network cannot be {shown(self.network)}: it does not make images of images")
-        check_body(self)
-        channels = self.space.shape[0]
-        if isinstance(self.variance, Fitted):
-            raise ValueError(f"variance cannot be {shown(self.variance)}: it is fitted to a trained run, chosen then")
-        if self.network.out_channels not in (channels, 2 * channels):
-            raise ValueError(
-                f"network.out_channels must be {channels}, or {2 * channels} with a learned variance, "
-                f"got {self.network.out_channels}"
-            )
+        check_together(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,11 +155,12 @@ def check_parts(recipe: Any) -> None:
             able(field, value, ability)
 
 
-def check_body(recipe: "Recipe | Recogniser") -> None:
-    """Refuse a network of images of another shape.
+def check_together(recipe: "Recipe | Recogniser") -> None:
+    """Refuse components that do not fit together: what they are is checked by `check_parts`, before.
 
     Raises:
-        ValueError: the field with its value.
+        ValueError: a network of images of another shape, outputs that the variance does not take, or a network that is
+            not told what the condition says, or is told more. The field is named, with what it must be.
     """
     channels, height, width = recipe.space.shape
     if recipe.network.in_channels != channels:
@@ -176,6 +169,20 @@ def check_body(recipe: "Recipe | Recogniser") -> None:
     if height % factor or width % factor:
         need = f"a network of {len(recipe.network.widths)} levels needs sizes divisible by {factor}"
         raise ValueError(f"{need}, got {height}x{width}: use fewer levels")
+    if hasattr(recipe, "variance"):
+        _check_outputs(recipe)
+    _check_told(recipe)
+
+
+def _check_outputs(recipe: Any) -> None:
+    """Refuse a fitted variance, and a network that does not give what the variance reads."""
+    variance, found = recipe.variance, recipe.network.out_channels
+    if isinstance(variance, Fitted):
+        raise ValueError(f"variance cannot be {shown(variance)}: it is fitted to a trained run, chosen then")
+    learned = isinstance(variance, LearnedRange | LearnedDiagonal)
+    wanted = recipe.space.shape[0] * (2 if learned else 1)
+    if found != wanted:
+        raise ValueError(f"network.out_channels must be {wanted} with variance={shown(variance)}, got {found}")
 
 
 def check_trainable(recipe: "Kind") -> None:
@@ -204,15 +211,8 @@ def space(recipe: "Kind", images: Images) -> Pixels:
     """The pixel space of ``recipe``, after a look whether ``images`` belong to it.
 
     Raises:
-        InputError: another shape or number of grey levels, outputs that the variance does not take, or a network that
-            is not told what the condition says.
+        InputError: another shape or number of grey levels.
     """
-    # Not a matter of `Recipe` itself, whose fields are set one after the other.
-    if isinstance(recipe, Recipe) and recipe.network.out_channels != (wanted := _outputs(recipe)):
-        found = recipe.network.out_channels
-        raise InputError(f"network.out_channels must be {wanted} with variance={recipe.variance!r}, got {found}")
-    if not isinstance(recipe, Baseline):
-        _check_told(recipe)
     for what, theirs, ours in (
         ("shape", images.event_shape, recipe.space.shape),
         ("number of grey levels", images.levels, recipe.space.levels),
@@ -242,17 +242,12 @@ def _check_told(recipe: "Recipe | Recogniser") -> None:
     }
     for name, value in wanted.items():
         if found[name] != value:
-            raise InputError(f"network.{name} must be {value} with condition={condition!r}, got {found[name]}")
+            raise ValueError(f"network.{name} must be {value} with condition={shown(condition)}, got {found[name]}")
     if isinstance(condition, Degraded) and condition.shape != recipe.space.shape:
-        raise InputError(f"condition.shape must be {recipe.space.shape} as in space, got {condition.shape}")
+        raise ValueError(f"condition.shape must be {recipe.space.shape} as in space, got {condition.shape}")
     size = getattr(network, "size", None)
     if size is not None and [size, size] != sides:
-        raise InputError(f"network.size is {size}, but the images are {sides[0]}x{sides[1]}")
-
-
-def _outputs(recipe: Recipe) -> int:
-    """Channels that the network of such a recipe gives: twice those of the data where it says the variance too."""
-    return recipe.space.shape[0] * (2 if isinstance(recipe.variance, LearnedRange | LearnedDiagonal) else 1)
+        raise ValueError(f"network.size is {size}, but the images are {sides[0]}x{sides[1]}")
 
 
 def parameter_count(recipe: "Kind") -> int:

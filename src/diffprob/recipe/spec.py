@@ -79,7 +79,7 @@ class _Reader:
 def call(table: Table, name: str, args: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
     """Build the component ``name`` of ``table``; a refusal names the component."""
     if name not in table:
-        known = listed(table, name, more="diffprob show NAME")
+        known = listed(table, name, more="diffprob show")
         raise InputError(f"unknown name {shown(name)} (known: {known}){did_you_mean(name, table)}")
     maker = table[name]
     signature = _signature(maker)
