@@ -16,7 +16,7 @@ import torch
 
 sys.path[0] = str(Path(__file__).resolve().parents[1] / "tests")  # not this folder: this file is called fuzz too
 
-from fuzz.driver import Fault, fuzz
+from fuzz.driver import Fault, fuzz  # noqa: E402 (found by the line above)
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,12 @@ def test_schedulers_that_do_not_fit_are_refused_by_name(folder: Path, settings: 
     assert named in refusal(folder)
 
 
+@pytest.mark.parametrize("size", [10**12, [True, 8], [8], "x", {"a": 1}, 0])
+def test_a_size_that_no_image_has_is_refused(folder: Path, size: Any) -> None:
+    change(folder / "unet" / "config.json", sample_size=size)
+    assert "sample_size must be one or two positive numbers" in refusal(folder)
+
+
 def test_folders_that_are_something_else_are_refused(folder: Path, tmp_path: Path) -> None:
     assert "is not a folder" in refusal(tmp_path / "nothing")
     assert "config.json is missing" in refusal(tmp_path)
@@ -312,3 +319,80 @@ def test_a_class_conditional_network_answers_as_diffusers(tmp_path: Path) -> Non
         assert read.model.condition == Labels(4, drop=0.0)
         found = read.model.given(labels)(x, torch.tensor(0.5)).mean
         torch.testing.assert_close(found, ours.given(labels)(x, torch.tensor(0.5)).mean)
+
+
+def test_the_one_variant_there_is_is_read_and_named(folder: Path) -> None:
+    path, half = folder / "unet" / WEIGHTS, folder / "unet" / "diffusion_pytorch_model.fp16.safetensors"
+    state = load_file(path)
+    path.unlink()
+    save_file({name: tensor.half() for name, tensor in state.items()}, half)
+    pipeline = load_pipeline(folder)
+    assert pipeline.variant == "fp16"
+    assert all(torch.equal(pipeline.state[name], state[name].half().float()) for name in state)
+    shutil.copy(half, half.with_name("diffusion_pytorch_model.bf16.safetensors"))
+    assert "has the weights as bf16, fp16, and none as diffusion_pytorch_model.safetensors" in refusal(folder)
+    for name in ("fp16", "bf16"):
+        half.with_name(f"diffusion_pytorch_model.{name}.safetensors").unlink()
+    save_file(state, half.with_name("diffusion_pytorch_model-00001-of-00002.safetensors"))
+    assert "in parts: save them as one file" in refusal(folder)
+
+
+WRONG: list[tuple[str, dict[str, Any], str]] = [
+    ("unet", {"block_out_channels": 5}, "block_out_channels must be a list, got 5"),
+    ("unet", {"block_out_channels": []}, "widths must have 1 to 12 entries"),
+    ("unet", {"block_out_channels": ["a", 1]}, "widths[0] must be a whole number"),
+    ("unet", {"block_out_channels": [8, 10**9]}, "widths[1] must be at most 16384"),
+    ("unet", {"layers_per_block": 10**9}, "layers must be at most 64"),
+    ("unet", {"layers_per_block": True}, "layers must be a whole number"),
+    ("unet", {"norm_eps": "x"}, "eps must be a number"),
+    ("unet", {"add_attention": 3}, "mid_attention must be True or False"),
+    ("unet", {"num_class_embeds": [1]}, "classes must be a whole number"),
+    ("unet", {"down_block_types": [3, 4]}, "down_block_types has 3"),
+    ("unet", {"up_block_types": {"a": 1}}, "up_block_types must be a list"),
+    ("unet", {"_class_name": ["x"] * 5000}, "only UNet2DModel can be read"),
+    ("scheduler", {"trained_betas": [0.1] * 1000}, "trained_betas must be None, got [0.1, 0.1"),
+    ("scheduler", {"num_train_timesteps": 10**9}, "steps must be at most 1000000"),
+    ("scheduler", {"beta_start": None}, "first must be a number"),
+    ("scheduler", {"clip_sample_range": "x"}, "clip_sample_range must be a number"),
+    ("scheduler", {"clip_sample": "yes"}, "clip_sample must be True or False"),
+    ("scheduler", {"y" * 5000: 1}, "has no counterpart"),
+]
+
+
+@pytest.mark.parametrize(("part", "settings", "named"), WRONG, ids=lambda value: str(value)[:40])
+def test_settings_of_the_wrong_type_or_size_are_named_in_few_words(
+    part: str, settings: dict[str, Any], named: str
+) -> None:
+    blocks = {
+        "down_block_types": ["DownBlock2D"] * 2,
+        "up_block_types": ["UpBlock2D"] * 2,
+        "block_out_channels": [32, 64],
+    }
+    with pytest.raises(InputError) as caught:
+        network_spec({**blocks, **settings}) if part == "unet" else scheduling(settings)
+    assert named in str(caught.value) and len(str(caught.value)) <= 200
+
+
+def test_a_file_is_one_of_the_folder_or_of_the_hubs_cache_around_it(folder: Path, tmp_path: Path) -> None:
+    """The cache keeps contents in blobs, and snapshots as folders of links to them; other links are not followed."""
+    cache = tmp_path / "models--a--b"
+    snapshot = cache / "snapshots" / "0123"
+    shutil.copytree(folder, snapshot)
+    (cache / "blobs").mkdir()
+    for name in ("unet/config.json", f"unet/{WEIGHTS}"):
+        blob = cache / "blobs" / Path(name).name
+        os.replace(snapshot / name, blob)
+        (snapshot / name).symlink_to(blob)
+    assert load_pipeline(snapshot).spec == SPEC
+    (snapshot / "unet" / "config.json").unlink()
+    for place in (tmp_path / "elsewhere.json", Path("/dev/zero")):
+        (snapshot / "unet" / "config.json").symlink_to(place)
+        assert "config.json is a link" in refusal(snapshot)
+        (snapshot / "unet" / "config.json").unlink()
+    for name in ("config.json", WEIGHTS):
+        (folder / "unet" / name).unlink()
+        os.mkfifo(folder / "unet" / name)
+        assert f"{name} is a pipe" in refusal(folder)
+        shutil.copy(cache / "blobs" / name, folder / "spare")
+        os.replace(folder / "spare", folder / "unet" / name)
+    assert load_pipeline(folder).spec == SPEC

@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "process": repr(recipe.process),
         "prediction": repr(recipe.prediction),
         "variance": repr(recipe.variance),
+        "weights": pipeline.variant or "float32",
         "clip": settings.clip,
     }
 
@@ -76,7 +77,7 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
             ("would write" if result["dry_run"] else "wrote", result["run"]),
             ("images", f"{height}x{width}, {channels} channel(s)"),
             ("parameters", f"{result['parameters']:,}"),
-            *((name, result[name]) for name in ("network", "process", "prediction", "variance")),
+            *((name, result[name]) for name in ("network", "process", "prediction", "variance", "weights")),
         ]
     )
     if result["clip"] is None:

@@ -9,6 +9,7 @@ from contextlib import nullcontext, redirect_stdout
 from importlib import import_module
 
 from diffprob.base.errors import InputError, NumericalError, did_you_mean
+from diffprob.base.text import one_line
 from diffprob.cli.parser import Parser, add_json
 from diffprob.cli.signals import Stopped, heeding
 
@@ -80,8 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        return _fail(f"{(error.strerror or str(error)).lower()}{where}", BAD_INPUT)
+        where = f" ({one_line(error.filename, 150)})" if error.filename else ""
+        return _fail(f"{one_line(error.strerror or error, 100).lower()}{where}", BAD_INPUT)
     except Exception as error:
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
             return _fail(

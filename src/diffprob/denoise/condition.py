@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffprob.base.checks import real, whole
+from diffprob.base.checks import real, several, text, whole
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import per_sample
@@ -80,8 +80,7 @@ class Labels:
     def __post_init__(self) -> None:
         whole("classes", self.classes, 1, MOST_CLASSES)
         real("drop", self.drop, "[0, 1)")
-        if not isinstance(self.names, tuple) or not all(isinstance(name, str) for name in self.names):
-            raise ValueError(f"names must be a tuple of strings, got {one_line(repr(self.names), 100)}")
+        several("names", self.names, lambda name, value: text(name, value, 0), 0, MOST_CLASSES, "('cat', 'dog')")
         named = [name for name in self.names if name]
         if self.names and (len(self.names) != self.classes or len(set(named)) < len(named) or not named):
             raise ValueError(

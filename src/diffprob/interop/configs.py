@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from diffprob.base.checks import flag, real, shown
 from diffprob.base.errors import InputError
 from diffprob.base.laws import Normal
+from diffprob.base.text import one_line
 from diffprob.denoise.denoiser import Index
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.prediction import Data, Epsilon, Prediction, Velocity
@@ -86,18 +88,24 @@ def network_spec(config: Mapping[str, Any], where: str = "config.json") -> UNetS
         InputError: a block or a setting that `UNet` does not have, by name.
     """
     if config.get("_class_name", "UNet2DModel") != "UNet2DModel":
-        raise InputError(f"{where}: only UNet2DModel can be read, this is a {config['_class_name']}")
+        raise InputError(f"{where}: only UNet2DModel can be read, this is {shown(config['_class_name'])}")
     _check_fixed(config, _FIXED_NETWORK, {*_FIELDS, "down_block_types", "up_block_types", "sample_size"}, where)
-    widths = config.get("block_out_channels") or _FIELDS["block_out_channels"][1]
+    widths = config.get("block_out_channels", list(_FIELDS["block_out_channels"][1]))
+    if not isinstance(widths, list | tuple):
+        raise InputError(f"{where}: block_out_channels must be a list, got {shown(widths)}")
     default = ["DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"]
     down = config.get("down_block_types", default)
-    up = config.get("up_block_types", [name.replace("Down", "Up") for name in default[::-1]])
     attention = _attention(down, ("DownBlock2D", "AttnDownBlock2D"), "down_block_types", where)
+    up = config.get("up_block_types", [name.replace("Down", "Up") for name in default[::-1]])
     above = _attention(up, ("UpBlock2D", "AttnUpBlock2D"), "up_block_types", where)
     if attention != above[::-1]:
-        raise InputError(f"{where}: up_block_types must mirror down_block_types, got {up} for {down}")
+        raise InputError(f"{where}: up_block_types must mirror down_block_types, got {shown(up)} for {shown(down)}")
     values = {field: config.get(key, missing) for key, (field, missing) in _FIELDS.items()}
-    values |= {"widths": tuple(widths), "attention": attention, "classes": values["classes"] or 0}
+    values |= {
+        "widths": tuple(widths),
+        "attention": attention,
+        "classes": 0 if values["classes"] is None else values["classes"],
+    }
     # A null head_dim is one head; every other setting is a number.
     try:
         return UNetSpec(**values)
@@ -132,7 +140,7 @@ def scheduling(config: Mapping[str, Any], where: str = "scheduler_config.json") 
     """
     name = config.get("_class_name", "DDPMScheduler")
     if name not in ("DDPMScheduler", "DDIMScheduler"):
-        raise InputError(f"{where}: only DDPMScheduler and DDIMScheduler can be read, this is a {name}")
+        raise InputError(f"{where}: only DDPMScheduler and DDIMScheduler can be read, this is {shown(name)}")
     known = {"num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type", "variance_type"}
     _check_fixed(config, _FIXED_SCHEDULER, known | _IGNORED_SCHEDULER | {"clip_sample", "clip_sample_range"}, where)
     steps = config.get("num_train_timesteps", 1000)
@@ -146,10 +154,14 @@ def scheduling(config: Mapping[str, Any], where: str = "scheduler_config.json") 
             schedule = Cosine(steps)
         else:
             schedule = (LinearBetas if kind == "linear" else ScaledLinear)(steps, first, last)
-        bound = float(config.get("clip_sample_range", 1.0)) if config.get("clip_sample", True) else None
+        clips, bound = config.get("clip_sample", True), config.get("clip_sample_range", 1.0)
+        flag("clip_sample", clips)
+        real("clip_sample_range", bound, "(0, 1e6]")
     except (TypeError, ValueError) as error:
         raise InputError(f"{where}: {error}") from error
-    return Scheduling(LinearProcess(schedule), _PREDICTIONS[prediction], _VARIANCES[variance], bound)
+    return Scheduling(
+        LinearProcess(schedule), _PREDICTIONS[prediction], _VARIANCES[variance], float(bound) if clips else None
+    )
 
 
 def scheduler_config(settings: Scheduling) -> dict[str, Any]:
@@ -187,10 +199,10 @@ def scheduler_config(settings: Scheduling) -> dict[str, Any]:
 
 def _attention(names: Any, known: tuple[str, str], key: str, where: str) -> tuple[bool, ...]:
     if not isinstance(names, list):
-        raise InputError(f"{where}: {key} must be a list, got {names!r}")
+        raise InputError(f"{where}: {key} must be a list, got {shown(names)}")
     for name in names:
         if name not in known:
-            raise InputError(f"{where}: {key} has {name!r}; only {known[0]} and {known[1]} can be read")
+            raise InputError(f"{where}: {key} has {shown(name)}; only {known[0]} and {known[1]} can be read")
     return tuple(name == known[1] for name in names)
 
 
@@ -199,15 +211,15 @@ def _check_fixed(config: Mapping[str, Any], fixed: Mapping[str, tuple[Any, ...]]
     for key, value in config.items():
         if key in fixed:
             if value not in fixed[key]:
-                raise InputError(f"{where}: {key} must be {fixed[key][0]!r}, got {value!r}")
+                raise InputError(f"{where}: {key} must be {fixed[key][0]!r}, got {shown(value)}")
         elif key not in known and not key.startswith("_") and value not in (None, False):
-            raise InputError(f"{where}: {key}={value!r} has no counterpart in diffprob")
+            raise InputError(f"{where}: {one_line(key, 60)}={shown(value)} has no counterpart in diffprob")
 
 
 def _choice(config: Mapping[str, Any], key: str, default: str, choices: tuple[str, ...], where: str) -> str:
     value = config.get(key, default)
     if value not in choices:
-        raise InputError(f"{where}: {key} must be one of {', '.join(choices)}, got {value!r}")
+        raise InputError(f"{where}: {key} must be one of {', '.join(choices)}, got {shown(value)}")
     return value
 
 

@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from diffprob.base.errors import InputError, did_you_mean
+from diffprob.base.checks import image_shape, listed, shown
+from diffprob.base.errors import InputError, Missing, did_you_mean
+from diffprob.base.files import inside, kind_of, read_text
 from diffprob.base.text import one_line
 from diffprob.denoise.condition import Labels
 from diffprob.denoise.denoiser import Denoiser, NetDenoiser
@@ -26,16 +28,21 @@ from diffprob.recipe.manifest import saying, whole, write
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 _MODERN = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+_SCHEDULERS = ("scheduler/scheduler_config.json", "scheduler_config.json")
+_VARIANT = re.compile(r"diffusion_pytorch_model\.([\w-]+)\.safetensors")
+_PART = re.compile(r"diffusion_pytorch_model(\.[\w-]+)?-\d+-of-\d+\.safetensors")
 _OLD_NAME = re.compile(r"(.*\battentions\.\d+)\.(query|key|value|proj_attn)\.(weight|bias)")
 
 
 class Pipeline(NamedTuple):
-    """What a folder holds; ``size`` is (height, width) where it is known, ``scheduler`` None without one."""
+    """What a folder holds; ``size`` is (height, width) where it is known, ``scheduler`` None without one, ``variant``
+    that of the weights ("fp16"), which are float32 here in any case."""
 
     spec: UNetSpec
     state: dict[str, Tensor]
     scheduler: dict[str, Any] | None
     size: tuple[int, int] | None = None
+    variant: str = ""
 
 
 def load_pipeline(folder: str | Path) -> Pipeline:
@@ -46,19 +53,14 @@ def load_pipeline(folder: str | Path) -> Pipeline:
     """
     folder = Path(folder)
     _check_pipeline(folder)
-    place = folder / "unet" if (folder / "unet").is_dir() else folder
-    config = _read_json(place / "config.json")
-    spec = network_spec(config, str(place / "config.json"))
-    state = _read_weights(place, spec)
-    scheduler = next(
-        (
-            path
-            for path in (folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json")
-            if path.exists()
-        ),
-        None,
-    )
-    return Pipeline(spec, state, _read_json(scheduler) if scheduler else None, _size(config, place))
+    place = "unet/" if kind_of(folder / "unet") == "folder" else ""
+    config = _read_json(_file(folder, place + "config.json"))
+    spec = network_spec(config, str(folder / place / "config.json"))
+    path, variant = _find_weights(folder, place)
+    state = _read_weights(path, spec)
+    found = [_file(folder, name) for name in _SCHEDULERS if kind_of(folder / name) is not None]
+    scheduler = _read_json(found[0]) if found else None
+    return Pipeline(spec, state, scheduler, _size(config, folder / place), variant)
 
 
 def open_pipeline(folder: str | Path) -> Denoiser:
@@ -126,50 +128,88 @@ def export_pipeline(folder: str | Path, model: NetDenoiser, size: tuple[int, int
 def _check_pipeline(folder: Path) -> None:
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; expected one that diffusers' save_pretrained wrote")
-    index = folder / "model_index.json"
-    if index.exists():
+    index = _file(folder, "model_index.json")
+    if kind_of(index) is not None:
         name = _read_json(index).get("_class_name")
         if name not in ("DDPMPipeline", "DDIMPipeline"):
-            raise InputError(f"{index}: only DDPMPipeline and DDIMPipeline can be read, this is a {name}")
+            raise InputError(f"{index}: only DDPMPipeline and DDIMPipeline can be read, this is a {shown(name)}")
+
+
+def _file(folder: Path, name: str) -> Path:
+    """A file of the folder; a link is followed only to a file of the folder itself or of the hub's cache around it.
+
+    The cache (huggingface_hub) keeps contents in ``blobs`` and snapshots as folders of links to them.
+    """
+    path = inside(folder, name)
+    if kind_of(path) != "link":
+        return path
+    root, target = folder.resolve(), path.resolve()
+    homes = [root, *([root.parent.parent / "blobs"] if root.parent.name == "snapshots" else [])]
+    return target if any(target.is_relative_to(home) for home in homes) else path  # which is then refused as a link
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        document = json.loads(read_text(path))
+    except Missing:
         raise InputError(f"{path} is missing: expected a folder that diffusers' save_pretrained wrote") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read as JSON: {str(error).splitlines()[0]}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read as JSON: {one_line(error, 80)}") from error
     if not isinstance(document, dict):
         raise InputError(f"{path} must hold a JSON object, not a {type(document).__name__}")
     return document
 
 
-def _read_weights(place: Path, spec: UNetSpec) -> dict[str, Tensor]:
+def _find_weights(folder: Path, place: str) -> tuple[Path, str]:
+    """The file of the weights and its variant, such as "fp16", or "" for the plain one."""
+    path = _file(folder, place + WEIGHTS)
+    if kind_of(path) is not None:
+        return path, ""
+    names = sorted(item.name for item in (folder / place).iterdir())
+    variants = {found[1]: name for name in names if (found := _VARIANT.fullmatch(name))}
+    if len(variants) == 1:
+        (variant,) = variants
+        return _file(folder, place + variants[variant]), variant
+    where = one_line(str(folder / place), 120)
+    if variants:
+        known = listed(variants)
+        raise InputError(
+            f"{where} has the weights as {known}, and none as {WEIGHTS}: leave one, or save it under that name"
+        )
+    if any(_PART.fullmatch(name) for name in names):
+        raise InputError(
+            f"{where} has the weights in parts: save them as one file, save_pretrained(max_shard_size='50GB')"
+        )
+    if pickled := next((name for name in names if name.endswith((".bin", ".pt", ".ckpt"))), None):
+        convert = "UNet2DModel.from_pretrained('old').save_pretrained('new')"
+        raise InputError(
+            f"{where}/{one_line(pickled, 60)} is a pickle, which is never opened: convert it with diffusers, {convert}"
+        )
+    raise InputError(f"{where}/{WEIGHTS} is missing: expected weights as one safetensors file")
+
+
+def _read_weights(path: Path, spec: UNetSpec) -> dict[str, Tensor]:
     """The weights in float32 under the modern names, checked against ``spec``."""
-    path = place / WEIGHTS
-    if not path.exists():
-        pickled = sorted(place.glob("*.bin"))
-        if pickled:
-            convert = "UNet2DModel.from_pretrained('old').save_pretrained('new')"
-            where = one_line(str(pickled[0]), 150)
-            raise InputError(f"{where} is a pickle, which is never opened: convert it with diffusers, {convert}")
-        raise InputError(f"{path} is missing: expected weights as one safetensors file")
+    if (kind := kind_of(path)) != "file":
+        raise InputError(f"{path} is a {kind}, not a file of its own: it is not read")
     state = {}
     for name, tensor in tensors.read(path).items():
         old = _OLD_NAME.fullmatch(name)
         modern = f"{old[1]}.{_MODERN[old[2]]}.{old[3]}" if old else name
-        state[modern] = tensor.float() if tensor.is_floating_point() else tensor
+        if not tensor.is_floating_point():
+            raise InputError(f"{path}: {one_line(name, 60)} holds {tensor.dtype}: weights are floating-point numbers")
+        state[modern] = tensor.float()
     with torch.device("meta"):
         expected = {name: tensor.shape for name, tensor in spec.build().state_dict().items()}
     for name in sorted(expected.keys() | state.keys()):
+        known = one_line(name, 60)
         if name not in state:
-            raise InputError(f"{path} lacks {name}, which config.json asks for")
+            raise InputError(f"{path} lacks {known}, which config.json asks for")
         if name not in expected:
-            raise InputError(f"{path} holds {name}, which config.json does not ask for{did_you_mean(name, expected)}")
+            raise InputError(f"{path} holds {known}, which config.json does not ask for{did_you_mean(name, expected)}")
         if state[name].shape != expected[name]:
-            shapes = f"{tuple(state[name].shape)}, config.json asks for {tuple(expected[name])}"
-            raise InputError(f"{path}: {name} has shape {shapes}")
+            shapes = f"{shown(tuple(state[name].shape))}, config.json asks for {tuple(expected[name])}"
+            raise InputError(f"{path}: {known} has shape {shapes}")
     return state
 
 
@@ -178,6 +218,9 @@ def _size(config: Mapping[str, Any], place: Path) -> tuple[int, int] | None:
     if size is None:
         return None
     pair = [size, size] if isinstance(size, int) else size
-    if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
-        raise InputError(f"{place / 'config.json'}: sample_size must be one or two positive numbers, got {size!r}")
+    try:
+        image_shape("sample_size", (1, *pair) if isinstance(pair, list) else pair)
+    except ValueError as error:
+        where = place / "config.json"
+        raise InputError(f"{where}: sample_size must be one or two positive numbers, got {shown(size)}") from error
     return pair[0], pair[1]
