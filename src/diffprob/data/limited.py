@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from diffprob.base.checks import able, whole
+from diffprob.base.checks import able, text, whole
 from diffprob.base.errors import InputError, Missing, did_you_mean
 from diffprob.data.images import Images, Source
 
@@ -30,7 +30,9 @@ class First:
     def __post_init__(self) -> None:
         able("source", self.source, "load", "Digits()")
         whole("n", self.n, 1, none=True)
-        if not (isinstance(self.label, str) and self.label):
+        if isinstance(self.label, str):
+            text("label", self.label)
+        else:
             whole("label", self.label, none=True)
 
     def load(self) -> Images:
