@@ -1,5 +1,7 @@
 """Where the real images of a run come from when it was trained on some of a source."""
 
+import json
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,10 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fuzz.data import mutated
 from PIL import Image
 
 import diffprob as dp
-from diffprob.cli.reals import splits
+from diffprob.base.errors import InputError
+from diffprob.cli.choices import weights_facts
+from diffprob.cli.reals import read_samples, splits
 from diffprob.recipe.publish import write_run
 from diffprob.recipes import named
 from diffprob.space.pixels import Pixels
@@ -79,3 +84,30 @@ def test_a_damaged_test_split_is_said_and_not_passed_over(diffprob: Callable, da
     done = diffprob(*words)
     assert done.code == 2
     assert "3.png: a damaged or truncated image" in done.err
+
+
+def test_damaged_samples_are_refused_whatever_is_wrong_with_them(trained: Path, tmp_path: Path) -> None:
+    run, path = dp.Run.open(trained), tmp_path / "x.npz"
+    pixels = np.arange(3 * 64, dtype=np.uint8).reshape(3, 1, 8, 8) % 17
+    facts = {**weights_facts(run, False), "steps": 3}
+    np.savez_compressed(path, images=pixels, metadata=np.array(json.dumps(facts)))
+    data = path.read_bytes()
+    found, levels = read_samples(path, run, ("steps",))
+    assert found == {"steps": 3}
+    np.testing.assert_array_equal(levels, pixels)
+    refused = []
+    for seed in range(100):
+        path.write_bytes(mutated(data, random.Random(seed)))
+        try:
+            read_samples(path, run, ("steps",))
+        except InputError as error:
+            refused.append(str(error))
+    assert len(refused) > 50
+    assert all("x.npz" in text for text in refused)
+    for text in ("[", "7", '"words"', "[1, 2]"):
+        np.savez(path, images=pixels, metadata=np.array(text))
+        with pytest.raises(InputError, match="file of samples"):
+            read_samples(path, run, ("steps",))
+    np.savez(path, images=pixels)
+    with pytest.raises(InputError, match="wrote"):
+        read_samples(path, run, ("steps",))

@@ -22,7 +22,7 @@ from diffprob.base.errors import InputError, Missing
 from diffprob.data.detect import open_data
 from diffprob.data.formats.files import existing
 from diffprob.data.formats.folder import MixedSizes, read_folder
-from diffprob.data.formats.pictures import SUFFIXES, Tally, open_picture, prepare
+from diffprob.data.formats.pictures import SUFFIXES, Tally, read_picture
 from diffprob.data.images import Images
 from diffprob.data.nested import held_out_source
 from diffprob.data.resize import requantised, resized
@@ -153,7 +153,7 @@ def is_picture(text: str) -> bool:
 def _picture(text: str, size: Size, channels: int, _split: str, _how: str) -> Read:
     path = existing(text)
     tally = Tally(size, "bicubic", 3 if size is None else channels)
-    pixels = np.asarray(prepare(open_picture(path), tally))[None]
+    pixels = read_picture(path, tally)[None]
     images, done = _in_channels(
         Images(pixels, name=path.name, notes=tally.notes(), files=(path.name,)), channels, tally
     )
