@@ -293,3 +293,12 @@ def test_what_it_does_not_enlarge(diffprob: Callable, enlarging: Path, arguments
     done = diffprob("restore", enlarging, *arguments, "--device", "cpu")
     assert done.code == 2
     assert re.search(said, done.error), done.error
+
+
+def test_colour_is_not_taken_away_without_a_word(diffprob: Callable, trained: Path) -> None:
+    """From pictures as from arrays; grey pictures kept in colour are grey."""
+    for name, image in (("grey", np.full((8, 8, 3), 9, np.uint8)), ("colour", np.eye(8, 24, dtype=np.uint8) * 9)):
+        Path(name).mkdir()
+        Image.fromarray(image.reshape(8, 8, 3)).save(f"{name}/0.png")
+    assert diffprob("restore", trained, "grey", "--noise", "2", "--dry-run").code == 0
+    assert "colour: colour images, but digits has grey" in diffprob("restore", trained, "colour", "--dry-run").error

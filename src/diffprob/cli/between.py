@@ -1,7 +1,7 @@
 """Images that chains start from, and rows of what became of them: what `sample --from` and `interpolate` share."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from diffprob.base.rng import Rng
-    from diffprob.data.images import Images
     from diffprob.recipe.checkpoint import Run
 
 IMAGE = "a picture, or DATA:INDEX such as digits:0"
@@ -30,62 +29,42 @@ def read_image(text: str, option: str, run: "Run") -> "np.ndarray":
     Raises:
         InputError: nothing of this name, or not the run's size, channels and grey levels.
     """
-    from diffprob.data.formats.files import existing
-    from diffprob.data.formats.pictures import SUFFIXES
+    from diffprob.data.for_run import is_picture
 
-    if text.lower().endswith(SUFFIXES):
-        return _picture(existing(text), run)
+    if is_picture(text):
+        return _taken(text, run, lambda _: 0)
     data, _, index = text.rpartition(":")
     if not data or not index.isdecimal():
-        raise InputError(f"{option} {text}: a picture ({', '.join(SUFFIXES)}) or DATA:INDEX would be right (digits:0)")
+        raise InputError(f"{option} {text}: a picture (x.png) or DATA:INDEX would be right (digits:0)")
     return _of_data(data, int(index), f"{option} {text}", run)
 
 
-def _picture(path: Path, run: "Run") -> "np.ndarray":
-    import numpy as np
+def _taken(text: str, run: "Run", which: "Callable[[int], int]") -> "np.ndarray":
+    """One of the images at ``text``, by their number; nothing is converted."""
+    from diffprob.data.for_run import select
 
-    from diffprob.data.formats.pictures import Tally, read_picture
-
-    tally, (channels, height, width) = Tally(None, "bicubic", 3), run.space.shape
-    pixels = read_picture(path, tally)
-    if channels == 1 and (pixels != pixels[:1]).any():
-        raise InputError(f"{path}: a colour picture, but {run.name} has grey ones; convert it to greyscale first")
-    pixels = pixels[:channels]
-    if pixels.shape[1:] != (height, width):
-        size = f"{pixels.shape[2]}x{pixels.shape[1]} pixels"
-        raise InputError(f"{path}: {size}, but {run.name} has {width}x{height}; scale or crop it to that first")
-    # A grey picture became RGB without loss: nothing to tell.
-    del tally.counts["coloured"]
-    for note in tally.notes():
-        say(f"{path}: {note}")
-    scale = 255 / (run.space.levels - 1)
-    levels = np.round(pixels / scale).astype(np.uint8)
-    if (np.round(levels * scale) != pixels).any():
-        few = f"the {run.space.levels} grey levels of {run.name} (0, {round(scale)}, {round(2 * scale)}, ... 255)"
-        raise InputError(f"{path}: has others than {few}; a picture that `diffprob sample` wrote would be right")
-    return levels[None]
+    found = select(text, run.space, run.name, how="an image like those of `diffprob sample` would be right")
+    for note in found.images.notes:
+        say(f"{text}: {note}")
+    return found.images.take([which(len(found))])
 
 
 def _of_data(data: str, index: int, asked: str, run: "Run") -> "np.ndarray":
-    from diffprob.cli.reals import held_out
     from diffprob.data.detect import open_data
     from diffprob.data.formats.folder import list_pictures, split_roots
     from diffprob.data.sources import Folder
-    from diffprob.recipe.recipe import space
 
-    source: Any = open_data(data, channels=run.space.shape[0] if data.startswith("hf:") else None)
+    source = open_data(data)
     if isinstance(source, Folder):
-        # One of the pictures, as it is: reading all of them would take long, and would scale them.
+        # One of the pictures: reading all of them would take long.
         root = Path(source.path).expanduser()
         try:
             roots = split_roots(root, "test")
         except Missing:
             roots = split_roots(root, "train")
         paths = [path for root in roots for path in list_pictures(root)[0]]
-        return _picture(paths[_within(index, len(paths), data, asked)], run)
-    images: Images = held_out(source) or source.load()
-    space(run.recipe, images)
-    return images.take([_within(index, len(images), data, asked)])
+        return _taken(str(paths[_within(index, len(paths), data, asked)]), run, lambda _: 0)
+    return _taken(data, run, lambda count: _within(index, count, data, asked))
 
 
 def _within(index: int, count: int, data: str, asked: str) -> int:

@@ -56,17 +56,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Fit, one file after the other."""
-    from diffprob.cli.reals import splits
     from diffprob.denoise.variance import Zero
     from diffprob.recipe.checkpoint import Run
     from diffprob.recipe.fits import fit_path
+    from diffprob.recipe.own import OwnImages
 
     found = Run.open(args.run)
     kinds = _kinds(args, found)
     _check(args, found)
     model = found.load(choose_device(args.device), "auto", args.precision, args.best, Zero())
     needs = [kind for kind in kinds if kind != "steps"]
-    images = splits(found, args.data)[0] if needs else None
+    images = OwnImages(found, args.data).train.images if needs else None
     result: dict[str, Any] = {
         "run": found.place,
         "what": kinds,

@@ -1,6 +1,6 @@
 """Images and masks that a user gives to be restored: read in their own grey levels, checked against the run."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,44 +64,22 @@ def read(text: str, run: "Run", n: int | None = None) -> Given:
     Raises:
         InputError: nothing there, or not images.
     """
-    from diffprob.data.formats.files import existing
-    from diffprob.data.formats.pictures import SUFFIXES
+    from diffprob.data.detect import open_data
+    from diffprob.data.for_run import is_picture, read_any
 
     channels = run.space.shape[0]
-    if text.lower().endswith(SUFFIXES) and not Path(text).expanduser().is_dir():
-        path = existing(text)
-        return Given(_picture(path, channels)[None], 256, (path.stem,), text)
-    return _of_data(text, channels, n)
-
-
-def _picture(path: Path, channels: int) -> "np.ndarray":
-    import numpy as np
-
-    from diffprob.data.formats.pictures import Tally, read_picture
-
-    tally = Tally(None, "bicubic", channels)
-    pixels = np.array(read_picture(path, tally))
-    for note in tally.notes():
-        say(f"{path}: {note}")
-    return pixels
-
-
-def _of_data(text: str, channels: int, n: int | None) -> Given:
-    from diffprob.cli.reals import held_out
-    from diffprob.data.detect import open_data
-    from diffprob.data.sources import Folder, HuggingFace
-
-    source: Any = open_data(text)
-    if isinstance(source, Folder | HuggingFace):
-        source = replace(source, channels=channels)
-    test = held_out(source)
-    images = source.load() if test is None else test
-    for note in images.notes:
+    images, part, done = read_any(text, None, channels, "auto", "pictures of one size would be right")
+    for note in [*images.notes, *done]:
         say(f"{text}: {note}")
     if images.event_shape[0] != channels:
-        raise InputError(f"{text}: images of {images.event_shape[0]} channels, but the run's have {channels}")
+        kinds = {1: "grey", 3: "colour"}
+        theirs = kinds[images.event_shape[0]]
+        raise InputError(f"{text}: {theirs} images, but {run.name} has {kinds[channels]} ones; convert them first")
     pixels = images.take(range(min(len(images), n or len(images))))
-    names = _names(source, "train" if test is None else "test") if isinstance(source, Folder) else ()
+    if is_picture(text):
+        names = (Path(text).stem,)
+    else:
+        names = _names(open_data(text), part) if images.files else ()
     if len(set(names)) != len(images):  # no pictures, or pictures that differ in their suffix alone
         names = tuple(f"{k:05d}" for k in range(len(images)))
     return Given(pixels, images.levels, names[: len(pixels)], text)
@@ -111,7 +89,7 @@ def _names(source: Any, split: str) -> tuple[str, ...]:
     """Of the pictures, in the order in which a folder is read."""
     from diffprob.data.formats.folder import list_pictures, split_roots
 
-    roots = split_roots(Path(source.path).expanduser(), split)
+    roots = split_roots(Path(source.path).expanduser(), "test" if split == "test" else "train")
     return tuple(path.relative_to(root).with_suffix("").as_posix() for root in roots for path in list_pictures(root)[0])
 
 

@@ -106,10 +106,21 @@ def select(
         text, part, done = images.name, WHOLE, []
     else:
         text = given
-        read = _picture if is_picture(given) else _data
-        images, part, done = read(given, (height, width) if resize else None, channels, split, how)
+        images, part, done = read_any(given, (height, width) if resize else None, channels, split, how)
     images, more = fitted(images, space, text, owner, resize, how)
     return Selection(images, text, part, OTHER, images.digest(), ", ".join([*done, *more]))
+
+
+def read_any(text: str, size: Size, channels: int, split: str = "auto", how: str = RESIZE) -> Read:
+    """The images that a text means, in their own shape, or pictures in ``size``; see `select` for the rest.
+
+    Pictures are grey where ``channels`` is 1 and their red, green and blue agree everywhere.
+
+    Raises:
+        Missing: nothing there, or no such split.
+        InputError: damaged, or pictures of several sizes where none is given.
+    """
+    return (_picture if is_picture(text) else _data)(text, size, channels, split, how)
 
 
 def fitted(
