@@ -16,6 +16,8 @@ from typing import Any
 from quality import answer, finish
 
 from diffprob.cli.main import main as diffprob
+from diffprob.denoise.condition import Labels
+from diffprob.recipe.checkpoint import Run
 
 WEIGHTS = (-0.5, 0.0, 0.5, 1.0, 2.0, 4.0)
 ROWS = {
@@ -59,6 +61,9 @@ def main() -> int:
 def _evaluate(arguments: argparse.Namespace, weight: float) -> list[dict[str, Any]]:
     words = ["evaluate", arguments.run, *([] if arguments.data is None else [arguments.data]), "--no-record", "--json"]
     words += ["-n", str(arguments.n), "--steps", str(arguments.steps), "--seed", str(arguments.seed)]
+    condition = Run.open(arguments.run).recipe.condition
+    assert isinstance(condition, Labels)
+    words += ["--label", *(condition.name(int(k)) for k in condition.some(condition.classes))]
     words += [
         "--guidance",
         repr(weight),

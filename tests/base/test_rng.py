@@ -1,5 +1,6 @@
 """The random streams: known answers, independence from the batch, and their statistics."""
 
+import hashlib
 import math
 
 import numpy as np
@@ -302,3 +303,16 @@ def test_bad_arguments_are_named() -> None:
             Rng.of(bad, 4)
     with pytest.raises(ValueError, match="3 random streams for a batch of 2"):
         normal_like(Rng.of(0, 3), torch.zeros(2, 5))
+
+
+def test_streams_of_images_belong_to_what_they_show():
+    images = torch.arange(24, dtype=torch.uint8).reshape(3, 1, 2, 4)
+    one = Rng.of_images(7, images)
+    assert torch.equal(Rng.of_images(7, images.flip(0)).seeds, one.seeds.flip(0))
+    assert torch.equal(Rng.of_images(7, images[1:2].numpy()).seeds, one.seeds[1:2])
+    assert torch.equal(Rng.of_images(7, images[[2, 2]]).seeds, one.seeds[[2, 2]])
+    others = (Rng.of_images(8, images), Rng.of_images(7, images + 1), Rng.of_images(7, images.reshape(3, 1, 4, 2)))
+    seeds = torch.cat([one.seeds, *(each.seeds for each in others)])
+    assert len(set(seeds.tolist())) == 12 and bool((seeds >= 0).all())
+    head = b"image 7 |u1 (1, 2, 4) " + bytes(range(8))
+    assert int(one.seeds[0]) == int.from_bytes(hashlib.sha256(head).digest()[:8], "little") >> 1

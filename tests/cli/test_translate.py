@@ -164,7 +164,7 @@ def test_inversion_from_label_to_label(diffprob: Callable, trained: Path) -> Non
         diffprob(*words, "--label", "8", "--from-label", "3", "--out", "b", "--json").json["from"].endswith("label 3")
     )
     for bad, said in (
-        (("--label", "8", "--from-label", "12"), "--from-label 12: the labels of digits are 0 to 9"),
+        (("--label", "8", "--from-label", "12"), "--from-label 12: digits: no class '12' among 0, 1, 2, 3"),
         ((), "a digits that knows labels and --label L for the result, would be right"),
         (("--label", "8", "9"), "one label for all images would be right here"),
         (("--source-model", trained, "--from-label", "3"), "--from-label 3: digits is told no labels"),
@@ -231,9 +231,21 @@ def test_bad_input_is_one_line(diffprob: Callable, target: Path, rec: Path, doma
 
 
 def test_classifier_guidance_is_the_librarys(diffprob: Callable, target: Path, rec: Path) -> None:
-    words = ("sample", target, *DRAWN, "--no-clip", "--classify-with", rec, "--label", "1", "0", "--out", "x.npz")
+    words = (
+        "sample",
+        target,
+        *DRAWN,
+        "--no-clip",
+        "--classify-with",
+        rec,
+        "--label",
+        "eights",
+        "threes",
+        "--out",
+        "x.npz",
+    )
     told = diffprob(*words, "--classifier-scale", "3", "--json").json
-    assert told["told"] == "1, 0 in turn" and "classifier eights-recogniser" in told["guidance"]
+    assert told["told"] == "eights, threes in turn" and "classifier eights-recogniser" in told["guidance"]
     run, classifier = dp.Run.open(target), open_run(rec)
     assert isinstance(classifier, RecogniserRun)
     model, rows = run.load(), torch.tensor([1, 0, 1, 0, 1])
@@ -250,7 +262,7 @@ def test_classifier_guidance_is_the_librarys(diffprob: Callable, target: Path, r
     for bad, said in (
         (("--classifier-scale", "1"), "--classifier-scale goes with --classify-with REC"),
         (("--classify-with", rec), "goes with --label L, which it is to see"),
-        (("--classify-with", rec, "--label", "2"), "the labels of eights-recogniser are 0 to 1"),
+        (("--classify-with", rec, "--label", "1"), "eights-recogniser: no class '1' among threes, eights"),
         (("--classify-with", target, "--label", "1"), "no classifier of noised images"),
         (("--classify-with", rec, "--label", "1", "--guidance", "1"), "and --guidance exclude each other"),
     ):

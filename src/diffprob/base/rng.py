@@ -71,6 +71,21 @@ class Rng:
             raise ValueError(f"seed must lie in [0, 2^63 - {n + first}), got {seed}")
         return cls(torch.arange(seed + first, seed + first + n, device=device, dtype=torch.int64))
 
+    @classmethod
+    def of_images(cls, seed: int, images: np.ndarray | Tensor, device: str | torch.device = "cpu") -> "Rng":
+        """Streams that belong to what images show, not to where they stand: equal images have equal streams.
+
+        The seed of an image is 63 bits of SHA-256 over ``seed``, its type, its shape and its bytes.
+
+        Args:
+            seed: a whole number.
+            images: array or tensor (B, ...), such as uint8 levels (B, C, H, W).
+        """
+        array = np.ascontiguousarray(images.cpu().numpy() if isinstance(images, Tensor) else images)
+        head = f"image {seed} {array.dtype.str} {array.shape[1:]} ".encode()
+        found = [hashlib.sha256(head + image.tobytes()).digest()[:8] for image in array]
+        return cls(torch.tensor([int.from_bytes(each, "little") >> 1 for each in found], device=device))
+
     def __len__(self) -> int:
         return self.seeds.shape[0]
 

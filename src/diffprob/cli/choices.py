@@ -1,6 +1,7 @@
 """The options that decide how images are drawn from a run: what `sample` and `evaluate` share."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +104,13 @@ def add_drawing(parser: argparse.ArgumentParser, n: int | None = 64, steps: str 
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the network (fp32)")
 
 
-def choose(args: argparse.Namespace, run: "Run", one: bool = False, images: "Tensor | None" = None) -> Choice:
+def choose(
+    args: argparse.Namespace,
+    run: "Run",
+    one: bool = False,
+    images: "Tensor | None" = None,
+    counts: Sequence[int] = (),
+) -> Choice:
     """The denoiser, sampler and times that the options of `add_drawing` and ``--device`` ask for.
 
     Args:
@@ -111,6 +118,7 @@ def choose(args: argparse.Namespace, run: "Run", one: bool = False, images: "Ten
         run: the run.
         one: whether all images are told the same.
         images: what a run that is told images is told, in model space.
+        counts: of each class, in whose shares classes are drawn where none is asked for; empty: all in turn.
 
     Raises:
         InputError: an option that names nothing, or a run without a model.
@@ -125,7 +133,7 @@ def choose(args: argparse.Namespace, run: "Run", one: bool = False, images: "Ten
     sampler, n = plan(chosen, steps)
     clip = _clip(args)
     grid = bind_grid(run, grid, args.best)
-    steered = steer(_load(run, args), run, args, one, images)
+    steered = steer(_load(run, args), run, args, one, images, counts)
     model = steered.told
     facts = {
         "Software": f"diffprob {_version()}",

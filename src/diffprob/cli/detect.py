@@ -231,7 +231,7 @@ def _map(
     chosen = places[order]
     x0 = run.space.to_model(torch.from_numpy(judged.levels[chosen]).to(device))
     say(f"anomaly maps of {len(chosen)} images: {mapped!r}")
-    found = mapped(subject.model, x0, Rng(torch.from_numpy(seed + judged.index[chosen]).to(device)))
+    found = mapped(subject.model, x0, Rng.of_images(seed, judged.levels[chosen], device))
     result["map_means"] = [float(value) for value in found.flatten(1).mean(1)]
     names = [judged.called(place) for place in chosen]
     maps = maps_png(judged.levels[chosen], found.cpu().numpy(), run.space.levels, repr(mapped), names)
@@ -255,7 +255,7 @@ def _integrability(
 
     model = run.load(device, _LOOKED_AT, best=args.best)
     x0 = run.space.to_model(torch.from_numpy(inside.levels[:_LOOKED_AT]).to(device))
-    rng = Rng(torch.from_numpy(args.seed + inside.index[:_LOOKED_AT]).to(device))
+    rng = Rng.of_images(args.seed, inside.levels[:_LOOKED_AT], device)
     found = []
     with Progress("integrability", len(_TIMES), "time") as bar:
         for k, t in enumerate(_TIMES):

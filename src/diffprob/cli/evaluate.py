@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from diffprob.base.errors import InputError
+from diffprob.base.text import printable
 from diffprob.cli import lens, output
 from diffprob.cli.choices import add_drawing, choose
 from diffprob.cli.parser import add_device, add_dry_run, choose_device
@@ -101,6 +102,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from diffprob.evaluate.frechet import Statistics, frechet
     from diffprob.evaluate.suite import DEFAULT, assess, check_names, usable
     from diffprob.recipe.checkpoint import Run
+    from diffprob.recipe.classes import class_counts
 
     if args.out and Path(args.out).suffix.lower() != ".json":
         raise InputError(f"--out {args.out}: a name that ends in .json would be right")
@@ -108,13 +110,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     check_names(names)
     lens.check_kind(args.features)
     found = Run.open(args.run)
+    sets = _sets(found, args)
+    numbers = _numbers(found, sets)
     choice, pixels = None, None
     if args.samples:
         facts, pixels = read_samples(Path(args.samples), found, DRAWN, args.best)
     else:
-        choice = choose(args, found)
+        choice = choose(args, found, counts=class_counts(found.recipe, numbers, sets.reference.images, sets.fitted[0]))
         facts = {name: choice.facts[name] for name in DRAWN}
-    sets = _sets(found, args)
     published = Statistics.load(args.statistics) if args.statistics else None
     n = args.n if pixels is None else len(pixels)
     about = {
@@ -128,11 +131,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.dry_run:
         return {**about, "features": args.features, "metrics": names, "dry_run": True}
     features = lens.choose_features(args.features, *sets.fitted, choose_device(args.device), args.accept_weights)
-    asked = None if choice is None else choice.asked(n)
+    called = lens.class_names(features, sets.fitted[0])
+    asked = None if choice is None else lens.renumbered(choice.asked(n), numbers, called)
     names = names if args.metrics else usable([*names, *([] if asked is None else ["labels"])], features)
     if pixels is None:
         pixels = _draw(choice, args, found)
-    own, reference, real = _views(features, pixels, sets, args.seed)
+    own, reference, real = _views(features, pixels, sets, args.seed, called)
     own = replace(own, asked=asked)
     say("compare the samples with the real images")
     drawn = assess(own, reference, names, args.seed)
@@ -143,6 +147,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         drawn[name] = frechet(own.features, published, args.seed)
     rows = [_row(title, each, beside.get(title)) for title, each in drawn.items()]
     result = {**about, "features": describe(features), "real_n": len(real) if real else None, "rows": rows}
+    result["classes"] = list(called)
     result["notes"] = list(_notes(result, drawn))
     result["recorded"] = (not found.is_packaged) if args.record is None else args.record
     if result["recorded"]:
@@ -169,7 +174,7 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
     real = "-" if result["real_n"] is None else f"{result['real_n']:,} real images"
     rows = [
         (
-            row["title"],
+            printable(row["title"]),
             f"{row['value']:.4g}",
             "-" if row["low"] is None else f"{row['low']:.4g} to {row['high']:.4g}",
             "-" if row["real"] is None else f"{row['real']:.4g}",
@@ -217,6 +222,16 @@ def _sets(found: "Run", args: argparse.Namespace) -> Sets:
     return Sets(train, test, train)
 
 
+def _numbers(found: "Run", sets: Sets) -> tuple[str, ...]:
+    """Names of the run's classes by number; a line for images that have others."""
+    from diffprob.recipe.classes import numbering, strangers
+
+    numbers = numbering(found.recipe, sets.fitted[0])
+    for text in strangers(found.name, numbers, sets.fitted[0], sets.reference.images):
+        say(text)
+    return numbers
+
+
 def _draw(choice: Any, args: argparse.Namespace, found: "Run") -> "np.ndarray":
     from diffprob.base.rng import Rng
     from diffprob.cli.drawing import counted, draw
@@ -227,8 +242,14 @@ def _draw(choice: Any, args: argparse.Namespace, found: "Run") -> "np.ndarray":
         return draw(choice.guided, choice.sampler, choice.times, streams, found.space, choice.clip).levels
 
 
-def _views(features: "Features", pixels: "np.ndarray", sets: Sets, seed: int) -> "tuple[View, View, View | None]":
-    """Samples, reference, and as many real images of the other split (or all, where it has fewer)."""
+def _views(
+    features: "Features", pixels: "np.ndarray", sets: Sets, seed: int, names: tuple[str, ...]
+) -> "tuple[View, View, View | None]":
+    """Samples, reference, and as many real images of the other split (or all, where it has fewer).
+
+    Args:
+        names: of the classes that the features judge.
+    """
     import numpy as np
 
     from diffprob.base.rng import derive, permutation
@@ -242,11 +263,12 @@ def _views(features: "Features", pixels: "np.ndarray", sets: Sets, seed: int) ->
             found = cache.extract(features, images, images.digest(), indices, progress=bar.update)
         for text in found.notes:
             say(text)
-        labels = None if images.labels is None else images.labels[indices]
-        return view(features, images.take(indices), labels, found.features)
+        labels, called = lens.judged(images, names)
+        labels = None if labels is None else labels[indices]
+        return view(features, images.take(indices), labels, found.features, names=called)
 
     with Progress("features of the samples", len(pixels), "image") as bar:
-        own = view(features, pixels, progress=bar.update)
+        own = view(features, pixels, progress=bar.update, names=names)
     reference = real(sets.reference.images, np.arange(len(sets.reference)))
     if sets.other is None:
         return own, reference, None

@@ -1,11 +1,13 @@
 """``--features``: what images are looked at through when sets of them are compared."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.cli.progress import say
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from diffprob.data.images import Images
@@ -70,6 +72,38 @@ def choose_features(
     from diffprob.evaluate.dino import DinoFeatures
 
     return DinoFeatures(rest, train.levels, device)
+
+
+def class_names(features: "Features", train: "Images") -> tuple[str, ...]:
+    """Names of the classes that these features judge, by number; empty where they judge none, or others than these.
+
+    A classifier of old knows no names: its numbers are those of the files.
+    """
+    from diffprob.evaluate.features import ClassifierFeatures
+
+    if not isinstance(features, ClassifierFeatures) or train.labels is None:
+        return ()
+    return features.class_names or train.former_names(features.classes)
+
+
+def judged(images: "Images", names: Sequence[str]) -> "tuple[np.ndarray | None, tuple[str, ...]]":
+    """The labels of images in the numbering ``names``, which goes on with the classes that it lacks; None without."""
+    from diffprob.data.classes import joint
+
+    if not names or images.labels is None:
+        return None, tuple(names)
+    called = joint((images,), names)
+    return images.aligned(called).labels, called
+
+
+def renumbered(labels: "np.ndarray | None", names: Sequence[str], wanted: Sequence[str]) -> "np.ndarray | None":
+    """Labels that are numbers of ``names`` as numbers of ``wanted``, -1 for what is none; None where nothing is."""
+    import numpy as np
+
+    if labels is None or not names or not wanted:
+        return None
+    place = {name: k for k, name in enumerate(wanted) if name}
+    return np.array([place.get(name, -1) for name in names])[labels]
 
 
 def _axes(text: str, option: str) -> int:

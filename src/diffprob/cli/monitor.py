@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError, NumericalError
-from diffprob.cli.lens import check_kind, choose_features
+from diffprob.cli.lens import check_kind, choose_features, class_names, judged, renumbered
+from diffprob.cli.steering import shares_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,16 +66,21 @@ class Watch:
 
         from diffprob.base.rng import derive, permutation
         from diffprob.cli.reals import held_out
+        from diffprob.denoise.condition import Labels
         from diffprob.evaluate.features import describe
         from diffprob.evaluate.suite import METRICS, view
+        from diffprob.recipe.classes import class_counts, numbering
 
         self.monitor, self.recipe, self.store, self.note = monitor, recipe, store, note
         test = held_out(recipe.data)
         reference = train if test is None else test
         self.features = choose_features(monitor.features, train, test, device, option=OPTION)
         chosen = np.sort(permutation(derive(0, "monitor"), 0, len(reference))[: monitor.n])
-        labels = None if reference.labels is None else reference.labels[chosen]
-        self.reference = view(self.features, reference.take(chosen), labels)
+        self.names, self.numbers = class_names(self.features, train), numbering(recipe, train)
+        labels, called = judged(reference, self.names)
+        labels = None if labels is None else labels[chosen]
+        self.reference = view(self.features, reference.take(chosen), labels, names=called)
+        self.counts = class_counts(recipe, self.numbers, reference, train)
         self.every = max(1, round(monitor.epochs * len(train) / recipe.training.batch))
         self.images = len(train)
         self.title = METRICS[monitor.best].title if monitor.best else ""
@@ -89,6 +95,8 @@ class Watch:
             "seed": 0,
             "weights": "EMA",
         }
+        if self.counts and isinstance(recipe.condition, Labels):
+            self.said["told"] = shares_text(recipe.condition, self.counts)
 
     def __call__(self, step: int, model: "NetDenoiser") -> None:
         """Measure the averaged model after a step."""
@@ -106,11 +114,14 @@ class Watch:
         times = make_times(Uniform(), model.process, self.monitor.steps, "training.monitor.steps")
         try:
             streams = Rng.of(0, self.monitor.n, device=device)
+            labels = isinstance(model.condition, Labels)
             rows = None if model.condition is None else model.condition.some(self.monitor.n)
+            if isinstance(model.condition, Labels) and self.counts:
+                rows = model.condition.in_shares(self.counts, self.monitor.n)
             told = model if rows is None else model.given(rows)
             drawn = draw(told, DDIM(), times, streams, self.recipe.space)
-            asked = rows.numpy() if rows is not None and isinstance(model.condition, Labels) else None
-            own = replace(view(self.features, drawn.levels), asked=asked)
+            asked = renumbered(rows.numpy() if rows is not None and labels else None, self.numbers, self.names)
+            own = replace(view(self.features, drawn.levels, names=self.names), asked=asked)
             found = assess(own, self.reference, self.monitor.metrics)
         except NumericalError as error:  # the training itself may still be sound: the averaged weights lag behind
             self.note(f"nothing measured at step {step:,}: {error}")

@@ -26,7 +26,7 @@ class ImageSet:
     Args:
         name: for tables and figures.
         levels: uint8 (n, C, H, W).
-        index: where each stands in its data, int64 (n,): its seed is ``--seed`` plus this.
+        index: where each stands in its data, int64 (n,).
         about: where they come from, JSON literals.
         files: of each, relative to the folder of the data; empty where they have none.
     """
@@ -84,6 +84,8 @@ def take(found: "Selection", n: int, seed: int, name: str) -> ImageSet:
 def measure(subject: Subject, images: ImageSet, run: "Run", seed: int, device: "torch.device") -> "torch.Tensor":
     """The statistics of every image, float64 (n, k) on the CPU, with progress.
 
+    The noise of an image belongs to its pixels and the seed: neither its place nor its companions matter.
+
     Raises:
         InputError: the proxy is not for this model; one of its statistics is not finite.
     """
@@ -96,7 +98,7 @@ def measure(subject: Subject, images: ImageSet, run: "Run", seed: int, device: "
     with Progress(f"{label(subject.proxy)}, {images.name}", n, "image") as bar, torch.no_grad():
         for first in range(0, n, size):
             levels = torch.from_numpy(images.levels[first : first + size]).to(device)
-            rng = Rng(torch.from_numpy(seed + images.index[first : first + size]).to(device))
+            rng = Rng.of_images(seed, images.levels[first : first + size], device)
             try:
                 found = subject.proxy.statistics(subject.model, run.space.to_model(levels), rng)
             except ValueError as error:
@@ -143,7 +145,7 @@ def score_sets(
         fitted = None
         if subject.proxy.needs_fit and fitting is not None:
             key = f"{subject.proxy!r} {subject.sha256[:16]}"
-            about = {**fitting.about, "seed": seed, "precision": precision}
+            about = {**fitting.about, "seed": seed, "precision": precision, "noise": "by content"}
             if facts.get(key) != about:
                 fits[key], facts[key], changed = subject.proxy.fit(statistics(subject, fitting)), about, True
             fitted = fits[key]

@@ -2,21 +2,26 @@
 
 import argparse
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError
+from diffprob.base.text import printable
 from diffprob.cli.parser import choose_device
+from diffprob.cli.progress import say
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from diffprob.denoise.captions import Captions
+    from diffprob.denoise.condition import Labels
     from diffprob.denoise.denoiser import Denoiser, NetDenoiser
     from diffprob.recipe.checkpoint import Run
 
 NONE = "none"  # the label that stands for no condition
 IMAGES = "images"  # what a run that enlarges them is told
+MOST_NAMED = 12  # classes whose shares are all said
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,11 @@ class Steered:
 def add_steering(parser: argparse.ArgumentParser) -> None:
     """``--label --caption --guidance --guidance-interval --guidance-rescale --guide-with``."""
     parser.add_argument(
-        "--label", nargs="+", metavar="L", help=f"labels of the images, in turn; {NONE}: of any (all labels in turn)"
+        "--label",
+        nargs="+",
+        metavar="L",
+        help=f"classes of the images, in turn, by name (diffprob show RUN), by number where they have no names; {NONE} "
+        "on its own: of any (all classes in turn)",
     )
     parser.add_argument(
         "--caption", nargs="+", metavar="TEXT", help=f"captions, in turn, for a run that reads them; {NONE}: of any"
@@ -65,7 +74,12 @@ def add_steering(parser: argparse.ArgumentParser) -> None:
 
 
 def steer(
-    model: "NetDenoiser", run: "Run", args: argparse.Namespace, one: bool = False, images: "Tensor | None" = None
+    model: "NetDenoiser",
+    run: "Run",
+    args: argparse.Namespace,
+    one: bool = False,
+    images: "Tensor | None" = None,
+    counts: Sequence[int] = (),
 ) -> Steered:
     """The network of the run, told and guided as the options of `add_steering` ask, for ``args.n`` images.
 
@@ -75,6 +89,7 @@ def steer(
         args: the options.
         one: whether all images must be told the same.
         images: what a run that is told images is told.
+        counts: of each class, in whose shares classes are drawn where none is asked for; empty: all in turn.
 
     Raises:
         InputError: a label or guidance that the run does not know, or no images where it wants them.
@@ -85,7 +100,7 @@ def steer(
         return _classified(model, run, args, one)
     if args.classifier_scale is not None:
         raise InputError("--classifier-scale goes with --classify-with REC")
-    rows, said = _rows(run, args, one, images)
+    rows, said = _rows(run, args, one, images, counts)
     told, words = model if rows is None else model.given(rows), _words(args)
     facts: dict[str, str | None] = {"told": said, "guidance": None}
     low, high = args.guidance_interval or (0.0, 1.0)
@@ -134,12 +149,12 @@ def _classified(model: "NetDenoiser", run: "Run", args: argparse.Namespace, one:
     guided = EnergyGuided(model, LabelEnergy(classifier, rows, scale), low, high)
     within = "" if args.guidance_interval is None else f", within {low:g} <= t <= {high:g}"
     by = f"the classifier {found.name} ({found.sha256()[:12]}), scale {scale:g}{within}"
-    said = ", ".join(args.label) + ("" if len(rows) == 1 else " in turn")
+    said = printable(", ".join(args.label)) + ("" if len(rows) == 1 else " in turn")
     return Steered(model, guided, 1, {"told": said, "guidance": by}, _words(args))
 
 
 def _rows(
-    run: "Run", args: argparse.Namespace, one: bool, images: "Tensor | None"
+    run: "Run", args: argparse.Namespace, one: bool, images: "Tensor | None", counts: Sequence[int]
 ) -> "tuple[Tensor | None, str | None]":
     """The condition of each image, and how to say it."""
     import torch
@@ -162,12 +177,16 @@ def _rows(
             raise InputError(f"{run.name} enlarges images and draws none by itself: diffprob restore {run.name} IMAGES")
         return condition.null(), NONE
     option, asked = ("label", args.label) if args.caption is None else ("caption", args.caption)
+    if asked is None and isinstance(condition, Labels) and counts and not one:
+        return condition.in_shares(counts, args.n), shares_text(condition, counts)
     if asked is None:
         return (condition.null(), NONE) if one else (condition.some(args.n), "all in turn")
     if asked == [NONE]:
+        if isinstance(condition, Labels) and NONE in condition.names:
+            say(f"note: --label {NONE} on its own means any class; for the class of that name: --label {NONE} {NONE}")
         return condition.null(), NONE
     rows = _captions(condition, asked) if isinstance(condition, Captions) else _labels(run.name, condition, asked)
-    said = ", ".join(asked)
+    said = printable(", ".join(asked))
     if len(rows) == 1:
         return rows, said
     if one:
@@ -178,14 +197,20 @@ def _rows(
 def _labels(name: str, condition: Any, asked: list[str]) -> "Tensor":
     import torch
 
-    wrong = next((text for text in asked if not text.isdecimal()), None)
-    if wrong is not None:
-        raise InputError(f"--label {wrong}: a number, or {NONE} on its own, would be right")
-    rows = torch.tensor([int(text) for text in asked])
-    if int(rows.max()) >= condition.classes:
-        known = f"the labels of {name} are 0 to {condition.classes - 1}, or {NONE} on its own"
-        raise InputError(f"--label {' '.join(asked)}: {known}")
-    return rows
+    try:
+        return torch.tensor([condition.number(text) for text in asked])
+    except InputError as error:
+        raise InputError(f"--label {' '.join(asked)}: {name}: {error} (or {NONE} on its own: of any)") from error
+
+
+def shares_text(condition: "Labels", counts: Sequence[int]) -> str:
+    """How often each class is drawn, in words; of many classes the rarest and the commonest."""
+    total = sum(counts)
+    found = [(n / total, condition.name(k)) for k, n in enumerate(counts) if n]
+    if len(found) <= MOST_NAMED:
+        return "the data's shares: " + printable(", ".join(f"{name} {share:.3g}" for share, name in found))
+    (low, rare), (high, common) = min(found), max(found)
+    return f"the data's shares of {len(found)} classes: " + printable(f"{rare} {low:.3g} to {common} {high:.3g}")
 
 
 def _captions(condition: "Captions", asked: list[str]) -> "Tensor":

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError
+from diffprob.base.text import printable
 from diffprob.cli import output
 
 if TYPE_CHECKING:
@@ -184,9 +185,10 @@ def _from_labels(asked: str | None, condition: Any, images: "Images", name: str)
         if images.labels is None:
             raise InputError(f"{images.name} has no labels: --from-label L, what all the images are, would be right")
         return torch.from_numpy(condition.read(images)), "their labels"
-    if not asked.isdecimal() or int(asked) >= condition.classes:
-        raise InputError(f"--from-label {asked}: the labels of {name} are 0 to {condition.classes - 1}")
-    return torch.full((len(images),), int(asked)), f"label {asked}"
+    try:
+        return torch.full((len(images),), condition.number(asked)), f"label {printable(asked)}"
+    except InputError as error:
+        raise InputError(f"--from-label {asked}: {name}: {error}") from error
 
 
 def write(out: str, images: "Images", levels: "np.ndarray", facts: dict[str, Any]) -> None:

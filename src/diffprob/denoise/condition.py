@@ -107,7 +107,8 @@ class Labels:
             return self.names.index(text)
         if self.names:
             known = [name for name in self.names if name]
-            raise InputError(f"no class {text!r} among {', '.join(known)}{did_you_mean(text, known)}")
+            near = "" if text.isdecimal() else did_you_mean(text, known)
+            raise InputError(f"no class {text!r} among {', '.join(known)}{near}")
         if not (text.isascii() and text.isdecimal() and int(text[:9]) < self.classes and len(text) <= 9):
             raise InputError(f"no class {text!r}: the classes have no names, only the numbers 0 to {self.classes - 1}")
         return int(text)

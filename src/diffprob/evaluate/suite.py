@@ -31,6 +31,9 @@ class View:
         probabilities: (n, classes), where the features come from a classifier.
         labels: true classes (n,), where they are known.
         asked: labels that the images were drawn for (n,), where there are any; for real images the true ones.
+        names: of the classes, for titles; empty where they have only numbers.
+
+    All labels are in the numbering of the classifier.
     """
 
     pixels: np.ndarray
@@ -38,6 +41,7 @@ class View:
     probabilities: Tensor | None = None
     labels: np.ndarray | None = None
     asked: np.ndarray | None = None
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -56,16 +60,19 @@ def view(
     labels: np.ndarray | None = None,
     found: Tensor | None = None,
     progress: Callable[[int], None] | None = None,
+    names: Sequence[str] = (),
 ) -> View:
     """Look at images (n, C, H, W) through ``features``.
 
     Args:
+        labels: their classes, in the numbering of the features where these are of a classifier.
         found: their features, where they are known already.
+        names: of the classes, in that order.
     """
     if found is None:
         found = extract(features, pixels, progress=progress)
     probabilities = features.probabilities(found) if isinstance(features, Judge) else None
-    return View(pixels, found, probabilities, labels)
+    return View(pixels, found, probabilities, labels, names=tuple(names))
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,8 @@ def _per_class(x: View, y: View, seed: int) -> dict[str, Estimate]:
     if x.classes is None or y.classes is None:
         raise InputError("a Frechet distance for each class needs labels or a classifier")
     found = per_class_frechet(x.features, x.classes, y.features, y.classes, seed)
-    return {f"Frechet distance, class {name}": each for name, each in found.items() if each.n >= LEAST_CLASS}
+    names = {k: y.names[k] if k < len(y.names) else str(k) for k in found}
+    return {f"Frechet distance, class {names[k]}": each for k, each in found.items() if each.n >= LEAST_CLASS}
 
 
 def _kid(x: View, y: View, seed: int) -> dict[str, Estimate]:

@@ -1,10 +1,12 @@
 """The classes of a run: its recipe keeps their names, and images are brought into its numbering by them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError
-from diffprob.data.classes import joint
+from diffprob.base.text import one_line
+from diffprob.data.classes import absent, joint
 from diffprob.data.images import Images
 from diffprob.denoise.condition import Labels
 from diffprob.net.limits import MOST_CLASSES
@@ -84,3 +86,32 @@ def agreed(recipe: Any, train: Images, *others: Images | None) -> tuple[Any, ...
     """
     names = joint((train, *others), numbering(recipe, train))
     return tuple(None if images is None else images.aligned(names) for images in (train, *others))
+
+
+def class_counts(recipe: Any, names: Sequence[str], *images: Images | None) -> tuple[int, ...]:
+    """How many images each class of the run has, in the first of ``images`` that has any of them.
+
+    Empty for a run that is told no labels, and where no images have any of its classes.
+
+    Args:
+        recipe: of the run.
+        names: of its classes, as `numbering` has them.
+    """
+    condition = getattr(recipe, "condition", None)
+    if isinstance(condition, Labels):
+        for each in images:
+            own = {} if each is None else dict(zip(each.class_names, each.class_counts, strict=False))
+            counts = tuple(own.get(name, 0) if name else 0 for name in names[: condition.classes])
+            if any(counts):
+                return counts
+    return ()
+
+
+def strangers(run: str, names: Sequence[str], *images: Images) -> list[str]:
+    """A sentence for each set of images with classes that are none of the run's."""
+    found = {each.name: absent(each, names) for each in images}
+    return [
+        f"note: {name} has classes that {run} was not trained on: {one_line(', '.join(strange), 120)}"
+        for name, strange in found.items()
+        if strange
+    ]
