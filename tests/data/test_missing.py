@@ -1,6 +1,7 @@
 """What is not there is told from what cannot be read: who falls back to another split catches absence alone."""
 
 import gzip
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -130,6 +131,23 @@ def test_one_file_is_a_test_split_only_where_its_name_says_so(mnist: tuple[Path,
     # a run that was trained on the file called test has no other images to be tested on
     with pytest.raises(Missing, match="taken whole"):
         held_out_source(Idx(str(mnist[0] / "t10k-images-idx3-ubyte.gz")))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_test_split_that_may_not_be_read_is_never_missing(kind: str, made: Callable, monkeypatch: pytest.MonkeyPatch):
+    source, file = made(kind)
+    real = os.open
+
+    def refuse(path, *rest, **more):
+        if Path(path).name == file.name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *rest, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(InputError, match=file.name) as caught:
+        held_out_source(source).load()
+    assert not isinstance(caught.value, Missing)
+    assert "permission denied" in str(caught.value).lower()
 
 
 def test_an_empty_gz_of_labels_is_said(mnist: tuple[Path, object]):

@@ -39,4 +39,6 @@ def parsing(name: object, kind: str = "file", advice: str = "", says: str = "") 
         if isinstance(error, OSError) and error.errno is not None:
             raise InputError(f"{name}: cannot be read ({error.strerror or one_line(error)})") from error
         reason = one_line(error, 100)
-        raise InputError(f"{name}: {says or f'a damaged or truncated {kind}'} ({reason}){end}") from error
+        if says:  # not a file but a service or a library: its name for what happened may say more than its text
+            raise InputError(f"{name}: {says} ({type(error).__name__}: {reason}){end}") from error
+        raise InputError(f"{name}: a damaged or truncated {kind} ({reason}){end}") from error

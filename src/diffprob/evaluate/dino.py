@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffprob.base.errors import InputError
+from diffprob.base.foreign import parsing
 from diffprob.base.hub import installed, patience
 from diffprob.evaluate.features import colour, digest_of
 
@@ -76,7 +77,7 @@ def _load(source: str) -> Any:
 def _pretrained(place: str, source: str) -> Any:
     import transformers
 
-    try:
+    with parsing(source, says="no DINOv2 model can be loaded"):
         config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False)
         if config.model_type not in _KINDS:
             raise InputError(f"{source} is a {config.model_type}; one of {', '.join(_KINDS)} would be right")
@@ -84,9 +85,6 @@ def _pretrained(place: str, source: str) -> Any:
             place, config=config, use_safetensors=True, trust_remote_code=False, dtype=torch.float32,
             output_loading_info=True,
         )  # fmt: skip
-    except (OSError, ValueError, RuntimeError) as error:
-        text = " ".join(str(error).split())[:200]
-        raise InputError(f"{source}: no DINOv2 model can be loaded ({type(error).__name__}: {text})") from error
     if missing := sorted(told["missing_keys"]):
         raise InputError(f"{source} lacks {len(missing)} weights, the first of them {missing[0]}")
     return net

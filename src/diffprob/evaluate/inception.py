@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffprob.base.errors import InputError
+from diffprob.base.foreign import parsing
 from diffprob.base.hub import patience
 from diffprob.evaluate.features import colour, digest_of
 from diffprob.net.inception import CLASSES, FEATURES, SIDE, InceptionV3
@@ -149,18 +150,13 @@ def _from_hub(name: str) -> Path:
     repository, _, file = rest.partition("/")
     if not owner or not repository:
         raise InputError(f"hf:{name}: hf:OWNER/REPOSITORY or hf:OWNER/REPOSITORY/FILE would be right")
-    try:
+    with parsing(f"hf:{name}", says="cannot be loaded"):
         if not file:
             files = [item for item in huggingface_hub.list_repo_files(f"{owner}/{repository}") if _is_weights(item)]
             if len(files) != 1:
                 raise InputError(f"hf:{name} holds {len(files)} .safetensors files; name one: hf:{name}/FILE")
             file = files[0]
         return Path(huggingface_hub.hf_hub_download(f"{owner}/{repository}", file))
-    except InputError:
-        raise
-    except (OSError, ValueError, RuntimeError) as error:
-        text = " ".join(str(error).split())[:200]
-        raise InputError(f"hf:{name} cannot be loaded ({type(error).__name__}: {text})") from error
 
 
 def _is_weights(name: str) -> bool:

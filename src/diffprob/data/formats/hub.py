@@ -79,6 +79,7 @@ def read_hub(name: str, split: str, column: str, tally: Tally) -> Images:
                 f"{pixels.shape[3]}x{pixels.shape[2]}; give a size to resize and crop them all"
             )
         pixels[k] = array
-    labels, names = _labels(rows)
+    with parsing(f"hf:{name}", says="its labels cannot be read"):
+        labels, names = _labels(rows)
     assert pixels is not None
     return Images(pixels, labels, name=f"{name}/{split}", notes=tally.notes(), class_names=names)
