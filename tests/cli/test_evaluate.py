@@ -90,7 +90,7 @@ def test_a_dry_run_draws_nothing(diffprob, tiny):
         (["--out", "numbers.txt"], "ends in .json"),
         (["--best"], "has no best weights"),
         (["nowhere/at/all"], "nowhere/at/all"),
-        (["-n", "1"], "at least 2"),
+        (["-n", "1", "--metrics", "frechet"], "frechet is left out: it needs 2 images a side"),
     ],
 )
 def test_bad_input_is_one_line(diffprob, tiny, arguments, said):

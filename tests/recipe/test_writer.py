@@ -117,8 +117,8 @@ def test_before_the_first_checkpoint_the_log_starts_again(start, folder):
     assert (folder / "log.jsonl").read_bytes() == b""
 
 
-def test_another_recipe_is_refused_by_its_first_difference(start, folder, recipe):
-    start()
+def test_another_recipe_is_refused_by_its_first_difference(start, folder, recipe, snapshot):
+    start().save(snapshot(1))
     before = tree(folder)
     other = replace(recipe, process=replace(recipe.process, schedule=Cosine()), training=Training(steps=9, lr=1.0))
     with pytest.raises(

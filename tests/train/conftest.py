@@ -43,7 +43,7 @@ def images():
 def train(recipe, images):
     """Train ``recipe`` (with changed training fields) in a folder; returns the trainer."""
 
-    def run(folder, on_step=None, double=False, halt=lambda: False, accelerator=None, **changes):
+    def run(folder, on_step=None, double=False, halt=lambda: False, accelerator=None, on_sample=None, **changes):
         changed = replace(recipe, training=replace(recipe.training, **changes))
         torch.manual_seed(derive(changed.training.seed, "weights"))
         model = build_model(changed)
@@ -51,7 +51,7 @@ def train(recipe, images):
         try:
             trainer = Trainer(
                 model.double() if double else model, changed.objective, images, changed.space, changed.training, store,
-                accelerator, "cpu", on_step=on_step, halt=halt,
+                accelerator, "cpu", on_step=on_step, on_sample=on_sample, halt=halt,
             )  # fmt: skip
             trainer.run()
         finally:

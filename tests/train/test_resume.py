@@ -149,3 +149,30 @@ def test_weights_after_the_last_update_are_looked_at(train, tmp_path):
         with pytest.raises(NumericalError, match=r"after step 24 the weights are not finite: .* holds infinity"):
             train(tmp_path / "run", on_step=poison)
     assert Run.open(tmp_path / "run").meta["step"] == 21
+
+
+def test_other_threads_are_recorded_and_said(train, tmp_path, monkeypatch):
+    """Sums in another order have other last bits: what computed which steps stands in the checkpoint."""
+    first = train(tmp_path / "run", steps=2)
+    assert first.notes == [] and train(tmp_path / "run", steps=3).notes == []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
+    last = train(tmp_path / "run", steps=4)
+    assert len(last.notes) == 1
+    assert "from step 3 on this computes otherwise than before (threads 1 -> 5)" in last.notes[0]
+    from diffprob.recipe import states
+
+    made = states.newest(tmp_path / "run" / "state")[0].meta["made"]
+    assert [(part["from"], part["threads"]) for part in made] == [(0, 1), (3, 5)]
+    assert {"device", "precision", "torch", "processes"} < set(made[0])
+
+
+def test_the_first_pictures_come_early(train, tmp_path, monkeypatch):
+    from diffprob.train import loop
+
+    monkeypatch.setattr(loop, "EARLY", (1, 3, 9))
+    shown = []
+    for steps in (2, 6):  # stopped and gone on with: the same pictures, but for that of the old end
+        train(tmp_path / "run", steps=steps, sample_every=4, on_sample=lambda step, _: shown.append(step))
+    assert shown == [1, 2, 3, 4, 6]
+    train(tmp_path / "none", steps=4, sample_every=0, on_sample=lambda step, _: shown.append(step))
+    assert shown == [1, 2, 3, 4, 6, 4]

@@ -2,23 +2,23 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import NumericalError
 
+if TYPE_CHECKING:  # the command line checks results without importing torch
+    from torch import Tensor
 
-def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+
+def not_finite(tensors: Mapping[str, "Tensor"]) -> str | None:
     """What the first tensor holds that is not finite ("NAME holds NaN"), or None where all are finite."""
     for name, tensor in tensors.items():
-        if (tensor.is_floating_point() or tensor.is_complex()) and not bool(torch.isfinite(tensor).all()):
-            return f"{name} holds {'NaN' if bool(torch.isnan(tensor).any()) else 'infinity'}"
+        if (tensor.is_floating_point() or tensor.is_complex()) and not bool(tensor.isfinite().all()):
+            return f"{name} holds {'NaN' if bool(tensor.isnan().any()) else 'infinity'}"
     return None
 
 
-def check_tensors(tensors: Mapping[str, Tensor], what: str) -> None:
+def check_tensors(tensors: Mapping[str, "Tensor"], what: str) -> None:
     """Refuse to keep or use numbers that are none.
 
     Raises:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError, Missing, did_you_mean
+from diffprob.cli import output
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, whole
 from diffprob.cli.progress import Progress, duration, say
 
@@ -108,6 +109,7 @@ def _classifier(args: argparse.Namespace) -> dict[str, Any]:
     test = find_test(images, args.data, args.size, args.channels)
     settings = FitSettings(epochs=args.epochs or default_epochs(len(images)), seed=args.seed)
     wanted = plan(images, test, settings)
+    output.check_writable(args.out or wanted.path)
     result = {"kind": args.kind, "data": args.data, "images": len(images), **_about(wanted), "device": str(device)}
     if args.dry_run:
         path = Path(args.out) if args.out else wanted.path

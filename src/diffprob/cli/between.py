@@ -117,7 +117,7 @@ class Rows:
         choice, x = self.choice, xt
         for state in continued(limited(choice.guided, choice.clip), choice.sampler, xt, t, choice.times, rng):
             x = state.x
-        check_finite(x, rng)
+        check_finite(x, rng, self.choice.model)
         return self.space.to_data(x).cpu().numpy()
 
     def encode(self, x0: "Tensor", t: float) -> "Tensor":

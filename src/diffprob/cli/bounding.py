@@ -203,10 +203,10 @@ def summed(terms: "Iterable[Term]") -> tuple["Tensor", "Tensor"]:
 
 
 def in_model(asked: Asked, levels: "Tensor") -> "Tensor":
-    """Levels as points of model space: float64, so that differences of means are exact to rounding, where there is."""
+    """Levels as points of model space: float64, so that differences of means are exact to rounding."""
     import torch
 
-    return asked.run.space.to_model(levels, torch.float32 if levels.device.type == "mps" else torch.float64)
+    return asked.run.space.to_model(levels, torch.float64)
 
 
 def _images(args: argparse.Namespace, run: "Run") -> "tuple[Selection, np.ndarray]":

@@ -165,14 +165,16 @@ def _load(run: "Run", args: argparse.Namespace) -> "NetDenoiser":
 def _way(args: argparse.Namespace, run: "Run") -> tuple[Any, Any, int]:
     """Sampler, grid and number of evaluations; what is not given is chosen (docs/how-to-choose-a-sampler.md).
 
-    Evaluations: 50, and for an `Ancestral` that is given as many as training had. Sampler and grid: what suits the
-    evaluations; next to a given grid or variance `Ancestral`, next to a given sampler uniform times.
+    Evaluations: 50 or as many as there are times, and for an `Ancestral` that is given as many as training had. Sampler
+    and grid: what suits the evaluations; next to a given grid or variance `Ancestral`, next to a given sampler uniform
+    times.
     """
     from diffprob.process.grids import Uniform
     from diffprob.sample.ancestral import Ancestral
-    from diffprob.sample.choose import default
+    from diffprob.sample.choose import affordable, default
 
-    process, steps, sampler, grid = run.recipe.process, args.steps or 50, Ancestral(), Uniform()
+    process, sampler, grid = run.recipe.process, Ancestral(), Uniform()
+    steps = args.steps or affordable(process)
     if args.sampler is not None:
         sampler = component(args.sampler, "--sampler", "sampler")
         if sampler.evaluations is None and args.steps is not None:

@@ -98,6 +98,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     out = Path(args.out or f"detect-{found.name}")
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; a folder would be right")
+    output.check_writable(out)
     chosen = _proxies(args)
     measured = subjects(found, chosen, args.others, device, args)
     own = OwnImages(found, args.data)

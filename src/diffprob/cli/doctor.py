@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from diffprob.base.errors import InputError
+from diffprob.cli.parser import choose_device
 
 EXAMPLES = ("diffprob doctor", "diffprob doctor --json")
 
@@ -120,7 +121,7 @@ def _torch(warnings: list[str]) -> dict[str, Any]:
         raise InputError(f"PyTorch cannot be imported: {reason}; pip install torch, see docs/install.md") from error
     from diffprob.train.optimise import choose_precision
 
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    cuda, device = torch.cuda.is_available(), choose_device("auto")
     build = (
         f"CUDA {torch.version.cuda}"
         if torch.version.cuda
@@ -128,7 +129,6 @@ def _torch(warnings: list[str]) -> dict[str, Any]:
         if torch.version.hip
         else "CPU"
     )
-    device = torch.device("cuda" if cuda else "mps" if mps else "cpu")
     if build == "CPU" and shutil.which("nvidia-smi"):
         warnings.append(
             "there seems to be an NVIDIA GPU, but PyTorch is a CPU build: docs/install.md says how to get the other"
@@ -137,6 +137,8 @@ def _torch(warnings: list[str]) -> dict[str, Any]:
         warnings.append(
             "PyTorch is a CUDA build, but finds no usable GPU: is there one, and is its driver recent enough?"
         )
+    if torch.backends.mps.is_available():
+        warnings.append("Apple's GPU is not used: it has no float64, which times and noise are computed in")
     precision = choose_precision("auto", device)
     rates = {name: round(_rate(device, name) / 1e9, 1) for name in ("fp32", "bf16")}
     return {

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError, NumericalError
+from diffprob.base.finite import not_finite
 from diffprob.base.text import one_line
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def draw(
         x = state.x
         if k in shown and state.posterior is not None:
             frames.append((float(times[k]), state.posterior.mean[:rows].clone()))
-    check_finite(x, rng)
+    check_finite(x, rng, model)
     frames = [(t, space.to_data(frame).cpu().numpy()) for t, frame in frames]
     levels = space.to_data(x).cpu().numpy()
     return Drawn(levels, [frame for _, frame in frames], [t for t, _ in frames], tally.asked / len(levels))
@@ -98,8 +99,8 @@ def limited(model: "Denoiser", clip: bool | float) -> "Denoiser":
     return model if clip is False else Clip(model) if clip is True else DynamicClip(model, clip)
 
 
-def check_finite(x: "Tensor", rng: "Rng") -> None:
-    """Look at samples (B, *event), one for each stream.
+def check_finite(x: "Tensor", rng: "Rng", model: Any) -> None:
+    """Look at samples (B, *event) of ``model``, one for each stream.
 
     Raises:
         NumericalError: one is not finite; its seed is named.
@@ -108,9 +109,18 @@ def check_finite(x: "Tensor", rng: "Rng") -> None:
 
     if not bool(torch.isfinite(x).all()):
         first = int((~torch.isfinite(x.flatten(1)).all(1)).nonzero()[0])
-        raise NumericalError(
-            f"the sample of seed {int(rng.seeds[first])} is not finite: the model's weights may be damaged"
-        )
+        raise NumericalError(f"the sample of seed {int(rng.seeds[first])} is not finite: {blame(model)}")
+
+
+def blame(model: Any) -> str:
+    """What to say of a number of ``model`` that is not finite: its weights are named only where they are damaged."""
+    import torch
+
+    damage = not_finite(model.state_dict()) if isinstance(model, torch.nn.Module) else None
+    if damage is not None:
+        return f"the weights are damaged, {damage}"
+    known = "the weights are finite; " if isinstance(model, torch.nn.Module) else ""
+    return f"{known}numbers outgrew their range on the way: other steps, sampler, guidance or clipping may help"
 
 
 def calls(model: "NetDenoiser", n: int, steps: int | None) -> int | None:

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     import torch
 
     from diffprob.recipe.kinds import Kind
-    from diffprob.recipe.recipe import Recipe
 
 SMALL = {"cpu": 100e9, "cuda": 20e12}  # operations of one training image up to which time is measured, not estimated
 PROBE = {"cpu": 60e9, "cuda": 10e12}  # operations of one measured step
+MOST_BUILT = 50_000_000  # parameters up to which a network is built to measure it: 1 GB with all of `COPIES`
 PATIENCE = 5.0  # seconds after which no further step is measured
 COPIES = {"weights": 4, "gradients": 4, "AdamW": 8, "EMA": 4}  # bytes for each parameter
 
@@ -41,7 +41,7 @@ class Cost:
         return 3 * self.flop
 
 
-def measure_cost(recipe: "Recipe", device: "torch.device", precision: str) -> Cost:
+def measure_cost(recipe: "Kind", device: "torch.device", precision: str) -> Cost:
     """Run the network on tensors without memory and count; works for networks of any size."""
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -67,7 +67,7 @@ def measure_cost(recipe: "Recipe", device: "torch.device", precision: str) -> Co
                 torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
                 torch.autocast(device.type, dtype=dtype, enabled=dtype is not None),
             ):
-                net(x, torch.empty(batch), *_told(recipe, batch))
+                _pass(recipe, net, x)
             sizes.append(sum(size for key, (size, _) in kept.items() if key not in weights))
         count = sum(parameter.numel() for parameter in net.parameters())
     return Cost(count, counter.get_total_flops(), sizes[0] - sizes[1], max(0, 2 * sizes[1] - sizes[0]))
@@ -77,6 +77,19 @@ def _told(recipe: "Kind", batch: int) -> "tuple[torch.Tensor, ...]":
     """What the network is told beside x_t and t."""
     condition = getattr(recipe, "condition", None)
     return () if condition is None else (condition.some(batch),)
+
+
+def _pass(recipe: "Kind", net: Any, x: "torch.Tensor") -> None:
+    """One call of the network as training makes it."""
+    import torch
+
+    from diffprob.recipe.recipe import Baseline
+
+    if isinstance(recipe, Baseline):
+        net.eval()  # in training Glow looks at the numbers of its first batch, and here there are none
+        (net.log_prob if hasattr(net, "log_prob") else net)(x)
+    else:
+        net(x, torch.empty(len(x)), *_told(recipe, len(x)))
 
 
 def matmul_rate(device: "torch.device", precision: str) -> float:
@@ -95,10 +108,10 @@ def matmul_rate(device: "torch.device", precision: str) -> float:
     return best
 
 
-def step_seconds(recipe: "Recipe", cost: Cost, device: "torch.device", precision: str, micro: int) -> tuple[float, str]:
-    """(seconds for each image in training, how that is known)."""
+def step_seconds(recipe: "Kind", cost: Cost, device: "torch.device", precision: str, micro: int) -> tuple[float, str]:
+    """(seconds for each image in training, how that is known); a large network is never built."""
     kind = "cpu" if device.type == "cpu" else "cuda"
-    if cost.train_flop > SMALL[kind]:
+    if cost.train_flop > SMALL[kind] or cost.parameters > MOST_BUILT:
         rate = matmul_rate(device, precision)
         return (
             cost.train_flop / rate,
@@ -139,7 +152,8 @@ def _probe(recipe: "Kind", device: "torch.device", precision: str, batch: int) -
 def estimate(recipe: "Kind", device: "torch.device", processes: int = 1) -> dict[str, Any]:
     """Everything `train --dry-run` says about cost, as JSON literals; bytes and seconds are for each process.
 
-    Activations and operations are counted for a U-Net alone: other losses are more than one pass forth and back.
+    Activations and operations are counted for a U-Net, and for what is too large to be built and measured: other losses
+    are more than one pass forth and back, so that for them a count is a lower bound.
     """
     from diffprob.net.unet import UNetSpec
     from diffprob.recipe.recipe import Recipe, parameter_count
@@ -150,11 +164,13 @@ def estimate(recipe: "Kind", device: "torch.device", processes: int = 1) -> dict
     micro = max(1, settings.batch // settings.accumulate // processes)
     memory = {name: size * parameter_count(recipe) for name, size in COPIES.items()}
     operations: dict[str, float] = {}
-    if isinstance(recipe, Recipe) and isinstance(recipe.network, UNetSpec):
+    plain = isinstance(recipe, Recipe) and isinstance(recipe.network, UNetSpec)
+    if plain or parameter_count(recipe) > MOST_BUILT:
         cost = measure_cost(recipe, device, precision)
         memory["activations"] = round(cost.fixed + micro * cost.saved)
         operations = {"flop_per_image_forward": cost.flop, "flop_per_image_training": cost.train_flop}
         per_image, how = step_seconds(recipe, cost, device, precision, micro)
+        how = how if plain else f"at least; {how}"
     else:
         per_image, how = _probe(recipe, device, precision, min(micro, 8)), f"measured here in {precision}"
     step = per_image * settings.batch / processes
@@ -193,18 +209,31 @@ def size(count: float) -> str:
     return f"{count:.1f} GiB"
 
 
+def _advice(result: dict[str, Any]) -> str:
+    """What would help where memory is short: parts of a batch save activations, and nothing else."""
+    total, there = result["memory_bytes_total"], result["device_memory_bytes"]
+    if not there or total <= there:
+        return ""
+    if total - result["memory_bytes"].get("activations", 0) > there:
+        return f"; weights and optimiser alone are more than the {size(there)} there are: only a smaller network helps"
+    if result["images_per_network_call"] > 1:
+        return f"; more than the {size(there)} there are: raise training.accumulate"
+    return f"; more than the {size(there)} there are for one image: only a smaller network or image helps"
+
+
 def cost_rows(result: dict[str, Any], steps: int, batch: int) -> list[tuple[str, str]]:
     """`estimate`'s result as rows for a table."""
     parts = ", ".join(f"{name} {size(count)}" for name, count in result["memory_bytes"].items())
-    total, there = result["memory_bytes_total"], result["device_memory_bytes"]
-    enough = f"; more than the {size(there)} there are: raise training.accumulate" if there and total > there else ""
     operations = []
     if "flop_per_image_forward" in result:
         forward, training = (result[f"flop_per_image_{name}"] / 1e9 for name in ("forward", "training"))
         operations = [("for each image", f"{forward:.3g} GFLOP forward, {training:.3g} in training")]
     return [
         ("parameters", f"{result['parameters']:,}"),
-        ("memory", f"about {size(total)} and what PyTorch itself takes ({parts}){enough}"),
+        (
+            "memory",
+            f"about {size(result['memory_bytes_total'])} and what PyTorch itself takes ({parts}){_advice(result)}",
+        ),
         *operations,
         (
             "device",

@@ -4,8 +4,7 @@ Real images of the other split stand beside the samples in every row: what a per
 """
 
 import argparse
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -100,7 +99,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Draw or read, compare, record."""
     from diffprob.evaluate.features import describe
     from diffprob.evaluate.frechet import Statistics, frechet
-    from diffprob.evaluate.suite import DEFAULT, assess, check_names, usable
+    from diffprob.evaluate.suite import DEFAULT, assess, check_names, usable, with_enough
     from diffprob.recipe.checkpoint import Run
     from diffprob.recipe.classes import class_counts
 
@@ -120,6 +119,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         facts = {name: choice.facts[name] for name in DRAWN}
     published = Statistics.load(args.statistics) if args.statistics else None
     n = args.n if pixels is None else len(pixels)
+    names, left_out = _enough(names, min(n, len(sets.reference)), bool(args.metrics))
     about = {
         "run": found.place,
         "n": n,
@@ -140,7 +140,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     own = replace(own, asked=asked)
     say("compare the samples with the real images")
     drawn = assess(own, reference, names, args.seed)
-    beside = assess(real, reference, names, args.seed) if real else {}
+    beside = assess(real, reference, with_enough(names, len(real)), args.seed) if real else {}
     drawn |= _memorised(own, sets, args.seed)
     if published is not None:
         name = f"Frechet distance to the statistics {Path(args.statistics).name}"
@@ -148,12 +148,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     rows = [_row(title, each, beside.get(title)) for title, each in drawn.items()]
     result = {**about, "features": describe(features), "real_n": len(real) if real else None, "rows": rows}
     result["classes"] = list(called)
-    result["notes"] = list(_notes(result, drawn))
+    result["notes"] = [*left_out, *_notes(result, drawn)]
     result["recorded"] = (not found.is_packaged) if args.record is None else args.record
     if result["recorded"]:
         _record(found, result, args, facts, sets.reference)
     if args.out:
-        output.write_file(args.out, (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
+        output.write_file(args.out, output.json_bytes(result))
     return {**result, "dry_run": False}
 
 
@@ -230,6 +230,25 @@ def _numbers(found: "Run", sets: Sets) -> tuple[str, ...]:
     for text in strangers(found.name, numbers, sets.fitted[0], sets.reference.images):
         say(text)
     return numbers
+
+
+def _enough(names: Sequence[str], n: int, asked: bool) -> tuple[list[str], list[str]]:
+    """The metrics that n images on the smaller side are enough for, and a sentence for each that is left out.
+
+    Raises:
+        InputError: one that was asked for is left out, or all are.
+    """
+    from diffprob.evaluate.suite import METRICS, with_enough
+
+    kept = with_enough(names, n)
+    said = [
+        f"{name} is left out: it needs {METRICS[name].least} images a side, there are {n}"
+        for name in names
+        if name not in kept
+    ]
+    if said and (asked or not kept):
+        raise InputError(f"{said[0]}; a larger -n, or other --metrics, would be right")
+    return kept, said
 
 
 def _draw(choice: Any, args: argparse.Namespace, found: "Run") -> "np.ndarray":

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError, did_you_mean
+from diffprob.cli import output
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, whole
 from diffprob.cli.progress import Progress, duration, say
 
@@ -126,6 +127,8 @@ def _check(args: argparse.Namespace, run: "Run") -> None:
         raise InputError(
             f"{args.run} comes with the library and is only read: --record would write into it all the same"
         )
+    if not args.dry_run:
+        output.check_writable(run.path, "the run")
 
 
 def _fit_analytic(args: argparse.Namespace, run: "Run", model: "NetDenoiser", images: "Images") -> dict[str, Any]:

@@ -7,7 +7,6 @@ the same for infinitely many steps. flow: the density of the probability flow, t
 import argparse
 import csv
 import io
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from diffprob.base.errors import InputError, NumericalError
 from diffprob.cli import output
 from diffprob.cli.bounding import CHUNKS, Asked, add_bounding, ask, each, in_model, said_images, summed
-from diffprob.cli.drawing import counted, table
+from diffprob.cli.drawing import blame, counted, table
 from diffprob.cli.parser import component, whole
 from diffprob.cli.progress import Progress, say
 
@@ -248,7 +247,7 @@ def _summary(asked: Asked, parts: "dict[str, np.ndarray]") -> dict[str, Any]:
     ]
     if not all(math.isfinite(image["bits_per_dim"]) for image in images):
         worst = next(image["index"] for image in images if not math.isfinite(image["bits_per_dim"]))
-        raise NumericalError(f"the bits/dim of image {worst} are not finite: the model's weights may be damaged")
+        raise NumericalError(f"the bits/dim of image {worst} are not finite: {blame(asked.model)}")
     return {
         "bits_per_dim": float(total.mean()),
         "standard_error": error,
@@ -279,7 +278,7 @@ def _record(asked: Asked, result: dict[str, Any]) -> None:
 
 def _file(path: str, result: dict[str, Any]) -> bytes:
     if Path(path).suffix.lower() == ".json":
-        return (json.dumps(result, indent=1, allow_nan=False) + "\n").encode()
+        return output.json_bytes(result)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(result["images"][0]), lineterminator="\n")
     writer.writeheader()

@@ -9,7 +9,9 @@ from contextlib import nullcontext, redirect_stdout
 from importlib import import_module
 
 from diffprob.base.errors import InputError, NumericalError, did_you_mean
+from diffprob.base.finite import check_numbers
 from diffprob.base.text import one_line
+from diffprob.cli.output import check_writable
 from diffprob.cli.parser import Parser, add_json
 from diffprob.cli.signals import Stopped, heeding
 
@@ -112,10 +114,13 @@ def _run(argv: list[str]) -> int:
     except SystemExit:  # argparse has printed the help
         sys.stdout.flush()
         return DONE
+    if getattr(args, "out", None):
+        check_writable(args.out)
     # Whatever a library prints on the way must not get into the JSON.
     with redirect_stdout(sys.stderr) if args.json else nullcontext():
         result = module.run(args)
     if result is not None:
+        check_numbers(result)
         text = json.dumps(result, allow_nan=False) if args.json else "\n".join(module.lines(result))
         print(text, flush=True)
     return DONE

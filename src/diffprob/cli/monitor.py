@@ -30,9 +30,12 @@ def check_monitor(monitor: "Monitor") -> None:
     Raises:
         InputError: an unknown metric, unknown features, or a best metric that is several numbers.
     """
-    from diffprob.evaluate.suite import METRICS, check_names
+    from diffprob.evaluate.suite import METRICS, check_names, with_enough
 
     check_names(monitor.metrics)
+    few = set(monitor.metrics) - set(with_enough(monitor.metrics, monitor.n))
+    if few:
+        raise InputError(f"training.monitor.n: {monitor.n} images are too few for {', '.join(sorted(few))}")
     check_kind(monitor.features, OPTION)
     if monitor.best and not METRICS[monitor.best].title:
         raise InputError(f"training.monitor.best: {monitor.best!r} is several numbers; frechet, say, is one")
@@ -70,6 +73,7 @@ class Watch:
         from diffprob.evaluate.features import describe
         from diffprob.evaluate.suite import METRICS, view
         from diffprob.recipe.classes import class_counts, numbering
+        from diffprob.sample.choose import affordable
 
         self.monitor, self.recipe, self.store, self.note = monitor, recipe, store, note
         test = held_out(recipe.data)
@@ -85,13 +89,14 @@ class Watch:
         self.images = len(train)
         self.title = METRICS[monitor.best].title if monitor.best else ""
         self.lower = not monitor.best or METRICS[monitor.best].better == "lower"
+        self.steps = affordable(recipe.process, monitor.steps)
         self.said = {
             "features": describe(self.features),
             "split": "train" if test is None else "test",
             "n": monitor.n,
             "reference": len(self.reference),
             "sampler": "DDIM()",
-            "evaluations": monitor.steps,
+            "evaluations": self.steps,
             "seed": 0,
             "weights": "EMA",
         }
@@ -111,7 +116,7 @@ class Watch:
 
         device, before = next(model.parameters()).device, model.evaluation
         model.evaluation = Evaluation(auto_chunk(device, self.recipe.space), before.precision)
-        times = make_times(Uniform(), model.process, self.monitor.steps, "training.monitor.steps")
+        times = make_times(Uniform(), model.process, self.steps, "training.monitor.steps")
         try:
             streams = Rng.of(0, self.monitor.n, device=device)
             labels = isinstance(model.condition, Labels)

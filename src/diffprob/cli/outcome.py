@@ -1,6 +1,5 @@
 """What `restore` leaves behind: pictures, a grid, facts, and how near the images come to clean ones."""
 
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,8 +56,7 @@ def write(out: str, flaw: "Flaw", levels: "np.ndarray", clean: "np.ndarray | Non
         output.write_file(Path(out) / f"{name}.png", output.tile_png(image, most, own))
     grid, across = _rows([flaw.shown(), levels, *([] if clean is None else [clean])])
     output.write_file(together(out), output.grid_png(grid, most, shared, across))
-    text = json.dumps({**facts, "names": list(names)}, indent=1, allow_nan=False) + "\n"
-    output.write_file(Path(out) / FACTS, text.encode())
+    output.write_file(Path(out) / FACTS, output.json_bytes({**facts, "names": list(names)}))
 
 
 def _rows(sets: "list[np.ndarray]") -> "tuple[np.ndarray, int]":

@@ -2,12 +2,14 @@
 
 import io
 import json
+import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError, did_you_mean
+from diffprob.base.finite import check_numbers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +42,26 @@ def kind_of(out: str) -> str:
     return kind
 
 
+def check_writable(out: str | Path, what: str = "--out") -> None:
+    """Look, before any work is done, whether ``out`` could be written; what is made for that is gone again.
+
+    Raises:
+        InputError: a folder above it is a file or takes no new files, or the system takes no such name.
+    """
+    path = Path(out)
+    try:
+        here = next(place for place in (path, *path.parents) if place.exists())
+        if not here.is_dir() and here != path:
+            raise InputError(f"{what} {out}: {here} is a file, not a folder")
+        # What is replaced is renamed over: its folder decides. A new folder is as good a test of a new name as a file.
+        with tempfile.TemporaryDirectory(prefix=".tmp-", dir=here if here.is_dir() else here.parent) as probe:
+            for name in (part for part in path.parts[len(here.parts) :] if part != ".."):
+                (Path(probe) / name).touch()
+    except (OSError, ValueError) as error:
+        reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else error
+        raise InputError(f"{what} {out} cannot be written: {reason}; another place would be right") from error
+
+
 def write_file(path: str | Path, contents: bytes) -> None:
     """Write a whole file or none, over an older one of the same name; folders above it are made.
 
@@ -54,6 +76,16 @@ def write_file(path: str | Path, contents: bytes) -> None:
         temporary = path.with_name(TEMPORARY + path.name)
         write(temporary, [contents])
         temporary.replace(path)
+
+
+def json_bytes(result: Mapping[str, Any]) -> bytes:
+    """A result as a JSON file.
+
+    Raises:
+        NumericalError: a number in it is not finite; its field is named.
+    """
+    check_numbers(result)
+    return (json.dumps(result, indent=1, allow_nan=False) + "\n").encode()
 
 
 def png(image: Any, facts: Mapping[str, Any]) -> bytes:

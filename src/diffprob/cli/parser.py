@@ -98,7 +98,7 @@ def add_seed(parser: argparse.ArgumentParser, what: str, default: int | None = 0
 def add_device(parser: argparse.ArgumentParser) -> None:
     """``--device``."""
     parser.add_argument(
-        "--device", default="auto", metavar="DEVICE", help="auto (a GPU if there is one), cpu, cuda, cuda:1 or mps"
+        "--device", default="auto", metavar="DEVICE", help="auto (a CUDA GPU if there is one), cpu, cuda or cuda:1"
     )
 
 
@@ -111,20 +111,20 @@ def choose_device(text: str) -> "torch.device":
     """The device that ``--device`` names.
 
     Raises:
-        InputError: no such device, or not on this machine.
+        InputError: no such device, not on this machine, or one without float64: Apple's GPU.
     """
     import torch
 
     here = ["cpu"]
     if torch.cuda.is_available():
         here = [*(f"cuda:{k}" for k in range(torch.cuda.device_count())), *here]
-    elif torch.backends.mps.is_available():
-        here = ["mps", *here]
     if text == "auto":
         return torch.device(here[0].partition(":")[0])
     if text in here or (text == "cuda" and here[0].startswith("cuda")):
         return torch.device(text)
-    if re.fullmatch(r"cuda(:\d+)?|mps", text):
+    if re.fullmatch(r"mps(:\d+)?", text):
+        raise InputError(f"--device {text}: Apple's GPU has no float64, which times and noise are computed in; use cpu")
+    if re.fullmatch(r"cuda(:\d+)?", text):
         raise InputError(f"--device {text}: this machine has {', '.join(here)}; diffprob doctor says why")
     raise InputError(
         f"--device {text}: no such device (auto, {', '.join(here)}){did_you_mean(text, ['auto', 'cuda', *here])}"

@@ -5,13 +5,13 @@ last bits, from the guess at the last noisy time to the exact grey levels, are t
 """
 
 import argparse
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError
+from diffprob.base.finite import check_numbers
 from diffprob.cli import output
 from diffprob.cli.bounding import add_bounding, ask, each, in_model, said_images, summed
 from diffprob.cli.drawing import counted, table
@@ -64,7 +64,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         prior, nats, error = (torch.from_numpy(part) for part in each(asked, measure))
     found = rate_distortion(asked.times, prior, nats, error, asked.run.space.dimensions)
     result = {**about, **_summary(found, args.rows, asked.run.space.levels), "dry_run": False}
-    contents = _picture(found, asked.run.space.levels) if args.out.lower().endswith(".png") else _numbers(result)
+    check_numbers(result)
+    wants_picture = args.out.lower().endswith(".png")
+    contents = _picture(found, asked.run.space.levels) if wants_picture else output.json_bytes(result)
     output.write_file(args.out, contents)
     return result
 
@@ -112,7 +114,3 @@ def _picture(found: "RateDistortion", levels: int) -> bytes:
     from diffprob.report.rates import rate_figure
 
     return rate_figure(found, levels)
-
-
-def _numbers(result: dict[str, Any]) -> bytes:
-    return (json.dumps(result, indent=1, allow_nan=False) + "\n").encode()

@@ -204,6 +204,7 @@ def _out(out: str | None, folder: Path) -> str | None:
     if out is None:
         return None
     html_path(out)
+    output.check_writable(out)
     # The page is in the run anyway; a second copy would not be in its inventory.
     return None if Path(out).resolve() == (folder / INSIDE).resolve() else out
 

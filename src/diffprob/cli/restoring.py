@@ -284,5 +284,5 @@ def restore(flaw: Flaw, choice: "Choice", rng: "Rng") -> "tuple[np.ndarray, list
         parts = [slice(first, min(first + size, n)) for first in range(0, n, size)]
         pieces = [flaw.restored(choice, part, rng.select(part)) for part in parts]
     x = torch.cat([images for images, _ in pieces])
-    check_finite(x, rng)
+    check_finite(x, rng, choice.model)
     return flaw.given.to_levels(x), [std for _, stds in pieces for std in stds], progress.done

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from diffprob.base.errors import InputError
+from diffprob.base.errors import InputError, NumericalError
+from diffprob.cli.drawing import blame
 from diffprob.cli.progress import Progress, say
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ def measure(subject: Subject, images: ImageSet, run: "Run", seed: int, device: "
     The noise of an image belongs to its pixels and the seed: neither its place nor its companions matter.
 
     Raises:
-        InputError: the proxy is not for this model; one of its statistics is not finite.
+        InputError: the proxy is not for this model; see `Proxy`.
+        NumericalError: one of its statistics is not finite.
     """
     import torch
 
@@ -109,7 +111,7 @@ def measure(subject: Subject, images: ImageSet, run: "Run", seed: int, device: "
     wrong = (~torch.isfinite(statistics).all(1)).nonzero()
     if len(wrong):
         place = images.index[int(wrong[0])]
-        raise InputError(f"{subject.label} of image {place} of {images.name} is not finite: no number to compare")
+        raise NumericalError(f"{subject.label} of image {place} of {images.name} is not finite: {blame(subject.model)}")
     return statistics
 
 

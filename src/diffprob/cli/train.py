@@ -255,9 +255,11 @@ def dry_run(
     from diffprob.cli.estimate import estimate
     from diffprob.cli.training import planned
     from diffprob.recipe.recipe import check_trainable
+    from diffprob.train.batches import check_shares
 
     check_trainable(recipe)
     settings = recipe.training
+    check_shares(settings, processes)
     about = {
         "recipe": recipe.name,
         "data": _data_state(recipe, images),

@@ -35,6 +35,7 @@ def planned(recipe: "Kind", out: Path) -> str:
     Raises:
         InputError: it would be refused.
     """
+    from diffprob.recipe.abandoned import is_abandoned
     from diffprob.recipe.checkpoint import open_run
     from diffprob.recipe.recipe import resumable
 
@@ -44,6 +45,8 @@ def planned(recipe: "Kind", out: Path) -> str:
         return f"{out} (new)"
     old = open_run(out)
     found = resumable(old.recipe, recipe)
+    if found and is_abandoned(out):
+        return f"{out} (new, in the place of a run that never came to a checkpoint)"
     if found:
         path, there, here = found
         raise InputError(
@@ -74,29 +77,22 @@ def train(
     Raises:
         InputError, NumericalError, KeyboardInterrupt: with everything that was saved before intact.
     """
-    import torch
-
     from diffprob.data.places import absolute
     from diffprob.recipe.replica import Replica
     from diffprob.recipe.writer import RunWriter
-    from diffprob.train.loop import make_accelerator
 
     recipe = replace(recipe, data=absolute(recipe.data))
-    if recipe.training.monitor is not None:
-        check_monitor(recipe.training.monitor)
-    chosen = choose_device(device)
-    if chosen.index is not None:
-        torch.cuda.set_device(chosen)
-    accelerator = make_accelerator(chosen.type, processes)
+    accelerator = _accelerator(recipe, device, processes)
     if images is None:
         images = recipe.data.load()
         for note in images.notes if accelerator.is_main_process else ():
             say(f"{images.name}: {note}")
     recipe = _checked(recipe, images, out)
     digest = images.digest()
+    trainer = _trainer(recipe, images, Replica(out), accelerator)  # first: it may refuse, and nothing is there yet
     if not accelerator.is_main_process:
         accelerator.wait_for_everyone()  # until the run is there
-        _heedful(_trainer(recipe, images, Replica(out), accelerator))
+        _heedful(trainer)
         return None
     done = _model_step(out) if is_run(out) else 0
     kept = recipe
@@ -106,13 +102,35 @@ def train(
     try:
         accelerator.wait_for_everyone()
         kept_by: RunWriter | Board = Board(store) if board else store
+        trainer.store = kept_by
         try:
-            return _run(_trainer(recipe, images, kept_by, accelerator), store, kept_by, images, done, seconds)
+            return _run(trainer, store, kept_by, images, done, seconds)
         finally:
             if isinstance(kept_by, Board):
                 kept_by.close()
     finally:
         store.close()
+
+
+def _accelerator(recipe: "Kind", device: str, processes: int | None) -> Any:
+    """Where the training computes, after a look whether so many processes can.
+
+    Raises:
+        InputError: no such device, other processes than asked for, work that they cannot share, or a wrong monitor.
+    """
+    import torch
+
+    from diffprob.train.batches import check_shares
+    from diffprob.train.loop import make_accelerator
+
+    if recipe.training.monitor is not None:
+        check_monitor(recipe.training.monitor)
+    chosen = choose_device(device)
+    if chosen.index is not None:
+        torch.cuda.set_device(chosen)
+    accelerator = make_accelerator(chosen.type, processes)
+    check_shares(recipe.training, accelerator.num_processes)
+    return accelerator
 
 
 def _checked(recipe: "Kind", images: "Images", out: Path) -> "Kind":
@@ -163,7 +181,7 @@ def _run(
             nonlocal first
             if first is None:
                 first = progress.step - 1
-                _announce(store, first, settings.steps, bar.note)
+                _announce(store, trainer.notes, first, settings.steps, bar.note)
             bar.update(progress.step, f"loss {progress.loss:.4f}, {bar.rate * settings.batch:,.0f} images/s")
             if seconds is not None and time.monotonic() - began > seconds and progress.step < settings.steps:
                 trainer.stop()
@@ -176,7 +194,7 @@ def _run(
         _heedful(trainer)
     timed_out = trainer.step < settings.steps
     if first is None:
-        _announce(store, trainer.step, 0, say)
+        _announce(store, trainer.notes, trainer.step, 0, say)
     if _model_step(store.folder) < trainer.step:  # killed last time between the last state and its model
         trainer.save()
     curve = _loss_curve(store) if first is not None or not (store.folder / LOSS).exists() else store.folder / LOSS
@@ -196,8 +214,8 @@ def _heedful(trainer: "Trainer") -> None:
         raise Stopped(noted.number or signal.SIGTERM, f"stopped at step {trainer.step:,}; the same command resumes")
 
 
-def _announce(store: "RunWriter", step: int, steps: int, note: Callable[[str], None]) -> None:
-    for text in store.notes:
+def _announce(store: "RunWriter", notes: list[str], step: int, steps: int, note: Callable[[str], None]) -> None:
+    for text in (*store.notes, *notes):
         note(text)
     if step and step < steps:
         note(f"{store.folder}: resuming at step {step:,} of {steps:,}")
@@ -258,12 +276,13 @@ def draw_preview(model: "NetDenoiser", recipe: "Recipe", path: Path) -> None:
     from diffprob.process.grids import Uniform
     from diffprob.recipe.checkpoint import auto_chunk
     from diffprob.sample.ancestral import DDIM
+    from diffprob.sample.choose import affordable
 
     device = next(model.parameters()).device
     model.evaluation = Evaluation(auto_chunk(device, recipe.space), model.evaluation.precision)
     if model.condition is not None:
         model = model.given(model.condition.some(recipe.training.samples))
-    n, steps = recipe.training.samples, min(PREVIEW_STEPS, recipe.process.schedule.steps or PREVIEW_STEPS)
+    n, steps = recipe.training.samples, affordable(recipe.process, PREVIEW_STEPS)
     times = make_times(Uniform(), model.process, steps)
     drawn = draw(model, DDIM(), times, Rng.of(0, n, device=device), recipe.space)
     facts = {

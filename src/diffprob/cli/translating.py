@@ -1,6 +1,5 @@
 """How `translate` translates: what the options mean, a part of the images at a time, and what is written."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,7 +108,7 @@ class Way:
             if self.energies is not None:
                 model = self.energies.around(model, x0, rng)
             x = sdedit(limited(model, choice.clip), x0, self.start, choice.sampler, choice.times, rng, self.repeats)
-        check_finite(x, rng)
+        check_finite(x, rng, choice.model)
         return x
 
 
@@ -208,4 +207,4 @@ def write(out: str, images: "Images", levels: "np.ndarray", facts: dict[str, Any
             rows.append(np.concatenate([row, np.full((short, *row.shape[1:]), most - 1, np.uint8)]))
     grid = output.grid_png(np.concatenate(rows), most, facts, len(rows[0]))
     output.write_file(folder / GRID, grid)
-    output.write_file(folder / FACTS, (json.dumps(facts, indent=1, allow_nan=False) + "\n").encode())
+    output.write_file(folder / FACTS, output.json_bytes(facts))

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import combinations
@@ -188,7 +187,7 @@ def write(folder: Path, result: dict[str, Any], scores: Scores, sets: Sequence[I
     pictures = _pictures(folder, scores, sets) if "separation" in result else _ends(folder, result, sets[1], levels)
     result["files"] = [JSON, CSV, *pictures, *(["maps.png"] if "map" in result else [])]
     output.write_file(folder / CSV, _rows(scores, sets))
-    output.write_file(folder / JSON, (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
+    output.write_file(folder / JSON, output.json_bytes(result))
 
 
 def _rows(scores: Scores, sets: Sequence[ImageSet]) -> bytes:

@@ -85,6 +85,7 @@ class Metric:
         better: whether a lower or a higher value is better.
         space: what it is computed in.
         compute: (generated, reference, seed) -> estimates by title.
+        least: images that it needs on either side.
     """
 
     title: str
@@ -92,6 +93,7 @@ class Metric:
     better: Better
     space: Literal["features", "probabilities", "pixels"]
     compute: Callable[[View, View, int], dict[str, Estimate]]
+    least: int = 1
 
 
 def _frechet(x: View, y: View, seed: int) -> dict[str, Estimate]:
@@ -159,10 +161,10 @@ def _exact(x: View, y: View, seed: int) -> dict[str, Estimate]:
 
 METRICS: dict[str, Metric] = {
     "frechet": Metric(
-        "Frechet distance", "distance of Gaussians fitted to the features", "lower", "features", _frechet
+        "Frechet distance", "distance of Gaussians fitted to the features", "lower", "features", _frechet, 2
     ),
-    "kid": Metric("KID", "squared kernel distance, unbiased", "lower", "features", _kid),
-    "manifold": Metric("precision", "precision, recall, density, coverage", "higher", "features", _manifold),
+    "kid": Metric("KID", "squared kernel distance, unbiased", "lower", "features", _kid, 2),
+    "manifold": Metric("precision", "precision, recall, density, coverage", "higher", "features", _manifold, 6),
     "classes": Metric(
         "distance of the class histograms",
         "how far the class histogram is from the real one",
@@ -181,7 +183,7 @@ METRICS: dict[str, Metric] = {
         "mean confidence of the classifier", "how sure the classifier is", "higher", "probabilities", _confidence
     ),
     "inception": Metric(
-        "Inception Score", "Inception Score, by this classifier", "higher", "probabilities", _inception
+        "Inception Score", "Inception Score, by this classifier", "higher", "probabilities", _inception, 20
     ),
     "per-class": Metric("", "Frechet distance within each class", "lower", "probabilities", _per_class),
     "sliced": Metric(
@@ -221,6 +223,12 @@ def usable(names: Sequence[str], features: Features) -> list[str]:
     check_names(names)
     judged = isinstance(features, Judge)
     return [name for name in names if judged or METRICS[name].space != "probabilities"]
+
+
+def with_enough(names: Sequence[str], n: int) -> list[str]:
+    """Those of the metrics that ``n`` images on the smaller side are enough for."""
+    check_names(names)
+    return [name for name in names if METRICS[name].least <= n]
 
 
 def assess(generated: View, reference: View, names: Sequence[str] = DEFAULT, seed: int = 0) -> dict[str, Estimate]:

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from diffprob.base.errors import InputError
+from diffprob.base.finite import check_tensors
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.denoise.recogniser import NoisyClassifier
 from diffprob.density.baselines import DensityModel
@@ -23,9 +24,11 @@ def filled(model: Model, run: "RunFolder[Any]", best: bool) -> Model:
 
     Raises:
         InputError: weights that are not those of the recipe's network.
+        NumericalError: one of them is not finite: no number that is computed with them would mean anything.
     """
     weights = run.weights(best)
     _check_weights(model.state_dict(), weights, run.weights_path(best))
+    check_tensors(weights, f"the weights in {run.weights_path(best)} are")
     model.load_state_dict(weights, strict=True, assign=True)
     convert_conv2d_weight_memory_format(model, torch.channels_last)
     return model.eval().requires_grad_(False)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from diffprob.base.errors import InputError
+from diffprob.base.finite import check_tensors
 from diffprob.denoise.moments import NoiseMoments
 from diffprob.denoise.variance import HEADS, Analytic, Headed, Variance
 from diffprob.net.head import HeadSpec
@@ -48,6 +49,7 @@ def read_fit(run: "Run", kind: str, best: bool = False) -> tuple[dict[str, Tenso
 
     Raises:
         InputError: never fitted, or fitted to other weights than the run's.
+        NumericalError: it holds a number that is not finite.
     """
     path = fit_path(run, kind)
     again = f"diffprob fit {run.place} {kind}{' --best' if best else ''}"
@@ -58,7 +60,9 @@ def read_fit(run: "Run", kind: str, best: bool = False) -> tuple[dict[str, Tenso
         raise InputError(f"{path} is not a {kind} fit of diffprob; make it with {again}")
     if metadata.get("model_sha256") != run.sha256(best):
         raise InputError(f"{path} was fitted to other weights than the run has now; fit it again: {again}")
-    return tensors.read(path), json.loads(metadata["about"])
+    found = tensors.read(path)
+    check_tensors(found, f"{path} holds numbers that are")
+    return found, json.loads(metadata["about"])
 
 
 def fitted(run: "Run", best: bool = False) -> list[str]:

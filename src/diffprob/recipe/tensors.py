@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from diffprob.base.errors import InputError
+from diffprob.base.finite import check_tensors
 from diffprob.base.text import one_line
 
 # In the order in which the library lays tensors out: those of the largest alignment first.
@@ -34,7 +35,9 @@ def pieces(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = N
 
     Raises:
         ValueError: a dtype that the format does not know.
+        NumericalError: a number that is not finite: none is kept that could not be used.
     """
+    check_tensors(tensors, "nothing is written of numbers that are")
     for name, tensor in tensors.items():
         if tensor.dtype not in _NAMES:
             raise ValueError(f"{name} has dtype {tensor.dtype}, which safetensors files do not hold")

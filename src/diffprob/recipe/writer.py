@@ -15,6 +15,7 @@ from torch import Tensor
 
 from diffprob.base.errors import InputError
 from diffprob.recipe import states
+from diffprob.recipe.abandoned import is_abandoned
 from diffprob.recipe.card import (
     MEASURED,
     Measurement,
@@ -83,7 +84,8 @@ class RunWriter:
 
         Raises:
             InputError: the folder cannot be written, holds something else, is in use by another process, or is a run of
-                another recipe (the first differing field is named) or other data.
+                another recipe (the first differing field is named) or other data. One that has no checkpoint yet is
+                begun anew instead.
         """
         folder = Path(path)
         with saying(f"create the run {folder}"):
@@ -207,14 +209,16 @@ class RunWriter:
 
     def _adopt(self, recipe: Kind, digest: str | None) -> None:
         """Go on under ``recipe`` if that is the same training."""
-        found = resumable(self.recipe, recipe)
+        found, known = resumable(self.recipe, recipe), self.manifest.meta.get("data")
+        if (found or digest != known) and is_abandoned(self.folder):
+            self._begin_anew(recipe, digest)
+            return
         if found:
             path, old, new = found
             raise InputError(
                 f"{self.folder} is a run of another recipe: {path} is {old!r} there and {new!r} here;"
                 " choose another --out"
             )
-        known = self.manifest.meta.get("data")
         if digest != known:
             raise InputError(
                 f"{self.folder} was trained on other data: sha256 {_short(known)} there, {_short(digest)} here"
@@ -224,6 +228,16 @@ class RunWriter:
                 files = model_files(self.folder, recipe, digest, model_meta(self.folder, {})["step"], None)
                 self.manifest.commit(files)
             self.recipe = recipe
+
+    def _begin_anew(self, recipe: Kind, digest: str | None) -> None:
+        """Put a corrected recipe in the place of one that never came to a checkpoint; `load` empties the log."""
+        with saying(f"write to the run {self.folder}"):
+            self.manifest.meta = {"library": library_version(), "data": digest}
+            self.manifest.commit(model_files(self.folder, recipe, digest, 0, None))
+            for path in (self.folder / SAMPLES).glob("step-*.png"):
+                path.unlink()
+        self.recipe = recipe
+        self.notes.append(f"{self.folder} was begun with another recipe or data and has no checkpoint: begun anew")
 
     def _log_entry(self) -> Entry:
         return {"sha256": self._hash.hexdigest(), "bytes": os.fstat(self._log.fileno()).st_size}

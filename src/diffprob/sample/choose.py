@@ -10,6 +10,13 @@ from diffprob.sample.exponential import DPMppSDE
 from diffprob.sample.grain import GrainSolver
 from diffprob.sample.simulate import Sampler
 
+USUAL = 50  # evaluations for each sample, where nobody says
+
+
+def affordable(process: LinearProcess, wanted: int = USUAL) -> int:
+    """``wanted`` evaluations, or as many as a discrete schedule has times where these are fewer."""
+    return min(wanted, process.schedule.steps or wanted)
+
 
 def default(evaluations: int, process: LinearProcess, shape: Sequence[int]) -> tuple[Sampler, Grid]:
     """What to use for so many evaluations, knowing nothing but the shape (*event) of the data in [-1, 1].

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng, derive, permutation
 from diffprob.denoise.condition import Condition, told
 from diffprob.train.settings import Training
@@ -35,6 +36,23 @@ def order(seed: int, first: int, count: int, n: int) -> np.ndarray:
     return np.array([permutation(seed, int(p) // n, n)[int(p) % n] for p in positions])
 
 
+def check_shares(settings: Training, processes: int) -> None:
+    """Look whether so many processes can share the work; nothing needs to exist yet.
+
+    Raises:
+        InputError: a batch that cannot be cut evenly, or parts, which one process trains.
+    """
+    if settings.parts and processes > 1:
+        raise InputError("training.parts are trained by one process; give no --processes, or no parts")
+    pieces = settings.accumulate * processes
+    if settings.batch % pieces:
+        nearest = max(1, settings.batch // pieces) * pieces
+        raise InputError(
+            f"training.batch={settings.batch} cannot be cut evenly among accumulate x processes = "
+            f"{settings.accumulate} x {processes}; --set training.batch={nearest} would be right"
+        )
+
+
 class MicroBatch(NamedTuple):
     """What one backward pass sees: x_0 in model space (B, C, H, W), its streams, what the network is told (or None)."""
 
@@ -50,7 +68,7 @@ class Batches:
     Slot j of step n sees the same image, augmentation, condition and noise, whatever the number of processes.
 
     Raises:
-        InputError: the images lack what the condition needs.
+        InputError: the images lack what the condition needs, or `check_shares`.
     """
 
     def __init__(
@@ -62,10 +80,7 @@ class Batches:
         world: int = 1,
         condition: Condition | None = None,
     ) -> None:
-        if settings.batch % (settings.accumulate * world):
-            raise ValueError(
-                f"batch={settings.batch} must be divisible by accumulate x processes = {settings.accumulate} x {world}"
-            )
+        check_shares(settings, world)
         self.images, self.space, self.settings = images, space, settings
         self.size = settings.batch // (settings.accumulate * world)
         self.offsets = [(part * world + rank) * self.size for part in range(settings.accumulate)]

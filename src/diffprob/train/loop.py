@@ -17,13 +17,14 @@ from diffprob.base.rng import Rng, derive
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
 from diffprob.denoise.recogniser import NoisyClassifier
 from diffprob.density.baselines import DensityModel
-from diffprob.train.batches import Batches, ImageSet, ToModel
+from diffprob.train.batches import Batches, ImageSet, ToModel, check_shares
 from diffprob.train.denoising import Memory, Objective
 from diffprob.train.optimise import Optimiser, choose_precision
 from diffprob.train.settings import Training
 from diffprob.train.store import Snapshot, Store
 
 LOG_EVERY = 10
+EARLY = (100, 300)  # steps with a picture besides those of `sample_every`: whether it learns is seen early
 Model = NetDenoiser | DensityModel | NoisyClassifier
 MEMORY = "memory."  # the objective's tensors in a checkpoint, beside the optimiser's, which begin with net or curve
 
@@ -68,10 +69,10 @@ class Trainer:
         settings: the numbers of the training.
         store: keeps checkpoints and log; only the main process writes to it.
         accelerator: accelerate's ``Accelerator``; None makes one for ``device``.
-        device: "auto", "cpu", "cuda", ...; only without ``accelerator``.
+        device: "auto" (CUDA if it is there), "cpu" or "cuda"; only without ``accelerator``.
         on_step: called on the main process after every step.
-        on_sample: called on the main process with (step, averaged model) every ``sample_every`` steps, before a
-            checkpoint.
+        on_sample: called on the main process with (step, averaged model) every ``sample_every`` steps and, before the
+            first of them, after the steps of `EARLY`; before a checkpoint.
         on_measure: likewise, every ``measure_every`` steps (an attribute, 0 for never) and at the end.
         halt: asked between two steps whether to end here, with a checkpoint; where any process says so, all end.
     """
@@ -92,6 +93,7 @@ class Trainer:
         halt: Callable[[], bool] = lambda: False,
     ) -> None:
         self.accelerator = accelerator or make_accelerator(device)
+        check_shares(settings, self.accelerator.num_processes)
         self.device: torch.device = self.accelerator.device
         self.settings, self.store = settings, store
         self.on_step, self.on_sample, self.on_measure = on_step, on_sample, on_measure
@@ -103,8 +105,6 @@ class Trainer:
         self.model.evaluation = Evaluation(precision=self.precision)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimiser = Optimiser(self.model, self.average, settings)
-        if settings.parts and self.accelerator.num_processes > 1:
-            raise InputError("training.parts are trained by one process; give no --processes, or no parts")
         check, bind = getattr(objective, "check", None), getattr(objective, "bind", None)
         if check is not None and isinstance(model, NetDenoiser):
             check(model.process, model.variance)
@@ -116,6 +116,8 @@ class Trainer:
         self.batches = Batches(images, space, settings, rank, world, condition)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.dtype = next(model.parameters()).dtype
+        self.made: list[dict[str, Any]] = []  # from which step on the training computed with what
+        self.notes: list[str] = []  # what the user should hear, in one sentence each
         self.step = self.saved = 0
         self.seconds = 0.0
         self.norm = torch.zeros(())  # of the last gradient
@@ -137,7 +139,7 @@ class Trainer:
             began = time.perf_counter()
             self.advance()
             self.seconds += time.perf_counter() - began
-            if self._due(self.settings.checkpoint_every) or self._due(self.settings.sample_every):
+            if self._due(self.settings.checkpoint_every) or self._shows():
                 self._check()
             if self._due(LOG_EVERY):
                 self._log()
@@ -189,13 +191,18 @@ class Trainer:
     def _tell(self) -> None:
         if isinstance(self.average, NetDenoiser):
             self.average.settle()
-        if self.on_sample and self._due(self.settings.sample_every):
+        if self.on_sample and self._shows():
             self.on_sample(self.step, self.average)
         if self.on_measure and self.measure_every and self._due(self.measure_every):
             self.on_measure(self.step, self.average)
 
     def _due(self, every: int) -> bool:
         return self.step == self.settings.steps or (every > 0 and self.step % every == 0)
+
+    def _shows(self) -> bool:
+        """Whether a picture is drawn after this step."""
+        every = self.settings.sample_every
+        return self._due(every) or (self.step in EARLY and self.step < every)
 
     def _window(self) -> Tensor:
         """The global losses of the steps since the last record, (n,)."""
@@ -249,6 +256,7 @@ class Trainer:
                 "norm": float(self.norm),
                 "scaler": self.scaler.state_dict(),
                 "torch": torch.__version__,
+                "made": self.made,
             }
             optimiser = self.optimiser.state()
             if self.memory is not None:
@@ -263,8 +271,9 @@ class Trainer:
         Raises:
             InputError: the checkpoint was trained in another precision than this machine would use.
         """
-        snapshot = self.store.load()
+        snapshot, present = self.store.load(), self._present()
         if snapshot is None:
+            self.made = [{"from": 0, **present}]
             return
         meta = snapshot.meta
         if meta["precision"] != self.precision:
@@ -282,19 +291,47 @@ class Trainer:
         self.step, self.seconds = snapshot.step, meta["seconds"]
         self.window = [torch.tensor(loss, dtype=self.dtype, device=self.device) for loss in meta["window"]]
         self.norm = torch.tensor(meta["norm"])
+        self.made = list(meta.get("made", []))
+        before = self.made[-1] if self.made else {"torch": meta["torch"], "processes": meta["processes"]}
+        changed = [
+            f"{name} {before[name]} -> {present[name]}"
+            for name in present
+            if before.get(name, present[name]) != present[name]
+        ]
+        if not self.made or changed:
+            self.made.append({"from": self.step, **present})
+        if changed:
+            self.notes.append(
+                f"from step {self.step:,} on this computes otherwise than before ({', '.join(changed)}): "
+                "the bits will not be those of a training that never stopped"
+            )
+
+    def _present(self) -> dict[str, Any]:
+        """What decides the last bits besides the recipe: equal here, a resumed training is bit-identical."""
+        return {
+            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type,
+            "threads": torch.get_num_threads(),
+            "processes": self.accelerator.num_processes,
+            "precision": self.precision,
+            "torch": torch.__version__,
+        }
 
 
 def make_accelerator(device: str = "auto", processes: int | None = None) -> Any:
     """accelerate's ``Accelerator`` on the device asked for; started by torchrun it joins the other processes.
 
     Raises:
-        InputError: fewer processes run than were asked for, or the device does not exist.
+        InputError: fewer processes run than were asked for, or the device does not exist or is none of these two.
     """
     from accelerate import Accelerator
 
+    if device != "auto" and torch.device(device).type not in {"cpu", "cuda"}:
+        raise InputError(f"a training computes on cpu or cuda, not on {device}, which may have no float64")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"no CUDA device here for --device {device}; use --device cpu, or see `diffprob doctor`")
-    accelerator = Accelerator(cpu=device == "cpu", step_scheduler_with_optimizer=False)
+    # Left to itself accelerate would take whatever accelerator there is.
+    cpu = device == "cpu" or not torch.cuda.is_available()
+    accelerator = Accelerator(cpu=cpu, step_scheduler_with_optimizer=False)
     if processes is not None and accelerator.num_processes != processes:
         raise InputError(
             f"{processes} processes were asked for but {accelerator.num_processes} run; "

@@ -19,7 +19,7 @@ class Monitor:
         metrics: names of metrics (``diffprob show metrics``).
         epochs: passes over the data between two measurements.
         n: samples to draw, and real images to compare with.
-        steps: network evaluations for each sample, by DDIM.
+        steps: network evaluations for each sample, by DDIM; at most as many as the schedule has times.
         features: as for ``diffprob evaluate --features``.
         best: the metric, one of ``metrics``, by which the best averaged weights are kept (``best.safetensors``); ""
             keeps none.

@@ -1,0 +1,79 @@
+"""Estimates never build what they are about, and advise what helps."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from diffprob.cli import estimate as estimates
+from diffprob.cli.estimate import cost_rows, estimate
+from diffprob.net.glow import GlowSpec
+from diffprob.net.unet import UNetSpec
+from diffprob.recipe.kinds import Kind
+from diffprob.recipe.recipe import Baseline
+from diffprob.recipes.digits import digits
+from diffprob.train.maximum import MaximumLikelihood
+
+GIB = 2**30
+
+
+def huge() -> Kind:
+    """1.4e9 parameters, on images so small that few operations are to be done."""
+    network = UNetSpec(1, 1, widths=(2048, 3072), layers=2, attention=(False, False), groups=32)
+    return replace(digits(), network=network)
+
+
+def glow() -> Kind:
+    plain = digits()
+    return Baseline(
+        name="glow",
+        data=plain.data,
+        space=plain.space,
+        network=GlowSpec((1, 8, 8), width=4096),
+        objective=MaximumLikelihood(),
+        training=plain.training,
+    )
+
+
+@pytest.mark.parametrize("make", [huge, glow])
+def test_a_network_beyond_measure_is_never_built(monkeypatch: pytest.MonkeyPatch, make: Callable[[], Kind]) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("it was built")
+
+    monkeypatch.setattr(estimates, "_probe", refuse)
+    monkeypatch.setattr(estimates, "matmul_rate", lambda *_: 1e9)
+    found = estimate(make(), torch.device("cpu"))
+    assert found["parameters"] > (1.4e9 if make is huge else estimates.MOST_BUILT)
+    assert found["memory_bytes"]["weights"] == 4 * found["parameters"]
+    assert found["seconds_per_step"] == pytest.approx(64 * found["flop_per_image_training"] / 1e9)
+    assert "estimated at 1 GFLOP/s" in found["time_is"]
+
+
+@pytest.mark.parametrize(
+    ("there", "images", "said"),
+    [
+        (9 * GIB, 8, "only a smaller network helps"),
+        (11 * GIB, 8, "raise training.accumulate"),
+        (11 * GIB, 1, "only a smaller network or image helps"),
+        (13 * GIB, 8, ""),
+        (None, 8, ""),
+    ],
+)
+def test_the_advice_is_what_saves(there: int | None, images: int, said: str) -> None:
+    """10 GiB that do not depend on the batch, and 2 GiB that do."""
+    result = {
+        "parameters": 1,
+        "device": "cpu",
+        "precision": "fp32",
+        "images_per_network_call": images,
+        "memory_bytes": {"weights": 10 * GIB, "activations": 2 * GIB},
+        "memory_bytes_total": 12 * GIB,
+        "device_memory_bytes": there,
+        "seconds_per_step": 1.0,
+        "seconds": 1.0,
+        "time_is": "measured",
+    }
+    text = dict(cost_rows(result, 1, 1))["memory"]
+    assert text.endswith(said) if said else "; " not in text
