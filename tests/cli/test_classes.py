@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,10 @@ from cli.commands import TINY
 from PIL import Image
 
 from diffprob.base.errors import InputError
-from diffprob.cli import lens
+from diffprob.base.rng import Rng
+from diffprob.cli import lens, recognise
+from diffprob.cli.automatic import choose
+from diffprob.cli.train import labelled
 from diffprob.data import Array, Folder, Images
 from diffprob.denoise.condition import Labels, in_shares
 from diffprob.evaluate import classifier, classify
@@ -157,7 +161,9 @@ def test_a_number_is_the_class_that_is_called_so(diffprob: Callable, tmp_path: P
     images = run.recipe.data.load()
     assert run.recipe.condition.read(images)[images.pixels[:, 0, 0, 0] > 200].tolist() == [2] * 20
     assert run.recipe.condition.number("10") == 2
-    assert "names=('1', '2', '10')" in diffprob("show", "run").out
+    shown = diffprob("show", "run").out
+    assert "names=('1', '2', '10')" in shown and "3: 1, 2, 10" in shown
+    assert "| classes | 3: 1, 2, 10 |" in Path("run/README.md").read_text()
 
 
 def test_classes_without_names_are_numbers() -> None:
@@ -200,13 +206,13 @@ def test_only_classes_that_occur_are_drawn(tmp_path: Path, first: int) -> None:
     assert condition.some(4).tolist() == [0, 1, 2, 0]
 
 
-def test_a_label_of_millions_is_one_class(diffprob: Callable) -> None:
+def test_a_label_of_millions_is_one_class(tmp_path: Path) -> None:
     labels = np.arange(60) % 3
-    np.savez("x.npz", images=of_greys(labels).pixels, labels=labels * 11_000_000)
-    planned = diffprob("train", "--data", "x.npz", "--labels", "--dry-run", *TINY, "--json").json
-    whole = recipe(Array("x.npz"))
-    assert whole.condition == Labels(3, names=("0", "11000000", "22000000"))
-    assert planned["about"]["network"].endswith("classes=4)")
+    np.savez(tmp_path / "x.npz", images=of_greys(labels).pixels, labels=labels * 11_000_000)
+    source = Array(str(tmp_path / "x.npz"))
+    made, _ = labelled(choose("x", source, source.load()), None, tmp_path / "run")
+    assert made.condition == Labels(3, names=("0", "11000000", "22000000"))
+    assert getattr(made.network, "classes", None) == 4
 
 
 def test_labels_that_tell_every_image_apart_are_no_classes(diffprob: Callable) -> None:
@@ -273,3 +279,29 @@ def test_classes_are_drawn_and_watched_in_the_shares_of_the_data(
     assert [seen[-1].count(k) for k in range(3)] == [76, 2, 2]
     assert found["drawing"]["told"] == "the data's shares: 0 0.95, 1 0.025, 2 0.025"
     assert Run.open("run").measurements[0].details["told"] == found["drawing"]["told"]
+
+
+def test_a_recogniser_is_tested_on_the_classes_of_those_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The test split lacks the middle class and has one that training had not."""
+    pictures(tmp_path / "train", FRUIT)
+    pictures(tmp_path / "test", {"apple": 40, "cherry": 215, "durian": 0})
+    source = Folder(str(tmp_path), None, 1)
+    train = source.load()
+    made = SimpleNamespace(
+        recipe=SimpleNamespace(condition=labels_of(train, 0.0)),
+        space=Pixels((1, 8, 8), 256),
+        load=lambda device: None,
+        record=lambda measurement: None,
+    )
+
+    def right(model: None, x0: torch.Tensor, labels: torch.Tensor, t: float, rng: Rng) -> int:
+        grey = (x0.flatten(1).mean(1).double() + 1) * 127.5
+        return int(((grey[:, None] - torch.tensor(GREYS)).abs().argmin(1) == labels).sum())
+
+    monkeypatch.setattr(recognise, "_hits", right)
+    found = recognise._tested(made, train, [source], torch.device("cpu"))  # pyright: ignore[reportArgumentType]
+    assert found["accuracy"] == [1.0] * 5 and found["tested"] == 40
+    assert found["classes"] == ["apple", "banana", "cherry"]
+    assert "20 images of classes that it was not trained on are left out: durian" in capsys.readouterr().err

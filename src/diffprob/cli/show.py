@@ -137,6 +137,7 @@ def _run_lines(result: dict[str, Any]) -> Iterator[str]:
             ("step", f"{result['step']:,} of {result['steps']:,}"),
             ("last loss", loss),
             ("data sha256", result["data_sha256"] or "not known"),
+            *([("classes", result["classes"])] if result["classes"] else []),
             ("fitted", ", ".join(result["fits"]) or "nothing (diffprob fit)"),
             ("made with", f"diffprob {result['library']}"),
         ]
@@ -168,6 +169,7 @@ def _run(name: str) -> dict[str, Any]:
 
     from diffprob.cli.training import records
     from diffprob.recipe.checkpoint import Run
+    from diffprob.recipe.classes import classes_text
     from diffprob.recipe.fits import fitted
     from diffprob.recipe.recipe import parameter_count
     from diffprob.recipe.spec import render
@@ -185,6 +187,7 @@ def _run(name: str) -> dict[str, Any]:
         "loss": losses[-1] if losses else None,
         "library": found.meta["library"],
         "data_sha256": found.meta["data"],
+        "classes": classes_text(found.recipe) or None,
         "fits": fitted(found),
         "measurements": [asdict(measurement) for measurement in found.measurements],
         "text": render(found.recipe),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from diffprob.base.errors import InputError
+from diffprob.recipe.classes import classes_text
 from diffprob.recipe.kinds import Kind, Recogniser
 from diffprob.recipe.measured import tables
 from diffprob.recipe.recipe import Recipe, parameter_count
@@ -132,6 +133,7 @@ def write_model_card(recipe: Kind, meta: dict[str, Any], measurements: Sequence[
         ("images", f"{height}x{width}, {channel}, {recipe.space.levels} grey levels"),
         ("data", _code(repr(recipe.data))),
         ("SHA-256 of the data", f"`{digest}`" if digest else "not known"),
+        *([("classes", _text(classes_text(recipe)))] if classes_text(recipe) else []),
         ("network", f"{type(recipe.network).__name__}, {parameter_count(recipe):,} parameters"),
         *([] if process is None else [("process", _code(repr(process.schedule)))]),
         ("trained", trained if step else "not yet"),

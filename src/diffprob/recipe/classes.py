@@ -67,6 +67,17 @@ def settled(recipe: Any, images: Images, old: "Kind | None" = None) -> Any:
     return replace(recipe, condition=replace(condition, names=names))
 
 
+def classes_text(recipe: Any, most: int = 300) -> str:
+    """The names of the classes that a run is told, on one printable line; "" where it is told none."""
+    condition = getattr(recipe, "condition", None)
+    if not isinstance(condition, Labels):
+        return ""
+    if not condition.names:
+        return f"{condition.classes:,}, without names: 0 to {condition.classes - 1}"
+    there = [name for name in condition.names if name]
+    return f"{len(there):,}: " + one_line(", ".join(there), most)
+
+
 def numbering(recipe: Any, train: Images) -> tuple[str, ...]:
     """Name of each class in the order of the run: that of its condition, or else that of its training images.
 

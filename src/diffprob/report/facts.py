@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from diffprob import __version__
+from diffprob.base.text import one_line
 from diffprob.recipe.card import Measurement
 from diffprob.recipe.measured import against, drawn_with, interval, number
 from diffprob.recipe.recipe import Recipe, parameter_count
@@ -157,7 +158,7 @@ def data_rows(material: Material) -> Rows:
     if images is not None:
         rows.append(("Images", f"{len(images):,} of {shape(recipe.space)}"))
         if images.labels is not None:
-            rows.append(("Classes", f"{len(images.occurring):,}"))
+            rows.append(("Classes", f"{len(images.occurring):,}: {one_line(', '.join(images.occurring))}"))
         rows += [("Note", note) for note in images.notes]
     else:
         count = _images_of_log(material)
