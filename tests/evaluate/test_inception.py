@@ -118,20 +118,21 @@ def test_other_networks_are_named(state, tmp_path):
         InceptionFeatures.open(path)
 
 
-def test_a_pickle_is_refused_with_a_command_that_converts_it(tmp_path):
-    path = tmp_path / "weights.pth"
+def test_a_pickle_is_refused_with_a_command_that_converts_it(tmp_path, monkeypatch):
+    path = tmp_path / "pt_inception-2015-12-05-6726825d.pth"  # the published name
+    monkeypatch.chdir(tmp_path)
     torch.save({"a": torch.arange(6.0).reshape(2, 3).T}, path)
-    with pytest.raises(InputError, match="never opened; to convert it once: python -c") as refusal:
+    with pytest.raises(InputError, match="never opened; in its folder, once: python -c") as refusal:
         InceptionFeatures.open(path)
     assert "\n" not in str(refusal.value)
     _, flag, code = shlex.split(re.search(r"python -c .*", str(refusal.value))[0])
     assert flag == "-c"
     exec(code, {})  # noqa: S102 - the very command that the message gives
-    tensors, origin = module._read(tmp_path / "weights.safetensors")
+    tensors, origin = module._read(tmp_path / f"{path.name}.safetensors")
     assert torch.equal(tensors["a"], torch.arange(6.0).reshape(2, 3).T)
     assert origin == hashlib.sha256(path.read_bytes()).hexdigest()
     path.rename(tmp_path / "weights")  # known by its first bytes, too
-    with pytest.raises(InputError, match="is a pickle"):
+    with pytest.raises(InputError, match="a pickle, never opened"):
         InceptionFeatures.open(tmp_path / "weights")
 
 

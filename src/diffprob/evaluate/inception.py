@@ -16,11 +16,11 @@ from diffprob.net.inception import CLASSES, FEATURES, SIDE, InceptionV3
 # SHA-256 of pt_inception-2015-12-05-6726825d.pth, which the releases of mseitzer/pytorch-fid offer (95,628,359 bytes).
 PUBLISHED = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 ORIGIN = "source_sha256"  # the metadata of a converted file: SHA-256 of the .pth that it was made of
-CONVERT = (
-    'python -c "import hashlib, torch; from safetensors.torch import save_file; p = {path!r};'
-    " save_file({{k: v.contiguous() for k, v in torch.load(p, weights_only=True).items()}}, {out!r},"
-    " {{'source_sha256': hashlib.sha256(open(p, 'rb').read()).hexdigest()}})\""
+CONVERT = (  # run in the folder of the file, so that the whole message fits in one line
+    'python -c "import torch,hashlib as h;from safetensors.torch import*;p={name!r};save_file({{k:v.contiguous()for k,v'
+    " in torch.load(p).items()}},p+'.safetensors',{{'source_sha256':h.sha256(open(p,'rb').read()).hexdigest()}})\""
 )
+LONGEST_NAME = 40  # of a file for which the command fits
 _CHUNK = 32  # images of 299x299 at a time: about 250 MiB
 
 
@@ -109,8 +109,11 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str]:
     with path.open("rb") as file:
         start = file.read(2)
     if start in {b"PK", b"\x80\x02"} or path.suffix in {".pth", ".pt", ".bin"}:
-        command = CONVERT.format(path=str(path), out=str(path.with_suffix(".safetensors")))
-        raise InputError(f"{path} is a pickle, which can run code and is never opened; to convert it once: {command}")
+        if len(path.name) > LONGEST_NAME:
+            raise InputError(
+                f"{path} is a pickle, never opened; a name of at most {LONGEST_NAME} characters gets advice"
+            )
+        raise InputError(f"a pickle, never opened; in its folder, once: {CONVERT.format(name=path.name)}")
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
