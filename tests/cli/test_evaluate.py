@@ -121,6 +121,9 @@ def test_pictures_without_a_test_split(diffprob):
     plain = diffprob("evaluate", "run", "-n", "20", "--steps", "2", "--json").json
     assert plain["split"] == "train" and plain["real_n"] is None
     assert any("compared with the training images themselves" in note for note in plain["notes"])
+    for verb in (("evaluate",), ("detect", "--outside", "unseen")):
+        refused = diffprob(verb[0], "run", *verb[1:], "--held-out", "seen", "--dry-run", "--device", "cpu")
+        assert "--held-out seen: the images that run was trained on" in refused.error
     held = diffprob("evaluate", "run", "-n", "20", "--steps", "2", "--held-out", "unseen", "--json").json
     assert held["role"] == "other data" and held["data"] == "unseen" and held["real_n"] == 20
     assert any(title.startswith("memorisation") for title in rows(held))

@@ -13,7 +13,7 @@ from diffprob.base.errors import InputError
 from diffprob.cli import output
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, component, share, whole
 from diffprob.cli.progress import Progress, say
-from diffprob.cli.reals import add_place, measured_on
+from diffprob.cli.reals import add_place, held_out_of, measured_on
 from diffprob.cli.scoring import ImageSet, Subject, score_sets, subjects, take
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def _sets(args: argparse.Namespace, run: "Run", own: "OwnImages") -> tuple[Image
         if held is None:
             raise InputError(f"{run.name}: its data has no held-out images; --held-out DATA would be right")
     else:
-        held, given = measured_on(run, args.inside, args.data, resize=args.resize), [args.inside]
+        held, given = held_out_of(run, args.inside, args.data, args.resize), [args.inside]
     texts = args.outside or [args.judged]
     name, *names = _names([*given, *texts]) if given else [f"{run.name} test", *_names(texts)]
     others = [(measured_on(run, text, resize=args.resize), own) for text, own in zip(texts, names, strict=True)]

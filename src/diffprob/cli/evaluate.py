@@ -15,7 +15,7 @@ from diffprob.cli import lens, output
 from diffprob.cli.choices import add_drawing, choose
 from diffprob.cli.parser import add_device, add_dry_run, choose_device
 from diffprob.cli.progress import Progress, say
-from diffprob.cli.reals import add_place, measured_on, measurement, read_samples
+from diffprob.cli.reals import add_place, held_out_of, measurement, read_samples
 
 if TYPE_CHECKING:
     import numpy as np
@@ -203,7 +203,7 @@ def _sets(found: "Run", args: argparse.Namespace) -> Sets:
     if args.held_out is None:
         train, test = own.train, own.test
     else:
-        test = measured_on(found, args.held_out, resize=args.resize)
+        test = held_out_of(found, args.held_out, None, args.resize)
         try:
             train = own.train
         except (Missing, OtherData) as error:

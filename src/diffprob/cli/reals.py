@@ -61,6 +61,18 @@ def measured_on(
     return found
 
 
+def held_out_of(run: "Run", given: str, data: str | None, resize: bool) -> "Selection":
+    """The images of ``--held-out``, with what has to be said about them on stderr.
+
+    Raises:
+        InputError: they are those that the run was trained on.
+    """
+    found = measured_on(run, given, data, resize=resize)
+    if found.role == "train":
+        raise InputError(f"--held-out {given}: the images that {run.name} was trained on; others would be right")
+    return found
+
+
 def recorded(found: "Selection") -> dict[str, Any]:
     """The fields of a `Measurement` that say which images it was made on; of an absolute path the last part alone."""
     path = Path(found.data).expanduser()
