@@ -57,3 +57,12 @@ def test_refuses_what_is_not_there(tmp_path):
     kind: Any = Digits
     with pytest.raises(ValueError, match=r"source cannot be <class"):
         First(kind)
+
+
+def test_some_images_keep_what_belongs_to_each() -> None:
+    images = Images(
+        np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1), np.array([3, 1, 3, 1]), files=("a", "b", "c", "d")
+    )
+    found = images.some([3, 0])
+    assert found.files == ("d", "a") and found.pixels.reshape(-1).tolist() == [3, 0] and found.labels is not None
+    assert found.former_labels.tolist() == [1, 3] and found.class_names == images.class_names

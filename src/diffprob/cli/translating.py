@@ -140,8 +140,7 @@ def read(args: "argparse.Namespace", run: "Run") -> "Images":
     images = (held_out(source) if auto else None) or source.load()
     space(run.recipe, images)
     n = min(args.n or len(images), len(images))
-    labels = None if images.labels is None else images.labels[:n]
-    return replace(images, pixels=images.take(range(n)), labels=labels, captions=None)
+    return replace(images.some(range(n)), captions=None)
 
 
 def source_model(args: "argparse.Namespace", run: "Run", choice: "Choice", images: "Images") -> Any:

@@ -81,6 +81,17 @@ class Images:
         """A copy of the chosen images, uint8 (len(indices), C, H, W), contiguous and in memory."""
         return np.ascontiguousarray(np.asarray(self.pixels)[np.asarray(indices, dtype=np.int64)])
 
+    def some(self, indices: ArrayLike) -> "Images":
+        """The chosen images with all that belongs to each: labels, captions and files."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        return replace(
+            self,
+            pixels=self.take(chosen),
+            labels=None if self.labels is None else self.labels[chosen],
+            captions=None if self.captions is None else tuple(self.captions[k] for k in chosen),
+            files=tuple(self.files[k] for k in chosen) if self.files else (),
+        )
+
     def chunks(self) -> Iterator[Pixels]:
         """All images in order, in contiguous pieces of a few megabytes: a memory map is never held whole."""
         step = max(1, CHUNK_BYTES // int(np.prod(self.event_shape)))

@@ -54,14 +54,7 @@ class First:
         if len(chosen) < (self.n or 1):
             raise InputError(f"{images.name} has {len(chosen)} images{of}: n={self.n} are too many")
         chosen = chosen[: self.n]
-        return replace(
-            images,
-            pixels=images.take(chosen),
-            labels=None if images.labels is None else images.labels[chosen],
-            name=f"{len(chosen)} images{of} of {images.name}",
-            captions=None if images.captions is None else tuple(images.captions[i] for i in chosen),
-            files=tuple(images.files[i] for i in chosen) if images.files else (),
-        )
+        return replace(images.some(chosen), name=f"{len(chosen)} images{of} of {images.name}")
 
 
 def _of_class(images: Images, label: int | str) -> np.ndarray:
