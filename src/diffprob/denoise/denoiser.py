@@ -17,6 +17,7 @@ from diffprob.denoise.prediction import Epsilon, Prediction
 from diffprob.denoise.variance import Variance, Zero
 from diffprob.process.learned import Learned, Monotone, settled
 from diffprob.process.linear import LinearProcess
+from diffprob.process.times import as_time
 
 
 class Denoiser(Protocol):
@@ -28,7 +29,11 @@ class Denoiser(Protocol):
         ...
 
     def __call__(self, xt: Tensor, t: Tensor) -> Distribution:
-        """p(x_0 | x_t) for xt (B, *event) and t () or (B,) in (0, 1]."""
+        """p(x_0 | x_t) for xt (B, *event) and t () or (B,) in (0, 1].
+
+        Raises:
+            ValueError: t is no time: outside [0, 1], or whole numbers in a tensor.
+        """
         ...
 
 
@@ -237,6 +242,7 @@ class NetDenoiser(nn.Module):
         Returns:
             An ``Output(main, extra)``.
         """
+        t = as_time(t, self.process.schedule.steps) if t.is_cpu else t  # a step on another device waits for nothing
         return self._asked(xt, t, self.told(len(xt), xt.device))
 
     def _asked(self, xt: Tensor, t: Tensor, rows: Tensor | None) -> Any:
@@ -253,7 +259,7 @@ class NetDenoiser(nn.Module):
 
     def forward(self, xt: Tensor, t: Tensor) -> LocationScale:
         """p(x_0 | x_t) with the network's mean and the chosen variance, evaluated in fixed chunks."""
-        t = torch.as_tensor(t, dtype=torch.float64, device=xt.device)
+        t = as_time(t, self.process.schedule.steps).to(xt.device)
         return self._posterior(xt, t, *self._chunked(xt, t, self.told(len(xt), xt.device)))
 
     def branches(self, xt: Tensor, t: Tensor, *others: "NetDenoiser") -> list[LocationScale]:
@@ -264,7 +270,7 @@ class NetDenoiser(nn.Module):
             t: () or (B,).
             others: of the same network, with its condition.
         """
-        t, n = torch.as_tensor(t, dtype=torch.float64, device=xt.device), len(xt)
+        t, n = as_time(t, self.process.schedule.steps).to(xt.device), len(xt)
         rows = [each.told(n, xt.device) for each in (self, *others)]
         every = torch.cat([each for each in rows if each is not None])
         times = (t.expand(n) if t.ndim == 0 else t).repeat(len(rows))

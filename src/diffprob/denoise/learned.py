@@ -49,10 +49,13 @@ class RangeRule:
     fraction: Tensor
 
     def __call__(self, process: LinearProcess, s: Tensor, t: Tensor, eta: float, default: Tensor) -> Tensor:
-        """Between btil and beta of the step from t to s; ``default`` for eta other than 1."""
-        if eta != 1:
+        """Between btil and beta of the step from t to s; ``default`` for eta other than 1 and for s without noise."""
+        small = process.bridge_coefficients(s, t).ell ** 2
+        inner = small > 0  # btil is 0 where the step leads to the data: there is no range, and x_0 has its own spread
+        if eta != 1 or not bool(inner.any()):
             return default
-        return between(process.bridge_coefficients(s, t).ell ** 2, increments(process, s, t)[1], self.fraction)
+        chosen = between(small.where(inner, 1), increments(process, s, t)[1], self.fraction)
+        return chosen if bool(inner.all()) else torch.where(per_sample(inner, default) > 0, chosen, default)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,12 +3,12 @@
 import copy
 from typing import Any, Self, cast
 
-import torch
 from torch import Tensor, nn
 
 from diffprob.denoise.condition import Labels
 from diffprob.denoise.denoiser import Clock, Evaluation, Index
 from diffprob.process.linear import LinearProcess
+from diffprob.process.times import as_time
 
 
 class NoisyClassifier(nn.Module):
@@ -74,5 +74,5 @@ class NoisyClassifier(nn.Module):
             labels = self.clock(times).to(x.device)
             return (self.evaluation.ask(self.net, part, x, labels).to(xt.dtype),)
 
-        t = torch.as_tensor(t, dtype=torch.float64, device=xt.device).expand(len(xt))
+        t = as_time(t, self.process.schedule.steps).to(xt.device).expand(len(xt))
         return self.evaluation.chunked(whole, xt, t)[0]

@@ -20,6 +20,7 @@ from diffprob.base.shapes import flat_sum, per_sample
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.calculus import logsnr_decay
 from diffprob.process.linear import LinearProcess, Stepwise
+from diffprob.process.times import noisy_times
 
 LANES = 16  # batches have a multiple of so many samples
 
@@ -113,7 +114,7 @@ def step_nats(
 ) -> Tensor:
     """KL(q(x_s|x_t,x_0) || p(x_s|x_t)) in nats, (B,), for s and t () or (B,) (Ho et al. 2020, eq. 5).
 
-    Exact when: both are normal; on Gaussian data with the exact posterior it adds up to the exact entropy.
+    Exact when: both are normal; with eta = 1, on Gaussian data with the exact posterior, it adds up to the entropy.
 
     Raises:
         ValueError: the step has no noise (eta = 0): p(x_s|x_t) has no density and there is no bound.
@@ -154,11 +155,9 @@ def bound_terms(
         eta: of the family of kernels q(x_s|x_t,x_0), see `LinearProcess.bridge_coefficients`.
 
     Raises:
-        ValueError: times that do not decrease within [0, 1], no terms, or eta = 0.
+        ValueError: times that do not decrease within [0, 1] or end where there is no noise, no terms, or eta = 0.
     """
-    times = torch.as_tensor(times, dtype=torch.float64)
-    if times.ndim != 1 or not len(times) or not (torch.all(times.diff() < 0) and times[-1] >= 0 and times[0] <= 1):
-        raise ValueError(f"times must decrease within [0, 1], got {times.tolist()}")
+    times = noisy_times(model.process, times)
     process, steps = model.process, list(pairwise(times))
     if terms is not None and terms < 1:
         raise ValueError(f"terms must be at least 1, got {terms}")
@@ -183,13 +182,15 @@ def variational_bound(
 ) -> Bound:
     """-log p(x_0) <= prior + steps + reconstruction, nats, for each sample; the arguments are those of `bound_terms`.
 
-    Exact when: the posterior is exact with its full covariance: the average over the data is then the entropy of the
-    data plus KL(q(x_1) || p(x_1)), on every grid.
+    Exact when: eta = 1 and the posterior is exact with its full covariance: the average over the data is then the
+    entropy of the data plus KL(q(x_1) || p(x_1)), on every grid. With eta below 1 it is a bound too, and a looser one:
+    x_s then depends on x_0 beyond x_t, for which no p(x_s|x_t) makes up.
 
     Reference: Ho et al. 2020, eqs. 5 and 13; Kingma et al., "Variational diffusion models" (2021), eq. 11.
     """
+    times = noisy_times(model.process, times)
     found = bound_terms(model, x0, times, rng, decoder, terms, eta)
-    return _added(prior_nats(model.process, x0, torch.as_tensor(times)[0]), found)
+    return _added(prior_nats(model.process, x0, times[0]), found)
 
 
 @torch.no_grad()

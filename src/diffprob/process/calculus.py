@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from diffprob.process.linear import LinearProcess
+from diffprob.process.times import as_time
 
 
 def increments(process: LinearProcess, s: Tensor | float, t: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -32,8 +33,8 @@ def drift_and_diffusion(process: LinearProcess, t: Tensor | float) -> tuple[Tens
     Reference: Song et al., "Score-based generative modeling through stochastic differential equations" (2021), section
     3; Kingma et al., "Variational diffusion models" (2021), appendix F, for g^2.
     """
-    t = torch.as_tensor(t, dtype=torch.float64).detach()
     steps = process.schedule.steps
+    t = as_time(t, steps).detach()
     if steps is not None:
         position = t * steps
         # A knot belongs to the interval below it, also where rounding put it just above.

@@ -14,6 +14,7 @@ from diffprob.base.errors import NoClosedForm
 from diffprob.base.laws import Law, Normal
 from diffprob.base.shapes import is_one_time, per_sample, scaled
 from diffprob.process.schedule import LinearBetas, Schedule
+from diffprob.process.times import as_time
 
 
 class Scaling(Protocol):
@@ -116,8 +117,8 @@ class Stepwise(LocationScale):
 class LinearProcess:
     """x_t = alpha(t) x_0 + sigma(t) z with z ~ law, elementwise.
 
-    Times are float64 in [0, 1], shape () or (B,), with s < t. Coefficients are computed in float64 and cast to the
-    state's dtype.
+    Times are float64 in [0, 1], shape () or (B,), with s < t; others raise a ValueError, but on a device other than the
+    CPU, where they are not looked at. Coefficients are computed in float64 and cast to the state's dtype.
 
     Exact when: the law is normal. For another law `marginal` and `bridge` agree in two moments.
     """
@@ -134,12 +135,14 @@ class LinearProcess:
     def logsnr(self, t: Tensor | float) -> Tensor:
         """log(alpha^2/sigma^2), float64."""
         if is_one_time(t):
-            return _at(self, float(t))[0]
-        return self.schedule.logsnr(torch.as_tensor(t, dtype=torch.float64))
+            return _at(self, _one(t))[0]
+        if isinstance(t, Tensor) and not t.is_cpu:
+            return self.schedule.logsnr(torch.as_tensor(t, dtype=torch.float64))
+        return self.schedule.logsnr(as_time(t, self.schedule.steps))
 
     def coefficients(self, t: Tensor | float) -> tuple[Tensor, Tensor]:
         """(alpha, sigma) at t, float64, shaped like t."""
-        return _at(self, float(t))[1:] if is_one_time(t) else self.scaling.coefficients(self.logsnr(t))
+        return _at(self, _one(t))[1:] if is_one_time(t) else self.scaling.coefficients(self.logsnr(t))
 
     def alpha(self, t: Tensor | float) -> Tensor:
         """Signal coefficient, float64."""
@@ -166,7 +169,7 @@ class LinearProcess:
         7).
         """
         if is_one_time(s) and is_one_time(t):
-            return _bridge(self, float(s), float(t), eta)
+            return _bridge(self, _one(s), _one(t), eta)
         return self._bridge_coefficients(s, t, eta)
 
     def _bridge_coefficients(self, s: Tensor | float, t: Tensor | float, eta: float) -> BridgeCoefficients:
@@ -174,8 +177,8 @@ class LinearProcess:
             raise ValueError(f"eta must lie in [0, 1], got {eta}")
         (alpha_s, sigma_s), (alpha_t, sigma_t) = self.coefficients(s), self.coefficients(t)
         change = self.logsnr(t) - self.logsnr(s)
-        if torch.any(change > 0):
-            raise ValueError(f"expected s < t, got s={s}, t={t}")
+        if not torch.all(change <= 0):  # also where both are an end at which the log-SNR is infinite
+            raise ValueError(f"expected s < t, got s={_some(s)}, t={_some(t)}")
         ell = eta * sigma_s * (-torch.expm1(change)).sqrt()
         # 1 - eta^2 (1 - SNR_t/SNR_s) without the cancellation that a long step with eta = 1 would suffer.
         rest = sigma_s * (1 - eta * eta + eta * eta * torch.exp(change)).sqrt()
@@ -228,12 +231,23 @@ def _mean(c: BridgeCoefficients, x0: Tensor, xt: Tensor) -> Tensor:
     return scaled(x0, c.c0) + scaled(xt, c.ct)
 
 
+def _one(t: Tensor | float) -> float:
+    """One time as a key; whole numbers in a tensor are no times, as `as_time` says."""
+    return float(as_time(t, None) if isinstance(t, Tensor) and not t.is_floating_point() else t)
+
+
+def _some(t: Tensor | float) -> str:
+    """One time, or the first and last of a batch."""
+    values = torch.as_tensor(t).flatten().tolist()
+    return f"{values[0]:g}" if len(set(values)) == 1 else f"{values[0]:g} ... {values[-1]:g}"
+
+
 @lru_cache(maxsize=8192)
 def _at(process: LinearProcess, t: float) -> tuple[Tensor, Tensor, Tensor]:
     """(logsnr, alpha, sigma) at one time: a step asks for them several times, a chain's times are always the same."""
     # What is kept under inference_mode may be wanted where gradients flow.
     with torch.inference_mode(False):
-        logsnr = process.schedule.logsnr(torch.tensor(t, dtype=torch.float64))
+        logsnr = process.schedule.logsnr(as_time(t, process.schedule.steps))
         return (logsnr, *process.scaling.coefficients(logsnr))
 
 

@@ -78,7 +78,10 @@ def march(images: Images, attempt: Attempt, control: Control, x: Tensor, d: Tens
 
     Raises:
         NumericalError: a step fell below 1e-7: the model's output is not finite, or not smooth.
+        ValueError: an end of the span is infinite, pure noise or the data itself: no number of steps leads there.
     """
+    if not bool(torch.isfinite(span).all()):
+        raise ValueError(f"lambda must be finite at both ends, got {float(span[0]):g} and {float(span[1]):g}")
     x, d, previous = x.clone(), d.clone(), x.clone()
     at, known = span[0].expand(len(x)).clone(), torch.ones(len(x), dtype=torch.bool)
     sign = 1.0 if span[0] < span[1] else -1.0

@@ -13,6 +13,7 @@ from diffprob.base.rng import Rng
 from diffprob.base.shapes import per_sample
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.linear import LinearProcess
+from diffprob.process.times import as_time
 from diffprob.sample.simulate import Sampler, State, simulate
 
 NOISES = ("shared", "independent", "rescaled")
@@ -44,11 +45,12 @@ def remaining(process: LinearProcess, times: Tensor, t: Tensor | float) -> Tenso
     left out: t takes its place. A multistep sampler would divide by so short a step what noise changed in it.
 
     Raises:
-        ValueError: t is not in (0, 1].
+        ValueError: t is not in (0, 1], or there is no noise at t.
     """
-    if not 0 < float(t) <= 1:
-        raise ValueError(f"t must lie in (0, 1], got {float(t)}")
-    first = process.schedule.snap(torch.as_tensor(t, dtype=torch.float64)).reshape(1)
+    time = as_time(t, process.schedule.steps)
+    if float(time) == 0:
+        raise ValueError("t must lie in (0, 1], got 0: that is the data, from which nothing is drawn")
+    first = process.schedule.snap(time).reshape(1)
     below = times[times < first]
     if len(below) > 1:
         short, long = process.logsnr(torch.cat([first, below[:2]])).diff()

@@ -6,6 +6,7 @@ from torch import Tensor
 from diffprob.base.rng import Rng
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.linear import LinearProcess
+from diffprob.process.times import noisy_times
 from diffprob.sample.between import noised
 from diffprob.sample.singlestep import predicted_noise
 
@@ -24,10 +25,14 @@ def invert(model: Denoiser, x0: Tensor, times: Tensor, rng: Rng | None = None) -
         times: decreasing noisy times of the chain down, float64 (n,).
         rng: one stream per image, for the noise of the last time; None: none is drawn.
 
+    Raises:
+        ValueError: times as `simulate` refuses them.
+
     Exact when: in the limit of small steps, without ``rng`` and for a last time near 0: x_0 + O(h).
 
     Reference: Song et al., "Denoising diffusion implicit models" (2021), sections 4.3 and 5.4.
     """
+    times = noisy_times(model.process, times)
     process, t = model.process, times[-1]
     if rng is None:
         guess = process.marginal(x0, t).mean

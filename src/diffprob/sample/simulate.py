@@ -10,6 +10,7 @@ from torch import Tensor
 from diffprob.base.distributions import Distribution
 from diffprob.base.rng import Rng
 from diffprob.denoise.denoiser import Denoiser
+from diffprob.process.times import noisy_times
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,12 +78,10 @@ def simulate(model: Denoiser, sampler: Sampler, x: Tensor | State, times: Tensor
         rng: one stream per sample.
 
     Raises:
-        ValueError: ``times`` is not a decreasing sequence in [0, 1], or the state's time is not on it.
+        ValueError: ``times`` do not decrease within [0, 1] or end where there is no noise (the step to the data is the
+            reconstruction), or the state's time is not one of them.
     """
-    times = torch.as_tensor(times, dtype=torch.float64)
-    # Written so that a NaN fails.
-    if times.ndim != 1 or not len(times) or not (torch.all(times.diff() < 0) and times[0] <= 1 and times[-1] >= 0):
-        raise ValueError(f"times must decrease within [0, 1], got {times.tolist()}")
+    times = noisy_times(model.process, times)
     state = x if isinstance(x, State) else State(x, times[0])
     if not torch.any(times == state.t):
         raise ValueError(f"the state's time {float(state.t)} is not on the grid")

@@ -1,0 +1,66 @@
+"""Times as arguments: what is a time and what is a grid of them, and what was meant where something else was given."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from diffprob.process.linear import LinearProcess
+
+ROUNDING = 1e-9  # by so much arithmetic on times may leave [0, 1]; they are put back
+
+
+def as_time(t: Tensor | float, steps: int | None) -> Tensor:
+    """t as a float64 tensor, () or (B,), in [0, 1]; a float64 tensor that is there already is returned itself.
+
+    Args:
+        t: 0 is the data, 1 the noise. On another device than the CPU its values are waited for.
+        steps: T of a discrete schedule, for the hint; None for a continuous one.
+
+    Raises:
+        ValueError: outside [0, 1], not a number, or a tensor of whole numbers, which are steps.
+    """
+    if isinstance(t, Tensor) and not t.is_floating_point():
+        first = int(t.flatten()[0]) if t.numel() else 0
+        raise ValueError(f"t is a tensor of whole numbers: {_right(float(first), steps)}")
+    time = torch.as_tensor(t, dtype=torch.float64)
+    if not time.numel():
+        return time
+    low, high = (float(end) for end in torch.aminmax(time.detach()))
+    if low >= 0 and high <= 1:
+        return time
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # written so that a NaN is refused
+        wrong = high if high > 1 + ROUNDING or high != high else low
+        raise ValueError(f"t = {wrong:g}: {_right(wrong, steps)}")
+    return time.clamp(0, 1)
+
+
+def noisy_times(process: "LinearProcess", times: Tensor) -> Tensor:
+    """The times of a chain, float64 (n,): decreasing within [0, 1], the last one with noise left to remove.
+
+    Raises:
+        ValueError: anything else, with what would be right.
+    """
+    times = as_time(torch.as_tensor(times), process.schedule.steps)
+    if times.ndim != 1 or not len(times):
+        raise ValueError(f"times must be a grid (n,) of at least one time, got the shape {tuple(times.shape)}")
+    (rising,) = torch.nonzero(times.diff() >= 0, as_tuple=True)
+    if len(rising):
+        at, whole = int(rising[0]), len(rising) == len(times) - 1 and bool((times.diff() > 0).all())
+        hint = "; times.flip(0) would be right" if whole else ""
+        raise ValueError(f"times must decrease: {float(times[at]):g} is followed by {float(times[at + 1]):g}{hint}")
+    if float(process.logsnr(times[-1])) == float("inf"):
+        end, start = float(times[-1]), process.schedule.start
+        raise ValueError(
+            f"times end at {end:g}, where {process.schedule!r} has no noise: the way from the last noisy time to the "
+            f"data is the reconstruction; an end at {start:g}, as of Uniform(), would be right"
+        )
+    return times
+
+
+def _right(wrong: float, steps: int | None) -> str:
+    total = steps or 1000
+    whole = wrong.is_integer() and 0 <= wrong <= total
+    hint = f"; step {wrong:g} of {total} is t = {wrong / total:g}" if whole else ""
+    return f"a time in [0, 1] would be right{hint}"
