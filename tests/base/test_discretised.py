@@ -118,3 +118,45 @@ def test_normal_law_against_scipy() -> None:
     integrates_to_one(lambda x: Normal().log_density(x)[:, 0], 1)
     assert Normal() == Normal()
     assert repr(Normal()) == "Normal()"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("far", [0.0, 0.4, 3.0, 30.0, 900.0, 2000.0, 3e4, 1e6])
+def test_derivatives_hold_however_far_out(dtype: torch.dtype, far: float) -> None:
+    """By mean and standard deviation, against the exact ones of 60 digits; so many standard deviations away."""
+    levels, x, std = 256, 2 * 100 / 255 - 1, 0.01
+    for sign in (-1, 1):
+        mean = torch.tensor([[x + sign * far * std]], dtype=dtype, requires_grad=True)
+        spread = torch.tensor(std, dtype=dtype, requires_grad=True)
+        Discretised(LocationScale(mean, spread), levels).log_prob(torch.tensor([[x]], dtype=dtype)).sum().backward()
+        with mpmath.workdps(60):
+            m, s, k = (mpmath.mpf(float(v)) for v in (mean, spread, torch.tensor(x, dtype=dtype)))
+            ends = [(k + h - m) / s for h in (-mpmath.mpf(1) / 255, mpmath.mpf(1) / 255)]
+            ends = [-end for end in reversed(ends)] if ends[0] > 0 else ends  # where the difference has its digits
+            turn = 1 if ends[1] == (k + mpmath.mpf(1) / 255 - m) / s else -1
+            # Phi by its complement: ncdf is 0 far out.
+            a, b = ends
+            mass = mpmath.erfc(-b / mpmath.sqrt(2)) / 2 - mpmath.erfc(-a / mpmath.sqrt(2)) / 2
+            low, high = (mpmath.npdf(end) / mass for end in ends)
+            by_mean, by_std = -turn * (high - low) / s, -(b * high - a * low) / s
+        slack = 2e-3 if dtype == torch.float32 else 1e-9
+        assert mean.grad is not None
+        assert spread.grad is not None
+        assert float(mean.grad) == pytest.approx(float(by_mean), rel=slack, abs=slack)
+        assert float(spread.grad) == pytest.approx(float(by_std), rel=slack, abs=slack)
+
+
+def test_derivatives_of_the_open_bins_hold_too() -> None:
+    for x, mean, sign in ((-1.0, 29.0, -1), (1.0, -29.0, 1)):
+        m = torch.tensor([[mean]], requires_grad=True)
+        Discretised(LocationScale(m, torch.tensor(0.01)), 256).log_prob(torch.tensor([[x]])).sum().backward()
+        z = (30 - 1 / 255) / 0.01
+        assert m.grad is not None
+        assert float(m.grad) == pytest.approx(sign * (z + 1 / z) / 0.01, rel=1e-5)
+
+
+def test_a_point_lies_in_one_bin() -> None:
+    x = 2 * torch.arange(5.0)[:, None] / 4 - 1
+    for std in (torch.tensor(0.0), torch.tensor(1e-40)):
+        found = Discretised(LocationScale(torch.full_like(x, 0.4), std), 5).log_prob(x)
+        assert found.tolist() == [-math.inf, -math.inf, -math.inf, 0, -math.inf]

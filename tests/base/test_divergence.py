@@ -1,5 +1,7 @@
 """Closed-form divergences against torch's and against numerical integration."""
 
+import math
+
 import pytest
 import torch
 from truth.models import tensor
@@ -100,3 +102,23 @@ def test_categoricals_against_torch() -> None:
 def test_no_closed_form_is_said(q: Distribution, p: Distribution) -> None:
     with pytest.raises(NoClosedForm, match=rf"{type(q).__name__} \|\| {type(p).__name__}"):
         kl(q, p)
+
+
+def test_what_is_never_drawn_costs_nothing() -> None:
+    """0 log 0 = 0; infinity where p cannot do what q does; gradients stay finite."""
+    never = -math.inf
+    q = tensor([[[0.0, 0.0, never]], [[0.0, never, never]], [[0.0, 0.0, 0.0]]]).requires_grad_(True)
+    p = tensor([[[0.0, 0.0, 0.0]], [[0.0, 0.0, never]], [[0.0, 0.0, never]]])
+    found = kl(Categorical(q), Categorical(p))
+    assert torch.allclose(found, tensor([math.log(1.5), math.log(2), math.inf]), rtol=1e-12, atol=0)
+    kl(Categorical(q[:2]), Categorical(p[:2])).sum().backward()
+    assert q.grad is not None
+    assert bool(torch.isfinite(q.grad).all())
+
+
+def test_normals_without_spread() -> None:
+    x, zero, one = tensor([[0.3], [0.3]]), tensor(0.0), tensor(1.0)
+    assert kl(LocationScale(x, one), LocationScale(x, zero)).tolist() == [math.inf] * 2
+    assert kl(LocationScale(x, zero), LocationScale(x, one)).tolist() == [math.inf] * 2
+    moved = tensor([[0.3], [0.4]])
+    assert kl(LocationScale(x, zero), LocationScale(moved, zero)).tolist() == [0, math.inf]

@@ -262,8 +262,9 @@ class UniformLaw:
     def log_density(self, z: Tensor) -> Tensor:
         return torch.where(z.abs() <= math.sqrt(3), -math.log(2 * math.sqrt(3)), -math.inf)
 
-    def log_cdf(self, z: Tensor) -> Tensor:
-        return ((z / math.sqrt(3) + 1) / 2).clamp(0, 1).log()
+    def log_mass(self, lower: Tensor, upper: Tensor) -> Tensor:
+        below, above = (((z / math.sqrt(3) + 1) / 2).clamp(0, 1) for z in (lower, upper))
+        return (above - below).log()
 
     def sample(self, rng, shape, dtype) -> Tensor:
         raise NotImplementedError

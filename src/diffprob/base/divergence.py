@@ -1,5 +1,7 @@
 """Kullback-Leibler divergences in closed form."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -21,7 +23,8 @@ def kl(q: Distribution, p: Distribution) -> Tensor:
     """KL(q || p) in nats, (B,), in closed form.
 
     Diagonal normals: sum_i [log(s_p/s_q) + (s_q^2 + (m_q - m_p)^2)/(2 s_p^2) - 1/2]; full covariances:
-    (tr(P^-1 Q) + |m_q - m_p|^2_{P^-1} - d + log det P - log det Q)/2; categoricals: sum q log(q/p).
+    (tr(P^-1 Q) + |m_q - m_p|^2_{P^-1} - d + log det P - log det Q)/2; categoricals: sum q log(q/p), with 0 log 0 = 0.
+    Infinite where p gives no mass to what q may draw.
 
     Raises:
         NoClosedForm: for every other pair.
@@ -29,9 +32,17 @@ def kl(q: Distribution, p: Distribution) -> Tensor:
     if isinstance(q, LocationScale) and isinstance(p, LocationScale) and q.law == p.law == Normal():
         ratio = q.variance / p.variance
         gap = (q.mean - p.mean) / p.std
-        return flat_sum(0.5 * (ratio - 1 - torch.log(ratio) + gap * gap))
+        terms = 0.5 * (ratio - 1 - torch.log(ratio) + gap * gap)
+        # A p without spread in an element: infinity, unless q is the same point there.
+        point = p.variance == 0
+        same = (q.variance == 0) & (q.mean == p.mean)
+        return flat_sum(torch.where(point, torch.where(same, 0.0, math.inf).to(terms), terms))
     if isinstance(q, Categorical) and isinstance(p, Categorical):
-        terms = (q.log_probabilities.exp() * (q.log_probabilities - p.log_probabilities)).sum(-1)
+        log_q, log_p = q.log_probabilities, p.log_probabilities
+        probability = log_q.exp()
+        # 0 log 0 = 0: a value that q never takes adds nothing, one that only p never takes adds infinity.
+        taken = probability > 0
+        terms = (probability * (log_q.where(taken, 0) - log_p.where(taken, 0))).sum(-1)
         return flat_sum(terms) if terms.ndim > 1 else terms
     full_q, full_p = _gaussian(q), _gaussian(p)
     if full_q is None or full_p is None:
