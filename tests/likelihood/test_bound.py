@@ -13,6 +13,7 @@ from truth.statistics import assert_mean
 from diffprob.base.distributions import LocationScale
 from diffprob.base.errors import NoClosedForm
 from diffprob.base.rng import Rng
+from diffprob.data.sources import Digits
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
 from diffprob.denoise.ideal import GaussianData, TwoPoint
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
@@ -35,6 +36,7 @@ from diffprob.process.linear import (
     VarianceExploding,
 )
 from diffprob.process.schedule import VPSDE, Cosine, LogLinear, Straight, SubVP
+from diffprob.recipe.checkpoint import Run
 
 CONTINUOUS = Decoder(levels=None)
 PROCESSES = [
@@ -370,6 +372,25 @@ def test_the_published_chain_decodes_with_the_published_noise() -> None:
 
     assert bits(Decoder(256)) == pytest.approx(1.975, abs=5e-4)
     assert bits(Decoder(256, math.sqrt(beta(1)))) == pytest.approx(2.093, abs=5e-4)
+
+
+def test_the_levels_are_asked_for_and_compared_with_the_images() -> None:
+    """Packaged digits have 17 levels: the 256 that were the default cost 19 bits/dim without a word."""
+    run = Run.open("digits")
+    model, x0 = run.load(), run.space.to_model(torch.from_numpy(Digits("test").load().take(range(2))))
+    times, rng = Uniform()(model.process, 2), Rng.of(0, 2)
+    with pytest.raises(TypeError, match="decoder"):
+        variational_bound(model, x0, times, rng)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="levels"):
+        Decoder()  # type: ignore[call-arg]
+    for bound in (
+        lambda decoder: variational_bound(model, x0, times, rng, decoder),
+        lambda decoder: continuous_bound(model, x0, rng, 1, decoder),
+    ):
+        with pytest.raises(ValueError, match=r"none of 256 levels on \[-1, 1\]: take Decoder\(levels\)"):
+            bound(Decoder(256))
+        assert bool(torch.isfinite(bound(Decoder(run.space.levels)).total).all())
+        assert bool(torch.isfinite(bound(Decoder(None)).total).all())
 
 
 def tiny() -> NetDenoiser:

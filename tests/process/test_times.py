@@ -9,7 +9,7 @@ from diffprob.base.rng import Rng
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.denoise.learned import LearnedRange
 from diffprob.denoise.wrappers import Clip
-from diffprob.likelihood.bound import variational_bound
+from diffprob.likelihood.bound import Decoder, variational_bound
 from diffprob.process.calculus import drift_and_diffusion, increments
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import VPSDE, LogLinear
@@ -99,7 +99,7 @@ def test_every_chain_refuses_what_is_no_grid(times, said: str) -> None:
         lambda: list(simulate(model, DDIM(), x, times, rng)),
         lambda: draw(model, DDIM(), times, rng, (3,)),
         lambda: invert(model, x, times),
-        lambda: variational_bound(model, x, times, rng),
+        lambda: variational_bound(model, x, times, rng, Decoder(None)),
     ):
         with pytest.raises(ValueError, match=said):
             run()

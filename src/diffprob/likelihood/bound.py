@@ -23,6 +23,7 @@ from diffprob.process.linear import LinearProcess, Stepwise
 from diffprob.process.times import noisy_times
 
 LANES = 16  # batches have a multiple of so many samples
+ON_LEVEL = 1e-3  # by so much of a level an image may miss it, for rounding in its dtype
 
 
 class Bound(NamedTuple):
@@ -68,13 +69,14 @@ class Decoder:
     released code; Nichol & Dhariwal 2021), and without such a step that of the noise, sigma/alpha (Kingma et al. 2021).
 
     Args:
-        levels: K grey levels, whose bins the law is summed over (Ho et al. 2020, eq. 13); None for a density.
+        levels: K grey levels of the images, whose bins the law is summed over (Ho et al. 2020, eq. 13), the
+            ``space.levels`` of a run; None for a density. No number would do for all images, so it has no default.
         std: a standard deviation instead, in model space.
 
     Exact when: always; the probabilities of the K levels sum to one.
     """
 
-    levels: int | None = 256
+    levels: int | None
     std: float | None = None
 
     def __post_init__(self) -> None:
@@ -82,6 +84,22 @@ class Decoder:
             raise ValueError(f"levels must be at least 2 (None: a density), got {self.levels}")
         if self.std is not None and not 0 < self.std < float("inf"):
             raise ValueError(f"std must be above 0, got {self.std}")
+
+    def check(self, x0: Tensor) -> None:
+        """Refuse images that are not made of these levels: their bits would be those of other images.
+
+        Raises:
+            ValueError: a value between two levels, or outside of them.
+        """
+        if self.levels is None:
+            return
+        k = (x0.double() + 1) * (self.levels - 1) / 2
+        off = (k - k.round().clamp(0, self.levels - 1)).abs() > ON_LEVEL
+        if bool(off.any()):
+            raise ValueError(
+                f"x0 has the value {float(x0[off][0]):g}, none of {self.levels} levels on [-1, 1]: take Decoder(levels) "
+                "with the levels of the images (a run's space.levels), or Decoder(None) for a density"
+            )
 
     def law(self, process: LinearProcess, posterior: Distribution, t: Tensor, before: Tensor | None) -> Distribution:
         """The law of x_0 given x_t, from p(x_0|x_t); ``before`` is the time before t in the chain, None if there is
@@ -136,7 +154,7 @@ def bound_terms(
     x0: Tensor,
     times: Tensor,
     rng: Rng,
-    decoder: Decoder = Decoder(),
+    decoder: Decoder,
     terms: int | None = None,
     eta: float = 1.0,
 ) -> Iterator[Term]:
@@ -155,9 +173,11 @@ def bound_terms(
         eta: of the family of kernels q(x_s|x_t,x_0), see `LinearProcess.bridge_coefficients`.
 
     Raises:
-        ValueError: times that do not decrease within [0, 1] or end where there is no noise, no terms, or eta = 0.
+        ValueError: times that do not decrease within [0, 1] or end where there is no noise, images that are not made of
+            the decoder's levels, no terms, or eta = 0.
     """
     times = noisy_times(model.process, times)
+    decoder.check(x0)
     process, steps = model.process, list(pairwise(times))
     if terms is not None and terms < 1:
         raise ValueError(f"terms must be at least 1, got {terms}")
@@ -176,11 +196,15 @@ def variational_bound(
     x0: Tensor,
     times: Tensor,
     rng: Rng,
-    decoder: Decoder = Decoder(),
+    decoder: Decoder,
     terms: int | None = None,
     eta: float = 1.0,
 ) -> Bound:
     """-log p(x_0) <= prior + steps + reconstruction, nats, for each sample; the arguments are those of `bound_terms`.
+
+    Times and variance decide the number as much as the network does: few steps with beta-tilde (`Zero`) cost many times
+    what they do with a fitted variance on the least-cost path (docs/likelihood.md has the lines), which is what
+    ``diffprob likelihood`` measures.
 
     Exact when: eta = 1 and the posterior is exact with its full covariance: the average over the data is then the
     entropy of the data plus KL(q(x_1) || p(x_1)), on every grid. With eta below 1 it is a bound too, and a looser one:
@@ -194,7 +218,7 @@ def variational_bound(
 
 
 @torch.no_grad()
-def continuous_terms(model: Denoiser, x0: Tensor, rng: Rng, terms: int, decoder: Decoder = Decoder()) -> Iterator[Term]:
+def continuous_terms(model: Denoiser, x0: Tensor, rng: Rng, terms: int, decoder: Decoder) -> Iterator[Term]:
     """The terms of the bound of infinitely many steps: 1/2 int g^2/sigma^2 |eps - E[eps|x_t]|^2 dt between the last
     noisy time and 1, one random time for each sample in each of ``terms`` equal parts; the last is the reconstruction.
 
@@ -207,6 +231,7 @@ def continuous_terms(model: Denoiser, x0: Tensor, rng: Rng, terms: int, decoder:
     """
     if terms < 1:
         raise ValueError(f"terms must be at least 1, got {terms}")
+    decoder.check(x0)
     process, start = model.process, model.process.schedule.start
     width = torch.tensor((1 - start) / terms, dtype=torch.float64)
     n, (x0, rng) = len(x0), _aligned(x0, rng)
@@ -219,7 +244,7 @@ def continuous_terms(model: Denoiser, x0: Tensor, rng: Rng, terms: int, decoder:
     yield _reconstruction(model, x0, torch.tensor(start, dtype=torch.float64), None, rng, decoder, n)
 
 
-def continuous_bound(model: Denoiser, x0: Tensor, rng: Rng, terms: int, decoder: Decoder = Decoder()) -> Bound:
+def continuous_bound(model: Denoiser, x0: Tensor, rng: Rng, terms: int, decoder: Decoder) -> Bound:
     """-log p(x_0) of infinitely many steps, estimated at ``terms`` random times; see `continuous_terms`."""
     return _added(prior_nats(model.process, x0, torch.ones(())), continuous_terms(model, x0, rng, terms, decoder))
 
