@@ -332,3 +332,17 @@ def test_a_new_folder_begins_anew_and_says_so(diffprob: Callable, tiny: Path) ->
     begun = diffprob("train", tiny, "--labels", "--set", f"start={start}", *common)
     assert begun.code == 0 and "anew" not in begun.err
     assert "anew" not in diffprob("train", tiny, "--steps", "5", "--dry-run", "--device", "cpu").err
+
+
+def test_a_prediction_without_a_signal_is_refused_before_training(diffprob) -> None:
+    words = (
+        "train",
+        "digits",
+        "--set",
+        "process=LinearProcess(Straight(), StraightScaling())",
+        "--dry-run",
+        "--device",
+        "cpu",
+    )
+    assert "Velocity() or Data() would be right" in diffprob(*words, "--set", "prediction=Epsilon()").error
+    assert diffprob(*words, "--set", "prediction=Velocity()").code == 0

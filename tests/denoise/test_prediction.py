@@ -1,16 +1,24 @@
 """Parameterisations: conversions written out from the papers, and the two reverse-step variances they meet."""
 
+import warnings
+from dataclasses import replace
+
 import pytest
 import torch
-from truth.models import tensor
+from truth.models import TinyNet, tensor
 from truth.reference import cumulative, ddpm_betas
 
 from diffprob.base.distributions import LocationScale
 from diffprob.base.rng import Rng
+from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.denoise.prediction import Data, Epsilon, Mean, Prediction, Score, Velocity
 from diffprob.denoise.variance import UnitData, Zero
+from diffprob.denoise.wrappers import Clip
 from diffprob.process.linear import LinearProcess, StraightScaling, SubVariancePreserving, VarianceExploding
 from diffprob.process.schedule import VPSDE, Cosine, LinearBetas, LogLinear, Straight, SubVP
+from diffprob.recipes import named
+from diffprob.sample.ancestral import DDIM
+from diffprob.sample.simulate import draw
 
 DDPM = LinearProcess()
 ABAR = torch.from_numpy(cumulative(ddpm_betas()))
@@ -162,3 +170,34 @@ def test_variances_of_ddpm_steps() -> None:
         small = DDPM.reverse(LocationScale(x, Zero()(DDPM, tensor(t)).sqrt()), x, s, t).variance
         assert float(large) == pytest.approx(float(betas[i - 1]), rel=1e-11)
         assert float(small) == pytest.approx(float(betas[i - 1] * (1 - ABAR[i - 1]) / (1 - ABAR[i])), rel=1e-11)
+
+
+@pytest.mark.parametrize("prediction", [Epsilon(), Score(), Velocity(), Data(), Mean()], ids=repr)
+def test_what_divides_by_the_signal_needs_some(prediction: Prediction) -> None:
+    """alpha(1) = 0 on straight paths: a training would end with a network from which nothing can be drawn."""
+    straight = LinearProcess(Straight(), StraightScaling())
+    prediction.check(LinearProcess(Cosine()))
+    if isinstance(prediction, Epsilon | Score):
+        for make in (lambda: prediction.check(straight), lambda: NetDenoiser(TinyNet(), straight, prediction)):
+            with pytest.raises(ValueError, match=r"divides by alpha, which is 0 at t = 1 .*Velocity\(\) or Data\(\)"):
+                make()
+        with pytest.raises(ValueError, match=r"prediction .*divides by alpha, .*Velocity\(\) or Data\(\)"):
+            replace(named("digits"), process=straight, prediction=prediction)
+    else:
+        NetDenoiser(TinyNet(), straight, prediction)
+        assert replace(named("digits"), process=straight, prediction=prediction).prediction == prediction
+
+
+def test_errors_that_are_multiplied_beyond_use_are_said() -> None:
+    """Predicted noise on the cosine schedule, 1/alpha = 20,291 at pure noise; clipped or begun later it is well."""
+    cosine, rng = LinearProcess(Cosine()), Rng.of(0, 2)
+    model = NetDenoiser(TinyNet(), cosine)
+    times = tensor([1.0, 0.5])
+    with pytest.warns(UserWarning, match=r"Epsilon\(\) takes 20,291 times .* at t = 1, .*Clip\(model\).*Velocity\(\)"):
+        draw(model, DDIM(), times, rng, (1, 8, 8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw(Clip(model), DDIM(), times, rng, (1, 8, 8))
+        draw(model, DDIM(), tensor([0.95, 0.5]), rng, (1, 8, 8))
+        draw(NetDenoiser(TinyNet(), cosine, Velocity()), DDIM(), times, rng, (1, 8, 8))
+        draw(NetDenoiser(TinyNet(), LinearProcess()), DDIM(), times, rng, (1, 8, 8))

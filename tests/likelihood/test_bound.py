@@ -351,11 +351,7 @@ def test_flat_pixels_cost_what_the_spread_of_the_decoder_says() -> None:
 
 
 def test_the_published_chain_decodes_with_the_published_noise() -> None:
-<<<<<<< HEAD
     """Beta ("fixed large") at the error that Ho et al. 2020 report, .95 of 255: L_0 = 1.97 bits/dim; beta_1: 2.09."""
-=======
-    """Beta ("fixed large") at the error that Ho et al. 2020 report, .95 of 255: L_0 = 1.97 bits/dim, not 2.09."""
->>>>>>> fd0c28b (Refuse what is no time and no grid of times in one place, with what was meant)
     z = torch.linspace(-8, 8, 816, dtype=torch.float64)[:, None]
     weight, level, error = torch.exp(-0.5 * z * z)[:, 0], tensor([[2 * 128 / 255 - 1]]), 0.95 * 2 / 255
 

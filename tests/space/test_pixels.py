@@ -7,6 +7,7 @@ import torch
 from truth.models import tensor
 
 from diffprob.base.distributions import Discretised, LocationScale
+from diffprob.base.errors import NumericalError
 from diffprob.base.rng import Rng
 from diffprob.space.pixels import Pixels
 
@@ -71,3 +72,22 @@ def test_a_discretised_law_and_its_density_agree_for_fine_bins() -> None:
 def test_bad_spaces_are_refused(shape: tuple[int, ...], levels: int, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Pixels(shape, levels)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bool])
+def test_what_is_no_level_is_refused(dtype: torch.dtype) -> None:
+    """Values in [0, 1] were nearly black images, and values above the levels brighter than white."""
+    with pytest.raises(ValueError, match=r"whole numbers 0\.\.16 .*\(x \* 16\)\.round\(\)\.to\(torch\.uint8\)"):
+        Pixels((1, 2, 2), 17).to_model(torch.ones(1, 1, 2, 2).to(dtype))
+
+
+def test_levels_outside_are_refused() -> None:
+    for wrong, levels in ((17, 17), (-1, 256), (256, 256)):
+        with pytest.raises(ValueError, match=rf"levels must lie in 0\.\.{levels - 1}, got {wrong}"):
+            Pixels((1, 1, 1), levels).to_model(torch.full((1, 1, 1, 1), wrong))
+    assert Pixels((1, 1, 1)).to_model(torch.zeros(0, 1, 1, 1, dtype=torch.int64)).shape == (0, 1, 1, 1)
+
+
+def test_what_is_no_number_is_no_picture() -> None:
+    with pytest.raises(NumericalError, match="not numbers"):
+        Pixels((1, 1, 2)).to_data(tensor([0.5, math.nan]).reshape(1, 1, 1, 2))

@@ -168,6 +168,9 @@ class NetDenoiser(nn.Module):
         variance: Var[x_0 | x_t].
         evaluation: chunk size and precision.
         condition: what else the network is told, by `given`; unless told, it is told the null condition.
+
+    Raises:
+        ValueError: a prediction that says nothing about x_0 at the noise of the process (`Prediction.check`).
     """
 
     given_rows: Tensor | None = None
@@ -183,6 +186,7 @@ class NetDenoiser(nn.Module):
         condition: Condition | None = None,
     ) -> None:
         super().__init__()
+        prediction.check(process)
         self.net = net
         self.process = process
         self.prediction = prediction

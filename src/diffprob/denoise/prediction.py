@@ -23,6 +23,23 @@ class Prediction(ABC):
     def coefficients(self, process: LinearProcess, t: Tensor) -> tuple[Tensor, Tensor]:
         """(A, B) with x_0 = A x_t + B output, float64, shaped like t."""
 
+    def check(self, process: LinearProcess) -> None:
+        """Refuse a process at whose noise nothing can be said about x_0 in this way.
+
+        Raises:
+            ValueError: x_0 is the output divided by alpha, which is 0 at t = 1: no chain can begin.
+        """
+        a, b = self.coefficients(process, torch.ones((), dtype=torch.float64))
+        if not bool(torch.isfinite(a) and torch.isfinite(b)):
+            raise ValueError(
+                f"prediction {self!r} divides by alpha, which is 0 at t = 1 with {process.schedule!r}: Velocity() or "
+                "Data() would be right"
+            )
+
+    def gain(self, process: LinearProcess, t: Tensor) -> float:
+        """By what the network's error is multiplied in x_0 at a time (): |B|, for `Epsilon` sigma/alpha."""
+        return float(self.coefficients(process, t)[1].abs())
+
     def to_x0(self, process: LinearProcess, xt: Tensor, t: Tensor, output: Tensor) -> Tensor:
         """x_0 from the network's output, (B, *event)."""
         a, b = _at(self, process, float(t)) if is_one_time(t) else self.coefficients(process, t)

@@ -96,9 +96,10 @@ class Decoder:
         k = (x0.double() + 1) * (self.levels - 1) / 2
         off = (k - k.round().clamp(0, self.levels - 1)).abs() > ON_LEVEL
         if bool(off.any()):
+            wrong = float(x0[off][0])
             raise ValueError(
-                f"x0 has the value {float(x0[off][0]):g}, none of {self.levels} levels on [-1, 1]: take Decoder(levels) "
-                "with the levels of the images (a run's space.levels), or Decoder(None) for a density"
+                f"x0 has the value {wrong:g}, none of {self.levels} levels on [-1, 1]: take Decoder(levels) with the "
+                "levels of the images (a run's space.levels), or Decoder(None) for a density"
             )
 
     def law(self, process: LinearProcess, posterior: Distribution, t: Tensor, before: Tensor | None) -> Distribution:

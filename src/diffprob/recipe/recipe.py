@@ -159,8 +159,8 @@ def check_together(recipe: "Recipe | Recogniser") -> None:
     """Refuse components that do not fit together: what they are is checked by `check_parts`, before.
 
     Raises:
-        ValueError: a network of images of another shape, outputs that the variance does not take, or a network that is
-            not told what the condition says, or is told more. The field is named, with what it must be.
+        ValueError: a network of images of another shape, outputs that the variance does not take, a prediction that
+            divides by a signal of 0, or a network that is not told what the condition says, or is told more. The field is named, with what it must be.
     """
     channels, height, width = recipe.space.shape
     if recipe.network.in_channels != channels:
@@ -171,6 +171,7 @@ def check_together(recipe: "Recipe | Recogniser") -> None:
         raise ValueError(f"{need}, got {height}x{width}: use fewer levels")
     if hasattr(recipe, "variance"):
         _check_outputs(recipe)
+        recipe.prediction.check(recipe.process)
     _check_told(recipe)
 
 

@@ -1,5 +1,6 @@
 """The sampling loop: explicit state, a generator that the caller drives."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
@@ -9,8 +10,10 @@ from torch import Tensor
 
 from diffprob.base.distributions import Distribution
 from diffprob.base.rng import Rng
-from diffprob.denoise.denoiser import Denoiser
+from diffprob.denoise.denoiser import Denoiser, NetDenoiser
 from diffprob.process.times import noisy_times
+
+MOST_GAIN = 1000.0  # of a network's error in x_0 at the first time; the linear schedule has 157, the cosine one 20,291
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +73,9 @@ def simulate(model: Denoiser, sampler: Sampler, x: Tensor | State, times: Tensor
     sampler makes of it, yielded as the state at t = 0. A ``State`` in place of ``x`` resumes: times not below its own
     are skipped.
 
+    A network that predicts noise or score errs in x_0 by sigma/alpha times its own error, unless it is clipped
+    (`diffprob.denoise.wrappers.Clip`); where that is above 1,000 at the first time, a warning says so.
+
     Args:
         model: the denoiser.
         sampler: the rule for one step.
@@ -83,6 +89,7 @@ def simulate(model: Denoiser, sampler: Sampler, x: Tensor | State, times: Tensor
     """
     times = noisy_times(model.process, times)
     state = x if isinstance(x, State) else State(x, times[0])
+    _warn_of_gain(model, state.t)
     if not torch.any(times == state.t):
         raise ValueError(f"the state's time {float(state.t)} is not on the grid")
     ahead = times[times < state.t]
@@ -94,6 +101,16 @@ def simulate(model: Denoiser, sampler: Sampler, x: Tensor | State, times: Tensor
         return
     posterior = model(state.x, state.t)
     yield State(posterior.mean, torch.zeros_like(state.t), state.index + 1, posterior)
+
+
+def _warn_of_gain(model: Denoiser, t: Tensor) -> None:
+    """Say that the errors of a network will be multiplied beyond use, once for each place that draws."""
+    if isinstance(model, NetDenoiser) and (gain := model.prediction.gain(model.process, t)) > MOST_GAIN:
+        warnings.warn(
+            f"{model.prediction!r} takes {gain:,.0f} times the network's error into x_0 at t = {float(t):g}, where "
+            "alpha is nearly 0: draw from Clip(model), as the command line does, or train with prediction=Velocity()",
+            stacklevel=3,
+        )
 
 
 @runtime_checkable

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from diffprob.base.checks import image_shape, whole
+from diffprob.base.errors import NumericalError
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,32 @@ class Pixels:
         return 2 / (self.levels - 1)
 
     def to_model(self, levels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Integer levels (B, C, H, W) -> [-1, 1]."""
+        """Integer levels (B, C, H, W) -> [-1, 1].
+
+        Raises:
+            ValueError: not whole numbers in an integer dtype, or (looked at on the CPU only) outside 0..K-1.
+        """
+        if levels.is_floating_point() or levels.dtype == torch.bool:
+            most = self.levels - 1
+            raise ValueError(
+                f"levels must be whole numbers 0..{most} such as uint8, got {levels.dtype}: those of values in [0, 1] "
+                f"are (x * {most}).round().to(torch.uint8); values in [-1, 1] are in model space already"
+            )
+        if levels.is_cpu and levels.numel() and (self.levels < 256 or levels.dtype != torch.uint8):
+            low, high = (int(end) for end in torch.aminmax(levels))
+            if low < 0 or high >= self.levels:
+                wrong = low if low < 0 else high
+                raise ValueError(f"levels must lie in 0..{self.levels - 1}, got {wrong}")
         return levels.to(dtype) * self.bin_width - 1
 
     def to_data(self, x: Tensor) -> Tensor:
-        """[-1, 1] -> the nearest level, uint8 (B, C, H, W); values outside are clamped."""
+        """[-1, 1] -> the nearest level, uint8 (B, C, H, W); values outside are clamped.
+
+        Raises:
+            NumericalError: a value is not a number; it would be drawn as black.
+        """
+        if bool(torch.isnan(x).any()):
+            raise NumericalError("an image has values that are not numbers (NaN), which are no grey levels")
         return ((x.double() + 1) / self.bin_width).round().clamp(0, self.levels - 1).to(torch.uint8)
 
     def bits_per_dim(self, nats: Tensor) -> Tensor:
