@@ -16,9 +16,10 @@ from diffprob.process.schedule import VPSDE, LogLinear
 from diffprob.process.times import as_time, noisy_times
 from diffprob.sample.adaptive import AdaptiveODE
 from diffprob.sample.ancestral import DDIM
-from diffprob.sample.between import continued, noised, remaining
+from diffprob.sample.between import continued, mix, noised, remaining
 from diffprob.sample.invert import invert
 from diffprob.sample.simulate import State, draw, simulate
+from diffprob.sample.translate import sdedit
 
 DDPM = LinearProcess()
 IMAGES = torch.zeros(2, 1, 8, 8)
@@ -132,6 +133,11 @@ def test_a_chain_from_the_data_is_refused() -> None:
     for t in (0.0, tensor(0.0)):
         with pytest.raises(ValueError, match=r"t must lie in \(0, 1\], got 0"):
             remaining(DDPM, tensor([1.0, 0.5]), t)
+    with pytest.raises(ValueError, match="step 500 of 1000"):
+        sdedit(gaussian_data(DDPM), torch.zeros(1, 3), 500, DDIM(), tensor([1.0, 0.5]), Rng.of(0, 1))
+    for weights in (tensor(0.5), tensor([0.5, float("nan")])):
+        with pytest.raises(ValueError, match=r"weights must be finite numbers \(L,\)"):
+            mix(torch.zeros(1, 3), torch.ones(1, 3), weights)
     with pytest.raises(ValueError, match="step 500 of 1000"):
         continued(gaussian_data(DDPM), DDIM(), torch.zeros(1, 3), 500, tensor([1.0, 0.5]), Rng.of(0, 1))
 

@@ -36,6 +36,18 @@ def as_time(t: Tensor | float, steps: int | None) -> Tensor:
     return time.clamp(0, 1)
 
 
+def nearest(process: "LinearProcess", t: Tensor | float) -> Tensor:
+    """The noisy time of a discrete schedule that is nearest to t, float64 shaped like t; of a continuous one t itself.
+
+    Raises:
+        ValueError: t is no time, or 0, the data, which no schedule has among its noisy times.
+    """
+    time = as_time(t, process.schedule.steps)
+    if bool((time == 0).any()):
+        raise ValueError("t must lie in (0, 1], got 0: that is the data, without noise")
+    return process.schedule.snap(time)
+
+
 def noisy_times(process: "LinearProcess", times: Tensor) -> Tensor:
     """The times of a chain, float64 (n,): decreasing within [0, 1], the last one with noise left to remove.
 

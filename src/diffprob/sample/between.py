@@ -13,7 +13,7 @@ from diffprob.base.rng import Rng
 from diffprob.base.shapes import per_sample
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.linear import LinearProcess
-from diffprob.process.times import as_time
+from diffprob.process.times import nearest
 from diffprob.sample.simulate import Sampler, State, simulate
 
 NOISES = ("shared", "independent", "rescaled")
@@ -45,12 +45,9 @@ def remaining(process: LinearProcess, times: Tensor, t: Tensor | float) -> Tenso
     left out: t takes its place. A multistep sampler would divide by so short a step what noise changed in it.
 
     Raises:
-        ValueError: t is not in (0, 1], or there is no noise at t.
+        ValueError: t is not in (0, 1].
     """
-    time = as_time(t, process.schedule.steps)
-    if float(time) == 0:
-        raise ValueError("t must lie in (0, 1], got 0: that is the data, from which nothing is drawn")
-    first = process.schedule.snap(time).reshape(1)
+    first = nearest(process, t).reshape(1)
     below = times[times < first]
     if len(below) > 1:
         short, long = process.logsnr(torch.cat([first, below[:2]])).diff()
@@ -77,7 +74,13 @@ def continued(
 
 
 def mix(a: Tensor, b: Tensor, weights: Tensor) -> Tensor:
-    """(1 - l) a + l b, (L, *event), for a and b of shape (1 or L, *event); l = 0 and 1 give a and b to the bit."""
+    """(1 - l) a + l b, (L, *event), for a and b of shape (1 or L, *event); l = 0 and 1 give a and b to the bit.
+
+    Raises:
+        ValueError: weights that are not finite, or not (L,).
+    """
+    if weights.ndim != 1 or not bool(torch.isfinite(weights).all()):
+        raise ValueError(f"weights must be finite numbers (L,), got {weights.tolist()}")
     a, b = (x.expand(len(weights), *x.shape[1:]) for x in (a, b))
     return per_sample(1 - weights, a) * a + per_sample(weights, b) * b
 

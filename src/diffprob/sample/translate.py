@@ -10,6 +10,7 @@ from diffprob.base.rng import Rng
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.denoise.energy import Energies, EnergyGuided
 from diffprob.denoise.experts import Faithful, Realistic
+from diffprob.process.times import nearest
 from diffprob.sample.ancestral import DDIM
 from diffprob.sample.between import continued, noised
 from diffprob.sample.invert import invert
@@ -37,6 +38,9 @@ def sdedit(
         rng: one stream per image.
         repeats: how often; the result is then the source of the next, with noise of its own.
 
+    Raises:
+        ValueError: t0 is not in (0, 1], or no repeats.
+
     Exact when: source and target have the same law q(x_0) and the chain is exact: so has the result.
 
     Reference: Meng et al., "SDEdit: guided image synthesis and editing with stochastic differential equations" (2022),
@@ -44,7 +48,7 @@ def sdedit(
     """
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, got {repeats}")
-    t = model.process.schedule.snap(torch.as_tensor(t0, dtype=torch.float64))
+    t = nearest(model.process, t0)
     for k in range(repeats):
         streams = rng if k == 0 else rng.fold(f"repeat {k}")
         xt = noised(model.process, source, t, streams)

@@ -9,6 +9,7 @@ from torch import Tensor
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.denoise.recogniser import NoisyClassifier
+from diffprob.process.times import nearest
 from diffprob.space.pixels import Pixels
 from diffprob.train.denoising import add_noise, uniform_times
 
@@ -60,5 +61,5 @@ def recognised(model: NoisyClassifier, x0: Tensor, labels: Tensor, t: float, rng
     Exact when: always; an image's answer depends on its own stream alone.
     """
     process = model.process
-    time = process.schedule.snap(torch.as_tensor(t, dtype=torch.float64)).expand(len(x0)).to(x0.device)
+    time = nearest(process, t).expand(len(x0)).to(x0.device)
     return model(add_noise(process, x0, time, rng.fold("noise")).xt, time).argmax(1) == labels.to(x0.device)
