@@ -432,7 +432,7 @@ def test_what_has_no_bound() -> None:
     with pytest.raises(ValueError, match="terms"):
         continuous_bound(model, x0, rng, 0, CONTINUOUS)
     with pytest.raises(ValueError, match="independent elements"):
-        variational_bound(model, x0, times, rng, Decoder(256))
+        variational_bound(model, torch.ones_like(x0), times, rng, Decoder(256))
     with pytest.raises(ValueError, match="std"):
         Decoder(256, 0.0)
     with pytest.raises(ValueError, match="levels"):

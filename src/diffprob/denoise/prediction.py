@@ -29,7 +29,8 @@ class Prediction(ABC):
         Raises:
             ValueError: x_0 is the output divided by alpha, which is 0 at t = 1: no chain can begin.
         """
-        a, b = self.coefficients(process, torch.ones((), dtype=torch.float64))
+        with torch.device("cpu"):  # a network may be built without memory, on "meta"
+            a, b = self.coefficients(process, torch.ones((), dtype=torch.float64))
         if not bool(torch.isfinite(a) and torch.isfinite(b)):
             raise ValueError(
                 f"prediction {self!r} divides by alpha, which is 0 at t = 1 with {process.schedule!r}: Velocity() or "
