@@ -160,7 +160,8 @@ def check_together(recipe: "Recipe | Recogniser") -> None:
 
     Raises:
         ValueError: a network of images of another shape, outputs that the variance does not take, a prediction that
-            divides by a signal of 0, or a network that is not told what the condition says, or is told more. The field is named, with what it must be.
+            divides by a signal of 0, or a network that is not told what the condition says, or is told more. The field
+            is named, with what it must be.
     """
     channels, height, width = recipe.space.shape
     if recipe.network.in_channels != channels:
@@ -171,13 +172,13 @@ def check_together(recipe: "Recipe | Recogniser") -> None:
         raise ValueError(f"{need}, got {height}x{width}: use fewer levels")
     if hasattr(recipe, "variance"):
         _check_outputs(recipe)
-        recipe.prediction.check(recipe.process)
     _check_told(recipe)
 
 
 def _check_outputs(recipe: Any) -> None:
-    """Refuse a fitted variance, and a network that does not give what the variance reads."""
+    """Refuse a fitted variance, a network that does not give what the variance reads, a prediction without a signal."""
     variance, found = recipe.variance, recipe.network.out_channels
+    recipe.prediction.check(recipe.process)
     if isinstance(variance, Fitted):
         raise ValueError(f"variance cannot be {shown(variance)}: it is fitted to a trained run, chosen then")
     learned = isinstance(variance, LearnedRange | LearnedDiagonal)
