@@ -180,10 +180,22 @@ def test_bad_settings_are_named():
         ({"proxy": "flow"}, "proxy must be one of diffprob.density"),
         ({"max_iter": 0}, "max_iter must be at least 1, got 0"),
         ({"contamination": 0.6}, r"contamination must lie in \(0, 0.5\], got 0.6"),
-        ({"learning_rate": 0}, "learning_rate must be positive, got 0"),
+        ({"contamination": "auto"}, r"contamination must be a number in \(0, 0.5\], got 'auto'"),
+        ({"contamination": None}, r"contamination must be a number in \(0, 0.5\], got None"),
+        ({"learning_rate": 0}, "learning_rate must be above 0, got 0"),
+        ({"learning_rate": "x"}, "learning_rate must be a number above 0, got 'x'"),
+        ({"max_iter": 1.5}, "max_iter must be a whole number of at least 1, got 1.5"),
+        ({"width": 10**9}, "width must be at most 16384"),
+        ({"batch_size": "many"}, "batch_size must be a whole number"),
+        ({"depth": True}, "depth must be a whole number"),
+        ({"random_state": "x"}, "seed"),
     ):
         with pytest.raises(ValueError, match=words):
             DiffusionDensity(**{**QUICK, **settings}).fit(rows)
+    given = {"contamination": np.float64(0.2), "max_iter": np.int64(2)}
+    assert DiffusionDensity(**{**QUICK, **given}).fit(rows).n_iter_ == 2
+    with pytest.raises(ValueError, match="n_samples must be a whole number"):
+        untrained().fit(rows).sample(1.5)
     with pytest.raises(ValueError, match="no feature of X varies over its 20 rows"):
         DiffusionDensity(**QUICK).fit(np.full((20, 3), 0.1))
     with pytest.raises(ValueError, match="n_samples must be at least 1, got 0"):

@@ -213,4 +213,4 @@ def _within(interval: str, number: bool, finite: bool) -> str:
             return "be a finite number"
         return f"be a number in {interval}" if not number else f"lie in {interval}"
     side = f"above {low:g}" if open_low else f"{'of ' if noun else ''}at least {low:g}"
-    return f"be {noun}{side}" + ("" if finite or not open_high else " and finite")
+    return f"be {noun}{side}" + ("" if finite or not number or not open_high else " and finite")

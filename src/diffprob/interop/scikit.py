@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import MOST, instance, real, whole
 from diffprob.base.errors import InputError, NumericalError
 from diffprob.base.rng import Rng, derive
 from diffprob.denoise.denoiser import NetDenoiser, Scale
@@ -17,6 +18,7 @@ from diffprob.denoise.prediction import Velocity
 from diffprob.density.likelihood import FlowDensity
 from diffprob.density.proxy import Proxy
 from diffprob.likelihood.flow import Exact
+from diffprob.net.limits import MOST_BLOCKS, MOST_WIDTH
 from diffprob.net.mlp import MLPSpec
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import Cosine
@@ -124,8 +126,7 @@ class _DiffusionDensity:
         from sklearn.utils.validation import check_is_fitted
 
         check_is_fitted(self)
-        if n_samples < 1:
-            raise ValueError(f"n_samples must be at least 1, got {n_samples}")
+        whole("n_samples", n_samples := _plain(n_samples), 1)
         seed, varying = derive(self._drawn_seed(), "sample") >> 1, self.scale_ > 0
         times = torch.tensor([1.0, self.model_.process.schedule.start], dtype=torch.float64)
         parts = []
@@ -141,15 +142,12 @@ class _DiffusionDensity:
         return _FLOW if self.proxy is None else self.proxy
 
     def _check(self) -> None:
-        if not isinstance(self._proxy, Proxy):
-            raise ValueError(f"proxy must be one of diffprob.density, such as NoiseNorm(), got {self.proxy!r}")
-        for name in ("max_iter", "width", "depth", "batch_size"):
-            if not getattr(self, name) >= 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
-        if not 0 < self.contamination <= 0.5:
-            raise ValueError(f"contamination must lie in (0, 0.5], got {self.contamination}")
+        instance("proxy", self._proxy, Proxy, "one of diffprob.density, such as NoiseNorm(), or None")
+        for name, most in (("max_iter", MOST), ("batch_size", 10**6), ("width", MOST_WIDTH), ("depth", MOST_BLOCKS)):
+            whole(name, _plain(getattr(self, name)), 1, most)
+        real("learning_rate", _plain(self.learning_rate), "(0, inf)")
+        # No "auto": what scikit-learn's estimators mean by it is a threshold of scores that are not densities.
+        real("contamination", _plain(self.contamination), "(0, 0.5]")
 
     def _drawn_seed(self) -> int:
         from sklearn.utils import check_random_state
@@ -159,7 +157,7 @@ class _DiffusionDensity:
     def _train(self, z: Tensor) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(self._seed, "weights"))
-            net = MLPSpec(z.shape[1], self.width, self.depth).build().double()
+            net = MLPSpec(z.shape[1], _plain(self.width), _plain(self.depth)).build().double()
         self.model_ = NetDenoiser(net, LinearProcess(Cosine()), Velocity(), _CLOCK)
         self.loss_curve_, self.n_iter_ = [], 0
         optimiser = torch.optim.Adam(net.parameters(), self.learning_rate, fused=True)
@@ -200,6 +198,11 @@ class _DiffusionDensity:
         units = np.log(self.scale_[varying]).sum() if self._proxy.nats else 0.0
         away = (rows - self.mean_)[:, ~varying] / float(process.sigma(process.schedule.start))
         return found - units - 0.5 * (away * away).sum(1)
+
+
+def _plain(value: Any) -> Any:
+    """A setting as Python's own number: searches over grids hand over NumPy's."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 if TYPE_CHECKING:

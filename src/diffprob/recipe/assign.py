@@ -164,7 +164,7 @@ class _Assignment:
         """``new`` as one of the ``allowed`` types."""
         if not allowed or type(new) in allowed - {tuple, list}:
             return new
-        if type(new) is int and float in allowed:
+        if type(new) is int and float in allowed and abs(new) < 1e300:
             return float(new)
         if type(new) is float and int in allowed and new.is_integer():
             return int(new)
