@@ -24,12 +24,17 @@ def __getattr__(name: str) -> Any:
     if not name.startswith("_"):
         # Not `from diffprob import api`, which would ask this function for "api".
         api = import_module("diffprob.api")
-        if name in api.__all__:
-            value = getattr(api, name)
+        value = getattr(api, name) if name in api.__all__ else _registered().get(name)
+        if value is not None:
             globals()[name] = value  # the next time Python finds it by itself
             return value
     raise AttributeError(f"module 'diffprob' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *import_module("diffprob.api").__all__})
+    return sorted({*globals(), *import_module("diffprob.api").__all__, *_registered()})
+
+
+def _registered() -> dict[str, Any]:
+    """Every component by name: a new one is offered here as well, without another list that names it."""
+    return import_module("diffprob.recipe.tables").ALL

@@ -245,8 +245,8 @@ def test_the_package_is_lazy_and_complete() -> None:
     from diffprob.recipe.tables import ALL
 
     assert list(api.__all__) == sorted(set(api.__all__))
-    assert set(ALL) <= set(api.__all__), "a component of the tables is missing in diffprob.api"
-    assert set(api.__all__) <= set(dir(dp))
+    assert set(api.__all__) | set(ALL) <= set(dir(dp))
+    assert all(getattr(dp, name) is maker for name, maker in ALL.items())
     imported = {
         alias.name for node in ast.parse(Path(api.__file__).read_text()).body
         if isinstance(node, ast.ImportFrom) for alias in node.names
@@ -256,6 +256,19 @@ def test_the_package_is_lazy_and_complete() -> None:
         _ = dp.nothing
     with pytest.raises(ImportError):
         from diffprob import nothing  # noqa: F401
+
+
+def test_a_new_component_is_offered_by_its_entry_in_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffprob.recipe import tables
+
+    class Midpoint:
+        """What CONTRIBUTING.md adds."""
+
+    with pytest.raises(AttributeError):
+        _ = dp.Midpoint
+    monkeypatch.setitem(tables.ALL, "Midpoint", Midpoint)
+    assert dp.Midpoint is Midpoint and "Midpoint" in dir(dp)
+    del vars(dp)["Midpoint"]
 
 
 def test_the_example_of_the_package_runs(trained: Path, tmp_path: Path) -> None:
