@@ -305,3 +305,9 @@ def test_a_recogniser_is_tested_on_the_classes_of_those_names(
     assert found["accuracy"] == [1.0] * 5 and found["tested"] == 40
     assert found["classes"] == ["apple", "banana", "cherry"]
     assert "20 images of classes that it was not trained on are left out: durian" in capsys.readouterr().err
+
+
+def test_a_folder_called_by_control_characters_is_printed_harmlessly(diffprob: Callable, tmp_path: Path) -> None:
+    pictures(tmp_path / "data", {"\x1b[31mred": 1, "plain": 99}, 30)
+    done = diffprob("data-check", "data")
+    assert done.code == 0 and "\x1b" not in done.out + done.err and r"\x1b[31mred: 30" in done.out

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
+from diffprob.base.text import printable
 from diffprob.cli.parser import whole
 
 EXAMPLES = (
@@ -58,7 +59,7 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
 def _classes(counts: dict[str, int] | None) -> str:
     if counts is None:
         return "no labels"
-    shown = ", ".join(f"{name}: {count:,}" for name, count in list(counts.items())[:12])
+    shown = printable(", ".join(f"{name}: {count:,}" for name, count in list(counts.items())[:12]))
     return shown + (f", ... ({len(counts)} in all)" if len(counts) > 12 else "")
 
 

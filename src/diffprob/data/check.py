@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from diffprob.base.text import printable
 from diffprob.data.images import Images, Source
 
 _FEW_IMAGES = 100
@@ -127,7 +128,7 @@ def _warnings(images: Images, scan: _Scan, classes: dict[str, int] | None) -> It
         yield f"{width}x{height} has room for one network level only: sides divisible by 4 or 8 would be right"
     if classes and max(classes.values()) > 10 * min(classes.values()):
         low, high = min(classes, key=lambda k: classes[k]), max(classes, key=lambda k: classes[k])
-        yield f"classes are uneven: {classes[high]} images of {high}, {classes[low]} of {low}"
+        yield printable(f"classes are uneven: {classes[high]} images of {high}, {classes[low]} of {low}")
 
 
 def check(source: Source) -> Report:
