@@ -45,7 +45,7 @@ def test_every_number_says_how_it_was_made(diffprob, tiny):
     assert recorded["sliced Wasserstein-2 distance of pixels"].features == "pixels"
     details = item.details
     assert (details["sampler"], details["evaluations"], details["weights"]) == ("DPMppSDE(history=2)", 2, "EMA")
-    assert (details["reference images"], details["chunk"], details["clip"]) == (360, 64, True)
+    assert (details["reference images"], details["chunk"], details["clip"]) == (360, 16, True)
     card = (tiny / "README.md").read_text()
     assert "Frechet distance" in card and item.features in card
 

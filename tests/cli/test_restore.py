@@ -57,6 +57,21 @@ def read(folder: str, names: tuple[str, ...] = ("a", "b", "sub/c")) -> np.ndarra
     return np.stack([np.asarray(Image.open(Path(folder) / f"{name}.png"))[None] for name in names])
 
 
+def test_network_calls_have_one_size_for_any_number_of_pictures(
+    diffprob: Callable, trained: Path, noisy: np.ndarray
+) -> None:
+    """The last bits of a picture would otherwise depend on how many there are."""
+    pictures("three", noisy)
+    pictures("one", noisy[:1], ("a",))
+    common = ("--noise", 40, "--dry-run", "--json", "--out")
+    chunks = [diffprob("restore", trained, name, *common, f"{name}-out").json["chunk"] for name in ("three", "one")]
+    points = [
+        diffprob("interpolate", trained, "digits:5", "digits:9", "--points", n, "--out", "x.npz", "--dry-run", "--json")
+        for n in (2, 9)
+    ]
+    assert {*chunks, *(each.json["chunk"] for each in points)} == {16}
+
+
 def to_model(levels: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(levels).float() * UNIT - 1
 

@@ -135,13 +135,14 @@ class Rows:
         return self.space.to_data(xt / float((alpha**2 + sigma**2) ** 0.5)).cpu().numpy()
 
 
-def prepare_rows(args: argparse.Namespace, run: "Run", at: Sequence[float], chunk: int) -> Rows:
-    """What the options of a drawing mean for chains from the times ``at``; ``chunk`` images a call, unless --batch."""
+def prepare_rows(args: argparse.Namespace, run: "Run", at: Sequence[float], alone: bool = False) -> Rows:
+    """What the options of a drawing mean for chains from the times ``at``;
+    one image a call, unless --batch, where there is only one."""
     import torch
 
     device = choose_device(args.device)
-    if args.batch is None and device.type == "cpu":
-        args.batch = chunk  # rows are short, and what is missing in a chunk is computed all the same
+    if alone and args.batch is None and device.type == "cpu":
+        args.batch = 1
     choice = choose(args, run, one=True)
     snapped = choice.model.process.schedule.snap(torch.tensor(at, dtype=torch.float64)).tolist()
     last = float(choice.times[-1])

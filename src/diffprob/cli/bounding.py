@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from diffprob.recipe.checkpoint import Run
 
 NEAR = 1e-3  # how far from a grey level rounding errors of float32 may leave a value
-CHUNKS = 4  # network calls that one block of images takes at each time, where no gradients are kept
+CHUNKS = 8  # network calls that one block of images takes at each time, where no gradients are kept
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ EXAMPLES = (
 
 NOISES = ("shared", "independent", "rescaled")  # those of `diffprob.sample.between`, which imports torch
 AT, AT_LATENT = (0.5,), (1.0,)
-CHUNK = 16  # images in a network call at most, unless told
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +62,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     ends = [between.read_image(args.first, "A", found), between.read_image(args.second, "B", found)]
     if args.latent:
         between.only_ddim(args, "--latent")
-    rows = between.prepare_rows(args, found, args.at or (AT_LATENT if args.latent else AT), min(args.points, CHUNK))
+    rows = between.prepare_rows(args, found, args.at or (AT_LATENT if args.latent else AT))
     total = rows.calls(args.points, 2 if args.latent else 0)
     noise = None if args.latent else args.noise or "shared"
     facts = {**rows.choice.facts, "a": args.first, "b": args.second, "points": args.points, "noise": noise}

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from diffprob.base.rng import Rng
     from diffprob.likelihood.bound import Term
 
+FLOWING = 16  # images followed together by the flow, whose gradients keep the memory of all of them
+
 EXAMPLES = (
     "diffprob likelihood digits                              # the packaged digits on the test digits",
     "diffprob likelihood runs/mnist -n 1000 --precision bf16 # 1,000 test images, 50 random terms of the chain each",
@@ -82,7 +84,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return {**about, "dry_run": True}
     calls = None if flow else asked.calls(way.facts["evaluations"])
     with Progress("likelihood", calls, "network call") as bar, counted(asked.model, bar.update):
-        found = each(asked, way.measure, 1 if flow else CHUNKS)  # gradients keep the memory of a whole block
+        found = each(asked, way.measure, max(1, FLOWING // asked.chunk) if flow else CHUNKS)
     parts = dict(zip(way.parts, found, strict=True))
     result = {**about, **_summary(asked, parts), "dry_run": False}
     packaged = asked.run.is_packaged

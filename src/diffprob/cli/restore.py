@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Restore and write; the result says everything that decided the images."""
     from diffprob.base.rng import Rng
     from diffprob.cli import outcome
-    from diffprob.recipe.checkpoint import Run, auto_chunk
+    from diffprob.recipe.checkpoint import Run
 
     outcome.check_out(args.out)
     found = Run.open(args.run)
@@ -74,8 +74,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     args.n, device = len(given.pixels), choose_device(args.device)
     rng = Rng.of(args.seed, args.n, device=device)
     flaw, clean = flawed.READ[kind](args, found, given, rng)
-    if args.batch is None and device.type == "cpu":
-        args.batch = min(flaw.together or args.n, args.n, auto_chunk(device, found.space))
     choice = choose(args, found, True, flaw.told(found, device))
     facts = {**choice.facts, "flaw": kind, "images": args.images, "n": args.n, "levels": given.levels, **flaw.facts()}
     if args.method == GUIDED and choice.sampler.order is not None:

@@ -107,7 +107,7 @@ def _predicted(args: argparse.Namespace) -> dict[str, Any]:
         raise InputError("--progressive and --from exclude each other")
     kind, found, n = between.no_folder(args.out), Run.open(args.run), args.n or COUNT_FROM
     args.n, original = n, between.read_image(args.source, "--from", found)
-    rows = between.prepare_rows(args, found, args.at or AT, COUNT_FROM)
+    rows = between.prepare_rows(args, found, args.at or AT)
     choice, total = rows.choice, rows.calls(n)
     if choice.sampler.order is not None:
         say(f"note: {choice.sampler!r} draws nothing: from one x_t all {n} images are the same")
@@ -141,7 +141,7 @@ def _reconstructed(args: argparse.Namespace) -> dict[str, Any]:
     kind, found = between.no_folder(args.out), Run.open(args.run)
     args.n, original = 1, between.read_image(args.source, "--from", found)
     between.only_ddim(args, "--reconstruct")
-    rows = between.prepare_rows(args, found, args.at or (1.0,), 1)
+    rows = between.prepare_rows(args, found, args.at or (1.0,), alone=True)
     total = rows.calls(1, 1)
     facts = {**rows.choice.facts, "from": args.source, "rmse": None}
     result = {**facts, "run": found.place, "n": 1, "network_calls": total, "out": args.out}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from diffprob.recipe.checkpoint import Run
 
 Scores = dict[str, dict[str, "np.ndarray"]]  # by label and by set
-CHUNKS = 4  # network calls' images that a proxy is handed at a time
+CHUNKS = 8  # network calls' images that a proxy is handed at a time
 
 
 @dataclass(frozen=True, eq=False)

@@ -77,15 +77,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     from diffprob.base.rng import Rng
     from diffprob.cli.drawing import counted
-    from diffprob.recipe.checkpoint import Run, auto_chunk
+    from diffprob.recipe.checkpoint import Run
 
     _check_options(args)
     check_folder(args.out)
     found, device = Run.open(args.run), choose_device(args.device)
     images = read(args, found)
     args.n = len(images)
-    if args.batch is None and device.type == "cpu":
-        args.batch = min(args.n, auto_chunk(device, found.space))  # what is missing in a chunk is computed all the same
     way, more = _way(args, found, images)
     facts = {**way.choice.facts, **more}
     total = way.calls(args.n)
