@@ -1,6 +1,6 @@
 """Normal numbers: ours beside the first version (tests/truth/normals.py) and torch.randn, interleaved, in one process.
 
-    python benchmarks/normals.py --reps 15 --threads 1
+python benchmarks/normals.py --reps 15 --threads 1
 """
 
 import argparse
@@ -14,9 +14,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from truth import normals as first_version  # noqa: E402
+from truth import normals as first_version
 
-import diffprob as dp  # noqa: E402
+import diffprob as dp
 
 SHAPES = ((1, 64), (64, 784), (128, 3072), (1024, 784), (1, 1_000_000))
 
@@ -47,7 +47,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     clock = time.thread_time if args.threads == 1 else time.perf_counter  # others cannot stretch processor time
-    print("| samples | numbers each | first version, ns | ours, ns | ratio | torch.randn, ns |\n|---|---|---|---|---|---|")
+    print("| samples | numbers each | first version, ns | ours, ns | ratio | torch.randn, ns |\n" + "|---" * 6 + "|")
     for n, count in SHAPES:
         row = compare(n, count, args.reps, clock)
         ratio = row["first"] / row["ours"]

@@ -1,6 +1,6 @@
 """What one image costs beside 64, and what the size of a network call costs: evaluations of a run, interleaved.
 
-    python benchmarks/sampling_small.py mnist --reps 7
+python benchmarks/sampling_small.py mnist --reps 7
 """
 
 import argparse
