@@ -191,7 +191,7 @@ def test_what_cannot_be_trained_is_said():
     with pytest.raises(InputError, match="take variance=Zero"):
         ContinuousBound()(for_gaussian(LEARNED, variance=LearnedRange()), x0, rng)
     with pytest.raises(InputError, match="is infinite"):
-        ContinuousBound()(for_gaussian(LinearProcess(Straight(), StraightScaling())), x0, rng)
+        ContinuousBound()(for_gaussian(LinearProcess(Straight(), StraightScaling()), prediction=Velocity()), x0, rng)
     for wrong in ({"most": -11.0}, {"units": 0}, {"table": 3}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             Learned(**wrong)
