@@ -291,3 +291,9 @@ def test_the_place_of_the_installation_is_not_told(diffprob: Callable) -> None:
     ):
         done = diffprob(*command)
         assert str(PRETRAINED.parent) not in done.out + done.err and "digits" in done.out + done.err, command
+
+
+def test_what_a_name_holds_is_not_obeyed_by_the_terminal(diffprob: Callable, trained: Path) -> None:
+    done = diffprob("export", trained, "--dry-run", "--out", "a\u202e\x1b[31mb")
+    assert done.code == 0 and "a\\u202e\\x1b[31mb" in done.out
+    assert (done.out + done.err).replace("\n", "").isprintable()

@@ -13,6 +13,7 @@ from diffprob.base.finite import check_numbers
 from diffprob.base.text import one_line
 from diffprob.cli.output import check_writable
 from diffprob.cli.parser import Parser, add_json
+from diffprob.cli.progress import visible
 from diffprob.cli.signals import Stopped, heeding
 
 # verb: (module of this package, what it does). The modules are imported one at a time, when needed.
@@ -121,7 +122,11 @@ def _run(argv: list[str]) -> int:
         result = module.run(args)
     if result is not None:
         check_numbers(result)
-        text = json.dumps(result, allow_nan=False) if args.json else "\n".join(module.lines(result))
+        text = (
+            json.dumps(result, allow_nan=False)
+            if args.json
+            else "\n".join(visible(line) for line in module.lines(result))
+        )
         print(text, flush=True)
     return DONE
 

@@ -5,12 +5,19 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
+from diffprob.base.text import printable
+
 EVERY = 10.0  # seconds between two plain lines
 
 
 def say(text: str) -> None:
-    """One line on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """One line on stderr, printable whatever is in it."""
+    print(visible(text), file=sys.stderr, flush=True)
+
+
+def visible(text: str) -> str:
+    """Text of one or more lines without a character that a terminal would obey or hide."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def duration(seconds: float) -> str:
