@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import functools
+import hashlib
 import io
 import json
 import random
@@ -24,7 +25,7 @@ from diffprob.net.unet import UNetSpec
 from diffprob.recipe.assign import assign_all, leaves
 from diffprob.recipe.checkpoint import PRETRAINED, Run, open_run, packaged
 from diffprob.recipe.kinds import build
-from diffprob.recipe.manifest import NAME
+from diffprob.recipe.manifest import Manifest
 from diffprob.recipe.publish import write_run
 from diffprob.recipe.recipe import Recipe, build_model, parameter_count
 from diffprob.recipe.runfiles import MODEL
@@ -163,10 +164,15 @@ def tiny() -> Path:
     return path
 
 
+def _seal(run: Path, name: str, contents: bytes) -> None:
+    """Let the inventory of the run agree with a file."""
+    manifest = Manifest.read(run)
+    manifest.files[name] = {"sha256": hashlib.sha256(contents).hexdigest(), "bytes": len(contents)}
+    manifest.write()
+
+
 def sealed(rng: random.Random, folder: Path) -> None:
     """A run whose weights have another header, and whose inventory agrees with it."""
-    import hashlib
-
     run = folder / "run"
     shutil.copytree(tiny(), run)
     data = (run / MODEL).read_bytes()
@@ -180,10 +186,7 @@ def sealed(rng: random.Random, folder: Path) -> None:
     head = json.dumps(new).encode()
     data = len(head).to_bytes(8, "little") + head + data[8 + length :]
     (run / MODEL).write_bytes(data)
-    manifest = (run / NAME).read_text()
-    record = json.loads(manifest)
-    record["files"][MODEL] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-    (run / NAME).write_text(json.dumps(record))
+    _seal(run, MODEL, data)
     opened = open_run(run)
     assert isinstance(opened, Run)
     model = opened.load()
@@ -193,15 +196,11 @@ def sealed(rng: random.Random, folder: Path) -> None:
 
 def described(rng: random.Random, folder: Path) -> None:
     """A run with another recipe, sealed: it is opened, its weights are loaded."""
-    import hashlib
-
     run = folder / "run"
     shutil.copytree(tiny(), run)
     words = mutated((run / "recipe.txt").read_text("utf-8"), rng, NAMES).encode("utf-8", "surrogatepass")
     (run / "recipe.txt").write_bytes(words)
-    record = json.loads((run / NAME).read_text())
-    record["files"]["recipe.txt"] = {"sha256": hashlib.sha256(words).hexdigest(), "bytes": len(words)}
-    (run / NAME).write_text(json.dumps(record))
+    _seal(run, "recipe.txt", words)
     opened = open_run(run)
     with torch.device("meta"):
         build(opened.recipe)
