@@ -17,6 +17,26 @@ EAGER = {"torch", "numpy", "safetensors", "diffprob"} | set(sys.stdlib_module_na
 EAGER_CLI = {"diffprob"} | set(sys.stdlib_module_names)
 BANNED = {"torchvision", "timm", "torch_fidelity", "cleanfid", "pickle", "_pickle", "dill", "shelve", "marshal"}
 BANNED_BELOW_6 = {"logging", "tqdm", "rich"}
+# Files are opened, written and deleted by base/files.py, which follows no link and bounds every size. Others that open
+# files by themselves, and what they open: weights behind base/files.py's look, the package's own files, the machine's
+# description, and the user's own data, which have readers of their own.
+OPENERS = {
+    *("base/files.py", "base/tensors.py", "report/html.py", "cli/doctor.py", "cli/main.py"),
+    *("data/sources.py", "data/detect.py"),
+}
+READERS = "data/formats/"
+OPENING = {"open", "read_text", "read_bytes", "write_text", "write_bytes", "memmap", "fromfile", "tofile", "safe_open"}
+OPENING |= {
+    "load_file",
+    "save_file",
+    "mkstemp",
+    "TemporaryFile",
+    "NamedTemporaryFile",
+    "fdopen",
+    "rmtree",
+    "symlink_to",
+}
+SAFE_OPENERS = {"files", "Image", "Run", "RunWriter", "InceptionFeatures"}  # Image: of bytes, never of a path
 BANNED_CALLS = {"eval", "exec", "__import__", "torch.load"}
 
 
@@ -83,6 +103,27 @@ def import_problems(module: str, tree: ast.Module) -> Iterator[str]:
             yield f"line {line}: importing diffprob must stay lazy"
 
 
+def file_problems(module: str, tree: ast.Module) -> Iterator[str]:
+    """Calls that open, make or delete a file without base/files.py."""
+    if module in OPENERS or module.startswith(READERS):
+        return
+    ours = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("diffprob.")
+        for alias in node.names
+    }
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        owner, _, name = ast.unparse(node.func).rpartition(".")
+        if name in OPENING and not (owner in SAFE_OPENERS or (not owner and name in ours)):
+            yield f"line {node.lineno}: calls {owner + '.' if owner else ''}{name} instead of base/files.py"
+        first = ast.unparse(node.args[0]) if node.args else ""
+        if name in {"savefig", "savez"} and "path" in first:
+            yield f"line {node.lineno}: {name} to a path instead of base/files.py"
+
+
 def code_problems(module: str, tree: ast.Module) -> Iterator[str]:
     layer = LAYERS.get(package(module), TOP)
     for node in ast.walk(tree):
@@ -118,6 +159,7 @@ def problems(module: str, text: str) -> list[str]:
     """Every broken rule of one module, as readable lines."""
     tree, lines = ast.parse(text), text.count("\n")
     found = [*import_problems(module, tree), *code_problems(module, tree), *undocumented(tree)]
+    found += file_problems(module, tree)
     if lines > MAX_FILE:
         found.append(f"{lines} lines, at most {MAX_FILE}")
     if text.strip() and ast.get_docstring(tree) is None:
@@ -174,6 +216,10 @@ PLANTED = {
     "torch.load": ("recipe/x.py", "import torch\n\n_x = torch.load('x')\n", "calls torch.load"),
     "pickled arrays": ("data/x.py", "import numpy as np\n\n_x = np.load('x', allow_pickle=True)\n", "allows pickles"),
     "eval": ("recipe/x.py", "_x = eval('1')\n", "calls eval"),
+    "a file opened": ("recipe/x.py", "def _f(path):\n    return path.open()\n", "calls path.open instead of"),
+    "a file read": ("cli/x.py", "def _f(path):\n    return path.read_text()\n", "calls path.read_text instead of"),
+    "a folder deleted": ("cli/x.py", "import shutil\n\nshutil.rmtree('x')\n", "calls shutil.rmtree instead of"),
+    "a figure to a path": ("report/x.py", "def _f(f, path):\n    f.savefig(path)\n", "savefig to a path"),
     "progress bar": ("sample/x.py", "def _f():\n    import rich\n", "imports rich"),
     "kwargs": ("net/x.py", "def _f(**options):\n    return g(**options)\n", "passes **options"),
     "long function": ("net/x.py", "def _f():\n" + "    pass\n" * 60, "61 lines, at most 60"),

@@ -187,7 +187,7 @@ def test_measuring_while_training(diffprob):
     found = Run.open("whole")
     assert found.weights_path(best=True).exists()
     assert set(found.weights()) == set(found.weights(best=True))
-    from diffprob.recipe.tensors import read_metadata
+    from diffprob.base.tensors import read_metadata
 
     about = read_metadata(found.weights_path(best=True))
     best = min(values, key=lambda step: values[step])

@@ -116,7 +116,6 @@ def test_bad_usage_is_one_line_and_code_2(diffprob: Callable, arguments: list[st
     [
         (NumericalError("the loss is not finite at step 7"), 3),
         (OSError(28, "No space left on device", "a/file"), 2),
-        (KeyboardInterrupt(), 130),
         (MemoryError(), 2),
     ],
     ids=repr,

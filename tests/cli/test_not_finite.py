@@ -8,10 +8,11 @@ import pytest
 import torch
 from cli.commands import TINY, contents
 
+from diffprob.base import tensors
 from diffprob.base.errors import NumericalError
+from diffprob.base.files import measure
 from diffprob.cli import doctor, drawing
-from diffprob.recipe import tensors
-from diffprob.recipe.manifest import Manifest, measure
+from diffprob.recipe.manifest import Manifest
 
 NO_LIGHT = [*("-n", "2"), *("--device", "cpu")]
 VERBS = {

@@ -77,11 +77,30 @@ def test_an_image_depends_on_its_seed_alone(diffprob: Callable, trained: Path) -
 def test_a_folder_has_one_picture_an_image(diffprob: Callable, trained: Path) -> None:
     diffprob("sample", trained, "-n", "3", "--seed", "5", "--steps", "2", "--out", "a/b/", *CPU)
     diffprob("sample", trained, "-n", "3", "--seed", "5", "--steps", "2", "--out", "x.npz", *CPU)
-    assert sorted(path.name for path in Path("a/b").iterdir()) == [f"seed-{k:08d}.png" for k in (5, 6, 7)]
+    assert sorted(path.name for path in Path("a/b").iterdir()) == [
+        "facts.json",
+        *(f"seed-{k:08d}.png" for k in (5, 6, 7)),
+    ]
     with Image.open("a/b/seed-00000006.png") as picture:
         assert picture.text["seeds"] == "6"
         levels = np.round(np.asarray(picture) / 255 * 16).astype(np.uint8)
     assert np.array_equal(levels, arrays("x.npz")[0][1, 0])
+
+
+def test_a_folder_holds_the_pictures_of_one_call_and_nothing_else_is_deleted(diffprob: Callable, trained: Path) -> None:
+    few = ("sample", trained, "--steps", "1", "--out", "pics/", *CPU)
+    assert diffprob(*few, "-n", "3", "--progressive").code == 0
+    (Path("pics") / "notes.txt").write_text("mine")
+    assert diffprob(*few, "-n", "1", "--seed", "2").code == 0
+    assert sorted(path.name for path in Path("pics").iterdir()) == ["facts.json", "notes.txt", "seed-00000002.png"]
+    facts = json.loads((Path("pics") / "facts.json").read_text())
+    (Path("pics") / "facts.json").write_text(json.dumps({**facts, "pictures": ["notes.txt", "../x.png"]}))
+    (Path("pics") / "seed-00000002.png").rename(Path("pics") / "mine.PNG")
+    assert "mine.PNG is there already" in diffprob(*few, "-n", "1").error
+    (Path("pics") / "mine.PNG").unlink()
+    Path("x.png").write_text("mine")
+    assert diffprob(*few, "-n", "1").code == 0
+    assert (Path("x.png").read_text(), (Path("pics") / "notes.txt").read_text()) == ("mine", "mine")
 
 
 def test_every_choice_matters(diffprob: Callable, trained: Path) -> None:

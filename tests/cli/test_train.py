@@ -97,7 +97,7 @@ def test_interrupted_training_resumes(diffprob: Callable, tmp_path: Path, monkey
     monkeypatch.setattr(Trainer, "advance", stopping)
     done = diffprob("train", "digits", "--steps", "4", "--out", out, *TINY)
     assert done.code == 130
-    assert done.error == "stopped at step 3; the same command resumes"
+    assert done.err.splitlines()[-1] == "diffprob: stopped at step 3; the same command resumes"
     monkeypatch.setattr(Trainer, "advance", advance)
     done = diffprob("train", "digits", "--steps", "4", "--out", out, *TINY)
     assert done.code == 0

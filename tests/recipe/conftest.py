@@ -13,12 +13,17 @@ from diffprob.train.store import Snapshot
 DIGEST = "ab" * 32
 
 
-@pytest.fixture
-def recipe():
+@pytest.fixture(scope="session")
+def shared_recipe():
     network = UNetSpec(in_channels=1, out_channels=1, widths=(8,), layers=1, attention=(False,), groups=4)
     return Recipe(
         name="tiny", data=Digits(), space=Pixels((1, 8, 8), 17), network=network, training=Training(steps=100, batch=4)
     )
+
+
+@pytest.fixture
+def recipe(shared_recipe):
+    return shared_recipe
 
 
 @pytest.fixture
@@ -27,9 +32,14 @@ def digest():
 
 
 @pytest.fixture
-def snapshot(recipe):
+def snapshot(shared_snapshot):
+    return shared_snapshot
+
+
+@pytest.fixture(scope="session")
+def shared_snapshot(shared_recipe):
     """A function of the step: every tensor holds the step, so that parts of different steps are told apart."""
-    shapes = {name: tensor.shape for name, tensor in build_model(recipe).state_dict().items()}
+    shapes = {name: tensor.shape for name, tensor in build_model(shared_recipe).state_dict().items()}
 
     def make(step):
         full = {name: torch.full(shape, float(step)) for name, shape in shapes.items()}

@@ -18,7 +18,8 @@ from diffprob.recipe.runfiles import read_recipe
 from diffprob.recipe.writer import RunWriter
 from diffprob.train.store import Snapshot
 
-CHANGES = [(os, name) for name in ("rename", "replace", "mkdir", "unlink", "rmdir", "ftruncate")] + [(io, "open")]
+CHANGES = [(os, name) for name in ("open", "rename", "replace", "mkdir", "unlink", "rmdir", "ftruncate")]
+CHANGES += [(io, "open")]
 
 
 def full(step: int) -> dict[str, torch.Tensor]:
@@ -28,11 +29,14 @@ def full(step: int) -> dict[str, torch.Tensor]:
 
 def arm(number: int) -> None:
     """Let the process be gone just before its ``number``-th change from now on."""
-    counter = itertools.count()
+    counter, opened, buffered = itertools.count(), os.open, io.open
 
     def wrap(call):
         def counted(*args, **kwargs):
-            if args[1:2] not in {("r",), ("rb",)} and next(counter) == number:
+            how = args[1] if len(args) > 1 else None
+            reads = call is opened and not how & (os.O_WRONLY | os.O_RDWR)
+            reads = reads or (call is buffered and (how in {"r", "rb"} or isinstance(args[0], int)))
+            if not reads and next(counter) == number:
                 os._exit(9)
             return call(*args, **kwargs)
 

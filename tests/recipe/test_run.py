@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from diffprob.base.errors import InputError
+from diffprob.base.tensors import pieces, read_metadata
 from diffprob.data.joined import Joined
 from diffprob.data.limited import First
 from diffprob.data.sources import Folder, Idx
@@ -22,7 +23,6 @@ from diffprob.recipe.publish import publish, thin, write_run
 from diffprob.recipe.recipe import build_model
 from diffprob.recipe.spec import parse
 from diffprob.recipe.tables import ALL
-from diffprob.recipe.tensors import pieces, read_metadata
 from diffprob.recipe.writer import RunWriter
 from diffprob.space.pixels import Pixels
 from diffprob.train.store import Snapshot
@@ -263,7 +263,7 @@ def test_damaged_measurements_are_named(folder):
 def test_publish(folder, tmp_path, recipe, digest, data, published):
     run = Run.open(folder)
     run.record(Measurement("x", 1.0, 10))
-    elsewhere = Run(folder, replace(recipe, data=data), run.meta)
+    elsewhere = replace(run, recipe=replace(recipe, data=data))
     dest = publish(elsewhere, tmp_path / "published" / "x")
     copy = Run.open(dest)
     assert copy.recipe == replace(recipe, data=published)

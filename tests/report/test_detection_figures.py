@@ -22,8 +22,8 @@ GROUPS = {"Fashion-MNIST (inside)": INSIDE, "MNIST (outside)": OUTSIDE}
 def drawn(monkeypatch):
     """The figures that were written, in order."""
     figures: list[Figure] = []
-    save = detection._save
-    monkeypatch.setattr(detection, "_save", lambda figure, path: (figures.append(figure), save(figure, path)))
+    save = detection.save_figure
+    monkeypatch.setattr(detection, "save_figure", lambda figure, path: (figures.append(figure), save(figure, path)))
     return figures
 
 

@@ -16,8 +16,9 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from io import BufferedReader, FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from diffprob.base.errors import InputError, Missing
 from diffprob.base.text import printable
@@ -62,6 +63,14 @@ def kind_of(path: Path) -> str | None:
         return None
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {_reason(error)}") from error
+
+
+def followed(path: str | Path) -> Path:
+    """Where a path leads that the user gave: its links are the user's own, and what lies at its end is no link.
+
+    For data, weights of other tools and settings by name; never for a name that stands in a run.
+    """
+    return Path(os.path.realpath(path))
 
 
 def is_file(path: Path) -> bool:
@@ -117,7 +126,7 @@ def subfolder(folder: Path, name: str, make: bool = False) -> Path | None:
     return None if kind is None else place
 
 
-def open_file(path: Path, most: int) -> BinaryIO:
+def open_file(path: Path, most: int) -> BufferedReader:
     """A regular file of at most ``most`` bytes, open for reading.
 
     Raises:
@@ -173,6 +182,16 @@ def read_text(path: Path, most: int = TEXT_LIMIT) -> str:
         return read_bytes(path, most).decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} cannot be read: it is not text") from error
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a regular file.
+
+    Raises:
+        Missing, InputError: as `open_file`.
+    """
+    with open_file(path, TENSORS_LIMIT) as file:
+        return os.fstat(file.fileno()).st_size
 
 
 def measure(path: Path, first: int | None = None) -> Entry:
@@ -239,7 +258,7 @@ def write_file(path: Path, pieces: Pieces) -> Entry:
     return entry
 
 
-def open_log(path: Path) -> BinaryIO:
+def open_log(path: Path) -> FileIO:
     """A regular file open for reading and for appending, unbuffered; made where there is none.
 
     Raises:

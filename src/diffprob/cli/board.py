@@ -1,10 +1,12 @@
 """The log of a training for TensorBoard, beside log.jsonl."""
 
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError
+from diffprob.base.files import PICTURE_LIMIT, is_file, read_bytes, saying, subfolder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +32,7 @@ class Board:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise InputError("--tensorboard needs tensorboard: pip install 'diffprob[tensorboard]'") from error
+        subfolder(store.folder, FOLDER)  # a link to another folder is found before the training
         self.store, self._make, self._writer = store, SummaryWriter, None
         self._first = 0
 
@@ -48,11 +51,11 @@ class Board:
         """Keep a snapshot, and show its picture if there is one."""
         self.store.save(snapshot)
         picture = self.store.sample_path(snapshot.step)
-        if picture.exists():
+        if is_file(picture):
             import numpy as np
             from PIL import Image
 
-            with Image.open(picture) as image:
+            with Image.open(BytesIO(read_bytes(picture, PICTURE_LIMIT)), formats=("PNG",)) as image:
                 pixels = np.asarray(image.convert("RGB"))
             self._board().add_image("samples", pixels, snapshot.step, dataformats="HWC")
         self._board().flush()
@@ -80,5 +83,7 @@ class Board:
     def _board(self) -> Any:
         if self._writer is None:
             # purge_step hides what an earlier, stopped training wrote after the checkpoint that this one goes on from.
+            with saying(f"write to {self.folder / FOLDER}"):
+                subfolder(self.folder, FOLDER, make=True)
             self._writer = self._make(str(self.folder / FOLDER), purge_step=self._first + 1)
         return self._writer

@@ -8,7 +8,7 @@ from diffprob.base.errors import InputError
 from diffprob.cli import output
 from diffprob.cli.choices import add_drawing
 from diffprob.cli.parser import add_device, add_dry_run
-from diffprob.cli.report import draw_samples, gather, html_path, plan
+from diffprob.cli.report import choose_drawing, draw_samples, gather, html_path, plan
 
 EXAMPLES = (
     "diffprob compare runs/a runs/b                   # into compare.html",
@@ -34,12 +34,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise InputError(f"compare takes 2 to {MOST_RUNS} runs, got {len(args.runs)}")
     html_path(args.out)
     found = [Run.open(name) for name in args.runs]
-    plans = [plan(each, args) for each in found]
-    about = [{"run": each.place, **drawing} for each, drawing in zip(found, plans, strict=True)]
+    choices = [choose_drawing(each, args) for each in found]
+    about = [{"run": each.place, **plan(choice, args)} for each, choice in zip(found, choices, strict=True)]
     result = {"runs": about, "out": args.out}
     if args.dry_run:
         return {**result, "bytes": None, "dry_run": True}
-    page = compare_page([gather(each, draw_samples(each, args, rows=0)) for each in found])
+    drawn = [draw_samples(each, choice, args, rows=0) for each, choice in zip(found, choices, strict=True)]
+    page = compare_page([gather(each, samples) for each, samples in zip(found, drawn, strict=True)])
     output.write_file(args.out, page)
     return {**result, "bytes": len(page), "dry_run": False}
 

@@ -1,13 +1,13 @@
 """Train on the embedded handwritten digits, draw, measure, detect, leave pictures: minutes on two cores, no network."""
 
 import argparse
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffprob.base.files import remove
 from diffprob.cli import output
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, is_run
 from diffprob.cli.progress import Progress, duration, say
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         state = f"{out} (new, the old run deleted)" if args.fresh and is_run(out) else planned(recipe, out)
         return {"dry_run": True, "run": state, "steps": plan.steps, "seconds_at_most": plan.seconds}
     if args.fresh and is_run(out):
-        shutil.rmtree(out)
+        remove(out)
     trained = train(recipe, out, args.device, seconds=plan.seconds)
     if trained is None:  # torchrun started more than one process
         return {}

@@ -16,6 +16,7 @@ from diffprob.cli.choices import add_drawing, choose
 from diffprob.cli.parser import add_device, add_dry_run, choose_device
 from diffprob.cli.progress import Progress, say
 from diffprob.cli.reals import add_place, held_out_of, measurement, read_samples
+from diffprob.cli.recording import recorded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -149,12 +150,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     result = {**about, "features": describe(features), "real_n": len(real) if real else None, "rows": rows}
     result["classes"] = list(called)
     result["notes"] = [*left_out, *_notes(result, drawn)]
-    result["recorded"] = (not found.is_packaged) if args.record is None else args.record
-    if result["recorded"]:
-        _record(found, result, args, facts, sets.reference)
     if args.out:
         output.write_file(args.out, output.json_bytes(result))
-    return {**result, "dry_run": False}
+    kept = recorded(found, lambda: _record(found, result, args, facts, sets.reference), args.record)
+    return {**result, **kept, "dry_run": False}
 
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
@@ -355,9 +354,13 @@ def _record(
 ) -> None:
     """Every row into the run's measurements."""
     said = {"evaluations" if name == "steps" else name: facts[name] for name in DRAWING if facts[name] is not None}
-    for row in result["rows"]:
-        features = "pixels" if _of_pixels(row) else result["features"]
-        found.record(measurement(row, args.seed, facts["step"], features, reference, said))
+    features = ["pixels" if _of_pixels(row) else result["features"] for row in result["rows"]]
+    found.record(
+        *(
+            measurement(row, args.seed, facts["step"], space, reference, said)
+            for row, space in zip(result["rows"], features, strict=True)
+        )
+    )
 
 
 def _of_pixels(row: dict[str, Any]) -> bool:

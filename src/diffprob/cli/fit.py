@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError, did_you_mean
-from diffprob.cli import output
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, whole
 from diffprob.cli.progress import Progress, duration, say
+from diffprob.cli.recording import check_writable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -128,7 +128,7 @@ def _check(args: argparse.Namespace, run: "Run") -> None:
             f"{args.run} comes with the library and is only read: --record would write into it all the same"
         )
     if not args.dry_run:
-        output.check_writable(run.path, "the run")
+        check_writable(run)
 
 
 def _fit_analytic(args: argparse.Namespace, run: "Run", model: "NetDenoiser", images: "Images") -> dict[str, Any]:

@@ -19,6 +19,7 @@ from diffprob.cli.bounding import CHUNKS, Asked, add_bounding, ask, each, in_mod
 from diffprob.cli.drawing import blame, counted, table
 from diffprob.cli.parser import component, whole
 from diffprob.cli.progress import Progress, say
+from diffprob.cli.recording import recorded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,13 +88,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         found = each(asked, way.measure, max(1, FLOWING // asked.chunk) if flow else CHUNKS)
     parts = dict(zip(way.parts, found, strict=True))
     result = {**about, **_summary(asked, parts), "dry_run": False}
-    packaged = asked.run.is_packaged
-    result["recorded"] = (not packaged) if args.record is None else args.record
-    if result["recorded"]:
-        _record(asked, result)
     if args.out:
         output.write_file(args.out, _file(args.out, result))
-    return result
+    return {**result, **recorded(asked.run, lambda: _record(asked, result), args.record)}
 
 
 def lines(result: dict[str, Any]) -> Iterator[str]:

@@ -7,13 +7,14 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 from importlib import import_module
+from io import TextIOWrapper
 
 from diffprob.base.errors import InputError, NumericalError, did_you_mean
 from diffprob.base.finite import check_numbers
-from diffprob.base.text import one_line
+from diffprob.base.text import one_line, printable
 from diffprob.cli.output import check_writable
 from diffprob.cli.parser import Parser, add_json
-from diffprob.cli.progress import visible
+from diffprob.cli.progress import say
 from diffprob.cli.signals import Stopped, heeding
 
 # verb: (module of this package, what it does). The modules are imported one at a time, when needed.
@@ -68,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the arguments without the program's name; by default those of the process.
     """
+    _streams()
     try:
         with heeding():
             return _run(list(sys.argv[1:] if argv is None else argv))
@@ -76,9 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except NumericalError as error:
         return _fail(str(error), NUMERICAL)
     except Stopped as stop:
-        return _fail(str(stop) or "interrupted", stop.code)
+        return _stopped(stop, stop.code)
     except KeyboardInterrupt as stop:
-        return _fail(str(stop) or "interrupted", INTERRUPTED)
+        return _stopped(stop, INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output (head, less) has seen enough; the interpreter must not flush into the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -122,17 +124,30 @@ def _run(argv: list[str]) -> int:
         result = module.run(args)
     if result is not None:
         check_numbers(result)
-        text = (
-            json.dumps(result, allow_nan=False)
-            if args.json
-            else "\n".join(visible(line) for line in module.lines(result))
-        )
-        print(text, flush=True)
+        # What stands in a result may come from a stranger's run: each line is made printable, and stays one line.
+        found = [json.dumps(result, allow_nan=False)] if args.json else map(printable, module.lines(result))
+        print("\n".join(found), flush=True)
     return DONE
+
+
+def _streams() -> None:
+    """Streams that take everything: what they cannot encode is written as an escape, and a closed one drops it."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed when we began; the next file that is opened must not take its place
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, TextIOWrapper) and stream.errors in {"strict", "surrogateescape"}:
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _fail(message: str, code: int) -> int:
     rank = os.environ.get("RANK", "0")
     who = "diffprob" if rank == "0" else f"diffprob (process {rank})"
-    print(f"{who}: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    say(f"{who}: error: {one_line(message)}")
+    return code
+
+
+def _stopped(stop: BaseException, code: int) -> int:
+    said = str(stop)
+    say(f"diffprob: {one_line(said) if said else 'interrupted'}")
     return code

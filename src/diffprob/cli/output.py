@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffprob.base import files
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.base.finite import check_numbers
 
@@ -68,14 +69,10 @@ def write_file(path: str | Path, contents: bytes) -> None:
     Raises:
         InputError: the disk refuses; what existed before is intact.
     """
-    from diffprob.recipe.manifest import TEMPORARY, saying, write
-
     path = Path(path)
-    with saying(f"write {path}", "; what existed before is intact"):
+    with files.saying(f"write {path}", "; what existed before is intact"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(TEMPORARY + path.name)
-        write(temporary, [contents])
-        temporary.replace(path)
+        files.write_file(path, [contents])
 
 
 def json_bytes(result: Mapping[str, Any]) -> bytes:
@@ -123,14 +120,11 @@ def tile_png(image: "np.ndarray", most: int, facts: Mapping[str, Any]) -> bytes:
 
 def progression_png(frames: Sequence["np.ndarray"], most: int, times: Sequence[float]) -> bytes:
     """The way from noise to data: one row a sample, one column a time."""
-    from tempfile import TemporaryDirectory
+    from diffprob.report.figures import progression_image
 
-    from diffprob.report.figures import progression
-
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "progression.png"
-        progression(frames, path, times, levels=most)
-        return path.read_bytes()
+    buffer = io.BytesIO()
+    progression_image(frames, times, levels=most).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def arrays(levels: "np.ndarray", seeds: "np.ndarray", facts: Mapping[str, Any]) -> bytes:

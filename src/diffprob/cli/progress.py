@@ -1,5 +1,6 @@
 """Progress on stderr: a live bar on a terminal, else a line every so often."""
 
+import contextlib
 import sys
 import time
 from types import TracebackType
@@ -11,13 +12,9 @@ EVERY = 10.0  # seconds between two plain lines
 
 
 def say(text: str) -> None:
-    """One line on stderr, printable whatever is in it."""
-    print(visible(text), file=sys.stderr, flush=True)
-
-
-def visible(text: str) -> str:
-    """Text of one or more lines without a character that a terminal would obey or hide."""
-    return "\n".join(map(printable, text.split("\n")))
+    """One printable line on stderr; nobody being there to read it stops no work."""
+    with contextlib.suppress(OSError, ValueError):  # closed by whoever read it, or from the start
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:
@@ -55,9 +52,12 @@ class Progress:
             from rich.progress import BarColumn, TextColumn
             from rich.progress import Progress as Bar
 
-            columns = ("{task.description}", BarColumn(), TextColumn("{task.fields[text]}"))
+            # Names are data: nothing in them is markup.
+            parts = ("{task.description}", "{task.fields[text]}")
+            what, text = (TextColumn(part, markup=False) for part in parts)
+            columns = (what, BarColumn(), text)
             self._bar = Bar(*columns, console=Console(stderr=True), refresh_per_second=4)
-            self._task = self._bar.add_task(self.what, total=self.total, completed=self.done, text="")
+            self._task = self._bar.add_task(printable(self.what), total=self.total, completed=self.done, text="")
             self._bar.start()
         return self
 
@@ -78,7 +78,7 @@ class Progress:
             self._recent = [point for point in self._recent if now - point[0] < 30] or [self._recent[-1]]
             self._recent.append((now, done))
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, text=self._text(bare=True))
+            self._bar.update(self._task, completed=done, text=printable(self._text(bare=True)))
         elif now - self.printed >= EVERY:
             self.printed, self.last = now, done
             say(self._text())
@@ -88,7 +88,7 @@ class Progress:
         if self._bar is None:
             say(text)
         else:
-            self._bar.console.print(text, highlight=False, markup=False)
+            self._bar.console.print(printable(text), highlight=False, markup=False)
 
     @property
     def rate(self) -> float:

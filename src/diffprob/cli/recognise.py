@@ -15,6 +15,7 @@ from diffprob.base.errors import InputError
 from diffprob.base.text import printable
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, is_run, whole
 from diffprob.cli.progress import say
+from diffprob.cli.recording import recorded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -166,14 +167,16 @@ def _tested(made: "RecogniserRun", train: "Images", sources: list[Any], device: 
     chosen = chosen[known[chosen]][:TESTED]
     x0 = made.space.to_model(torch.from_numpy(images.take(chosen)))
     model, rng, shares = made.load(device), Rng.of(0, len(chosen), device=device), []
+    found: list[Measurement] = []
     for t in AT:
         hits = _hits(model, x0.to(device), torch.from_numpy(labels[chosen]), t, rng)
         low, high = wilson(hits, len(chosen))
         shares.append(hits / len(chosen))
         name = f"accuracy at t = {t:g}"
         split = "train" if test is None else "test"
-        made.record(Measurement(name, shares[-1], len(chosen), 0, low=low, high=high, split=split))
-    return {"at": list(AT), "accuracy": shares, "tested": len(chosen), "on": on, "classes": list(names)}
+        found.append(Measurement(name, shares[-1], len(chosen), 0, low=low, high=high, split=split))
+    kept = recorded(made, lambda: made.record(*found))
+    return {**kept, "at": list(AT), "accuracy": shares, "tested": len(chosen), "on": on, "classes": list(names)}
 
 
 def _hits(model: Any, x0: "Tensor", labels: "Tensor", t: float, rng: Any) -> int:

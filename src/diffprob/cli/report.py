@@ -14,8 +14,10 @@ from diffprob.cli import output
 from diffprob.cli.choices import add_drawing, choose
 from diffprob.cli.parser import add_device, add_dry_run, choose_device
 from diffprob.cli.progress import Progress, say
+from diffprob.cli.recording import check_writable, recorded
 
 if TYPE_CHECKING:
+    from diffprob.cli.choices import Choice
     from diffprob.data.images import Images
     from diffprob.recipe.checkpoint import Run
     from diffprob.report.material import Material, Samples
@@ -52,20 +54,22 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     found = Run.open(args.run)
     packaged = found.is_packaged
     out = _out(args.out or (f"report-{found.path.name}.html" if packaged else None), found.path)
-    if not packaged:
-        _check_writable(found)
+    if not packaged and out is None:
+        check_writable(found)
     images, note = find_data(found, args.data)
     inside = None if packaged else str(found.path / INSIDE)
-    drawing = plan(found, args)
+    choice = choose_drawing(found, args)
+    drawing = plan(choice, args)
     result = {"run": found.place, "report": inside, "out": out, **drawing, "data_here": images is not None}
     if args.dry_run:
         return {**result, "bytes": None, "dry_run": True}
-    page = report_page(gather(found, draw_samples(found, args), images, note))
-    if inside is not None:
-        found.add(INSIDE, page)
+    page = report_page(gather(found, draw_samples(found, choice, args), images, note))
     if out is not None:
         output.write_file(out, page)
-    return {**result, "bytes": len(page), "dry_run": False}
+    kept = recorded(found, lambda: found.add(INSIDE, page))
+    if not kept["recorded"] and out is None:
+        raise InputError(str(kept["not_recorded"]))
+    return {**result, **kept, "report": inside if kept["recorded"] else None, "bytes": len(page), "dry_run": False}
 
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
@@ -85,27 +89,31 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
     yield f"wrote {places} ({size(result['bytes'])})"
 
 
-def plan(found: "Run", args: argparse.Namespace) -> dict[str, Any]:
-    """What will be drawn, and how.
+def choose_drawing(found: "Run", args: argparse.Namespace) -> "Choice":
+    """How the samples of a page are drawn; the weights are read here, once.
 
     Raises:
         InputError: an option that names nothing, too many samples, or a run without a model.
     """
     if args.n > MOST:
         raise InputError(f"-n {args.n}: a page takes at most {MOST} samples; diffprob sample draws more")
-    choice = choose(args, found)
+    return choose(args, found)
+
+
+def plan(choice: "Choice", args: argparse.Namespace) -> dict[str, Any]:
+    """What will be drawn, and how."""
     said = ("step", "seeds", "sampler", "steps", "grid", "told", "guidance", "chunk", "precision", "device")
     facts = {name: choice.facts[name] for name in said}
     return {"n": args.n, **facts, "network_calls": choice.calls(args.n, choice.steps)}
 
 
-def draw_samples(found: "Run", args: argparse.Namespace, rows: int = ROWS) -> "Samples":
+def draw_samples(found: "Run", choice: "Choice", args: argparse.Namespace, rows: int = ROWS) -> "Samples":
     """The samples of a page, as `sample` draws them; ``rows`` of them are followed on their way."""
     from diffprob.base.rng import Rng
     from diffprob.cli.drawing import counted, draw
     from diffprob.report.material import Samples
 
-    choice, began = choose(args, found), time.monotonic()
+    began = time.monotonic()
     streams = Rng.of(args.seed, args.n, device=choose_device(args.device))
     total, model = choice.calls(args.n, choice.steps), choice.model
     with Progress(f"sample {found.name}", total, "network call") as bar, counted(model, bar.update):
@@ -162,6 +170,9 @@ def find_data(found: "Run", where: str | None) -> "tuple[Images | None, str]":
         return None, "not looked for"
     if where is None and isinstance(found.recipe.data, HuggingFace):
         return None, "not downloaded for this page"
+    if where is None and found.meta["data"] is None:
+        # Whoever made the run chose the place. Without a digest nothing says that what lies there is the run's data.
+        return None, "not looked for: the run does not say which images it was trained on"
     try:
         return OwnImages(found, where).train.images, ""
     except Missing:
@@ -207,10 +218,3 @@ def _out(out: str | None, folder: Path) -> str | None:
     output.check_writable(out)
     # The page is in the run anyway; a second copy would not be in its inventory.
     return None if Path(out).resolve() == (folder / INSIDE).resolve() else out
-
-
-def _check_writable(found: "Run") -> None:
-    """Refuse before drawing what would be refused after it."""
-    from diffprob.recipe.writer import RunWriter
-
-    RunWriter(found.path).close()

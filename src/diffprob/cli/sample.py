@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffprob.base.errors import InputError
-from diffprob.cli import between, output
+from diffprob.cli import between, gallery, output
 from diffprob.cli.choices import add_drawing, choose
 from diffprob.cli.parser import add_device, add_dry_run, choose_device, share, whole
 from diffprob.cli.progress import Progress, say
@@ -72,6 +72,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from diffprob.recipe.checkpoint import Run
 
     kind = output.kind_of(args.out)
+    if kind == "folder":
+        gallery.check(args.out)
     found = Run.open(args.run)
     choice = choose(args, found)
     model, facts = choice.model, choice.facts
@@ -86,11 +88,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         rows = min(ROWS, args.n) if args.progressive else 0
         drawn = draw(choice.guided, choice.sampler, choice.times, streams, found.space, choice.clip, rows)
     result |= {"network_calls": progress.done, "evaluations": drawn.evaluations}
-    write(kind, args.out, drawn.levels, args.seed, found.space.levels, facts)
+    progression = None
     if args.progressive:
-        path = _beside(args.out, kind)
-        output.write_file(path, output.progression_png(drawn.frames, found.space.levels, drawn.times))
+        path, progression = (
+            _beside(args.out, kind),
+            output.progression_png(drawn.frames, found.space.levels, drawn.times),
+        )
         result["progression"] = str(path)
+        if kind != "folder":
+            output.write_file(path, progression)
+    write(kind, args.out, drawn.levels, args.seed, found.space.levels, facts, progression)
     return {**result, "dry_run": False}
 
 
@@ -197,8 +204,10 @@ def how(result: dict[str, Any]) -> Iterator[str]:
         yield f"on {where}: {result['network_calls']:,} network calls{each}"
 
 
-def write(kind: str, out: str, levels: Any, seed: int, most: int, facts: dict[str, Any]) -> None:
-    """Write grey levels (N, C, H, W) as a grid, as arrays or one by one."""
+def write(
+    kind: str, out: str, levels: Any, seed: int, most: int, facts: dict[str, Any], progression: bytes | None = None
+) -> None:
+    """Write grey levels (N, C, H, W) as a grid, as arrays or one by one; into a folder a progression goes with them."""
     import numpy as np
 
     if kind == "npz":
@@ -207,12 +216,19 @@ def write(kind: str, out: str, levels: Any, seed: int, most: int, facts: dict[st
     elif kind == "png":
         output.write_file(out, output.grid_png(levels, most, facts))
     else:
-        for k, image in enumerate(levels):
-            own = {**facts, "seeds": str(seed + k)}
-            output.write_file(Path(out) / f"seed-{seed + k:08d}.png", output.tile_png(image, most, own))
+        names = [gallery.name_of(seed + k) for k in range(len(levels))]
+
+        def pictures() -> Iterator[tuple[str, bytes]]:
+            for k, (name, image) in enumerate(zip(names, levels, strict=True)):
+                yield name, output.tile_png(image, most, {**facts, "seeds": str(seed + k)})
+            if progression is not None:
+                yield gallery.PROGRESSION, progression
+
+        more = [] if progression is None else [gallery.PROGRESSION]
+        gallery.write(out, pictures(), [*names, *more], facts)
         say(f"{len(levels)} pictures in {out}")
 
 
 def _beside(out: str, kind: str) -> Path:
     path = Path(out)
-    return path / "progression.png" if kind == "folder" else path.with_name(f"{path.stem}-progression.png")
+    return path / gallery.PROGRESSION if kind == "folder" else path.with_name(f"{path.stem}-progression.png")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from diffprob.base.errors import InputError, NumericalError
 from diffprob.cli.drawing import blame
 from diffprob.cli.progress import Progress, say
+from diffprob.cli.recording import recorded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -154,8 +155,8 @@ def score_sets(
         scores[subject.label] = {
             each.name: subject.proxy.score(statistics(subject, each), fitted).numpy() for each in sets
         }
-    if changed and not run.is_packaged:
-        keep_proxies(run, fits, facts, best)
+    if changed:
+        recorded(run, lambda: keep_proxies(run, fits, facts, best))
     return scores
 
 

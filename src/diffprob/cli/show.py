@@ -117,10 +117,10 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
     elif kind == "family":
         yield from table([(about["call"], about["summary"]) for about in result["components"].values()])
     elif kind == "component":
-        yield from (result["call"], "", result["help"])
+        yield from (result["call"], "", *result["help"].splitlines())
     elif kind == "recipe":
         yield f"# {result['summary']} {result['parameters']:,} parameters."
-        yield result["text"]
+        yield from result["text"].splitlines()
     else:
         yield from _run_lines(result)
 
@@ -145,7 +145,7 @@ def _run_lines(result: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield from _measured(result["measurements"])
     yield ""
-    yield result["text"]
+    yield from result["text"].splitlines()
 
 
 def _measured(measurements: list[dict[str, Any]]) -> Iterator[str]:

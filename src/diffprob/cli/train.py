@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from diffprob.base.errors import InputError
+from diffprob.base.errors import InputError, Missing
+from diffprob.base.files import TEXT_LIMIT, followed, kind_of, read_bytes
 from diffprob.base.text import one_line
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, is_run, whole
 from diffprob.cli.progress import say
@@ -205,15 +206,16 @@ def _from_file(path: Path) -> "Kind":
     from diffprob.recipe.spec import parse
     from diffprob.recipe.tables import ALL
 
-    if path.is_dir():
-        if not (path / "recipe.txt").is_file():
+    place = followed(path)
+    if place.is_dir():
+        place /= "recipe.txt"
+        if kind_of(place) is None:
             raise InputError(
                 f"{path} is a folder without recipe.txt; for a folder of images: diffprob train --data {path}"
             )
-        path /= "recipe.txt"
     try:
-        recipe = parse(path.read_text("utf-8"), ALL)
-    except FileNotFoundError as error:
+        recipe = parse(read_bytes(place, TEXT_LIMIT).decode("utf-8"), ALL)
+    except Missing as error:
         raise InputError(
             f"no recipe at {path}; a name (diffprob show recipes) or a recipe.txt would be right"
         ) from error

@@ -1,7 +1,6 @@
 """One training from a recipe to a finished run: what `train` and `demo` share."""
 
 import importlib.util
-import json
 import signal
 import time
 from collections.abc import Callable
@@ -253,8 +252,9 @@ def _result(
 
 def records(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's log."""
-    path = folder / "log.jsonl"
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+    from diffprob.recipe.typed import read_log
+
+    return read_log(folder)
 
 
 def _preview(average: Any, store: "RunWriter", step: int, note: Callable[[str], None]) -> None:
@@ -303,6 +303,7 @@ def _loss_curve(store: "RunWriter") -> Path | None:
         return None
     from tempfile import TemporaryDirectory
 
+    from diffprob.base.files import PICTURE_LIMIT, read_bytes
     from diffprob.report.figures import loss_curve
 
     log = records(store.folder)
@@ -311,7 +312,7 @@ def _loss_curve(store: "RunWriter") -> Path | None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / LOSS
         loss_curve(log, path, f"{store.recipe.name}: training loss")
-        store.add({LOSS: path.read_bytes()})
+        store.add({LOSS: read_bytes(path, PICTURE_LIMIT)})
     return store.folder / LOSS
 
 

@@ -12,29 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffprob.base import tensors
 from diffprob.base.errors import InputError
+from diffprob.base.files import is_file, write_file
 from diffprob.base.folders import cache_folder
 from diffprob.evaluate.features import Features, ImageSet, digest_of, extract
 
 _PREFIX = "features-"
-
-
-def write_whole(path: Path, contents: bytes) -> None:
-    """Write a file whole or not at all: under a temporary name, synced, renamed.
-
-    Raises:
-        OSError: the disk refuses; what existed before is intact.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(contents)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 class Found(NamedTuple):
@@ -96,7 +80,7 @@ class FeatureCache:
         path, notes = self.path(features, data, indices), []
         statement = self._statement(features, data, indices)
         count = len(images) if indices is None else len(indices)
-        if path.is_file():
+        if is_file(path):
             try:
                 found = _read(path, statement, (count, features.dimension))
                 _touch(path)
@@ -124,7 +108,7 @@ class FeatureCache:
         metadata = {"statement": json.dumps(statement, sort_keys=True), "sha256": digest_of({"features": found})}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_whole(path, save({"features": found.contiguous()}, metadata))
+            write_file(path, [save({"features": found.contiguous()}, metadata)])
             self._shrink(path)
         except OSError as error:
             return [f"the features are not kept in {self.folder}: {(error.strerror or str(error)).lower()}"]
@@ -141,13 +125,11 @@ class FeatureCache:
 
 
 def _read(path: Path, statement: dict[str, str], shape: tuple[int, int]) -> Tensor:
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata, found = file.metadata() or {}, file.get_tensor("features")
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"the kept features {path} are damaged ({' '.join(str(error).split())})") from error
+        found, metadata = tensors.read_all(path)
+    except InputError as error:
+        raise InputError(f"the kept features {path} are damaged ({error})") from error
+    found = found.get("features", torch.empty(0))
     if metadata.get("statement") != json.dumps(statement, sort_keys=True):
         raise InputError(f"the kept features {path} are of something else")
     if found.dtype != torch.float32 or tuple(found.shape) != shape:

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from diffprob.base.errors import InputError
+from diffprob.base.files import followed, kind_of, write_file
 from diffprob.base.folders import cache_folder
 from diffprob.base.rng import derive, permutation
-from diffprob.evaluate.cache import write_whole
+from diffprob.base.tensors import read_all
 from diffprob.evaluate.classify import FitProgress, FitSettings, fit_classifier, judge
 from diffprob.evaluate.features import ClassifierFeatures
 from diffprob.net.classifier import Classifier, ClassifierSpec
@@ -250,7 +251,7 @@ def save_classifier(net: Classifier, path: str | Path, notes: Mapping[str, str] 
     metadata = {"spec": repr(net.spec), "notes": json.dumps(dict(notes or {}), sort_keys=True)}
     tensors = {name: tensor.cpu().contiguous() for name, tensor in net.state_dict().items()}
     try:
-        write_whole(Path(path), save(tensors, metadata))
+        write_file(Path(path), [save(tensors, metadata)])
     except OSError as error:
         raise InputError(f"cannot write the classifier {path}: {error.strerror}") from error
 
@@ -292,16 +293,10 @@ def _compare(path: Path, wanted: Plan) -> None:
 
 
 def _read(path: Path) -> tuple[ClassifierSpec, dict[str, str], dict[str, Tensor]]:
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
+    place = followed(path)
+    if kind_of(place) is None:
         raise InputError(f"there is no classifier at {path}")
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except SafetensorError as error:
-        raise InputError(f"{path} is not a whole safetensors file: {error}") from error
+    tensors, metadata = read_all(place)
     try:
         call = ast.parse(metadata["spec"], mode="eval").body
         if not isinstance(call, ast.Call):

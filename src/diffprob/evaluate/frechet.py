@@ -1,7 +1,7 @@
 """Frechet distance between two sets of features, never negative beyond rounding, with its bias and its interval."""
 
+import io
 import math
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffprob.base.errors import InputError, NumericalError
+from diffprob.base.errors import InputError, Missing, NumericalError
+from diffprob.base.files import followed, open_file, saying, write_file
 from diffprob.evaluate.estimate import Estimate, Points, features, labels_of, student_95, subset
 
 _ROWS = 4096  # rows converted to float64 and factored at a time, at least; never fewer than twice the dimension
@@ -19,6 +20,7 @@ _BLOCKS = 20  # of the jackknife: Student's t with 19 degrees of freedom
 _FEWEST = 8  # samples below which no interval is given
 _NEGATIVE = 1e-6  # a rounding error below zero, as a share of the traces
 _FLAW = 1e-5  # asymmetry and negative eigenvalues of a loaded covariance in float32, as shares of its largest
+MOMENTS_LIMIT = 4 << 30  # bytes of a file of moments
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,12 +110,12 @@ class Statistics:
             InputError: no such file, not an .npz, missing entries, or entries that are not moments.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open_file(followed(path), MOMENTS_LIMIT) as stored, np.load(stored, allow_pickle=False) as file:
                 if not isinstance(file, np.lib.npyio.NpzFile) or not {"mu", "sigma"} <= set(file.files):
                     raise InputError(f"{path} holds no statistics: an .npz with 'mu' and 'sigma' is needed")
                 n = int(file["n"]) or None if "n" in file.files else None
                 return cls.from_moments(file["mu"], file["sigma"], n)
-        except FileNotFoundError as error:
+        except Missing as error:
             raise InputError(f"there are no statistics at {path}") from error
         except (OSError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
             raise InputError(f"{path} is not an .npz with 'mu' and 'sigma': {error}") from error
@@ -122,16 +124,10 @@ class Statistics:
         """Write ``mu``, ``sigma`` and ``n`` (0: not known) to an .npz that other tools read; whole or not at all."""
         path = Path(path)
         mu, sigma = self.mean.numpy(), self.covariance.numpy()
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                np.savez(file, mu=mu, sigma=sigma, n=np.array(self.n or 0))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise InputError(f"cannot write {path}: {error.strerror}") from error
+        buffer = io.BytesIO()
+        np.savez(buffer, mu=mu, sigma=sigma, n=np.array(self.n or 0))
+        with saying(f"write {path}"):
+            write_file(path, [buffer.getvalue()])
 
 
 def frechet_distance(a: Statistics, b: Statistics) -> float:

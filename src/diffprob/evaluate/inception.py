@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffprob.base.errors import InputError
+from diffprob.base.files import TENSORS_LIMIT, followed, kind_of, open_file
 from diffprob.base.foreign import parsing
 from diffprob.base.hub import patience
+from diffprob.base.tensors import read_all
 from diffprob.evaluate.features import colour, digest_of
 from diffprob.net.inception import CLASSES, FEATURES, SIDE, InceptionV3
 
@@ -102,11 +104,10 @@ def _prepared(x: Tensor) -> Tensor:
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], str]:
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
+    place = followed(path)
+    if kind_of(place) is None:
         raise InputError(f"there is no file of Inception weights at {path}")
-    with path.open("rb") as file:
+    with open_file(place, TENSORS_LIMIT) as file:
         start = file.read(2)
     if start in {b"PK", b"\x80\x02"} or path.suffix in {".pth", ".pt", ".bin"}:
         if len(path.name) > LONGEST_NAME:
@@ -114,12 +115,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str]:
                 f"{path} is a pickle, never opened; a name of at most {LONGEST_NAME} characters gets advice"
             )
         raise InputError(f"a pickle, never opened; in its folder, once: {CONVERT.format(name=path.name)}")
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata.get(ORIGIN, "").lower()  # noqa: SIM118
-    except SafetensorError as error:
-        raise InputError(f"{path} is not a whole safetensors file: {error}") from error
+    tensors, metadata = read_all(place)
+    return tensors, metadata.get(ORIGIN, "").lower()
 
 
 def _fill(tensors: dict[str, Tensor], path: Path) -> InceptionV3:

@@ -14,17 +14,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from diffprob.base import tensors
 from diffprob.base.checks import image_shape, listed, shown
 from diffprob.base.errors import InputError, Missing, did_you_mean
-from diffprob.base.files import inside, kind_of, read_text
+from diffprob.base.files import inside, kind_of, read_text, saying, whole, write_new
 from diffprob.base.text import one_line
 from diffprob.denoise.condition import Labels
 from diffprob.denoise.denoiser import Denoiser, NetDenoiser
 from diffprob.denoise.wrappers import Clip
 from diffprob.interop.configs import VERSION, Scheduling, network_config, network_spec, scheduler_config, scheduling
 from diffprob.net.unet import UNet, UNetSpec
-from diffprob.recipe import tensors
-from diffprob.recipe.manifest import saying, whole, write
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 _MODERN = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -116,8 +115,8 @@ def export_pipeline(folder: str | Path, model: NetDenoiser, size: tuple[int, int
     def fill(temporary: Path) -> None:
         for name, document in documents.items():
             (temporary / name).parent.mkdir(exist_ok=True)
-            write(temporary / name, [json.dumps(document, indent=2).encode() + b"\n"])
-        write(temporary / "unet" / WEIGHTS, tensors.pieces(net.state_dict(), {"format": "pt"}))
+            write_new(temporary / name, [json.dumps(document, indent=2).encode() + b"\n"])
+        write_new(temporary / "unet" / WEIGHTS, tensors.pieces(net.state_dict(), {"format": "pt"}))
 
     with saying(f"write {folder}"):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

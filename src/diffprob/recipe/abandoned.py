@@ -3,9 +3,11 @@
 import re
 from pathlib import Path
 
-from diffprob.recipe.manifest import LOG, NAME, TEMPORARY, Manifest
+from diffprob.base.files import TEMPORARY
+from diffprob.recipe.manifest import NAME, Manifest
 from diffprob.recipe.runfiles import CARD, RECIPE, SAMPLES
 from diffprob.recipe.states import STATE
+from diffprob.recipe.typed import LOG
 
 CREATED = {RECIPE, CARD, LOG}
 BOARD = "tensorboard"  # curves of the training that ended; a new one hides them

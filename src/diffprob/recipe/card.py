@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from diffprob.base.errors import InputError
+from diffprob.base.files import kind_of
+from diffprob.base.text import printable
 from diffprob.recipe.classes import classes_text
 from diffprob.recipe.kinds import Kind, Recogniser
 from diffprob.recipe.measured import tables
 from diffprob.recipe.recipe import Recipe, parameter_count
 from diffprob.recipe.spec import render
+from diffprob.recipe.typed import read_json, record
 
 MEASURED = "measured.json"
 
@@ -77,12 +80,12 @@ def read_measurements(folder: Path) -> list[Measurement]:
         InputError: the file is damaged.
     """
     path = folder / MEASURED
-    try:
-        return [Measurement(**record) for record in json.loads(path.read_bytes())]
-    except FileNotFoundError:
+    if kind_of(path) is None:
         return []
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path} is damaged: it is not a list of measurements") from error
+    found = read_json(path)
+    if not isinstance(found, list):
+        raise InputError(f"{path} is damaged: it is not a list of measurements")
+    return [record(Measurement, each, path) for each in found]
 
 
 def dump_measurements(measurements: Sequence[Measurement]) -> bytes:
@@ -137,8 +140,10 @@ def write_model_card(recipe: Kind, meta: dict[str, Any], measurements: Sequence[
         ("network", f"{type(recipe.network).__name__}, {parameter_count(recipe):,} parameters"),
         *([] if process is None else [("process", _code(repr(process.schedule)))]),
         ("trained", trained if step else "not yet"),
-        ("made with", f"diffprob {meta.get('library', '(version not known)')}"),
+        ("made with", _text(f"diffprob {meta.get('library', '(version not known)')}")),
     ]
+    text = "\n".join(map(printable, render(recipe).splitlines()))
+    fence = "`" * max(3, _longest(text) + 1)
     lines = [
         f"# {_text(recipe.name)}",
         "",
@@ -162,9 +167,9 @@ def write_model_card(recipe: Kind, meta: dict[str, Any], measurements: Sequence[
         "",
         "## Recipe",
         "",
-        "```python",
-        render(recipe),
-        "```",
+        f"{fence}python",
+        text,
+        fence,
         "",
     ]
     return "\n".join(lines)
@@ -192,11 +197,17 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _text(text: str) -> str:
     """Text that Markdown shows as it is: names and details may hold anything, even half of a surrogate pair."""
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    return " ".join(re.sub(r"[\\`\[\]*]", r"\\\g<0>", text.replace("&", "&amp;").replace("<", "&lt;")).split())
+    text = printable(" ".join(text.split()))
+    return re.sub(r"[\\`\[\]*]", r"\\\g<0>", text.replace("&", "&amp;").replace("<", "&lt;"))
 
 
 def _code(text: str) -> str:
     """A code span, fenced by more backticks than the text has in a row."""
-    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    text = printable(text)
+    fence = "`" * (1 + _longest(text))
     return f"{fence} {text} {fence}" if len(fence) > 1 else f"`{text}`"
+
+
+def _longest(text: str) -> int:
+    """Backticks in a row."""
+    return max(map(len, re.findall("`+", text)), default=0)

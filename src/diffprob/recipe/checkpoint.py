@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
+from diffprob.base import tensors
 from diffprob.base.errors import InputError, did_you_mean
+from diffprob.base.files import kind_of
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
 from diffprob.denoise.recogniser import NoisyClassifier
 from diffprob.denoise.variance import Variance
@@ -17,7 +19,6 @@ from diffprob.density.baselines import DensityModel
 from diffprob.net.head import HeadedUNet
 from diffprob.process.learned import Learned
 from diffprob.process.linear import LinearProcess
-from diffprob.recipe import tensors
 from diffprob.recipe.card import Measurement, read_measurements
 from diffprob.recipe.filled import filled
 from diffprob.recipe.fits import bind_variance
@@ -42,11 +43,13 @@ class RunFolder(Generic[Kind_co]):
         path: the folder.
         recipe: what was trained.
         meta: ``step`` of the weights (0 before the first checkpoint), ``library`` version and ``data`` digest.
+        manifest: the inventory as it was when the run was opened.
     """
 
     path: Path
     recipe: Kind_co
     meta: dict[str, Any]
+    manifest: Manifest
 
     @property
     def name(self) -> str:
@@ -80,12 +83,13 @@ class RunFolder(Generic[Kind_co]):
             InputError: there is no such file.
         """
         path = self.path / (BEST if best else MODEL)
-        if not path.exists() and best:
+        there = kind_of(path) is not None
+        if not there and best:
             raise InputError(
                 f"{self.place} has no best weights: its training watched no metric "
                 "(--set 'training.monitor=Monitor(best=\"frechet\")'), or has not measured yet"
             )
-        if not path.exists():
+        if not there:
             raise InputError(
                 f"{self.place} has no model yet: it was stopped before its first checkpoint; train it again"
             )
@@ -97,7 +101,7 @@ class RunFolder(Generic[Kind_co]):
         Raises:
             InputError: there is no such file.
         """
-        return Manifest.read(self.path).files[self.weights_path(best).name]["sha256"]
+        return self.manifest.entry(self.weights_path(best).name)["sha256"]
 
     def weights(self, best: bool = False) -> dict[str, Tensor]:
         """The averaged weights of `weights_path`, named as in ``NetDenoiser.state_dict()``.
@@ -107,15 +111,15 @@ class RunFolder(Generic[Kind_co]):
         """
         return tensors.read(self.weights_path(best))
 
-    def record(self, measurement: Measurement) -> None:
-        """Add a measurement of the present weights to ``measured.json`` and the model card.
+    def record(self, *measurements: Measurement) -> None:
+        """Add measurements of the present weights to ``measured.json`` and the model card.
 
         Raises:
             InputError: the folder cannot be written, or a training is using it.
         """
         writer = RunWriter(self.path)
         try:
-            writer.record(measurement)
+            writer.record(*measurements)
         finally:
             writer.close()
 
@@ -261,8 +265,10 @@ def open_run(path: str | Path, verify: bool = True) -> Run | BaselineRun | Recog
                 manifest.verify()
             recipe, meta = read_recipe(folder), model_meta(folder, manifest.meta)
             if isinstance(recipe, Recogniser):
-                return RecogniserRun(folder, recipe, meta)
-            return Run(folder, recipe, meta) if isinstance(recipe, Recipe) else BaselineRun(folder, recipe, meta)
+                return RecogniserRun(folder, recipe, meta, manifest)
+            if isinstance(recipe, Recipe):
+                return Run(folder, recipe, meta, manifest)
+            return BaselineRun(folder, recipe, meta, manifest)
         except InputError:
             # A training may have replaced files while we were reading: only an unchanged manifest proves damage.
             if attempt == 2 or Manifest.read(folder) == manifest:
@@ -288,7 +294,7 @@ def packaged() -> list[str]:
 
 def _find(path: str | Path) -> Path:
     folder = Path(path)
-    if (folder / NAME).is_file():
+    if kind_of(folder / NAME) is not None:
         return folder
     if str(path) in packaged():
         return PRETRAINED / str(path)

@@ -9,19 +9,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from diffprob.base import tensors
 from diffprob.base.errors import InputError
+from diffprob.base.files import kind_of
 from diffprob.base.finite import check_tensors
 from diffprob.denoise.moments import NoiseMoments
 from diffprob.denoise.variance import HEADS, Analytic, Headed, Variance
 from diffprob.net.head import HeadSpec
 from diffprob.process.path import LeastCost
-from diffprob.recipe import tensors
 from diffprob.recipe.runfiles import library_version
+from diffprob.recipe.typed import load, record
 
 if TYPE_CHECKING:
     from diffprob.recipe.checkpoint import Run
 
 ANALYTIC, STEPS = "analytic", "steps"
+MOST_TIMES = 1 << 15  # rows of a table; int16 counts them
 KINDS = (ANALYTIC, *HEADS.values(), STEPS)
 
 
@@ -53,16 +56,19 @@ def read_fit(run: "Run", kind: str, best: bool = False) -> tuple[dict[str, Tenso
     """
     path = fit_path(run, kind)
     again = f"diffprob fit {run.place} {kind}{' --best' if best else ''}"
-    if not path.exists():
+    if kind_of(path) is None:
         raise InputError(f"{run.place} has no {kind} fit: {again}")
     metadata = tensors.read_metadata(path)
     if metadata.get("kind") != kind or "about" not in metadata:
         raise InputError(f"{path} is not a {kind} fit of diffprob; make it with {again}")
     if metadata.get("model_sha256") != run.sha256(best):
         raise InputError(f"{path} was fitted to other weights than the run has now; fit it again: {again}")
+    about = load(metadata["about"], f"what {path} says of itself")
+    if not isinstance(about, dict):
+        raise InputError(f"{path} is not a {kind} fit of diffprob; make it with {again}")
     found = tensors.read(path)
     check_tensors(found, f"{path} holds numbers that are")
-    return found, json.loads(metadata["about"])
+    return found, about
 
 
 def fitted(run: "Run", best: bool = False) -> list[str]:
@@ -70,7 +76,7 @@ def fitted(run: "Run", best: bool = False) -> list[str]:
     found = []
     for kind in KINDS:
         path = fit_path(run, kind)
-        if path.exists() and tensors.read_metadata(path).get("model_sha256") == run.sha256(best):
+        if kind_of(path) is not None and tensors.read_metadata(path).get("model_sha256") == run.sha256(best):
             found.append(kind)
     return found
 
@@ -88,7 +94,15 @@ def read_moments(run: "Run", best: bool = False) -> NoiseMoments:
         InputError: as in `read_fit`.
     """
     found, _ = read_fit(run, ANALYTIC, best)
-    return NoiseMoments(**{**found, "count": int(found["count"])})
+    path, names = fit_path(run, ANALYTIC), {name.name for name in fields(NoiseMoments)}
+    count, table = found.get("count", torch.empty(0)), {name: found[name] for name in set(found) - {"count"}}
+    kinds = {(value.dtype, value.shape) for value in table.values()}
+    length = next(iter(table.values())).numel() if table else 0
+    sound = set(found) == names and 0 < length < MOST_TIMES and kinds == {(torch.float64, torch.Size((length,)))}
+    sound = sound and count.shape == () and count.dtype == torch.int64 and int(count) > 0
+    if not (sound and all(bool(value.isfinite().all()) for value in table.values()) and _increasing(found["times"])):
+        raise InputError(f"{path} is damaged: it is no table of moments")
+    return NoiseMoments(**{**table, "count": int(count)})
 
 
 def head_tensors(spec: HeadSpec, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -105,9 +119,15 @@ def bind_variance(run: "Run", variance: Variance, best: bool = False) -> tuple[V
     if isinstance(variance, Analytic) and variance.moments is None:
         return replace(variance, moments=read_moments(run, best)), None
     if isinstance(variance, Headed):
-        found, about = read_fit(run, HEADS[type(variance)], best)
-        head = HeadSpec(**about["spec"]).build()
-        head.load_state_dict({name.removeprefix("head."): value for name, value in found.items()})
+        kind = HEADS[type(variance)]
+        found, about = read_fit(run, kind, best)
+        path = fit_path(run, kind)
+        head = record(HeadSpec, about.get("spec"), path).build()
+        wanted, weights = head.state_dict(), {name.removeprefix("head."): value for name, value in found.items()}
+        kinds = [{name: (value.dtype, value.shape) for name, value in each.items()} for each in (wanted, weights)]
+        if kinds[0] != kinds[1]:
+            raise InputError(f"{path} is damaged: it has not the weights of its own head")
+        head.load_state_dict(weights)
         return variance, head.eval().requires_grad_(False)
     return variance, None
 
@@ -136,4 +156,15 @@ def bind_grid(run: "Run", grid: Any, best: bool = False) -> Any:
     if table is None:
         again = f"diffprob fit {run.place} steps"
         raise InputError(f"the steps fit of {run.place} is an older one, without the paths of the whole bound: {again}")
-    return LeastCost(grid.whole, tuple(found["times"][row[row >= 0].long()] for row in table))
+    times = found.get("times", torch.empty(0))
+    path, n = fit_path(run, STEPS), len(times)
+    if not (times.dtype == torch.float64 and times.ndim == 1 and 0 < n < MOST_TIMES and _increasing(times)):
+        raise InputError(f"{path} is damaged: it has no increasing times")
+    rows = [row[row >= 0].long() for row in table] if table.ndim == 2 and table.dtype == torch.int16 else []
+    if not rows or any(not (0 < len(row) <= n and int(row.max()) < n and _increasing(row)) for row in rows):
+        raise InputError(f"{path} is damaged: it has no paths of its times")
+    return LeastCost(grid.whole, tuple(times[row] for row in rows))
+
+
+def _increasing(values: Tensor) -> bool:
+    return bool(values.isfinite().all() and (values[1:] > values[:-1]).all())

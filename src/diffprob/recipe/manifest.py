@@ -1,100 +1,33 @@
-"""Files that are written whole or not at all, and the inventory (`manifest.json`) of the folder they are in."""
+"""The inventory (`manifest.json`) of a folder: the hash of every file that belongs to it."""
 
 import hashlib
 import json
-import os
 import re
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from diffprob.base.errors import InputError
-from diffprob.recipe.tensors import check_format
+from diffprob.base.errors import InputError, Missing
+from diffprob.base.files import (
+    RECORDS_LIMIT,
+    Entry,
+    Pieces,
+    inside,
+    is_file,
+    kind_of,
+    measure,
+    read_bytes,
+    size_of,
+    sync,
+    temporary,
+    write_file,
+    write_new,
+)
+from diffprob.base.tensors import check_format
+from diffprob.recipe.typed import LOG, fits, read_json
 
 NAME = "manifest.json"
-TEMPORARY = ".tmp-"
-LOG = "log.jsonl"  # append-only: its entry covers the first ``bytes`` bytes, and more may follow
-
-Entry = dict[str, Any]  # {"sha256": hex, "bytes": n}
-Pieces = Iterable[bytes | memoryview]
-
-
-@contextmanager
-def saying(action: str, advice: str = "") -> Iterator[None]:
-    """Turn an operating-system error (full disk, read-only folder) into one line: "cannot ``action``: ..."."""
-    try:
-        yield
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        where = f" ({error.filename})" if error.filename else ""
-        raise InputError(f"cannot {action}: {reason}{where}{advice}") from error
-
-
-def write(path: Path, pieces: Pieces) -> Entry:
-    """Write a new file and sync it to the disk; a failed file is removed again."""
-    sha, count = hashlib.sha256(), 0
-    try:
-        with path.open("wb") as file:
-            for piece in pieces:
-                file.write(piece)
-                sha.update(piece)
-                count += len(piece)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    return {"sha256": sha.hexdigest(), "bytes": count}
-
-
-def measure(path: Path, first: int | None = None) -> Entry:
-    """Hash and size of a file, or of its ``first`` bytes."""
-    sha, left = hashlib.sha256(), path.stat().st_size if first is None else first
-    total = 0
-    with path.open("rb") as file:
-        while left > 0 and (piece := file.read(min(left, 1 << 20))):
-            sha.update(piece)
-            left -= len(piece)
-            total += len(piece)
-    return {"sha256": sha.hexdigest(), "bytes": total}
-
-
-def sync(folder: Path) -> None:
-    """Make renames inside ``folder`` survive a power cut (where the system can sync folders)."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def sweep(folder: Path, pattern: str = re.escape(TEMPORARY) + ".*") -> None:
-    """Remove what a killed process left half-written."""
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if re.fullmatch(pattern, path.name):
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-def whole(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Make ``folder`` (new, or empty) appear at once: ``fill`` a temporary sibling, sync it, rename it."""
-    folder = folder.absolute()  # "runs/.." has no name, and a temporary must be a sibling
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f"{TEMPORARY}{folder.name}-"
-    sweep(folder.parent, re.escape(prefix) + r"\d+")
-    temporary = folder.parent / f"{prefix}{os.getpid()}"
-    temporary.mkdir()
-    try:
-        fill(temporary)
-        sync(temporary)
-        temporary.rename(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    sync(folder.parent)
 
 
 @dataclass
@@ -119,30 +52,52 @@ class Manifest:
         """
         path = folder / NAME
         try:
-            value = json.loads(path.read_bytes())
-            parts = {key: value[key] for key in ("meta", "files", "pending")}
-            if value["seal"] != _seal(parts):
-                raise InputError(f"{path} is damaged: its contents do not match its own hash")
-            for name, entry in [*parts["files"].items(), *parts["pending"].items()]:
-                _check_name(name)
-                if not (isinstance(entry["sha256"], str) and isinstance(entry["bytes"], int)):
-                    raise ValueError(name)
-        except FileNotFoundError as error:
+            value = read_json(path)
+        except Missing as error:
             raise InputError(f"{folder} is not a run: it has no {NAME}") from error
-        except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise InputError(f"{path} is damaged: it is not a manifest") from error
+        if not (isinstance(value, dict) and set(value) == {"meta", "files", "pending", "seal"}):
+            raise InputError(f"{path} is damaged: it is not a manifest")
+        parts = {key: value[key] for key in ("meta", "files", "pending")}
+        if value["seal"] != _seal(parts):
+            raise InputError(f"{path} is damaged: its contents do not match its own hash")
+        meta, listed = parts["meta"], [parts["files"], parts["pending"]]
+        if not (isinstance(meta, dict) and _is_meta(meta) and all(isinstance(each, dict) for each in listed)):
+            raise InputError(f"{path} is damaged: it is not a manifest")
+        for name, entry in [item for each in listed for item in each.items()]:
+            if not (_is_name(name) and is_entry(entry)):
+                raise InputError(f"{path} is damaged: it is not a manifest, since {name!r} is no file with its hash")
         return cls(folder, **parts)
 
     def write(self) -> None:
         """Replace the manifest on disk by this one, atomically."""
         parts = {"meta": self.meta, "files": dict(sorted(self.files.items())), "pending": self.pending}
         text = json.dumps({**parts, "seal": _seal(parts)}, indent=1, allow_nan=False) + "\n"
-        temporary = self.folder / f"{TEMPORARY}{NAME}"
-        write(temporary, [text.encode()])
-        temporary.replace(self.folder / NAME)
+        write_file(self.folder / NAME, [text.encode()])
         sync(self.folder)
+
+    def entry(self, name: str) -> Entry:
+        """Hash and size of a file, as they stand here.
+
+        Raises:
+            InputError: it is not listed.
+        """
+        if name not in self.files:
+            raise InputError(f"{self.folder / NAME} is damaged: it does not list {name}")
+        return self.files[name]
+
+    def contents(self, name: str, most: int = RECORDS_LIMIT) -> bytes:
+        """The bytes of a file that is listed and has the hash that is listed; of the log those that the hash covers.
+
+        Raises:
+            InputError: it is not listed, missing, no file of the folder itself, larger, or has another hash.
+        """
+        path, entry = inside(self.folder, name), self.entry(name)
+        found = read_bytes(path, most)
+        for known in (entry, self.pending.get(name, entry)):
+            own = found[: known["bytes"]] if name == LOG else found
+            if len(own) == known["bytes"] and hashlib.sha256(own).hexdigest() == known["sha256"]:
+                return own
+        raise InputError(f"{path} does not match its SHA-256 in {NAME}: it was damaged or changed")
 
     def commit(
         self, contents: Mapping[str, Pieces], present: Mapping[str, Entry] | None = None, drop: Iterable[str] = ()
@@ -152,10 +107,11 @@ class Manifest:
         Raises:
             OSError: the disk refused; what existed before is intact.
         """
-        temporaries = {name: self.folder / f"{TEMPORARY}{name.replace('/', '-')}" for name in contents}
+        places = {name: inside(self.folder, name) for name in contents}
+        temporaries = {name: temporary(self.folder / NAME) for name in contents}
         self.settle()
         try:
-            self.pending = {name: write(temporaries[name], pieces) for name, pieces in contents.items()}
+            self.pending = {name: write_new(temporaries[name], pieces) for name, pieces in contents.items()}
             self.write()
         except BaseException:
             # On disk nothing has happened yet; were this object to keep the hashes, a later save would announce them.
@@ -164,7 +120,7 @@ class Manifest:
                 path.unlink(missing_ok=True)
             raise
         for name, path in temporaries.items():
-            path.replace(self.folder / name)
+            path.replace(places[name])
         sync(self.folder)
         self.files = {**self.files, **self.pending, **(present or {})}
         for name in drop:
@@ -177,8 +133,8 @@ class Manifest:
         if not self.pending:
             return
         for name, entry in self.pending.items():
-            path = self.folder / name
-            if path.is_file() and _matches(name, path, entry):
+            path = inside(self.folder, name)
+            if is_file(path) and _matches(name, path, entry):
                 self.files[name] = entry
         self.pending = {}
         self.write()
@@ -190,32 +146,44 @@ class Manifest:
             InputError: the first file that is missing or differs, by name.
         """
         for name in dict.fromkeys([*self.files, *self.pending] if only is None else only):
-            path = self.folder / name
+            path = inside(self.folder, name)
             known = [entries[name] for entries in (self.files, self.pending) if name in entries]
-            try:
-                if name.endswith(".safetensors") and path.is_file():
-                    check_format(path)
-                if any(_matches(name, path, entry) for entry in known):
-                    continue
-            except FileNotFoundError as error:
-                if name not in self.files:
-                    continue  # announced, but its writer died before the rename
-                raise InputError(f"{path} is missing: the run is not complete") from error
-            except OSError as error:
-                raise InputError(f"{path} cannot be read: {error.strerror}") from error
-            raise InputError(f"{path} does not match its SHA-256 in {NAME}: it was damaged or changed")
+            if kind_of(path) is None:
+                if name in self.files:
+                    raise InputError(f"{path} is missing: the run is not complete")
+                continue  # announced, but its writer died before the rename
+            if name.endswith(".safetensors"):
+                check_format(path)
+            if not any(_matches(name, path, entry) for entry in known):
+                raise InputError(f"{path} does not match its SHA-256 in {NAME}: it was damaged or changed")
+
+
+def is_entry(value: Any) -> bool:
+    """Whether a JSON value is what `Entry` says: a SHA-256 in hexadecimal, and a number of bytes."""
+    if not (isinstance(value, dict) and set(value) == {"sha256", "bytes"} and fits(value["bytes"], int)):
+        return False
+    return value["bytes"] >= 0 and _is_hash(value["sha256"])
+
+
+def _is_hash(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+def _is_meta(meta: Mapping[str, Any]) -> bool:
+    """The version of the library and the digest of the data, each as far as it is known."""
+    library, data = meta.get("library"), meta.get("data")
+    return fits(library, str | None) and (data is None or _is_hash(data))
+
+
+def _is_name(name: str) -> bool:
+    return re.fullmatch(r"[\w./-]+", name) is not None and name[0] != "/" and ".." not in PurePosixPath(name).parts
 
 
 def _matches(name: str, path: Path, entry: Entry) -> bool:
-    size = path.stat().st_size
+    size = size_of(path)
     if name == LOG:
         return size >= entry["bytes"] and measure(path, entry["bytes"]) == entry
     return size == entry["bytes"] and measure(path) == entry
-
-
-def _check_name(name: str) -> None:
-    if not re.fullmatch(r"[\w./-]+", name) or name.startswith("/") or ".." in PurePosixPath(name).parts:
-        raise ValueError(name)
 
 
 def _seal(parts: Mapping[str, Any]) -> str:

@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from diffprob.recipe import tensors
+from diffprob.base import tensors
+from diffprob.base.errors import InputError
+from diffprob.base.files import kind_of
 from diffprob.recipe.checkpoint import Run
 from diffprob.recipe.fits import fit_bytes, fit_path, read_fit
 
@@ -21,12 +24,14 @@ def read_proxies(run: Run, best: bool = False) -> tuple[Fits, dict[str, Any]]:
         InputError: the file is not what it says it is.
     """
     path = fit_path(run, KIND)
-    if not path.exists() or tensors.read_metadata(path).get("model_sha256") != run.sha256(best):
+    if kind_of(path) is None or tensors.read_metadata(path).get("model_sha256") != run.sha256(best):
         return {}, {}
     found, about = read_fit(run, KIND, best)
     fits: Fits = {key: {} for key in about}
     for name, value in found.items():
         key, _, own = name.rpartition("/")
+        if key not in fits or value.dtype != torch.float64 or not value.isfinite().all():
+            raise InputError(f"{path} is damaged: {name} in it belongs to no fit")
         fits[key][own] = value
     return fits, about
 

@@ -1,6 +1,6 @@
 """Runs that are not being trained: published copies without the training state, and imported models."""
 
-import shutil
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,12 +8,15 @@ from pathlib import Path
 from torch import Tensor
 
 from diffprob.base.errors import InputError
+from diffprob.base.files import Pieces, kind_of, remove, saying, temporary, whole, write_new
 from diffprob.data.places import without_folders
 from diffprob.recipe.card import MEASURED
 from diffprob.recipe.checkpoint import Run
-from diffprob.recipe.manifest import LOG, TEMPORARY, Manifest, Pieces, saying, whole, write
+from diffprob.recipe.manifest import Manifest
 from diffprob.recipe.recipe import Recipe
 from diffprob.recipe.runfiles import SAMPLES, library_version, model_files
+from diffprob.recipe.typed import LOG
+from diffprob.recipe.typed import LOG_LIMIT as READ
 
 LIMIT = 2_000_000  # bytes of a published run
 LOG_LIMIT = 300_000
@@ -45,14 +48,14 @@ def write_run(
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise InputError(f"{folder} exists already and is not an empty folder: choose another --out")
 
-        def fill(temporary: Path) -> None:
-            manifest = Manifest(temporary, {"library": library_version(), "data": digest})
+        def fill(aside: Path) -> None:
+            manifest = Manifest(aside, {"library": library_version(), "data": digest})
             given: dict[str, Pieces] = {name: [contents] for name, contents in (extra or {}).items()}
             for name, pieces in {LOG: [], **given}.items():
-                (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-                manifest.files[name] = write(temporary / name, pieces)
-            for name, pieces in model_files(temporary, recipe, digest, step, weights).items():
-                manifest.files[name] = write(temporary / name, pieces)
+                (aside / name).parent.mkdir(parents=True, exist_ok=True)
+                manifest.files[name] = write_new(aside / name, pieces)
+            for name, pieces in model_files(aside, recipe, digest, step, weights).items():
+                manifest.files[name] = write_new(aside / name, pieces)
             manifest.write()
 
         whole(folder, fill)
@@ -66,12 +69,12 @@ def publish(run: Run, dest: str | Path, replacing: bool = False) -> Path:
     Raises:
         InputError: ``dest`` exists (unless ``replacing`` a run), or the copy would exceed 2 MB.
     """
-    dest = Path(dest)
-    extra = {LOG: thin((run.path / LOG).read_bytes(), LOG_LIMIT)}
-    samples = sorted((run.path / SAMPLES).glob("step-*.png"))
-    for path in [run.path / MEASURED, *samples[-1:]]:
-        if path.exists():
-            extra[path.relative_to(run.path).as_posix()] = path.read_bytes()
+    dest, listed = Path(dest), Manifest.read(run.path)
+    # What the inventory lists and has the hash of: whatever else lies in the folder is nobody's to publish.
+    extra = {LOG: thin(listed.contents(LOG, READ), LOG_LIMIT)}
+    samples = sorted(name for name in listed.files if re.fullmatch(rf"{SAMPLES}/step-[0-9]{{8,18}}\.png", name))
+    for name in [*({MEASURED} & set(listed.files)), *samples[-1:]]:
+        extra[name] = listed.contents(name)
     weights = run.weights()
     size = sum(len(contents) for contents in extra.values()) + sum(weight.nbytes for weight in weights.values())
     if size > LIMIT:
@@ -79,7 +82,7 @@ def publish(run: Run, dest: str | Path, replacing: bool = False) -> Path:
             f"{run.place} would be {size:,} bytes when published, at most {LIMIT:,}: use a smaller network"
         )
     recipe = replace(run.recipe, data=without_folders(run.recipe.data))
-    old = dest.with_name(f"{TEMPORARY}old-{dest.name}")
+    old = temporary(dest)
     with saying(f"write the run {dest}"):
         if replacing and dest.exists():
             Manifest.read(dest)  # only a run is ever replaced
@@ -87,11 +90,10 @@ def publish(run: Run, dest: str | Path, replacing: bool = False) -> Path:
         try:
             write_run(dest, recipe, weights, run.meta["data"], run.meta["step"], extra)
         except BaseException:
-            if old.exists():
+            if kind_of(old) is not None:
                 old.rename(dest)
             raise
-        if old.exists():
-            shutil.rmtree(old)
+        remove(old)
     return dest
 
 

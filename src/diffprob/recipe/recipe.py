@@ -9,6 +9,7 @@ from torch import nn
 
 from diffprob.base.checks import able, instance, shown, text
 from diffprob.base.errors import InputError
+from diffprob.base.files import clean_component
 from diffprob.data.images import Images, Source
 from diffprob.denoise.captions import Captions
 from diffprob.denoise.condition import Condition, Labels
@@ -146,6 +147,7 @@ def check_parts(recipe: Any) -> None:
         ValueError: the field and what it lacks.
     """
     text("name", recipe.name, most=200)
+    clean_component(recipe.name)  # folders are called after it
     for field, kind in _CLASSES.items():
         if hasattr(recipe, field):
             instance(field, getattr(recipe, field), kind)

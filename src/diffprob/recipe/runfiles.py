@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
+from diffprob.base import tensors
 from diffprob.base.errors import InputError
-from diffprob.recipe import tensors
+from diffprob.base.files import Pieces, kind_of, read_text
 from diffprob.recipe.card import read_measurements, write_model_card
 from diffprob.recipe.kinds import Kind
-from diffprob.recipe.manifest import Pieces
 from diffprob.recipe.spec import parse, render
 from diffprob.recipe.tables import ALL
 
@@ -46,10 +46,9 @@ def read_recipe(folder: Path) -> Kind:
         InputError: it cannot be read, or names something that this version does not have.
     """
     path = folder / RECIPE
+    text = read_text(path)
     try:
-        recipe = parse(path.read_text("utf-8"), ALL)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}") from error
+        recipe = parse(text, ALL)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     if not isinstance(recipe, Kind):
@@ -93,7 +92,7 @@ def model_meta(folder: Path, described: Mapping[str, Any]) -> dict[str, Any]:
     The step stands in the model file itself, since that is replaced before the manifest is.
     """
     meta = {"library": described.get("library"), "data": described.get("data"), "step": 0}
-    if (folder / MODEL).exists():
+    if kind_of(folder / MODEL) is not None:
         meta["step"] = weights_step(folder / MODEL)
     return meta
 
@@ -105,6 +104,6 @@ def weights_step(path: Path) -> int:
         InputError: it does not say.
     """
     step = tensors.read_metadata(path).get("step", "")
-    if not step.isdecimal():
+    if not (step.isascii() and step.isdecimal() and len(step) < 19):
         raise InputError(f"{path} does not say which step its weights are from: it was not written by diffprob")
     return int(step)

@@ -2,12 +2,14 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
+from typing import Any
 
+from diffprob.base import tensors
 from diffprob.base.errors import InputError
-from diffprob.recipe import tensors
-from diffprob.recipe.manifest import TEMPORARY, Entry, Manifest, sync, whole, write
+from diffprob.base.files import TEMPORARY, Entry, kind_of, remove, subfolder, sync, whole, write_new
+from diffprob.recipe.manifest import Manifest, is_entry
+from diffprob.recipe.typed import fits, read_json
 from diffprob.train.store import Snapshot
 
 STATE = "state"
@@ -26,23 +28,22 @@ def save(folder: Path, snapshot: Snapshot, log: Entry) -> None:
         manifest = Manifest(temporary)
         for name in ("raw", "ema", "optimiser"):
             file = f"{name}.safetensors"
-            manifest.files[file] = write(temporary / file, tensors.pieces(getattr(snapshot, name)))
+            manifest.files[file] = write_new(temporary / file, tensors.pieces(getattr(snapshot, name)))
         text = json.dumps({"step": snapshot.step, "meta": snapshot.meta, "log": log}, indent=1)
-        manifest.files["state.json"] = write(temporary / "state.json", [text.encode()])
+        manifest.files["state.json"] = write_new(temporary / "state.json", [text.encode()])
         manifest.write()
 
-    folder.mkdir(exist_ok=True)
+    subfolder(folder.parent, folder.name, make=True)
     target = folder / _name(snapshot.step)
     replaced = folder / (_REPLACED + target.name)
-    if target.exists():
+    if kind_of(target) is not None:
         target.rename(replaced)  # `recover` takes it back if we die before the new one is there
     try:
         whole(target, fill)
     except BaseException:
         recover(folder)
         raise
-    if replaced.exists():
-        shutil.rmtree(replaced)
+    remove(replaced)
 
 
 def prune(folder: Path) -> None:
@@ -51,14 +52,14 @@ def prune(folder: Path) -> None:
         # Renamed first: a state that is half deleted when the process dies must not look like a damaged one.
         doomed = folder / (TEMPORARY + path.name)
         path.rename(doomed)
-        shutil.rmtree(doomed)
+        remove(doomed)
 
 
 def recover(folder: Path) -> None:
     """Take back a state that was about to be replaced when its process died."""
-    for path in folder.glob(_REPLACED + "*"):
+    for path in _inside(folder):
         target = folder / path.name.removeprefix(_REPLACED)
-        if not target.exists():
+        if path.name.startswith(_REPLACED) and kind_of(target) is None:
             path.rename(target)
             sync(folder)
 
@@ -85,12 +86,25 @@ def newest(folder: Path) -> tuple[Snapshot, Entry, list[tuple[Path, str]]] | Non
 
 
 def _states(folder: Path) -> list[Path]:
-    """The state folders, newest first."""
-    if not folder.is_dir():
-        return []
+    """The state folders, newest first; each lies in the run itself."""
     return sorted(
-        (path for path in folder.iterdir() if re.fullmatch(r"step-\d{8,}", path.name)), key=_step, reverse=True
+        (
+            path
+            for path in _inside(folder)
+            if re.fullmatch(r"step-[0-9]{8,18}", path.name) and subfolder(folder, path.name)
+        ),
+        key=_step,
+        reverse=True,
     )
+
+
+def _inside(folder: Path) -> list[Path]:
+    """What lies in a folder that itself lies in the run.
+
+    Raises:
+        InputError: it is a link, or no folder.
+    """
+    return [] if subfolder(folder.parent, folder.name) is None else sorted(folder.iterdir())
 
 
 def _step(path: Path) -> int:
@@ -107,6 +121,14 @@ def _read(path: Path) -> tuple[Snapshot, Entry]:
     if missing:
         raise InputError(f"{path} is damaged: its manifest lacks {min(missing)}")
     manifest.verify()
-    state = json.loads((path / "state.json").read_bytes())
+    state = read_json(path / "state.json")
+    if not (
+        isinstance(state, dict)
+        and fits(state.get("step"), int)
+        and state["step"] == _step(path)
+        and fits(state.get("meta"), dict[str, Any])
+        and is_entry(state.get("log"))
+    ):
+        raise InputError(f"{path / 'state.json'} is damaged: it does not say what this state is")
     parts = [tensors.read(path / f"{name}.safetensors") for name in ("raw", "ema", "optimiser")]
     return Snapshot(state["step"], *parts, meta=state["meta"]), state["log"]

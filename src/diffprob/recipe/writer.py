@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,6 +15,20 @@ from typing import Any
 from torch import Tensor
 
 from diffprob.base.errors import InputError
+from diffprob.base.files import (
+    TENSORS_LIMIT,
+    Entry,
+    is_file,
+    kind_of,
+    measure,
+    open_file,
+    open_log,
+    saying,
+    subfolder,
+    sweep,
+    whole,
+    write_new,
+)
 from diffprob.recipe import states
 from diffprob.recipe.abandoned import is_abandoned
 from diffprob.recipe.card import (
@@ -25,7 +40,7 @@ from diffprob.recipe.card import (
     write_model_card,
 )
 from diffprob.recipe.kinds import Kind
-from diffprob.recipe.manifest import LOG, NAME, Entry, Manifest, measure, saying, sweep, whole, write
+from diffprob.recipe.manifest import NAME, Manifest
 from diffprob.recipe.recipe import resumable
 from diffprob.recipe.runfiles import (
     BEST,
@@ -40,10 +55,13 @@ from diffprob.recipe.runfiles import (
     weights_file,
 )
 from diffprob.recipe.states import STATE
+from diffprob.recipe.typed import LOG
 from diffprob.train.store import Snapshot
 
 if sys.platform != "win32":
     import fcntl
+
+_PICTURE = re.compile(r"step-[0-9]{8,18}\.png")
 
 
 class RunWriter:
@@ -56,16 +74,18 @@ class RunWriter:
         self.folder = folder
         self.notes: list[str] = []
         with saying(f"write to the run {folder}"):
-            self._log = (folder / LOG).open("ab", buffering=0)
+            self._log = open_log(folder / LOG)
         try:
             self._lock()
             with saying(f"write to the run {folder}"):
+                own = [subfolder(folder, name) for name in (STATE, SAMPLES)]  # a link to another folder stops us here
                 states.recover(folder / STATE)
-                for place in (folder, folder / STATE, folder / SAMPLES):
-                    sweep(place)
+                for place in (folder, *own):
+                    if place is not None:
+                        sweep(place)
                 self.manifest = Manifest.read(folder)
                 self.manifest.settle()
-                self._hash = hashlib.sha256((folder / LOG).read_bytes())
+                self._hash = _hash_of(folder / LOG)
             self.manifest.verify([RECIPE])
             self.recipe = read_recipe(folder)
         except BaseException:
@@ -124,7 +144,7 @@ class RunWriter:
     def load(self) -> Snapshot | None:
         """The newest intact snapshot; the log goes back to where it stood, damaged newer states are set aside."""
         found = states.newest(self.folder / STATE)
-        if found is None and (self.folder / MODEL).exists():
+        if found is None and kind_of(self.folder / MODEL) is not None:
             raise InputError(
                 f"{self.folder} has a model but no training state: it was imported or published, choose another --out"
             )
@@ -135,7 +155,7 @@ class RunWriter:
         with saying(f"resume {self.folder}"):
             for place, problem in damaged:
                 aside = place.with_name("damaged-" + place.name)
-                if aside.exists():
+                if kind_of(aside) is not None:
                     aside = aside.with_name(f"{aside.name}-{os.getpid()}")
                 place.rename(aside)
                 self.notes.append(
@@ -160,12 +180,11 @@ class RunWriter:
                 raise
         self._hash.update(line)
 
-    def record(self, measurement: Measurement) -> None:
-        """Add a measurement (of the last weights, unless it says a step) to ``measured.json`` and to the card."""
-        meta = model_meta(self.folder, self.manifest.meta)
-        measured = add_measurement(
-            read_measurements(self.folder), replace(measurement, step=measurement.step or meta["step"])
-        )
+    def record(self, *measurements: Measurement) -> None:
+        """Add measurements (of the last weights, unless one says a step) to ``measured.json`` and to the card."""
+        meta, measured = model_meta(self.folder, self.manifest.meta), read_measurements(self.folder)
+        for each in measurements:
+            measured = add_measurement(measured, replace(each, step=each.step or meta["step"]))
         self.add({MEASURED: dump_measurements(measured), CARD: write_model_card(self.recipe, meta, measured).encode()})
 
     def add(self, files: Mapping[str, bytes]) -> None:
@@ -183,13 +202,13 @@ class RunWriter:
     def sample_path(self, step: int) -> Path:
         """``samples/step-00001000.png``; the folder is made when first asked for."""
         with saying(f"write samples to {self.folder}"):
-            (self.folder / SAMPLES).mkdir(exist_ok=True)
+            subfolder(self.folder, SAMPLES, make=True)
         return self.folder / SAMPLES / f"step-{step:08d}.png"
 
     def _model_step(self) -> int:
         """Step of the model file: behind the state when a process was killed between the two, -1 when it is damaged."""
         try:
-            if (self.folder / MODEL).exists():
+            if kind_of(self.folder / MODEL) is not None:
                 self.manifest.verify([MODEL])
             return model_meta(self.folder, {})["step"]
         except InputError as error:
@@ -250,29 +269,34 @@ class RunWriter:
 
     def _new_samples(self, step: int) -> dict[str, Entry]:
         """Pictures that the inventory does not have yet; none that belongs to a later step."""
-        folder = self.folder / SAMPLES
-        paths = sorted(folder.glob("step-*.png")) if folder.is_dir() else []
-        names = {f"{SAMPLES}/{path.name}": path for path in paths if _sample_step(path.name) <= step}
+        folder = subfolder(self.folder, SAMPLES)
+        paths = [] if folder is None else sorted(path for path in folder.iterdir() if _PICTURE.fullmatch(path.name))
+        names = {f"{SAMPLES}/{path.name}": path for path in paths if _sample_step(path.name) <= step and is_file(path)}
         return {name: measure(path) for name, path in names.items() if name not in self.manifest.files}
 
     def _rewind(self, step: int, log: Entry) -> None:
         """Cut the log back to ``log``; pictures of later steps leave the inventory, since they will be drawn again."""
         stale = [name for name in self.manifest.files if name.startswith(SAMPLES) and _sample_step(name) > step]
         # The inventory first: a reader must never find a log that is shorter than the inventory says.
-        if stale or self.manifest.files[LOG]["bytes"] > log["bytes"]:
+        if stale or self.manifest.entry(LOG)["bytes"] > log["bytes"]:
             self.manifest.commit({}, present={LOG: log}, drop=stale)
         self._log.truncate(log["bytes"])
-        self._hash = hashlib.sha256((self.folder / LOG).read_bytes())
+        self._hash = _hash_of(self.folder / LOG)
 
 
 def _create(folder: Path, recipe: Kind, digest: str | None) -> None:
     def fill(temporary: Path) -> None:
         manifest = Manifest(temporary, {"library": library_version(), "data": digest})
         for name, pieces in {**model_files(temporary, recipe, digest, 0, None), LOG: []}.items():
-            manifest.files[name] = write(temporary / name, pieces)
+            manifest.files[name] = write_new(temporary / name, pieces)
         manifest.write()
 
     whole(folder, fill)
+
+
+def _hash_of(path: Path) -> "hashlib._Hash":
+    with open_file(path, TENSORS_LIMIT) as file:
+        return hashlib.file_digest(file, "sha256")
 
 
 def _sample_step(name: str) -> int:

@@ -17,6 +17,7 @@ from diffprob.base.errors import InputError
 from diffprob.evaluate.correlation import pearson, spearman
 from diffprob.evaluate.detection import auroc
 from diffprob.evaluate.estimate import Estimate, Points
+from diffprob.report.figures import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +49,7 @@ def histograms(path: str | Path, groups: Groups, title: str, xlabel: str, note: 
     axes.set(xlabel=_wrapped(xlabel, 5.4, 10) + beyond, ylabel="share of each group")
     _head(axes, title, note)
     _legend(figure, handles)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def histogram_grid(path: str | Path, proxies: Mapping[str, Groups], title: str = "", columns: int = 3) -> None:
@@ -83,7 +84,7 @@ def histogram_grid(path: str | Path, proxies: Mapping[str, Groups], title: str =
     if title:
         figure.suptitle(_wrapped(title, figure.get_figwidth(), 12))
     _legend(figure, handles)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def scatter(
@@ -119,7 +120,7 @@ def scatter(
     _head(axes, title)
     _dress(axes)
     _legend(figure, handles)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def roc(path: str | Path, curves: Mapping[str, tuple[Points, Points]], title: str) -> None:
@@ -150,7 +151,7 @@ def roc(path: str | Path, curves: Mapping[str, tuple[Points, Points]], title: st
     _head(axes, title, inches=3.6)
     _dress(axes)
     _legend(figure, [*handles, chance], "AUROC with its 95% interval")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def correlation_map(path: str | Path, found: Mapping[tuple[str, str], Estimate], title: str) -> None:
@@ -181,7 +182,7 @@ def correlation_map(path: str | Path, found: Mapping[tuple[str, str], Estimate],
     axes.spines[:].set_visible(False)
     _head(axes, title, "", 11, side)
     figure.colorbar(image, ax=axes, shrink=0.75, pad=0.02).outline.set_visible(False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _histogram(axes: "Axes", groups: dict[str, np.ndarray]) -> tuple[list[Any], str]:
@@ -290,10 +291,3 @@ def _legend(figure: "Figure", handles: list[Any], title: str | None = None) -> N
     widest = 0.6 + max(map(len, names)) * size * _LETTER / 72
     style = {"loc": "outside lower center", "frameon": False, "fontsize": size, "title": title}
     figure.legend(handles, names, ncols=max(1, min(len(names), int(room / widest))), **style)
-
-
-def _save(figure: "Figure", path: str | Path) -> None:
-    try:
-        figure.savefig(str(path), dpi=150)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot write the figure {path}: {error}") from error

@@ -1,5 +1,6 @@
 """Pictures: grids of images, the way from noise to data, loss curves."""
 
+import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffprob.base.errors import InputError
+from diffprob.base.files import saying, write_file
 from diffprob.base.text import printable
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from PIL.Image import Image
 
 Records = Iterable[Mapping[str, Any]]
@@ -185,10 +188,22 @@ def loss_curve(
     axes.grid(alpha=0.25, which="both", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
+    save_figure(figure, path)
+
+
+def save_figure(figure: "Figure", path: str | Path) -> None:
+    """Write a figure of matplotlib, in the format that the name ends in; whole or not at all.
+
+    Raises:
+        InputError: no such format, or the disk refuses.
+    """
+    path, buffer = Path(path), io.BytesIO()
     try:
-        figure.savefig(str(path), dpi=150)
-    except (OSError, ValueError) as error:
+        figure.savefig(buffer, format=path.suffix[1:] or "png", dpi=150)
+    except ValueError as error:
         raise InputError(f"cannot write the figure {path}: {error}") from error
+    with saying(f"write the figure {path}"):
+        write_file(path, [buffer.getvalue()])
 
 
 def running_median(values: Sequence[float], width: int) -> list[float]:
@@ -251,7 +266,7 @@ def _save(image: "Image", path: str | Path) -> None:
     kind = _FORMATS.get(path.suffix.lower())
     if kind is None:
         raise InputError(f"cannot write a picture to {path}: its name must end in {', '.join(_FORMATS)}")
-    try:
-        image.save(path, kind)
-    except OSError as error:
-        raise InputError(f"cannot write the picture {path}: {error.strerror or error}") from error
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    with saying(f"write the picture {path}"):
+        write_file(path, [buffer.getvalue()])

@@ -7,8 +7,8 @@ import safetensors.torch
 import torch
 
 from diffprob.base.errors import InputError
-from diffprob.recipe.manifest import write
-from diffprob.recipe.tensors import pieces, read, read_metadata
+from diffprob.base.files import write_new as write
+from diffprob.base.tensors import pieces, read, read_metadata
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16]
 DTYPES += [torch.int8, torch.uint8, torch.bool]

@@ -1,6 +1,7 @@
 """Named tensors as safetensors, written straight from memory so that they can be hashed and synced on the way."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from diffprob.base.errors import InputError
+from diffprob.base.files import TENSORS_LIMIT, open_file
 from diffprob.base.finite import check_tensors
 from diffprob.base.text import one_line
 
@@ -62,10 +64,10 @@ def check_format(path: Path) -> None:
     Raises:
         InputError: what the file looks like instead; a pickle is never opened.
     """
-    with path.open("rb") as file:
-        head = file.read(9)
+    with open_file(path, TENSORS_LIMIT) as file:
+        head, size = file.read(9), os.fstat(file.fileno()).st_size
     length = int.from_bytes(head[:8], "little")
-    if head[8:9] == b"{" and length <= path.stat().st_size - 8:
+    if head[8:9] == b"{" and length <= size - 8:
         return
     if head[:1] == b"\x80" or head[:4] == b"PK\x03\x04":
         raise InputError(
@@ -81,13 +83,43 @@ def read(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: the file is missing, is not safetensors or is cut short.
     """
+    return read_all(path)[0]
+
+
+def read_all(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Every tensor of a safetensors file, in memory of its own, and the metadata.
+
+    Raises:
+        InputError: as in `read`.
+    """
+    check_format(path)
     try:
-        check_format(path)
         with safe_open(path, framework="pt") as file:
             # A copy, since the file may be replaced or sit at an alignment that the fast kernels do not like.
-            return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
+            found = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
+            return found, dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read as a safetensors file: {one_line(error)}") from error
+
+
+def read_shapes(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Dtype, as safetensors spells it, and shape of every tensor of a safetensors file; none is read.
+
+    Raises:
+        InputError: as in `read`.
+    """
+    check_format(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            return {name: (each.get_dtype(), tuple(each.get_shape())) for name, each in slices.items()}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read as a safetensors file: {one_line(error)}") from error
+
+
+def spelt(dtype: torch.dtype) -> str:
+    """A dtype as safetensors spells it, such as "F32"."""
+    return _NAMES[dtype]
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -96,8 +128,8 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         InputError: as in `read`.
     """
+    check_format(path)
     try:
-        check_format(path)
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:

@@ -1,0 +1,43 @@
+"""What a verb adds to the run that it measured: last, so that a run that cannot be written costs no result."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from diffprob.base.errors import InputError
+from diffprob.cli.progress import say
+
+if TYPE_CHECKING:
+    from diffprob.recipe.checkpoint import RunFolder
+
+
+def recorded(run: "RunFolder[Any]", add: Callable[[], None], wanted: bool | None = None) -> dict[str, Any]:
+    """Call ``add``, which writes into ``run``, when everything else is done and written.
+
+    A run that is read-only, or in training, is a note on stderr and no error: what was measured is not lost for it.
+
+    Args:
+        wanted: ``--record``; unless it is given, into every run but packaged ones.
+
+    Returns:
+        For the result of the verb: "recorded", whether it is in the run, and "not_recorded", why not (None where that
+        was not wanted).
+    """
+    if not (wanted if wanted is not None else not run.is_packaged):
+        return {"recorded": False, "not_recorded": None}
+    try:
+        add()
+    except InputError as error:
+        say(f"note: not recorded in the run: {error}")
+        return {"recorded": False, "not_recorded": str(error)}
+    return {"recorded": True, "not_recorded": None}
+
+
+def check_writable(run: "RunFolder[Any]") -> None:
+    """Find out before the work whether its only result, which goes into the run, can be kept.
+
+    Raises:
+        InputError: the folder cannot be written, or a training is using it.
+    """
+    from diffprob.recipe.writer import RunWriter
+
+    RunWriter(run.path).close()

@@ -1,0 +1,151 @@
+"""What leaves the program: every stream takes it, nothing in it is obeyed, an optional last step loses no result."""
+
+import io
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from cli.commands import Done
+
+from diffprob.cli import likelihood, main, progress
+from diffprob.recipe.card import Measurement
+from diffprob.recipe.checkpoint import Run
+from diffprob.recipe.manifest import Manifest
+from diffprob.recipe.writer import RunWriter
+
+HOSTILE = "\x1b[2J\x07\rforged\n\u202eabc [red]a[/b] <script>x</script> # Injected"
+FEW = ("-n", "4", "--terms", "1", "--batch", "4")
+
+
+@pytest.fixture
+def hostile(tiny: Path) -> Path:
+    """A run whose measurements are somebody else's."""
+    Run.open(tiny).record(
+        Measurement(HOSTILE, 1.0, 10, details={HOSTILE: HOSTILE}, features=HOSTILE, split=HOSTILE),
+        Measurement(HOSTILE + "2", 1.0, 10, features=HOSTILE),
+    )
+    return tiny
+
+
+def test_nothing_that_a_terminal_obeys_is_printed(diffprob, hostile) -> None:
+    clean: Done = diffprob("show", "digits")
+    done: Done = diffprob("show", hostile)
+    assert done.code == 0
+    assert "forged" in done.out
+    assert not [character for character in done.out + done.err if character < " " and character != "\n"]
+    assert "\u202e" not in done.out
+    assert not [line for line in done.out.splitlines() if line.strip().startswith("forged")], "no line is forged"
+    assert clean.out.isprintable() is False  # our own lines are lines still
+    assert len(clean.out.splitlines()) > 20
+
+
+def test_json_holds_what_there_is(diffprob, hostile) -> None:
+    done: Done = diffprob("show", hostile, "--json")
+    assert done.json["measurements"][-1]["features"] == HOSTILE
+
+
+def test_a_name_is_no_markup_on_a_terminal(monkeypatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    with progress.Progress("sample a[/b] [red]x\x07", 2) as bar:
+        bar.note("[bold]note[/b]\x07")
+        bar.update(1, "[/b]")
+        bar._bar.refresh()
+    assert "a[/b] [red]x\\x07" in sys.stderr.getvalue()
+    assert "[bold]note[/b]\\x07" in sys.stderr.getvalue()
+
+
+def test_the_card_shows_markdown_and_html_as_text(hostile) -> None:
+    text = (hostile / "README.md").read_text()
+    assert "<script>" not in text
+    assert not [line for line in text.splitlines() if line.startswith("# ")][1:]
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_stream_that_is_not_unicode_takes_everything(encoding, monkeypatch, capsys) -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True)
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setitem(main.VERBS, "show", ("likelihood", ""))
+    monkeypatch.setattr(likelihood, "add_arguments", lambda _: None)
+    monkeypatch.setattr(likelihood, "run", lambda _: {"x": 1})
+    monkeypatch.setattr(likelihood, "lines", lambda _: ["写真 28×28"])
+    assert main.main(["show"]) == 0
+    assert b"\\u5199\\u771f" in out.buffer.getvalue()
+    assert "Traceback" not in capsys.readouterr().err
+
+
+class Gone(io.StringIO):
+    """A stream whose reader has left."""
+
+    def write(self, _text: str) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+@pytest.mark.parametrize("closed", [None, Gone()])
+def test_nobody_reading_the_progress_stops_no_work(closed, trained, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "stderr", closed)
+    out = tmp_path / "x.png"
+    assert main.main(["sample", str(trained), "-n", "1", "--steps", "1", "--batch", "1", "--out", str(out)]) == 0
+    assert out.stat().st_size > 0
+
+
+def test_an_interruption_is_no_error(monkeypatch, capsys) -> None:
+    def stop(_args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(likelihood, "run", stop)
+    assert main.main(["likelihood", "digits"]) == main.INTERRUPTED
+    assert capsys.readouterr().err == "diffprob: interrupted\n"
+
+
+def test_what_was_measured_is_not_lost_when_the_run_is_in_use(diffprob, tiny) -> None:
+    before, writer = Run.open(tiny).measurements, RunWriter(tiny)
+    try:
+        done: Done = diffprob("likelihood", tiny, *FEW, "--json", "--out", "x.json")
+        compared = diffprob("evaluate", tiny, "-n", "16", "--steps", "1", "--json", "--metrics", "sliced")
+        page = diffprob("report", tiny, "-n", "1", "--steps", "1", "--out", "page.html", "--json")
+        fit = diffprob("fit", tiny, "analytic", "-n", "2", "--times", "2")
+        alone = diffprob("report", tiny, "-n", "1", "--steps", "1")
+    finally:
+        writer.close()
+    for each in (done, compared):
+        assert each.code == 0, each.err
+        assert each.json["recorded"] is False
+        assert "is in use" in each.json["not_recorded"]
+        assert "note: not recorded" in each.err
+    assert json.loads(Path("x.json").read_text())["bits_per_dim"] == done.json["bits_per_dim"]
+    assert page.code == 0, page.err
+    assert page.json["report"] is None
+    assert Path("page.html").exists()
+    assert (fit.code, alone.code) == (2, 2), "what can be kept nowhere else is refused"
+    assert "analytic" not in fit.err.replace("analytic fit", ""), "and before the work"
+    assert Run.open(tiny).measurements == before
+    done = diffprob("likelihood", tiny, *FEW, "--json")
+    assert done.json["recorded"] is True
+    assert done.json["not_recorded"] is None
+    assert len(Run.open(tiny).measurements) == len(before) + 1
+
+
+def test_weights_and_inventory_are_read_once(diffprob, tiny, tmp_path, monkeypatch) -> None:
+    other = shutil.copytree(tiny, tmp_path / "other")
+    loads, reads = [], []
+    load, read = Run.load, Manifest.read.__func__
+    monkeypatch.setattr(Run, "load", lambda self, *a, **k: (loads.append(self.path), load(self, *a, **k))[1])
+    monkeypatch.setattr(Manifest, "read", classmethod(lambda cls, folder: (reads.append(folder), read(cls, folder))[1]))
+    common = ("-n", "1", "--steps", "1", "--batch", "1")
+    assert diffprob("report", tiny, *common, "--data", "none").code == 0
+    assert loads == [tiny]
+    loads.clear()
+    assert diffprob("compare", tiny, other, *common).code == 0
+    assert loads == [tiny, other]
+    reads.clear()
+    assert diffprob("likelihood", tiny, *FEW).code == 0
+    assert len(reads) <= 2, "once to open it, once to add the number"
