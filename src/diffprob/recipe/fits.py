@@ -157,7 +157,7 @@ def bind_grid(run: "Run", grid: Any, best: bool = False) -> Any:
         again = f"diffprob fit {run.place} steps"
         raise InputError(f"the steps fit of {run.place} is an older one, without the paths of the whole bound: {again}")
     times = found.get("times", torch.empty(0))
-    path, n = fit_path(run, STEPS), len(times)
+    path, n = fit_path(run, STEPS), times.numel()
     if not (times.dtype == torch.float64 and times.ndim == 1 and 0 < n < MOST_TIMES and _increasing(times)):
         raise InputError(f"{path} is damaged: it has no increasing times")
     rows = [row[row >= 0].long() for row in table] if table.ndim == 2 and table.dtype == torch.int16 else []
