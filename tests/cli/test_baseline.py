@@ -46,6 +46,22 @@ def test_trains_measures_keeps_and_finds_again(diffprob: Callable, cache: Path) 
     assert contents(cache) == before
 
 
+def test_grey_pictures_are_grey(diffprob: Callable, tmp_path: Path) -> None:
+    """As for `train --data`; but a run that was begun with three equal channels goes on with them."""
+    from PIL import Image
+
+    for k, pixels in enumerate(dp.Digits().load().pixels[:24, 0]):
+        (tmp_path / f"pics/{k % 2}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels * 15).save(tmp_path / f"pics/{k % 2}/{k}.png")
+    small = ("--set", "network.widths=(4,)", "--set", "training.batch=4", "--device", "cpu", "--steps", "1")
+    assert diffprob("baseline", "ebm", "pics", *small, "--channels", "3", "--out", "old").code == 0
+    assert "finished: at step 1" in diffprob("baseline", "ebm", "pics", *small, "--out", "old", "--dry-run").out
+    assert diffprob("baseline", "glow", "pics", "--dry-run", "--json").json["about"]["data"].count("channels=1")
+    done = diffprob("baseline", "classifier", "pics", "--dry-run", "--json")
+    assert done.json["data_sha256"] == dp.Folder("pics", channels=1).load().digest()
+    assert "all three channels are equal: one is used" in done.err
+
+
 def test_progress_is_on_stderr(diffprob: Callable) -> None:
     done = diffprob("baseline", "classifier", "digits", *QUICK)
     assert "classifier: step 11 of 11, epoch 1, loss" in done.err

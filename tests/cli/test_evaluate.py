@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from cli.commands import TINY, contents
 
+import diffprob as dp
+from diffprob.cli.monitor import alike
 from diffprob.recipe.checkpoint import Run
 
 QUICK = ["-n", "60", "--steps", "2", "--features", "pca:8", "--device", "cpu"]
@@ -182,7 +184,10 @@ def test_measuring_while_training(diffprob):
     parts = [record for record in log(Path("parts")) if "measured" in record and record["step"] != 5]
     assert parts == whole
     assert whole[0]["measured"]["features"].startswith("PCA of 1,437")
-    assert whole[0]["measured"]["split"] == "test"
+    said = whole[0]["measured"]
+    assert (said["split"], said["role"], said["digest"]) == ("test", "test", dp.Digits("test").load().digest())
+    older = {name: value for name, value in said.items() if name not in {"role", "digest"}}
+    assert alike(older, said) and not alike({**said, "digest": "0"}, said) and not alike(None, said)
     values = {record["step"]: record["metric/sliced Wasserstein-2 distance of pixels"] for record in whole}
     found = Run.open("whole")
     assert found.weights_path(best=True).exists()

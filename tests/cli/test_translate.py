@@ -12,6 +12,7 @@ from cli.commands import contents
 import diffprob as dp
 from diffprob.base.rng import Rng
 from diffprob.cli.main import main
+from diffprob.data.joined import Joined
 from diffprob.denoise.experts import LowPass
 from diffprob.process.grids import Uniform
 from diffprob.recipe.checkpoint import RecogniserRun, open_run
@@ -104,7 +105,9 @@ def test_what_it_says_of_held_out_images_is_so(target: Path, rec: Path, domains:
     three, eight = (dp.Folder(str(domains / name), channels=1, split="test").load() for name in ("threes", "eights"))
     x0 = found.space.to_model(torch.from_numpy(np.concatenate([three.pixels, eight.pixels])))
     told = {item.name: item for item in found.measurements}["accuracy at t = 0.5"]
-    assert told.n == len(x0) == 40 and told.split == "test"
+    assert told.n == len(x0) == 40 and told.split == told.role == "test"
+    sources = tuple(dp.Folder(str(domains / name), channels=1, split="test") for name in ("threes", "eights"))
+    assert told.digest == Joined(sources).load().digest() and "threes" in told.data
     from diffprob.base.rng import permutation
 
     chosen = torch.from_numpy(np.array(permutation(0, 0, 40)))
@@ -192,6 +195,25 @@ def test_what_is_written(diffprob: Callable, target: Path, rec: Path, domains: P
     assert "translated 5 images" in people and f"recogniser {rec}" in people and "wrote other" in people
 
 
+def test_what_sample_wrote_is_read_and_said(diffprob: Callable, tiny: Path, domains: Path) -> None:
+    """Pictures of few levels lose nothing; others are converted where that is asked for, and that is recorded."""
+    words, quick = ("--method", "sdedit", "--steps", "2", "--device", "cpu"), ("-n", "2", "--json")
+    assert diffprob("sample", tiny, "-n", "3", "--steps", "2", "--out", "pics/", "--device", "cpu").code == 0
+    assert diffprob("translate", tiny, "pics", *words, "--out", "drawn", "--json").json["n"] == 3
+    facts = [json.loads(Path("drawn/facts.json").read_text())]
+    for source, more in (("digits", ()), ("digits", ("--split", "train")), (domains / "threes", ("--resize",))):
+        out = f"out{len(facts)}"
+        assert diffprob("translate", tiny, source, *words, *quick, *more, "--out", out).code == 0
+        facts.append(json.loads(Path(out, "facts.json").read_text()))
+    assert [(each["split"], each["role"], each["converted"]) for each in facts] == [
+        ("all", "other data", None),
+        ("test", "test", None),
+        ("train", "train", None),
+        ("test", "other data", "256 grey levels made 17"),
+    ]
+    assert facts[1]["source_sha256"] == dp.Digits("test").load().some(range(2)).digest()
+
+
 def test_bad_input_is_one_line(diffprob: Callable, target: Path, rec: Path, domains: Path, tiny: Path) -> None:
     threes, out = domains / "threes", ("--out", "out")
     np.savez("plain.npz", images=np.zeros((4, 8, 8), np.uint8))
@@ -211,7 +233,7 @@ def test_bad_input_is_one_line(diffprob: Callable, target: Path, rec: Path, doma
         (("translate", target, threes, "--recogniser", "o", *out), "another space or process"),
         (("translate", target, threes, "--recogniser", target, *out), "no classifier of noised images"),
         (("translate", target, domains / "wide", "--recogniser", rec, *out), "wide: shape (1, 8, 10)"),
-        (("translate", tiny, threes, "--method", "sdedit", *out), "number of grey levels 256"),
+        (("translate", tiny, threes, "--method", "sdedit", *out), "and 17; --resize would convert them"),
         (
             ("translate", target, threes, "--method", "sdedit", "--faithful", "1", *out),
             "--faithful belongs to --method",

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError
+from diffprob.cli.parser import is_run
 
 if TYPE_CHECKING:
     from diffprob.data.images import Images
@@ -26,13 +27,19 @@ CHOICES: tuple[tuple[int, tuple[int, ...], int, dict[str, Any]], ...] = (
 MOST_TOKENS = 256  # pixels among which attention is affordable: 16x16
 
 
-def automatic(data: str, size: int | None = None, channels: int | None = None) -> "tuple[Recipe, Images, list[str]]":
-    """(recipe, the data, what was found, one sentence each) for the data that ``--data`` names.
+def opened(
+    data: str, size: int | None = None, channels: int | None = None, out: Path | None = None
+) -> "tuple[Any, Images, list[str]]":
+    """The source that ``data`` means, its images, and what was chosen, one sentence each.
+
+    Pictures whose three channels are equal everywhere have one, unless ``channels`` says how many, or a run that was
+    begun in ``out`` has them as they are.
 
     Raises:
         InputError: the data cannot be used.
     """
-    from diffprob.data import Folder, open_data
+    from diffprob.data import Folder, HuggingFace, open_data
+    from diffprob.recipe.runfiles import read_recipe
 
     source = open_data(data, size=size, channels=channels)
     try:
@@ -41,11 +48,23 @@ def automatic(data: str, size: int | None = None, channels: int | None = None) -
         if "give a size" in str(error):
             raise InputError(f"{error}: --size 64, for instance") from error
         raise
-    said = []
-    if isinstance(source, Folder) and channels is None and _grey(images):
-        source = open_data(data, size=size, channels=1)
-        images = source.load()
-        said.append("all three channels are equal: one is used")
+    if not isinstance(source, Folder | HuggingFace) or channels is not None or not _grey(images):
+        return source, images, []
+    if out is not None and is_run(out) and getattr(read_recipe(out).data, "channels", 1) == 3:
+        return source, images, []
+    source = open_data(data, size=size, channels=1)
+    return source, source.load(), ["all three channels are equal: one is used"]
+
+
+def automatic(
+    data: str, size: int | None = None, channels: int | None = None, out: Path | None = None
+) -> "tuple[Recipe, Images, list[str]]":
+    """(recipe, the data, what was found, one sentence each) for the data that ``--data`` names; see `opened`.
+
+    Raises:
+        InputError: the data cannot be used.
+    """
+    source, images, said = opened(data, size, channels, out)
     recipe = choose(data_name(data), source, images)
     channels, height, width = images.event_shape
     said += [

@@ -71,15 +71,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _density(args: argparse.Namespace) -> dict[str, Any]:
     """Train a run of glow or ebm, or go on with it."""
-    from diffprob.cli.automatic import data_name, folder_name
+    from diffprob.cli.automatic import data_name, folder_name, opened
     from diffprob.cli.train import dry_run, set_fields
     from diffprob.cli.training import train
-    from diffprob.data import open_data
     from diffprob.recipes import densities
     from diffprob.space.pixels import Pixels
 
-    source = open_data(args.data, size=args.size, channels=args.channels)
-    images = source.load()
+    there = Path(args.out or f"runs/{data_name(args.data)}-{args.kind}")
+    source, images, said = opened(args.data, args.size, args.channels, there)
     make = {"glow": densities.glow, "ebm": densities.ebm}[args.kind]
     recipe = make(data_name(args.data), source, Pixels(images.event_shape, images.levels))
     if args.out:
@@ -90,7 +89,7 @@ def _density(args: argparse.Namespace) -> dict[str, Any]:
     out = Path(args.out or f"runs/{recipe.name}")
     if args.dry_run:
         return {"kind": args.kind, **dry_run(recipe, out, choose_device(args.device), 1, images)}
-    for note in images.notes:
+    for note in (*images.notes, *said):
         say(f"{images.name}: {note}")
     return {"kind": args.kind, **(train(recipe, out, args.device, images=images) or {})}
 
@@ -98,15 +97,15 @@ def _density(args: argparse.Namespace) -> dict[str, Any]:
 def _classifier(args: argparse.Namespace) -> dict[str, Any]:
     if args.out is not None and not args.out.endswith(".safetensors"):
         raise InputError(f"--out {args.out}: a name that ends in .safetensors would be right")
-    from diffprob.data import open_data
+    from diffprob.cli.automatic import opened
     from diffprob.evaluate.classifier import default_epochs, plan
     from diffprob.evaluate.classify import FitSettings
 
     device = choose_device(args.device)
-    images = open_data(args.data, size=args.size, channels=args.channels).load()
-    for note in images.notes:
+    _, images, said = opened(args.data, args.size, args.channels)
+    for note in (*images.notes, *said):
         say(f"{images.name}: {note}")
-    test = find_test(images, args.data, args.size, args.channels)
+    test = find_test(images, args.data, args.size, args.channels or (images.event_shape[0] if said else None))
     settings = FitSettings(epochs=args.epochs or default_epochs(len(images)), seed=args.seed)
     wanted = plan(images, test, settings)
     output.check_writable(args.out or wanted.path)

@@ -41,6 +41,11 @@ def check_monitor(monitor: "Monitor") -> None:
         raise InputError(f"training.monitor.best: {monitor.best!r} is several numbers; frechet, say, is one")
 
 
+def alike(before: object, now: dict[str, Any]) -> bool:
+    """Whether what a line of the log says of its measuring is so now; older versions said less (no digest, no role)."""
+    return isinstance(before, dict) and before.items() <= now.items()
+
+
 class Watch:
     """Draws from the averaged model, compares with real images, logs, and keeps the best weights.
 
@@ -77,7 +82,7 @@ class Watch:
 
         self.monitor, self.recipe, self.store, self.note = monitor, recipe, store, note
         test = held_out(recipe.data)
-        reference = train if test is None else test
+        reference, split = (train, "train") if test is None else (test, "test")
         self.features = choose_features(monitor.features, train, test, device, option=OPTION)
         chosen = np.sort(permutation(derive(0, "monitor"), 0, len(reference))[: monitor.n])
         self.names, self.numbers = class_names(self.features, train), numbering(recipe, train)
@@ -92,7 +97,9 @@ class Watch:
         self.steps = affordable(recipe.process, monitor.steps)
         self.said = {
             "features": describe(self.features),
-            "split": "train" if test is None else "test",
+            "split": split,
+            "role": split,
+            "digest": reference.digest(),
             "n": monitor.n,
             "reference": len(self.reference),
             "sampler": "DDIM()",
@@ -151,6 +158,6 @@ class Watch:
         values: list[Any] = [
             record[name]
             for record in records(self.store.folder)
-            if name in record and record["measured"] == self.said and record["step"] < step
+            if name in record and alike(record.get("measured"), self.said) and record["step"] < step
         ]
         return (min if self.lower else max)([worst, *values])

@@ -88,6 +88,11 @@ def recorded(found: "Selection") -> dict[str, Any]:
 def add_place(parser: argparse.ArgumentParser) -> None:
     """``--data`` and ``--resize``, which mean the same in every verb."""
     parser.add_argument("--data", metavar="PATH", help="where the run's own images lie, if not where its recipe says")
+    add_resize(parser)
+
+
+def add_resize(parser: argparse.ArgumentParser) -> None:
+    """``--resize``: the only way in which images are converted for a run."""
     parser.add_argument(
         "--resize", action="store_true", help="convert other images of another size, colour or number of grey levels"
     )

@@ -151,12 +151,18 @@ def _tested(made: "RecogniserRun", train: "Images", sources: list[Any], device: 
     import torch
 
     from diffprob.base.rng import Rng, permutation
+    from diffprob.cli import reals
+    from diffprob.data.for_run import TEST, TRAIN, Selection
+    from diffprob.data.nested import held_out_source
+    from diffprob.data.places import without_folders
     from diffprob.evaluate.estimate import wilson
     from diffprob.recipe.card import Measurement
     from diffprob.recipe.classes import agreed
 
     test = _held_out(sources)
     images, on = (train, "the training data") if test is None else (test, "the test split")
+    split, source = (TRAIN, made.recipe.data) if test is None else (TEST, held_out_source(made.recipe.data))
+    said = reals.recorded(Selection(images, repr(without_folders(source)), split, split, images.digest()))
     train, images = agreed(made.recipe, train, images)
     labels, names = images.labels, made.recipe.condition.names or train.class_names[: made.recipe.condition.classes]
     known = labels < made.recipe.condition.classes
@@ -173,8 +179,7 @@ def _tested(made: "RecogniserRun", train: "Images", sources: list[Any], device: 
         low, high = wilson(hits, len(chosen))
         shares.append(hits / len(chosen))
         name = f"accuracy at t = {t:g}"
-        split = "train" if test is None else "test"
-        found.append(Measurement(name, shares[-1], len(chosen), 0, low=low, high=high, split=split))
+        found.append(Measurement(name, shares[-1], len(chosen), 0, low=low, high=high, **said))
     kept = recorded(made, lambda: made.record(*found))
     return {**kept, "at": list(AT), "accuracy": shares, "tested": len(chosen), "on": on, "classes": list(names)}
 

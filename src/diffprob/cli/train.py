@@ -139,9 +139,10 @@ def read_recipe(args: argparse.Namespace) -> "tuple[Kind, Images | None]":
     if args.recipe is None:
         if args.data is None:
             raise InputError("train needs a recipe (diffprob show recipes) or --data PATH")
-        from diffprob.cli.automatic import automatic
+        from diffprob.cli.automatic import automatic, data_name
 
-        recipe, images, said = automatic(args.data, args.size, args.channels)
+        out = Path(args.out or f"runs/{data_name(args.data)}")
+        recipe, images, said = automatic(args.data, args.size, args.channels, out)
         for text in (*images.notes, *said):
             say(text)
         return recipe, images

@@ -17,6 +17,7 @@ from diffprob.cli import between
 from diffprob.cli.choices import add_drawing, choose
 from diffprob.cli.parser import add_device, add_dry_run, choose_device, share, whole
 from diffprob.cli.progress import Progress, say
+from diffprob.cli.reals import add_resize
 from diffprob.cli.recognise import open_recogniser
 from diffprob.cli.translating import (
     EGSDE,
@@ -64,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from-label", metavar="L", help="invert: what all the images are (the labels they have)")
     parser.add_argument("--split", choices=("auto", "train", "test", "all"), default="auto", help="auto: test, or all")
     parser.add_argument("-n", type=whole(1), metavar="N", help="only the first N images")
-    parser.add_argument("--size", type=whole(2), metavar="N", help="scale and crop pictures to NxN")
+    add_resize(parser)
     add_drawing(parser, None, f"{STEPS} in all, of which --start is the share that is left")
     add_device(parser)
     add_dry_run(parser, "check everything and say what would be done, without translating")
@@ -82,10 +83,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     _check_options(args)
     check_folder(args.out)
     found, device = Run.open(args.run), choose_device(args.device)
-    images = read(args, found)
+    images, source = read(args, found)
     args.n = len(images)
     way, more = _way(args, found, images)
-    facts = {**way.choice.facts, **more}
+    facts = {**way.choice.facts, **source, **more}
     total = way.calls(args.n)
     result = {**facts, "run": found.place, "network_calls": total, "out": args.out}
     if args.dry_run:
@@ -154,8 +155,7 @@ def _way(args: argparse.Namespace, run: "Run", images: "Images") -> tuple[Way, d
     start = float(choice.model.process.schedule.snap(torch.tensor(asked, dtype=torch.float64)))
     if start < float(choice.times[-1]):
         say(f"note: --start {start:g} lies below the grid's last time, {float(choice.times[-1]):g}: use more --steps")
-    facts = {"method": args.method, "start": start, "source": args.source, "split": args.split, "n": len(images)}
-    facts["source_sha256"] = images.digest()
+    facts: dict[str, Any] = {"method": args.method, "start": start}
     if args.method == INVERT:
         model, rows, said = source_model(args, run, choice, images)
         return Way(choice, start, source=model, rows=rows), {**facts, "from": said}

@@ -125,22 +125,19 @@ def check_folder(out: str) -> None:
         raise InputError(f"--out {out}: a picture for each image needs a folder")
 
 
-def read(args: "argparse.Namespace", run: "Run") -> "Images":
-    """The first ``args.n`` images of the source, in the run's shape and grey levels; all of them for None.
+def read(args: "argparse.Namespace", run: "Run") -> "tuple[Images, dict[str, Any]]":
+    """The first ``args.n`` images of the source, in the run's shape and grey levels, and which they are.
 
     Raises:
         InputError: nothing there, or other images than the run takes.
     """
-    from diffprob.cli.reals import held_out
-    from diffprob.cli.recognise import source_for
-    from diffprob.recipe.recipe import space
+    from diffprob.cli.reals import measured_on
 
-    auto = args.split == "auto"
-    source = source_for(args.source, run, args.size, "train" if auto else args.split)
-    images = (held_out(source) if auto else None) or source.load()
-    space(run.recipe, images)
-    n = min(args.n or len(images), len(images))
-    return replace(images.some(range(n)), captions=None)
+    found = measured_on(run, args.source, split=args.split, resize=args.resize)
+    n = min(args.n or len(found), len(found))
+    images = replace(found.images.some(range(n)), captions=None)
+    facts = {"source": args.source, "split": found.split, "role": found.role, "converted": found.converted or None}
+    return images, {**facts, "n": n, "source_sha256": images.digest()}
 
 
 def source_model(args: "argparse.Namespace", run: "Run", choice: "Choice", images: "Images") -> Any:

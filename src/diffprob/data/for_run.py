@@ -92,7 +92,7 @@ def select(
             (N, C, H, W) of 256 grey levels where no `Images` say more.
         space: shape and grey levels of the run.
         owner: the run's name, for messages.
-        split: "auto" takes the test split of the data, or all of it where it has none; else "train" or "test".
+        split: "auto" takes the test split of the data, or all of it where it has none; else "train", "test" or "all".
         resize: convert what is of another shape or number of grey levels.
         how: what would convert them, for the message that refuses.
 
@@ -172,7 +172,7 @@ def _picture(text: str, size: Size, channels: int, _split: str, _how: str) -> Re
 
 
 def _data(text: str, size: Size, channels: int, split: str, how: str) -> Read:
-    source: Any = open_data(text)
+    source: Any = open_data(text, split=WHOLE if split == WHOLE else "train")
     tallies: list[Tally] = []
 
     def load(each: Any) -> Images:
@@ -194,13 +194,13 @@ def _data(text: str, size: Size, channels: int, split: str, how: str) -> Read:
 
 def _part(source: Any, split: str, load: Callable[[Any], Images]) -> tuple[Images, str]:
     """The images of the part that ``split`` asks for, and its name."""
-    if split != "train":
+    if split not in (TRAIN, WHOLE):
         try:
             return load(held_out_source(source)), "test"
         except Missing:
             if split == "test":
                 raise
-    return load(source), "train" if split == "train" else WHOLE
+    return load(source), TRAIN if split == TRAIN else WHOLE
 
 
 def _in_channels(images: Images, channels: int, tally: Tally | None) -> tuple[Images, list[str]]:

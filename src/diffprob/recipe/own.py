@@ -10,7 +10,7 @@ from typing import Any
 
 from diffprob.base.errors import InputError, Missing
 from diffprob.data.detect import open_data
-from diffprob.data.for_run import OTHER, TEST, TRAIN, Selection, is_picture, select
+from diffprob.data.for_run import OTHER, TEST, TRAIN, WHOLE, Selection, is_picture, select
 from diffprob.data.images import Images
 from diffprob.data.nested import held_out_source
 from diffprob.data.places import at_place, is_kind, without_folders
@@ -120,14 +120,14 @@ def images_of(
         given: other images (`for_run.select`), or the place of the run's own: which of both, the digest says. None:
             the run's own.
         data: where the run's own images lie, if not where the recipe says.
-        split: "auto" takes held-out images where there are some, else all; or "train" or "test".
+        split: "auto" takes held-out images where there are some, else all; or "train", "test" or "all" of it.
         resize: convert what has not the run's shape.
 
     Raises:
         Missing: nothing there, or no such split.
         InputError: damaged, or images that the run does not take.
     """
-    own = OwnImages(run, data) if given is None else _own_at(run, given)
+    own = OwnImages(run, data) if given is None else None if split == WHOLE else _own_at(run, given)
     if given is not None and own is None:
         found = select(given, run.space, run.name, split, resize)
         return found, list(found.images.notes)
