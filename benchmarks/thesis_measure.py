@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffprob.base import tensors
 from diffprob.base.rng import Rng
 from diffprob.cli.drawing import draw
 from diffprob.data.images import Images
@@ -24,7 +25,6 @@ from diffprob.evaluate.features import Features, Judge, PcaFeatures, describe, e
 from diffprob.evaluate.frechet import Statistics, frechet, frechet_distance
 from diffprob.evaluate.transport import sliced_wasserstein2, wasserstein_1d
 from diffprob.process.grids import Trailing, Uniform
-from diffprob.recipe import tensors
 from diffprob.recipe.checkpoint import Run
 from diffprob.recipe.recipe import Recipe
 from diffprob.sample.ancestral import Ancestral

@@ -58,7 +58,7 @@ def test_the_experiment_runs_from_files_to_tables(
     found = json.loads((files / "out" / "detect" / "detect.json").read_text())
     assert [row["outside"] for row in found["separation"]] == ["svhn"] * 7 and found["inside"]["n"] == 50
     assert [label.partition(" of ")[2] for label in found["proxies"][3:]] == [
-        *("teacher-gradient", "teacher-scalar", "cifar-glow", "cifar-ebm")
+        *("teacher-gradient", "teacher-scalar", "glow", "ebm")
     ]
     scalar = Run.open(files / "out" / "scalar").recipe
     assert "norm='batch', activation='relu'" in repr(scalar.network) and scalar.training.lr == 1e-4

@@ -293,7 +293,8 @@ def test_a_recogniser_is_tested_on_the_classes_of_those_names(
         recipe=SimpleNamespace(condition=labels_of(train, 0.0)),
         space=Pixels((1, 8, 8), 256),
         load=lambda device: None,
-        record=lambda measurement: None,
+        record=lambda *measurements: None,
+        is_packaged=False,
     )
 
     def right(model: None, x0: torch.Tensor, labels: torch.Tensor, t: float, rng: Rng) -> int:

@@ -34,7 +34,7 @@ def test_the_digits_cost_what_the_page_says() -> None:
         (np.zeros((0, 1, 1, 1), np.uint8), 17, "N > 0"),
         (np.zeros((2, 1, 1), np.uint8), 17, "uint8"),
         (np.zeros((2, 1, 1, 1), np.float32), 17, "float32"),
-        (np.zeros((2, 1, 1, 1), np.uint8), 1, "levels must lie in 2"),
+        (np.zeros((2, 1, 1, 1), np.uint8), 1, "levels must be at least 2"),
     ],
 )
 def test_bad_images(pixels: np.ndarray, levels: int, message: str) -> None:

@@ -69,4 +69,5 @@ def material(tmp_path, weights):
 HOSTILE = (
     "<script>window.__executed=true</script><img src=x onerror='window.__executed=true'>\"'`javascript:alert(1)&lt;"
 )
-HOSTILE_DATA = Folder(path=f"/home/somebody/{HOSTILE.replace('/', '')}", size=8, channels=1)
+HOSTILE_NAME = HOSTILE.replace("/", "")  # a recipe is called by one part of a path
+HOSTILE_DATA = Folder(path=f"/home/somebody/{HOSTILE_NAME}", size=8, channels=1)

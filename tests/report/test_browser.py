@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from browser.check_page import check, chromium
-from report.conftest import HOSTILE, HOSTILE_DATA, LOG
+from report.conftest import HOSTILE, HOSTILE_DATA, HOSTILE_NAME, LOG
 
 from diffprob.data import Digits
 from diffprob.recipe.card import Measurement
@@ -32,7 +32,7 @@ def browser():
 def test_a_hostile_run_opens_quietly_and_nothing_of_it_runs(browser, material, tmp_path):
     images = replace(Digits().load(), class_names=(HOSTILE, *"123456789"), notes=(HOSTILE,))
     log = [*LOG, {"step": 100, f"metric/{HOSTILE}": 1.0}]
-    given = material(name=HOSTILE, data=HOSTILE_DATA, images=images, note=HOSTILE, log=log)
+    given = material(name=HOSTILE_NAME, data=HOSTILE_DATA, images=images, note=HOSTILE, log=log)
     given = replace(given, command_name=HOSTILE)
     given.run.record(Measurement(HOSTILE, 1.0, 5, features=HOSTILE, split=HOSTILE, details={HOSTILE: HOSTILE}))
     axe = None if AXE is None else Path(AXE).read_text("utf-8")

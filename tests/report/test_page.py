@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from report.conftest import HOSTILE, HOSTILE_DATA, LOG, NETWORK, RECIPE, SAMPLES
+from report.conftest import HOSTILE, HOSTILE_DATA, HOSTILE_NAME, LOG, NETWORK, RECIPE, SAMPLES
 from truth.page import Page, contrast
 
 from diffprob.data import Digits
@@ -66,7 +66,7 @@ def test_nothing_hostile_is_more_than_text(material):
     class_names = (HOSTILE, *"123456789")
     images = replace(Digits().load(), class_names=class_names, notes=(HOSTILE,))
     log = [*LOG, {"step": 100, f"metric/{HOSTILE}": 1.0, "measured": {HOSTILE: HOSTILE}}]
-    given = material(name=HOSTILE, data=HOSTILE_DATA, images=images, note=HOSTILE, log=log)
+    given = material(name=HOSTILE_NAME, data=HOSTILE_DATA, images=images, note=HOSTILE, log=log)
     given = replace(given, command_name=f"-{HOSTILE}")
     details = {HOSTILE: [HOSTILE, {HOSTILE: None}], "sampler": HOSTILE, "bias": HOSTILE, "file": "/home/somebody/x.npz"}
     given.run.record(Measurement(HOSTILE, 1.0, 5, features=HOSTILE, split=HOSTILE, details=details))
@@ -75,6 +75,7 @@ def test_nothing_hostile_is_more_than_text(material):
         assert seen.problems == []
         assert HOSTILE in seen.text
         assert b"somebody" not in page and b"<script" not in page and b"/home" not in page
+    assert HOSTILE_NAME in Page(report_page(given)).text
 
 
 def test_no_path_machine_or_user_is_named(material, tmp_path, monkeypatch):
@@ -89,9 +90,9 @@ def test_no_path_machine_or_user_is_named(material, tmp_path, monkeypatch):
 
 
 def test_a_lone_surrogate_and_an_empty_log_are_no_trouble(material):
-    page = Page(report_page(material(name="a\ud800b", log=[], note="not on this machine")))
+    page = Page(report_page(material(log=[], note="a\ud800b, not on this machine")))
     assert page.problems == []
-    for said in ("a?b", "No log of the training", "not shown: not on this machine", "without a record"):
+    for said in ("a?b", "No log of the training", "not on this machine", "without a record"):
         assert said in page.text
     assert any(image["alt"].startswith("Noised copy of sample of seed 7") for image in page.all("img"))
 

@@ -50,7 +50,7 @@ def test_one_step_is_exact_on_data_that_is_all_grain(process, p: int, n: int) ->
 
 def test_without_grain_the_first_step_is_that_of_ddim() -> None:
     model, state = MixtureMean(), State(X, tensor(0.8))
-    found = GrainSolver(1, grain=1e-7).step(model, state, tensor(0.5), RNG)
+    found = GrainSolver(1, grain=1e-6).step(model, state, tensor(0.5), RNG)
     torch.testing.assert_close(found.x, DDIM().step(model, state, tensor(0.5), RNG).x, rtol=1e-12, atol=1e-12)
 
 

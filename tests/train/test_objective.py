@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.denoise.ideal import GaussianData
@@ -91,7 +92,7 @@ def test_processes_and_parts_share_the_global_batch(images, recipe):
 
 
 def test_a_batch_that_cannot_be_cut(images, recipe):
-    with pytest.raises(ValueError, match=r"batch=8 .* 2 x 3"):
+    with pytest.raises(InputError, match=r"batch=8 .* 2 x 3"):
         Batches(images, recipe.space, Training(steps=1, batch=8, accumulate=2), 0, 3)
 
 
