@@ -112,13 +112,13 @@ def test_a_verdict_agrees_with_its_interval():
         (0.9, 0.6, "memorises"),
         (0.4, 0.2, "memorises"),
     ):
-        details = {"share": 0.8, "z": 4.0, "told_z": 0.0, "copied": copied + 0.1, "copied_low": copied}
+        details = {"share": 0.8, "z": 4.0, "own_side_z": 0.0, "copied": copied + 0.1, "copied_low": copied}
         assert module._verdict(details, high)[0] == verdict
 
 
 def test_more_than_copying_explains_is_no_verdict():
     """All samples beside training images of the subset, of which there are three times as many."""
-    found = module._verdict({"share": 1.0, "z": 9.0, "told_z": 0.0, "copied": 3.0, "copied_low": 2.6}, 0.2)
+    found = module._verdict({"share": 1.0, "z": 9.0, "own_side_z": 0.0, "copied": 3.0, "copied_low": 2.6}, 0.2)
     assert found[0] == "withheld" and "no copying explains" in str(found[1])
 
 

@@ -150,13 +150,16 @@ def measurement(
     from diffprob.recipe.card import Measurement
 
     details = {name: value for name, value in row["details"].items() if name not in _NOT_KEPT and value is not None}
+    drawn = {**drawing, "weights": "EMA", "reference images": row["m"]}
+    twice = sorted(drawn.keys() & details.keys())
+    assert not twice, f"{row['title']}: a detail of the metric hides one of the samples: {twice}"
     return Measurement(
         name=row["title"],
         value=row["value"],
         n=row["n"],
         seed=seed,
         step=step,
-        details={**drawing, "weights": "EMA", "reference images": row["m"], **details},
+        details={**drawn, **details},
         low=row["low"],
         high=row["high"],
         features=features,

@@ -66,8 +66,8 @@ def memorisation(samples: Points, train: Points, held_out: Points, seed: int = 0
     f s / (2 N) with N training images; ``copied`` is that f, with its interval from the same standard error. It is
     unbiased and not cut off: chance takes it below 0 and, where s is much less than N, above 1.
 
-    All of that takes held-out images from where the training images are from, which `told_apart` tests (``told`` and
-    ``told_z``): where z of that exceeds 3, no verdict is given.
+    All of that takes held-out images from where the training images are from, which `told_apart` tests (``own_side``
+    and ``own_side_z``): where z of that exceeds 3, no verdict is given.
 
     ``verdict``, with ``why`` in words where there is none: "withheld" where held-out and training images are told
     apart, or copied is above 1 by three standard errors, which no copying explains; "none found" for z <= 3;
@@ -75,9 +75,9 @@ def memorisation(samples: Points, train: Points, held_out: Points, seed: int = 0
     else "closer to training images than chance", even where samples unlike the data have a ratio above 1. In an
     intrinsic dimension D an honest model halves the distance only with 2^D times the training images.
 
-    Details: verdict, why, share, z, copied, copied_low, copied_high, compared (s), told, told_z, train_distance (median
-    of the samples), held_out_distance (median of the held-out images), held_out (their number), seed. ``n`` counts
-    samples, ``m`` training images.
+    Details: verdict, why, share, z, copied, copied_low, copied_high, compared (s), own_side, own_side_z, train_distance
+    (median of the samples), held_out_distance (median of the held-out images), held_out (their number), seed. ``n``
+    counts samples, ``m`` training images.
 
     Raises:
         InputError: an empty set, fewer than 10 training or held-out images, unequal event shapes, values that are not
@@ -96,7 +96,7 @@ def memorisation(samples: Points, train: Points, held_out: Points, seed: int = 0
         raise InputError("half of the held-out images are training images: held-out images must be other ones")
     low, high = _ratio_interval(to_train.numpy(), held_to_train.numpy(), seed)
     details = _share(samples, train, held_out, seed)
-    details["told"], details["told_z"] = told_apart(train, held_out, seed)
+    details["own_side"], details["own_side_z"] = told_apart(train, held_out, seed)
     verdict, why = _verdict(details, high)
     details |= {
         "verdict": verdict,
@@ -112,9 +112,10 @@ def memorisation(samples: Points, train: Points, held_out: Points, seed: int = 0
 def _verdict(details: dict[str, Any], high: float) -> tuple[str, str | None]:
     """The verdict, and in words why there is none."""
     share, three = details["share"], _SIGNIFICANT / NORMAL_95
-    if details["told_z"] > _SIGNIFICANT:
+    if details["own_side_z"] > _SIGNIFICANT:
         told = (
-            f"{details['told']:.0%} of both have their nearest neighbour on their own side, z = {details['told_z']:.1f}"
+            f"{details['own_side']:.0%} of both have their nearest neighbour on their own side,"
+            f" z = {details['own_side_z']:.1f}"
         )
         return WITHHELD, f"the held-out images are from elsewhere than the training images: {told}"
     if details["copied"] - three * (details["copied"] - details["copied_low"]) > 1:
