@@ -76,6 +76,17 @@ def test_what_loses_nothing_is_no_conversion(tmp_path: Path) -> None:
     )
 
 
+def test_few_levels_are_not_made_black(tmp_path: Path) -> None:
+    """The digits as scikit-learn has them, 0 to 16 in an array, are no nearly black ones among 256 levels."""
+    levels = pixels(3, 1, 16, 16) % 17
+    np.save(tmp_path / "few.npy", levels)
+    for resize in (False, True):
+        with pytest.raises(InputError, match=r"values up to 16, which .* 17 levels of mine"):
+            select(str(tmp_path / "few.npy"), FEW, "mine", resize=resize)
+    np.save(tmp_path / "right.npy", np.round(levels * (255 / 16)).astype(np.uint8))
+    np.testing.assert_array_equal(select(str(tmp_path / "right.npy"), FEW, "mine").images.pixels, levels)
+
+
 def test_one_picture_and_pictures_of_several_sizes(tmp_path: Path) -> None:
     one = folder(tmp_path / "pictures", pixels(1, 3, 16, 16)) + "/00.png"
     found = select(one, COLOUR, "mine")

@@ -150,6 +150,41 @@ def test_a_test_split_that_may_not_be_read_is_never_missing(kind: str, made: Cal
     assert "permission denied" in str(caught.value).lower()
 
 
+def test_folders_that_cannot_be_looked_into_are_not_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A class or a split that is a link to nowhere, or may not be entered, is no smaller set of images."""
+    whole = _pictures(tmp_path / "whole")
+    nowhere = shutil.copytree(whole, tmp_path / "nowhere")
+    shutil.rmtree(nowhere / "test")
+    (nowhere / "test").symlink_to(tmp_path / "gone")
+    part = shutil.copytree(whole, tmp_path / "part")
+    (part / "test/cat").symlink_to(tmp_path / "gone")
+    closed = shutil.copytree(whole, tmp_path / "closed")
+    (closed / "test/locked").mkdir()
+    real = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    for folder, said in ((nowhere, "test: .*nowhere"), (part, "cat: .*nowhere"), (closed, "locked: .*denied")):
+        assert len(Folder(str(folder)).load()) == 3
+        with pytest.raises(InputError, match=f"(?i){said}") as caught:
+            held_out_source(Folder(str(folder))).load()
+        assert not isinstance(caught.value, Missing)
+
+
+def test_a_folder_that_has_a_files_name_is_not_absent(mnist: tuple[Path, object], made: Callable):
+    """As some programs unpack x.gz: a folder x with the file in it."""
+    for source, file in ((Idx(str(mnist[0])), mnist[0] / "t10k-images-idx3-ubyte.gz"), made("cifar10")):
+        file.unlink()
+        file.mkdir()
+        with pytest.raises(InputError, match=f"{file.name} is a folder") as caught:
+            held_out_source(source).load()
+        assert not isinstance(caught.value, Missing)
+
+
 def test_an_empty_gz_of_labels_is_said(mnist: tuple[Path, object]):
     (mnist[0] / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b""))
     with pytest.raises(InputError, match="train-labels"):

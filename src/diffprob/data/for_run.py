@@ -138,6 +138,8 @@ def fitted(
     )
     if theirs == space.shape and same_levels:
         return images if few is None else replace(images, pixels=few, levels=space.levels), []
+    if not same_levels:
+        _check_bright(images, space.levels, text, owner)
     if not resize:
         raise InputError(
             f"{text}: shape {theirs} and {images.levels} grey levels, {owner} takes {space.shape} and {space.levels}; "
@@ -154,6 +156,20 @@ def fitted(
     # Sizes first, at 256 levels: means between few levels would be lost.
     pixels = resized(requantised(np.asarray(images.pixels), images.levels, 256), space.shape)
     return replace(images, pixels=requantised(pixels, 256, space.levels), levels=space.levels), done
+
+
+def _check_bright(images: Images, levels: int, text: str, owner: str) -> None:
+    """Refuse what would be made nearly black: values of ``levels`` grey levels, read as if there were more of them.
+
+    Raises:
+        InputError: no value reaches ``levels``.
+    """
+    most = max(int(part.max()) for part in images.chunks())
+    if 0 < most < levels < images.levels:
+        raise InputError(
+            f"{text}: values up to {most}, which are nearly black among {images.levels} grey levels; if they are the "
+            f"{levels} levels of {owner}, round(values * (255 / {levels - 1})) as uint8 would be right"
+        )
 
 
 def is_picture(text: str) -> bool:

@@ -59,8 +59,8 @@ def existing(path: str) -> Path:
 
 
 def entry(path: Path) -> bool:
-    """Whether something other than a folder has this name: a link to nowhere is there, and cannot be read."""
-    return os.path.lexists(path) and not path.is_dir()
+    """Whether anything has this name: a link to nowhere, or a folder, is there and cannot be read as a file."""
+    return os.path.lexists(path)
 
 
 def one_file(path: Path, split: str, words: tuple[str, ...]) -> Path:

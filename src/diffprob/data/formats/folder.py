@@ -22,7 +22,10 @@ def split_roots(root: Path, split: str) -> list[Path]:
 
     Raises:
         Missing: the split does not exist.
+        InputError: it is a link to nowhere.
     """
+    for name in parts_of((p.name for p in root.iterdir() if not p.exists()), split):
+        raise _nowhere(root / name)
     names = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     beside = any(p.suffix.lower() in SUFFIXES for p in root.iterdir())
     both = bool(parts_of(names, "train") and parts_of(names, "test"))
@@ -36,12 +39,25 @@ def split_roots(root: Path, split: str) -> list[Path]:
     return [root / name for name in (chosen if split == "all" else chosen[:1])]
 
 
+def _nowhere(path: Path) -> InputError:
+    return InputError(f"{path}: cannot be read (a link to nowhere); remove it, or what it leads to would be right")
+
+
+def _refuse(error: OSError) -> None:
+    raise error
+
+
 def list_pictures(root: Path) -> tuple[list[Path], list[Path]]:
-    """The PNG, JPEG and WebP files below ``root``, sorted by relative path, and the other files and hidden folders."""
+    """The PNG, JPEG and WebP files below ``root``, sorted by relative path, and the other files and hidden folders.
+
+    Raises:
+        InputError: a link to nowhere, which may have been a folder of pictures.
+        OSError: a folder that cannot be looked into.
+    """
     pictures: list[Path] = []
     others: list[Path] = []
     seen: set[str] = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
+    for folder, folders, files in os.walk(root, onerror=_refuse, followlinks=True):
         here = os.path.realpath(folder)
         if here in seen:  # a link that leads back up
             folders.clear()
@@ -52,6 +68,8 @@ def list_pictures(root: Path) -> tuple[list[Path], list[Path]]:
         others += [Path(folder) / name for name in hidden]
         for name in files:
             visible = not name.startswith(".") and name.lower().endswith(SUFFIXES)
+            if not visible and not name.startswith(".") and not (Path(folder) / name).exists():
+                raise _nowhere(Path(folder) / name)
             (pictures if visible else others).append(Path(folder) / name)
     return sorted(pictures, key=lambda p: p.relative_to(root).as_posix()), sorted(others)
 

@@ -179,14 +179,15 @@ def find_images(folder: Path, split: str) -> Path:
         Missing: none.
         InputError: several different ones.
     """
-    # whatever has the name and is no folder: a link to nowhere is not absent, it cannot be read
-    names = sorted(p.name for p in folder.iterdir() if not p.is_dir())
+    # whatever has the name: a link to nowhere, or a folder where no file has it, is not absent, it cannot be read
+    names = [p.name for p in sorted(folder.iterdir(), key=lambda p: (p.is_dir(), p.name))]
     found: dict[str, Path] = {}
     for name in names:
         stem = name.removesuffix(".gz")
         first = stem.split("-images", 1)[0]
         part = first.rsplit("-", 1)[-1]
-        if stem.replace(".", "-").endswith("-images-idx3-ubyte") and part in _STEMS[split]:
+        named = stem.replace(".", "-").endswith("-images-idx3-ubyte") and part in _STEMS[split]
+        if named and not (found and (folder / name).is_dir()):
             found.setdefault(stem, folder / name)
     if len(found) == 1:
         return next(iter(found.values()))
@@ -202,7 +203,8 @@ def _labels_beside(images: Path) -> Path | None:
     name = images.name.removesuffix(".gz").replace("-images", "-labels").replace("idx3", "idx1")
     if name == images.name.removesuffix(".gz"):
         return None
-    return next((p for p in (images.with_name(name), images.with_name(name + ".gz")) if entry(p)), None)
+    there = [p for p in (images.with_name(name), images.with_name(name + ".gz")) if entry(p)]
+    return min(there, key=Path.is_dir, default=None)
 
 
 def read_idx(path: Path, split: str) -> Images:
