@@ -56,6 +56,7 @@ def test_a_network_beyond_measure_is_never_built(monkeypatch: pytest.MonkeyPatch
     [
         (9 * GIB, 8, "only a smaller network helps"),
         (11 * GIB, 8, "raise training.accumulate"),
+        (10.1 * GIB, 8, "for one image: only a smaller network or image helps"),
         (11 * GIB, 1, "only a smaller network or image helps"),
         (13 * GIB, 8, ""),
         (None, 8, ""),

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from cli.commands import TINY
 
-from diffprob.cli import training
+from diffprob.cli import signals, training
 from diffprob.cli.main import main
 from diffprob.cli.signals import AT_ONCE, Stopped, heeding, noting
 from diffprob.recipe import states
@@ -93,17 +93,26 @@ def test_a_signal_at_any_moment_changes_no_bit(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_the_second_signal_stops_at_once_and_saves_nothing(
+def test_ctrl_c_after_a_signal_stops_at_once_and_saves_nothing(
     diffprob: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def twice(self: Trainer) -> None:
         signal.raise_signal(signal.SIGHUP)
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
 
+    monkeypatch.setattr(signals, "TWICE", 0)
     monkeypatch.setattr(Trainer, "advance", twice)
     done = diffprob(*COMMAND, "run")
-    assert (done.code, AT_ONCE in done.err) == (TERMINATED, True)
+    assert (done.code, AT_ONCE in done.err) == (128 + signal.SIGINT, True)
     assert not (tmp_path / "run" / "state").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_what_schedulers_and_terminals_send_several_times_is_one_wish() -> None:
+    with noting() as notice:
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(number)
+    assert notice.number == signal.SIGTERM
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
@@ -120,7 +129,8 @@ def test_every_verb_tells_which_signal_stopped_it(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_what_is_ignored_stays_ignored_and_handlers_come_back() -> None:
+def test_what_is_ignored_stays_ignored_and_handlers_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "TWICE", 0)
     own = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
         with heeding(), noting() as notice:
@@ -129,7 +139,7 @@ def test_what_is_ignored_stays_ignored_and_handlers_come_back() -> None:
             signal.raise_signal(signal.SIGTERM)
             assert notice.number == signal.SIGTERM
             with pytest.raises(Stopped):
-                signal.raise_signal(signal.SIGTERM)
+                signal.raise_signal(signal.SIGINT)
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, own)

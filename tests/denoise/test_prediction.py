@@ -188,6 +188,15 @@ def test_what_divides_by_the_signal_needs_some(prediction: Prediction) -> None:
         assert replace(named("digits"), process=straight, prediction=prediction).prediction == prediction
 
 
+@pytest.mark.parametrize("prediction", [Epsilon(), Velocity(), Data(), Mean()], ids=repr)
+def test_no_chain_begins_at_infinite_noise(prediction: Prediction) -> None:
+    process = LinearProcess(Straight(), VarianceExploding())
+    with pytest.raises(ValueError, match="infinite noise at t = 1"):
+        NetDenoiser(TinyNet(), process, prediction)
+    with pytest.raises(ValueError, match="infinite noise at t = 1"):
+        replace(named("digits"), process=process, prediction=prediction)
+
+
 def test_errors_that_are_multiplied_beyond_use_are_said() -> None:
     """Predicted noise on the cosine schedule, 1/alpha = 20,291 at pure noise; clipped or begun later it is well."""
     cosine, rng = LinearProcess(Cosine()), Rng.of(0, 2)

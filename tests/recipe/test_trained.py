@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from diffprob.base.errors import InputError
+from diffprob.base.errors import InputError, NumericalError
 from diffprob.net.potential import PotentialSpec
 from diffprob.net.scalar_unet import ScalarUNetSpec
 from diffprob.net.unet import UNetSpec
@@ -56,3 +56,9 @@ def test_a_network_without_any_of_its_weights_is_refused(digits):
         assert begin(model, Trained.of(digits)) == common
     with pytest.raises(InputError, match="start: no weight"):
         begin(torch.nn.Linear(2, 2), Trained.of(digits))
+
+
+def test_weights_that_are_no_numbers_begin_no_training(digits, monkeypatch):
+    monkeypatch.setattr(Trained, "weights", lambda _: {"net.conv_in.bias": torch.full((32,), torch.nan)})
+    with pytest.raises(NumericalError, match=r"start: the weights of digits .*net\.conv_in\.bias holds NaN"):
+        begin(build_model(digits.recipe), Trained.of(digits))

@@ -214,9 +214,10 @@ def _advice(result: dict[str, Any]) -> str:
     total, there = result["memory_bytes_total"], result["device_memory_bytes"]
     if not there or total <= there:
         return ""
-    if total - result["memory_bytes"].get("activations", 0) > there:
+    activations, images = result["memory_bytes"].get("activations", 0), result["images_per_network_call"]
+    if total - activations > there:
         return f"; weights and optimiser alone are more than the {size(there)} there are: only a smaller network helps"
-    if result["images_per_network_call"] > 1:
+    if images > 1 and total - activations + activations / images <= there:
         return f"; more than the {size(there)} there are: raise training.accumulate"
     return f"; more than the {size(there)} there are for one image: only a smaller network or image helps"
 

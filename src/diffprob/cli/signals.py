@@ -5,12 +5,14 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 ASKING = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, a scheduler or container, a closed terminal (not on Windows)
-HEARD = "stopping after this step, with a checkpoint; once more stops at once, without one"
+HEARD = "stopping after this step, with a checkpoint; Ctrl-C once more stops at once, without one"
+TWICE = 0.5  # seconds up to which signals are one wish: whoever forwards them (torchrun, shells) sends them again
 AT_ONCE = "stopped at once, without saving; the same command resumes from the last checkpoint"
 
 
@@ -50,13 +52,20 @@ def heeding() -> Iterator[None]:
 
 @contextmanager
 def noting() -> Iterator[Notice]:
-    """Inside, the first signal that asks to stop is noted, and the second raises `Stopped`."""
-    notice = Notice()
+    """Inside, the first signal that asks to stop is noted, and a Ctrl-C after it raises `Stopped`.
+
+    Further SIGTERM and SIGHUP change nothing, nor what comes at the same time: a closed terminal, a service manager and
+    a launcher send several.
+    """
+    notice, first = Notice(), 0.0
 
     def note(number: int, _: FrameType | None) -> None:
+        nonlocal first
         if notice():
-            raise Stopped(number, AT_ONCE)
-        notice.number = number
+            if number == signal.SIGINT and time.monotonic() - first >= TWICE:
+                raise Stopped(number, AT_ONCE)
+            return
+        notice.number, first = number, time.monotonic()
         # Straight to the file: what is interrupted may be in the middle of printing.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             os.write(sys.__stderr__.fileno(), f"\n{HEARD}\n".encode())  # pyright: ignore[reportOptionalMemberAccess]

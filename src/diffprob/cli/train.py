@@ -86,10 +86,8 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
 
     if args.labels:
         recipe, images = labelled(recipe, images, place())
-    recipe = set_fields(recipe, args.set)
-    for name in ("steps", "seed"):
-        if getattr(args, name) is not None:
-            recipe = replace(recipe, training=replace(recipe.training, **{name: getattr(args, name)}))
+    short = {f"training.{name}": getattr(args, name) for name in ("steps", "seed")}
+    recipe = set_fields(recipe, [*args.set, *(f"{path}={n}" for path, n in short.items() if n is not None)])
     if not args.recipe and isinstance(recipe, Recipe):
         for text in described(recipe):
             say(text)

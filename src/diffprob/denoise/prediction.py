@@ -27,10 +27,18 @@ class Prediction(ABC):
         """Refuse a process at whose noise nothing can be said about x_0 in this way.
 
         Raises:
-            ValueError: x_0 is the output divided by alpha, which is 0 at t = 1: no chain can begin.
+            ValueError: x_0 is the output divided by alpha, which is 0 at t = 1, or the noise there is infinite: no
+                chain can begin.
         """
         with torch.device("cpu"):  # a network may be built without memory, on "meta"
-            a, b = self.coefficients(process, torch.ones((), dtype=torch.float64))
+            end = torch.ones((), dtype=torch.float64)
+            a, b = self.coefficients(process, end)
+            infinite = bool(torch.isinf(process.coefficients(end)[1]))
+        if infinite:
+            raise ValueError(
+                f"{process.scaling!r} with {process.schedule!r} has infinite noise at t = 1, where every chain begins: "
+                "VariancePreserving() or StraightScaling() would be right"
+            )
         if not bool(torch.isfinite(a) and torch.isfinite(b)):
             raise ValueError(
                 f"prediction {self!r} divides by alpha, which is 0 at t = 1 with {process.schedule!r}: Velocity() or "

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from diffprob.base.checks import shown, text
 from diffprob.base.errors import InputError
+from diffprob.base.finite import check_tensors
 
 if TYPE_CHECKING:
     from diffprob.denoise.denoiser import NetDenoiser
@@ -73,9 +74,11 @@ def begin(model: nn.Module, start: Trained) -> list[str]:
 
     Raises:
         InputError: none agrees.
+        NumericalError: a weight is not finite.
     """
-    wanted, taken = model.state_dict(), []
-    for name, value in start.weights().items():
+    wanted, taken, weights = model.state_dict(), [], start.weights()
+    check_tensors(weights, f"start: the weights of {start.run} are")
+    for name, value in weights.items():
         for own in (name, name.replace("net.", "net.body.", 1)):
             if own in wanted and wanted[own].shape == value.shape:
                 wanted[own].copy_(value)
