@@ -11,6 +11,7 @@ from cli.commands import contents
 from PIL import Image
 
 import diffprob as dp
+from diffprob.data.images import Images
 
 CPU = ("--device", "cpu")
 FEW = ("--steps", "4", *CPU)
@@ -51,6 +52,7 @@ def test_predictions_from_one_noised_image(diffprob: Callable, trained: Path) ->
     assert diffprob(*common, "--out", "x.png").code == 0
     with Image.open("x.png") as grid:
         assert (grid.text["from"], grid.text["at"]) == ("digits:5", "[0.8, 0.3]")
+        assert grid.text["from_sha256"] == Images(dp.Digits("test").load().take([5])).digest()
         assert grid.width > 4 * grid.height
 
 
@@ -112,6 +114,8 @@ def test_interpolation(diffprob: Callable, trained: Path) -> None:
     assert (images[:, -1] == digit(9)).all()
     assert seeds.tolist() == [0]
     assert (facts["a"], facts["b"], facts["noise"], facts["at"]) == ("digits:5", "digits:9", "shared", [0.5, 0.25])
+    test = dp.Digits("test").load()
+    assert [facts[f"{name}_sha256"] for name in "ab"] == [Images(test.take([k])).digest() for k in (5, 9)]
     ends = ((images[:, [1, -2]].astype(float) - images[:, [0, -1]]) ** 2).mean((2, 3, 4)) ** 0.5
     assert np.allclose(result["rmse"], ends)
     assert result["network_calls"] == 3

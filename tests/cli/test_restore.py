@@ -16,6 +16,7 @@ from PIL import Image
 import diffprob as dp
 from diffprob.cli.main import main
 from diffprob.cli.steering import add_steering, steer
+from diffprob.data.images import Images
 from diffprob.data.sources import Digits
 from diffprob.denoise.degraded import Degraded
 from diffprob.denoise.energy import EnergyGuided, Observed
@@ -195,6 +196,8 @@ def test_it_is_tried_out_on_clean_images(diffprob: Callable, trained: Path) -> N
     facts = json.loads(Path("restored/facts.json").read_text())
     assert facts["psnr"] == result["psnr"]
     assert facts["noise"] == 2
+    assert facts["images_sha256"] == result["images_sha256"] == Images(clean).digest()
+    assert (facts["images"], facts["split"], facts["converted"]) == ("digits", "test", None)
     np.save("given.npy", given[:5, 0].astype(np.uint8))
     np.save("clean.npy", clean[:5, 0])
     told = diffprob("restore", trained, "given.npy", "--clean", "clean.npy", "--noise", "20", "--out", "x", "--json")

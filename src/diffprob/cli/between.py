@@ -39,6 +39,13 @@ def read_image(text: str, option: str, run: "Run") -> "np.ndarray":
     return _of_data(data, int(index), f"{option} {text}", run)
 
 
+def source_facts(name: str, text: str, image: "np.ndarray") -> dict[str, str]:
+    """What is recorded of an image that was given: what it was called, under ``name``, and its SHA-256."""
+    from diffprob.data.images import Images
+
+    return {name: text, f"{name}_sha256": Images(image).digest()}
+
+
 def _taken(text: str, run: "Run", which: "Callable[[int], int]") -> "np.ndarray":
     """One of the images at ``text``, by their number; nothing is converted."""
     from diffprob.data.for_run import select

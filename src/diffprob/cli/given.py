@@ -25,12 +25,24 @@ class Given:
         levels: K.
         names: of each image, for a file of its own; no suffix, may have folders.
         text: what they were called on the command line.
+        part: the part of the data that they are, such as "test".
+        converted: what was done to them while they were read, in words.
     """
 
     pixels: "np.ndarray"
     levels: int
     names: tuple[str, ...]
     text: str
+    part: str = ""
+    converted: str = ""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is recorded of them, JSON literals by name."""
+        from diffprob.data.images import Images
+
+        own = {"images": self.text, "images_sha256": Images(self.pixels, levels=self.levels).digest()}
+        return {**own, "split": self.part, "converted": self.converted or None, "n": len(self.pixels)}
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -82,7 +94,7 @@ def read(text: str, run: "Run", n: int | None = None) -> Given:
         names = _names(open_data(text), part) if images.files else ()
     if len(set(names)) != len(images):  # no pictures, or pictures that differ in their suffix alone
         names = tuple(f"{k:05d}" for k in range(len(images)))
-    return Given(pixels, images.levels, names[: len(pixels)], text)
+    return Given(pixels, images.levels, names[: len(pixels)], text, part, ", ".join(done))
 
 
 def _names(source: Any, split: str) -> tuple[str, ...]:

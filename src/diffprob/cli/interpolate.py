@@ -65,7 +65,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     rows = between.prepare_rows(args, found, args.at or (AT_LATENT if args.latent else AT))
     total = rows.calls(args.points, 2 if args.latent else 0)
     noise = None if args.latent else args.noise or "shared"
-    facts = {**rows.choice.facts, "a": args.first, "b": args.second, "points": args.points, "noise": noise}
+    facts = {**rows.choice.facts, "points": args.points, "noise": noise}
+    for name, text, image in zip("ab", (args.first, args.second), ends, strict=True):
+        facts |= between.source_facts(name, text, image)
     facts |= {"latent": args.latent, "rmse": None}
     result = {**facts, "run": found.place, "network_calls": total, "out": args.out}
     if not args.dry_run:

@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     rng = Rng.of(args.seed, args.n, device=device)
     flaw, clean = flawed.READ[kind](args, found, given, rng)
     choice = choose(args, found, True, flaw.told(found, device))
-    facts = {**choice.facts, "flaw": kind, "images": args.images, "n": args.n, "levels": given.levels, **flaw.facts()}
+    facts = {**choice.facts, "flaw": kind, **given.facts, "levels": given.levels, **flaw.facts()}
     if args.method == GUIDED and choice.sampler.order is not None:
         say(
             f"note: {choice.sampler!r} is deterministic: guided chains tend to fall out of the data; DPMppSDE(2) do not"

@@ -118,7 +118,7 @@ def _predicted(args: argparse.Namespace) -> dict[str, Any]:
     choice, total = rows.choice, rows.calls(n)
     if choice.sampler.order is not None:
         say(f"note: {choice.sampler!r} draws nothing: from one x_t all {n} images are the same")
-    choice.facts["from"] = args.source
+    choice.facts.update(between.source_facts("from", args.source, original))
     result = {**choice.facts, "run": found.place, "n": n, "network_calls": total, "out": args.out}
     if not args.dry_run:
         streams, drawn = Rng.of(args.seed, n, device=rows.device), []
@@ -150,7 +150,7 @@ def _reconstructed(args: argparse.Namespace) -> dict[str, Any]:
     between.only_ddim(args, "--reconstruct")
     rows = between.prepare_rows(args, found, args.at or (1.0,), alone=True)
     total = rows.calls(1, 1)
-    facts = {**rows.choice.facts, "from": args.source, "rmse": None}
+    facts = {**rows.choice.facts, **between.source_facts("from", args.source, original), "rmse": None}
     result = {**facts, "run": found.place, "n": 1, "network_calls": total, "out": args.out}
     if not args.dry_run:
         drawn, rng = [], Rng.of(args.seed, 1, device=rows.device)
