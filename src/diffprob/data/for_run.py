@@ -138,7 +138,7 @@ def fitted(
     )
     if theirs == space.shape and same_levels:
         return images if few is None else replace(images, pixels=few, levels=space.levels), []
-    if not same_levels:
+    if not same_levels and not images.files:  # of pictures the scale is known
         _check_bright(images, space.levels, text, owner)
     if not resize:
         raise InputError(
