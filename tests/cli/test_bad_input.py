@@ -137,7 +137,7 @@ def test_bad_samplers(diffprob: Callable, trained: Path, arguments: list[str], s
         (["training.lr=fast"], "training.lr"),
         (["training.lr=-1"], "lr must be above 0"),
         (["training.steps=0"], "steps must be"),
-        (["training.lr=1e-3", "--steps", str(10**29)], "steps must be at most"),
+        (["training.lr=1e-3", "--steps", str(10**29)], "--steps: must be at least 1 and at most"),
         (["network.widths=(7,)"], "network.widths"),
         (["process.schedule=Linear()"], "process.schedule"),
     ],

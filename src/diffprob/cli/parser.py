@@ -1,7 +1,6 @@
 """argparse with one-line errors that suggest what was meant, and the options that mean the same in every verb."""
 
 import argparse
-import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from diffprob.base.errors import InputError, did_you_mean
 if TYPE_CHECKING:
     import torch
 
+MOST = 10**9  # of anything that is counted: steps, images, rows
 MOST_SEED = 2**62  # leaves room for seed + n in 63 bits
 
 
@@ -48,7 +48,7 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{self.prog} has no option {word}{hint}")
 
 
-def whole(least: int, most: float = math.inf) -> Callable[[str], int]:
+def whole(least: int, most: int = MOST) -> Callable[[str], int]:
     """The type of an option that takes a whole number of at least ``least`` (1e5 is one)."""
 
     def read(text: str) -> int:
@@ -57,7 +57,7 @@ def whole(least: int, most: float = math.inf) -> Callable[[str], int]:
         except (ValueError, OverflowError):
             raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}") from None
         if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"must be at least {least}{_upto(most)}, got {value}")
+            raise argparse.ArgumentTypeError(f"must be at least {least} and at most {most}, got {value}")
         return value
 
     return read
@@ -79,10 +79,6 @@ def _exact(text: str) -> float:
     if not value.is_integer():
         raise ValueError(text)
     return value
-
-
-def _upto(most: float) -> str:
-    return "" if most == math.inf else f" and at most {most}"
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
