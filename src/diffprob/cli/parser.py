@@ -57,7 +57,8 @@ def whole(least: int, most: int = MOST) -> Callable[[str], int]:
         except (ValueError, OverflowError):
             raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}") from None
         if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"must be at least {least} and at most {most}, got {value}")
+            upto = f" and at most {most}" if value > most or most != MOST else ""
+            raise argparse.ArgumentTypeError(f"must be at least {least}{upto}, got {value}")
         return value
 
     return read
