@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import whole
 from diffprob.base.errors import NoClosedForm
 from diffprob.base.laws import Law, Normal
 from diffprob.base.rng import Rng
@@ -115,12 +116,12 @@ class Gaussian:
         values, vectors = torch.linalg.eigh(self.cov)
         root = (vectors * values.clamp_min(0).sqrt()[..., None, :]) @ vectors.mT
         z = rng.normal(self.mean.shape[1:], self.mean.dtype).to(self.mean.device)
-        return self.mean + (root @ z.reshape(len(z), -1, 1)).reshape(self.mean.shape)
+        return self.mean + (root @ z.flatten(1)[..., None]).reshape(self.mean.shape)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density in nats, (B,)."""
         factor = torch.linalg.cholesky(self.cov)
-        offset = (x - self.mean).reshape(len(x), -1, 1)
+        offset = (x - self.mean).flatten(1)[..., None]
         z = torch.linalg.solve_triangular(factor, offset, upper=False)
         log_det = torch.diagonal(factor, dim1=-2, dim2=-1).log().sum(-1)
         return -0.5 * flat_sum(z * z) - log_det - 0.5 * offset.shape[1] * math.log(2 * math.pi)
@@ -237,8 +238,7 @@ class Discretised:
     levels: int
 
     def __post_init__(self) -> None:
-        if self.levels < 2:
-            raise ValueError(f"levels must be at least 2, got {self.levels}")
+        whole("levels", self.levels, 2)
 
     @property
     def mean(self) -> Tensor:

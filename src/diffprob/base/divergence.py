@@ -15,7 +15,7 @@ def _gaussian(p: Distribution) -> Gaussian | None:
     if isinstance(p, Gaussian):
         return p
     if isinstance(p, LocationScale) and isinstance(p.law, Normal):
-        return Gaussian(p.mean, torch.diag_embed((p.variance + torch.zeros_like(p.mean)).reshape(len(p.mean), -1)))
+        return Gaussian(p.mean, torch.diag_embed((p.variance + torch.zeros_like(p.mean)).flatten(1)))
     return None
 
 
@@ -48,7 +48,7 @@ def kl(q: Distribution, p: Distribution) -> Tensor:
     if full_q is None or full_p is None:
         raise NoClosedForm(f"no closed form for KL({type(q).__name__} || {type(p).__name__})")
     factor_p, factor_q = torch.linalg.cholesky(full_p.cov), torch.linalg.cholesky(full_q.cov)
-    gap = (full_q.mean - full_p.mean).reshape(len(full_q.mean), -1, 1)
+    gap = (full_q.mean - full_p.mean).flatten(1)[..., None]
     z = torch.linalg.solve_triangular(factor_p, gap, upper=False)
     m = torch.linalg.solve_triangular(factor_p, factor_q, upper=False)
     half_p, half_q = (torch.diagonal(factor, dim1=-2, dim2=-1).log().sum(-1) for factor in (factor_p, factor_q))

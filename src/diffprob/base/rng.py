@@ -151,10 +151,23 @@ class Rng:
         return (self._words(shape) * high) >> 32
 
 
+def one_for_each(rng: Rng, x: Tensor) -> None:
+    """Refuse another number of streams than of samples (B, *event): a single one would be shared without a word.
+
+    Raises:
+        ValueError: both numbers.
+    """
+    if len(rng) != len(x):
+        raise ValueError(f"{len(rng)} random streams for a batch of {len(x)}")
+
+
 def normal_like(rng: Rng, like: Tensor) -> Tensor:
-    """Standard normal noise with the shape, dtype and device of ``like`` (B, *event)."""
-    if len(rng) != like.shape[0]:
-        raise ValueError(f"{len(rng)} random streams for a batch of {like.shape[0]}")
+    """Standard normal noise with the shape, dtype and device of ``like`` (B, *event).
+
+    Raises:
+        ValueError: another number of streams than of samples.
+    """
+    one_for_each(rng, like)
     return rng.normal(like.shape[1:], dtype=like.dtype).to(like.device)
 
 

@@ -1,5 +1,6 @@
 """The only broadcast in the library: from one number per sample to one per element."""
 
+import math
 from typing import Any
 
 import torch
@@ -12,8 +13,10 @@ def per_sample(t: Tensor, like: Tensor) -> Tensor:
     The cast matters: a float64 (B, 1, 1, 1) tensor would silently promote a float32 state.
 
     Raises:
-        ValueError: ``t`` has more than one dimension, or a batch size that is not that of ``like``.
+        ValueError: ``t`` has more than one dimension, or a batch size that is not that of ``like``; or ``like`` holds
+            whole numbers, in which coefficients below 1 are 0.
     """
+    check_floats(like)
     if t.ndim > 1 or (t.ndim == 1 and t.shape[0] not in (1, like.shape[0])):
         raise ValueError(f"expected shape () or ({like.shape[0]},), got {tuple(t.shape)}")
     t = t.to(like.device, like.dtype)
@@ -22,7 +25,18 @@ def per_sample(t: Tensor, like: Tensor) -> Tensor:
 
 def scaled(x: Tensor, t: Tensor) -> Tensor:
     """x times one number (), or one per sample (B,): the same bits as ``per_sample(t, x) * x``, in one operation."""
+    check_floats(x)
     return x * (t if is_one_time(t) else per_sample(t, x))
+
+
+def check_floats(x: Tensor) -> None:
+    """Refuse whole numbers, such as grey levels, where points of a continuous space are meant.
+
+    Raises:
+        ValueError: another type than a floating one.
+    """
+    if not x.is_floating_point():
+        raise ValueError(f"x must be of a floating type, got {x.dtype}: grey levels become that by Pixels.to_model")
 
 
 def is_one_time(t: Any) -> bool:
@@ -54,12 +68,12 @@ def filled(x: Tensor, size: int) -> Tensor:
 
 def flat_sum(x: Tensor) -> Tensor:
     """Sum over everything but the batch: (B, *event) -> (B,)."""
-    return x.reshape(x.shape[0], -1).sum(1)
+    return x.reshape(len(x), math.prod(x.shape[1:])).sum(1)  # -1 would be ambiguous for no samples
 
 
 def ordered_sum(x: Tensor) -> Tensor:
     """Sum over everything but the batch, float64 (B,), in an order that no batch size and no device changes."""
-    x = x.double().reshape(len(x), -1)
+    x = x.double().reshape(len(x), math.prod(x.shape[1:]))
     while x.shape[1] > 1:
         half = x.shape[1] // 2
         x = torch.cat([x[:, :half] + x[:, half : 2 * half], x[:, 2 * half :]], 1)

@@ -51,7 +51,7 @@ class GaussianData:
         values, vectors = self._spectrum()
         alpha, sigma = (c.reshape(-1, 1) for c in self.process.coefficients(t))
         marginal = alpha**2 * values + sigma**2
-        offset = (xt.double() - per_sample(alpha[:, 0], xt.double()) * self.mean.double()).reshape(len(xt), -1)
+        offset = (xt.double() - per_sample(alpha[:, 0], xt.double()) * self.mean.double()).flatten(1)
         mean = ((offset @ vectors) * (alpha * values / marginal)) @ vectors.T
         cov = (vectors * (sigma**2 * values / marginal)[:, None, :]) @ vectors.T
         return Gaussian((self.mean.double() + mean.reshape(xt.shape)).to(xt.dtype), cov.to(xt.dtype))

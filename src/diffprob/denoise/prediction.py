@@ -31,14 +31,8 @@ class Prediction(ABC):
                 chain can begin.
         """
         with torch.device("cpu"):  # a network may be built without memory, on "meta"
-            end = torch.ones((), dtype=torch.float64)
-            a, b = self.coefficients(process, end)
-            infinite = bool(torch.isinf(process.coefficients(end)[1]))
-        if infinite:
-            raise ValueError(
-                f"{process.scaling!r} with {process.schedule!r} has infinite noise at t = 1, where every chain begins: "
-                "VariancePreserving() or StraightScaling() would be right"
-            )
+            process.most_noise()
+            a, b = self.coefficients(process, torch.ones((), dtype=torch.float64))
         if not bool(torch.isfinite(a) and torch.isfinite(b)):
             raise ValueError(
                 f"prediction {self!r} divides by alpha, which is 0 at t = 1 with {process.schedule!r}: Velocity() or "

@@ -13,9 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import real, whole
 from diffprob.base.distributions import Discretised, Distribution, LocationScale
 from diffprob.base.divergence import kl
-from diffprob.base.rng import Rng
+from diffprob.base.rng import Rng, one_for_each
 from diffprob.base.shapes import flat_sum, per_sample
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.calculus import logsnr_decay
@@ -80,10 +81,8 @@ class Decoder:
     std: float | None = None
 
     def __post_init__(self) -> None:
-        if self.levels is not None and self.levels < 2:
-            raise ValueError(f"levels must be at least 2 (None: a density), got {self.levels}")
-        if self.std is not None and not 0 < self.std < float("inf"):
-            raise ValueError(f"std must be above 0, got {self.std}")
+        whole("levels", self.levels, 2, none=True)  # None: a density
+        real("std", self.std, "(0, inf)", none=True)
 
     def check(self, x0: Tensor) -> None:
         """Refuse images that are not made of these levels: their bits would be those of other images.
@@ -94,7 +93,7 @@ class Decoder:
         if self.levels is None:
             return
         k = (x0.double() + 1) * (self.levels - 1) / 2
-        off = (k - k.round().clamp(0, self.levels - 1)).abs() > ON_LEVEL
+        off = ~((k - k.round().clamp(0, self.levels - 1)).abs() <= ON_LEVEL)  # so that a NaN is off as well
         if bool(off.any()):
             wrong = float(x0[off][0])
             raise ValueError(
@@ -175,17 +174,17 @@ def bound_terms(
 
     Raises:
         ValueError: times that do not decrease within [0, 1] or end where there is no noise, images that are not made of
-            the decoder's levels, no terms, or eta = 0.
+            the decoder's levels, no terms, another number of streams than of images, or eta = 0.
     """
     times = noisy_times(model.process, times)
     decoder.check(x0)
     process, steps = model.process, list(pairwise(times))
-    if terms is not None and terms < 1:
-        raise ValueError(f"terms must be at least 1, got {terms}")
-    whole = terms is None or terms >= len(steps)
+    whole("terms", terms, 1, none=True)
+    one_for_each(rng, x0)
+    every = terms is None or terms >= len(steps)
     n, (x0, rng) = len(x0), _aligned(x0, rng)
-    for k in range(len(steps) if whole else terms or 0):
-        t, s, weight = (*steps[k], times.new_ones(())) if whole else _drawn(times, rng, k, terms or 1)
+    for k in range(len(steps) if every else terms or 0):
+        t, s, weight = (*steps[k], times.new_ones(())) if every else _drawn(times, rng, k, terms or 1)
         xt = _noised(process, x0, t, rng.at(k))
         posterior = model(xt, t)
         yield _term(t, step_nats(process, posterior, x0, xt, s, t, eta), weight, posterior, x0, n)
@@ -230,8 +229,8 @@ def continuous_terms(model: Denoiser, x0: Tensor, rng: Rng, terms: int, decoder:
     Reference: Kingma et al., "Variational diffusion models" (2021), eq. 18; Song et al., "Maximum likelihood training
     of score-based diffusion models" (2021), theorem 3.
     """
-    if terms < 1:
-        raise ValueError(f"terms must be at least 1, got {terms}")
+    whole("terms", terms, 1)
+    one_for_each(rng, x0)
     decoder.check(x0)
     process, start = model.process, model.process.schedule.start
     width = torch.tensor((1 - start) / terms, dtype=torch.float64)

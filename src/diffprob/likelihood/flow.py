@@ -8,6 +8,7 @@ solved in the variables of `diffprob.sample.adaptive`: lambda = log(alpha/sigma)
 which div F = a (tr dD/dx - a d). The change of state adds d log((alpha^2 + sigma^2)^(1/2)) between the two ends.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,8 +18,8 @@ from torch import Tensor
 
 from diffprob.base.checks import one_of, whole
 from diffprob.base.distributions import Distribution
-from diffprob.base.rng import Rng
-from diffprob.base.shapes import ordered_sum, per_sample
+from diffprob.base.rng import Rng, one_for_each
+from diffprob.base.shapes import check_floats, ordered_sum, per_sample
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.linear import VariancePreserving
 from diffprob.sample.adaptive import FARTHEST, Control, Image, check_tolerances, magnitude, march
@@ -43,7 +44,7 @@ class Exact:
 
     def directions(self, rng: Rng, like: Tensor) -> Tensor:
         """The rows of the identity, shared by all samples."""
-        d = like[0].numel()
+        d = math.prod(like.shape[1:])
         return torch.eye(d, dtype=like.dtype, device=like.device).reshape(d, 1, *like.shape[1:])
 
 
@@ -72,8 +73,7 @@ class Hutchinson:
 
     def directions(self, rng: Rng, like: Tensor) -> Tensor:
         """Probes over the root of their number, from each sample's own stream."""
-        if len(rng) != len(like):
-            raise ValueError(f"{len(rng)} random streams for a batch of {len(like)}")
+        one_for_each(rng, like)
         rng, shape = rng.fold("probes"), (self.probes, *like.shape[1:])
         # A sign is the uppermost bit of a word.
         drawn = rng.normal(shape, like.dtype) if self.law == "gaussian" else 1.0 - 2.0 * (rng.bits(shape) >> 31)
@@ -198,7 +198,8 @@ def flow_log_prob(
     Reference: Song et al., "Score-based generative modeling through stochastic differential equations" (2021), eq. 39.
     """
     check_tolerances(rtol, atol)
-    process, d = model.process, x[0].numel()
+    check_floats(x)
+    process, d = model.process, math.prod(x.shape[1:])
     ends = torch.tensor([process.schedule.start, 1.0], dtype=torch.float64)
     sizes, span = magnitude(process, ends), process.logsnr(ends) / 2
     unreachable = not bool(torch.isfinite(span[1]))

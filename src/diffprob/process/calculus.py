@@ -15,10 +15,13 @@ def increments(process: LinearProcess, s: Tensor | float, t: Tensor | float) -> 
 
     Exact when: always; where alpha_t = 0 the first is -inf.
 
+    Raises:
+        ValueError: t is below s.
+
     Reference: Kingma et al., "Variational diffusion models" (2021), appendix A.
     """
     (alpha_s, _), (alpha_t, sigma_t) = process.coefficients(s), process.coefficients(t)
-    change = process.logsnr(t) - process.logsnr(s)
+    change = process.change(s, t)
     return torch.log(alpha_t / alpha_s), -torch.expm1(change) * sigma_t * sigma_t
 
 
@@ -27,6 +30,9 @@ def drift_and_diffusion(process: LinearProcess, t: Tensor | float) -> tuple[Tens
 
     A table has no slopes at its knots: there it is the chord of the interval of the table that ends at or contains t,
     f = T log(alpha_i/alpha_(i-1)) and g^2 = T beta_i, so that T steps of 1/T add up to the table's own coefficients.
+
+    Raises:
+        ValueError: on a continuous schedule, the data itself (t = 0 without noise), where the log-SNR has no slope.
 
     Exact when: the schedule is continuous; on VPSDE f = -beta(t)/2 and g^2 = beta(t). Where alpha is 0 there is no f.
 
@@ -44,6 +50,8 @@ def drift_and_diffusion(process: LinearProcess, t: Tensor | float) -> tuple[Tens
     with torch.enable_grad():
         moving = t.clone().requires_grad_(True)
         logsnr = process.logsnr(moving)
+        if bool((logsnr == torch.inf).any()):
+            raise ValueError("t = 0 is the data, where the log-SNR is infinite and has no slope")
         (slope,) = torch.autograd.grad(logsnr.sum(), moving)
         at = logsnr.detach().requires_grad_(True)
         alpha, sigma = process.scaling.coefficients(at)

@@ -7,12 +7,13 @@ multiples of 1/T.
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from diffprob.base.checks import real
+from diffprob.base.checks import MOST_STEPS, real, shown, whole
 from diffprob.process.linear import LinearProcess
 
 
@@ -23,7 +24,7 @@ class Grid(Protocol):
         """n decreasing noisy times, float64 (n,).
 
         Raises:
-            ValueError: fewer than 1, or more times than a discrete schedule has.
+            ValueError: no whole number, fewer than 1, or more times than a discrete schedule or, at most 10^6, any has.
         """
         ...
 
@@ -35,8 +36,6 @@ def _finish(process: LinearProcess, times: Tensor) -> Tensor:
     times = schedule.snap(times)
     if schedule.steps is None:
         return times
-    if n > schedule.steps:
-        raise ValueError(f"{schedule!r} has {schedule.steps} times, {n} were asked for")
     if torch.any(times[:-1] <= times[1:]):
         index = (times * schedule.steps).round()
         offset = torch.arange(n, dtype=torch.float64)
@@ -47,9 +46,12 @@ def _finish(process: LinearProcess, times: Tensor) -> Tensor:
     return times
 
 
-def _check(n: int) -> None:
-    if n < 1:
-        raise ValueError(f"a grid needs at least 1 time, got {n}")
+def _check(process: LinearProcess, n: int) -> None:
+    """Refuse a number of times before anything of that size is made."""
+    count, steps = int(n) if isinstance(n, Integral) and not isinstance(n, bool) else n, process.schedule.steps
+    if steps is not None and isinstance(count, int) and count > steps:
+        raise ValueError(f"{process.schedule!r} has {steps} times, {shown(count)} were asked for")
+    whole("the number of times", count, 1, MOST_STEPS)
 
 
 def _bent(v: Tensor, bend: float) -> Tensor:
@@ -59,7 +61,6 @@ def _bent(v: Tensor, bend: float) -> Tensor:
 
 def _spread(n: int) -> Tensor:
     """1 down to 0 in n evenly spaced numbers; a single one is 1."""
-    _check(n)
     return torch.linspace(1, 0, n, dtype=torch.float64) if n > 1 else torch.ones(1, dtype=torch.float64)
 
 
@@ -73,6 +74,7 @@ class Uniform:
 
     def __call__(self, process: LinearProcess, n: int) -> Tensor:
         """n decreasing noisy times, float64 (n,)."""
+        _check(process, n)
         start = process.schedule.start
         return _finish(process, start + (1 - start) * _spread(n))
 
@@ -85,6 +87,7 @@ class Native:
         """All T times, float64 (T,); n must be T."""
         if process.schedule.steps is None:
             raise ValueError(f"{process.schedule!r} is continuous and has no native grid; use Uniform()")
+        _check(process, n)
         if n != process.schedule.steps:
             raise ValueError(f"the native grid of {process.schedule!r} has {process.schedule.steps} times, not {n}")
         return _finish(process, torch.arange(n, 0, -1, dtype=torch.float64) / n)
@@ -96,6 +99,7 @@ class QuadraticTimes:
 
     def __call__(self, process: LinearProcess, n: int) -> Tensor:
         """n decreasing noisy times, float64 (n,)."""
+        _check(process, n)
         root = process.schedule.start**0.5
         return _finish(process, _pin(process, (root + (1 - root) * _spread(n)) ** 2))
 
@@ -106,6 +110,7 @@ class LogSNR:
 
     def __call__(self, process: LinearProcess, n: int) -> Tensor:
         """n decreasing noisy times, float64 (n,)."""
+        _check(process, n)
         first, last = _finite_logsnr(process)
         spread = _spread(n)
         times = process.schedule.time(first * spread + last * (1 - spread))
@@ -123,6 +128,7 @@ class Karras:
 
     def __call__(self, process: LinearProcess, n: int) -> Tensor:
         """n decreasing noisy times, float64 (n,)."""
+        _check(process, n)
         first, last = (torch.exp(-0.5 * value / self.rho) for value in _finite_logsnr(process))
         spread = _spread(n)
         times = process.schedule.time(-2 * self.rho * torch.log(first * spread + last * (1 - spread)))
@@ -159,7 +165,7 @@ class GrainGrid:
 
     def __call__(self, process: LinearProcess, n: int) -> Tensor:
         """n decreasing noisy times, float64 (n,)."""
-        _check(n)
+        _check(process, n)
         ends = torch.stack([process.logsnr(1.0), process.logsnr(process.schedule.start)])
         first, last = torch.asinh(self.extent / (torch.exp(-ends) + self.grain**2).sqrt())
         data = torch.full_like(first, math.asinh(self.extent / self.grain))
@@ -191,7 +197,7 @@ class Trailing:
 
     def __call__(self, process: LinearProcess, n: int) -> Tensor:
         """n decreasing noisy times, float64 (n,)."""
-        _check(n)
+        _check(process, n)
         return _finish(process, 1 - _bent(torch.arange(n, dtype=torch.float64) / n, self.bend))
 
 
@@ -208,7 +214,7 @@ class Leading:
 
     def __call__(self, process: LinearProcess, n: int) -> Tensor:
         """n decreasing noisy times, float64 (n,)."""
-        _check(n)
+        _check(process, n)
         start = process.schedule.start
         steps = process.schedule.steps
         stride = (1 - start) / n if steps is None else (steps // n) / steps

@@ -152,9 +152,38 @@ class LinearProcess:
         """Noise coefficient, float64."""
         return self.coefficients(t)[1]
 
+    def change(self, s: Tensor | float, t: Tensor | float) -> Tensor:
+        """logsnr(t) - logsnr(s), which no step of the forward process makes positive, float64.
+
+        Raises:
+            ValueError: t is below s, or both are an end at which the log-SNR is infinite.
+        """
+        change = self.logsnr(t) - self.logsnr(s)
+        if not torch.all(change <= 0):
+            raise ValueError(f"expected s < t, got s={_some(s)}, t={_some(t)}")
+        return change
+
+    def most_noise(self) -> Tensor:
+        """sigma(1), the noise that a chain begins with, float64 ().
+
+        Raises:
+            ValueError: it is infinite, so there is nothing to begin with.
+        """
+        most = self.sigma(1.0)
+        if not bool(torch.isfinite(most)):
+            raise ValueError(
+                f"{self.scaling!r} with {self.schedule!r} has infinite noise at t = 1, where every chain begins: "
+                "VariancePreserving() or StraightScaling() would be right"
+            )
+        return most
+
     def prior(self, like: Tensor) -> LocationScale:
-        """The noise at t = 1 without the signal: sigma(1) z."""
-        return LocationScale(torch.zeros_like(like), per_sample(self.sigma(1.0), like), self.law)
+        """The noise at t = 1 without the signal: sigma(1) z.
+
+        Raises:
+            ValueError: see `most_noise`.
+        """
+        return LocationScale(torch.zeros_like(like), per_sample(self.most_noise(), like), self.law)
 
     def marginal(self, x0: Tensor, t: Tensor | float) -> LocationScale:
         """q(x_t | x_0): location alpha x_0, scale sigma (Ho et al. 2020, eq. 4)."""
@@ -176,9 +205,7 @@ class LinearProcess:
         if not 0 <= eta <= 1:
             raise ValueError(f"eta must lie in [0, 1], got {eta}")
         (alpha_s, sigma_s), (alpha_t, sigma_t) = self.coefficients(s), self.coefficients(t)
-        change = self.logsnr(t) - self.logsnr(s)
-        if not torch.all(change <= 0):  # also where both are an end at which the log-SNR is infinite
-            raise ValueError(f"expected s < t, got s={_some(s)}, t={_some(t)}")
+        change = self.change(s, t)
         ell = eta * sigma_s * (-torch.expm1(change)).sqrt()
         # 1 - eta^2 (1 - SNR_t/SNR_s) without the cancellation that a long step with eta = 1 would suffer.
         rest = sigma_s * (1 - eta * eta + eta * eta * torch.exp(change)).sqrt()

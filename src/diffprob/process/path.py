@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from diffprob.base.checks import MOST_STEPS, flag, instance, several
+from diffprob.base.checks import MOST_STEPS, flag, instance, several, whole
 from diffprob.base.distributions import Discretised, LocationScale
 from diffprob.process.linear import LinearProcess
 
@@ -24,7 +24,11 @@ def step_costs(process: LinearProcess, times: Tensor, variance: Tensor) -> Tenso
 
     Returns:
         The costs; infinite where i >= j.
+
+    Raises:
+        ValueError: a variance that is negative or no number.
     """
+    _check_variance(variance)
     costs = torch.full((len(times), len(times)), torch.inf, dtype=torch.float64)
     for j in range(1, len(times)):
         bridge = process.bridge_coefficients(times[:j], times[j])
@@ -41,7 +45,12 @@ def reconstruction_costs(variance: Tensor, levels: int) -> Tensor:
     Args:
         variance: E Var[x_0|x_t] at the times, averaged over the dimensions, float64 (K,).
         levels: number of grey levels.
+
+    Raises:
+        ValueError: a variance that is negative or no number, or fewer than 2 levels.
     """
+    _check_variance(variance)
+    whole("levels", levels, 2)
     z = torch.linspace(-9, 9, 2001, dtype=torch.float64)
     weight = torch.exp(-0.5 * z * z)
     level = torch.full_like(z, 2 * (levels // 2) / (levels - 1) - 1)[:, None]
@@ -50,6 +59,12 @@ def reconstruction_costs(variance: Tensor, levels: int) -> Tensor:
         law = Discretised(LocationScale(level + std * z[:, None], std), levels)
         found.append(-(weight * law.log_prob(level)).sum() / weight.sum())
     return torch.stack(found)
+
+
+def _check_variance(variance: Tensor) -> None:
+    wrong = variance[~((variance >= 0) & (variance < torch.inf))]  # so that a NaN is wrong as well
+    if len(wrong):
+        raise ValueError(f"a variance must be finite and at least 0, got {float(wrong[0]):g}")
 
 
 def cheapest_paths(costs: Tensor, longest: int, ends: Tensor | None = None) -> list[Tensor]:
@@ -63,9 +78,11 @@ def cheapest_paths(costs: Tensor, longest: int, ends: Tensor | None = None) -> l
         ends: cost of stopping at a node, (K,); by default paths end at node 0.
 
     Raises:
-        ValueError: more nodes than there are.
+        ValueError: more nodes than there are, or a cost that is no number.
     """
     nodes = len(costs)
+    if bool(torch.isnan(costs.triu(1)).any()) or (ends is not None and bool(torch.isnan(ends).any())):
+        raise ValueError("a cost is not a number (NaN), so no path is the cheapest")
     if not 1 <= longest <= nodes:
         raise ValueError(f"a path has between 1 and {nodes} of {nodes} nodes, {longest} were asked for")
     # Downwards only: a node may not be left for itself or a higher one.
@@ -124,6 +141,6 @@ class LeastCost:
         """
         if self.paths is None:
             raise ValueError("never fitted to this run: diffprob fit RUN steps")
-        if not 1 <= n <= len(self.paths):
+        if isinstance(n, bool) or n not in range(1, len(self.paths) + 1):
             raise ValueError(f"the fit has paths of 1 to {len(self.paths)} times, {n} were asked for")
         return self.paths[n - 1].flip(0)

@@ -13,7 +13,7 @@ from diffprob.base.rng import Rng
 from diffprob.base.shapes import per_sample
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.linear import LinearProcess
-from diffprob.process.times import nearest
+from diffprob.process.times import nearest, noisy_times
 from diffprob.sample.simulate import Sampler, State, simulate
 
 NOISES = ("shared", "independent", "rescaled")
@@ -45,8 +45,9 @@ def remaining(process: LinearProcess, times: Tensor, t: Tensor | float) -> Tenso
     left out: t takes its place. A multistep sampler would divide by so short a step what noise changed in it.
 
     Raises:
-        ValueError: t is not in (0, 1].
+        ValueError: t is not in (0, 1], or the times are no grid of a chain.
     """
+    times = noisy_times(process, times)
     first = nearest(process, t).reshape(1)
     below = times[times < first]
     if len(below) > 1:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from diffprob.base.checks import whole
 from diffprob.process.grids import GrainGrid, Grid, Trailing, Uniform
 from diffprob.process.linear import LinearProcess
 from diffprob.sample.ancestral import Ancestral
@@ -15,6 +16,7 @@ USUAL = 50  # evaluations for each sample, where nobody says
 
 def affordable(process: LinearProcess, wanted: int = USUAL) -> int:
     """``wanted`` evaluations, or as many as a discrete schedule has times where these are fewer."""
+    whole("evaluations", wanted, 1)
     return min(wanted, process.schedule.steps or wanted)
 
 
@@ -31,8 +33,7 @@ def default(evaluations: int, process: LinearProcess, shape: Sequence[int]) -> t
     Raises:
         ValueError: no evaluations.
     """
-    if evaluations < 1:
-        raise ValueError(f"evaluations must be at least 1, got {evaluations}")
+    whole("evaluations", evaluations, 1)
     if evaluations == process.schedule.steps:
         return Ancestral(), Uniform()
     if len(shape) == 3:

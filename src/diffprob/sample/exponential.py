@@ -11,6 +11,7 @@ a step uses as many as there are steps left, the reconstruction counted (the "lo
 algorithms; DPM-Solver++ does so in chains of fewer than 15 times).
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.linear import LinearProcess
 from diffprob.sample.simulate import State
 
+NOTHING = -48 * math.log(2)  # log-SNR at which alpha/sigma is 2^-24
 FEW = 15  # times of a chain below which DPM-Solver++ lowers the order at the end
 
 
@@ -49,8 +51,9 @@ class Stretch(NamedTuple):
 
 
 def from_pure_noise(process: LinearProcess, t: Tensor) -> bool:
-    """Whether alpha_t = 0, where lambda is infinite: a step of DDIM, in which D is constant, is all there is to do."""
-    return not bool(torch.isfinite(process.logsnr(t)).all())
+    """Whether alpha_t is 0, where lambda is infinite, or so small that float32 shows nothing but the noise: a step of
+    DDIM, in which D is constant, is all there is to do."""
+    return not bool((process.logsnr(t) > NOTHING).all())
 
 
 def past(state: State, points: int) -> tuple[list[Tensor], list[Tensor]]:

@@ -31,6 +31,7 @@ from diffprob.base.rng import Rng
 from diffprob.base.shapes import per_sample
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.linear import LinearProcess
+from diffprob.sample.exponential import from_pure_noise
 from diffprob.sample.simulate import State
 
 # Nodes of Gauss and Legendre on [-1, 1]: exact to rounding for a polynomial times cosh over any step.
@@ -77,7 +78,9 @@ class GrainSolver:
 
     def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
         """Correct x_t, then predict x_s."""
-        process, t, x, kept = model.process, state.t, state.x, state.memory
+        process, t, x = model.process, state.t, state.x
+        # Two times of nothing but noise are one point of the polynomial: u is 0 at both.
+        kept = () if from_pure_noise(process, t) else state.memory
         posterior = model(x, t)
         centre = self._centre(process, posterior.mean, x, t)
         # The memory is (x before the last step, t, C, t, C, ...), newest first.

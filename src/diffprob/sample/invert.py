@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from diffprob.base.rng import Rng
+from diffprob.base.rng import Rng, one_for_each
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.linear import LinearProcess
 from diffprob.process.times import noisy_times
@@ -26,7 +26,7 @@ def invert(model: Denoiser, x0: Tensor, times: Tensor, rng: Rng | None = None) -
         rng: one stream per image, for the noise of the last time; None: none is drawn.
 
     Raises:
-        ValueError: times as `simulate` refuses them.
+        ValueError: times as `simulate` refuses them, or another number of streams than of images.
 
     Exact when: in the limit of small steps, without ``rng`` and for a last time near 0: x_0 + O(h).
 
@@ -38,6 +38,7 @@ def invert(model: Denoiser, x0: Tensor, times: Tensor, rng: Rng | None = None) -
         guess = process.marginal(x0, t).mean
         x = _renoised(process, x0, predicted_noise(process, model(guess, t), guess, t), t)
     else:
+        one_for_each(rng, x0)
         x = noised(process, x0, t, rng)
     for above in times.flip(0)[1:]:
         posterior = model(x, t)

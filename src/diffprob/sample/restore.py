@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffprob.base.checks import shown, whole
 from diffprob.base.distributions import Distribution
 from diffprob.base.errors import InputError
-from diffprob.base.rng import Rng, normal_like
-from diffprob.base.shapes import per_sample
+from diffprob.base.rng import Rng, normal_like, one_for_each
+from diffprob.base.shapes import check_floats, per_sample
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.linear import LinearProcess
 from diffprob.sample.between import continued
@@ -70,12 +71,12 @@ def draw_denoised(model: Denoiser, sampler: Sampler, noisy: Tensor, std: float, 
         rng: one stream per row; the same y in every row gives independent draws.
 
     Raises:
-        InputError: more noise than at t = 1.
+        InputError: more noise than at t = 1, or a std below 0.
 
     Exact when: the chain is.
     """
     process = model.process
-    t = level_time(process, max(std, known_noise(process)[0]))
+    t = level_time(process, max(std, known_noise(process)[0]) if std >= 0 else std)
     snapped = process.schedule.snap(t)
     if float(process.logsnr(snapped)) > float(process.logsnr(t)) + 1e-9:  # less noise there: one step further up
         snapped = process.schedule.snap(snapped + 1 / (process.schedule.steps or 1))
@@ -123,8 +124,14 @@ def beyond(noisy: Tensor, mean: Tensor, std: Tensor | float, rng: Rng, low: floa
         std: of the noise, () or (B,).
         rng: one stream per row.
 
+    Raises:
+        ValueError: a std that is not at least 0, no room between the limits, or another number of streams than of rows.
+
     Exact when: the limit is within 12 standard deviations of the mean; further away it is the limit itself.
     """
+    one_for_each(rng, noisy)
+    if not low < high or not bool((torch.as_tensor(std) >= 0).all()):
+        raise ValueError(f"expected low < high and a std of at least 0, got {low}, {high} and {shown(std)}")
     std = per_sample(torch.as_tensor(std, dtype=torch.float64), mean.double()).clamp_min(1e-12)
     share = rng.uniform(noisy.shape[1:], torch.float64).clamp(1e-12, 1 - 1e-12)
     centre = mean.double()
@@ -164,19 +171,25 @@ def uncut(
     Returns:
         y (B, *event) and std (B,), float64.
 
+    Raises:
+        ValueError: a std below 0 or that is no number, rounds below 0.
+
     Exact when: nothing is cut; or the model is certain of x_0: a draw of p(y|cut y), and of x_0 after it. Elsewhere it
     is stochastic EM (Celeux & Diebolt 1985) with x_0's mean in the place of a draw.
     """
     known = None if std is None else torch.as_tensor(std, dtype=torch.float64, device=noisy.device).expand(len(noisy))
-    size, whole = estimate_noise(noisy) if known is None else known, noisy
+    whole("rounds", rounds, none=True)
+    if known is not None and not bool((known >= 0).all()):
+        raise ValueError(f"std must be at least 0, got {shown(std)}")
+    size, y = estimate_noise(noisy) if known is None else known, noisy
     turns = (5 if known is None else 2) if rounds is None else rounds
     if not bool(((noisy <= low) | (noisy >= high)).any()):
         turns = 0
     for turn in range(turns):
-        mean = denoised(model, whole, size.clamp_min(known_noise(model.process)[0])).mean
-        whole = beyond(noisy, mean, size, rng.fold("cut").at(turn), low, high)
-        size = estimate_noise(whole) if known is None else known
-    return whole, size
+        mean = denoised(model, y, size.clamp_min(known_noise(model.process)[0])).mean
+        y = beyond(noisy, mean, size, rng.fold("cut").at(turn), low, high)
+        size = estimate_noise(y) if known is None else known
+    return y, size
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,8 +220,10 @@ class Inpaint:
     order = None
 
     def __post_init__(self) -> None:
-        if self.jumps < 0:
-            raise ValueError(f"jumps must be at least 0, got {self.jumps}")
+        whole("jumps", self.jumps)
+        check_floats(self.image)
+        if self.mask.is_floating_point() and bool(torch.isnan(self.mask).any()):
+            raise ValueError("the mask must be 1 where a pixel is known and 0 elsewhere, got NaN")
 
     @property
     def evaluations(self) -> int | None:

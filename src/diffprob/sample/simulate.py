@@ -8,8 +8,9 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import whole
 from diffprob.base.distributions import Distribution
-from diffprob.base.rng import Rng
+from diffprob.base.rng import Rng, one_for_each
 from diffprob.denoise.denoiser import Denoiser, NetDenoiser
 from diffprob.process.times import noisy_times
 
@@ -85,10 +86,11 @@ def simulate(model: Denoiser, sampler: Sampler, x: Tensor | State, times: Tensor
 
     Raises:
         ValueError: ``times`` do not decrease within [0, 1] or end where there is no noise (the step to the data is the
-            reconstruction), or the state's time is not one of them.
+            reconstruction), the state's time is not one of them, or there is another number of streams than of samples.
     """
     times = noisy_times(model.process, times)
     state = x if isinstance(x, State) else State(x, times[0])
+    one_for_each(rng, state.x)
     _warn_of_gain(model, state.t)
     if not torch.any(times == state.t):
         raise ValueError(f"the state's time {float(state.t)} is not on the grid")
@@ -130,7 +132,11 @@ def plan(sampler: Sampler, evaluations: int) -> tuple[Sampler, int]:
     """The sampler set up for so many evaluations of the model for a sample, and how many times its grid may have.
 
     The last evaluation is the reconstruction. Where a tolerance decides, two times are all that is needed.
+
+    Raises:
+        ValueError: no evaluations.
     """
+    whole("evaluations", evaluations, 1)
     if sampler.evaluations is None:
         return sampler, 2
     if isinstance(sampler, Planned) and evaluations > 1:
@@ -141,6 +147,7 @@ def plan(sampler: Sampler, evaluations: int) -> tuple[Sampler, int]:
 
 def cost(sampler: Sampler, n: int) -> int | None:
     """Evaluations for each sample of a chain on n times and its reconstruction; None where a tolerance decides."""
+    whole("n", n, 1)
     if sampler.evaluations is None:
         return None
     steps = sum(sampler.costs(n - 1)) if isinstance(sampler, Planned) else (n - 1) * sampler.evaluations

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import whole
 from diffprob.base.rng import Rng
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.denoise.energy import Energies, EnergyGuided
@@ -46,8 +47,7 @@ def sdedit(
     Reference: Meng et al., "SDEdit: guided image synthesis and editing with stochastic differential equations" (2022),
     algorithms 1 and 3.
     """
-    if repeats < 1:
-        raise ValueError(f"repeats must be at least 1, got {repeats}")
+    whole("repeats", repeats, 1)
     t = nearest(model.process, t0)
     for k in range(repeats):
         streams = rng if k == 0 else rng.fold(f"repeat {k}")

@@ -1,0 +1,139 @@
+"""What has no meaning is refused where it comes in: whole numbers for points, streams that are too few, counts that are
+none, values that are no numbers, noise without end."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from truth.models import IsotropicData, gaussian_data, net_denoiser
+
+from diffprob.base.distributions import Discretised, LocationScale
+from diffprob.base.errors import InputError
+from diffprob.base.rng import Rng
+from diffprob.denoise.prediction import Data
+from diffprob.likelihood.bound import Decoder, continuous_bound, variational_bound
+from diffprob.likelihood.flow import flow_log_prob
+from diffprob.process.calculus import drift_and_diffusion, increments
+from diffprob.process.grids import Leading, Native, Uniform
+from diffprob.process.linear import LinearProcess, StraightScaling, VarianceExploding
+from diffprob.process.path import LeastCost, cheapest_paths, reconstruction_costs, step_costs
+from diffprob.process.schedule import VPSDE, LinearBetas, OrnsteinUhlenbeck, Straight
+from diffprob.recipe.tables import GRIDS, SAMPLERS
+from diffprob.sample.ancestral import DDIM, Ancestral
+from diffprob.sample.between import noised, remaining
+from diffprob.sample.choose import affordable, default
+from diffprob.sample.exponential import UniPC
+from diffprob.sample.invert import invert
+from diffprob.sample.restore import Inpaint, beyond, draw_denoised, uncut
+from diffprob.sample.simulate import cost, draw, plan, simulate
+from diffprob.sample.translate import sdedit
+
+TEN = LinearProcess(LinearBetas(10, 0.01, 0.5))
+SDE = LinearProcess(VPSDE())
+MODEL = IsotropicData(0.3, 0.2, TEN)
+TIMES = Uniform()(TEN, 4)
+X = torch.linspace(-1, 1, 6, dtype=torch.float64).reshape(3, 2)
+LEVELS = torch.zeros(3, 2, dtype=torch.uint8)
+NAN = math.nan
+
+
+def chain(x: Tensor, n: int, sampler: object = Ancestral()) -> Tensor:
+    *_, last = simulate(MODEL, sampler, x, TIMES, Rng.of(0, n))
+    return last.x
+
+
+@pytest.mark.parametrize("n", [0, -1, 2.5, NAN, True, "3", None, 10**9], ids=repr)
+@pytest.mark.parametrize("grid", GRIDS)
+def test_a_grid_has_a_number_of_times(grid: str, n: object) -> None:
+    made = LeastCost(paths=(torch.ones(1), torch.ones(2))) if GRIDS[grid] is LeastCost else GRIDS[grid]()
+    processes = [TEN] if GRIDS[grid] in (Native, LeastCost) else [TEN, SDE]
+    for process in processes:
+        with pytest.raises(ValueError, match=r"number of times|has \d+ times|were asked for"):
+            made(process, n)
+
+
+def test_a_grid_takes_numpys_whole_numbers() -> None:
+    assert torch.equal(Uniform()(SDE, np.int64(4)), Uniform()(SDE, 4))
+
+
+REFUSED = {
+    "levels as a state": lambda: chain(LEVELS, 3, UniPC()),
+    "levels noised": lambda: noised(TEN, LEVELS, 0.5, Rng.of(0, 3)),
+    "levels inverted": lambda: invert(MODEL, LEVELS, TIMES),
+    "levels as x_0 of the bound": lambda: variational_bound(MODEL, LEVELS, TIMES, Rng.of(0, 3), Decoder(None)),
+    "levels as x_0 of the flow": lambda: flow_log_prob(MODEL, LEVELS, Rng.of(0, 3)),
+    "levels as known pixels": lambda: Inpaint(DDIM(), torch.ones(2), LEVELS),
+    "levels of a network": lambda: net_denoiser()(torch.zeros(1, 1, 8, 8, dtype=torch.uint8), torch.tensor(0.5)),
+    "a dtype of whole numbers": lambda: draw(MODEL, DDIM(), TIMES, Rng.of(0, 3), (2,), torch.int64),
+    "one stream for a chain of three": lambda: chain(X, 1),
+    "three streams for a chain of one": lambda: chain(X[:1], 3),
+    "one stream for three inversions": lambda: invert(MODEL, X, TIMES, Rng.of(0, 1)),
+    "one stream for three edits": lambda: sdedit(MODEL, X, 0.5, Ancestral(), TIMES, Rng.of(0, 1)),
+    "five streams for a bound of three": lambda: variational_bound(MODEL, X, TIMES, Rng.of(0, 5), Decoder(None)),
+    "two streams for a limit of three": lambda: continuous_bound(MODEL, X, Rng.of(0, 2), 2, Decoder(None)),
+    "one stream for three cut images": lambda: beyond(X, X, 0.1, Rng.of(0, 1)),
+    "half a term": lambda: variational_bound(MODEL, X, TIMES, Rng.of(0, 3), Decoder(None), terms=1.5),
+    "half a random time": lambda: continuous_bound(MODEL, X, Rng.of(0, 3), 1.5, Decoder(None)),
+    "half a level": lambda: Decoder(2.5),
+    "half a level of a law": lambda: Discretised(LocationScale(X, X.abs()), 2.5),
+    "a decoder's std": lambda: Decoder(3, NAN),
+    "an x_0 of no number": lambda: Decoder(3).check(X * NAN),
+    "half an evaluation": lambda: plan(UniPC(), 2.5),
+    "no evaluation": lambda: plan(UniPC(), 0),
+    "no times to pay": lambda: cost(UniPC(), 0),
+    "half an evaluation to choose by": lambda: default(2.5, TEN, (1, 8, 8)),
+    "none to afford": lambda: affordable(TEN, -1),
+    "a rising grid": lambda: remaining(TEN, TIMES.flip(0), 0.5),
+    "half a repeat": lambda: sdedit(MODEL, X, 0.5, DDIM(), TIMES, Rng.of(0, 3), repeats=1.5),
+    "half a jump": lambda: Inpaint(DDIM(), torch.ones(2), X, jumps=1.5),
+    "a mask of no number": lambda: Inpaint(DDIM(), torch.tensor([NAN, 1.0]), X),
+    "cut by noise below 0": lambda: beyond(X, X, -0.1, Rng.of(0, 3)),
+    "cut by noise of no number": lambda: uncut(MODEL, X, NAN, Rng.of(0, 3)),
+    "cut between no limits": lambda: beyond(X, X, 0.1, Rng.of(0, 3), 1.0, -1.0),
+    "rounds below 0": lambda: uncut(MODEL, X, 0.5, Rng.of(0, 3), rounds=-1),
+    "noise below 0": lambda: draw_denoised(MODEL, Ancestral(), X, -1.0, TIMES, Rng.of(0, 3)),
+    "a step of the forward process backwards": lambda: increments(TEN, 0.5, 0.2),
+    "the slope at the data": lambda: drift_and_diffusion(SDE, torch.tensor([0.5, 0.0])),
+    "a negative variance of a path": lambda: step_costs(TEN, TIMES.flip(0), -torch.ones(4)),
+    "a variance of no number": lambda: reconstruction_costs(torch.tensor([0.1, NAN]), 17),
+    "one level": lambda: reconstruction_costs(torch.ones(2), 1),
+    "a path of costs of no number": lambda: cheapest_paths(torch.full((3, 3), NAN), 2),
+    "a start without end": lambda: LinearProcess(Straight(), VarianceExploding()).prior(X),
+    "a prediction at noise without end": lambda: Data().check(LinearProcess(Straight(), VarianceExploding())),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_has_no_meaning_is_refused(what: str) -> None:
+    with pytest.raises((ValueError, InputError)) as caught:
+        REFUSED[what]()
+    assert len(str(caught.value)) < 300 and "ambiguous" not in str(caught.value)
+
+
+def test_no_samples_are_samples() -> None:
+    """An empty batch comes out empty, of chains, bounds and flows."""
+    model, none = gaussian_data(SDE), Rng.of(0, 0)
+    x = torch.empty(0, *model.mean.shape, dtype=torch.float64)
+    times = Uniform()(SDE, 3)
+    for sampler in (Ancestral(), DDIM(), UniPC()):
+        *_, last = simulate(model, sampler, x, times, none)
+        assert last.x.shape == x.shape
+    for bound in (
+        variational_bound(model, x, times, none, Decoder(None)),
+        continuous_bound(model, x, none, 2, Decoder(None)),
+    ):
+        assert bound.total.shape == (0,)
+    assert flow_log_prob(model, x, none).log_prob.shape == (0,)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize(
+    "process", [LinearProcess(OrnsteinUhlenbeck(300.0)), LinearProcess(Straight(), StraightScaling())]
+)
+def test_times_of_nothing_but_noise_are_gone_through(sampler: str, process: LinearProcess) -> None:
+    """alpha = e^-100 is no signal in float32, where it and its products are 0: as at alpha = 0, a step of DDIM."""
+    model = IsotropicData(0.3, 0.2, process)
+    x = draw(model, SAMPLERS[sampler](), Leading()(process, 3), Rng.of(0, 4), (2,))
+    assert bool(torch.isfinite(x).all())
