@@ -11,7 +11,6 @@ from torch import Tensor
 from diffprob.base.checks import real, several, text, whole
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.base.rng import Rng
-from diffprob.base.shapes import per_sample
 from diffprob.base.text import one_line
 from diffprob.net.limits import MOST_CLASSES
 
@@ -233,4 +232,5 @@ def told(condition: Condition, rows: Tensor | None, x0: Tensor, rng: Rng) -> Ten
     if not condition.drop:
         return rows
     dropped = rng.fold("drop").uniform((), torch.float64) < condition.drop
-    return torch.where(per_sample(dropped, rows).bool(), condition.null().to(rows), rows)
+    each = dropped.to(rows.device).reshape(len(dropped), *(1,) * (rows.ndim - 1))  # rows are whole numbers or images
+    return torch.where(each, condition.null().to(rows), rows)
