@@ -269,11 +269,15 @@ def test_bad_moments_are_named(tmp_path):
     np.save(tmp_path / "array.npy", np.zeros(3))
     np.savez(tmp_path / "other.npz", mean=np.zeros(3))
     np.savez(tmp_path / "pickle.npz", mu=np.array([{}], dtype=object), sigma=np.eye(1))
+    np.savez(tmp_path / "endless.npz", mu=np.zeros(1), sigma=np.eye(1), n=np.inf)
+    np.savez(tmp_path / "words.npz", mu=np.array(["a"]), sigma=np.eye(1))
     for name, words in (
-        ("text.npz", "is not an .npz"),
+        ("text.npz", "truncated .npz file"),
         ("array.npy", "npz"),
         ("other.npz", "'mu' and 'sigma'"),
-        ("pickle.npz", "is not an .npz"),
+        ("pickle.npz", "truncated .npz file"),
+        ("endless.npz", "n must be one number"),
+        ("words.npz", "must hold numbers"),
         ("none.npz", "no statistics at"),
     ):
         with pytest.raises(InputError, match=words):

@@ -2,7 +2,6 @@
 
 import io
 import math
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from diffprob.base.errors import InputError, Missing, NumericalError
 from diffprob.base.files import followed, open_file, saying, write_file
+from diffprob.base.foreign import parsing
 from diffprob.evaluate.estimate import Estimate, Points, features, labels_of, student_95, subset
 
 _ROWS = 4096  # rows converted to float64 and factored at a time, at least; never fewer than twice the dimension
@@ -110,15 +110,25 @@ class Statistics:
             InputError: no such file, not an .npz, missing entries, or entries that are not moments.
         """
         try:
-            with open_file(followed(path), MOMENTS_LIMIT) as stored, np.load(stored, allow_pickle=False) as file:
-                if not isinstance(file, np.lib.npyio.NpzFile) or not {"mu", "sigma"} <= set(file.files):
-                    raise InputError(f"{path} holds no statistics: an .npz with 'mu' and 'sigma' is needed")
-                n = int(file["n"]) or None if "n" in file.files else None
-                return cls.from_moments(file["mu"], file["sigma"], n)
+            stored = open_file(followed(path), MOMENTS_LIMIT)
         except Missing as error:
             raise InputError(f"there are no statistics at {path}") from error
-        except (OSError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-            raise InputError(f"{path} is not an .npz with 'mu' and 'sigma': {error}") from error
+        found: dict[str, np.ndarray] = {}
+        with (
+            stored,
+            parsing(str(path), ".npz file", "one with 'mu' and 'sigma' would be right"),
+            np.load(stored, allow_pickle=False) as file,
+        ):
+            if isinstance(file, np.lib.npyio.NpzFile):
+                found = {name: file[name] for name in ("mu", "sigma", "n") if name in file.files}
+        if not {"mu", "sigma"} <= found.keys():
+            raise InputError(f"{path} holds no statistics: an .npz with 'mu' and 'sigma' is needed")
+        if wrong := next((each.dtype for each in found.values() if each.dtype.kind not in "iuf"), None):
+            raise InputError(f"{path}: its arrays hold {wrong}, and must hold numbers")
+        n = found.get("n", np.zeros(()))
+        if n.shape or not 0 <= n < 2**63:
+            raise InputError(f"{path}: n must be one number of features, at least 0")
+        return cls.from_moments(found["mu"], found["sigma"], int(n) or None)
 
     def save(self, path: str | Path) -> None:
         """Write ``mu``, ``sigma`` and ``n`` (0: not known) to an .npz that other tools read; whole or not at all."""
