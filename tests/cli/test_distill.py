@@ -4,8 +4,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
-from cli.commands import contents
+from cli.commands import TINY, contents
 
 from diffprob.cli import distill
 from diffprob.net.potential import Potential
@@ -27,6 +28,18 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_both_fields_are_drawn(diffprob: Callable, tiny: Path) -> None:
     done = diffprob("distill", tiny, "--method", "gradient", "--steps", "1", "--out", "p", "--json", *SMALL).json
     assert done["fields"] == str(Path("p/fields.png")) and Path("p/fields.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_other_images_than_the_teachers_are_refused(diffprob: Callable) -> None:
+    for name in ("own", "other"):
+        np.save(f"{name}.npy", np.random.default_rng(len(name)).integers(0, 256, (40, 8, 8), dtype=np.uint8))
+    made = diffprob("train", "--data", "own.npy", "--out", "teacher", "--steps", "1", *TINY)
+    assert made.code == 0, made.err
+    common = ("distill", "teacher", "--method", "gradient", "--dry-run", "--device", "cpu")
+    refused = diffprob(*common, "--data", "other.npy")
+    assert (refused.code, "not the images that teacher was trained on" in refused.error) == (2, True)
+    Path("own.npy").rename("moved.npy")
+    assert diffprob(*common, "--data", "moved.npy").code == 0
 
 
 @pytest.mark.usefixtures("bare")

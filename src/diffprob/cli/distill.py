@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     from diffprob.cli.training import train
     from diffprob.data.places import at_place
     from diffprob.recipe.checkpoint import Run
+    from diffprob.recipe.own import OwnImages
     from diffprob.recipes.distilled import STEPS, distilled
 
     if args.frozen and args.method != "scalar":
@@ -57,6 +58,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     recipe = distilled(found, args.method, args.steps or STEPS, not args.frozen)
     if args.data is not None:
         recipe = replace(recipe, data=at_place(recipe.data, args.data))
+        _ = OwnImages(found, args.data).train  # refuses other images than the teacher's
     recipe = set_fields(recipe, args.set)
     if args.seed is not None:
         recipe = replace(recipe, training=replace(recipe.training, seed=args.seed))
