@@ -290,7 +290,7 @@ def test_a_recogniser_is_tested_on_the_classes_of_those_names(
     source = Folder(str(tmp_path), None, 1)
     train = source.load()
     made = SimpleNamespace(
-        recipe=SimpleNamespace(condition=labels_of(train, 0.0)),
+        recipe=SimpleNamespace(condition=labels_of(train, 0.0), data=source),
         space=Pixels((1, 8, 8), 256),
         load=lambda device: None,
         record=lambda *measurements: None,

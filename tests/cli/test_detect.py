@@ -145,7 +145,7 @@ def test_bad_input_is_one_line(diffprob: Callable, tiny: Path, odd: Path, tmp_pa
     pixels = Digits("test").load().take(np.arange(60)) * np.uint8(15)
     np.savez(few, images=pixels[:20])
     flat, large = (tmp_path / name for name in ("flat.npz", "large.npz"))
-    np.savez(flat, images=np.full((60, 1, 8, 8), 3, np.uint8))
+    np.savez(flat, images=np.full((60, 1, 8, 8), 133, np.uint8))
     np.savez(large, images=np.tile(pixels, (1, 1, 2, 2)))
     for arguments, words in (
         ((), "one of the two"),
