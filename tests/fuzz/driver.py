@@ -9,6 +9,7 @@ into the library. Case i of a target is a function of (seed, target, i). Of ever
 """
 
 import contextlib
+import copy
 import hashlib
 import importlib
 import json
@@ -319,7 +320,7 @@ def mutated_json(value: object, rng: random.Random) -> object:
 
         walk(value)
         if not places or rng.random() < 0.03:
-            return rng.choice(JSON)
+            return copy.deepcopy(rng.choice(JSON))
         node, key = rng.choice(places)
         match rng.randrange(6):
             case 0:
@@ -327,5 +328,5 @@ def mutated_json(value: object, rng: random.Random) -> object:
             case 1 if isinstance(node, dict):
                 node[rng.choice(("", "x", "\x1b", "y" * 300))] = node.pop(key)
             case _:
-                node[key] = rng.choice(JSON)  # type: ignore[index]
+                node[key] = copy.deepcopy(rng.choice(JSON))  # type: ignore[index] (a case must not change the next one's)
     return value
