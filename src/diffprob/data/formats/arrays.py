@@ -12,6 +12,7 @@ from diffprob.data.formats.splits import TEST, TRAIN
 from diffprob.data.images import CHUNK_BYTES, Images, Labels, Pixels
 
 _IMAGES, _LABELS = ("x", "images"), ("y", "labels")
+_LARGEST = np.iinfo(np.int64).max  # what labels are kept as
 
 
 def _from_npz(path: Path, split: str) -> tuple[Any, Any, tuple[str, ...]]:
@@ -66,7 +67,10 @@ def _label_array(archive: Archive, name: str | None, pixels: Any, path: Path) ->
     if header.dtype.kind not in "iu" or header.shape not in ((n,), (n, 1)):
         found = f"{header.dtype} {header.shape}"
         raise InputError(f"{path}: labels ({name}) are {found}; whole numbers of shape ({n},) would be right")
-    return archive.read(name)
+    labels = archive.read(name)
+    if header.dtype.kind == "u" and labels.size and labels.max() > _LARGEST:
+        raise InputError(f"{path}: labels ({name}) go up to {labels.max()}; at most {_LARGEST} would be right")
+    return labels
 
 
 def _channels_first(x: Any, path: Path) -> tuple[Any, str]:
