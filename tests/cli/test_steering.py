@@ -209,3 +209,15 @@ def test_captions_are_drawn_and_refused_by_name(diffprob: Callable) -> None:
 
 def test_captions_are_for_runs_that_read_them(diffprob: Callable, told: Path) -> None:
     assert "is told labels: --label would be right" in diffprob("sample", told, *DRAWN, "--caption", "a three").error
+
+
+def test_a_weaker_run_is_told_the_class_of_the_same_name() -> None:
+    """One with other classes beside it was silently told nothing."""
+    from diffprob.cli.steering import _rows_of
+    from diffprob.denoise.condition import Labels
+
+    ours, theirs = Labels(3, 0.1, ("1", "2", "10")), Labels(4, 0.2, ("0", "10", "1", "x"))
+    told = _rows_of(theirs, ours, torch.tensor([2, 0, 3]))
+    assert told is not None and told.tolist() == [1, 2, 4]
+    assert _rows_of(theirs, ours, torch.tensor([2, 1])) is None  # it has no class 2
+    assert _rows_of(Labels(3, 0.1), ours, torch.tensor([0])) is None

@@ -229,7 +229,23 @@ def _weaker(run: "Run", args: argparse.Namespace, rows: "Tensor | None") -> "Den
     if other.space != run.space or other.recipe.process != run.recipe.process:
         raise InputError(f"--guide-with {args.guide_with}: another space or process than {run.name}")
     weak = other.load(choose_device(args.device), args.batch or "auto", args.precision)
-    return weak if rows is None or other.recipe.condition != run.recipe.condition else weak.given(rows)
+    same = None if rows is None else _rows_of(other.recipe.condition, run.recipe.condition, rows)
+    return weak if same is None else weak.given(same)
+
+
+def _rows_of(theirs: object, ours: object, rows: "Tensor") -> "Tensor | None":
+    """What tells another run the same as ``rows`` tell ours, classes by name; None where it cannot be told that."""
+    from diffprob.denoise.condition import Labels
+
+    if theirs == ours:
+        return rows
+    if not (isinstance(theirs, Labels) and isinstance(ours, Labels) and theirs.names and ours.names):
+        return None
+    numbers = {k: theirs.names.index(name) for k, name in enumerate(ours.names) if name and name in theirs.names}
+    if theirs.drop > 0:
+        numbers[ours.classes] = theirs.classes
+    found = [numbers.get(row) for row in rows.tolist()]
+    return None if None in found else rows.new_tensor(found)
 
 
 def _told(run: "Run") -> str:
