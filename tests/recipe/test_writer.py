@@ -209,6 +209,19 @@ def test_without_an_intact_state_nothing_is_resumed(start, folder, snapshot):
     assert tree(folder) == before
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [{"norm": "z"}, {"norm": [1, 2]}, {"window": 3}, {"window": [["a"]]}, {"seconds": "x"}, {"made": [3]}],
+    ids=str,
+)
+def test_what_a_state_says_of_its_training_has_its_types(start, folder, snapshot, odd):
+    made = snapshot(10)
+    made.meta = odd  # with every hash right, as one who shares a run could write it
+    start().save(made)
+    with pytest.raises(InputError, match=f"state.json is damaged: its {next(iter(odd))} is not"):
+        start().load()
+
+
 def test_a_changed_log_is_refused(start, folder, snapshot):
     writer = start()
     writer.append({"step": 1, "loss": 0.5})

@@ -15,6 +15,17 @@ from diffprob.train.store import Snapshot
 STATE = "state"
 KEPT = 2
 _REPLACED = TEMPORARY + "replaced-"
+# What training leaves in a state beside the tensors, each of the type that resuming takes it for.
+_META: dict[str, Any] = {
+    "precision": str,
+    "processes": int,
+    "seconds": float,
+    "window": list[float],
+    "norm": float,
+    "scaler": dict[str, Any],
+    "torch": str,
+    "made": list[dict[str, Any]],
+}
 
 
 def save(folder: Path, snapshot: Snapshot, log: Entry) -> None:
@@ -130,5 +141,8 @@ def _read(path: Path) -> tuple[Snapshot, Entry]:
         and is_entry(state.get("log"))
     ):
         raise InputError(f"{path / 'state.json'} is damaged: it does not say what this state is")
+    odd = [name for name, hint in _META.items() if name in state["meta"] and not fits(state["meta"][name], hint)]
+    if odd:
+        raise InputError(f"{path / 'state.json'} is damaged: its {odd[0]} is not what training writes")
     parts = [tensors.read(path / f"{name}.safetensors") for name in ("raw", "ema", "optimiser")]
     return Snapshot(state["step"], *parts, meta=state["meta"]), state["log"]

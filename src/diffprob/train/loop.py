@@ -269,13 +269,16 @@ class Trainer:
         """Take up the newest checkpoint of the store, if there is one.
 
         Raises:
-            InputError: the checkpoint was trained in another precision than this machine would use.
+            InputError: the checkpoint was trained in another precision than this machine would use, or is incomplete.
         """
         snapshot, present = self.store.load(), self._present()
         if snapshot is None:
             self.made = [{"from": 0, **present}]
             return
         meta = snapshot.meta
+        lacking = {"precision", "processes", "seconds", "window", "norm", "scaler", "torch"} - set(meta)
+        if lacking:
+            raise InputError(f"the checkpoint of step {snapshot.step:,} is damaged: it lacks its {min(lacking)}")
         if meta["precision"] != self.precision:
             raise InputError(
                 f"the checkpoint was trained in {meta['precision']}, this training would use {self.precision}; "
