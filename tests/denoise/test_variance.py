@@ -213,3 +213,10 @@ def test_gamma_is_the_mean_square_of_the_score():
     table = exact_moments(DDPM, 0.37, TIMES)
     alpha, sigma = DDPM.coefficients(TIMES)
     assert torch.allclose(table.gamma(DDPM)[0], 1 / (0.37 * alpha**2 + sigma**2), rtol=1e-9)
+
+
+@pytest.mark.parametrize("huge", [10**20, 10**300, 1e300, 10**19])
+def test_bounds_that_no_number_of_the_machine_holds_are_none(huge: float) -> None:
+    mean, variance = torch.zeros(2, 1), torch.full((2, 1), 1e6)
+    found = SquaredNoise(bound=huge, last=huge).bounded(mean, variance)
+    assert torch.equal(found.std, torch.full((2, 1), 1e3)) and found.rule is None

@@ -97,14 +97,12 @@ class Fitted:
         for name in ("bound", "last"):
             real(name, getattr(self, name), "(0, inf]")
 
-    @property
-    def _limit(self) -> float:
-        return self.bound if self.bound < 1e30 else math.inf  # a bound that float32 does not hold is none
-
     def bounded(self, mean: Tensor, variance: Tensor) -> LocationScale:
         """The posterior around ``mean`` with the variance clamped to [0, bound]."""
-        rule = None if math.isinf(self.last) else QuietLanding(self.last)
-        return Stepwise(mean, variance.clamp(0, self._limit).sqrt(), rule=rule)
+        # Bounds of 1e18 bound nothing; whole numbers are taken, and may be longer than 64 bits.
+        most, last = (float(each) if each < 1e18 else math.inf for each in (self.bound, self.last))
+        rule = None if math.isinf(last) else QuietLanding(last)
+        return Stepwise(mean, variance.clamp(0, most).sqrt(), rule=rule)
 
 
 @dataclass(frozen=True)
