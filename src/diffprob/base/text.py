@@ -1,6 +1,7 @@
 """Text that came from outside, made fit for one line of a terminal, a log or a message."""
 
 import unicodedata
+from collections.abc import Iterable
 
 LONGEST_MESSAGE = 300  # characters of an error: what is wrong, where, and what would be right fit in them
 
@@ -27,6 +28,18 @@ def one_line(text: object, most: int = LONGEST_MESSAGE) -> str:
         return line
     tail = (most - 3) // 3  # an error ends with what would be right
     return f"{line[: most - 3 - tail]}...{line[len(line) - tail :]}"
+
+
+def composed(name: str) -> str:
+    """The name in Unicode's normal form C, in which names are compared: systems write the same letters in two ways."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def all_composed(names: Iterable[str]) -> tuple[str, ...]:
+    """All names in one normal form; as they are where two would become one name, which only older files can have."""
+    names = tuple(names)
+    found = tuple(composed(name) for name in names)
+    return found if len(set(found)) == len(set(names)) else names
 
 
 def _escaped(character: str) -> str:

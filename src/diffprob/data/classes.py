@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from diffprob.base.text import all_composed
+
 if TYPE_CHECKING:
     from diffprob.data.images import Images
 
@@ -45,7 +47,7 @@ def numbered(values: NDArray[np.integer]) -> tuple[NDArray[np.int64], tuple[str,
 
 def joint(parts: "Iterable[Images | None]", names: Sequence[str] = ()) -> tuple[str, ...]:
     """One numbering for several sets of images: ``names`` first, then what each has besides, in its order."""
-    found = list(names)
+    found = list(all_composed(names))
     known = set(found)
     for part in parts:
         more = [] if part is None else [name for name in part.class_names if name and name not in known]
@@ -56,5 +58,5 @@ def joint(parts: "Iterable[Images | None]", names: Sequence[str] = ()) -> tuple[
 
 def absent(images: "Images", names: Sequence[str]) -> tuple[str, ...]:
     """The classes that occur in the images and are none of ``names``, in their order."""
-    known = set(names)
+    known = set(all_composed(names))
     return tuple(name for name in images.occurring if name not in known)

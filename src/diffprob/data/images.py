@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diffprob.base.errors import InputError, did_you_mean
+from diffprob.base.text import all_composed
 from diffprob.data.classes import numbered
 
 Pixels = NDArray[np.uint8]
@@ -28,8 +29,9 @@ class Images:
         levels: number K of grey levels the format allows (17 for the handwritten digits, else 256).
         name: short name for messages and captions.
         notes: what loading changed or assumed, one sentence each.
-        class_names: name of class k at position k, all different; "" where there is no class k. The names are what
-            classes are told apart by: `aligned` puts them in another order, and every set of images has its own.
+        class_names: name of class k at position k, all different; "" where there is no class k. The names, in Unicode's
+            normal form C, are what classes are told apart by: `aligned` puts them in another order, and every set of
+            images has its own.
         label_values: the number that files give class k, or its place among all names sorted as text; () where it is k.
             Digests, and runs without class names, go by these.
         rounded: by how many levels loading changed a value at most: images of floats between the grey levels.
@@ -60,6 +62,7 @@ class Images:
             labels, names, values = numbered(self.labels)
             for field, value in (("labels", labels), ("class_names", names), ("label_values", values)):
                 object.__setattr__(self, field, value)
+        object.__setattr__(self, "class_names", all_composed(self.class_names))
         _check_classes(self)
         if not 2 <= self.levels <= 256:
             raise ValueError(f"levels must lie in 2..256, got {self.levels}")
@@ -134,7 +137,8 @@ class Images:
         Raises:
             InputError: a class that occurs is none of them; it is named.
         """
-        if self.labels is None or tuple(names) == self.class_names:
+        names = all_composed(names)
+        if self.labels is None or names == self.class_names:
             return self
         place = {name: k for k, name in enumerate(names) if name}
         for name in self.occurring:
@@ -146,7 +150,7 @@ class Images:
         own = dict(zip(self.class_names, self.label_values or range(len(table)), strict=True))
         values = tuple(own.get(name, -1) if name else -1 for name in names)
         same = values == tuple(range(len(values)))
-        return replace(self, labels=table[self.labels], class_names=tuple(names), label_values=() if same else values)
+        return replace(self, labels=table[self.labels], class_names=names, label_values=() if same else values)
 
     def digest(self) -> str:
         """SHA-256 in hexadecimal over the shape, the pixels in (N, C, H, W) order, labels (int64) and captions.

@@ -9,6 +9,7 @@ import numpy as np
 
 from diffprob.base.checks import able, several
 from diffprob.base.errors import InputError
+from diffprob.base.text import composed
 from diffprob.data.images import Images, Source
 
 
@@ -89,7 +90,7 @@ def _called(source: Any) -> str:
 def _different(names: Sequence[str]) -> tuple[str, ...]:
     """The names, those that were there before with their count behind them."""
     found: list[str] = []
-    for name in names:
+    for name in map(composed, names):
         tried = [name, *(f"{name} ({k})" for k in range(2, len(names) + 2))]
         found.append(next(each for each in tried if each not in found))
     return tuple(found)

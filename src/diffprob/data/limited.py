@@ -6,6 +6,7 @@ import numpy as np
 
 from diffprob.base.checks import able, text, whole
 from diffprob.base.errors import InputError, Missing, did_you_mean
+from diffprob.base.text import composed
 from diffprob.data.images import Images, Source
 
 
@@ -61,6 +62,7 @@ def _of_class(images: Images, label: int | str) -> np.ndarray:
     """Which images are of the class, bool (N,)."""
     if isinstance(label, int):
         return images.former_labels == label
+    label = composed(label)
     if label not in images.class_names:
         near = did_you_mean(label, images.class_names)
         raise Missing(f"{images.name}: there is no class {label!r} among {', '.join(images.class_names)}{near}")

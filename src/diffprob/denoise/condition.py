@@ -11,7 +11,7 @@ from torch import Tensor
 from diffprob.base.checks import real, several, text, whole
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.base.rng import Rng
-from diffprob.base.text import one_line
+from diffprob.base.text import all_composed, composed, one_line
 from diffprob.net.limits import MOST_CLASSES
 
 
@@ -80,6 +80,7 @@ class Labels:
         whole("classes", self.classes, 1, MOST_CLASSES)
         real("drop", self.drop, "[0, 1)")
         several("names", self.names, lambda name, value: text(name, value, 0), 0, MOST_CLASSES, "('cat', 'dog')")
+        object.__setattr__(self, "names", all_composed(self.names))  # so that equal names are equal recipes
         named = [name for name in self.names if name]
         if self.names and (len(self.names) != self.classes or len(set(named)) < len(named) or not named):
             raise ValueError(
@@ -102,8 +103,8 @@ class Labels:
         Raises:
             InputError: there is no such class, with those that there are.
         """
-        if text and text in self.names:
-            return self.names.index(text)
+        if text and (name := composed(text)) in self.names:
+            return self.names.index(name)
         if self.names:
             known = [name for name in self.names if name]
             near = "" if text.isdecimal() else did_you_mean(text, known)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from diffprob.base.errors import InputError, NumericalError
+from diffprob.base.text import all_composed
 from diffprob.net.classifier import Classifier
 from diffprob.space.pixels import Pixels
 
@@ -282,7 +283,7 @@ class ClassifierFeatures:
         device: str | torch.device = "cpu",
         class_names: tuple[str, ...] = (),
     ) -> None:
-        self.net, self.levels, self.class_names = net.to(device).eval(), levels, tuple(class_names)
+        self.net, self.levels, self.class_names = net.to(device).eval(), levels, all_composed(class_names)
         self.dimension, self.classes = net.dimension, net.spec.classes
         self.digest = digest_of(net.state_dict(), "classifier", repr(net.spec), f"{levels} levels on [-1, 1]")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from diffprob.base.errors import InputError, Missing
+from diffprob.base.text import composed
 from diffprob.data.classes import natural
 from diffprob.data.formats.files import blank_pixels, reading
 from diffprob.data.formats.pictures import SUFFIXES, Tally, converting, read_picture, unread
@@ -77,7 +78,8 @@ def list_pictures(root: Path) -> tuple[list[Path], list[Path]]:
 def _classes(files: list[tuple[Path, Path]]) -> tuple[Labels | None, tuple[str, ...], tuple[int, ...], tuple[str, ...]]:
     """Labels by the first sub-folder of every (root, picture), names, their places among names sorted as text, notes.
 
-    There are no labels when a picture lies outside.
+    There are no labels when a picture lies outside. Sub-folders whose names differ in their Unicode form alone, as those
+    of two systems do, are one class.
     """
     parts = [file.relative_to(root).parts for root, file in files]
     outside = sum(len(part) == 1 for part in parts)
@@ -85,11 +87,15 @@ def _classes(files: list[tuple[Path, Path]]) -> tuple[Labels | None, tuple[str, 
         inside = len(parts) - outside
         note = (f"no classes: {outside} of {len(parts)} images lie outside the sub-folders",) if inside else ()
         return None, (), (), note
-    names = tuple(sorted({part[0] for part in parts}, key=natural))
+    called = {folder: composed(folder) for folder in sorted({part[0] for part in parts})}
+    names = tuple(sorted(set(called.values()), key=natural))
     index = {name: k for k, name in enumerate(names)}
-    former = {name: k for k, name in enumerate(sorted(names))}
+    # in the order of the folders as they are written: digests go by it
+    former = {name: k for k, name in enumerate(dict.fromkeys(called.values()))}
     values = () if former == index else tuple(former[name] for name in names)
-    return np.array([index[part[0]] for part in parts], dtype=np.int64), names, values, ()
+    note = (f"{len(called)} sub-folders are {len(names)} classes: some have one name in two Unicode forms",)
+    labels = np.array([index[called[part[0]]] for part in parts], dtype=np.int64)
+    return labels, names, values, note if len(called) > len(names) else ()
 
 
 class MixedSizes(InputError):

@@ -7,6 +7,7 @@ import numpy as np
 from diffprob.base.errors import InputError, Missing, did_you_mean
 from diffprob.base.foreign import parsing
 from diffprob.base.hub import installed, patience
+from diffprob.base.text import composed
 from diffprob.data.formats.files import blank_pixels
 from diffprob.data.formats.pictures import MAX_PIXELS, Tally, prepare
 from diffprob.data.images import Images, Labels
@@ -37,6 +38,7 @@ def _labels(rows: Any) -> tuple[Labels | None, tuple[str, ...]]:
     # -1 is how the hub says that a split has no labels
     if values.dtype.kind not in "iu" or values.ndim != 1 or (names and (values < 0).all()):
         return None, ()
+    names = tuple(composed(name) for name in names)
     if len(set(names)) < len(names) or (names and not 0 <= values.min() <= values.max() < len(names)):
         names = ()
     return values.astype(np.int64), names
