@@ -9,12 +9,16 @@ import torch
 from cli.commands import TINY
 
 import diffprob as dp
+from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.cli.main import main
+from diffprob.cli.steering import _rows_of
+from diffprob.denoise.condition import Labels
 from diffprob.process.grids import Uniform
 from diffprob.sample.ancestral import DDIM
 from diffprob.sample.simulate import draw
 
+UNDROPPED = ("--set", "condition=Labels(10, drop=0.0)", "--set", "network.classes=10")
 DRAWN = ("-n", "4", "--sampler", "DDIM()", "--steps", "3", "--device", "cpu")
 
 
@@ -212,12 +216,28 @@ def test_captions_are_for_runs_that_read_them(diffprob: Callable, told: Path) ->
 
 
 def test_a_weaker_run_is_told_the_class_of_the_same_name() -> None:
-    """One with other classes beside it was silently told nothing."""
-    from diffprob.cli.steering import _rows_of
-    from diffprob.denoise.condition import Labels
-
+    """One with other classes beside it was silently told nothing; so was one that cannot be told the same."""
     ours, theirs = Labels(3, 0.1, ("1", "2", "10")), Labels(4, 0.2, ("0", "10", "1", "x"))
-    told = _rows_of(theirs, ours, torch.tensor([2, 0, 3]))
-    assert told is not None and told.tolist() == [1, 2, 4]
-    assert _rows_of(theirs, ours, torch.tensor([2, 1])) is None  # it has no class 2
-    assert _rows_of(Labels(3, 0.1), ours, torch.tensor([0])) is None
+    assert _rows_of(theirs, ours, torch.tensor([2, 0, 3])).tolist() == [1, 2, 4]
+    assert _rows_of(Labels(3, 0.0), Labels(2, 0.1), torch.tensor([1, 0, 1])).tolist() == [1, 0, 1]
+    assert _rows_of(Labels(3, 0.1), ours, torch.tensor([3])).tolist() == [3]  # any class
+    for other, rows, said in (
+        (theirs, [2, 1], "no class '2' among 0, 10, 1, x"),
+        (Labels(3, 0.1), [0], "its classes have no names"),
+        (Labels(4, 0.0, theirs.names), [3], "has no null label"),
+        (dp.Captions(("a", "three"), 2), [0], "it is told Captions"),
+    ):
+        with pytest.raises(InputError, match=said):
+            _rows_of(other, ours, torch.tensor(rows))
+
+
+def test_it_is_said_what_a_weaker_run_is_told(diffprob: Callable, told: Path, trained: Path) -> None:
+    words = ("sample", told, *DRAWN, "--label", "1", "--guidance", "1", "--dry-run")
+    assert f"away from {trained}, which is told nothing" in diffprob(*words, "--guide-with", trained).out
+    assert "told nothing" not in diffprob(*words, "--guide-with", told).out
+    plain = ("sample", trained, *DRAWN, "--guidance", "1", "--dry-run", "--guide-with")
+    assert diffprob(*plain, told).code == 0  # told the null, as this one is told nothing
+    begun = diffprob("train", "digits", "--labels", "--steps", "1", "--out", "whole", *TINY, *UNDROPPED)
+    assert begun.code == 0
+    refused = diffprob(*plain, "whole")
+    assert "--guide-with whole: Labels(classes=10, drop=0.0" in refused.error and "told the same" in refused.error

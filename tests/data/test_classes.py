@@ -81,9 +81,7 @@ def test_only_labels_that_occur_are_classes(tmp_path: Path, values: tuple[int, .
 def test_labels_beyond_int64_are_refused(tmp_path: Path) -> None:
     """They once came back negative, as other classes than the file's."""
     np.savez(tmp_path / "x.npz", images=np.zeros((2, 4, 4), np.uint8), labels=np.array([1, 2**64 - 1], np.uint64))
-    with pytest.raises(
-        InputError, match=r"labels \(labels\) go up to 18446744073709551615; at most 9223372036854775807"
-    ):
+    with pytest.raises(InputError, match="labels: labels go up to 18446744073709551615; at most 9223372036854775807"):
         Array(str(tmp_path / "x.npz")).load()
 
 

@@ -227,3 +227,5 @@ def test_hub_refusals(hub, refused, monkeypatch):
     refused(HuggingFace("a/b").load, "8 bits")
     hub(Rows([]))
     refused(HuggingFace("a/b").load, "empty")
+    hub(Rows([grey, grey], np.array([1, 2**64 - 1], np.uint64)))
+    refused(HuggingFace("a/b").load, "hf:a/b: labels go up to 18446744073709551615", "at most 9223372036854775807")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError
-from diffprob.base.text import printable
+from diffprob.base.text import one_line, printable
 from diffprob.cli.parser import choose_device
 from diffprob.cli.progress import say
 
@@ -112,9 +112,11 @@ def steer(
     if low > high:
         raise InputError(f"--guidance-interval {low:g} {high:g}: the lower time comes first")
     settings = (args.guidance, low, high, args.guidance_rescale)
-    facts["guidance"] = _text(args, low, high)
+    facts["guidance"] = guidance = _text(args, low, high)
     if args.guide_with is not None:
-        return Steered(told, Extrapolated(told, _weaker(run, args, rows), *settings), 2, facts, words)
+        weak, untold = _weaker(run, args, rows)
+        facts["guidance"] = guidance + untold
+        return Steered(told, Extrapolated(told, weak, *settings), 2, facts, words)
     if rows is None or said == NONE:
         raise InputError(f"--guidance {args.guidance:g} steers towards what the network is told: {_told(run)}")
     guided = ClassifierFree(model, rows, *settings)
@@ -222,30 +224,53 @@ def _captions(condition: "Captions", asked: list[str]) -> "Tensor":
         raise InputError(f"--caption: {error}") from error
 
 
-def _weaker(run: "Run", args: argparse.Namespace, rows: "Tensor | None") -> "Denoiser":
+def _weaker(run: "Run", args: argparse.Namespace, rows: "Tensor | None") -> "tuple[Denoiser, str]":
+    """The network of ``--guide-with``, told what ours is; and how to say that it is told nothing where ours is not.
+
+    Raises:
+        InputError: another space or process, or a run that cannot be told the same.
+    """
     from diffprob.recipe.checkpoint import Run
 
     other = Run.open(args.guide_with)
     if other.space != run.space or other.recipe.process != run.recipe.process:
         raise InputError(f"--guide-with {args.guide_with}: another space or process than {run.name}")
+    theirs = other.recipe.condition
+    try:
+        if theirs is not None:  # what it is told where ours is told nothing is the null
+            told = theirs.null() if rows is None else _rows_of(theirs, run.recipe.condition, rows)
+    except InputError as error:
+        raise InputError(
+            f"--guide-with {args.guide_with}: {error}; a run that is told the same would be right"
+        ) from error
     weak = other.load(choose_device(args.device), args.batch or "auto", args.precision)
-    same = None if rows is None else _rows_of(other.recipe.condition, run.recipe.condition, rows)
-    return weak if same is None else weak.given(same)
+    if theirs is None:
+        return weak, "" if rows is None else ", which is told nothing"
+    return weak.given(told), ""
 
 
-def _rows_of(theirs: object, ours: object, rows: "Tensor") -> "Tensor | None":
-    """What tells another run the same as ``rows`` tell ours, classes by name; None where it cannot be told that."""
+def _rows_of(theirs: Any, ours: Any, rows: "Tensor") -> "Tensor":
+    """What tells another run the same as ``rows`` tell ours: classes by name, or by number where neither has names.
+
+    Raises:
+        InputError: it cannot be told that.
+    """
     from diffprob.denoise.condition import Labels
 
     if theirs == ours:
         return rows
-    if not (isinstance(theirs, Labels) and isinstance(ours, Labels) and theirs.names and ours.names):
-        return None
-    numbers = {k: theirs.names.index(name) for k, name in enumerate(ours.names) if name and name in theirs.names}
-    if theirs.drop > 0:
-        numbers[ours.classes] = theirs.classes
-    found = [numbers.get(row) for row in rows.tolist()]
-    return None if None in found else rows.new_tensor(found)
+    if not (isinstance(theirs, Labels) and isinstance(ours, Labels)):
+        raise InputError(f"it is told {one_line(repr(theirs), 60)}, not {one_line(repr(ours), 60)}")
+    found = {row: _number_in(theirs, ours, row) for row in rows.unique().tolist()}
+    return rows.new_tensor([found[row] for row in rows.tolist()])
+
+
+def _number_in(theirs: "Labels", ours: "Labels", label: int) -> int:
+    if label == ours.classes:
+        return int(theirs.null())
+    if bool(theirs.names) != bool(ours.names):
+        raise InputError(f"{'its' if ours.names else 'only its'} classes have {'no ' * bool(ours.names)}names")
+    return theirs.number(ours.name(label))
 
 
 def _told(run: "Run") -> str:

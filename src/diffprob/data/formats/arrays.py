@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 
 from diffprob.base.errors import InputError, Missing
-from diffprob.data.formats.files import blank_pixels
+from diffprob.data.formats.files import blank_pixels, whole_labels
 from diffprob.data.formats.npy import Archive, map_npy, open_npz
 from diffprob.data.formats.splits import TEST, TRAIN
-from diffprob.data.images import CHUNK_BYTES, Images, Labels, Pixels
+from diffprob.data.images import CHUNK_BYTES, Images, Pixels
 
 _IMAGES, _LABELS = ("x", "images"), ("y", "labels")
-_LARGEST = np.iinfo(np.int64).max  # what labels are kept as
 
 
 def _from_npz(path: Path, split: str) -> tuple[Any, Any, tuple[str, ...]]:
@@ -67,10 +66,7 @@ def _label_array(archive: Archive, name: str | None, pixels: Any, path: Path) ->
     if header.dtype.kind not in "iu" or header.shape not in ((n,), (n, 1)):
         found = f"{header.dtype} {header.shape}"
         raise InputError(f"{path}: labels ({name}) are {found}; whole numbers of shape ({n},) would be right")
-    labels = archive.read(name)
-    if header.dtype.kind == "u" and labels.size and labels.max() > _LARGEST:
-        raise InputError(f"{path}: labels ({name}) go up to {labels.max()}; at most {_LARGEST} would be right")
-    return labels
+    return whole_labels(archive.read(name).reshape(-1), f"{path}: {name}")
 
 
 def _channels_first(x: Any, path: Path) -> tuple[Any, str]:
@@ -115,10 +111,6 @@ def _quantise(x: Any, path: Path) -> tuple[Pixels, str, float]:
     return pixels, note, worst
 
 
-def _labels(y: Any) -> Labels | None:
-    return None if y is None else y.reshape(-1).astype(np.int64)
-
-
 def read_array_file(path: Path, split: str) -> Images:
     """Images from an .npy or .npz file (keys images, x, arr_0; labels, y; x_train, train_images, ... for a split).
 
@@ -147,4 +139,4 @@ def read_array_file(path: Path, split: str) -> Images:
         notes.append(quantised)
     elif pixels.dtype != np.uint8:
         raise InputError(f"{path}: values of type {pixels.dtype}; uint8 or floats in [0, 1] or [-1, 1] would be right")
-    return Images(pixels, _labels(labels), name=path.stem, notes=tuple(notes), rounded=rounded)
+    return Images(pixels, labels, name=path.stem, notes=tuple(notes), rounded=rounded)

@@ -15,7 +15,7 @@ from diffprob.base.errors import InputError, Missing
 from diffprob.base.files import TENSORS_LIMIT, open_file
 from diffprob.base.folders import cache_folder
 from diffprob.base.text import one_line
-from diffprob.data.images import Pixels
+from diffprob.data.images import Labels, Pixels
 
 ON_DISK_BYTES = 256 << 20
 MOST_BYTES = TENSORS_LIMIT  # of one file, and of the pixels that it unpacks to
@@ -114,6 +114,18 @@ def check_unpacked(path: Path, promised: int, packed: int) -> None:
             f"{path}: {packed:,} bytes would unpack to {promised:,}: above {UNPACKED_FREELY:,} bytes at most "
             f"{MOST_RATIO} times as many are taken; if they are images, save them without compression"
         )
+
+
+def whole_labels(values: np.ndarray, where: str) -> Labels:
+    """Whole numbers of any type as the labels that images keep, int64 of the same shape.
+
+    Raises:
+        InputError: one that int64 does not hold; ``where`` stands before what is said.
+    """
+    largest = np.iinfo(np.int64).max
+    if values.dtype.kind == "u" and values.size and values.max() > largest:
+        raise InputError(f"{where}: labels go up to {values.max()}; at most {largest} would be right")
+    return values.astype(np.int64)
 
 
 def in_memory(size: int) -> Pixels:

@@ -78,8 +78,8 @@ def list_pictures(root: Path) -> tuple[list[Path], list[Path]]:
 def _classes(files: list[tuple[Path, Path]]) -> tuple[Labels | None, tuple[str, ...], tuple[int, ...], tuple[str, ...]]:
     """Labels by the first sub-folder of every (root, picture), names, their places among names sorted as text, notes.
 
-    There are no labels when a picture lies outside. Sub-folders whose names differ in their Unicode form alone, as those
-    of two systems do, are one class.
+    There are no labels when a picture lies outside. Sub-folders whose names differ in their Unicode form alone, as
+    those of two systems do, are one class.
     """
     parts = [file.relative_to(root).parts for root, file in files]
     outside = sum(len(part) == 1 for part in parts)

@@ -8,7 +8,7 @@ from diffprob.base.errors import InputError, Missing, did_you_mean
 from diffprob.base.foreign import parsing
 from diffprob.base.hub import installed, patience
 from diffprob.base.text import composed
-from diffprob.data.formats.files import blank_pixels
+from diffprob.data.formats.files import blank_pixels, whole_labels
 from diffprob.data.formats.pictures import MAX_PIXELS, Tally, prepare
 from diffprob.data.images import Images, Labels
 
@@ -30,7 +30,7 @@ def _open(name: str, split: str) -> Any:
                 raise
 
 
-def _labels(rows: Any) -> tuple[Labels | None, tuple[str, ...]]:
+def _labels(rows: Any, where: str) -> tuple[Labels | None, tuple[str, ...]]:
     if "label" not in rows.column_names:
         return None, ()
     values = np.asarray(rows["label"][:])
@@ -41,7 +41,7 @@ def _labels(rows: Any) -> tuple[Labels | None, tuple[str, ...]]:
     names = tuple(composed(name) for name in names)
     if len(set(names)) < len(names) or (names and not 0 <= values.min() <= values.max() < len(names)):
         names = ()
-    return values.astype(np.int64), names
+    return whole_labels(values, where), names
 
 
 def read_hub(name: str, split: str, column: str, tally: Tally) -> Images:
@@ -82,6 +82,6 @@ def read_hub(name: str, split: str, column: str, tally: Tally) -> Images:
             )
         pixels[k] = array
     with parsing(f"hf:{name}", says="its labels cannot be read"):
-        labels, names = _labels(rows)
+        labels, names = _labels(rows, f"hf:{name}")
     assert pixels is not None
     return Images(pixels, labels, name=f"{name}/{split}", notes=tally.notes(), class_names=names)
