@@ -9,7 +9,7 @@ import pytest
 
 from diffprob.base.errors import InputError
 from diffprob.cli.main import VERBS
-from diffprob.cli.output import check_writable
+from diffprob.cli.output import check_writable, write_file
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.train.loop import Trainer
 
@@ -102,3 +102,22 @@ def test_what_was_asked_for_is_refused_before_it_is_drawn(
     assert (done.code, "manifold is left out: it needs 6 images a side, there are 5" in done.error) == (2, True)
     done = diffprob("train", tiny, "--set", 'training.monitor=Monitor(metrics=("manifold",), n=5)', "--device", "cpu")
     assert (done.code, "training.monitor.n: 5 images are too few for manifold" in done.error) == (2, True)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+@pytest.mark.parametrize("verb", ["sample", "evaluate", "likelihood", "rate", "baseline", "report", "compare"])
+def test_a_pipe_is_no_place_for_a_file(
+    diffprob: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    monkeypatch.setattr(NetDenoiser, "forward", None)
+    arguments, name = COMMANDS[verb]
+    os.mkfifo(tmp_path / name)
+    (tmp_path / f"link-{name}").symlink_to(name)
+    for out in (name, f"link-{name}"):
+        done = diffprob(verb, *arguments, "--out", out)
+        place = tmp_path / name
+        said = f"--out {out}: {place} is a pipe, and no file is put in its place; another name would be right"
+        assert (done.code, done.error) == (2, said)
+    with pytest.raises(InputError, match="is a pipe, and no file is put in its place"):
+        write_file(tmp_path / name, b"x")
+    assert (tmp_path / name).is_fifo()

@@ -258,6 +258,17 @@ def write_file(path: Path, pieces: Pieces) -> Entry:
     return entry
 
 
+def check_replaceable(path: Path) -> None:
+    """Look whether a file may be put where a user asks for one: in a run a planted pipe is replaced, as a link is.
+
+    Raises:
+        InputError: something else than a file or a link lies there.
+    """
+    kind = kind_of(path)
+    if kind not in {None, "file", "link"}:
+        raise InputError(f"{path} is a {kind}, and no file is put in its place; another name would be right")
+
+
 def open_log(path: Path) -> FileIO:
     """A regular file open for reading and for appending, unbuffered; made where there is none.
 

@@ -47,13 +47,19 @@ def check_writable(out: str | Path, what: str = "--out") -> None:
     """Look, before any work is done, whether ``out`` could be written; what is made for that is gone again.
 
     Raises:
-        InputError: a folder above it is a file or takes no new files, or the system takes no such name.
+        InputError: a folder above it is a file or takes no new files, a pipe or device lies there, or the system takes
+            no such name.
     """
     path = Path(out)
     try:
         here = next(place for place in (path, *path.parents) if place.exists())
         if not here.is_dir() and here != path:
             raise InputError(f"{what} {out}: {here} is a file, not a folder")
+        if here == path and not path.is_dir():
+            try:
+                files.check_replaceable(files.followed(path))  # a link to a pipe is there to be written through
+            except InputError as error:
+                raise InputError(f"{what} {out}: {error}") from error
         # What is replaced is renamed over: its folder decides. A new folder is as good a test of a new name as a file.
         with tempfile.TemporaryDirectory(prefix=".tmp-", dir=here if here.is_dir() else here.parent) as probe:
             for name in (part for part in path.parts[len(here.parts) :] if part != ".."):
@@ -67,9 +73,10 @@ def write_file(path: str | Path, contents: bytes) -> None:
     """Write a whole file or none, over an older one of the same name; folders above it are made.
 
     Raises:
-        InputError: the disk refuses; what existed before is intact.
+        InputError: a folder, pipe or device lies there, or the disk refuses; what existed before is intact.
     """
     path = Path(path)
+    files.check_replaceable(path)
     with files.saying(f"write {path}", "; what existed before is intact"):
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_file(path, [contents])
