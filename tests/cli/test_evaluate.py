@@ -106,6 +106,10 @@ def test_samples_of_other_weights_are_refused(diffprob, tiny):
     assert "drawn from other weights" in diffprob("evaluate", tiny, "--samples", "x.npz").error
     np.savez("y.npz", images=np.zeros((2, 1, 8, 8), np.uint8))
     assert "not a file that" in diffprob("evaluate", tiny, "--samples", "y.npz").error
+    assert diffprob("sample", tiny, "-n", "1", "--steps", "1", "--out", "x.png").code == 0
+    for other in ("x.png", tiny, tiny / "model.safetensors"):
+        said = f"--samples {other}: not a file that `diffprob sample --out x.npz` wrote"
+        assert diffprob("evaluate", tiny, "--samples", other).error == said
 
 
 def test_pictures_without_a_test_split(diffprob):

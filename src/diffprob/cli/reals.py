@@ -128,11 +128,18 @@ def read_samples(
 
     from diffprob.base.files import RECORDS_LIMIT
     from diffprob.base.foreign import parsing
+    from diffprob.data.formats.files import opened
     from diffprob.data.formats.npy import open_npz
 
+    foreign = f"--samples {path}: not a file that `diffprob sample --out x.npz` wrote"
+    if path.is_dir():
+        raise InputError(foreign)
+    with opened(path) as file:
+        if file.read(2) != b"PK":  # of every zip, a cut one too: only that can be damaged
+            raise InputError(foreign)
     with open_npz(path) as stored:
         if not {"images", "metadata"} <= set(stored.names):
-            raise InputError(f"--samples {path}: not a file that `diffprob sample --out x.npz` wrote")
+            raise InputError(foreign)
         pixels, text = stored.read("images"), stored.read("metadata", RECORDS_LIMIT)
     with parsing(path, "file of samples", "`diffprob sample --out x.npz` writes what would be right"):
         facts = dict(json.loads(str(text)))
