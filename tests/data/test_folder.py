@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diffprob.base.errors import InputError
 from diffprob.data import Folder, check, open_data
-from diffprob.data.formats import files
+from diffprob.data.formats import files, folder
 
 
 def smooth(height, width, channels=3, seed=0):
@@ -347,3 +348,36 @@ def test_a_link_to_a_users_own_file_is_followed(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "b.png").symlink_to(tmp_path / "elsewhere" / "a.png")
     assert len(Folder(str(tmp_path / "data")).load()) == 1
+
+
+@pytest.mark.parametrize("path", ["/", "//", "/usr/.."])
+def test_the_whole_file_system_is_not_searched(path, monkeypatch):
+    monkeypatch.setattr(folder, "list_pictures", None)
+    with pytest.raises(InputError, match="the whole file system, which is not searched; a folder in it"):
+        Folder(path).load()
+
+
+def test_a_search_ends_where_hardly_a_picture_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder, "MOST_OTHERS", 20)
+    save(tmp_path / "a.png", smooth(8, 8))
+    for k in range(40):
+        (tmp_path / f"d{k // 4}").mkdir(exist_ok=True)
+        (tmp_path / f"d{k // 4}" / f"{k}.txt").touch()
+    with pytest.raises(InputError, match="1 pictures among more than 20 other files and folders: it was not searched"):
+        Folder(str(tmp_path)).load()
+    for k in range(5):
+        save(tmp_path / f"b{k}.png", smooth(8, 8))
+    assert len(Folder(str(tmp_path)).load()) == 6, "with more pictures more other files are passed over"
+
+
+def test_what_cannot_be_looked_into_is_named_with_the_folder(tmp_path, monkeypatch):
+    (tmp_path / "pictures").mkdir()
+    save(tmp_path / "pictures" / "a.png", smooth(8, 8))
+
+    def walk(root, onerror, followlinks):
+        onerror(PermissionError(13, "Permission denied", "/elsewhere/fd/3"))
+        return iter(())
+
+    monkeypatch.setattr(os, "walk", walk)
+    with pytest.raises(InputError, match=r"pictures: /elsewhere/fd/3: cannot be read \(Permission denied\)"):
+        Folder(str(tmp_path / "pictures")).load()

@@ -35,12 +35,16 @@ class Stream(Protocol):
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what the operating system refuses (missing, not readable, a folder) into an `InputError` with the path."""
+    """Turn what the operating system refuses (missing, not readable, a folder) into an `InputError` with the path.
+
+    Of what lies below the path both are named: who gave the path may never have seen the other.
+    """
     try:
         yield
     except OSError as error:
-        where = error.filename if isinstance(error.filename, str) else path
-        raise InputError(f"{where}: cannot be read ({error.strerror or one_line(error)})") from error
+        where = error.filename if isinstance(error.filename, str) else str(path)
+        given = "" if where == str(path) else f"{path}: "
+        raise InputError(f"{given}{where}: cannot be read ({error.strerror or one_line(error)})") from error
 
 
 def existing(path: str) -> Path:

@@ -14,6 +14,8 @@ from diffprob.data.formats.pictures import SUFFIXES, Tally, converting, read_pic
 from diffprob.data.formats.splits import like_split, parts_of, split_of
 from diffprob.data.images import Images, Labels
 
+MOST_OTHERS = 1_000_000  # folders, and files that are no pictures, that are passed over before the first picture
+
 
 def split_roots(root: Path, split: str) -> list[Path]:
     """The folders that make up a split: sub-folders named train and test, say (`formats.splits`), or the folder itself.
@@ -52,7 +54,8 @@ def list_pictures(root: Path) -> tuple[list[Path], list[Path]]:
     """The PNG, JPEG and WebP files below ``root``, sorted by relative path, and the other files and hidden folders.
 
     Raises:
-        InputError: a link to nowhere, which may have been a folder of pictures.
+        InputError: a link to nowhere, which may have been a folder of pictures; or no folder of pictures, since hardly
+            one is among a million other files and folders.
         OSError: a folder that cannot be looked into.
     """
     pictures: list[Path] = []
@@ -72,6 +75,11 @@ def list_pictures(root: Path) -> tuple[list[Path], list[Path]]:
             if not visible and not name.startswith(".") and not (Path(folder) / name).exists():
                 raise _nowhere(Path(folder) / name)
             (pictures if visible else others).append(Path(folder) / name)
+        if len(seen) + len(others) > MOST_OTHERS + 10 * len(pictures):
+            raise InputError(
+                f"{root}: {len(pictures)} pictures among more than {MOST_OTHERS:,} other files and folders: it was not "
+                "searched to its end; the folder of the pictures alone would be right"
+            )
     return sorted(pictures, key=lambda p: p.relative_to(root).as_posix()), sorted(others)
 
 
@@ -116,10 +124,12 @@ def read_folder(path: Path, split: str, tally: Tally) -> Images:
     Raises:
         Missing: no such split.
         MixedSizes: pictures of different sizes and no ``size``.
-        InputError: not a folder, no picture, or a damaged one.
+        InputError: not a folder, the whole file system, no picture, or a damaged one.
     """
     if not path.is_dir():
         raise InputError(f"{path}: a file; a folder of PNG, JPEG or WebP images would be right")
+    if path.resolve() == path.resolve().parent:
+        raise InputError(f"{path}: the whole file system, which is not searched; a folder in it would be right")
     with reading(path):
         roots = split_roots(path, split)
         listed = [(root, *list_pictures(root)) for root in roots]
