@@ -173,3 +173,10 @@ def test_the_hub_without_its_package(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(InputError, match="pip install huggingface_hub"):
         InceptionFeatures.open("hf:some/inception")
+
+
+@pytest.mark.parametrize("name", ["$(touch x).pth", "`x`.pth", "a';x='.pth", 'a".pth', "a b.pth", "x" * 60 + ".pth"])
+def test_a_name_that_a_shell_would_run_gets_no_command(name, tmp_path):
+    (tmp_path / name).write_bytes(b"PK")
+    with pytest.raises(InputError, match="a name of at most 40 letters, digits, dots and dashes gets advice"):
+        InceptionFeatures.open(tmp_path / name)

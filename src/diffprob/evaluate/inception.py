@@ -1,5 +1,6 @@
 """InceptionV3 features, those of the published Frechet inception distance. The weights are the user's to bring."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -110,9 +111,11 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str]:
     with open_file(place, TENSORS_LIMIT) as file:
         start = file.read(2)
     if start in {b"PK", b"\x80\x02"} or path.suffix in {".pth", ".pt", ".bin"}:
-        if len(path.name) > LONGEST_NAME:
+        # The command is for a shell, and a name that came from outside could say more than a name there.
+        if not re.fullmatch(rf"[\w.-]{{1,{LONGEST_NAME}}}", path.name, re.ASCII):
             raise InputError(
-                f"{path} is a pickle, never opened; a name of at most {LONGEST_NAME} characters gets advice"
+                f"{path} is a pickle, never opened; a name of at most {LONGEST_NAME} letters, digits, dots and dashes "
+                "gets advice"
             )
         raise InputError(f"a pickle, never opened; in its folder, once: {CONVERT.format(name=path.name)}")
     tensors, metadata = read_all(place)
