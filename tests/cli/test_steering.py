@@ -14,6 +14,7 @@ from diffprob.base.rng import Rng
 from diffprob.cli.main import main
 from diffprob.cli.steering import _rows_of
 from diffprob.denoise.condition import Labels
+from diffprob.interop.diffusers import open_pipeline
 from diffprob.process.grids import Uniform
 from diffprob.sample.ancestral import DDIM
 from diffprob.sample.simulate import draw
@@ -179,9 +180,36 @@ def test_training_says_what_it_needs(diffprob: Callable, tmp_path: Path) -> None
 
 
 def test_a_run_with_labels_goes_to_diffusers_and_back(diffprob: Callable, told: Path) -> None:
+    """With the names of its classes, its null label, which was drawn as one of them, and its grey levels."""
     assert diffprob("export", told, "--out", "folder").code == 0
-    assert diffprob("import", "folder", "--out", "back", "--null-label", "--levels", "17").code == 0
+    assert diffprob("import", "folder", "--out", "back").code == 0
+    old, new = dp.Run.open(told), dp.Run.open("back")
+    assert (new.recipe.condition, new.space) == (old.recipe.condition, old.space)
     assert np.array_equal(images(diffprob, Path("back"), "--label", "6"), images(diffprob, told, "--label", "6"))
+    model = open_pipeline("folder")
+    assert isinstance(model, dp.Clip) and model.model.condition == old.recipe.condition
+    wrong = diffprob("import", "folder", "--out", "other", "--levels", "256")
+    assert "--levels 256: folder says that its images have 17" in wrong.error
+
+
+def test_a_folder_from_elsewhere_names_no_classes(diffprob: Callable, told: Path) -> None:
+    assert diffprob("export", told, "--out", "folder").code == 0
+    own = Path("folder/diffprob.json")
+    for text, said in (
+        ('{"labels": {"classes": 9, "drop": 0, "names": []}}', "9 labels, config.json has num_class_embeds 11"),
+        ('{"labels": {"classes": 11, "drop": 0, "names": 5}}', "names must be"),
+        ('{"labels": [11]}', "labels must be classes, drop and names"),
+        ('{"levels": 1}', "levels must be"),
+    ):
+        own.write_text(text)
+        assert said in diffprob("import", "folder", "--out", "back").error
+    own.write_text('{"labels": {"classes": 11, "drop": 0, "names": []}}')
+    assert "each of its 11 labels is a class" in diffprob("import", "folder", "--out", "x", "--null-label").error
+    own.unlink()
+    done = diffprob("import", "folder", "--out", "back")
+    assert done.code == 0 and "if the last stands for no label: --null-label" in done.err
+    assert diffprob("import", "folder", "--out", "with", "--null-label", "--levels", "17").code == 0
+    assert dp.Run.open("with").recipe.condition == Labels(10)
 
 
 def test_a_training_measures_what_was_asked_for(diffprob: Callable) -> None:

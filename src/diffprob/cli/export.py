@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     scheduler = scheduler_config(Scheduling(model.process, model.prediction, model.variance, clip))
     if not args.dry_run:
         _, height, width = found.space.shape
-        export_pipeline(out, model, (height, width), clip)
+        export_pipeline(out, model, (height, width), clip, found.space.levels)
     return {
         "dry_run": args.dry_run,
         "run": found.place,

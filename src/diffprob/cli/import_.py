@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError
 from diffprob.cli.parser import add_dry_run, whole
+from diffprob.cli.progress import say
 
 if TYPE_CHECKING:
     from diffprob.denoise.condition import Labels
@@ -27,9 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="FOLDER", help="what diffusers' save_pretrained wrote")
     parser.add_argument("--out", required=True, metavar="RUN", help="the new run's folder")
     parser.add_argument("--size", type=whole(1), metavar="N", help="of the images, if the folder does not say")
-    parser.add_argument("--levels", type=whole(2, 256), default=256, metavar="K", help="grey levels (256)")
     parser.add_argument(
-        "--null-label", action="store_true", help="the network's last class stands for no label, which guidance needs"
+        "--levels", type=whole(2, 256), metavar="K", help="grey levels (what the folder says, else 256)"
+    )
+    parser.add_argument(
+        "--null-label",
+        action="store_true",
+        help="the network's last class stands for no label, which guidance needs (what the folder says)",
     )
     parser.add_argument("--data", metavar="PATH", help="what it was trained on, for the recipe (not known)")
     parser.add_argument("--step", type=whole(0), default=0, metavar="N", help="training steps behind the weights")
@@ -111,26 +116,39 @@ def _recipe(args: argparse.Namespace, pipeline: "Pipeline", settings: "Schedulin
         return Recipe(
             name=re.sub(r"[^\w.-]+", "-", Path(args.out).resolve().name),
             data=data,
-            space=Pixels((spec.in_channels, height, width), args.levels),
+            space=Pixels((spec.in_channels, height, width), _levels(pipeline, args)),
             network=spec,
             process=settings.process,
             prediction=settings.prediction,
             clock=settings.clock,
             variance=settings.variance,
-            condition=_condition(spec.classes, args),
+            condition=_condition(pipeline, args),
             training=Training(steps=max(1, args.step)),
         )
     except ValueError as error:
         raise InputError(f"{args.folder}: {error}") from error
 
 
-def _condition(classes: int, args: argparse.Namespace) -> "Labels | None":
-    """The labels that a network of so many classes is told."""
+def _levels(pipeline: "Pipeline", args: argparse.Namespace) -> int:
+    if args.levels is not None and pipeline.levels not in (None, args.levels):
+        raise InputError(f"--levels {args.levels}: {args.folder} says that its images have {pipeline.levels}")
+    return args.levels or pipeline.levels or 256
+
+
+def _condition(pipeline: "Pipeline", args: argparse.Namespace) -> "Labels | None":
+    """The labels that the network is told."""
     from diffprob.denoise.condition import Labels
 
+    classes = pipeline.spec.classes
+    if pipeline.condition is not None:
+        if args.null_label and not pipeline.condition.drop:
+            raise InputError(f"--null-label: {args.folder} says that each of its {classes} labels is a class")
+        return pipeline.condition
     if not classes:
         if args.null_label:
             raise InputError(f"--null-label: the network of {args.folder} is told no labels")
         return None
+    if not args.null_label:
+        say(f"note: {args.folder} names none of its {classes} classes; if the last stands for no label: --null-label")
     # How often training dropped the label is not known; that it did is all that counts afterwards.
     return Labels(classes - 1) if args.null_label else Labels(classes, drop=0.0)

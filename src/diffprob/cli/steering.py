@@ -237,6 +237,7 @@ def _weaker(run: "Run", args: argparse.Namespace, rows: "Tensor | None") -> "tup
         raise InputError(f"--guide-with {args.guide_with}: another space or process than {run.name}")
     theirs = other.recipe.condition
     try:
+        told = None
         if theirs is not None:  # what it is told where ours is told nothing is the null
             told = theirs.null() if rows is None else _rows_of(theirs, run.recipe.condition, rows)
     except InputError as error:
@@ -244,7 +245,7 @@ def _weaker(run: "Run", args: argparse.Namespace, rows: "Tensor | None") -> "tup
             f"--guide-with {args.guide_with}: {error}; a run that is told the same would be right"
         ) from error
     weak = other.load(choose_device(args.device), args.batch or "auto", args.precision)
-    if theirs is None:
+    if told is None:
         return weak, "" if rows is None else ", which is told nothing"
     return weak.given(told), ""
 

@@ -2,7 +2,8 @@
 
 A folder has ``unet/config.json`` with ``unet/diffusion_pytorch_model.safetensors`` and
 ``scheduler/scheduler_config.json``; older ones (google/ddpm-cifar10-32) have all files at the top. Pickled weights are
-never opened.
+never opened. What diffusers has no place for, the classes by name and the grey levels, is kept beside them in
+``diffprob.json``, which diffusers does not read.
 """
 
 import json
@@ -14,17 +15,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from diffprob.base import tensors
+from diffprob.base import checks, tensors
 from diffprob.base.checks import image_shape, listed, shown
 from diffprob.base.errors import InputError, Missing, did_you_mean
 from diffprob.base.files import inside, kind_of, read_text, saying, whole, write_new
 from diffprob.base.text import one_line
-from diffprob.denoise.condition import Labels
+from diffprob.denoise.condition import Condition, Labels
 from diffprob.denoise.denoiser import Denoiser, NetDenoiser
 from diffprob.denoise.wrappers import Clip
 from diffprob.interop.configs import VERSION, Scheduling, network_config, network_spec, scheduler_config, scheduling
 from diffprob.net.unet import UNet, UNetSpec
 
+OWN = "diffprob.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 _MODERN = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _SCHEDULERS = ("scheduler/scheduler_config.json", "scheduler_config.json")
@@ -35,13 +37,16 @@ _OLD_NAME = re.compile(r"(.*\battentions\.\d+)\.(query|key|value|proj_attn)\.(we
 
 class Pipeline(NamedTuple):
     """What a folder holds; ``size`` is (height, width) where it is known, ``scheduler`` None without one, ``variant``
-    that of the weights ("fp16"), which are float32 here in any case."""
+    that of the weights ("fp16"), which are float32 here in any case; ``condition`` and ``levels`` where
+    `export_pipeline` wrote the folder."""
 
     spec: UNetSpec
     state: dict[str, Tensor]
     scheduler: dict[str, Any] | None
     size: tuple[int, int] | None = None
     variant: str = ""
+    condition: Labels | None = None
+    levels: int | None = None
 
 
 def load_pipeline(folder: str | Path) -> Pipeline:
@@ -59,13 +64,14 @@ def load_pipeline(folder: str | Path) -> Pipeline:
     state = _read_weights(path, spec)
     found = [_file(folder, name) for name in _SCHEDULERS if kind_of(folder / name) is not None]
     scheduler = _read_json(found[0]) if found else None
-    return Pipeline(spec, state, scheduler, _size(config, folder / place), variant)
+    return Pipeline(spec, state, scheduler, _size(config, folder / place), variant, *_own(folder, spec))
 
 
 def open_pipeline(folder: str | Path) -> Denoiser:
     """The denoiser of a folder, ready to sample from: `NetDenoiser`, inside `Clip` where the scheduler clips.
 
-    A class-conditional network is told labels by `NetDenoiser.given`; which of them is a null one no folder says.
+    A class-conditional network is told labels by `NetDenoiser.given`; which of them is a null one no folder says but
+    those that `export_pipeline` wrote.
 
     Raises:
         InputError: as `load_pipeline` and `scheduling`.
@@ -75,12 +81,18 @@ def open_pipeline(folder: str | Path) -> Denoiser:
     net = pipeline.spec.build()
     net.load_state_dict(pipeline.state)
     parts = (settings.process, settings.prediction, settings.clock, settings.variance)
-    condition = Labels(pipeline.spec.classes, drop=0.0) if pipeline.spec.classes else None
+    condition = pipeline.condition or (Labels(pipeline.spec.classes, drop=0.0) if pipeline.spec.classes else None)
     model = NetDenoiser(net, *parts, condition=condition).eval()
     return model if settings.clip is None else Clip(model, -settings.clip, settings.clip)
 
 
-def export_pipeline(folder: str | Path, model: NetDenoiser, size: tuple[int, int], clip: float | None = 1.0) -> None:
+def export_pipeline(
+    folder: str | Path,
+    model: NetDenoiser,
+    size: tuple[int, int],
+    clip: float | None = 1.0,
+    levels: int | None = None,
+) -> None:
     """Write ``model`` as a folder that ``DDPMPipeline.from_pretrained`` opens.
 
     Args:
@@ -88,6 +100,7 @@ def export_pipeline(folder: str | Path, model: NetDenoiser, size: tuple[int, int
         model: a `UNet` with its process, prediction, clock and variance.
         size: height and width of the images.
         clip: bound on |x_0| in diffusers' sampler, None for no clipping.
+        levels: grey levels of the images, where they are known.
 
     Raises:
         InputError: the folder is not empty, or a component that diffusers does not have.
@@ -110,6 +123,7 @@ def export_pipeline(folder: str | Path, model: NetDenoiser, size: tuple[int, int
         "model_index.json": index,
         "unet/config.json": network_config(net.spec, size),
         "scheduler/scheduler_config.json": scheduler,
+        OWN: _own_document(model.condition, levels),
     }
 
     def fill(temporary: Path) -> None:
@@ -210,6 +224,40 @@ def _read_weights(path: Path, spec: UNetSpec) -> dict[str, Tensor]:
             shapes = f"{shown(tuple(state[name].shape))}, config.json asks for {tuple(expected[name])}"
             raise InputError(f"{path}: {known} has shape {shapes}")
     return state
+
+
+def _own_document(condition: Condition | None, levels: int | None) -> dict[str, Any]:
+    found: dict[str, Any] = {"levels": levels}
+    if isinstance(condition, Labels):
+        own = {"classes": condition.classes, "drop": condition.drop, "names": list(condition.names)}
+        found["labels"] = own
+    return found
+
+
+def _own(folder: Path, spec: UNetSpec) -> tuple[Labels | None, int | None]:
+    """The labels that the network is told, and the grey levels, as `_own_document` wrote them; None where not said.
+
+    Raises:
+        InputError: damaged, or labels of another network.
+    """
+    path = _file(folder, OWN)
+    if kind_of(path) is None:
+        return None, None
+    document = _read_json(path)
+    labels, levels = document.get("labels"), document.get("levels")
+    try:
+        checks.whole("levels", levels, 2, 256, none=True)
+        if labels is None:
+            return None, levels
+        if not isinstance(labels, dict) or labels.keys() != {"classes", "drop", "names"}:
+            raise ValueError(f"labels must be classes, drop and names, got {shown(labels)}")
+        names = labels["names"]
+        found = Labels(labels["classes"], labels["drop"], tuple(names) if isinstance(names, list) else names)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: {one_line(error, 200)}") from error
+    if found.rows != spec.classes:
+        raise InputError(f"{path}: {found.rows} labels, config.json has num_class_embeds {spec.classes}")
+    return found, levels
 
 
 def _size(config: Mapping[str, Any], place: Path) -> tuple[int, int] | None:
