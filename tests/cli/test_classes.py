@@ -302,7 +302,7 @@ def test_a_recogniser_is_tested_on_the_classes_of_those_names(
         return int(((grey[:, None] - torch.tensor(GREYS)).abs().argmin(1) == labels).sum())
 
     monkeypatch.setattr(recognise, "_hits", right)
-    found = recognise._tested(made, train, [source], torch.device("cpu"))  # pyright: ignore[reportArgumentType]
+    found = recognise._tested(made, train, recognise._held_out([source]), torch.device("cpu"))  # pyright: ignore[reportArgumentType]
     assert found["accuracy"] == [1.0] * 5 and found["tested"] == 40
     assert found["classes"] == ["apple", "banana", "cherry"]
     assert "20 images of classes that it was not trained on are left out: durian" in capsys.readouterr().err

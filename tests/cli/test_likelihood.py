@@ -157,3 +157,13 @@ def test_a_record_says_which_images_and_names_them(diffprob: Callable, tiny: Pat
     assert items["test", "Digits(split='test')"].digest == own["data_sha256"]
     assert "other data: drawn (sha256 " in (tiny / "README.md").read_text()
     assert "images of drawn (other data) under" in diffprob("likelihood", tiny, "drawn", *few[:4], *CPU).out
+
+
+def test_one_image_has_no_standard_error(diffprob: Callable, tiny: Path) -> None:
+    words = ("rate", tiny, "-n", "1", "--steps", "4", "--device", "cpu", "--out", "rate.json")
+    done = diffprob(*words)
+    assert done.code == 0 and "bits/dim: rate" in done.out and "(of one image) bits/dim" in done.out
+    rows = [line.split() for line in done.out.splitlines()]
+    assert [row[3] for row in rows if row[0].isdecimal() and len(row) == 5] == ["-"] * 4
+    found = json.loads(Path("rate.json").read_text())
+    assert found["total_error"] is None and {row["rate_error"] for row in found["points"]} == {None}

@@ -1,6 +1,7 @@
 """`recognise` and `translate`: from two folders to translated images, and what is refused."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from cli.commands import contents
+from PIL import Image
 
 import diffprob as dp
 from diffprob.base.rng import Rng
@@ -31,8 +33,6 @@ DRAWN = ("-n", "5", "--sampler", "DDIM(eta=1.0)", "--steps", "4", "--device", "c
 @pytest.fixture(scope="module")
 def domains(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Threes and eights in 17 grey levels as arrays with both splits; eights as colour pictures of another size."""
-    from PIL import Image
-
     folder = tmp_path_factory.mktemp("domains")
     for split in ("train", "test"):
         digits = dp.Digits(split).load()
@@ -227,7 +227,16 @@ def test_bad_input_is_one_line(diffprob: Callable, target: Path, rec: Path, doma
         (("recognise", target, "plain.npz"), "plain has no labels"),
         (("recognise", target, threes), "threes has no labels"),
         (("recognise", rec, "digits"), "which has no denoiser"),
-        (("recognise", target, "digits", "digits"), "number of grey levels 17, but recipe"),
+        (
+            ("recognise", target, "digits", "digits"),
+            "17 grey levels, eights has (1, 8, 8) and 256; the run's own images, or a run of 17",
+        ),
+        (("recognise", tiny, domains / "threes", domains / "eights"), "256 grey levels, digits has (1, 8, 8) and 17;"),
+        (
+            ("recognise", "mnist", threes, domains / "eights"),
+            "(1, 8, 8) and 256 grey levels, mnist has (1, 28, 28) and 256",
+        ),
+        (("recognise", "mnist", threes, domains / "eights"), "(of pictures --size 28 makes such) would be right"),
         (("recognise", target, threes, "nowhere"), "no such file"),
         (("translate", target, threes, *out), "--method egsde needs --recogniser REC"),
         (("translate", target, threes, "--recogniser", "o", *out), "another space or process"),
@@ -250,6 +259,24 @@ def test_bad_input_is_one_line(diffprob: Callable, target: Path, rec: Path, doma
         done = diffprob(*words)
         assert done.code == 2 and said in done.error, (words, done.err)
     assert not Path("out").exists()
+
+
+def test_a_test_split_that_cannot_be_used_is_found_before_the_training(
+    diffprob: Callable, target: Path, domains: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(domains / "threes", tmp_path / "threes"))
+    words = ("recognise", target, copy, domains / "eights", "--steps", "1", "--out", "new", *SMALL)
+    damaged = copy / "test" / "3.png"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:40])
+    assert "test/3.png: " in diffprob(*words).error
+    for k in range(20):
+        Image.fromarray(np.zeros((9, 8), np.uint8)).save(copy / "test" / f"{k}.png")
+    assert "threes and eights cannot be joined" in diffprob(*words).error
+    for k in range(20):
+        shutil.copy(domains / "eights" / "test" / f"{k}.png", copy / "test" / f"{k}.png")
+    assert not Path("new").exists()
+    assert diffprob(*words).code == 0
 
 
 def test_classifier_guidance_is_the_librarys(diffprob: Callable, target: Path, rec: Path) -> None:

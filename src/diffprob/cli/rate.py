@@ -81,12 +81,19 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
         return
     yield f"{where}; {how}"
     rows = [
-        (row["steps"], f"{row['t']:.3f}", f"{row['rate']:.5f}", f"{row['rate_error']:.5f}", f"{row['rmse']:.3f}")
+        (
+            row["steps"],
+            f"{row['t']:.3f}",
+            f"{row['rate']:.5f}",
+            "-" if row["rate_error"] is None else f"{row['rate_error']:.5f}",
+            f"{row['rmse']:.3f}",
+        )
         for row in result["rows"]
     ]
     yield from table(rows, ("steps done", "t", "rate, bits/dim", "+-", f"RMSE of 0..{result['levels'] - 1}"))
+    error = " (of one image)" if result["total_error"] is None else f" +- {result['total_error']:.4f}"
     yield (
-        f"total {result['total']:.4f} +- {result['total_error']:.4f} bits/dim: rate {result['rate']:.4f}, "
+        f"total {result['total']:.4f}{error} bits/dim: rate {result['rate']:.4f}, "
         f"distortion {result['reconstruction']:.4f} (from RMSE {result['rmse']:.3f} to lossless)"
     )
     yield f"wrote {result['out']}"
@@ -95,13 +102,19 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
 def _summary(found: "RateDistortion", rows: int, levels: int) -> dict[str, Any]:
     bits, grey = 1 / math.log(2), (levels - 1) / 2
     points = [
-        {"steps": k, "t": float(t), "rate": float(r) * bits, "rate_error": float(e) * bits, "rmse": float(d) * grey}
-        for k, (t, r, e, d) in enumerate(zip(found.t, found.rate, found.rate_error, found.distortion, strict=True))
+        {
+            "steps": k,
+            "t": float(found.t[k]),
+            "rate": float(found.rate[k]) * bits,
+            "rate_error": None if found.rate_error is None else float(found.rate_error[k]) * bits,
+            "rmse": float(found.distortion[k]) * grey,
+        }
+        for k in range(len(found.t))
     ]
     shown = sorted({round(k * (len(points) - 1) / (rows - 1)) for k in range(rows)})
     return {
         "total": found.total * bits,
-        "total_error": found.total_error * bits,
+        "total_error": None if found.total_error is None else found.total_error * bits,
         "rate": float(found.rate[-1]) * bits,
         "reconstruction": found.reconstruction * bits,
         "rmse": points[-1]["rmse"],

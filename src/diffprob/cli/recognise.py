@@ -64,7 +64,11 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     sources = [source_for(text, found, args.size) for text in args.data]
     data = sources[0] if len(sources) == 1 else Joined(tuple(sources))
     images = data.load()
+    _check_fits(images, found)
     names = _classes(images)
+    held = _held_out(sources)
+    if held is not None:  # before the training: a test split that cannot be used would be found after it
+        _check_fits(held, found)
     recipe = recogniser(found, data, names, args.steps or STEPS)
     there = Path(args.out or f"runs/{recipe.name}")
     begun = nameless(read_recipe(there)) if is_run(there) else None
@@ -83,7 +87,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
         return None
     made = open_run(out)
     assert isinstance(made, RecogniserRun)
-    return {**result, **_tested(made, images, sources, choose_device(args.device))}
+    return {**result, **_tested(made, images, held, choose_device(args.device))}
 
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
@@ -146,8 +150,27 @@ def _classes(images: "Images") -> tuple[str, ...]:
     return names
 
 
-def _tested(made: "RecogniserRun", train: "Images", sources: list[Any], device: Any) -> dict[str, Any]:
-    """The share of held-out images that is recognised at the times `AT`, also put down in the run."""
+def _check_fits(images: "Images", run: "Run") -> None:
+    """Refuse images that are none for the run; they are not converted, for the new run is to find them again.
+
+    Raises:
+        InputError: another shape or number of grey levels.
+    """
+    theirs, ours = images.event_shape, run.space.shape
+    found = (
+        f"{images.name}: shape {theirs} and {images.levels} grey levels, {run.name} has {ours} and {run.space.levels}"
+    )
+    if images.levels != run.space.levels:
+        raise InputError(f"{found}; the run's own images, or a run of {images.levels} grey levels, would be right")
+    if theirs != ours:
+        size = f" (of pictures --size {ours[1]} makes such)" if ours[1] == ours[2] and theirs[1:] != ours[1:] else ""
+        raise InputError(f"{found}; images of that shape{size} would be right")
+
+
+def _tested(made: "RecogniserRun", train: "Images", test: "Images | None", device: Any) -> dict[str, Any]:
+    """The share of held-out images (or of the others without any) that is recognised at the times `AT`, also put down
+    in the run.
+    """
     import torch
 
     from diffprob.base.rng import Rng, permutation
@@ -159,7 +182,6 @@ def _tested(made: "RecogniserRun", train: "Images", sources: list[Any], device: 
     from diffprob.recipe.card import Measurement
     from diffprob.recipe.classes import agreed
 
-    test = _held_out(sources)
     images, on = (train, "the training data") if test is None else (test, "the test split")
     split, source = (TRAIN, made.recipe.data) if test is None else (TEST, held_out_source(made.recipe.data))
     said = reals.recorded(Selection(images, repr(without_folders(source)), split, split, images.digest()))

@@ -13,18 +13,18 @@ class RateDistortion:
     Args:
         t: the times.
         rate: nats per dimension spent to know x_t: KL at the start and the steps above t (Ho et al. 2020, sec. 4.3).
-        rate_error: its standard error over the images.
+        rate_error: its standard error over the images; None of one image, whose error is not known.
         distortion: root of the mean squared error of E[x_0|x_t], in model space.
         total: nats per dimension of all steps and the reconstruction, the bound.
-        total_error: its standard error.
+        total_error: its standard error, or None.
     """
 
     t: Tensor
     rate: Tensor
-    rate_error: Tensor
+    rate_error: Tensor | None
     distortion: Tensor
     total: float
-    total_error: float
+    total_error: float | None
 
     @property
     def reconstruction(self) -> float:
@@ -48,8 +48,8 @@ def rate_distortion(t: Tensor, prior: Tensor, nats: Tensor, error: Tensor, dimen
     """
     spent = torch.cat([prior[None], nats]).double().cumsum(0) / dimensions
     root = error.shape[1] ** 0.5
-    # One image has no standard error.
-    errors = spent.std(1) / root if error.shape[1] > 1 else torch.zeros_like(spent[:, 0])
+    errors = spent.std(1) / root if error.shape[1] > 1 else None
     distortion = (error.double().mean(1) / dimensions).sqrt()
     means = spent.mean(1)
-    return RateDistortion(t, means[:-1], errors[:-1], distortion, float(means[-1]), float(errors[-1]))
+    last = (None, None) if errors is None else (errors[:-1], float(errors[-1]))
+    return RateDistortion(t, means[:-1], last[0], distortion, float(means[-1]), last[1])
