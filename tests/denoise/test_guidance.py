@@ -197,3 +197,10 @@ def test_a_mixture_cannot_be_guided() -> None:
     model = MixtureData.of(torch.ones(1), torch.zeros(1, 2), torch.eye(2)[None], PROCESS)
     with pytest.raises(ValueError, match="can be guided, got Mixture"):
         Extrapolated(model, gaussian(0, 1), 1.0)(torch.zeros(1, 2), T)
+
+
+def test_two_models_have_one_process() -> None:
+    """Means at the same t but with another noise have nothing to do with each other."""
+    other = GaussianData(torch.zeros(2), torch.eye(2), LinearProcess())
+    with pytest.raises(ValueError, match="one process"):
+        Extrapolated(gaussian(0.0, 1.0), other, 1.0)

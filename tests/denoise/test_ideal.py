@@ -11,6 +11,7 @@ from truth.quadrature import integrates_to_one, line
 from truth.statistics import assert_mean
 
 from diffprob.base.distributions import Gaussian, Mixture
+from diffprob.base.errors import NumericalError
 from diffprob.base.rng import Rng
 from diffprob.denoise.ideal import FiniteData, GaussianData, MixtureData, TwoPoint, tweedie_score
 from diffprob.process.linear import LinearProcess, StraightScaling, SubVariancePreserving, VarianceExploding
@@ -255,3 +256,41 @@ def test_mixtures_are_checked() -> None:
     with pytest.raises(ValueError, match="same process"):
         MixtureData(tensor([0.5, 0.5]), (part, gaussian_data(LinearProcess(VPSDE()))))
     assert mixture_data().process == DDPM
+
+
+ONE, TWO, NAN = tensor([0.0]), torch.eye(2, dtype=torch.float64), math.nan
+NO_DATA = {
+    "a negative variance": lambda: GaussianData(ONE, tensor([[-1.0]])),
+    "an indefinite covariance": lambda: GaussianData(tensor([0.0, 0.0]), tensor([[1.0, 2.0], [2.0, 1.0]])),
+    "half a covariance": lambda: GaussianData(tensor([0.0, 0.0]), tensor([[1.0, 0.5], [0.0, 1.0]])),
+    "a covariance of no number": lambda: GaussianData(ONE, tensor([[NAN]])),
+    "a mean of no number": lambda: GaussianData(ONE * NAN, tensor([[1.0]])),
+    "a mean of levels": lambda: GaussianData(torch.zeros(2, dtype=torch.uint8), TWO),
+    "a covariance of another size": lambda: GaussianData(ONE, TWO),
+    "a negative weight": lambda: MixtureData.of(tensor([-1.0, 2.0]), tensor([[0.0], [1.0]]), TWO[:, :1, None], DDPM),
+    "a weight of no number": lambda: MixtureData(tensor([NAN]), (gaussian_data(),)),
+    "an infinite weight": lambda: MixtureData(tensor([math.inf]), (gaussian_data(),)),
+    "no weight at all": lambda: MixtureData(tensor([0.0]), (gaussian_data(),)),
+    "components of two sizes": lambda: MixtureData(
+        tensor([1.0, 1.0]), (gaussian_data(), GaussianData(ONE, TWO[:1, :1]))
+    ),
+    "no points": lambda: FiniteData(torch.zeros(0, 2)),
+    "a point of no number": lambda: FiniteData(tensor([[NAN]])),
+    "points of levels": lambda: FiniteData(torch.zeros(1, 2, dtype=torch.uint8)),
+    "a state that would be stretched": lambda: FiniteData(tensor([[0.0]]))(torch.zeros(3, 2), tensor(0.5)),
+    "a state of another size": lambda: gaussian_data()(torch.zeros(3, 2), tensor(0.5)),
+    "a draw of no covariance": lambda: Gaussian(ONE[None], tensor([[[-1.0]]])).sample(Rng.of(0, 1)),
+}
+
+
+@pytest.mark.parametrize("what", NO_DATA)
+def test_what_is_no_data_is_refused(what: str) -> None:
+    with pytest.raises((ValueError, NumericalError)) as caught:
+        NO_DATA[what]()
+    assert len(str(caught.value)) < 300
+
+
+def test_rounding_below_zero_is_none() -> None:
+    """A singular covariance whose null direction came out as -1e-7."""
+    flat = GaussianData(tensor([0.0, 0.0]), tensor([[1.0, 1.0], [1.0, 1.0]]) - 1e-7 * TWO)
+    assert bool(torch.isfinite(flat(torch.zeros(1, 2), tensor(0.5)).sample(Rng.of(0, 1))).all())

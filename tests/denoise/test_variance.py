@@ -8,6 +8,7 @@ from truth.gaussian import marginal_moments, push
 from truth.statistics import LIMIT
 
 from diffprob.base.distributions import LocationScale
+from diffprob.base.errors import NumericalError
 from diffprob.base.rng import Rng
 from diffprob.denoise.ideal import GaussianData, MixtureData
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
@@ -220,3 +221,27 @@ def test_bounds_that_no_number_of_the_machine_holds_are_none(huge: float) -> Non
     mean, variance = torch.zeros(2, 1), torch.full((2, 1), 1e6)
     found = SquaredNoise(bound=huge, last=huge).bounded(mean, variance)
     assert torch.equal(found.std, torch.full((2, 1), 1e3)) and found.rule is None
+
+
+HALF = torch.tensor([0.3, 0.5], dtype=torch.float64)
+NO_TABLE = {
+    "falling": lambda take, model: noise_moments(model, take, HALF.flip(0), Rng.of(0, 3)),
+    "twice the same": lambda take, model: noise_moments(model, take, HALF[[0, 0]], Rng.of(0, 3)),
+    "no time": lambda take, model: noise_moments(model, take, HALF[:0], Rng.of(0, 3)),
+    "a time and no table": lambda take, model: noise_moments(model, take, HALF[0], Rng.of(0, 3)),
+    "the data itself": lambda take, model: noise_moments(model, take, HALF - 0.3, Rng.of(0, 3)),
+    "an image of no number": lambda take, model: noise_moments(model, lambda k: take(k) * math.nan, HALF, Rng.of(0, 3)),
+    "a column that is short": lambda *_: NoiseMoments(HALF, HALF[:1], HALF, HALF, HALF, 1),
+    "columns of falling times": lambda *_: NoiseMoments(HALF.flip(0), HALF, HALF, HALF, HALF, 1),
+    "a moment of no number": lambda *_: NoiseMoments(HALF, HALF * math.nan, HALF, HALF, HALF, 1),
+    "of no image": lambda *_: NoiseMoments(HALF, HALF, HALF, HALF, HALF, 0),
+    "another moment": lambda *_: NoiseMoments(HALF, HALF, HALF, HALF, HALF, 1).relative("times", DDPM, HALF),
+}
+
+
+@pytest.mark.parametrize("what", NO_TABLE)
+def test_what_is_no_table_of_moments_is_refused(what: str) -> None:
+    """Falling times came out as a table that is wrong everywhere; t = 0 divided by zero."""
+    model = GaussianData(torch.zeros(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64), DDPM)
+    with pytest.raises((ValueError, NumericalError)):
+        NO_TABLE[what](lambda k: torch.ones(3, 2, dtype=torch.float64), model)

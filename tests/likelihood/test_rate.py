@@ -6,6 +6,7 @@ import pytest
 import torch
 from truth.models import IsotropicData, tensor
 
+from diffprob.base.errors import NumericalError
 from diffprob.base.rng import Rng
 from diffprob.likelihood.bound import Decoder, bound_terms, prior_nats
 from diffprob.likelihood.rate import rate_distortion
@@ -42,3 +43,22 @@ def test_normal_data_lie_on_shannons_curve() -> None:
     assert found.rate_error is not None
     assert bool(((found.rate - shannon).abs() < 4 * (found.rate_error + relative / 2) + 1e-9).all())
     assert float(found.rate[-1] - found.rate[0]) > 1
+
+
+def test_what_is_no_curve_is_refused() -> None:
+    t, prior, terms = tensor([1.0, 0.5]), torch.ones(3), torch.ones(2, 3)
+    for d in (0, -1, 2.5, True):
+        with pytest.raises(ValueError, match="dimensions"):
+            rate_distortion(t, prior, terms, terms, d)
+    for wrong in (
+        (t, prior, terms[:1], terms),
+        (t, prior, terms, terms[:1]),
+        (t[:1], prior, terms, terms),
+        (t, prior[:2], terms, terms),
+        (t, prior[:0], terms[:, :0], terms[:, :0]),
+        (t[:0], prior, terms[:0], terms[:0]),
+    ):
+        with pytest.raises(ValueError, match="K and n at least 1"):
+            rate_distortion(*wrong, 4)
+    with pytest.raises(NumericalError, match="nats holds NaN"):
+        rate_distortion(t, prior, terms * math.nan, terms, 4)

@@ -10,9 +10,10 @@ from torch import Tensor
 from truth.models import IsotropicData, gaussian_data, net_denoiser
 
 from diffprob.base.distributions import Discretised, LocationScale
-from diffprob.base.errors import InputError
+from diffprob.base.errors import InputError, NumericalError
 from diffprob.base.rng import Rng
 from diffprob.denoise.prediction import Data
+from diffprob.density.noise import DenoisingScore, NoiseNorm
 from diffprob.likelihood.bound import Decoder, continuous_bound, variational_bound
 from diffprob.likelihood.flow import flow_log_prob
 from diffprob.process.calculus import drift_and_diffusion, increments
@@ -26,8 +27,8 @@ from diffprob.sample.between import noised, remaining
 from diffprob.sample.choose import affordable, default
 from diffprob.sample.exponential import UniPC
 from diffprob.sample.invert import invert
-from diffprob.sample.restore import Inpaint, beyond, draw_denoised, uncut
-from diffprob.sample.simulate import cost, draw, plan, simulate
+from diffprob.sample.restore import Inpaint, beyond, denoised, draw_denoised, estimate_noise, uncut
+from diffprob.sample.simulate import State, cost, draw, plan, simulate
 from diffprob.sample.translate import sdedit
 
 TEN = LinearProcess(LinearBetas(10, 0.01, 0.5))
@@ -79,7 +80,6 @@ REFUSED = {
     "half a level": lambda: Decoder(2.5),
     "half a level of a law": lambda: Discretised(LocationScale(X, X.abs()), 2.5),
     "a decoder's std": lambda: Decoder(3, NAN),
-    "an x_0 of no number": lambda: Decoder(3).check(X * NAN),
     "half an evaluation": lambda: plan(UniPC(), 2.5),
     "no evaluation": lambda: plan(UniPC(), 0),
     "no times to pay": lambda: cost(UniPC(), 0),
@@ -101,6 +101,7 @@ REFUSED = {
     "one level": lambda: reconstruction_costs(torch.ones(2), 1),
     "a path of costs of no number": lambda: cheapest_paths(torch.full((3, 3), NAN), 2),
     "a start without end": lambda: LinearProcess(Straight(), VarianceExploding()).prior(X),
+    "a step of one stream for three": lambda: Ancestral().step(MODEL, State(X, TIMES[0]), TIMES[1], Rng.of(0, 1)),
     "a prediction at noise without end": lambda: Data().check(LinearProcess(Straight(), VarianceExploding())),
 }
 
@@ -110,6 +111,44 @@ def test_what_has_no_meaning_is_refused(what: str) -> None:
     with pytest.raises((ValueError, InputError)) as caught:
         REFUSED[what]()
     assert len(str(caught.value)) < 300 and "ambiguous" not in str(caught.value)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_step_goes_down(sampler: str) -> None:
+    """Upwards Langevin's level would be another one, and the others' noise of a negative variance, or none."""
+    state, stays = State(X, TIMES[1]), sampler == "AnnealedLangevin"
+    for s in [TIMES[0], TIMES[1] * NAN, *([] if stays else [TIMES[1]])]:
+        with pytest.raises(ValueError, match="a step goes down in time"):
+            SAMPLERS[sampler]().step(MODEL, state, s, Rng.of(0, 3))
+
+
+PICTURES = torch.linspace(-1, 1, 27, dtype=torch.float64).reshape(3, 1, 3, 3)
+NOT_FINITE = {
+    "a state": lambda x: [*simulate(MODEL, DDIM(), x, TIMES, Rng.of(0, 3))],
+    "noised": lambda x: noised(TEN, x, 0.5, Rng.of(0, 3)),
+    "inverted": lambda x: invert(MODEL, x, TIMES),
+    "edited": lambda x: sdedit(MODEL, x, 0.5, DDIM(), TIMES, Rng.of(0, 3)),
+    "the bound of a density": lambda x: variational_bound(MODEL, x, TIMES, Rng.of(0, 3), Decoder(None)),
+    "levels": lambda x: Decoder(3).check(x),
+    "the limit": lambda x: continuous_bound(MODEL, x, Rng.of(0, 3), 2, Decoder(None)),
+    "the flow": lambda x: flow_log_prob(MODEL, x, Rng.of(0, 3)),
+    "denoised": lambda x: denoised(MODEL, x, 0.5),
+    "denoised by a chain": lambda x: draw_denoised(MODEL, DDIM(), x, 0.5, TIMES, Rng.of(0, 3)),
+    "the noise of": estimate_noise,
+    "uncut": lambda x: uncut(MODEL, x, 0.5, Rng.of(0, 3)),
+    "a proxy": lambda x: NoiseNorm(0.5)(MODEL, x, Rng.of(0, 3)),
+    "a proxy without noise": lambda x: DenoisingScore(0.5)(MODEL, x, Rng.of(0, 3)),
+}
+
+
+@pytest.mark.parametrize("value", [NAN, math.inf])
+@pytest.mark.parametrize("what", NOT_FINITE)
+def test_images_that_are_not_finite_are_named(what: str, value: float) -> None:
+    """Also where the answer would be finite: a median passes over a NaN."""
+    x = PICTURES.clone()
+    x[1, 0, 1, 1] = value
+    with pytest.raises(NumericalError, match=f"holds {'NaN' if value != value else 'infinity'}"):
+        NOT_FINITE[what](x)
 
 
 def test_no_samples_are_samples() -> None:
@@ -126,6 +165,7 @@ def test_no_samples_are_samples() -> None:
     ):
         assert bound.total.shape == (0,)
     assert flow_log_prob(model, x, none).log_prob.shape == (0,)
+    assert estimate_noise(PICTURES[:0]).shape == (0,)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -85,3 +85,15 @@ def test_wrong_settings_are_named() -> None:
     for name in ("repeats", "importance"):
         with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
             Dequantisation(**{name: 0})
+
+
+@pytest.mark.parametrize("streams", [1, 3])
+def test_every_image_has_its_own_noise(streams: int) -> None:
+    with pytest.raises(ValueError, match=f"{streams} random streams for a batch of 2"):
+        dequantised(Pixels((1, 1, 4), 4), all_levels(2, 4), Rng.of(0, streams))
+
+
+def test_a_density_has_a_number_for_each_image() -> None:
+    """One for all of them would be shared without a word."""
+    with pytest.raises(ValueError, match="a density must be"):
+        Dequantisation().log_prob(lambda x, _: x.sum(), Pixels((1, 1, 4), 4), all_levels(2, 4), Rng.of(0, 2))

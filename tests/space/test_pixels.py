@@ -91,3 +91,13 @@ def test_levels_outside_are_refused() -> None:
 def test_what_is_no_number_is_no_picture() -> None:
     with pytest.raises(NumericalError, match="not numbers"):
         Pixels((1, 1, 2)).to_data(tensor([0.5, math.nan]).reshape(1, 1, 1, 2))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool])
+def test_levels_are_no_points(dtype: torch.dtype) -> None:
+    """Level 0 as a point is the middle grey; and points of a whole type lose everything between -1 and 1."""
+    space = Pixels((1, 1, 2))
+    with pytest.raises(ValueError, match="floating type"):
+        space.to_data(torch.zeros(1, 1, 1, 2, dtype=dtype))
+    with pytest.raises(ValueError, match="floating type"):
+        space.to_model(torch.zeros(1, 1, 1, 2, dtype=torch.uint8), dtype)

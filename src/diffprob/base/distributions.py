@@ -9,9 +9,12 @@ from torch import Tensor
 
 from diffprob.base.checks import whole
 from diffprob.base.errors import NoClosedForm
+from diffprob.base.finite import check_tensors
 from diffprob.base.laws import Law, Normal
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import flat_sum
+
+FLAW = 1e-5  # asymmetry and negative eigenvalues of a covariance in float32, as shares of its largest eigenvalue
 
 
 @runtime_checkable
@@ -94,6 +97,23 @@ class LocationScale:
         return flat_sum(self.log_density(x))
 
 
+def spectrum(cov: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, rising, and eigenvectors of covariances (..., d, d); what rounding left below 0 becomes 0.
+
+    Raises:
+        NumericalError: a value that is not finite.
+        ValueError: not symmetric or not positive semi-definite, beyond the rounding of float32.
+    """
+    check_tensors({"a covariance": cov}, "the moments are")
+    values, vectors = torch.linalg.eigh(cov)
+    slack = FLAW * values.abs().amax(-1, keepdim=True)
+    if bool((values < -slack).any()):
+        raise ValueError(f"a covariance has no negative eigenvalue, got {float(values.min()):.3g}")
+    if bool(((cov - cov.mT).abs() > slack[..., None]).any()):
+        raise ValueError("a covariance is symmetric, got a matrix that is not")
+    return values.clamp_min(0), vectors
+
+
 @dataclass(frozen=True, eq=False)
 class Gaussian:
     """N(mean, cov) with a full covariance over the flattened event.
@@ -112,9 +132,13 @@ class Gaussian:
         return torch.diagonal(self.cov, dim1=-2, dim2=-1).expand(self.mean.shape[0], -1).reshape(self.mean.shape)
 
     def sample(self, rng: Rng) -> Tensor:
-        """mean + R z with R the symmetric square root (it exists for singular covariances too)."""
-        values, vectors = torch.linalg.eigh(self.cov)
-        root = (vectors * values.clamp_min(0).sqrt()[..., None, :]) @ vectors.mT
+        """mean + R z with R the symmetric square root (it exists for singular covariances too).
+
+        Raises:
+            ValueError, NumericalError: no covariance, see `spectrum`.
+        """
+        values, vectors = spectrum(self.cov)
+        root = (vectors * values.sqrt()[..., None, :]) @ vectors.mT
         z = rng.normal(self.mean.shape[1:], self.mean.dtype).to(self.mean.device)
         return self.mean + (root @ z.flatten(1)[..., None]).reshape(self.mean.shape)
 

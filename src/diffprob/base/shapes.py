@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffprob.base.finite import check_tensors
+
 
 def per_sample(t: Tensor, like: Tensor) -> Tensor:
     """Shape a () or (B,) tensor so that it multiplies ``like`` of shape (B, *event), in ``like``'s dtype and device.
@@ -37,6 +39,17 @@ def check_floats(x: Tensor) -> None:
     """
     if not x.is_floating_point():
         raise ValueError(f"x must be of a floating type, got {x.dtype}: grey levels become that by Pixels.to_model")
+
+
+def check_points(x: Tensor, name: str = "x") -> None:
+    """Refuse what is no set of points (B, *event) of a continuous space; on another device its values are waited for.
+
+    Raises:
+        ValueError: another type than a floating one.
+        NumericalError: a value that is not finite.
+    """
+    check_floats(x)
+    check_tensors({name: x}, "the points are")
 
 
 def is_one_time(t: Any) -> bool:

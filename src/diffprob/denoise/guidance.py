@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import shown
 from diffprob.base.distributions import Distribution, Gaussian, LocationScale
 from diffprob.base.errors import InputError
 from diffprob.base.shapes import per_sample
@@ -60,6 +61,9 @@ class Extrapolated(Guided):
         rescale: share in [0, 1] by which the guided mean takes the standard deviation of the unguided one, image by
             image, against burnt contrasts.
 
+    Raises:
+        ValueError: models of different processes, or a number out of its range.
+
     Exact when: always.
 
     Reference: Ho & Salimans, "Classifier-free diffusion guidance" (2022), eq. 6; Karras et al., "Guiding a diffusion
@@ -80,6 +84,8 @@ class Extrapolated(Guided):
             raise ValueError(f"weight must be finite, got {weight}")
         if not 0 <= rescale <= 1:
             raise ValueError(f"rescale must lie in [0, 1], got {rescale}")
+        if weak.process != model.process:
+            raise ValueError(f"two models must have one process, got {shown(model.process)}, {shown(weak.process)}")
         super().__init__(model, low, high)
         self.weak, self.weight, self.rescale = weak, weight, rescale
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from diffprob.base.distributions import Dirac, Gaussian, LocationScale, Mixture
-from diffprob.base.shapes import flat_sum, per_sample
+from diffprob.base.checks import shown
+from diffprob.base.distributions import Dirac, Gaussian, LocationScale, Mixture, spectrum
+from diffprob.base.shapes import check_points, flat_sum, per_sample
 from diffprob.process.linear import LinearProcess
 
 
@@ -19,6 +20,12 @@ def tweedie_score(process: LinearProcess, mean: Tensor, xt: Tensor, t: Tensor) -
     """grad log q(x_t) = (alpha E[x_0|x_t] - x_t)/sigma^2 (Efron 2011, eq. 1.4), (B, *event)."""
     alpha, sigma = process.coefficients(t)
     return (per_sample(alpha, xt) * mean - xt) / per_sample(sigma * sigma, xt)
+
+
+def _same_event(xt: Tensor, event: torch.Size) -> None:
+    """Refuse states that would be stretched to the data's shape, or the data to theirs."""
+    if xt.shape[1:] != event:
+        raise ValueError(f"the data has events of the shape {tuple(event)}, got states {tuple(xt.shape)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,15 +38,22 @@ class GaussianData:
     Args:
         mean: (*event) with d elements.
         cov: (d, d), symmetric positive semi-definite.
+
+    Raises:
+        ValueError: another shape or type, or no covariance.
+        NumericalError: a value that is not finite.
     """
 
     mean: Tensor
     cov: Tensor
     process: LinearProcess = field(default_factory=LinearProcess)
 
-    def _spectrum(self) -> tuple[Tensor, Tensor]:
-        values, vectors = torch.linalg.eigh(self.cov.double())
-        return values.clamp_min(0), vectors
+    def __post_init__(self) -> None:
+        check_points(self.mean, "the mean")
+        d = self.mean.numel()
+        if self.cov.shape != (d, d):
+            raise ValueError(f"a mean of {d} elements needs cov ({d}, {d}), got {tuple(self.cov.shape)}")
+        spectrum(self.cov.double())
 
     def marginal_cov(self, t: Tensor) -> Tensor:
         """S_t = alpha^2 C + sigma^2 I, float64 (B or 1, d, d)."""
@@ -48,7 +62,8 @@ class GaussianData:
 
     def __call__(self, xt: Tensor, t: Tensor) -> Gaussian:
         """p(x_0 | x_t), normal with a full covariance."""
-        values, vectors = self._spectrum()
+        _same_event(xt, self.mean.shape)
+        values, vectors = spectrum(self.cov.double())
         alpha, sigma = (c.reshape(-1, 1) for c in self.process.coefficients(t))
         marginal = alpha**2 * values + sigma**2
         offset = (xt.double() - per_sample(alpha[:, 0], xt.double()) * self.mean.double()).flatten(1)
@@ -58,6 +73,7 @@ class GaussianData:
 
     def log_prob(self, xt: Tensor, t: Tensor) -> Tensor:
         """log q(x_t) in nats, (B,)."""
+        _same_event(xt, self.mean.shape)
         alpha = per_sample(self.process.coefficients(t)[0], xt)
         return Gaussian((alpha * self.mean).expand(xt.shape).to(xt.dtype), self.marginal_cov(t).to(xt.dtype)).log_prob(
             xt
@@ -74,8 +90,11 @@ class MixtureData:
     r_k(x_t).
 
     Args:
-        weights: (K,), positive; normalised here.
+        weights: (K,), at least 0 and not all 0; normalised here.
         components: K Gaussian data sets under the same process.
+
+    Raises:
+        ValueError: other weights, or components that do not go together.
     """
 
     weights: Tensor
@@ -84,6 +103,10 @@ class MixtureData:
     def __post_init__(self) -> None:
         if len(self.weights) != len(self.components) or not len(self.components):
             raise ValueError(f"{len(self.weights)} weights for {len(self.components)} components")
+        if self.weights.ndim != 1 or not bool((self.weights >= 0).all() and 0 < self.weights.sum() < math.inf):
+            raise ValueError(f"weights must be at least 0, finite and not all 0, got {shown(self.weights.tolist())}")
+        if any(c.mean.shape != self.components[0].mean.shape for c in self.components):
+            raise ValueError("all components must have events of one shape")
         if any(c.process != self.process for c in self.components):
             raise ValueError("all components must have the same process")
 
@@ -120,13 +143,23 @@ class FiniteData:
     """x_0 uniform on N points: p(x_0|x_t) puts softmax_i(-|x_t - alpha x_i|^2 / (2 sigma^2)) on point i.
 
     Args:
-        points: (N, *event).
+        points: (N, *event), at least one.
+
+    Raises:
+        ValueError: no points, or of another type than a floating one.
+        NumericalError: a value that is not finite.
     """
 
     points: Tensor
     process: LinearProcess = field(default_factory=LinearProcess)
 
+    def __post_init__(self) -> None:
+        if not len(self.points):
+            raise ValueError("at least one point is needed")
+        check_points(self.points, "a point")
+
     def _log_densities(self, xt: Tensor, t: Tensor) -> Tensor:
+        _same_event(xt, self.points.shape[1:])
         alpha, sigma = self.process.coefficients(t)
         laws = (
             LocationScale((per_sample(alpha, xt) * point).expand(xt.shape), per_sample(sigma, xt))

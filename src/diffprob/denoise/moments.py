@@ -2,15 +2,18 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import one_of, shown, whole
+from diffprob.base.finite import check_tensors
 from diffprob.base.rng import Rng, normal_like
-from diffprob.base.shapes import flat_sum, per_sample
+from diffprob.base.shapes import check_points, flat_sum, per_sample
 from diffprob.process.linear import LinearProcess
+from diffprob.process.times import rising_times
 
 if TYPE_CHECKING:
     from diffprob.denoise.denoiser import Denoiser
@@ -29,6 +32,10 @@ class NoiseMoments:
         residual: from E|eps - eh|^2/d: right for the mean that the network really predicts (Bao et al. 2022b, eq. 13).
         residual_error: its standard error.
         count: images per time.
+
+    Raises:
+        ValueError: times that do not increase, other shapes or types, or no images.
+        NumericalError: a value that is not finite.
     """
 
     times: Tensor
@@ -38,12 +45,22 @@ class NoiseMoments:
     residual_error: Tensor
     count: int
 
+    def __post_init__(self) -> None:
+        whole("count", self.count, 1)
+        columns = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "count"}
+        if self.times.ndim != 1 or not len(self.times) or any(c.shape != self.times.shape for c in columns.values()):
+            raise ValueError(f"moments are (K,) each, got {', '.join(f'{tuple(c.shape)}' for c in columns.values())}")
+        if not bool((self.times.diff() > 0).all()):
+            raise ValueError(f"times must increase, got {shown(self.times.tolist())}")
+        check_tensors(columns, "the moments are")
+
     def relative(self, moment: str, process: LinearProcess, t: Tensor) -> Tensor:
         """The estimate ``moment`` at t, float64, shaped like t.
 
         Linear in log-SNR between the times of the table, since in these units the variance changes little, and constant
         outside them.
         """
+        one_of("moment", moment, ("norm", "residual"))
         t = torch.as_tensor(t, dtype=torch.float64)
         values = getattr(self, moment).to(t.device)
         # Minus the log-SNR increases with t; a straight path has an infinite one at t = 1.
@@ -96,13 +113,19 @@ def noise_moments(
     Args:
         model: the denoiser; its mean must not be clipped.
         batch: images x_0 (B, *event) for the k-th time, B >= 2 and equal to ``len(rng)``.
-        times: increasing, float64 (K,).
+        times: increasing noisy times, float64 (K,).
         rng: one stream per image of a batch.
         tell: called with the number of times that are done.
+
+    Raises:
+        ValueError: other times, fewer than two images, or another number of streams.
+        NumericalError: images, or what the model makes of them, that are not finite.
     """
     process, rows = model.process, []
+    times = rising_times(process, times)
     for k, t in enumerate(times):
         x0 = batch(k)
+        check_points(x0, "an image")
         if len(x0) < 2:
             raise ValueError(f"the moments need batches of at least 2 images, got {len(x0)}")
         alpha, sigma = process.coefficients(t)

@@ -17,7 +17,7 @@ from diffprob.base.checks import real, whole
 from diffprob.base.distributions import Discretised, Distribution, LocationScale
 from diffprob.base.divergence import kl
 from diffprob.base.rng import Rng, one_for_each
-from diffprob.base.shapes import flat_sum, per_sample
+from diffprob.base.shapes import check_points, flat_sum, per_sample
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.calculus import logsnr_decay
 from diffprob.process.linear import LinearProcess, Stepwise
@@ -88,12 +88,14 @@ class Decoder:
         """Refuse images that are not made of these levels: their bits would be those of other images.
 
         Raises:
-            ValueError: a value between two levels, or outside of them.
+            ValueError: a value between two levels, or outside of them; whole numbers.
+            NumericalError: a value that is not finite.
         """
+        check_points(x0, "x0")
         if self.levels is None:
             return
         k = (x0.double() + 1) * (self.levels - 1) / 2
-        off = ~((k - k.round().clamp(0, self.levels - 1)).abs() <= ON_LEVEL)  # so that a NaN is off as well
+        off = ~((k - k.round().clamp(0, self.levels - 1)).abs() <= ON_LEVEL)
         if bool(off.any()):
             wrong = float(x0[off][0])
             raise ValueError(

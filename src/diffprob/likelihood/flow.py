@@ -19,7 +19,7 @@ from torch import Tensor
 from diffprob.base.checks import one_of, whole
 from diffprob.base.distributions import Distribution
 from diffprob.base.rng import Rng, one_for_each
-from diffprob.base.shapes import check_floats, ordered_sum, per_sample
+from diffprob.base.shapes import check_points, ordered_sum, per_sample
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.linear import VariancePreserving
 from diffprob.sample.adaptive import FARTHEST, Control, Image, check_tolerances, magnitude, march
@@ -198,7 +198,7 @@ def flow_log_prob(
     Reference: Song et al., "Score-based generative modeling through stochastic differential equations" (2021), eq. 39.
     """
     check_tolerances(rtol, atol)
-    check_floats(x)
+    check_points(x)
     process, d = model.process, math.prod(x.shape[1:])
     ends = torch.tensor([process.schedule.start, 1.0], dtype=torch.float64)
     sizes, span = magnitude(process, ends), process.logsnr(ends) / 2

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import whole
+from diffprob.base.finite import check_tensors
+
 
 @dataclass(frozen=True, eq=False)
 class RateDistortion:
@@ -42,10 +45,20 @@ def rate_distortion(t: Tensor, prior: Tensor, nats: Tensor, error: Tensor, dimen
         error: |x_0 - E[x_0|x_t]|^2 of every term, (K, n).
         dimensions: d.
 
+    Raises:
+        ValueError: no images or terms, shapes that do not fit, or d below 1.
+        NumericalError: a value that is not finite.
+
     Exact when: the posterior is; isotropic normal data then lie on Shannon's R(D).
 
     Reference: Ho et al., "Denoising diffusion probabilistic models" (2020), algorithms 3 and 4, figure 5 and table 4.
     """
+    whole("dimensions", dimensions, 1)
+    terms, images = t.shape, prior.shape
+    if len(terms) != 1 or len(images) != 1 or 0 in (*terms, *images) or not nats.shape == error.shape == terms + images:
+        found = ", ".join(str(tuple(each.shape)) for each in (t, prior, nats, error))
+        raise ValueError(f"t (K,), prior (n,), nats and error (K, n) with K and n at least 1, got {found}")
+    check_tensors({"prior": prior, "nats": nats, "error": error}, "the terms are")
     spent = torch.cat([prior[None], nats]).double().cumsum(0) / dimensions
     root = error.shape[1] ** 0.5
     errors = spent.std(1) / root if error.shape[1] > 1 else None

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import shown
+
 if TYPE_CHECKING:
     from diffprob.process.linear import LinearProcess
 
@@ -54,9 +56,7 @@ def noisy_times(process: "LinearProcess", times: Tensor) -> Tensor:
     Raises:
         ValueError: anything else, with what would be right.
     """
-    times = as_time(torch.as_tensor(times), process.schedule.steps)
-    if times.ndim != 1 or not len(times):
-        raise ValueError(f"times must be a grid (n,) of at least one time, got the shape {tuple(times.shape)}")
+    times = _grid(process, times)
     (rising,) = torch.nonzero(times.diff() >= 0, as_tuple=True)
     if len(rising):
         at, whole = int(rising[0]), len(rising) == len(times) - 1 and bool((times.diff() > 0).all())
@@ -68,6 +68,27 @@ def noisy_times(process: "LinearProcess", times: Tensor) -> Tensor:
             f"times end at {end:g}, where {process.schedule!r} has no noise: the way from the last noisy time to the "
             f"data is the reconstruction; an end at {start:g}, as of Uniform(), would be right"
         )
+    return times
+
+
+def rising_times(process: "LinearProcess", times: Tensor) -> Tensor:
+    """The times of a table, float64 (n,): increasing within [0, 1], the first one with noise.
+
+    Raises:
+        ValueError: anything else.
+    """
+    times = _grid(process, times)
+    if not bool((times.diff() > 0).all()):
+        raise ValueError(f"times must increase, got {shown(times.tolist())}")
+    if float(process.logsnr(times[0])) == float("inf"):
+        raise ValueError(f"times begin at {float(times[0]):g}, where {process.schedule!r} has no noise")
+    return times
+
+
+def _grid(process: "LinearProcess", times: Tensor) -> Tensor:
+    times = as_time(torch.as_tensor(times), process.schedule.steps)
+    if times.ndim != 1 or not len(times):
+        raise ValueError(f"times must be a grid (n,) of at least one time, got the shape {tuple(times.shape)}")
     return times
 
 

@@ -20,7 +20,7 @@ from diffprob.base.rng import Rng
 from diffprob.base.shapes import per_sample
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.linear import LinearProcess, VariancePreserving
-from diffprob.sample.simulate import State
+from diffprob.sample.simulate import State, check_step
 
 Image = Callable[[Tensor, Tensor], Tensor]  # D of the state and lambda, (B, *event) and (B,)
 Images = Callable[[Tensor], Image]  # the image of the samples that these numbers name
@@ -233,6 +233,7 @@ class AdaptiveODE:
 
     def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
         """Integrate from state.t to s."""
+        check_step(state, s, rng)
         return _step(bogacki_shampine, Control(self.rtol, self.atol, 3, 0.25), model, state, s)
 
 
@@ -266,5 +267,6 @@ class DPMAdaptive:
 
     def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
         """Integrate from state.t to s."""
+        check_step(state, s, rng)
         control = Control(self.rtol, self.atol, self.order, 0.05)
         return _step(dpm_12 if self.order == 2 else dpm_23, control, model, state, s)

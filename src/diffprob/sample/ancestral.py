@@ -8,7 +8,7 @@ from diffprob.base.checks import flag, real
 from diffprob.base.distributions import Dirac
 from diffprob.base.rng import Rng
 from diffprob.denoise.denoiser import Denoiser
-from diffprob.sample.simulate import State
+from diffprob.sample.simulate import State, check_step
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Ancestral:
 
     def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
         """One step from state.t to s."""
+        check_step(state, s, rng)
         posterior = model(state.x, state.t)
         x = model.process.reverse(posterior, state.x, s, state.t).sample(rng.fold("step").at(state.index))
         return State(x, s, state.index + 1, posterior)
@@ -69,6 +70,7 @@ class DDIM:
 
     def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
         """One step from state.t to s."""
+        check_step(state, s, rng)
         posterior = model(state.x, state.t)
         process, x, t = model.process, state.x, state.t
         if self.order:

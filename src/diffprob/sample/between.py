@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffprob.base.rng import Rng
-from diffprob.base.shapes import per_sample
+from diffprob.base.shapes import check_points, per_sample
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.linear import LinearProcess
 from diffprob.process.times import nearest, noisy_times
@@ -29,12 +29,14 @@ def noised(process: LinearProcess, x0: Tensor, t: Tensor | float, rng: Rng) -> T
         rng: one stream per sample, or a single one: then all have the same z.
 
     Raises:
-        ValueError: another number of streams.
+        ValueError: another number of streams, or images of whole numbers.
+        NumericalError: a value that is not finite.
 
     Exact when: always; mean alpha x_0 and variance sigma^2.
     """
     if len(rng) not in (1, len(x0)):
         raise ValueError(f"{len(rng)} random streams for a batch of {len(x0)}")
+    check_points(x0, "an image")
     return process.marginal(x0, t).sample(rng.fold("noised"))
 
 

@@ -24,7 +24,7 @@ from diffprob.base.rng import Rng
 from diffprob.base.shapes import per_sample
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.linear import LinearProcess
-from diffprob.sample.simulate import State
+from diffprob.sample.simulate import State, check_step
 
 NOTHING = -48 * math.log(2)  # log-SNR at which alpha/sigma is 2^-24
 FEW = 15  # times of a chain below which DPM-Solver++ lowers the order at the end
@@ -109,6 +109,7 @@ class DPMpp:
 
     def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
         """One step from state.t to s."""
+        check_step(state, s, rng)
         posterior = model(state.x, state.t)
         image, stretch = posterior.mean, Stretch.of(model.process, s, state.t)
         few = state.left is not None and state.index + state.left < FEW
@@ -157,6 +158,7 @@ class DPMppSDE:
 
     def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
         """One step from state.t to s."""
+        check_step(state, s, rng)
         posterior, process = model(state.x, state.t), model.process
         image, stretch = posterior.mean, Stretch.of(process, s, state.t)
         times, images = past(state, self.history)
@@ -208,6 +210,7 @@ class UniPC:
 
     def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
         """Correct x_t, then predict x_s."""
+        check_step(state, s, rng)
         posterior, process = model(state.x, state.t), model.process
         image, x, kept = posterior.mean, state.x, state.memory
         # The memory is (x before the last step, t, D, t, D, ...), the points of that step: the corrector has its order.

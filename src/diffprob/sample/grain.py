@@ -32,7 +32,7 @@ from diffprob.base.shapes import per_sample
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.linear import LinearProcess
 from diffprob.sample.exponential import from_pure_noise
-from diffprob.sample.simulate import State
+from diffprob.sample.simulate import State, check_step
 
 # Nodes of Gauss and Legendre on [-1, 1]: exact to rounding for a polynomial times cosh over any step.
 _NODES, _WEIGHTS = (torch.from_numpy(values) for values in np.polynomial.legendre.leggauss(16))
@@ -78,6 +78,7 @@ class GrainSolver:
 
     def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
         """Correct x_t, then predict x_s."""
+        check_step(state, s, rng)
         process, t, x = model.process, state.t, state.x
         # Two times of nothing but noise are one point of the polynomial: u is 0 at both.
         kept = () if from_pure_noise(process, t) else state.memory

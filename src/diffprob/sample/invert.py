@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from diffprob.base.rng import Rng, one_for_each
+from diffprob.base.shapes import check_points
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.linear import LinearProcess
 from diffprob.process.times import noisy_times
@@ -27,6 +28,7 @@ def invert(model: Denoiser, x0: Tensor, times: Tensor, rng: Rng | None = None) -
 
     Raises:
         ValueError: times as `simulate` refuses them, or another number of streams than of images.
+        NumericalError: a value of an image that is not finite.
 
     Exact when: in the limit of small steps, without ``rng`` and for a last time near 0: x_0 + O(h).
 
@@ -34,6 +36,7 @@ def invert(model: Denoiser, x0: Tensor, times: Tensor, rng: Rng | None = None) -
     """
     times = noisy_times(model.process, times)
     process, t = model.process, times[-1]
+    check_points(x0, "an image")
     if rng is None:
         guess = process.marginal(x0, t).mean
         x = _renoised(process, x0, predicted_noise(process, model(guess, t), guess, t), t)

@@ -11,7 +11,7 @@ from diffprob.base.shapes import per_sample
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.linear import LinearProcess
 from diffprob.sample.exponential import from_pure_noise
-from diffprob.sample.simulate import State
+from diffprob.sample.simulate import State, check_step
 
 _SHARE = {"code": 1.0, "paper": 0.5}
 
@@ -62,6 +62,7 @@ class AnnealedLangevin:
 
     def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
         """To the level of s, then ``steps`` steps there; the posterior is the first one, at s."""
+        check_step(state, s, rng, stay=True)
         process, x, first = model.process, state.x, None
         if from_pure_noise(process, state.t):
             # y is infinite where alpha_t = 0: x is noise, and the noise is scaled instead.

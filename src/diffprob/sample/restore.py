@@ -9,8 +9,9 @@ from torch import Tensor
 from diffprob.base.checks import shown, whole
 from diffprob.base.distributions import Distribution
 from diffprob.base.errors import InputError
+from diffprob.base.finite import check_tensors
 from diffprob.base.rng import Rng, normal_like, one_for_each
-from diffprob.base.shapes import check_floats, per_sample
+from diffprob.base.shapes import check_floats, check_points, per_sample
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.linear import LinearProcess
 from diffprob.sample.between import continued
@@ -52,9 +53,11 @@ def denoised(model: Denoiser, noisy: Tensor, std: Tensor | float) -> Distributio
 
     Raises:
         InputError: noise of a size that the model never saw, see `level_time`.
+        NumericalError: a value of an image that is not finite.
 
     Exact when: the model is: on normal data the Wiener filter, m + C (C + std^2 I)^-1 (y - m).
     """
+    check_points(noisy, "an image")
     t = level_time(model.process, std)
     return model(per_sample(model.process.alpha(t), noisy) * noisy, t)
 
@@ -72,9 +75,11 @@ def draw_denoised(model: Denoiser, sampler: Sampler, noisy: Tensor, std: float, 
 
     Raises:
         InputError: more noise than at t = 1, or a std below 0.
+        NumericalError: a value of an image that is not finite.
 
     Exact when: the chain is.
     """
+    check_points(noisy, "an image")
     process = model.process
     t = level_time(process, max(std, known_noise(process)[0]) if std >= 0 else std)
     snapped = process.schedule.snap(t)
@@ -99,6 +104,7 @@ def estimate_noise(x: Tensor) -> Tensor:
 
     Raises:
         ValueError: less than 3 pixels along an axis.
+        NumericalError: a value that is not finite; the median would not show it.
 
     Exact when: the image without noise is straight along one axis and large; the standard error is 1.8 std/sqrt(n)
     for n pixels.
@@ -108,10 +114,12 @@ def estimate_noise(x: Tensor) -> Tensor:
     """
     if x.ndim != 4 or min(x.shape[2:]) < 3:
         raise ValueError(f"expected images (B, C, H, W) of at least 3x3 pixels, got {tuple(x.shape)}")
+    check_tensors({"an image": x}, "the points are")
     line = torch.tensor([1.0, -2.0, 1.0], dtype=torch.float64, device=x.device)
     mask = torch.outer(line, line) / 6
-    response = F.conv2d(x.double().flatten(0, 1)[:, None], mask[None, None]).reshape(len(x), -1).abs()
-    ordered, count = response.sort(1).values, response.shape[1]
+    response = F.conv2d(x.double().flatten(0, 1)[:, None], mask[None, None])
+    count = x.shape[1] * response.shape[2] * response.shape[3]
+    ordered = response.reshape(len(x), count).abs().sort(1).values
     return (ordered[:, (count - 1) // 2] + ordered[:, count // 2]) / (2 * _QUARTILE)
 
 
@@ -173,12 +181,14 @@ def uncut(
 
     Raises:
         ValueError: a std below 0 or that is no number, rounds below 0.
+        NumericalError: a value of an image that is not finite.
 
     Exact when: nothing is cut; or the model is certain of x_0: a draw of p(y|cut y), and of x_0 after it. Elsewhere it
     is stochastic EM (Celeux & Diebolt 1985) with x_0's mean in the place of a draw.
     """
     known = None if std is None else torch.as_tensor(std, dtype=torch.float64, device=noisy.device).expand(len(noisy))
     whole("rounds", rounds, none=True)
+    check_points(noisy, "an image")
     if known is not None and not bool((known >= 0).all()):
         raise ValueError(f"std must be at least 0, got {shown(std)}")
     size, y = estimate_noise(noisy) if known is None else known, noisy

@@ -14,7 +14,7 @@ from diffprob.denoise.ideal import tweedie_score
 from diffprob.process.calculus import drift_and_diffusion, increments
 from diffprob.process.linear import LinearProcess
 from diffprob.sample.exponential import from_pure_noise
-from diffprob.sample.simulate import State
+from diffprob.sample.simulate import State, check_step
 
 
 def _from_noise(process: LinearProcess, posterior: Distribution, x: Tensor, s: Tensor, t: Tensor) -> Distribution:
@@ -34,6 +34,7 @@ class OfKernel(ABC):
 
     def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
         """One step from state.t to s."""
+        check_step(state, s, rng)
         posterior = model(state.x, state.t)
         law = self.kernel(model.process, posterior, state.x, s, state.t)
         return State(law.sample(rng.fold("step").at(state.index)), s, state.index + 1, posterior)
@@ -129,6 +130,7 @@ class PredictorCorrector:
 
     def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
         """Correct x_t, then one step from state.t to s."""
+        check_step(state, s, rng)
         process, t, x = model.process, state.t, state.x
         gain = (process.alpha(t) / process.alpha(s)) ** 2
         streams = rng.fold("correct").at(state.index)

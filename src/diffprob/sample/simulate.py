@@ -11,6 +11,7 @@ from torch import Tensor
 from diffprob.base.checks import whole
 from diffprob.base.distributions import Distribution
 from diffprob.base.rng import Rng, one_for_each
+from diffprob.base.shapes import check_points
 from diffprob.denoise.denoiser import Denoiser, NetDenoiser
 from diffprob.process.times import noisy_times
 
@@ -52,7 +53,7 @@ class Sampler(Protocol):
         ...
 
     def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
-        """The state at s < state.t; pure: the same arguments give the same bits."""
+        """The state at s < state.t; pure: the same arguments give the same bits. It begins with `check_step`."""
         ...
 
 
@@ -63,6 +64,17 @@ class Finishing(Protocol):
     def finish(self, model: Denoiser, state: State, rng: Rng) -> State:
         """The state at t = 0."""
         ...
+
+
+def check_step(state: State, s: Tensor, rng: Rng, stay: bool = False) -> None:
+    """What every step begins with: it goes down, or where ``stay`` may end where it began; every sample has a stream.
+
+    Raises:
+        ValueError: s is not below the state's time, or another number of streams than of samples.
+    """
+    one_for_each(rng, state.x)
+    if not (float(s) < float(state.t) or (stay and float(s) == float(state.t))):
+        raise ValueError(f"a step goes down in time: expected s below {float(state.t):g}, got s = {float(s):g}")
 
 
 @torch.no_grad()
@@ -87,9 +99,11 @@ def simulate(model: Denoiser, sampler: Sampler, x: Tensor | State, times: Tensor
     Raises:
         ValueError: ``times`` do not decrease within [0, 1] or end where there is no noise (the step to the data is the
             reconstruction), the state's time is not one of them, or there is another number of streams than of samples.
+        NumericalError: a value of x that is not finite.
     """
     times = noisy_times(model.process, times)
     state = x if isinstance(x, State) else State(x, times[0])
+    check_points(state.x)
     one_for_each(rng, state.x)
     _warn_of_gain(model, state.t)
     if not torch.any(times == state.t):

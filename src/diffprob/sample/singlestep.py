@@ -13,7 +13,7 @@ from diffprob.base.shapes import per_sample
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.linear import LinearProcess
 from diffprob.sample.exponential import Stretch, from_pure_noise
-from diffprob.sample.simulate import State
+from diffprob.sample.simulate import State, check_step
 
 
 def between(process: LinearProcess, s: Tensor, t: Tensor, share: float) -> Tensor:
@@ -47,6 +47,7 @@ class DPMSolver:
 
     def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
         """One step from state.t to s."""
+        check_step(state, s, rng)
         return _dpm_solver(model, state, s, self.order)
 
 
@@ -120,6 +121,7 @@ class DPMFast:
 
     def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
         """One step from state.t to s."""
+        check_step(state, s, rng)
         return _dpm_solver(model, state, s, self.costs(state.index + 1)[-1])
 
 
@@ -145,6 +147,7 @@ class DPMpp2S:
 
     def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
         """One step from state.t to s."""
+        check_step(state, s, rng)
         process, t, x = model.process, state.t, state.x
         posterior = model(x, t)
         stretch = Stretch.of(process, s, t)
@@ -200,6 +203,7 @@ class Heun:
 
     def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
         """One step from state.t to s."""
+        check_step(state, s, rng)
         process = model.process
         if from_pure_noise(process, state.t):
             posterior = model(state.x, state.t)

@@ -8,12 +8,17 @@ import torch
 from torch import Tensor
 
 from diffprob.base.checks import whole
-from diffprob.base.rng import Rng
+from diffprob.base.rng import Rng, one_for_each
 from diffprob.space.pixels import Pixels
 
 
 def dequantised(space: Pixels, levels: Tensor, rng: Rng) -> Tensor:
-    """x + u, u uniform on a bin, centred: levels (B, C, H, W) to float64 points of the K bins, in model space."""
+    """x + u, u uniform on a bin, centred: levels (B, C, H, W) to float64 points of the K bins, in model space.
+
+    Raises:
+        ValueError: what `Pixels.to_model` refuses, or another number of streams than of images.
+    """
+    one_for_each(rng, levels)
     x = space.to_model(levels, torch.float64)
     u = rng.fold("dequantise").uniform(x.shape[1:], torch.float64) - 0.5
     return x + u.to(x.device) * space.bin_width
@@ -50,10 +55,15 @@ class Dequantisation:
 
         Args:
             density: log p of points (B, C, H, W), with the streams for numbers it needs itself, (B,).
+
+        Raises:
+            ValueError: what `dequantised` refuses, or another shape of log p.
         """
         total = torch.zeros(len(levels), dtype=torch.float64, device=levels.device)
         for repeat in range(self.repeats):
             streams = [rng.at(repeat * self.importance + k) for k in range(self.importance)]
             logs = [density(dequantised(space, levels, one), one.fold("density")).double() for one in streams]
+            if any(each.shape != total.shape for each in logs):
+                raise ValueError(f"a density must be {tuple(total.shape)}, got {tuple(logs[0].shape)}")
             total += torch.logsumexp(torch.stack(logs), 0) - math.log(self.importance)
         return total / self.repeats

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from diffprob.base.checks import image_shape, whole
 from diffprob.base.errors import NumericalError
+from diffprob.base.shapes import check_floats
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,11 @@ class Pixels:
         """Integer levels (B, C, H, W) -> [-1, 1].
 
         Raises:
-            ValueError: not whole numbers in an integer dtype, or (looked at on the CPU only) outside 0..K-1.
+            ValueError: not whole numbers in an integer dtype, or (looked at on the CPU only) outside 0..K-1; or a
+                ``dtype`` that is not a floating one.
         """
+        if not dtype.is_floating_point:
+            raise ValueError(f"points are of a floating type, got {dtype}")
         if levels.is_floating_point() or levels.dtype == torch.bool:
             most = self.levels - 1
             raise ValueError(
@@ -59,8 +63,10 @@ class Pixels:
         """[-1, 1] -> the nearest level, uint8 (B, C, H, W); values outside are clamped.
 
         Raises:
+            ValueError: another type than a floating one: levels already, say.
             NumericalError: a value is not a number; it would be drawn as black.
         """
+        check_floats(x)
         if bool(torch.isnan(x).any()):
             raise NumericalError("an image has values that are not numbers (NaN), which are no grey levels")
         return ((x.double() + 1) / self.bin_width).round().clamp(0, self.levels - 1).to(torch.uint8)
