@@ -1,6 +1,7 @@
 """The bridge against the published closed forms, and the reverse kernel as its average."""
 
 import math
+from collections.abc import Callable
 
 import mpmath
 import pytest
@@ -14,8 +15,15 @@ from diffprob.base.distributions import Categorical, Dirac, Gaussian, LocationSc
 from diffprob.base.divergence import kl
 from diffprob.base.errors import NoClosedForm
 from diffprob.base.rng import Rng
-from diffprob.process.linear import LinearProcess, StraightScaling, SubVariancePreserving, VarianceExploding
-from diffprob.process.schedule import VPSDE, LinearBetas, LogLinear, Straight, SubVP
+from diffprob.process.linear import (
+    LinearProcess,
+    Scaling,
+    StraightScaling,
+    SubVariancePreserving,
+    VarianceExploding,
+    VariancePreserving,
+)
+from diffprob.process.schedule import VPSDE, Cosine, LinearBetas, LogLinear, OrnsteinUhlenbeck, Straight, SubVP
 
 DDPM = LinearProcess()
 ABAR = torch.from_numpy(cumulative(ddpm_betas()))
@@ -229,3 +237,28 @@ def test_what_is_kept_of_a_time_serves_gradients_too() -> None:
     process.alpha(moving).backward()
     assert moving.grad is not None
     torch.testing.assert_close(process.alpha(t), process.alpha(t[None])[0], rtol=1e-15, atol=0)
+
+
+@pytest.mark.parametrize(
+    "scaling", [VariancePreserving(), VarianceExploding(), SubVariancePreserving(), StraightScaling()], ids=repr
+)
+def test_coefficients_of_a_time_have_the_same_bits_alone_and_among_others(scaling: Scaling) -> None:
+    """Solvers with steps of their own ask about as many times as there are samples that have not arrived."""
+    logsnr = 6 * torch.linspace(-1, 1, 321, dtype=torch.float64)
+    for k, (every, alone) in enumerate(
+        zip(scaling.coefficients(logsnr), each(scaling.coefficients, logsnr), strict=True)
+    ):
+        assert torch.equal(every, alone), k
+
+
+def test_times_have_the_same_bits_alone_and_among_others() -> None:
+    """Of the schedules that have no table."""
+    logsnr = 6 * torch.linspace(-1, 1, 321, dtype=torch.float64)
+    for schedule in (Cosine(), VPSDE(), SubVP(), LogLinear(), OrnsteinUhlenbeck(), Straight()):
+        (alone,) = each(lambda at, schedule=schedule: (schedule.time(at),), logsnr)
+        assert torch.equal(schedule.time(logsnr), alone), schedule
+
+
+def each(of: Callable[[Tensor], tuple[Tensor, ...]], at: Tensor) -> list[Tensor]:
+    """What is found at one place after the other."""
+    return [torch.cat(found) for found in zip(*[of(one[None]) for one in at], strict=True)]

@@ -73,6 +73,15 @@ def channels_last(x: Tensor) -> Tensor:
     return x.contiguous().as_strided(x.shape, (height * width, 1, width, 1))  # the same in one operation
 
 
+def sigmoid(x: Tensor) -> Tensor:
+    """1/(1 + exp(-x)), each element with the same bits alone as among others.
+
+    On a CPU torch takes the elements of contiguous memory in vectors and what is left over one by one, and the two
+    differ in the last bit of one float64 value in forty; memory with gaps is always taken one by one.
+    """
+    return torch.sigmoid(torch.stack([x, x], -1)[..., 0] if x.ndim else x)
+
+
 def filled(x: Tensor, size: int) -> Tensor:
     """``x`` (B, ...) with its last entry repeated up to ``size`` of them."""
     missing = size - len(x)

@@ -12,7 +12,7 @@ from diffprob.base.checks import able
 from diffprob.base.distributions import Dirac, Distribution, Gaussian, LocationScale, Mixture
 from diffprob.base.errors import NoClosedForm
 from diffprob.base.laws import Law, Normal
-from diffprob.base.shapes import is_one_time, per_sample, scaled
+from diffprob.base.shapes import is_one_time, per_sample, scaled, sigmoid
 from diffprob.process.schedule import LinearBetas, Schedule
 from diffprob.process.times import as_time
 
@@ -31,7 +31,7 @@ class VariancePreserving:
 
     def coefficients(self, logsnr: Tensor) -> tuple[Tensor, Tensor]:
         """Roots of sigmoid(logsnr) and sigmoid(-logsnr)."""
-        return torch.sigmoid(logsnr).sqrt(), torch.sigmoid(-logsnr).sqrt()
+        return sigmoid(logsnr).sqrt(), sigmoid(-logsnr).sqrt()
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class StraightScaling:
 
     def coefficients(self, logsnr: Tensor) -> tuple[Tensor, Tensor]:
         """sigmoid(logsnr/2) and sigmoid(-logsnr/2)."""
-        return torch.sigmoid(0.5 * logsnr), torch.sigmoid(-0.5 * logsnr)
+        return sigmoid(0.5 * logsnr), sigmoid(-0.5 * logsnr)
 
 
 class Process(Protocol):

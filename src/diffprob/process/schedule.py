@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from diffprob.base.checks import MOST_STEPS, real, whole
+from diffprob.base.shapes import sigmoid
 
 
 class Schedule(Protocol):
@@ -293,4 +294,4 @@ class Straight(Continuous):
 
     def time(self, logsnr: Tensor) -> Tensor:
         """1/(1 + exp(logsnr/2))."""
-        return torch.sigmoid(-0.5 * torch.as_tensor(logsnr, dtype=torch.float64))
+        return sigmoid(-0.5 * torch.as_tensor(logsnr, dtype=torch.float64))
