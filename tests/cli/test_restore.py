@@ -131,6 +131,9 @@ def test_missing_pixels_are_the_librarys(diffprob: Callable, trained: Path, nois
     model, sampler, times, rng = library(trained)
     known, image = torch.from_numpy(~missing), to_model(noisy)
     told = Inpaint(sampler, known, image, 1)
+    facts = {name: json.loads(Path(name, "facts.json").read_text()) for name in ("repaint", "guided")}
+    assert facts["repaint"]["box"] == "2,1,3,6" and facts["guided"]["mask"] == "mask.png"
+    assert facts["guided"]["mask_sha256"] == Images(missing * np.uint8(255)).digest()
     assert np.array_equal(read("repaint"), to_levels(draw(model, told, times, rng, (1, 8, 8))))
     guided = dp.Clip(EnergyGuided(model.model, Observed(known, image, model.process)))
     draws = [draw(guided, sampler, times, each, (1, 8, 8)) for each in (rng, rng.fold("average 1"))]
@@ -202,6 +205,9 @@ def test_it_is_tried_out_on_clean_images(diffprob: Callable, trained: Path) -> N
     np.save("clean.npy", clean[:5, 0])
     told = diffprob("restore", trained, "given.npy", "--clean", "clean.npy", "--noise", "20", "--out", "x", "--json")
     assert told.json["psnr"]["noisy"][0] == pytest.approx(psnr(given[:5], clean[:5]).mean())
+    facts = json.loads(Path("x/facts.json").read_text())
+    assert (facts["clean"], facts["clean_sha256"]) == ("clean.npy", Images(clean[:5]).digest())
+    assert (facts["clean_split"], facts["clean_converted"]) == ("all", None)
     assert "noise of 2 of 16 grey levels" in diffprob(*common, "-n", "2", "--out", "y").out
 
 

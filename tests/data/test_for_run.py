@@ -127,3 +127,19 @@ def test_damage_is_no_absence(tmp_path: Path) -> None:
 def test_images_in_memory_say_their_levels() -> None:
     levels = pixels(3, 1, 16, 16) % 17
     assert select(Images(levels, levels=17, name="mine"), FEW, "mine").converted == ""
+
+
+def test_what_nobody_asked_for_is_said_of_pictures_too(tmp_path: Path) -> None:
+    """White behind what is transparent, and a turn, change the images that a number is of."""
+    clear = np.full((16, 16, 4), 255, np.uint8)
+    clear[:8, :, :3], clear[:4, :, 3] = 7, 0
+    turned = Image.Exif()
+    turned[0x0112] = 3
+    Image.fromarray(clear).save(tmp_path / "clear.png")
+    Image.fromarray(pixels(1, 16, 16)[0]).save(tmp_path / "turned.png", exif=turned)
+    said = ["images turned upright as their EXIF orientation says", "images with transparency composited over white"]
+    found = select(str(tmp_path), GREY, "mine")
+    assert found.converted == f"1 of 2 {said[0]}, 1 of 2 {said[1]}"
+    assert found.facts["converted"] == found.converted and found.images.notes == ()
+    assert select(str(tmp_path / "clear.png"), GREY, "mine").converted == f"1 of 1 {said[1]}"
+    assert select(str(tmp_path / "turned.png"), GREY, "mine").converted == f"1 of 1 {said[0]}"

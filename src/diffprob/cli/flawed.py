@@ -9,8 +9,6 @@ from diffprob.cli.given import Given, check_size, read, read_box, read_masks
 from diffprob.cli.restoring import GUIDED, METHODS, REPAINT, Flaw, Holed, Noisy, Small
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from diffprob.base.rng import Rng
     from diffprob.recipe.checkpoint import Run
 
@@ -56,7 +54,7 @@ def kind_of(args: argparse.Namespace, found: "Run") -> str:
     return kind
 
 
-def _noisy(args: argparse.Namespace, found: "Run", given: Given, rng: "Rng") -> "tuple[Flaw, np.ndarray | None]":
+def _noisy(args: argparse.Namespace, found: "Run", given: Given, rng: "Rng") -> tuple[Flaw, Given | None]:
     from diffprob.sample.restore import known_noise
 
     check_size(given, found.space.shape, found)
@@ -64,7 +62,7 @@ def _noisy(args: argparse.Namespace, found: "Run", given: Given, rng: "Rng") -> 
     if args.draw and args.sampler is None and args.variance is None:
         args.sampler, args.steps = SAMPLER, args.steps or STEPS
     if args.add_noise is not None:
-        given, clean, std = _with_noise(given, args.add_noise, rng), given.pixels, args.add_noise
+        given, clean, std = _with_noise(given, args.add_noise, rng), given, args.add_noise
     if std is None:
         if min(given.shape[1:]) < 3:
             raise InputError(f"{given.text}: too small to estimate the noise; --noise STD would be right")
@@ -87,17 +85,21 @@ def _with_noise(given: Given, std: float, rng: "Rng") -> Given:
     return replace(given, pixels=given.to_levels(noisy))
 
 
-def _holed(args: argparse.Namespace, found: "Run", given: Given, _: "Rng") -> "tuple[Flaw, np.ndarray | None]":
+def _holed(args: argparse.Namespace, found: "Run", given: Given, _: "Rng") -> tuple[Flaw, Given | None]:
     check_size(given, found.space.shape, found)
-    missing = read_box(args.box, found) if args.mask is None else read_masks(args.mask, found, args.n)
+    if args.mask is None:
+        missing, said = read_box(args.box, found), {"box": args.box}
+    else:
+        missing, masks = read_masks(args.mask, found, args.n)
+        said = masks.facts_as("mask")
     args.sampler = args.sampler or (SAMPLER if args.variance is None else None)
     args.method = args.method or (METHODS[0] if args.jumps is None else REPAINT)
     clean = _clean(args, found, given)
     jumps = JUMPS if args.jumps is None else args.jumps
-    return Holed(given, missing, args.method, jumps, args.average or 1), clean
+    return Holed(given, missing, args.method, jumps, args.average or 1, said), clean
 
 
-def _small(args: argparse.Namespace, found: "Run", given: Given, _: "Rng") -> "tuple[Flaw, np.ndarray | None]":
+def _small(args: argparse.Namespace, found: "Run", given: Given, _: "Rng") -> tuple[Flaw, Given | None]:
     import torch.nn.functional as F
 
     shape, factor = found.space.shape, found.recipe.condition.factor  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
@@ -113,10 +115,10 @@ def _small(args: argparse.Namespace, found: "Run", given: Given, _: "Rng") -> "t
             f"{given.text}: as large as {found.name} draws, so they are the clean images; leave --clean out"
         )
     averaged = replace(given, pixels=given.to_levels(F.avg_pool2d(given.to_model("cpu"), factor)))
-    return Small(averaged, shape, args.average or 1), given.pixels
+    return Small(averaged, shape, args.average or 1), given
 
 
-def _clean(args: argparse.Namespace, found: "Run", given: Given) -> "np.ndarray | None":
+def _clean(args: argparse.Namespace, found: "Run", given: Given) -> Given | None:
     """The images of ``--clean``, in the grey levels of those given."""
     if args.clean is None:
         return None
@@ -126,7 +128,7 @@ def _clean(args: argparse.Namespace, found: "Run", given: Given) -> "np.ndarray 
         raise InputError(f"--clean {args.clean}: {len(clean.pixels)} images for the {args.n} of {given.text}")
     if clean.levels != given.levels:
         raise InputError(f"--clean {args.clean}: {clean.levels} grey levels, but {given.text} has {given.levels}")
-    return clean.pixels
+    return clean
 
 
 READ = {"noise": _noisy, "missing": _holed, "small": _small}

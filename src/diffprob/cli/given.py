@@ -39,10 +39,19 @@ class Given:
     @property
     def facts(self) -> dict[str, Any]:
         """What is recorded of them, JSON literals by name."""
+        own = {"images": self.text, "images_sha256": self.digest()}
+        return {**own, "split": self.part, "converted": self.converted or None, "n": len(self.pixels)}
+
+    def facts_as(self, name: str) -> dict[str, Any]:
+        """The same of images that are given beside others, under names that begin with ``name``."""
+        own = {"sha256": self.digest(), "split": self.part, "converted": self.converted or None}
+        return {name: self.text, **{f"{name}_{key}": value for key, value in own.items()}}
+
+    def digest(self) -> str:
+        """SHA-256 of the images, as `diffprob.data.images.Images.digest` has it."""
         from diffprob.data.images import Images
 
-        own = {"images": self.text, "images_sha256": Images(self.pixels, levels=self.levels).digest()}
-        return {**own, "split": self.part, "converted": self.converted or None, "n": len(self.pixels)}
+        return Images(self.pixels, levels=self.levels).digest()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -136,8 +145,8 @@ def read_box(text: str, run: "Run") -> "np.ndarray":
     return _hides(missing, f"--box {text}")
 
 
-def read_masks(text: str, run: "Run", count: int) -> "np.ndarray":
-    """The pixels that are missing, white (at least half) in a picture, bool (1 or count, 1, H, W).
+def read_masks(text: str, run: "Run", count: int) -> "tuple[np.ndarray, Given]":
+    """The pixels that are missing, white (at least half) in a picture, bool (1 or count, 1, H, W); and the pictures.
 
     Raises:
         InputError: another size or number of masks, or one that hides nothing or everything.
@@ -148,7 +157,8 @@ def read_masks(text: str, run: "Run", count: int) -> "np.ndarray":
         raise InputError(
             f"--mask {text}: {len(masks.pixels)} masks for {count} images; one, or {count}, would be right"
         )
-    return _hides(masks.pixels.mean(1, keepdims=True) * 2 >= masks.levels - 1, f"--mask {text}")
+    missing = masks.pixels.mean(1, keepdims=True) * 2 >= masks.levels - 1
+    return _hides(missing, f"--mask {text}"), masks
 
 
 def _hides(missing: "np.ndarray", said: str) -> "np.ndarray":

@@ -76,6 +76,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     flaw, clean = flawed.READ[kind](args, found, given, rng)
     choice = choose(args, found, True, flaw.told(found, device))
     facts = {**choice.facts, "flaw": kind, **given.facts, "levels": given.levels, **flaw.facts()}
+    if args.clean is not None and clean is not None:
+        facts |= clean.facts_as("clean")
+    right = None if clean is None else clean.pixels
     if args.method == GUIDED and choice.sampler.order is not None:
         say(
             f"note: {choice.sampler!r} is deterministic: guided chains tend to fall out of the data; DPMppSDE(2) do not"
@@ -84,8 +87,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.dry_run:
         return {**result, "network_calls": flaw.calls(choice), "stds": [], "psnr": None, "dry_run": True}
     images, stds, calls = restore(flaw, choice, rng)
-    told = {"stds": stds, "psnr": None if clean is None else outcome.compared(flaw, images, clean)}
-    outcome.write(args.out, flaw, images, clean, {**facts, **told})
+    told = {"stds": stds, "psnr": None if right is None else outcome.compared(flaw, images, right)}
+    outcome.write(args.out, flaw, images, right, {**facts, **told})
     return {**result, **told, "network_calls": calls, "dry_run": False}
 
 

@@ -1,7 +1,7 @@
 """What `restore` does to images: noise taken out, missing pixels drawn, small images enlarged."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -136,6 +136,7 @@ class Holed:
         method: one of `METHODS`.
         jumps: of "repaint".
         average: draws of which the mean is taken.
+        said: what says which pixels are missing, JSON literals by name.
     """
 
     given: Given
@@ -143,6 +144,7 @@ class Holed:
     method: str
     jumps: int
     average: int
+    said: Mapping[str, Any]
 
     together = None
 
@@ -195,7 +197,7 @@ class Holed:
         """The method, and the share of each image (or of all) that is missing."""
         shares = self.missing.mean((1, 2, 3)).tolist()
         jumps = self.jumps if self.method == REPAINT else None
-        return {"method": self.method, "jumps": jumps, "average": self.average, "missing": shares}
+        return {"method": self.method, "jumps": jumps, "average": self.average, "missing": shares, **self.said}
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,8 +4,10 @@ Images that have the run's shape (C, H, W) and number of grey levels pass as the
 that names both and what would convert them; where that is asked for they are brought to the run's shape and levels in
 one way (`data.resize`), and what was done is kept in words, for whoever is told a number about them.
 
-Two things lose nothing and are no conversion: pictures whose red, green and blue agree everywhere are grey, and
-pictures whose values are the run's few grey levels on the scale of 0 to 255 (as `sample` writes them) have these.
+What is done to every picture that needs it (turned upright, put on white, the first of several frames taken) is kept in
+these words too. Two things lose nothing and are no conversion: pictures whose red, green and blue agree everywhere are
+grey, and pictures whose values are the run's few grey levels on the scale of 0 to 255 (as `sample` writes them) have
+these.
 
 Every selection says which data it is (as the user named it), which part of it, what it is to the run, and its digest.
 It knows no run: who has one says which images are its own (`recipe.own`).
@@ -22,7 +24,7 @@ from diffprob.base.errors import InputError, Missing
 from diffprob.data.detect import open_data
 from diffprob.data.formats.files import existing
 from diffprob.data.formats.folder import MixedSizes, read_folder
-from diffprob.data.formats.pictures import SUFFIXES, Tally, read_picture
+from diffprob.data.formats.pictures import SUFFIXES, UNASKED, Tally, read_picture
 from diffprob.data.images import Images
 from diffprob.data.nested import held_out_source
 from diffprob.data.resize import requantised, resized
@@ -184,7 +186,8 @@ def _picture(text: str, size: Size, channels: int, _split: str, _how: str) -> Re
     images, done = _in_channels(
         Images(pixels, name=path.name, notes=tally.notes(), files=(path.name,)), channels, tally
     )
-    return images, WHOLE, [*_scaled(tally), *done]
+    images, changed = _unasked(images)
+    return images, WHOLE, [*_scaled(tally), *changed, *done]
 
 
 def _data(text: str, size: Size, channels: int, split: str, how: str) -> Read:
@@ -205,7 +208,8 @@ def _data(text: str, size: Size, channels: int, split: str, how: str) -> Read:
     images, part = _part(source, split, load)
     pictures = isinstance(source, Folder | HuggingFace)
     images, done = _in_channels(images, channels, tallies[0] if tallies else None) if pictures else (images, [])
-    return images, part, [*(_scaled(tallies[0]) if tallies else []), *done]
+    images, changed = _unasked(images)
+    return images, part, [*(_scaled(tallies[0]) if tallies else []), *changed, *done]
 
 
 def _part(source: Any, split: str, load: Callable[[Any], Images]) -> tuple[Images, str]:
@@ -229,6 +233,12 @@ def _in_channels(images: Images, channels: int, tally: Tally | None) -> tuple[Im
         return replace(images, notes=notes), ["grey in three channels where it was grey"]
     lost = bool(coloured) if tally is None else tally.counts["discoloured"] > 0
     return images, ["made grey"] if channels == 1 and lost else []
+
+
+def _unasked(images: Images) -> tuple[Images, list[str]]:
+    """What was done to pictures without being asked for, which is then no note any more."""
+    changed = [note for note in images.notes if note.endswith(tuple(UNASKED.values()))]
+    return replace(images, notes=tuple(note for note in images.notes if note not in changed)), changed
 
 
 def _scaled(tally: Tally) -> list[str]:

@@ -42,6 +42,12 @@ VOLUMES = (".nii", ".nii.gz", ".dcm", ".mha", ".nrrd", ".h5", ".hdf5", ".tfrecor
 FILTERS = ("box", "bilinear", "hamming", "bicubic", "lanczos")
 MAX_PIXELS = 1 << 26
 _ADVICE = "replace or remove it"
+# Changes to what a picture shows that nobody asked for, as `Tally.notes` say them.
+UNASKED = {
+    "turned": "turned upright as their EXIF orientation says",
+    "alpha": "with transparency composited over white",
+    "frames": "of several frames: the first taken",
+}
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -95,10 +101,8 @@ class Tally:
             "reduced": f"reduced to {self.side} ({self.filter}, antialiased)",
             "enlarged": f"enlarged to {self.side} ({self.filter})",
             "cropped": f"centre-cropped to {self.side if isinstance(self.size, tuple) else f'{self.size}x{self.size}'}",
-            "turned": "turned upright as their EXIF orientation says",
-            "alpha": "with transparency composited over white",
             "coloured": f"converted to {kind}",
-            "frames": "of several frames: the first taken",
+            **UNASKED,
         }
         return tuple(
             f"{self.counts[key]} of {self.pictures} images {text}" for key, text in meaning.items() if self.counts[key]
