@@ -64,6 +64,24 @@ def test_held_out_images_are_those_of_the_first_record(run: Any, images: np.ndar
     assert found.role == "other data" and "not the held-out images of mine" in notes[0]
 
 
+def test_held_out_images_without_their_labels_do_not_become_the_known_ones(run: Any, images: np.ndarray) -> None:
+    """A file of labels that was left behind once made the whole test split other data for ever after."""
+    labels = np.arange(30) % 3
+    arrays = {"x_train": images[:20], "y_train": labels[:20], "x_test": images[20:]}
+    np.savez(run.recipe.data.path, **arrays)
+    run.meta = {"data": run.recipe.data.load().digest()}
+    bare, notes = images_of(run)
+    assert (bare.role, bare.converted) == ("test", "without labels") and "is their file missing?" in notes[0]
+    run.measurements = [Measurement("x", 1.0, 1, role="test", digest=bare.digest, converted=bare.converted)]
+    np.savez(run.recipe.data.path, **arrays, y_test=labels[20:])
+    whole, notes = images_of(run)
+    assert (whole.role, whole.converted, notes) == ("test", "", [])
+    run.measurements.append(Measurement("x", 1.0, 1, role="test", digest=whole.digest))
+    assert images_of(run)[0].role == "test"
+    np.savez(run.recipe.data.path, **arrays)
+    assert images_of(run)[0].role == "other data"
+
+
 def test_the_digest_decides_and_not_the_place(run: Any, images: np.ndarray, tmp_path: Path) -> None:
     moved = put(tmp_path / "moved.npz", images[:20], images[20:])
     other = put(tmp_path / "other.npz", images[5:25], images[:5])

@@ -47,11 +47,11 @@ def source_facts(name: str, text: str, image: "np.ndarray") -> dict[str, str]:
 
 
 def _taken(text: str, run: "Run", which: "Callable[[int], int]") -> "np.ndarray":
-    """One of the images at ``text``, by their number; nothing is converted."""
+    """One of the images at ``text``, by their number; nothing is converted to the run's shape."""
     from diffprob.data.for_run import select
 
     found = select(text, run.space, run.name, how="an image like those of `diffprob sample` would be right")
-    for note in found.images.notes:
+    for note in [*found.images.notes, *([found.converted] if found.converted else [])]:
         say(f"{text}: {note}")
     return found.images.take([which(len(found))])
 

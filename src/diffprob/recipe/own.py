@@ -2,9 +2,11 @@
 
 What decides is the digest, not the place. A run keeps that of its training images; of its held-out images the first
 measurement that is recorded keeps it. So other images at the place are noticed: an error where the training images are
-asked for, and where held-out ones are, a note and the role "other data".
+asked for, and where held-out ones are, a note and the role "other data". Labels belong to a digest: held-out images
+that lack them where the training images have some are said to, and their digest is kept as none of the run's.
 """
 
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -14,8 +16,11 @@ from diffprob.data.for_run import OTHER, TEST, TRAIN, WHOLE, Selection, is_pictu
 from diffprob.data.images import Images
 from diffprob.data.nested import held_out_source
 from diffprob.data.places import at_place, is_kind, without_folders
+from diffprob.denoise.condition import Labels
 from diffprob.recipe.checkpoint import RunFolder
 from diffprob.recipe.recipe import space
+
+UNLABELLED = "without labels"  # what a record says of such held-out images
 
 
 class OtherData(InputError):
@@ -85,6 +90,9 @@ class OwnImages:
         known = held_out_digest(self.run)
         if digest == known:
             return found
+        if images.labels is None and self._labelled:
+            self.notes.append(f"{images.name}: no labels, which the training images have; is their file missing?")
+            found = replace(found, converted=UNLABELLED)
         if known is not None:
             return self._other(found, f"its measurements have {known[:12]}")
         try:
@@ -95,15 +103,24 @@ class OwnImages:
             return self._other(found, "the training images beside them are not those of the run")
         return found
 
+    @property
+    def _labelled(self) -> bool:
+        """Whether the training images have labels, as far as they are here."""
+        try:
+            return self.train.images.labels is not None
+        except (Missing, OtherData):
+            return isinstance(getattr(self.run.recipe, "condition", None), Labels)
+
     def _other(self, found: Selection, why: str) -> Selection:
         text = f"{found.images.name}: not the held-out images of {self.run.name} (sha256 {found.digest[:12]}; {why})"
         self.notes.append(f"{text}: taken for other data")
-        return Selection(found.images, found.data, found.split, OTHER, found.digest)
+        return replace(found, role=OTHER)
 
 
 def held_out_digest(run: RunFolder[Any]) -> str | None:
-    """Of the run's held-out images, by the first measurement against them that says it; None where none does."""
-    return next((item.digest for item in run.measurements if item.role == TEST and item.digest), None)
+    """Of the run's held-out images, by the first measurement against them, as they are, that says it; or None."""
+    whole = (item for item in run.measurements if item.role == TEST and not item.converted)
+    return next((item.digest for item in whole if item.digest), None)
 
 
 def images_of(
