@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffprob.base.checks import real, whole
 from diffprob.base.rng import Rng
-from diffprob.base.shapes import per_sample
+from diffprob.base.shapes import check_floats, per_sample
 
 
 class Augmentation(Protocol):
@@ -101,7 +101,12 @@ def warp(x: Tensor, displacement: Tensor) -> Tensor:
 
 
 def augment(x: Tensor, rng: Rng, augmentations: Sequence[Augmentation]) -> Tensor:
-    """Apply the augmentations in order; each has its own stream by position, so that two of a kind differ."""
+    """Apply the augmentations in order; each has its own stream by position, so that two of a kind differ.
+
+    Raises:
+        ValueError: images that are not (B, C, H, W) of a floating type, or no stream for each of them.
+    """
+    check_floats(x)
     for k, change in enumerate(augmentations):
         x = change(x, rng.fold(f"augment {k}"))
     return x

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from diffprob.base.checks import able
 from diffprob.base.text import printable
 from diffprob.data.images import Images, Source
 
@@ -136,7 +137,9 @@ def check(source: Source) -> Report:
 
     Raises:
         InputError: the data cannot be loaded.
+        ValueError: something that is no source.
     """
+    able("source", source, "load", "open_data('digits')")
     images = source.load()
     scan = _scan(images)
     channels, height, width = images.event_shape

@@ -3,6 +3,7 @@
 import gzip
 from pathlib import Path
 
+from diffprob.base import checks
 from diffprob.base.errors import InputError, Missing, did_you_mean
 from diffprob.base.foreign import parsing
 from diffprob.data.formats.files import existing, opened, reading
@@ -104,6 +105,7 @@ def open_data(text: str, *, size: int | None = None, channels: int | None = None
         InputError: nothing known, or options that this kind of data does not take.
     """
     try:
+        checks.text("text", text, 0)
         if text == "digits":
             source: Source = Digits(split)
         elif text.startswith("hf:"):

@@ -8,7 +8,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from diffprob.base.checks import real, whole
 from diffprob.base.errors import InputError, did_you_mean
+from diffprob.base.shapes import positions
 from diffprob.base.text import all_composed
 from diffprob.data.classes import numbered
 
@@ -64,8 +66,8 @@ class Images:
                 object.__setattr__(self, field, value)
         object.__setattr__(self, "class_names", all_composed(self.class_names))
         _check_classes(self)
-        if not 2 <= self.levels <= 256:
-            raise ValueError(f"levels must lie in 2..256, got {self.levels}")
+        whole("levels", self.levels, 2, 256)
+        real("rounded", self.rounded, "[0, 256]")
         if len(self.files) not in (0, shape[0]):
             raise ValueError(f"files must be {shape[0]} paths or none, got {len(self.files)}")
         if self.captions is not None:
@@ -81,12 +83,16 @@ class Images:
         return channels, height, width
 
     def take(self, indices: ArrayLike) -> Pixels:
-        """A copy of the chosen images, uint8 (len(indices), C, H, W), contiguous and in memory."""
-        return np.ascontiguousarray(np.asarray(self.pixels)[np.asarray(indices, dtype=np.int64)])
+        """A copy of the chosen images, uint8 (len(indices), C, H, W), contiguous and in memory.
+
+        Raises:
+            ValueError: an index that is no whole number in 0..N - 1; a mask is none.
+        """
+        return np.ascontiguousarray(np.asarray(self.pixels)[positions(indices, len(self))])
 
     def some(self, indices: ArrayLike) -> "Images":
         """The chosen images with all that belongs to each: labels, captions and files."""
-        chosen = np.asarray(indices, dtype=np.int64)
+        chosen = positions(indices, len(self))
         return replace(
             self,
             pixels=self.take(chosen),

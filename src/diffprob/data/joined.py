@@ -51,8 +51,10 @@ def join(parts: Sequence[Images], names: Sequence[str] = ()) -> Images:
         names: of the classes, all different; by default those of the parts.
 
     Raises:
-        InputError: parts of different shapes or numbers of grey levels; both are named.
+        InputError: no parts, or parts of different shapes or numbers of grey levels; both are named.
     """
+    if not parts:
+        raise InputError("nothing to join: one set of images or more would be right")
     first = parts[0]
     for part in parts[1:]:
         for what, ours, theirs in (

@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from diffprob.base.checks import image_shape
 from diffprob.base.errors import InputError
+from diffprob.space.pixels import check_levels
 
 
 def resized(pixels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
@@ -14,11 +16,15 @@ def resized(pixels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
 
     Raises:
         InputError: a number of channels that is not 1 or 3.
+        ValueError: pixels that are no grey levels, or a shape that is none of images.
     """
     from PIL import Image
 
     from diffprob.data.formats.pictures import cover
 
+    image_shape("shape", tuple(shape))
+    if pixels.dtype != np.uint8 or pixels.ndim != 4:
+        raise ValueError(f"pixels must be uint8 (N, C, H, W), got {pixels.dtype} {pixels.shape}")
     channels, height, width = shape
     if channels not in (1, 3) or pixels.shape[1] not in (1, 3):
         raise InputError(
@@ -35,6 +41,14 @@ def resized(pixels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def requantised(pixels: np.ndarray, levels: int, wanted: int) -> np.ndarray:
-    """Grey levels 0..levels-1 as the nearest of 0..wanted-1 on the same scale from black to white, uint8."""
+    """Grey levels 0..levels-1 as the nearest of 0..wanted-1 on the same scale from black to white, uint8.
+
+    Raises:
+        ValueError: numbers of levels outside 2..256, or pixels that are none of them.
+    """
+    check_levels(levels)
+    check_levels(wanted)
+    if pixels.dtype != np.uint8 or (pixels.size and int(pixels.max()) >= levels):
+        raise ValueError(f"pixels must be uint8 levels 0..{levels - 1}, got {pixels.dtype} up to {pixels.max()}")
     table = np.rint(np.arange(levels) * ((wanted - 1) / (levels - 1))).astype(np.uint8)
     return pixels if levels == wanted else table[pixels]

@@ -159,6 +159,7 @@ class Labels:
 
     def some(self, n: int) -> Tensor:
         """All classes in turn, int64 (n,): 0, 1, ..., classes - 1, 0, ..., without those that training had none of."""
+        whole("n", n)
         there = [k for k in range(self.classes) if not self.names or self.names[k]]
         return torch.tensor(there)[torch.arange(n) % len(there)]
 
@@ -201,7 +202,11 @@ def in_shares(counts: Sequence[int], n: int) -> Tensor:
 
     Reference: Tijdeman, "The chairman assignment problem" (1980), the algorithm of section 2.
     """
-    shares = np.asarray(counts, dtype=np.int64)
+    whole("n", n)
+    shares = np.asarray(counts)
+    if shares.dtype.kind not in "iu":
+        raise ValueError(f"counts must be whole numbers, got {one_line(shares.tolist(), 100)}")
+    shares = shares.astype(np.int64)
     if shares.ndim != 1 or not len(shares) or shares.min() < 0 or not shares.max():
         raise ValueError(f"counts must be at least 0 and not all 0, got {one_line(shares.tolist(), 100)}")
     classes = np.flatnonzero(shares)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from diffprob.base.checks import MOST_SIDE, image_shape, real, whole
 from diffprob.base.errors import InputError
+from diffprob.base.shapes import check_floats
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,9 @@ class Degraded:
         """The block means of images in model space (B, C, H, W), repeated to their size.
 
         Raises:
-            ValueError: images of another shape.
+            ValueError: images of another shape, or of whole numbers.
         """
+        check_floats(x0)
         if tuple(x0.shape[1:]) != self.shape:
             raise ValueError(f"expected images of shape {self.shape}, got {tuple(x0.shape[1:])}")
         return self.spread(F.avg_pool2d(x0, self.factor))
@@ -73,6 +75,7 @@ class Degraded:
 
     def some(self, n: int) -> Tensor:
         """Flat images from black to white, (n, C, H, W): they are what they are at any resolution."""
+        whole("n", n)
         return torch.linspace(-1, 1, n)[:, None, None, None].expand(n, *self.shape)
 
     def null(self) -> Tensor:

@@ -250,12 +250,16 @@ class NetDenoiser(nn.Module):
         return self._asked(xt, t, self.told(len(xt), xt.device))
 
     def _asked(self, xt: Tensor, t: Tensor, rows: Tensor | None) -> Any:
+        if t.ndim and len(t) not in (1, len(xt)):
+            raise ValueError(f"{len(t)} times for {len(xt)} states")
         time = self.clock(t)
         if time.ndim == 0 and time.is_cpu and xt.is_cpu:
             time = torch.full((len(xt),), float(time), dtype=torch.float64)
         else:
             time = time.to(xt.device).expand(len(xt))
         output = self.evaluation.ask(self.net, self.net, xt, time, *(() if rows is None else (rows,)))
+        if output.main.shape != xt.shape:  # a single image without its batch, say, would be stretched
+            raise ValueError(f"states (B, *event) {tuple(xt.shape)} came back as {tuple(output.main.shape)}")
         if output.extra is None and output.main.dtype == xt.dtype:  # as in every step of most chains
             return output
         extra = None if output.extra is None else output.extra.to(xt.dtype)

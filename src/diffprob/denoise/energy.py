@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffprob.base.checks import real, shown
 from diffprob.base.distributions import Gaussian, LocationScale
-from diffprob.base.shapes import flat_sum, per_sample
+from diffprob.base.shapes import check_points, flat_sum, per_sample
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.denoise.guidance import Guided, movable
 from diffprob.process.linear import LinearProcess
@@ -49,7 +50,8 @@ class EnergyGuided(Guided):
         low, high: guided where low <= t <= high only.
 
     Raises:
-        ValueError: low and high out of order; or, when called, a posterior that cannot be moved.
+        ValueError: low and high out of order, an energy of another process; or, when called, a posterior that cannot
+            be moved.
 
     Exact when: exp(-E) is p(y|x_t): the posterior's mean is then E[x_0|x_t, y].
 
@@ -59,6 +61,10 @@ class EnergyGuided(Guided):
 
     def __init__(self, model: Denoiser, energy: Energy, low: float = 0.0, high: float = 1.0) -> None:
         super().__init__(model, low, high)
+        for part in energy.parts if isinstance(energy, Energies) else (energy,):
+            process = getattr(part, "process", model.process)  # those that noise something themselves have one
+            if process != model.process:
+                raise ValueError(f"energy and model must have one process, got {shown(process)}")
         self.energy = energy
 
     def __call__(self, xt: Tensor, t: Tensor) -> LocationScale | Gaussian:
@@ -108,6 +114,10 @@ class Energies:
 
     parts: tuple[Energy, ...]
 
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ValueError("at least one energy is needed")
+
     @property
     def scale(self) -> float:
         """The largest of the parts', without sign: 0 if all are 0."""
@@ -136,6 +146,9 @@ class LabelEnergy:
         rows: the class y of each sample, int64 (B,), or one (1,) for all.
         scale: s.
 
+    Raises:
+        ValueError: rows that are no classes, or a scale that is not finite.
+
     Exact when: the classifier is, and the scale is 1: the guided mean is E[x_0|x_t, y].
 
     Reference: Dhariwal & Nichol, "Diffusion models beat GANs on image synthesis" (2021), algorithms 1 and 2.
@@ -147,11 +160,31 @@ class LabelEnergy:
 
     of_estimate = False
 
+    def __post_init__(self) -> None:
+        real("scale", self.scale, "(-inf, inf)")
+        if self.rows.dtype != torch.int64 or self.rows.ndim != 1 or bool((self.rows < 0).any()):
+            raise ValueError(f"rows must be classes, int64 (B,) from 0 on, got {shown(self.rows.tolist())}")
+
     def __call__(self, x0: Tensor, xt: Tensor, t: Tensor) -> Tensor:
         """-scale log p(y|x_t), (B,)."""
         logits = self.classifier(xt, t)
+        if len(self.rows) not in (1, len(xt)) or int(self.rows.max()) >= logits.shape[1]:
+            found = shown(self.rows.tolist())
+            raise ValueError(f"{len(xt)} states of {logits.shape[1]} classes, got the rows {found}")
         rows = self.rows.to(logits.device).expand(len(xt))
         return self.scale * F.cross_entropy(logits, rows, reduction="none")
+
+
+def check_known(mask: Tensor, image: Tensor) -> None:
+    """Refuse what does not say which pixels are known, and what they are.
+
+    Raises:
+        ValueError: a mask of other values than 0 and 1, or an image of whole numbers.
+        NumericalError: a pixel of the image that is not finite, where it is known or not: 0 times it is no number.
+    """
+    if not bool(((mask == 0) | (mask == 1)).all()):
+        raise ValueError("the mask must be 1 where a pixel is known and 0 elsewhere, got other values")
+    check_points(image, "the image")
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,6 +203,10 @@ class Observed:
         noise: standard deviation of the noise in the known pixels.
         distance: scale |r| in place of the square.
 
+    Raises:
+        ValueError: see `check_known`; a scale or noise out of range.
+        NumericalError: a pixel that is not finite.
+
     Exact when: scale 1, the square, and the known pixels are independent with variance 1.
 
     Reference: Chung et al., "Diffusion posterior sampling for general noisy inverse problems" (2023), eq. 16 and
@@ -186,8 +223,9 @@ class Observed:
     of_estimate = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.noise < float("inf"):
-            raise ValueError(f"noise must be at least 0 and finite, got {self.noise}")
+        real("noise", self.noise, "[0, inf)")
+        real("scale", self.scale, "(-inf, inf)")
+        check_known(self.mask, self.image)
 
     def __call__(self, x0: Tensor, xt: Tensor, t: Tensor) -> Tensor:
         """scale |r|^2/(2 v_t) or scale |r|, (B,)."""

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffprob.base.checks import real, whole
 from diffprob.base.rng import Rng
-from diffprob.base.shapes import flat_sum
+from diffprob.base.shapes import check_floats, check_points, flat_sum
 from diffprob.process.linear import LinearProcess
 
 
@@ -28,11 +29,11 @@ class LowPass:
     factor: int = 4
 
     def __post_init__(self) -> None:
-        if self.factor < 1:
-            raise ValueError(f"factor must be at least 1, got {self.factor}")
+        real("factor", self.factor, "[1, inf)")
 
     def __call__(self, x: Tensor) -> Tensor:
         """The coarse part, (B, C, H, W)."""
+        check_floats(x)
         return self.along(x.shape[-2]).to(x) @ x @ self.along(x.shape[-1]).to(x).T
 
     def along(self, size: int) -> Tensor:
@@ -61,13 +62,18 @@ class Expert(ABC):
         rng: one stream for each source; e_k is the noise of its stream "egsde" at k, the same at all t.
         scale: lambda in front; a similarity to be pushed up has its minus in the comparison.
         repeats: K, draws of e.
+
+    Raises:
+        ValueError: repeats or scale out of range, another number of streams than of sources, or whole numbers for them.
+        NumericalError: a source image that is not finite.
     """
 
     of_estimate = False
 
     def __init__(self, source: Tensor, process: LinearProcess, rng: Rng, scale: float, repeats: int) -> None:
-        if repeats < 1:
-            raise ValueError(f"repeats must be at least 1, got {repeats}")
+        whole("repeats", repeats, 1)
+        real("scale", scale, "(-inf, inf)")
+        check_points(source, "a source image")
         if len(rng) != len(source):
             raise ValueError(f"{len(rng)} random streams for {len(source)} source images")
         self.source, self.process, self.scale, self.repeats = source, process, scale, repeats

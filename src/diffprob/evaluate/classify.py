@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffprob.base.checks import one_of, real, whole
 from diffprob.base.errors import InputError, NumericalError
 from diffprob.base.rng import Rng, derive, permutation
 from diffprob.net.classifier import Classifier, ClassifierSpec
@@ -41,16 +42,14 @@ class FitSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch < 1:
-            raise ValueError(f"epochs and batch must be at least 1, got {self.epochs} and {self.batch}")
-        if not self.lr > 0 or not self.weight_decay >= 0:
-            raise ValueError(f"lr must be > 0 and weight_decay >= 0, got {self.lr} and {self.weight_decay}")
-        if self.shift < 0:
-            raise ValueError(f"shift must not be negative, got {self.shift}")
-        if not 0 < self.calibration < 1:
-            raise ValueError(f"calibration must lie in (0, 1), got {self.calibration}")
-        if self.precision not in ("fp32", "bf16"):
-            raise ValueError(f"precision must be 'fp32' or 'bf16', got {self.precision!r}")
+        whole("epochs", self.epochs, 1)
+        whole("batch", self.batch, 1)
+        real("lr", self.lr, "(0, inf)")
+        real("weight_decay", self.weight_decay, "[0, inf)")
+        whole("shift", self.shift)
+        real("calibration", self.calibration, "(0, 1)")
+        one_of("precision", self.precision, ("fp32", "bf16"))
+        whole("seed", self.seed, 0, 2**63 - 1)
 
 
 class FitProgress(NamedTuple):

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import whole
 from diffprob.base.errors import InputError
 from diffprob.evaluate.estimate import Estimate, Points, features, labels_of, student_95, subset
 
@@ -28,8 +29,7 @@ def inception_score(probabilities: Points, splits: int = 10, seed: int = 0) -> E
     References: Salimans et al., "Improved techniques for training GANs" (2016), section 4; Barratt & Sharma, "A note on
     the Inception Score" (2018).
     """
-    if splits < 1:
-        raise ValueError(f"splits must be at least 1, got {splits}")
+    whole("splits", splits, 1)
     p = features(probabilities, "the probabilities", 2 * splits).double()
     if float(p.min()) < -1e-6 or float((p.sum(1) - 1).abs().max()) > 1e-3:
         raise InputError("the rows of probabilities must be non-negative and sum to 1: apply a softmax to logits")
@@ -60,8 +60,7 @@ def class_histogram_distance(x_labels: Points, y_labels: Points, classes: int) -
         ValueError: fewer than 1 class.
         InputError: no labels, labels that are not integers in [0, classes), or another shape.
     """
-    if classes < 1:
-        raise ValueError(f"classes must be at least 1, got {classes}")
+    whole("classes", classes, 1, 10**6)
     counts = torch.stack([_counts(x_labels, classes, "x"), _counts(y_labels, classes, "y")]).numpy()
     n, m = (int(c) for c in counts.sum(1))
     shares = counts / counts.sum(1, keepdims=True)

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import whole
 from diffprob.base.errors import InputError
 from diffprob.base.rng import derive, permutation
 
 Points = Tensor | np.ndarray
 
+_MOST = 1e15  # squares of 10^8 such numbers still fit into float32, their sixth powers into float64
 NORMAL_95 = 1.959963984540054  # the 97.5% point of the standard normal
 
 
@@ -47,8 +49,8 @@ class Estimate:
             raise ValueError(f"an estimate needs finite numbers, got {numbers}")
         if self.low is not None and self.high is not None and self.low > self.high:
             raise ValueError(f"the interval is empty: {self.low} to {self.high}")
-        if self.n < 1 or (self.m is not None and self.m < 1):
-            raise ValueError(f"counts must be at least 1, got n = {self.n}, m = {self.m}")
+        whole("n", self.n, 1, 2**63 - 1)
+        whole("m", self.m, 1, 2**63 - 1, none=True)
         try:
             json.dumps(self.details, allow_nan=False)
         except (TypeError, ValueError) as error:
@@ -59,7 +61,8 @@ def flat_rows(points: Points, name: str, least: int = 1) -> Tensor:
     """(n, *event) -> (n, d) on the CPU, in its own dtype.
 
     Raises:
-        InputError: fewer than ``least`` points, no elements, complex or boolean numbers, or values that are not finite.
+        InputError: fewer than ``least`` points, no elements, complex or boolean numbers, or values that are not finite
+            or so large that their squares and cubes would leave the range.
     """
     if isinstance(points, np.ndarray) and not points.flags.writeable:
         points = np.array(points)  # torch warns on views of read-only memory, such as a memory-mapped data set
@@ -72,6 +75,8 @@ def flat_rows(points: Points, name: str, least: int = 1) -> Tensor:
         raise InputError(f"{name} holds {len(rows)} of the at least {least} points that are needed")
     if rows.is_floating_point() and not torch.isfinite(rows).all():
         raise InputError(f"{name} holds values that are not finite")
+    if rows.is_floating_point() and float(rows.abs().max()) > _MOST:
+        raise InputError(f"{name} holds values beyond {_MOST:g}, whose distances are lost")
     return rows.reshape(len(rows), -1)
 
 
@@ -99,12 +104,18 @@ def same_width(x: Tensor, y: Tensor) -> None:
 
 
 def subset(n: int, size: int, seed: int, name: str, repetition: int = 0) -> np.ndarray:
-    """``size`` of the indices 0, ..., n - 1 without replacement: a function of the arguments alone, int64 (size,)."""
+    """``size`` of the indices 0, ..., n - 1 without replacement: a function of the arguments alone, int64 (size,).
+
+    Raises:
+        ValueError: more than there are.
+    """
+    whole("size", size, 0, n)
     return permutation(derive(seed, name), repetition, n)[:size].copy()
 
 
 def student_95(freedom: int) -> float:
-    """The 97.5% point of Student's t with so many degrees of freedom."""
+    """The 97.5% point of Student's t with so many degrees of freedom, at least 1."""
+    whole("freedom", freedom, 1)
     from scipy.special import stdtrit
 
     return float(stdtrit(freedom, 0.975))
@@ -113,8 +124,13 @@ def student_95(freedom: int) -> float:
 def wilson(count: int, n: int) -> tuple[float, float]:
     """Wilson's 95% interval of a proportion of which ``count`` in n were seen; inside [0, 1] and never a point.
 
+    Raises:
+        ValueError: more of them than there are, or none at all.
+
     Reference: Wilson, "Probable inference, the law of succession, and statistical inference" (1927).
     """
+    whole("n", n, 1, 2**63 - 1)
+    whole("count", count, 0, n)
     z2 = NORMAL_95**2
     share = count / n
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)

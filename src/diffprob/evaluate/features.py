@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import whole
 from diffprob.base.errors import InputError, NumericalError
+from diffprob.base.shapes import positions
 from diffprob.base.text import all_composed
 from diffprob.net.classifier import Classifier
 from diffprob.space.pixels import Pixels
@@ -94,13 +96,12 @@ def extract(
         progress: called with the number of finished images after every batch.
 
     Raises:
-        ValueError: batch below 1.
+        ValueError: batch below 1, or an index that is no whole number of an image's place.
         InputError: no images, or images that the features do not take.
         NumericalError: a feature that is not finite.
     """
-    if batch < 1:
-        raise ValueError(f"batch must be at least 1, got {batch}")
-    chosen = np.arange(len(images)) if indices is None else np.asarray(indices)
+    whole("batch", batch, 1)
+    chosen = np.arange(len(images)) if indices is None else positions(indices, len(images))
     if len(chosen) == 0:
         raise InputError("there are no images to compute features of")
     found = torch.empty(len(chosen), features.dimension)
@@ -215,8 +216,7 @@ class PcaFeatures:
         Raises:
             InputError: fewer values in an image, or fewer images less one, than ``dimension``.
         """
-        if dimension < 1:
-            raise ValueError(f"dimension must be at least 1, got {dimension}")
+        whole("dimension", dimension, 1)
         if len(images) == 0:
             raise InputError("there are no images to fit a PCA on")
         features = PixelFeatures(tuple(_take(images, np.arange(1)).shape[1:]), levels)

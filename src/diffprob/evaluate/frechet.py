@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import whole
 from diffprob.base.errors import InputError, Missing, NumericalError
 from diffprob.base.files import followed, open_file, saying, write_file
+from diffprob.base.finite import check_tensors
 from diffprob.base.foreign import parsing
 from diffprob.evaluate.estimate import Estimate, Points, features, labels_of, student_95, subset
 
@@ -34,6 +36,7 @@ class Statistics:
 
     Raises:
         ValueError: shapes or a dtype that do not fit.
+        NumericalError: a number that is not finite.
     """
 
     n: int | None
@@ -45,8 +48,8 @@ class Statistics:
             raise ValueError(f"mean (d,) and factor (k, d), got {tuple(self.mean.shape)}, {tuple(self.factor.shape)}")
         if self.mean.dtype != torch.float64 or self.factor.dtype != torch.float64:
             raise ValueError(f"statistics are float64, got {self.mean.dtype} and {self.factor.dtype}")
-        if self.n is not None and self.n < 2:
-            raise ValueError(f"a covariance needs at least 2 features, got n = {self.n}")
+        whole("n", self.n, 2, 2**63 - 1, none=True)
+        check_tensors({"mean": self.mean, "factor": self.factor}, "the statistics are")
 
     @property
     def dimension(self) -> int:
@@ -171,6 +174,7 @@ def expected_bias(reference: Statistics, n: int) -> float:
     l_i / 2), the mean's part and the covariance's. A perfect model does not score below it. For l_i = 1 it is
     (d + d (d + 1) / 4) / n; two sets of size n of one law have twice that: (2 d + d (d + 1) / 2) / n.
     """
+    whole("n", n, 1)
     wide = reference.factor.shape[0] < reference.dimension
     gram = reference.factor @ reference.factor.T if wide else reference.covariance
     values = torch.linalg.eigvalsh(gram).clamp_min(0)

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import whole
 from diffprob.evaluate.estimate import NORMAL_95, Estimate, Points, features, same_width, subset
 
 
@@ -43,8 +44,8 @@ def kid(x: Points, y: Points, subsets: int = 100, size: int = 1000, seed: int = 
 
     Reference: Binkowski, Sutherland, Arbel & Gretton, "Demystifying MMD GANs" (2018), section 4.
     """
-    if subsets < 1 or size < 2:
-        raise ValueError(f"at least 1 subset of at least 2 points, got {subsets} of {size}")
+    whole("subsets", subsets, 1)
+    whole("size", size, 2)
     a, b = features(x, "x"), features(y, "y")
     same_width(a, b)
     n, m = len(a), len(b)

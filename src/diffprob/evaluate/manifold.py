@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import whole
 from diffprob.base.errors import InputError
 from diffprob.evaluate.estimate import NORMAL_95, Estimate, Points, features, same_width, subset, wilson
 
@@ -42,8 +43,8 @@ def precision_recall(x: Points, y: Points, k: int = 3, density_k: int = 5, seed:
     generative models" (2019), eq. 1-2; Naeem, Oh, Uh, Choi & Yoo, "Reliable fidelity and diversity metrics for
     generative models" (2020), eq. 3-4 and lemma 2.
     """
-    if k < 1 or density_k < 1:
-        raise ValueError(f"k must be at least 1, got {k} and {density_k}")
+    whole("k", k, 1)
+    whole("density_k", density_k, 1)
     a, b = features(x, "x"), features(y, "y")
     same_width(a, b)
     n = min(len(a), len(b))
@@ -79,6 +80,9 @@ def expected_coverage(n: int, m: int, k: int = 5) -> float:
 
     Reference: Naeem, Oh, Uh, Choi & Yoo (2020), lemma 2.
     """
+    whole("n", n, 1)
+    whole("m", m, 1)
+    whole("k", k, 1)
     return 1 - math.prod((m - i) / (n + m - i) for i in range(1, k + 1))
 
 

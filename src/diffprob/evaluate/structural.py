@@ -4,6 +4,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from diffprob.evaluate.likeness import pair_of_levels
+
 SIZE, SPREAD = 11, 1.5  # of the window, and its standard deviation
 K1, K2 = 0.01, 0.03
 
@@ -20,14 +22,15 @@ def ssim(images: np.ndarray, others: np.ndarray, levels: int = 256) -> np.ndarra
         levels: K.
 
     Raises:
-        ValueError: other shapes, or images smaller than the window.
+        ValueError: see `pair_of_levels`; or images smaller than the window.
 
     Exact when: always; the mean of torchmetrics' map without the border that it reflects.
 
     Reference: Wang et al., "Image quality assessment: from error visibility to structural similarity" (2004), eq. 13.
     """
-    if images.shape != others.shape or images.ndim != 4 or min(images.shape[2:]) < SIZE:
-        raise ValueError(f"expected two arrays (N, C, H, W), {SIZE} pixels or more, got {images.shape}, {others.shape}")
+    pair_of_levels(images, others, levels)
+    if min(images.shape[2:]) < SIZE:
+        raise ValueError(f"expected images of {SIZE} pixels or more a side, got {images.shape}")
     n, channels = images.shape[:2]
     x, y = (torch.from_numpy(each.astype(np.float64)).flatten(0, 1)[:, None] for each in (images, others))
     offset = torch.arange(SIZE, dtype=torch.float64) - SIZE // 2
@@ -37,4 +40,4 @@ def ssim(images: np.ndarray, others: np.ndarray, levels: int = 256) -> np.ndarra
     c1, c2 = (K1 * (levels - 1)) ** 2, (K2 * (levels - 1)) ** 2
     top = (2 * mean_x * mean_y + c1) * (2 * (xy - mean_x * mean_y) + c2)
     bottom = (mean_x**2 + mean_y**2 + c1) * (xx - mean_x**2 + yy - mean_y**2 + c2)
-    return (top / bottom).reshape(n, channels, -1).mean((1, 2)).numpy()
+    return (top / bottom).reshape(n, channels, top.shape[2] * top.shape[3]).mean((1, 2)).numpy()

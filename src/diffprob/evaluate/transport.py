@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import real, whole
 from diffprob.base.errors import InputError, NumericalError
 from diffprob.base.rng import Rng, derive
 from diffprob.evaluate.estimate import Points, flat_rows
@@ -21,13 +22,12 @@ def wasserstein_1d(x: Points, y: Points, p: float = 1.0) -> float:
     step functions and the integral is a finite sum over their common refinement.
 
     Raises:
-        ValueError: p below 1 or not finite.
+        ValueError: p outside [1, 20].
         InputError: an empty set, a wrong shape, or a value that is not finite.
 
     Exact when: always; for p = 1 it equals ``scipy.stats.wasserstein_distance``.
     """
-    if not (math.isfinite(p) and p >= 1):
-        raise ValueError(f"p must be a finite number >= 1, got {p}")
+    real("p", p, "[1, 20]")  # beyond, the powers of large differences are infinite
     if x.ndim != 1 or y.ndim != 1:
         raise InputError(f"wasserstein_1d compares sets of shape (n,), got {tuple(x.shape)} and {tuple(y.shape)}")
     columns = [flat_rows(points, name).double() for points, name in ((x, "x"), (y, "y"))]
@@ -55,8 +55,7 @@ def sliced_wasserstein2(x: Points, y: Points, directions: int = 500, seed: int =
 
     Reference: Bonneel, Rabin, Peyre & Pfister, "Sliced and Radon Wasserstein barycenters of measures" (2015), eq. 6.
     """
-    if directions < 1:
-        raise ValueError(f"directions must be at least 1, got {directions}")
+    whole("directions", directions, 1)
     a, b = _pair(x, y)
     width = max(1, min(directions, _BLOCK // max(a.shape[1], len(a), len(b))))
     total = 0.0
@@ -104,6 +103,8 @@ def wasserstein2_exact(x: Points, y: Points) -> float:
 
 def unit_directions(dimension: int, count: int, seed: int = 0, first: int = 0) -> Tensor:
     """Directions first, ..., first + count - 1 of the seed, uniform on the unit sphere: float64 (dimension, count)."""
+    whole("dimension", dimension, 1)
+    whole("count", count)
     # A derived seed: the streams of a small seed would be shared by its neighbours (sample i has the seed seed + i).
     rng = Rng.of(derive(seed, "directions") >> 1, count, first)
     normal = rng.normal((dimension,), dtype=torch.float64).T

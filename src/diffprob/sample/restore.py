@@ -11,8 +11,9 @@ from diffprob.base.distributions import Distribution
 from diffprob.base.errors import InputError
 from diffprob.base.finite import check_tensors
 from diffprob.base.rng import Rng, normal_like, one_for_each
-from diffprob.base.shapes import check_floats, check_points, per_sample
+from diffprob.base.shapes import check_points, per_sample
 from diffprob.denoise.denoiser import Denoiser
+from diffprob.denoise.energy import check_known
 from diffprob.process.linear import LinearProcess
 from diffprob.sample.between import continued
 from diffprob.sample.simulate import Finishing, Sampler, State
@@ -231,9 +232,7 @@ class Inpaint:
 
     def __post_init__(self) -> None:
         whole("jumps", self.jumps)
-        check_floats(self.image)
-        if self.mask.is_floating_point() and bool(torch.isnan(self.mask).any()):
-            raise ValueError("the mask must be 1 where a pixel is known and 0 elsewhere, got NaN")
+        check_known(self.mask, self.image)
 
     @property
     def evaluations(self) -> int | None:

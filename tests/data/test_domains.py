@@ -1,0 +1,60 @@
+"""What is no place of an image, no picture and no source is refused where it comes in."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from diffprob.base.errors import InputError
+from diffprob.base.rng import Rng
+from diffprob.data.augment import Elastic, augment
+from diffprob.data.check import check
+from diffprob.data.detect import open_data
+from diffprob.data.images import Images
+from diffprob.data.joined import join
+from diffprob.data.resize import requantised, resized
+
+PIXELS = np.zeros((3, 1, 4, 4), dtype=np.uint8)
+IMAGES = Images(PIXELS)
+
+
+@pytest.mark.parametrize("indices", [[1.5], [-1], [3], [True, False, True], [[0, 1]], 2, [math.nan], ["1"]], ids=repr)
+def test_what_is_no_place_is_refused(indices: object) -> None:
+    """1.5 was 1, a mask took the images 0 and 1, and -1 the last one."""
+    for chosen in (IMAGES.take, IMAGES.some):
+        with pytest.raises(ValueError, match="indices must"):
+            chosen(indices)
+
+
+def test_places_are_taken_in_any_whole_type() -> None:
+    for indices in ([2, 0], (2, 0), range(0, 3, 2), np.array([0, 1], dtype=np.uint8), torch.tensor([1, 1])):
+        assert len(IMAGES.take(indices)) == len(IMAGES.some(indices)) == 2
+    assert len(IMAGES.take([])) == 0
+
+
+REFUSED = {
+    "half a level": lambda: Images(PIXELS, levels=17.5),
+    "rounding of no number": lambda: Images(PIXELS, rounded=math.nan),
+    "nothing to join": lambda: join([]),
+    "floats as pictures": lambda: resized(PIXELS / 2, (1, 8, 8)),
+    "no numbers as pictures": lambda: resized(np.full(PIXELS.shape, math.nan), (1, 8, 8)),
+    "a picture without height": lambda: resized(PIXELS, (1, 0, 8)),
+    "a picture of half a pixel": lambda: resized(PIXELS, (1, 8.5, 8)),
+    "no levels": lambda: requantised(PIXELS, 17, 0),
+    "one level": lambda: requantised(PIXELS, 1, 17),
+    "levels beyond a byte": lambda: requantised(PIXELS, 17, 1000),
+    "a level that there is not": lambda: requantised(PIXELS + 20, 17, 256),
+    "half a level of a picture": lambda: requantised(PIXELS + 0.5, 17, 256),
+    "levels to bend": lambda: augment(torch.zeros(3, 1, 4, 4, dtype=torch.uint8), Rng.of(0, 3), [Elastic()]),
+    "no name of data": lambda: open_data(None),
+    "a number for data": lambda: open_data(5),
+    "a name for a source": lambda: check("digits"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_has_no_meaning_is_refused(what: str) -> None:
+    with pytest.raises((ValueError, InputError)) as caught:
+        REFUSED[what]()
+    assert len(str(caught.value)) < 300
