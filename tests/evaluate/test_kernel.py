@@ -82,5 +82,5 @@ def test_bad_input_is_named():
         kid(x, normal(10, 4, 0))
     with pytest.raises(InputError, match="y holds 1 of the at least 2"):
         kid(x, normal(1, 3, 0))
-    with pytest.raises(ValueError, match="got 0 of 5"):
+    with pytest.raises(ValueError, match="at least 1, got 0"):
         kid(x, x, subsets=0, size=5)

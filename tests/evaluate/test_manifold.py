@@ -110,5 +110,5 @@ def test_bad_input_is_named():
         precision_recall(x[:5], x)
     with pytest.raises(InputError, match="one dimension"):
         precision_recall(x, torch.zeros(6, 2))
-    with pytest.raises(ValueError, match="got 0 and 5"):
+    with pytest.raises(ValueError, match="at least 1, got 0"):
         precision_recall(x, x, k=0)

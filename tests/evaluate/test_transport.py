@@ -121,7 +121,7 @@ def test_bad_sets_are_named(x, y, words):
 def test_bad_settings_are_named():
     with pytest.raises(ValueError, match="directions must be at least 1, got 0"):
         sliced_wasserstein2(np.zeros((4, 3)), np.zeros((4, 3)), directions=0)
-    with pytest.raises(ValueError, match=r"p must be .* got 0\.5"):
+    with pytest.raises(ValueError, match=r"p must lie in .* got 0\.5"):
         wasserstein_1d(np.zeros(2), np.zeros(2), p=0.5)
     with pytest.raises(InputError, match="shape"):
         wasserstein_1d(np.zeros((2, 2)), np.zeros(2))

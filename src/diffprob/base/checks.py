@@ -7,10 +7,14 @@ message is one line and short, whatever the value is.
 import math
 from collections.abc import Callable, Collection, Iterable
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import did_you_mean
 from diffprob.base.text import one_line
+
+if TYPE_CHECKING:  # the command line checks arguments without importing numpy
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
 
 MOST = 10**9  # of what is counted, where nothing smaller is the limit
 MOST_STEPS = 10**6  # times of a discrete schedule
@@ -161,6 +165,23 @@ def able(name: str, value: object, ability: str, like: str = "") -> None:
     if isinstance(value, type) or not callable(getattr(value, ability, None)):
         example = f"; {like} would be right" if like else ""
         raise ValueError(f"{name} cannot be {shown(value)}: it has no {ability}(){example}")
+
+
+def positions(indices: "ArrayLike", n: int) -> "NDArray[np.int64]":
+    """Places of n items, int64 (m,): none is cut to a whole number, counted from the end, or a mask's 0 and 1.
+
+    Raises:
+        ValueError: another shape, another type than whole numbers, or outside 0..n - 1.
+    """
+    import numpy as np
+
+    found = np.asarray(indices)
+    if found.ndim != 1 or (found.dtype.kind not in "iu" and found.size):
+        raise ValueError(f"indices must be whole numbers (m,), got {found.dtype} {found.shape}")
+    if found.size and not (found.min() >= 0 and found.max() < n):
+        wrong = found.min() if found.min() < 0 else found.max()
+        raise ValueError(f"indices must lie in 0..{n - 1}, got {wrong}")
+    return found.astype(np.int64)
 
 
 def shown(value: object, most: int = 60) -> str:

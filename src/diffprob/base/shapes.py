@@ -3,9 +3,7 @@
 import math
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from diffprob.base.finite import check_tensors
@@ -52,21 +50,6 @@ def check_points(x: Tensor, name: str = "x") -> None:
     """
     check_floats(x)
     check_tensors({name: x}, "the points are")
-
-
-def positions(indices: ArrayLike, n: int) -> NDArray[np.int64]:
-    """Places of n items, int64 (m,): none is cut to a whole number, counted from the end, or a mask's 0 and 1.
-
-    Raises:
-        ValueError: another shape, another type than whole numbers, or outside 0..n - 1.
-    """
-    found = np.asarray(indices)
-    if found.ndim != 1 or (found.dtype.kind not in "iu" and found.size):
-        raise ValueError(f"indices must be whole numbers (m,), got {found.dtype} {found.shape}")
-    if found.size and not (found.min() >= 0 and found.max() < n):
-        wrong = found.min() if found.min() < 0 else found.max()
-        raise ValueError(f"indices must lie in 0..{n - 1}, got {wrong}")
-    return found.astype(np.int64)
 
 
 def is_one_time(t: Any) -> bool:

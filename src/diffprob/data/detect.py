@@ -105,7 +105,7 @@ def open_data(text: str, *, size: int | None = None, channels: int | None = None
         InputError: nothing known, or options that this kind of data does not take.
     """
     try:
-        checks.text("text", text, 0)
+        checks.text("text", text, 0, checks.MOST)
         if text == "digits":
             source: Source = Digits(split)
         elif text.startswith("hf:"):

@@ -8,9 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diffprob.base.checks import real, whole
+from diffprob.base.checks import positions, real, whole
 from diffprob.base.errors import InputError, did_you_mean
-from diffprob.base.shapes import positions
 from diffprob.base.text import all_composed
 from diffprob.data.classes import numbered
 

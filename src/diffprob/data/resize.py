@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from diffprob.base.checks import image_shape
+from diffprob.base.checks import image_shape, whole
 from diffprob.base.errors import InputError
-from diffprob.space.pixels import check_levels
 
 
 def resized(pixels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
@@ -46,8 +45,8 @@ def requantised(pixels: np.ndarray, levels: int, wanted: int) -> np.ndarray:
     Raises:
         ValueError: numbers of levels outside 2..256, or pixels that are none of them.
     """
-    check_levels(levels)
-    check_levels(wanted)
+    whole("levels", levels, 2, 256)
+    whole("wanted", wanted, 2, 256)
     if pixels.dtype != np.uint8 or (pixels.size and int(pixels.max()) >= levels):
         raise ValueError(f"pixels must be uint8 levels 0..{levels - 1}, got {pixels.dtype} up to {pixels.max()}")
     table = np.rint(np.arange(levels) * ((wanted - 1) / (levels - 1))).astype(np.uint8)

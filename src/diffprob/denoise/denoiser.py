@@ -258,8 +258,6 @@ class NetDenoiser(nn.Module):
         else:
             time = time.to(xt.device).expand(len(xt))
         output = self.evaluation.ask(self.net, self.net, xt, time, *(() if rows is None else (rows,)))
-        if output.main.shape != xt.shape:  # a single image without its batch, say, would be stretched
-            raise ValueError(f"states (B, *event) {tuple(xt.shape)} came back as {tuple(output.main.shape)}")
         if output.extra is None and output.main.dtype == xt.dtype:  # as in every step of most chains
             return output
         extra = None if output.extra is None else output.extra.to(xt.dtype)
@@ -287,6 +285,8 @@ class NetDenoiser(nn.Module):
         return [self._posterior(xt, t, main[part], None if extra is None else extra[part]) for part in parts]
 
     def _posterior(self, xt: Tensor, t: Tensor, main: Tensor, extra: Tensor | None) -> LocationScale:
+        if main.shape != xt.shape:  # a single image without its batch, say, would be stretched
+            raise ValueError(f"states (B, *event) {tuple(xt.shape)} came back as {tuple(main.shape)}")
         mean = self.prediction.to_x0(self.process, xt, t, main)
         return self.variance.posterior(self.process, t, mean, extra)
 

@@ -52,6 +52,8 @@ class DensityModel(nn.Module):
         """
         part: Any = self.net.log_prob if self.normalised else self.net
         answer = self.evaluation.ask(self.net, part, x)
+        if answer.shape != x.shape[:1]:
+            raise ValueError(f"a density is one number for each image ({len(x)},), got {tuple(answer.shape)}")
         return (answer if self.normalised else -answer).double()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -119,7 +121,7 @@ class LogDensity(Proxy):
         def at(points: Tensor, _: Rng) -> Tensor:
             return density(points.to(x.dtype))
 
-        return Dequantisation(self.noises).log_prob(at, space, space.to_data(x), rng)[:, None]
+        return Dequantisation(self.noises).log_prob(at, space, space.exact(x), rng)[:, None]
 
 
 @dataclass(frozen=True)

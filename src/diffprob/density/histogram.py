@@ -42,6 +42,12 @@ class PixelHistogram:
         """-log2 p of every image over its number of pixels, float64 (N,); uint8 (N, C, H, W) of the fitted shape.
 
         The length of a code, no bound. Exact when all counts are equal: log2 K.
+
+        Raises:
+            ValueError: pixels of another type or shape, or a level of K or more.
         """
+        levels, *shape = self.probabilities.shape
+        if pixels.dtype != np.uint8 or list(pixels.shape[1:]) != shape or (pixels >= levels).any():
+            raise ValueError(f"pixels must be uint8 (N, *{shape}) below {levels}, got {pixels.dtype} {pixels.shape}")
         cost = -np.log2(self.probabilities)
         return np.take_along_axis(cost, pixels.astype(np.intp), 0).reshape(len(pixels), -1).mean(1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from diffprob.base.checks import whole
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng, normal_like
 from diffprob.base.shapes import flat_sum
@@ -56,7 +57,10 @@ def integrability(
 
     Raises:
         InputError: fewer than two images, or a network evaluated in less than float32.
+        ValueError: a time without noise, no probes or nodes.
     """
+    whole("probes", probes, 1)
+    whole("nodes", nodes, 1, 1000)
     if len(x0) < 2:
         raise InputError(f"standard errors need at least 2 images, got {len(x0)}")
     found = []

@@ -10,6 +10,7 @@ from torch import Tensor
 from diffprob.base.checks import MOST_STEPS, able, real, shown, whole
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
+from diffprob.base.shapes import check_points
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.density.complexity import code_length
 from diffprob.density.proxy import Fitted, Proxy
@@ -62,6 +63,7 @@ class BoundDensity(Proxy):
         Raises:
             InputError: a discrete schedule with fewer times than steps.
         """
+        check_points(x, "an image")
         schedule = model.process.schedule
         steps = self.steps or schedule.steps or 1000
         if schedule.steps is not None and schedule.steps < steps:
@@ -107,7 +109,7 @@ class FlowDensity(Proxy):
         """log p, nats, float64 (B, 1)."""
         if self.levels is not None:
             space = Pixels((1, 1, x[0].numel()), self.levels)
-            rows = space.to_data(x.reshape(len(x), *space.shape))
+            rows = space.exact(x.reshape(len(x), *space.shape))
             x = dequantised(space, rows, rng).reshape(x.shape)
         found = flow_log_prob(model, x, rng, self.divergence, self.tolerance, self.tolerance)
         return found.log_prob[:, None]
@@ -165,7 +167,7 @@ class ComplexityCorrected(Proxy):
 
     def complete(self, measured: Tensor, x: Tensor) -> Tensor:
         """With the bits of the code."""
-        coded = code_length(Pixels((1, 1, 1), self.levels or 256).to_data(x))
+        coded = code_length(Pixels((1, 1, 1), self.levels or 256).exact(x))
         return torch.cat([self.of.complete(measured, x), coded[:, None].to(measured)], 1)
 
     def score(self, statistics: Tensor, fitted: Fitted | None = None) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from diffprob.base.errors import InputError
-from diffprob.base.rng import Rng
+from diffprob.base.rng import Rng, one_for_each
 from diffprob.base.shapes import check_points
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.linear import LinearProcess
@@ -40,6 +40,7 @@ def descent(process: LinearProcess, t: float, steps: int, owner: Any) -> Tensor:
 def states(process: LinearProcess, x: Tensor, t: Tensor, noises: int, rng: Rng) -> Iterator[Tensor]:
     """x_t = alpha x_0 + sigma z, (B, *event), for so many noises z; with none alpha x_0 itself, once."""
     check_points(x, "an image")
+    one_for_each(rng, x)
     if not noises:
         yield process.marginal(x, t).mean
     for k in range(noises):

@@ -15,7 +15,7 @@ from torch import Tensor
 from diffprob.base.checks import MOST_STEPS, able, real, several, whole
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
-from diffprob.base.shapes import ordered_sum
+from diffprob.base.shapes import check_points, ordered_sum
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.density.calibrate import fit_kernel, fit_normal, kernel_log_density, normal_log_density
 from diffprob.density.measure import MOST_NOISES, noise, states, time
@@ -96,7 +96,7 @@ class ScoreNorms(Proxy):
 
     def score(self, statistics: Tensor, fitted: Fitted | None = None) -> Tensor:
         """log N(norms) in nats, (B,)."""
-        return normal_log_density(present(fitted, self), statistics)
+        return normal_log_density(present(fitted, self, statistics), statistics)
 
 
 def path_noises(model: Denoiser, x: Tensor, times: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -105,6 +105,7 @@ def path_noises(model: Denoiser, x: Tensor, times: Tensor) -> Iterator[tuple[Ten
     It begins at alpha x_0; x_u = alpha_u D + sigma_u eps with D and eps of the time before (Song et al. 2021, DDIM,
     section 4.3). eps is float64 (B, *event).
     """
+    check_points(x, "an image")
     process, state = model.process, model.process.marginal(x, times[0]).mean
     for t, above in pairwise([*times, times[-1]]):
         posterior = model(state, t)
@@ -164,7 +165,7 @@ class PathStatistics(Proxy):
 
     def score(self, statistics: Tensor, fitted: Fitted | None = None) -> Tensor:
         """log density of the six sums, nats, (B,)."""
-        return kernel_log_density(present(fitted, self), statistics)
+        return kernel_log_density(present(fitted, self, statistics), statistics)
 
 
 def _powers(x: Tensor) -> Tensor:
@@ -228,7 +229,7 @@ class Scoped(Proxy):
 
     def score(self, statistics: Tensor, fitted: Fitted | None = None) -> Tensor:
         """log density of the ratios, nats, (B,)."""
-        return kernel_log_density(present(fitted, self), statistics)
+        return kernel_log_density(present(fitted, self, statistics), statistics)
 
 
 def _norm_and_trace(model: Denoiser, xt: Tensor, t: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import shown
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.space.pixels import Pixels
@@ -78,12 +79,14 @@ class Proxy(ABC):
         return self.score(self.statistics(model, x, rng), fitted)
 
 
-def enough(statistics: Tensor, proxy: Proxy) -> Tensor:
-    """The statistics (n, k), looked at before a fit.
+def enough(statistics: Tensor, proxy: Proxy, columns: int | None = None) -> Tensor:
+    """The statistics (n, k), looked at before a fit; k is that of the proxy's columns, unless another is given.
 
     Raises:
         InputError: fewer than 50 images, or values that are not finite.
+        ValueError: another shape.
     """
+    _check_columns(statistics, proxy, len(proxy.columns) if columns is None else columns)
     if len(statistics) < LEAST:
         raise InputError(f"{proxy!r} is fitted to at least {LEAST} images that belong, got {len(statistics)}")
     if not bool(torch.isfinite(statistics).all()):
@@ -91,12 +94,19 @@ def enough(statistics: Tensor, proxy: Proxy) -> Tensor:
     return statistics.double()
 
 
-def present(fitted: Fitted | None, proxy: Proxy) -> Fitted:
-    """What was fitted.
+def present(fitted: Fitted | None, proxy: Proxy, statistics: Tensor) -> Fitted:
+    """What was fitted, to be compared with statistics (B, k).
 
     Raises:
         InputError: nothing was.
+        ValueError: statistics of another shape than the proxy's columns.
     """
+    _check_columns(statistics, proxy, len(proxy.columns))
     if not fitted:
         raise InputError(f"{proxy!r} has to be fitted to images that belong first")
     return fitted
+
+
+def _check_columns(statistics: Tensor, proxy: Proxy, columns: int) -> None:
+    if statistics.ndim != 2 or statistics.shape[1] != columns:
+        raise ValueError(f"{shown(proxy)}: statistics must be (n, {columns}), got {tuple(statistics.shape)}")

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from diffprob.base.checks import real, whole
 from diffprob.base.errors import InputError
-from diffprob.base.rng import Rng
+from diffprob.base.rng import Rng, one_for_each
+from diffprob.base.shapes import check_floats
 
 _SKEW, _UNSKEW = (math.sqrt(3) - 1) / 2, (3 - math.sqrt(3)) / 6
 _RADIUS = 0.5  # squared: beyond it a corner has no say
@@ -48,9 +49,12 @@ class SimplexNoise:
 
         Raises:
             InputError: not images.
+            ValueError: whole numbers, or another number of streams than of images.
         """
         if like.ndim != 4:
             raise InputError(f"{self!r} is noise for images (B, C, H, W), got {tuple(like.shape)}")
+        check_floats(like)
+        one_for_each(rng, like)
         weights = [float(self.persistence) ** k for k in range(self.octaves)]
         field = torch.zeros(like.shape, dtype=torch.float64, device=rng.seeds.device)
         for k, weight in enumerate(weights):

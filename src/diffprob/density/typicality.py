@@ -68,7 +68,7 @@ class Typical(Proxy):
             InputError: too few images, values that are not finite, or the same score for all.
         """
         inner = self.of.fit(enough(statistics, self))
-        scores = enough(self.of.score(statistics, inner)[:, None], self)[:, 0]
+        scores = enough(self.of.score(statistics, inner)[:, None], self, 1)[:, 0]
         if bool(scores.min() == scores.max()):
             raise InputError(f"{self!r}: all images that belong have the same score, so that none is typical")
         found = {_INNER + name: value for name, value in inner.items()}
@@ -76,7 +76,7 @@ class Typical(Proxy):
 
     def score(self, statistics: Tensor, fitted: Fitted | None = None) -> Tensor:
         """Minus the distance from the mean in standard deviations, (B,)."""
-        known = present(fitted, self)
+        known = present(fitted, self, statistics)
         inner = {name.removeprefix(_INNER): value for name, value in known.items() if name.startswith(_INNER)}
         value = self.of.score(statistics, inner)
         return -((value - known["typical mean"]) / known["typical std"]).abs()

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffprob.base.checks import whole
+from diffprob.base.checks import positions, whole
 from diffprob.base.errors import InputError, NumericalError
-from diffprob.base.shapes import positions
 from diffprob.base.text import all_composed
 from diffprob.net.classifier import Classifier
 from diffprob.space.pixels import Pixels

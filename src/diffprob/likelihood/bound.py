@@ -22,9 +22,9 @@ from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.calculus import logsnr_decay
 from diffprob.process.linear import LinearProcess, Stepwise
 from diffprob.process.times import noisy_times
+from diffprob.space.pixels import off_levels
 
 LANES = 16  # batches have a multiple of so many samples
-ON_LEVEL = 1e-3  # by so much of a level an image may miss it, for rounding in its dtype
 
 
 class Bound(NamedTuple):
@@ -94,10 +94,7 @@ class Decoder:
         check_points(x0, "x0")
         if self.levels is None:
             return
-        k = (x0.double() + 1) * (self.levels - 1) / 2
-        off = ~((k - k.round().clamp(0, self.levels - 1)).abs() <= ON_LEVEL)
-        if bool(off.any()):
-            wrong = float(x0[off][0])
+        if (wrong := off_levels(x0, self.levels)) is not None:
             raise ValueError(
                 f"x0 has the value {wrong:g}, none of {self.levels} levels on [-1, 1]: take Decoder(levels) with the "
                 "levels of the images (a run's space.levels), or Decoder(None) for a density"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from diffprob.base.checks import MOST_STEPS, one_of, real, whole
+from diffprob.base.checks import MOST_STEPS, one_of, real, shown, whole
 from diffprob.base.distributions import Distribution
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import per_sample
@@ -19,6 +19,12 @@ from diffprob.sample.simulate import State, check_step
 def between(process: LinearProcess, s: Tensor, t: Tensor, share: float) -> Tensor:
     """The time at lambda_t + share (lambda_s - lambda_t)."""
     return process.schedule.time(process.logsnr(t) + share * (process.logsnr(s) - process.logsnr(t)))
+
+
+def _noisy(process: LinearProcess, s: Tensor) -> None:
+    """Refuse a step to the data itself, of which these solvers would make 0/0; the reconstruction leads there."""
+    if float(process.sigma(s)) == 0:
+        raise ValueError(f"a step of this solver ends where there is noise, got s = {float(s):g}")
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,8 @@ def _dpm_solver(model: Denoiser, state: State, s: Tensor, order: int) -> State:
     if from_pure_noise(process, t):
         return State(Stretch.of(process, s, t)(x, posterior.mean), s, state.index + 1, posterior)
     noise = predicted_noise(process, posterior, x, t)
+
+    _noisy(process, s)
 
     def first(end: Tensor) -> tuple[Tensor, Tensor]:
         """The first-order step, and its h."""
@@ -126,8 +134,14 @@ class DPMFast:
 
 
 def predicted_noise(process: LinearProcess, posterior: Distribution, x: Tensor, t: Tensor) -> Tensor:
-    """eps = (x_t - alpha E[x_0|x_t]) / sigma."""
+    """eps = (x_t - alpha E[x_0|x_t]) / sigma.
+
+    Raises:
+        ValueError: a time without noise, where it is 0/0.
+    """
     alpha, sigma = process.coefficients(t)
+    if bool((sigma == 0).any()):
+        raise ValueError(f"there is no noise to predict at t = {shown(t.tolist())}")
     return (x - per_sample(alpha, x) * posterior.mean) / per_sample(sigma, x)
 
 
@@ -208,6 +222,7 @@ class Heun:
         if from_pure_noise(process, state.t):
             posterior = model(state.x, state.t)
             return State(Stretch.of(process, s, state.t)(state.x, posterior.mean), s, state.index + 1, posterior)
+        _noisy(process, s)
         x, t = self._noisier(process, state, rng)
         posterior = model(x, t)
         stretch = Stretch.of(process, s, t)

@@ -10,6 +10,8 @@ from diffprob.base.checks import image_shape, whole
 from diffprob.base.errors import NumericalError
 from diffprob.base.shapes import check_floats
 
+ON_LEVEL = 1e-3  # by so much of a level an image may miss it, for rounding in its dtype
+
 
 @dataclass(frozen=True)
 class Pixels:
@@ -71,12 +73,31 @@ class Pixels:
             raise NumericalError("an image has values that are not numbers (NaN), which are no grey levels")
         return ((x.double() + 1) / self.bin_width).round().clamp(0, self.levels - 1).to(torch.uint8)
 
+    def exact(self, x: Tensor) -> Tensor:
+        """The levels that images are made of, uint8 (B, C, H, W), for what is measured of the levels.
+
+        Raises:
+            ValueError: whole numbers, or a value between two levels or outside of them.
+            NumericalError: a value that is not a number.
+        """
+        found = self.to_data(x)
+        if (wrong := off_levels(x, self.levels)) is not None:
+            raise ValueError(f"an image has the value {wrong:g}, none of {self.levels} levels on [-1, 1]")
+        return found
+
     def bits_per_dim(self, nats: Tensor) -> Tensor:
         """-log p of a density in model space, in nats, as bits/dim: nats/(d ln 2) - log2(bin width).
 
         A uniform density on the K bins gives log2 K.
         """
         return nats / (self.dimensions * math.log(2)) - math.log2(self.bin_width)
+
+
+def off_levels(x: Tensor, levels: int) -> float | None:
+    """The first value that is none of K levels on [-1, 1], by more than `ON_LEVEL` of one; None: there is none."""
+    k = (x.double() + 1) * (levels - 1) / 2
+    off = ~((k - k.round().clamp(0, levels - 1)).abs() <= ON_LEVEL)
+    return float(x[off][0]) if bool(off.any()) else None
 
 
 def check_levels(levels: int | None) -> None:
