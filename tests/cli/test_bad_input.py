@@ -284,6 +284,25 @@ def test_a_folder_that_is_no_run_is_left_alone(diffprob: Callable) -> None:
     assert contents(Path()) == {"file": contents(Path())["file"], "photos/a.txt": contents(Path())["photos/a.txt"]}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["sample", "digits", "-n", "1", "--variance", "LearnedRange()"], "twice as many outputs"),
+        (["rate", "digits", "-n", "1", "--variance", "LearnedDiagonal()"], "twice as many outputs"),
+        (["likelihood", "digits", "-n", "1", "--held-out", ""], "--held-out: is empty"),
+        (["likelihood", "digits", "-n", "1", "--out", ""], "--out: is empty"),
+        (["evaluate", "digits", "-n", "8", "--samples", ""], "--samples: is empty"),
+        (["show", ""], "is empty"),
+        (["evaluate", "digits", "-n", "8", "--accept-weights", "ab", "--no-record"], "goes with --features inception"),
+    ],
+    ids=lambda value: " ".join(value[:4]) if isinstance(value, list) else "",
+)
+def test_what_is_not_there_is_not_taken(diffprob: Callable, arguments: list[str], said: str) -> None:
+    """A variance that was not learned; an option that an unset variable left empty, and one that nothing reads."""
+    done = diffprob(*arguments, *([] if arguments[0] == "show" else CPU))
+    assert done.code == 2 and said in done.error, done
+
+
 def test_main_reads_the_process_arguments(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.argv", ["diffprob", "nothing"])
     assert main() == 2

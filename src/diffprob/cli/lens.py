@@ -46,12 +46,14 @@ def choose_features(
         accept: first digits of the digest of Inception weights that are to be used although they are not the published.
 
     Raises:
-        InputError: no such features, or none for these images.
+        InputError: no such features, or none for these images; ``accept`` for others than Inception's.
     """
     from diffprob.evaluate.features import PcaFeatures, PixelFeatures
 
     check_kind(text, option)
     kind, _, rest = text.partition(":")
+    if accept and kind != "inception":
+        raise InputError("--accept-weights goes with --features inception:FILE")
     if kind == "auto":
         kind = "pca" if train.labels is None else "classifier"
     if kind == "classifier":

@@ -38,6 +38,9 @@ class Parser(argparse.ArgumentParser):
             InputError: bad usage.
         """
         args, rest = self.parse_known_args(list(arguments))
+        for action in self._actions:  # as an unset variable of a shell script leaves it: not the same as nothing given
+            if getattr(args, action.dest, None) == "" and action.default != "":
+                self.error(f"argument {'/'.join(action.option_strings) or action.metavar}: is empty")
         if not rest:
             return args
         word = next((item for item in rest if item.startswith("-")), rest[0]).partition("=")[0]

@@ -204,7 +204,7 @@ def in_shares(counts: Sequence[int], n: int) -> Tensor:
     """
     whole("n", n)
     shares = np.asarray(counts)
-    if shares.dtype.kind not in "iu":
+    if shares.size and shares.dtype.kind not in "iu":
         raise ValueError(f"counts must be whole numbers, got {one_line(shares.tolist(), 100)}")
     shares = shares.astype(np.int64)
     if shares.ndim != 1 or not len(shares) or shares.min() < 0 or not shares.max():

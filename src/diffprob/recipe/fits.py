@@ -13,6 +13,7 @@ from diffprob.base import tensors
 from diffprob.base.errors import InputError
 from diffprob.base.files import kind_of
 from diffprob.base.finite import check_tensors
+from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.moments import NoiseMoments
 from diffprob.denoise.variance import HEADS, Analytic, Headed, Variance
 from diffprob.net.head import HeadSpec
@@ -114,8 +115,12 @@ def bind_variance(run: "Run", variance: Variance, best: bool = False) -> tuple[V
     """``variance`` with what was fitted for it, and its head if it has one.
 
     Raises:
-        InputError: as in `read_fit`.
+        InputError: as in `read_fit`, or a learned variance for a network that was trained without one.
     """
+    spec, channels = run.recipe.network, run.space.shape[0]
+    if isinstance(variance, LearnedRange | LearnedDiagonal) and spec.out_channels != 2 * channels:
+        has = f"this one has {spec.out_channels} for images of {channels}: it was trained with another variance"
+        raise InputError(f"{run.place}: {variance!r} needs a network of twice as many outputs as inputs, {has}")
     if isinstance(variance, Analytic) and variance.moments is None:
         return replace(variance, moments=read_moments(run, best)), None
     if isinstance(variance, Headed):
