@@ -190,6 +190,20 @@ def test_dry_run_writes_nothing_and_says_what_would_happen(diffprob: Callable, t
     assert contents(tiny.parent) == before
 
 
+def test_a_dry_run_refuses_what_the_data_there_forbids(diffprob: Callable) -> None:
+    """The recipe's own data is looked at where it is, and what training would say is said now."""
+    np.save("small.npy", np.zeros((20, 8, 8), np.uint8))
+    done = diffprob("train", "digits", "--set", "data=Array('small.npy')", *TINY, "--dry-run")
+    assert "small: number of grey levels 256, but recipe digits takes 17" in done.error
+    done = diffprob("train", "digits", "--set", "space.shape=(1,16,16)", *TINY, "--dry-run")
+    assert "shape (1, 8, 8), but recipe digits takes (1, 16, 16)" in done.error
+    told = ("--set", "condition=Labels(5)", "--set", "network.classes=6")
+    assert "labels run from 0 to 9" in diffprob("train", "digits", *told, *TINY, "--dry-run").error
+    Path("small.npy").write_bytes(Path("small.npy").read_bytes()[:200])
+    done = diffprob("train", "digits", "--set", "data=Array('small.npy')", *TINY, "--dry-run")
+    assert "small.npy" in done.error and not Path("runs").exists()
+
+
 @pytest.mark.parametrize(
     "shape",
     [

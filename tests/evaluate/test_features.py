@@ -136,6 +136,8 @@ def test_what_cannot_be_computed_is_said(digits, judge):
         PcaFeatures.fit(digits, 65, 17)
     with pytest.raises(InputError, match="no 8 axes"):
         PcaFeatures.fit(digits.pixels[:8], 8, 17)
+    with pytest.raises(InputError, match="a PCA of one image has no axes; more images, or the pixels"):
+        PcaFeatures.fit(digits.pixels[:1], 1, 17)
     with pytest.raises(ValueError, match="levels"):
         PixelFeatures((1, 8, 8), 1)
     torch.manual_seed(0)

@@ -250,15 +250,20 @@ def dry_run(
 ) -> dict[str, Any]:
     """What `train` would take: parameters, memory and time, and where the run would go.
 
+    Args:
+        images: the data, where it is loaded already; else it is if it is on this machine.
+
     Raises:
         InputError: it would be refused.
     """
     from diffprob.cli.estimate import estimate
-    from diffprob.cli.training import planned
+    from diffprob.cli.training import checked, planned
     from diffprob.recipe.recipe import check_trainable
     from diffprob.train.batches import check_shares
 
     check_trainable(recipe)
+    images = _data_there(recipe) if images is None else images
+    recipe = recipe if images is None else checked(recipe, images, out)
     settings = recipe.training
     check_shares(settings, processes)
     about = {
@@ -272,10 +277,26 @@ def dry_run(
     return {"dry_run": True, "about": about, "steps": settings.steps, "batch": settings.batch, **costs}
 
 
+def _data_there(recipe: "Kind") -> "Images | None":
+    """The data, or None where it is not on this machine; nothing is downloaded for it.
+
+    Raises:
+        InputError: it is there, and cannot be used.
+    """
+    from diffprob.data.nested import innermost
+    from diffprob.data.sources import HuggingFace
+
+    kinds: set[type] = set()
+    innermost(recipe.data, lambda each: kinds.add(type(each)) or each)
+    try:
+        return None if HuggingFace in kinds else recipe.data.load()
+    except Missing:
+        return None
+
+
 def _data_state(recipe: "Kind", images: "Images | None") -> str:
     from diffprob.data.places import paths
 
     if images is not None:
         return f"{recipe.data!r}, {len(images):,} images"
-    gone = any(path is not None and not Path(path).expanduser().exists() for path in paths(recipe.data))
-    return f"{recipe.data!r}" + (" (not there: training needs it)" if gone else "")
+    return f"{recipe.data!r}" + (" (not there: training needs it)" if paths(recipe.data) != {None} else "")

@@ -86,7 +86,7 @@ def train(
         images = recipe.data.load()
         for note in images.notes if accelerator.is_main_process else ():
             say(f"{images.name}: {note}")
-    recipe = _checked(recipe, images, out)
+    recipe = checked(recipe, images, out)
     digest = images.digest()
     trainer = _trainer(recipe, images, Replica(out), accelerator)  # first: it may refuse, and nothing is there yet
     if not accelerator.is_main_process:
@@ -132,11 +132,12 @@ def _accelerator(recipe: "Kind", device: str, processes: int | None) -> Any:
     return accelerator
 
 
-def _checked(recipe: "Kind", images: "Images", out: Path) -> "Kind":
+def checked(recipe: "Kind", images: "Images", out: Path) -> "Kind":
     """The recipe with the classes of the run at ``out``, or of the images, after a look whether it can be trained.
 
     Raises:
-        InputError: images of another kind, or a recipe that can only be loaded.
+        InputError: images of another kind or without what the network is to be told, or a recipe that can only be
+            loaded.
     """
     from diffprob.recipe.classes import settled
     from diffprob.recipe.recipe import check_trainable, space
@@ -144,7 +145,11 @@ def _checked(recipe: "Kind", images: "Images", out: Path) -> "Kind":
 
     space(recipe, images)
     check_trainable(recipe)
-    return settled(recipe, images, read_recipe(out) if is_run(out) else None)
+    recipe = settled(recipe, images, read_recipe(out) if is_run(out) else None)
+    condition = getattr(recipe, "condition", None)
+    if condition is not None:
+        condition.read(images)
+    return recipe
 
 
 def _trainer(recipe: "Kind", images: "Images", store: Any, accelerator: Any) -> "Trainer":

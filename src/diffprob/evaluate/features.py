@@ -213,7 +213,7 @@ class PcaFeatures:
         Images of up to 4,096 values are all used; of larger ones, evenly spaced ones that fit 256 MiB.
 
         Raises:
-            InputError: fewer values in an image, or fewer images less one, than ``dimension``.
+            InputError: a single image, or fewer values in an image, or fewer images less one, than ``dimension``.
         """
         whole("dimension", dimension, 1)
         if len(images) == 0:
@@ -221,8 +221,13 @@ class PcaFeatures:
         features = PixelFeatures(tuple(_take(images, np.arange(1)).shape[1:]), levels)
         size = features.dimension
         count = len(images) if size <= _EXACT else min(len(images), _ROOM // size)
-        if dimension > min(size, count - 1):
-            raise InputError(f"a PCA of {count} images of {size} values has no {dimension} axes; give fewer")
+        most = min(size, count - 1)
+        if most < 1:
+            raise InputError("a PCA of one image has no axes; more images, or the pixels as they are, would be right")
+        if dimension > most:
+            raise InputError(
+                f"a PCA of {count} images of {size} values has no {dimension} axes; at most {most} would be right"
+            )
         index = np.linspace(0, len(images) - 1, count).round().astype(np.int64)
         blocks = [index[first : first + 1024] for first in range(0, count, 1024)]
         mean = torch.stack([features(_take(images, block)).double().sum(0) for block in blocks]).sum(0) / count
