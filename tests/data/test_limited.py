@@ -29,6 +29,13 @@ def test_takes_one_class_alone_in_its_order():
     assert First(Digits(), 5, 3).load().name == "5 images of label 3 of digits/train"
 
 
+def test_a_label_below_0_is_one_that_files_may_give(tmp_path):
+    np.savez(tmp_path / "x.npz", images=np.arange(48, dtype=np.uint8).reshape(3, 4, 4), labels=[1, -1, 1])
+    chosen = First(Array(str(tmp_path / "x.npz")), label=-1)
+    assert chosen.load().pixels.min() == 16 and parse(repr(chosen), ALL) == chosen
+    assert First(chosen.source, label="-1").load().digest() == chosen.load().digest()
+
+
 def test_captions_go_with_their_images():
     class Captioned:
         def load(self):
@@ -45,12 +52,15 @@ def test_reads_back():
 def test_refuses_what_is_not_there(tmp_path):
     with pytest.raises(InputError, match=r"digits/train has 1437 images: n=1438 are too many"):
         First(Digits(), 1438).load()
-    with pytest.raises(InputError, match=r"has no image of label 10"):
-        First(Digits(), label=10).load()
+    for label in (10, -1):
+        with pytest.raises(
+            InputError, match=rf"has no image of label {label}; those that the files give it are 0, 1, 2,"
+        ):
+            First(Digits(), label=label).load()
     np.save(tmp_path / "x.npy", np.zeros((4, 8, 8), np.uint8))
     with pytest.raises(InputError, match="no labels"):
         First(Array(str(tmp_path / "x.npy")), label=0).load()
-    wrong: list[dict[str, Any]] = [{"n": 0}, {"n": 2.0}, {"n": True}, {"label": -1}]
+    wrong: list[dict[str, Any]] = [{"n": 0}, {"n": 2.0}, {"n": True}, {"label": 1.0}]
     for each in wrong:
         with pytest.raises(ValueError, match=r"must be a(t least| whole number)"):
             First(Digits(), **each)

@@ -56,6 +56,22 @@ def test_what_decides_the_weights_decides_the_file(digits):
     assert len({made.path for made in plans}) == len(plans)
 
 
+def test_test_images_of_other_classes_are_left_out_and_said(digits):
+    """A classifier cannot be right about what it never saw; they counted as wrong without a word."""
+    train, test = digits
+    few = train.some(np.flatnonzero(train.labels < 8))
+    for fresh in (True, False):
+        made = classifier_for(few, test, QUICK)
+        known = test.labels < 8
+        assert made.accuracy == judge(made.net, test.pixels[known], test.labels[known], 17).accuracy
+        assert (made.fresh, made.tested) == (fresh, known.sum())
+        left = f"{(~known).sum()} test images of classes that it was not trained on are left out: 8, 9"
+        assert made.notes == (left,)
+    assert classifier_for(train, test, QUICK).notes == ()
+    with pytest.raises(InputError, match="no test image is of a class that was trained"):
+        plan(few, test.some(np.flatnonzero(~known)), QUICK)
+
+
 def test_without_a_test_split_a_tenth_is_not_trained_on(digits, monkeypatch):
     train, told = digits[0], []
     fit = module.fit_classifier

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from diffprob.base.checks import able, text, whole
+from diffprob.base.checks import MOST, able, listed, text, whole
 from diffprob.base.errors import InputError, Missing, did_you_mean
 from diffprob.base.text import composed
 from diffprob.data.images import Images, Source
@@ -34,7 +34,7 @@ class First:
         if isinstance(self.label, str):
             text("label", self.label)
         else:
-            whole("label", self.label, none=True)
+            whole("label", self.label, -MOST, none=True)  # files may number classes from below 0
 
     def load(self) -> Images:
         """Load the source and copy the chosen images.
@@ -50,7 +50,8 @@ class First:
                 raise InputError(f"{images.name} has no labels, so no images of label={self.label!r}")
             chosen = np.flatnonzero(_of_class(images, self.label))
         if not len(chosen):
-            raise Missing(f"{images.name} has no image of label {self.label}")
+            known = listed([str(label) for label in np.unique(images.former_labels)])
+            raise Missing(f"{images.name} has no image of label {self.label}; those that the files give it are {known}")
         of = "" if self.label is None else f" of label {self.label}"
         if len(chosen) < (self.n or 1):
             raise InputError(f"{images.name} has {len(chosen)} images{of}: n={self.n} are too many")

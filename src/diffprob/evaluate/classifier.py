@@ -18,6 +18,7 @@ from diffprob.base.files import followed, kind_of, write_file
 from diffprob.base.folders import cache_folder
 from diffprob.base.rng import derive, permutation
 from diffprob.base.tensors import read_all
+from diffprob.base.text import one_line
 from diffprob.evaluate.classify import FitProgress, FitSettings, fit_classifier, judge
 from diffprob.evaluate.features import ClassifierFeatures
 from diffprob.net.classifier import Classifier, ClassifierSpec
@@ -162,6 +163,8 @@ def plan(train: Labelled, test: Labelled | None = None, settings: FitSettings | 
     spec = ClassifierSpec(channels, len(train.class_names), tuple(widths))
     if settings is None:
         settings = FitSettings(epochs=default_epochs(len(train)))
+    if test is not None and test.labels is not None and not _known(train, test.labels).any():
+        raise InputError("no test image is of a class that was trained; test images of these would be right")
     held = 0.0 if test is not None and test.labels is not None else _HELD
     names = tuple(train.class_names) if train.label_values else ()
     return Plan(spec, settings, train.digest(), train.levels, held, names)
@@ -183,7 +186,8 @@ def classifier_for(
     """The classifier of `plan`: the kept one, or a new one, which is then kept and its accuracy measured.
 
     Args:
-        test: images to measure the accuracy on; without labelled ones a tenth of ``train`` is held back for that.
+        test: images to measure the accuracy on, without those of classes that ``train`` has none of, which are
+            counted in the notes; without labelled ones a tenth of ``train`` is held back for that.
         path: the file; by default one in the cache folder.
         progress: called after every training step.
 
@@ -197,7 +201,8 @@ def classifier_for(
     if file.exists():
         try:
             _compare(file, wanted)
-            return replace(open_classifier(file, device), class_names=tuple(train.class_names))
+            kept = open_classifier(file, device)
+            return replace(kept, class_names=tuple(train.class_names), notes=_strangers(train, test))
         except InputError as error:
             if path is not None:
                 raise
@@ -205,7 +210,9 @@ def classifier_for(
     assert train.labels is not None
     pixels, labels, on = np.asarray(train.pixels), train.labels, "the test split"
     if test is not None and test.labels is not None:
-        judged = np.asarray(test.pixels), test.labels
+        known = _known(train, test.labels)
+        judged = np.asarray(test.pixels)[known], test.labels[known]
+        notes += _strangers(train, test)
     else:
         order = permutation(derive(wanted.settings.seed, "accuracy") >> 1, 0, len(train))
         aside = np.sort(order[: round(wanted.held * len(train))])
@@ -276,6 +283,22 @@ def _together(train: Labelled, test: Labelled | None) -> tuple[Labelled, Labelle
         return train, test
     names = (*train.class_names, *(name for name in test.occurring if name not in set(train.class_names)))
     return train.aligned(names), test.aligned(names)
+
+
+def _known(train: Labelled, labels: np.ndarray) -> np.ndarray:
+    """Which labels, numbered as those of ``train``, are of a class that it has images of, bool (N,)."""
+    return np.isin(labels, np.unique(np.asarray(train.labels)))
+
+
+def _strangers(train: Labelled, test: Labelled | None) -> tuple[str, ...]:
+    """A sentence for test images of classes that ``train``, which numbers them alike, has no image of."""
+    if test is None or test.labels is None:
+        return ()
+    others = ~_known(train, test.labels)
+    if not others.any():
+        return ()
+    names = one_line(", ".join(test.class_names[k] for k in np.unique(test.labels[others])), 120)
+    return (f"{others.sum():,} test images of classes that it was not trained on are left out: {names}",)
 
 
 def _facts(made: TrainedClassifier) -> dict[str, str]:
