@@ -16,6 +16,7 @@ from PIL import Image
 import diffprob as dp
 from diffprob.cli.main import main
 from diffprob.cli.steering import add_steering, steer
+from diffprob.data.formats import folder
 from diffprob.data.images import Images
 from diffprob.data.sources import Digits
 from diffprob.denoise.degraded import Degraded
@@ -248,6 +249,20 @@ def test_what_it_does_unless_told(diffprob: Callable, trained: Path) -> None:
     assert (again["method"], again["network_calls"]) == ("repaint", 2 * (49 * 4 + 1))
     steered = diffprob(*common[:-2], "--json", "--box", "0,0,2,2", "--sampler", "DDIM()", "--device", "cpu")
     assert "DDIM(eta=0.0, spread=False) is deterministic" in steered.err
+
+
+def test_the_first_pictures_of_a_folder_are_opened_alone(
+    diffprob: Callable, trained: Path, noisy: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = ("--noise", "30", "--device", "cpu")
+    pictures("noisy", noisy)
+    assert diffprob("restore", trained, "noisy", "--out", "all", *common).code == 0
+    reading, paths = folder.read_picture, []
+    monkeypatch.setattr(folder, "read_picture", lambda path, tally: (paths.append(path.name), reading(path, tally))[1])
+    assert diffprob("restore", trained, "noisy", "-n", "2", "--out", "two", *common).code == 0
+    assert paths == ["a.png", "b.png"]
+    assert set(contents(Path("two"))) == {"a.png", "b.png", "facts.json"}
+    assert np.array_equal(read("two", ("a", "b")), read("all", ("a", "b")))
 
 
 def test_a_run_that_is_always_told_images_draws_none_by_itself() -> None:

@@ -19,10 +19,11 @@ from PIL import Image
 
 import diffprob as dp
 from diffprob.cli import training
-from diffprob.cli.automatic import automatic, choose
+from diffprob.cli.automatic import automatic, choose, opened
 from diffprob.cli.main import main
 from diffprob.cli.parser import whole
-from diffprob.data import Array, First
+from diffprob.data import Array, First, Folder
+from diffprob.data.formats import folder
 from diffprob.recipe.checkpoint import open_run
 from diffprob.recipe.recipe import parameter_count
 from diffprob.recipe.spec import render
@@ -360,3 +361,21 @@ def test_a_prediction_without_a_signal_is_refused_before_training(diffprob) -> N
     )
     assert "Velocity() or Data() would be right" in diffprob(*words, "--set", "prediction=Epsilon()").error
     assert diffprob(*words, "--set", "prediction=Velocity()").code == 0
+
+
+def test_grey_pictures_are_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And their pixels are those of pictures read as grey, whatever they are saved as."""
+    levels = np.random.default_rng(0).integers(0, 256, (12, 10), dtype=np.uint8)
+    for mode in ("1", "L", "P", "LA", "RGB", "RGBA"):
+        Image.fromarray(levels).convert(mode).save(tmp_path / f"{mode}.png")
+    half = Image.fromarray(levels).convert("RGBA")
+    half.putalpha(100)
+    half.save(tmp_path / "half.png")
+    Image.fromarray(levels).convert("RGB").save(tmp_path / "lossy.jpg")
+    reading, paths = folder.read_picture, []
+    monkeypatch.setattr(folder, "read_picture", lambda path, tally: (paths.append(path), reading(path, tally))[1])
+    source, images, said = opened(str(tmp_path), 8)
+    assert len(paths) == len(set(paths)) == 8
+    assert (source, said) == (Folder(str(tmp_path), 8, 1), ["all three channels are equal: one is used"])
+    assert images.digest() == source.load().digest()
+    assert not any("converted" in note for note in images.notes)

@@ -1,6 +1,7 @@
 """A recipe for data that has none: `diffprob train --data PATH`."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ def opened(
         InputError: the data cannot be used.
     """
     from diffprob.data import Folder, HuggingFace, open_data
+    from diffprob.data.for_run import uncoloured
     from diffprob.recipe.runfiles import read_recipe
 
     source = open_data(data, size=size, channels=channels)
@@ -48,12 +50,12 @@ def opened(
         if "give a size" in str(error):
             raise InputError(f"{error}: --size 64, for instance") from error
         raise
-    if not isinstance(source, Folder | HuggingFace) or channels is not None or not _grey(images):
+    grey = uncoloured(images) if isinstance(source, Folder | HuggingFace) and channels is None else None
+    if grey is None:
         return source, images, []
     if out is not None and is_run(out) and getattr(read_recipe(out).data, "channels", 1) == 3:
         return source, images, []
-    source = open_data(data, size=size, channels=1)
-    return source, source.load(), ["all three channels are equal: one is used"]
+    return replace(source, channels=1), grey, ["all three channels are equal: one is used"]
 
 
 def automatic(
@@ -113,10 +115,6 @@ def choose(name: str, source: Any, images: "Images") -> "Recipe":
         network=spec,
         training=Training(**training, sample_every=every, checkpoint_every=every),
     )
-
-
-def _grey(images: "Images") -> bool:
-    return images.event_shape[0] == 3 and all((chunk == chunk[:, :1]).all() for chunk in images.chunks())
 
 
 def folder_name(out: Path) -> str:

@@ -82,6 +82,8 @@ class Given:
 def read(text: str, run: "Run", n: int | None = None) -> Given:
     """The first n images of ``text`` (all of them for None), which is one of `KINDS`; pictures in the run's channels.
 
+    Of a folder of pictures no others are opened.
+
     Raises:
         InputError: nothing there, or not images.
     """
@@ -89,7 +91,7 @@ def read(text: str, run: "Run", n: int | None = None) -> Given:
     from diffprob.data.for_run import is_picture, read_any
 
     channels = run.space.shape[0]
-    images, part, done = read_any(text, None, channels, "auto", "pictures of one size would be right")
+    images, part, done = read_any(text, None, channels, "auto", "pictures of one size would be right", n)
     for note in [*images.notes, *done]:
         say(f"{text}: {note}")
     if images.event_shape[0] != channels:
@@ -101,7 +103,7 @@ def read(text: str, run: "Run", n: int | None = None) -> Given:
         names = (Path(text).stem,)
     else:
         names = _names(open_data(text), part) if images.files else ()
-    if len(set(names)) != len(images):  # no pictures, or pictures that differ in their suffix alone
+    if not names or len(set(names)) < len(names):  # no pictures, or pictures that differ in their suffix alone
         names = tuple(f"{k:05d}" for k in range(len(images)))
     return Given(pixels, images.levels, names[: len(pixels)], text, part, ", ".join(done))
 

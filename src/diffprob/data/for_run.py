@@ -35,6 +35,7 @@ TRAIN, TEST, OTHER = "train", "test", "other data"  # what images are to a run: 
 WHOLE = "all"  # the part of data without a test split that is read
 Size = tuple[int, int] | None  # (height, width) that pictures are brought to
 Read = tuple[Images, str, list[str]]  # images, the part of the data that they are, and what was done to them
+CONVERTED = "converted to"  # in the note about pictures that were made grey or coloured
 RESIZE = "--resize would convert them"  # how the command line is told to
 
 
@@ -113,16 +114,19 @@ def select(
     return Selection(images, text, part, OTHER, images.digest(), ", ".join([*done, *more]))
 
 
-def read_any(text: str, size: Size, channels: int, split: str = "auto", how: str = RESIZE) -> Read:
+def read_any(
+    text: str, size: Size, channels: int, split: str = "auto", how: str = RESIZE, first: int | None = None
+) -> Read:
     """The images that a text means, in their own shape, or pictures in ``size``; see `select` for the rest.
 
-    Pictures are grey where ``channels`` is 1 and their red, green and blue agree everywhere.
+    Pictures are grey where ``channels`` is 1 and their red, green and blue agree everywhere. Of a folder of pictures
+    the ``first`` ones alone are opened, where it is given; other data has all its images.
 
     Raises:
         Missing: nothing there, or no such split.
         InputError: damaged, or pictures of several sizes where none is given.
     """
-    return (_picture if is_picture(text) else _data)(text, size, channels, split, how)
+    return _picture(text, size, channels) if is_picture(text) else _data(text, size, channels, split, how, first)
 
 
 def fitted(
@@ -179,7 +183,7 @@ def is_picture(text: str) -> bool:
     return text.lower().endswith(SUFFIXES) and not Path(text).expanduser().is_dir()
 
 
-def _picture(text: str, size: Size, channels: int, _split: str, _how: str) -> Read:
+def _picture(text: str, size: Size, channels: int) -> Read:
     path = existing(text)
     tally = Tally(size, "bicubic", 3 if size is None else channels)
     pixels = read_picture(path, tally)[None]
@@ -190,7 +194,7 @@ def _picture(text: str, size: Size, channels: int, _split: str, _how: str) -> Re
     return images, WHOLE, [*_scaled(tally), *changed, *done]
 
 
-def _data(text: str, size: Size, channels: int, split: str, how: str) -> Read:
+def _data(text: str, size: Size, channels: int, split: str, how: str, first: int | None) -> Read:
     source: Any = open_data(text, split=WHOLE if split == WHOLE else "train")
     tallies: list[Tally] = []
 
@@ -201,7 +205,7 @@ def _data(text: str, size: Size, channels: int, split: str, how: str) -> Read:
             return each.load()
         tallies[:] = [Tally(size, each.resample, 3 if size is None else channels)]
         try:
-            return read_folder(existing(each.path), each.split, tallies[0])
+            return read_folder(existing(each.path), each.split, tallies[0], first)
         except MixedSizes as error:
             raise InputError(f"{error.what}; {how}") from error
 
@@ -225,10 +229,10 @@ def _part(source: Any, split: str, load: Callable[[Any], Images]) -> tuple[Image
 
 def _in_channels(images: Images, channels: int, tally: Tally | None) -> tuple[Images, list[str]]:
     """Pictures read in colour as grey ones where the run's are grey and red, green and blue agree everywhere."""
-    coloured = next((note for note in images.notes if "converted to" in note), None)
+    if channels == 1 and (grey := uncoloured(images)) is not None:
+        return grey, []
+    coloured = next((note for note in images.notes if CONVERTED in note), None)
     notes = tuple(note for note in images.notes if note != coloured)
-    if images.event_shape[0] == 3 and channels == 1 and all((part == part[:, :1]).all() for part in images.chunks()):
-        return replace(images, pixels=np.ascontiguousarray(images.pixels[:, :1]), notes=notes), []
     if channels == 3 and coloured:
         return replace(images, notes=notes), ["grey in three channels where it was grey"]
     lost = bool(coloured) if tally is None else tally.counts["discoloured"] > 0
@@ -239,6 +243,17 @@ def _unasked(images: Images) -> tuple[Images, list[str]]:
     """What was done to pictures without being asked for, which is then no note any more."""
     changed = [note for note in images.notes if note.endswith(tuple(UNASKED.values()))]
     return replace(images, notes=tuple(note for note in images.notes if note not in changed)), changed
+
+
+def uncoloured(images: Images) -> Images | None:
+    """Colour images as grey ones, or None where they are not, or red, green and blue do not agree everywhere.
+
+    The pixels are those of the same pictures read as grey.
+    """
+    if images.event_shape[0] != 3 or not all((part == part[:, :1]).all() for part in images.chunks()):
+        return None
+    notes = tuple(note for note in images.notes if CONVERTED not in note)
+    return replace(images, pixels=np.ascontiguousarray(images.pixels[:, :1]), notes=notes)
 
 
 def _scaled(tally: Tally) -> list[str]:

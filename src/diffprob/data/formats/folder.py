@@ -118,8 +118,14 @@ class MixedSizes(InputError):
         self.what = what
 
 
-def read_folder(path: Path, split: str, tally: Tally) -> Images:
+def read_folder(path: Path, split: str, tally: Tally, first: int | None = None) -> Images:
     """Every picture of a split as one array, in the sorted order of the relative paths.
+
+    Args:
+        path: the folder.
+        split: "train", "test" or "all".
+        tally: what is done to each picture; it counts.
+        first: only so many of them, the first, are opened; None: all.
 
     Raises:
         Missing: no such split.
@@ -138,11 +144,11 @@ def read_folder(path: Path, split: str, tally: Tally) -> Images:
     if not files:
         held = f" among its {len(others)} files ({others[0].name}, ...)" if others else ", it is empty"
         raise InputError(f"{roots[0]}: no PNG, JPEG or WebP image{held}{converting(others)}")
-    pixels = None
-    for k, (_, file) in enumerate(files):
+    pixels, taken = None, files[:first]
+    for k, (_, file) in enumerate(taken):
         array = read_picture(file, tally)
         if pixels is None:
-            pixels = blank_pixels((len(files), *array.shape))
+            pixels = blank_pixels((len(taken), *array.shape))
         if array.shape != pixels.shape[1:]:
             raise MixedSizes(
                 f"{file}: {array.shape[2]}x{array.shape[1]} pixels, while {files[0][1].name} has "
@@ -158,13 +164,13 @@ def read_folder(path: Path, split: str, tally: Tally) -> Images:
     assert pixels is not None
     return Images(
         pixels,
-        labels,
+        None if labels is None else labels[:first],
         name=path.absolute().name,
         notes=tally.notes() + notes + doubts,
         class_names=names,
         label_values=values,
         doubts=doubts,
-        files=tuple(file.relative_to(path).as_posix() for _, file in files),
+        files=tuple(file.relative_to(path).as_posix() for _, file in taken),
     )
 
 
