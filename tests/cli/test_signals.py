@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+import torch
 from cli.commands import TINY
 
 from diffprob.cli import signals, training
@@ -157,3 +158,37 @@ def test_a_thread_sets_no_handlers() -> None:
     thread.start()
     thread.join()
     assert found == [(signal.SIG_DFL, False)]
+
+
+@pytest.mark.parametrize(
+    ("words", "optimiser", "said"),
+    [
+        (["baseline", "classifier", "digits", "--epochs", "1"], "AdamW", "nothing of the classifier is kept, and it"),
+        (["fit", "RUN", "analytic", "npr"], "Adam", "nothing of npr is kept, and begins anew; analytic is kept"),
+    ],
+)
+def test_what_does_not_resume_says_what_is_lost(
+    diffprob: Callable, tiny: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], optimiser: str, said: str
+) -> None:
+    """The signal comes in a step; nothing half-written is left behind, and what was done before is."""
+    from diffprob.recipe.checkpoint import Run
+
+    monkeypatch.setenv("DIFFPROB_CACHE", "cache")
+    before = {path.name for path in tiny.rglob("*")}
+    short = ["--times", "3", "-n", "8", "--steps", "4", "--batch", "8"] if words[0] == "fit" else []
+    kind, count = getattr(torch.optim, optimiser), 0
+    step = kind.step
+
+    def signalled(self: Any, *args: Any, **more: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return step(self, *args, **more)
+
+    monkeypatch.setattr(kind, "step", signalled)
+    done = diffprob(*[str(tiny) if word == "RUN" else word for word in words], *short, "--device", "cpu")
+    assert (done.code, done.out) == (TERMINATED, "") and said in done.err
+    assert [path for path in Path("cache").rglob("*") if path.is_file()] == []
+    assert {path.name for path in tiny.rglob("*")} - before == ({"fit-analytic.safetensors"} if short else set())
+    assert Run.open(tiny).meta["step"] == 4

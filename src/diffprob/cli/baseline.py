@@ -16,6 +16,7 @@ from diffprob.base.errors import InputError, Missing, did_you_mean
 from diffprob.cli import output
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, whole
 from diffprob.cli.progress import Progress, duration, say
+from diffprob.cli.signals import saying
 
 if TYPE_CHECKING:
     from diffprob.data.images import Images
@@ -173,6 +174,7 @@ def trained_classifier(
 
     bars: list[Progress] = []
     with ExitStack() as stack:
+        stack.enter_context(saying(lambda: "interrupted: nothing of the classifier is kept, and it begins anew"))
 
         def tell(progress: "FitProgress") -> None:
             if not bars:

@@ -7,13 +7,14 @@ file of its own, with the SHA-256 of the weights that it belongs to.
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, whole
 from diffprob.cli.progress import Progress, duration, say
 from diffprob.cli.recording import check_writable
+from diffprob.cli.signals import saying
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,13 +80,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
     if args.dry_run:
         return result
-    if images is not None and "analytic" in kinds:
-        result["fits"]["analytic"] = _fit_analytic(args, found, model, images)
-    heads = tuple(kind for kind in kinds if kind not in ("analytic", "steps"))
-    if images is not None and heads:
-        result["fits"].update(_fit_heads(args, heads, found, model, images))
-    if "steps" in kinds:
-        result["fits"]["steps"] = _fit_steps(args, found, model)
+    with saying(lambda: _left(kinds, result["fits"])):
+        if images is not None and "analytic" in kinds:
+            result["fits"]["analytic"] = _fit_analytic(args, found, model, images)
+        heads = tuple(kind for kind in kinds if kind not in ("analytic", "steps"))
+        if images is not None and heads:
+            result["fits"].update(_fit_heads(args, heads, found, model, images))
+        if "steps" in kinds:
+            result["fits"]["steps"] = _fit_steps(args, found, model)
     return result
 
 
@@ -102,6 +104,13 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
     )
     for kind, about in result["fits"].items():
         yield f"{kind}: {about['use']}"
+
+
+def _left(kinds: list[str], done: Iterable[str]) -> str:
+    """What a signal leaves of a command: a fit is kept whole or not at all, and one that is not begins anew."""
+    kept = ", ".join(done)
+    rest = ", ".join(kind for kind in kinds if kind not in set(done))
+    return f"interrupted: nothing of {rest} is kept, and begins anew" + (f"; {kept} is kept" if kept else "")
 
 
 def _kinds(args: argparse.Namespace, run: "Run") -> list[str]:

@@ -51,6 +51,15 @@ def heeding() -> Iterator[None]:
 
 
 @contextmanager
+def saying(left: Callable[[], str]) -> Iterator[None]:
+    """Inside, a signal that stops the program at once says what ``left`` does: what is lost, and what is kept."""
+    try:
+        yield
+    except Stopped as stop:
+        raise stop if str(stop) else Stopped(stop.code - 128, left()) from stop
+
+
+@contextmanager
 def noting() -> Iterator[Notice]:
     """Inside, the first signal that asks to stop is noted, and a Ctrl-C after it raises `Stopped`.
 
