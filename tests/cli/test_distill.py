@@ -2,15 +2,21 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cli.commands import TINY, contents
 
+from diffprob.base.errors import InputError
 from diffprob.cli import distill
+from diffprob.data import Array
 from diffprob.net.potential import Potential
 from diffprob.recipe.checkpoint import BaselineRun, Run, open_run
+from diffprob.recipe.publish import write_run
+from diffprob.report import fields
+from diffprob.space.pixels import Pixels
 
 SMALL = ("--set", "training.batch=4", "--set", "training.sample_every=0", "--device", "cpu")
 
@@ -106,3 +112,41 @@ def test_bad_input_is_one_line(diffprob: Callable, tiny: Path) -> None:
         assert done.code == 2 and words in done.error, (arguments, done.err)
     assert diffprob("distill", tiny, "--method", "gradient", "--steps", "1", "--out", "p", *SMALL).code == 0
     assert "cannot be distilled" in diffprob("distill", "p", "--method", "gradient").error
+
+
+def test_no_picture_of_images_that_only_a_strangers_run_names(
+    diffprob: Callable, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a digest nothing says that what lies at the place is the run's data; weights may be trained on it."""
+    pictures = np.random.default_rng(0).integers(0, 17, (40, 8, 8), dtype=np.uint8)
+    for name in ("private", "other"):
+        np.save(f"{name}.npy", pictures + len(name))
+    run = Run.open(tiny)
+    recipe = replace(run.recipe, data=Array("private.npy"), space=Pixels((1, 8, 8), 256))
+    write_run("stranger", recipe, run.weights())
+    write_run("known", recipe, run.weights(), Array("other.npy").load().digest())
+    common = ("--method", "gradient", "--steps", "1", "--json", *SMALL)
+    drawn = []
+    monkeypatch.setattr(fields, "fields_figure", lambda *_: drawn.append(1) or b"a picture")
+    done = diffprob("distill", "stranger", "--out", "p", *common)
+    assert (done.json["fields"], Path("p/fields.png").exists(), drawn) == (None, False, [])
+    assert "note: no fields.png, which shows an image: stranger does not say which it was trained on" in done.err
+    assert "not the images that digits was trained on" in diffprob("distill", "known", "--out", "q", *common).error
+    assert not Path("q").exists()
+    named = diffprob("distill", "stranger", "--data", "private.npy", "--out", "p2", *common)
+    assert (named.json["fields"], drawn) == ("p2/fields.png", [1]), named.err
+    set_ = ("--set", "data=Array('other.npy')")
+    assert diffprob("distill", "stranger", *set_, "--out", "p3", *common).json["fields"] == "p3/fields.png"
+
+
+def test_the_training_is_not_lost_for_a_picture(
+    diffprob: Callable, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise InputError("cannot write fields.png: no space left on device")
+
+    monkeypatch.setattr(fields, "fields_figure", lambda *_: b"a picture")
+    monkeypatch.setattr(Run, "add", full)
+    done = diffprob("distill", tiny, "--method", "gradient", "--steps", "1", "--out", "p", "--json", *SMALL)
+    assert (done.code, done.json["step"], done.json["fields"]) == (0, 1, None), done.err
+    assert "note: not recorded in the run: cannot write fields.png" in done.err

@@ -120,6 +120,24 @@ def test_the_data_is_looked_for(diffprob: Callable, trained: Path) -> None:
     assert "not shown: what lies there" in said()
 
 
+def test_no_picture_of_images_that_only_a_strangers_run_names(
+    diffprob: Callable, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = dp.Run.open(trained)
+    np.save("private.npy", dp.Digits("train").load().pixels)
+    recipe = replace(known.recipe, data=Array("private.npy"), space=dp.Pixels((1, 8, 8), 256))
+    write_run("stranger", recipe, known.weights())
+    load, read = Array.load, []
+    monkeypatch.setattr(Array, "load", lambda self: (read.append(self), load(self))[1])
+    done = diffprob("report", "stranger", *LEAST, "--json")
+    assert (done.json["data_here"], read) == (False, []), done.err
+    page = Page(Path("stranger/report.html").read_bytes())
+    assert "not looked for: the run does not say which images it was trained on" in page.text
+    alone = len(page.all("img"))
+    assert diffprob("report", "stranger", *LEAST, "--data", "private.npy", "--json").json["data_here"] is True
+    assert len(Page(Path("stranger/report.html").read_bytes()).all("img")) > alone
+
+
 def test_compare_puts_runs_side_by_side(diffprob: Callable, tiny: Path) -> None:
     run = dp.Run.open(tiny)
     run.record(Measurement("KID", 0.5, 100, features="classifier", split="test"))

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, whole
+from diffprob.cli.progress import say
+from diffprob.cli.recording import recorded
 
 if TYPE_CHECKING:
+    from diffprob.data.images import Images
     from diffprob.recipe.checkpoint import Run
-    from diffprob.recipe.recipe import Recipe
 
 EXAMPLES = (
     "diffprob distill digits --method gradient                # V_0 from the packaged digits, runs/digits-gradient",
@@ -47,7 +49,6 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     from diffprob.base.errors import InputError
     from diffprob.cli.train import dry_run, set_fields
     from diffprob.cli.training import train
-    from diffprob.data.places import at_place
     from diffprob.recipe.checkpoint import Run
     from diffprob.recipe.own import OwnImages
     from diffprob.recipes.distilled import STEPS, distilled
@@ -56,21 +57,31 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
         raise InputError(f"--frozen belongs to --method scalar, not to --method {args.method}")
     found = Run.open(args.run)
     recipe = distilled(found, args.method, args.steps or STEPS, not args.frozen)
+    own = OwnImages(found, args.data)
     if args.data is not None:
-        recipe = replace(recipe, data=at_place(recipe.data, args.data))
-        _ = OwnImages(found, args.data).train  # refuses other images than the teacher's
+        recipe = replace(recipe, data=own.source)
+        _ = own.train  # refuses other images than the teacher's, in a dry run too
+    place = recipe.data
     recipe = set_fields(recipe, args.set)
     if args.seed is not None:
         recipe = replace(recipe, training=replace(recipe.training, seed=args.seed))
     out = Path(args.out or f"runs/{recipe.name}")
     if args.dry_run:
         return dry_run(recipe, out, choose_device(args.device), 1, None)
-    result = train(recipe, out, args.device)
-    return None if result is None else {**result, "fields": _fields(found, out, recipe)}
+    images = own.train.images if recipe.data == place else recipe.data.load()
+    for note in images.notes:
+        say(f"{images.name}: {note}")
+    result = train(recipe, out, args.device, images=images)
+    if result is None:
+        return None
+    if recipe.data == place and not own.may_be_shown:
+        say(f"note: no {FIELDS}, which shows an image: {found.place} does not say which it was trained on; --data does")
+        return {**result, "fields": None}
+    return {**result, "fields": _fields(found, out, images)}
 
 
-def _fields(teacher: "Run", out: Path, recipe: "Recipe") -> str | None:
-    """Draw both fields into the new run; None where matplotlib is missing."""
+def _fields(teacher: "Run", out: Path, images: "Images") -> str | None:
+    """Draw both fields into the new run; None where matplotlib is missing, or the run cannot be written to."""
     from importlib.util import find_spec
 
     if find_spec("matplotlib") is None:
@@ -82,11 +93,10 @@ def _fields(teacher: "Run", out: Path, recipe: "Recipe") -> str | None:
     from diffprob.report.fields import fields_figure
 
     made, n = Run.open(out), COMPARED
-    images = recipe.data.load()
     x0 = made.space.to_model(torch.from_numpy(images.take(range(min(n, len(images))))))
     picture = fields_figure(teacher.load(chunk=None), made.load(chunk=None), x0, Rng.of(0, len(x0)))
-    made.add(FIELDS, picture)
-    return str(out / FIELDS)
+    kept = recorded(made, lambda: made.add(FIELDS, picture))
+    return str(out / FIELDS) if kept["recorded"] else None
 
 
 def lines(result: dict[str, Any]) -> Iterator[str]:

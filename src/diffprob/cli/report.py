@@ -170,11 +170,11 @@ def find_data(found: "Run", where: str | None) -> "tuple[Images | None, str]":
         return None, "not looked for"
     if where is None and isinstance(found.recipe.data, HuggingFace):
         return None, "not downloaded for this page"
-    if where is None and found.meta["data"] is None:
-        # Whoever made the run chose the place. Without a digest nothing says that what lies there is the run's data.
+    own = OwnImages(found, where)
+    if not own.may_be_shown:
         return None, "not looked for: the run does not say which images it was trained on"
     try:
-        return OwnImages(found, where).train.images, ""
+        return own.train.images, ""
     except Missing:
         if where is not None:
             raise

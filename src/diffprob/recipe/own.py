@@ -40,12 +40,21 @@ class OwnImages:
     """
 
     def __init__(self, run: RunFolder[Any], place: str | None = None) -> None:
-        self.run, self.notes = run, list[str]()
+        self.run, self.place, self.notes = run, place, list[str]()
         self.source: Any = run.recipe.data
         if place is not None:
             # The run's own kind of data keeps its options; any other is read as it is, and its digest decides.
             found = open_data(place)
             self.source = at_place(self.source, place) if is_kind(self.source, found) else found
+
+    @property
+    def may_be_shown(self) -> bool:
+        """Whether pictures of what `train` reads may go into a file that is made to be shared.
+
+        Whoever made the run chose the place, and without a digest nothing says that what lies there is the run's data
+        and not pictures of whoever opens it; unless these named the place themselves.
+        """
+        return self.place is not None or self.run.meta.get("data") is not None
 
     @cached_property
     def train(self) -> Selection:
