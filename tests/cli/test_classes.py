@@ -113,13 +113,14 @@ def test_a_perfect_classifier_is_always_right(tmp_path: Path, monkeypatch: pytes
     assert (made.accuracy, made.tested, made.class_names) == (1.0, 40, ("apple", "banana", "cherry"))
 
 
-def test_a_class_that_training_had_none_of_is_never_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_class_that_training_had_none_of_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     train = of_greys(np.arange(40) % 2, class_names=("apple", "banana"))
     test = of_greys(np.arange(40) % 2, class_names=("apple", "durian"))
     monkeypatch.setattr(classifier, "fit_classifier", lambda pixels, labels, spec, *_: spec.build())
     monkeypatch.setattr(classify, "classify", lambda net, pixels, levels: certainty(pixels, net.spec.classes))
     made = classifier.classifier_for(train, test)
-    assert (made.accuracy, made.class_names) == (0.5, ("apple", "banana", "durian"))
+    assert (made.accuracy, made.tested, made.class_names) == (1.0, 20, ("apple", "banana", "durian"))
+    assert made.notes == ("20 test images of classes that it was not trained on are left out: durian",)
 
 
 def test_every_number_of_a_class_is_of_the_class_of_that_name(
@@ -177,6 +178,23 @@ def test_classes_without_names_are_numbers() -> None:
     for names in (("a", "b"), ("a", "a", "b"), ("", "", ""), ["a", "b", "c"]):
         with pytest.raises(ValueError, match="names must be"):
             Labels(3, names=names)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_class_that_the_new_data_lacks_is_not_drawn(tmp_path: Path) -> None:
+    """The recipe of another run has it; a run that was begun with the name goes on as it is."""
+    pictures(tmp_path / "all", FRUIT)
+    pictures(tmp_path / "some", {"apple": 40, "cherry": 215})
+    begun = recipe(Folder(str(tmp_path / "all"), channels=1))
+    images = Folder(str(tmp_path / "some"), channels=1).load()
+    anew = settled(begun, images)
+    assert anew.condition == Labels(3, names=("apple", "", "cherry"))
+    assert anew.condition.some(3).tolist() == [0, 2, 0]
+    for there in (anew, begun):  # of before too, when the name was kept
+        assert settled(begun, images, there).condition == settled(anew, images, there).condition == there.condition
+        assert resumable(there, settled(begun, images, there)) is None
+    other = replace(begun, condition=Labels(3, names=("apple", "durian", "cherry")))
+    assert resumable(begun, settled(other, images, begun)) is not None
+    assert settled(other, begun.data.load()).condition == other.condition
 
 
 def test_a_run_of_before_keeps_its_numbers(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`diffprob evaluate`: what it says, what it records, what it refuses; and measuring while training."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -146,6 +147,11 @@ def test_statistics_of_other_tools_are_a_reference(diffprob, tiny):
     found = rows(done.json)
     named = found["Frechet distance to the statistics held.npz"]
     assert named["value"] == pytest.approx(found["Frechet distance"]["value"], rel=1e-9)
+    told = {item.name: item for item in Run.open(tiny).measurements}
+    sha = hashlib.sha256(Path("held.npz").read_bytes()).hexdigest()
+    kept = told["Frechet distance to the statistics held.npz"]
+    assert (kept.data, kept.digest, kept.role) == ("held.npz", sha, "other data")
+    assert told["Frechet distance"].role == "test" and done.json["statistics_sha256"] == sha
     np.savez("narrow.npz", mu=np.zeros(3), sigma=np.eye(3))
     assert diffprob("evaluate", tiny, *QUICK, "--statistics", "narrow.npz").code == 2
     assert "nowhere.npz" in diffprob("evaluate", tiny, *QUICK, "--statistics", "nowhere.npz").error

@@ -98,6 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Draw or read, compare, record."""
+    from diffprob.base.files import followed, measure
     from diffprob.evaluate.features import describe
     from diffprob.evaluate.frechet import Statistics, frechet
     from diffprob.evaluate.suite import DEFAULT, assess, check_names, usable, with_enough
@@ -127,6 +128,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         **sets.reference.facts,
         "reference": f"{len(sets.reference):,} {sets.reference.called}",
         "train_sha256": None if sets.train is None else sets.train.digest,
+        "statistics": args.statistics,
+        "statistics_sha256": measure(followed(Path(args.statistics)))["sha256"] if args.statistics else None,
         "drawing": facts,
     }
     if args.dry_run:
@@ -144,8 +147,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     beside = assess(real, reference, with_enough(names, len(real)), args.seed) if real else {}
     drawn |= _memorised(own, sets, args.seed)
     if published is not None:
-        name = f"Frechet distance to the statistics {Path(args.statistics).name}"
-        drawn[name] = frechet(own.features, published, args.seed)
+        drawn[_to_statistics(args.statistics)] = frechet(own.features, published, args.seed)
     rows = [_row(title, each, beside.get(title)) for title, each in drawn.items()]
     result = {**about, "features": describe(features), "real_n": len(real) if real else None, "rows": rows}
     result["classes"] = list(called)
@@ -355,12 +357,19 @@ def _record(
     """Every row into the run's measurements."""
     said = {"evaluations" if name == "steps" else name: facts[name] for name in DRAWING if facts[name] is not None}
     features = ["pixels" if _of_pixels(row) else result["features"] for row in result["rows"]]
-    found.record(
-        *(
-            measurement(row, args.seed, facts["step"], space, reference, said)
-            for row, space in zip(result["rows"], features, strict=True)
-        )
-    )
+    rows = [
+        measurement(row, args.seed, facts["step"], space, reference, said)
+        for row, space in zip(result["rows"], features, strict=True)
+    ]
+    if args.statistics:  # the one number that is not against these images
+        file = {"data": Path(args.statistics).name, "digest": result["statistics_sha256"], "role": "other data"}
+        name = _to_statistics(args.statistics)
+        rows = [replace(row, split="all", converted="", **file) if row.name == name else row for row in rows]
+    found.record(*rows)
+
+
+def _to_statistics(file: str) -> str:
+    return f"Frechet distance to the statistics {Path(file).name}"
 
 
 def _of_pixels(row: dict[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 import argparse
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +95,7 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
 
 
 def _recipe(args: argparse.Namespace, pipeline: "Pipeline", settings: "Scheduling") -> "Recipe":
-    from diffprob.data import Folder, open_data
+    from diffprob.data import Folder, HuggingFace, open_data
     from diffprob.data.places import absolute
     from diffprob.recipe.recipe import Recipe
     from diffprob.space.pixels import Pixels
@@ -111,7 +112,9 @@ def _recipe(args: argparse.Namespace, pipeline: "Pipeline", settings: "Schedulin
         raise InputError(f"{args.folder}: a network of images with {spec.in_channels} channels; 1 or 3 can be a run")
     height, width = size
     square = height if height == width else None
-    data = absolute(open_data(args.data)) if args.data else Folder("not-known", square, spec.in_channels)
+    data: Any = absolute(open_data(args.data)) if args.data else Folder("not-known", square, spec.in_channels)
+    if isinstance(data, Folder | HuggingFace):
+        data = replace(data, channels=spec.in_channels)
     try:
         return Recipe(
             name=re.sub(r"[^\w.-]+", "-", Path(args.out).resolve().name),

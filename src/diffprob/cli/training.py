@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError, NumericalError
+from diffprob.base.text import one_line
 from diffprob.cli.board import Board
 from diffprob.cli.monitor import Watch, check_monitor
 from diffprob.cli.parser import choose_device, is_run
@@ -145,7 +146,10 @@ def checked(recipe: "Kind", images: "Images", out: Path) -> "Kind":
 
     space(recipe, images)
     check_trainable(recipe)
-    recipe = settled(recipe, images, read_recipe(out) if is_run(out) else None)
+    asked, recipe = recipe, settled(recipe, images, read_recipe(out) if is_run(out) else None)
+    names = [getattr(getattr(each, "condition", None), "names", ()) for each in (asked, recipe)]
+    if gone := [name for name in names[0] if name and names[1] and name not in names[1]]:
+        say(one_line(f"note: {images.name} has no images of the classes {', '.join(gone)}, which are not drawn then"))
     condition = getattr(recipe, "condition", None)
     if condition is not None:
         condition.read(images)

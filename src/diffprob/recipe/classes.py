@@ -49,22 +49,39 @@ def settled(recipe: Any, images: Images, old: "Kind | None" = None) -> Any:
         old: the recipe of the run that is there.
 
     Returns:
-        The recipe, of the same kind. A run that was begun without names stays so: it numbers classes as files do.
+        The recipe, of the same kind. A run that was begun without names stays so: it numbers classes as files do. Names
+        of classes that no image has are left out of a new one, so that they are never drawn.
     """
     condition, there = getattr(recipe, "condition", None), getattr(old, "condition", None)
     if not isinstance(condition, Labels):
         return recipe
     if isinstance(there, Labels):
-        same = replace(condition, names=()) == replace(there, names=())
-        return replace(recipe, condition=there) if same and not (condition.names and there.names) else recipe
-    if condition.names or images.labels is None:
+        same = replace(condition, names=()) == replace(there, names=()) and _alike(condition.names, there.names)
+        return replace(recipe, condition=there) if same else recipe
+    if images.labels is None:
         return recipe
+    if condition.names:
+        return replace(recipe, condition=_occurring(condition, images))
     names = images.former_names(condition.classes)
     known = set(names)
     # What does not fit is refused where the labels are read, by the numbers that the recipe speaks of.
     if not all(name in known for name in images.occurring):
         return recipe
     return replace(recipe, condition=replace(condition, names=names))
+
+
+def _alike(names: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether no class has two names; one may have none."""
+    pairs = zip(names, others, strict=True) if names and others else ()
+    return all(one == other or not (one and other) for one, other in pairs)
+
+
+def _occurring(condition: Labels, images: Images) -> Labels:
+    """The condition without the names of classes that the images have none of; as it is where they have others."""
+    there = set(images.occurring)
+    if not there or not there <= set(condition.names):  # which is refused where the labels are read
+        return condition
+    return replace(condition, names=tuple(name if name in there else "" for name in condition.names))
 
 
 def classes_text(recipe: Any, most: int = 300) -> str:
