@@ -151,6 +151,11 @@ def test_images_that_are_not_finite_are_named(what: str, value: float) -> None:
         NOT_FINITE[what](x)
 
 
+def test_a_model_that_gives_no_numbers_is_blamed_itself() -> None:
+    with pytest.raises(NumericalError, match="the model's answers are not finite: a predicted image holds NaN"):
+        uncut(IsotropicData(NAN, 0.2, TEN), PICTURES, 0.5, Rng.of(0, 3))
+
+
 def test_no_samples_are_samples() -> None:
     """An empty batch comes out empty, of chains, bounds and flows."""
     model, none = gaussian_data(SDE), Rng.of(0, 0)

@@ -144,7 +144,8 @@ def read_samples(
     with parsing(path, "file of samples", "`diffprob sample --out x.npz` writes what would be right"):
         facts = dict(json.loads(str(text)))
     if pixels.dtype != np.uint8 or tuple(pixels.shape[1:]) != tuple(found.space.shape) or not len(pixels):
-        raise InputError(f"--samples {path}: images {pixels.shape}, the run's have the shape {found.space.shape}")
+        has = f"{pixels.dtype} {pixels.shape}"
+        raise InputError(f"--samples {path}: images {has}, those of the run are uint8 (N, *{found.space.shape})")
     if facts.get("model_sha256") != weights_facts(found, best)["model_sha256"]:
         raise InputError(f"--samples {path}: drawn from other weights than those of {found.place}; draw them again")
     return {name: facts.get(name) for name in names}, pixels

@@ -182,7 +182,7 @@ def uncut(
 
     Raises:
         ValueError: a std below 0 or that is no number, rounds below 0.
-        NumericalError: a value of an image that is not finite.
+        NumericalError: a value of an image that is not finite, or of what the model makes of it.
 
     Exact when: nothing is cut; or the model is certain of x_0: a draw of p(y|cut y), and of x_0 after it. Elsewhere it
     is stochastic EM (Celeux & Diebolt 1985) with x_0's mean in the place of a draw.
@@ -198,6 +198,7 @@ def uncut(
         turns = 0
     for turn in range(turns):
         mean = denoised(model, y, size.clamp_min(known_noise(model.process)[0])).mean
+        check_tensors({"a predicted image": mean}, "the model's answers are")  # or the images would be blamed
         y = beyond(noisy, mean, size, rng.fold("cut").at(turn), low, high)
         size = estimate_noise(y) if known is None else known
     return y, size
