@@ -45,3 +45,9 @@ def test_did_you_mean(word: str, expected: str) -> None:
     assert did_you_mean(word, ["Ancestral", "DDIM"]) == expected
     assert did_you_mean(word, iter(["Ancestral", "DDIM"])) == expected
     assert did_you_mean(word, []) == ""
+
+
+@pytest.mark.parametrize(("word", "expected"), [("digit", "digits"), ("Digit", "Digits"), ("DIGIT", "Digits")])
+def test_names_that_differ_in_their_case_alone_keep_it(word: str, expected: str) -> None:
+    for names in (["digits", "Digits"], ["Digits", "digits"]):
+        assert did_you_mean(word, names) == f"; did you mean {expected!r}?"

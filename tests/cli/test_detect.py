@@ -138,6 +138,9 @@ def test_other_runs_say_their_own_density(
     assert len(found["separation"]) == 4
     assert "no density of its own" in diffprob("detect", tiny, "--outside", odd, "--with", tiny, *few[:-3], *CPU).error
     assert "which has no denoiser" in diffprob("sample", "runs/digits-glow").error
+    shown = diffprob("show", "runs/digits-glow")
+    assert shown.code == 0
+    assert ("step         2 of 2" in shown.out, "fitted" in shown.out, "Baseline(" in shown.out) == (True, False, True)
 
 
 def test_bad_input_is_one_line(diffprob: Callable, tiny: Path, odd: Path, tmp_path: Path) -> None:

@@ -39,6 +39,9 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     if len(word) > LONGEST_WORD:
         return ""
     choices = list(choices)
-    lower = {choice.lower(): choice for choice in choices}
-    near = difflib.get_close_matches(word.lower(), lower, n=1, cutoff=0.6)
-    return f"; did you mean {lower[near[0]]!r}?" if near else ""
+    near = difflib.get_close_matches(word.lower(), {choice.lower() for choice in choices}, n=1, cutoff=0.6)
+    if not near:
+        return ""
+    # Of those that differ in their case alone, such as the recipe digits and the source Digits, the one written alike.
+    alike = [choice for choice in choices if choice.lower() == near[0]]
+    return f"; did you mean {difflib.get_close_matches(word, alike, n=1, cutoff=0.0)[0]!r}?"

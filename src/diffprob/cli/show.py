@@ -128,6 +128,7 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
 def _run_lines(result: dict[str, Any]) -> Iterator[str]:
     from diffprob.cli.drawing import table
 
+    fits: list[str] | None = result["fits"]
     loss = "not known" if result["loss"] is None else f"{result['loss']:.4g} (the last record of the log)"
     yield from table(
         [
@@ -138,7 +139,7 @@ def _run_lines(result: dict[str, Any]) -> Iterator[str]:
             ("last loss", loss),
             ("data sha256", result["data_sha256"] or "not known"),
             *([("classes", result["classes"])] if result["classes"] else []),
-            ("fitted", ", ".join(result["fits"]) or "nothing (diffprob fit)"),
+            *([] if fits is None else [("fitted", ", ".join(fits) or "nothing (diffprob fit)")]),
             ("made with", f"diffprob {result['library']}"),
         ]
     )
@@ -168,13 +169,13 @@ def _run(name: str) -> dict[str, Any]:
     from dataclasses import asdict
 
     from diffprob.cli.training import records
-    from diffprob.recipe.checkpoint import Run
+    from diffprob.recipe.checkpoint import Run, open_run
     from diffprob.recipe.classes import classes_text
     from diffprob.recipe.fits import fitted
     from diffprob.recipe.recipe import parameter_count
     from diffprob.recipe.spec import render
 
-    found = Run.open(name)
+    found = open_run(name)
     losses = [record["loss"] for record in records(found.path) if isinstance(record.get("loss"), int | float)]
     return {
         "kind": "run",
@@ -188,7 +189,7 @@ def _run(name: str) -> dict[str, Any]:
         "library": found.meta["library"],
         "data_sha256": found.meta["data"],
         "classes": classes_text(found.recipe) or None,
-        "fits": fitted(found),
+        "fits": fitted(found) if isinstance(found, Run) else None,  # to others nothing is fitted
         "measurements": [asdict(measurement) for measurement in found.measurements],
         "text": render(found.recipe),
     }
