@@ -6,10 +6,12 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cli.commands import Done
 
-from diffprob.cli import likelihood, main, progress
+from diffprob.base.errors import InputError
+from diffprob.cli import likelihood, main, output, progress
 from diffprob.recipe.card import Measurement
 from diffprob.recipe.checkpoint import Run
 from diffprob.recipe.manifest import Manifest
@@ -149,3 +151,59 @@ def test_weights_and_inventory_are_read_once(diffprob, tiny, tmp_path, monkeypat
     reads.clear()
     assert diffprob("likelihood", tiny, *FEW).code == 0
     assert len(reads) <= 2, "once to open it, once to add the number"
+
+
+@pytest.mark.parametrize(
+    ("command", "out"),
+    [
+        (("likelihood", *FEW), "x.json"),
+        (("evaluate", "-n", "16", "--steps", "1", "--metrics", "sliced"), "x.json"),
+        (("rate", "-n", "2", "--steps", "2"), "x.png"),
+        (("rate", "-n", "2", "--steps", "2"), "x.json"),
+        (("detect", "odd.npy", "-n", "60", "--resize", "--map", "AnomalyMap"), "x"),
+    ],
+)
+def test_what_was_measured_is_printed_when_the_disk_is_full_by_then(diffprob, tiny, monkeypatch, command, out) -> None:
+    def full(path, _contents) -> None:
+        raise InputError(f"cannot write {path}: no space left on device")
+
+    np.save("odd.npy", np.random.default_rng(0).integers(0, 256, (3, 8, 8), dtype=np.uint8))
+    monkeypatch.setattr(output, "write_file", full)
+    verb, *rest = command
+    done: Done = diffprob(verb, tiny, *rest, "--device", "cpu", "--out", out, "--json")
+    assert done.code == 2
+    assert len(done.json) > 10
+    assert done.json["not_written"].endswith("no space left on device")
+    assert done.err.splitlines()[-1] == f"diffprob: error: {done.json['not_written']}"
+    said = diffprob(verb, tiny, *rest, "--device", "cpu", "--out", out) if out == "x.png" else done
+    assert "wrote" not in said.out
+
+
+def test_a_training_is_not_lost_for_its_pictures(diffprob, tiny, monkeypatch) -> None:
+    def full(path, _contents) -> None:
+        raise InputError(f"cannot write {path}: no space left on device")
+
+    monkeypatch.setattr(output, "write_file", full)
+    done: Done = diffprob(
+        "train", tiny, "--steps", "6", "--set", "training.sample_every=3", "--device", "cpu", "--json"
+    )
+    assert (done.code, done.json["step"], done.json["samples"]) == (0, 6, None), done.err
+    assert "no picture at step 6: cannot write" in done.err
+
+
+def test_images_are_written_before_the_way_to_them(diffprob, tiny, monkeypatch) -> None:
+    write = output.write_file
+
+    def full(path, contents) -> None:
+        if "progression" in str(path):
+            raise InputError(f"cannot write {path}: no space left on device")
+        write(path, contents)
+
+    few = ("-n", "1", "--steps", "1", "--batch", "1", "--progressive", "--device", "cpu", "--out", "x.png")
+    monkeypatch.setattr(output, "write_file", full)
+    assert diffprob("sample", tiny, *few).code == 2
+    assert Path("x.png").exists()
+    Path("x.png").unlink()
+    Path("x-progression.png").mkdir()
+    assert "x-progression.png is a folder, and no file" in diffprob("sample", tiny, *few).error
+    assert not Path("x.png").exists()

@@ -14,6 +14,7 @@ from diffprob.cli import output
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, component, share, whole
 from diffprob.cli.progress import Progress, say
 from diffprob.cli.reals import add_place, held_out_of, measured_on
+from diffprob.cli.recording import written
 from diffprob.cli.scoring import ImageSet, Subject, score_sets, subjects, take
 
 if TYPE_CHECKING:
@@ -127,11 +128,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         **(rank(scores, inside, outside[0], args.false_alarms) if args.judged else compare(scores, inside, outside)),
     }
     result["integrability"] = _integrability(args, found, inside, device)
-    if mapped is not None:
-        result["map"] = repr(mapped)
-        _map(mapped, out, result, outside[0], measured[0], found, args.seed, device)
-    write(out, result, scores, (inside, *outside), found.space.levels)
-    return result
+
+    def keep() -> None:
+        if mapped is not None:
+            result["map"] = repr(mapped)
+            _map(mapped, out, result, outside[0], measured[0], found, args.seed, device)
+        write(out, result, scores, (inside, *outside), found.space.levels)
+
+    return {**result, **written(keep), "files": result.get("files", [])}
 
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
@@ -145,7 +149,8 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
         return
     yield from compared(result) if "separation" in result else ranked(result)
     yield from integrable(result)
-    yield f"wrote {result['out']}/: {', '.join(result['files'])}"
+    if "not_written" not in result:
+        yield f"wrote {result['out']}/: {', '.join(result['files'])}"
 
 
 def _proxies(args: argparse.Namespace) -> "list[Proxy]":

@@ -16,7 +16,7 @@ from diffprob.cli.choices import add_drawing, choose
 from diffprob.cli.parser import add_device, add_dry_run, choose_device
 from diffprob.cli.progress import Progress, say
 from diffprob.cli.reals import add_place, held_out_of, measurement, read_samples
-from diffprob.cli.recording import recorded
+from diffprob.cli.recording import recorded, written
 
 if TYPE_CHECKING:
     import numpy as np
@@ -152,10 +152,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     result = {**about, "features": describe(features), "real_n": len(real) if real else None, "rows": rows}
     result["classes"] = list(called)
     result["notes"] = [*left_out, *_notes(result, drawn)]
-    if args.out:
-        output.write_file(args.out, output.json_bytes(result))
+    out = written(lambda: output.write_file(args.out, output.json_bytes(result))) if args.out else {}
     kept = recorded(found, lambda: _record(found, result, args, facts, sets.reference), args.record)
-    return {**result, **kept, "dry_run": False}
+    return {**result, **out, **kept, "dry_run": False}
 
 
 def lines(result: dict[str, Any]) -> Iterator[str]:

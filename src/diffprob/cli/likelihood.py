@@ -19,7 +19,7 @@ from diffprob.cli.bounding import CHUNKS, Asked, add_bounding, ask, each, in_mod
 from diffprob.cli.drawing import blame, counted, table
 from diffprob.cli.parser import component, whole
 from diffprob.cli.progress import Progress, say
-from diffprob.cli.recording import recorded
+from diffprob.cli.recording import recorded, written
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,9 +88,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         found = each(asked, way.measure, max(1, FLOWING // asked.chunk) if flow else CHUNKS)
     parts = dict(zip(way.parts, found, strict=True))
     result = {**about, **_summary(asked, parts), "dry_run": False}
-    if args.out:
-        output.write_file(args.out, _file(args.out, result))
-    return {**result, **recorded(asked.run, lambda: _record(asked, result), args.record)}
+    out = written(lambda: output.write_file(args.out, _file(args.out, result))) if args.out else {}
+    return {**result, **out, **recorded(asked.run, lambda: _record(asked, result), args.record)}
 
 
 def lines(result: dict[str, Any]) -> Iterator[str]:

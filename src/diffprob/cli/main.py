@@ -127,6 +127,8 @@ def _run(argv: list[str]) -> int:
         # What stands in a result may come from a stranger's run: each line is made printable, and stays one line.
         found = [json.dumps(result, allow_nan=False)] if args.json else map(printable, module.lines(result))
         print("\n".join(found), flush=True)
+        if result.get("not_written"):
+            return _fail(result["not_written"], BAD_INPUT)
     return DONE
 
 

@@ -17,6 +17,7 @@ from diffprob.cli.bounding import add_bounding, ask, each, in_model, said_images
 from diffprob.cli.drawing import counted, table
 from diffprob.cli.parser import whole
 from diffprob.cli.progress import Progress
+from diffprob.cli.recording import written
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,9 +67,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     result = {**about, **_summary(found, args.rows, asked.run.space.levels), "dry_run": False}
     check_numbers(result)
     wants_picture = args.out.lower().endswith(".png")
-    contents = _picture(found, asked.run.space.levels) if wants_picture else output.json_bytes(result)
-    output.write_file(args.out, contents)
-    return result
+
+    def write() -> None:
+        picture = _picture(found, asked.run.space.levels) if wants_picture else None
+        output.write_file(args.out, output.json_bytes(result) if picture is None else picture)
+
+    return {**result, **written(write)}
 
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
@@ -96,7 +100,8 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
         f"total {result['total']:.4f}{error} bits/dim: rate {result['rate']:.4f}, "
         f"distortion {result['reconstruction']:.4f} (from RMSE {result['rmse']:.3f} to lossless)"
     )
-    yield f"wrote {result['out']}"
+    if "not_written" not in result:
+        yield f"wrote {result['out']}"
 
 
 def _summary(found: "RateDistortion", rows: int, levels: int) -> dict[str, Any]:

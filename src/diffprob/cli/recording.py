@@ -32,6 +32,21 @@ def recorded(run: "RunFolder[Any]", add: Callable[[], None], wanted: bool | None
     return {"recorded": True, "not_recorded": None}
 
 
+def written(write: Callable[[], None]) -> dict[str, Any]:
+    """Call ``write``, which puts what was measured into the files of ``--out``.
+
+    Where that fails, on a disk that is full by now, say, the result is printed all the same, and the error after it.
+
+    Returns:
+        For the result of the verb: nothing, or "not_written", why not, with which `main` ends with the exit code 2.
+    """
+    try:
+        write()
+    except InputError as error:
+        return {"not_written": str(error)}
+    return {}
+
+
 def check_writable(run: "RunFolder[Any]") -> None:
     """Find out before the work whether its only result, which goes into the run, can be kept.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffprob.base.errors import InputError
+from diffprob.base.files import check_replaceable
 from diffprob.cli import between, gallery, output
 from diffprob.cli.choices import add_drawing, choose
 from diffprob.cli.parser import add_device, add_dry_run, choose_device, share, whole
@@ -81,6 +82,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     written = {"out": args.out, "progression": None}
     spent = {"network_calls": total, "evaluations": choice.steps}
     result = {**facts, "run": found.place, "n": args.n, **spent, **written}
+    if args.progressive:
+        output.check_writable(_beside(args.out, kind), "--progressive")
+        check_replaceable(_beside(args.out, kind))
     if args.dry_run:
         return {**result, "dry_run": True}
     streams = Rng.of(args.seed, args.n, device=choose_device(args.device))
@@ -95,9 +99,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             output.progression_png(drawn.frames, found.space.levels, drawn.times),
         )
         result["progression"] = str(path)
-        if kind != "folder":
-            output.write_file(path, progression)
     write(kind, args.out, drawn.levels, args.seed, found.space.levels, facts, progression)
+    if progression is not None and kind != "folder":
+        output.write_file(_beside(args.out, kind), progression)
     return {**result, "dry_run": False}
 
 

@@ -272,7 +272,7 @@ def _preview(average: Any, store: "RunWriter", step: int, note: Callable[[str], 
     try:
         if isinstance(store.recipe, Recipe):
             draw_preview(average, store.recipe, store.sample_path(step))
-    except NumericalError as error:  # the training itself may still be sound: the averaged weights lag behind
+    except (NumericalError, InputError) as error:  # the training itself may be sound: a full disk, averages that lag
         note(f"no picture at step {step:,}: {error}")
 
 
@@ -321,7 +321,11 @@ def _loss_curve(store: "RunWriter") -> Path | None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / LOSS
         loss_curve(log, path, f"{store.recipe.name}: training loss")
-        store.add({LOSS: read_bytes(path, PICTURE_LIMIT)})
+        try:
+            store.add({LOSS: read_bytes(path, PICTURE_LIMIT)})
+        except InputError as error:  # the training is done and kept
+            say(f"no loss curve: {error}")
+            return None
     return store.folder / LOSS
 
 

@@ -184,9 +184,9 @@ def write(folder: Path, result: dict[str, Any], scores: Scores, sets: Sequence[I
     Raises:
         InputError: the disk refuses.
     """
+    output.write_file(folder / CSV, _rows(scores, sets))  # which makes the folder
     pictures = _pictures(folder, scores, sets) if "separation" in result else _ends(folder, result, sets[1], levels)
     result["files"] = [JSON, CSV, *pictures, *(["maps.png"] if "map" in result else [])]
-    output.write_file(folder / CSV, _rows(scores, sets))
     output.write_file(folder / JSON, output.json_bytes(result))
 
 
@@ -208,7 +208,6 @@ def _pictures(folder: Path, scores: Scores, sets: Sequence[ImageSet]) -> list[st
     from diffprob.evaluate.correlation import matrix
     from diffprob.report.detection import correlation_map, histogram_grid, roc, scatter
 
-    folder.mkdir(parents=True, exist_ok=True)
     inside, outside = sets[0].name, [each.name for each in sets[1:]]
     groups = {label: {each.name: found[each.name] for each in sets} for label, found in scores.items()}
     histogram_grid(folder / "histograms.png", groups, f"{inside} (inside) and what is outside")
