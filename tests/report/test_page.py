@@ -78,6 +78,16 @@ def test_nothing_hostile_is_more_than_text(material):
     assert HOSTILE_NAME in Page(report_page(given)).text
 
 
+def test_no_mark_turns_what_is_read_or_is_obeyed(material):
+    marks = "\x1b[2J\u202e\u200b\x07"
+    images = replace(Digits().load(), class_names=(f"zero{marks}", *"123456789"), notes=(f"note{marks}",))
+    given = replace(material(images=images, note=marks), command_name=f"run{marks}")
+    given.run.record(Measurement(f"name{marks}", 1.0, 5, features=marks, split=marks, details={marks: marks}))
+    for page in (report_page(given), compare_page([given, given])):
+        assert all(line.isprintable() for line in page.decode().split("\n"))
+    assert "name\\x1b[2J\\u202e\\u200b\\x07" in page.decode()
+
+
 def test_no_path_machine_or_user_is_named(material, tmp_path, monkeypatch):
     import getpass
     import platform
@@ -92,7 +102,7 @@ def test_no_path_machine_or_user_is_named(material, tmp_path, monkeypatch):
 def test_a_lone_surrogate_and_an_empty_log_are_no_trouble(material):
     page = Page(report_page(material(log=[], note="a\ud800b, not on this machine")))
     assert page.problems == []
-    for said in ("a?b", "No log of the training", "not on this machine", "without a record"):
+    for said in ("a\\ud800b", "No log of the training", "not on this machine", "without a record"):
         assert said in page.text
     assert any(image["alt"].startswith("Noised copy of sample of seed 7") for image in page.all("img"))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError
+from diffprob.base.text import printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -57,8 +58,10 @@ def document(template: str, title: str, values: Mapping[str, Any], parts: Sequen
     from markupsafe import Markup
 
     shell = {"title": title, "policy": policy, "style": Markup(style), "parts": parts}
-    # A lone surrogate, which JSON and string literals can hold, has no UTF-8.
-    return str(fill(template, {**values, **shell})).encode("utf-8", "replace")
+    page = str(fill(template, {**values, **shell}))
+    # What an escape for HTML leaves: marks that turn the order of what is read, and what a terminal obeys; and a lone
+    # surrogate, which JSON and string literals can hold, has no UTF-8.
+    return "\n".join(map(printable, page.split("\n"))).encode()
 
 
 @cache
