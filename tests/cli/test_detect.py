@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -121,7 +122,7 @@ def test_images_are_ranked_among_held_out_ones(diffprob: Callable, tiny: Path, o
 
 @pytest.mark.usefixtures("bare")
 def test_other_runs_say_their_own_density(
-    diffprob: Callable, tiny: Path, odd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    diffprob: Callable, tiny: Path, odd: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = ["--set", "training.batch=4", "--set", "training.sample_every=0", *CPU[1:]]
     assert main(["distill", str(tiny), "--method", "gradient", "--steps", "2", *small]) == 0
@@ -129,7 +130,9 @@ def test_other_runs_say_their_own_density(
     assert main(["baseline", "ebm", "digits", "--steps", "2", "--set", "objective.steps=2", *small]) == 0
     others = ("runs/digits-gradient", "runs/digits-glow", "runs/digits-ebm")
     few = ("-n", "50", "--proxy", "NoiseNorm(noises=1)", "--json", *CPU)
-    found = diffprob("detect", tiny, "--outside", odd, "--with", *others, *few).json
+    done = diffprob("detect", tiny, "--outside", odd, "--with", *others, *few)
+    assert "was trained on" not in done.err
+    found = done.json
     assert found["proxies"][1:] == [
         "V0 of digits-gradient",
         "LogDensity of digits-glow",
@@ -141,6 +144,11 @@ def test_other_runs_say_their_own_density(
     shown = diffprob("show", "runs/digits-glow")
     assert shown.code == 0
     assert ("step         2 of 2" in shown.out, "fitted" in shown.out, "Baseline(" in shown.out) == (True, False, True)
+    run, options = Run.open(tiny), SimpleNamespace(batch=None, precision="fp32", best=False)
+    for digest, what in (("0" * 64, "other images"), (None, "images that are not known")):
+        run.meta["data"] = digest
+        scoring.subjects(run, [], others[1:2], torch.device("cpu"), options)
+        assert f"note: runs/digits-glow was trained on {what}, not on those of digits" in capsys.readouterr().err
 
 
 def test_bad_input_is_one_line(diffprob: Callable, tiny: Path, odd: Path, tmp_path: Path) -> None:

@@ -178,6 +178,10 @@ def subjects(
         other = open_run(name)
         if other.space != run.space:
             raise InputError(f"--with {name}: images of {other.space}, {run.name} has {run.space}")
+        digests = other.meta.get("data"), run.meta.get("data")
+        if digests[0] != digests[1]:
+            what = "images that are not known" if None in digests else "other images"
+            say(f"note: {name} was trained on {what}, not on those of {run.name}: its density is of these")
         # In full precision: a potential is a sum over all pixels, of which differences matter.
         theirs = other.load(device, args.batch or "auto")
         proxy = density_of(other)
