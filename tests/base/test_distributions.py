@@ -11,7 +11,7 @@ from truth.quadrature import integral, integrates_to_one, line, plane
 from truth.statistics import assert_mean, assert_moments
 
 from diffprob.base.distributions import Categorical, Dirac, Distribution, Gaussian, LocationScale, Mixture
-from diffprob.base.errors import NoClosedForm
+from diffprob.base.errors import NoClosedForm, NumericalError
 from diffprob.base.rng import Rng
 
 COV = tensor([[0.5, 0.3], [0.3, 0.4]])
@@ -209,3 +209,28 @@ def test_dtypes_are_kept() -> None:
         for each in (law, mixture, Gaussian(law.mean, torch.eye(3, dtype=dtype)[None])):
             assert each.sample(Rng.of(0, 2)).dtype == each.mean.dtype == each.variance.dtype == dtype
             assert each.log_prob(law.mean).dtype == dtype
+
+
+EVEN, ORIGIN = torch.zeros(3, 2), Dirac(torch.zeros(3, 1))
+NO_CHOICE = {
+    "one stream for three": lambda: Categorical(EVEN).sample(Rng.of(0, 1)),
+    "one stream for three mixtures": lambda: Mixture(EVEN, (ORIGIN, ORIGIN)).sample(Rng.of(0, 1)),
+    "weights of no number": lambda: Categorical(EVEN * math.nan).sample(Rng.of(0, 3)),
+    "no weight at all": lambda: Mixture(EVEN - math.inf, (ORIGIN, ORIGIN)).sample(Rng.of(0, 3)),
+    "half an index": lambda: Categorical(EVEN).log_prob(torch.tensor([0.7, 0, 1])),
+    "an index that there is not": lambda: Categorical(EVEN).log_prob(torch.tensor([2, 0, 1])),
+    "two weights for one": lambda: Mixture(EVEN, (ORIGIN,)),
+    "no components": lambda: Mixture(EVEN[:, :0], ()),
+    "half a seed": lambda: Rng.of(1.5, 2),
+    "half a stream": lambda: Rng.of(0, 2.5),
+    "streams below none": lambda: Rng.of(0, -1),
+    "a first sample below 0": lambda: Rng.of(0, 2, -5),
+    "half a step": lambda: Rng.of(0, 2).at(1.7),
+}
+
+
+@pytest.mark.parametrize("what", NO_CHOICE)
+def test_what_has_no_meaning_is_refused(what: str) -> None:
+    """Weights of no number chose the first component; half a step drew the numbers of the step before."""
+    with pytest.raises((ValueError, NumericalError)):
+        NO_CHOICE[what]()

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from diffprob.base.checks import whole
-from diffprob.base.errors import NoClosedForm
+from diffprob.base.errors import NoClosedForm, NumericalError
 from diffprob.base.finite import check_tensors
 from diffprob.base.laws import Law, Normal
-from diffprob.base.rng import Rng
+from diffprob.base.rng import Rng, one_for_each
 from diffprob.base.shapes import flat_sum
 
 FLAW = 1e-5  # asymmetry and negative eigenvalues of a covariance in float32, as shares of its largest eigenvalue
@@ -179,13 +179,28 @@ class Categorical:
         return (self.log_probabilities.exp() * (values - self.mean[..., None]) ** 2).sum(-1)
 
     def sample(self, rng: Rng) -> Tensor:
-        """Indices, int64 (B, *event), by inversion of the distribution function."""
+        """Indices, int64 (B, *event), by inversion of the distribution function.
+
+        Raises:
+            ValueError: another number of streams than of samples.
+            NumericalError: weights that are not numbers, of which the first would be taken.
+        """
+        one_for_each(rng, self.logits)
+        if bool(self.logits.isnan().any()) or bool((self.logits.amax(-1) == -math.inf).any()):
+            raise NumericalError("the weights of a choice are no numbers, or all 0")
         u = rng.uniform(self.logits.shape[1:-1], torch.float64).to(self.logits.device)
         below = self.log_probabilities.double().exp().cumsum(-1)[..., :-1]
         return (u[..., None] >= below).sum(-1)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log probability of the indices (B, *event), in nats, (B,)."""
+        """Log probability of the indices (B, *event), in nats, (B,).
+
+        Raises:
+            ValueError: what is none of 0..K-1.
+        """
+        k = self.logits.shape[-1]
+        if not bool(((x == x.long()) & (x >= 0) & (x < k)).all()):
+            raise ValueError(f"indices must be whole numbers in 0..{k - 1}")
         chosen = self.log_probabilities.gather(-1, x.long()[..., None])[..., 0]
         return flat_sum(chosen) if chosen.ndim > 1 else chosen
 
@@ -198,10 +213,17 @@ class Mixture:
         log_weights: (B, K) for a mixture over events, or (B, *event, K) for independent mixtures in every element;
             unnormalised log weights.
         components: K distributions over (B, *event); for the elementwise form each is a `LocationScale` or `Dirac`.
+
+    Raises:
+        ValueError: another number of weights than of components, or none.
     """
 
     log_weights: Tensor
     components: tuple[Distribution, ...]
+
+    def __post_init__(self) -> None:
+        if not self.components or self.log_weights.shape[-1] != len(self.components):
+            raise ValueError(f"{self.log_weights.shape[-1]} weights for {len(self.components)} components")
 
     @property
     def elementwise(self) -> bool:

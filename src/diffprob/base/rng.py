@@ -9,6 +9,7 @@ the vectorised log, sin and cos of different processors differ in the last bit.
 
 import hashlib
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from diffprob.base.blocks import MASK, Finish, filled, normals, philox, short_uniforms, uniforms
+from diffprob.base.checks import shown
 from diffprob.base.quantile import normal_quantile
 
 _NUMPY = {torch.int64: np.int64, torch.float64: np.float64, torch.float32: np.float32}
@@ -27,6 +29,14 @@ def _digest(*parts: str | int) -> int:
     """64 bits of SHA-256 over the parts; stable across machines and versions, unlike ``hash``."""
     text = "\x1f".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+
+
+def _index(name: str, value: object) -> int:
+    """A whole number of any type, which none is cut to."""
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise ValueError(f"{name} must be a whole number, got {shown(value)}") from None
 
 
 def derive(seed: int, name: str) -> int:
@@ -66,7 +76,14 @@ class Rng:
 
     @classmethod
     def of(cls, seed: int, n: int, first: int = 0, device: str | torch.device = "cpu") -> "Rng":
-        """Streams of the samples first, ..., first + n - 1 of a run: sample i has the seed ``seed + i``."""
+        """Streams of the samples first, ..., first + n - 1 of a run: sample i has the seed ``seed + i``.
+
+        Raises:
+            ValueError: what is no whole number, or outside the seeds that there are.
+        """
+        seed, n, first = _index("seed", seed), _index("n", n), _index("first", first)
+        if n < 0 or first < 0:
+            raise ValueError(f"n and first must be at least 0, got {n} and {first}")
         if not 0 <= seed < 2**63 - n - first:
             raise ValueError(f"seed must lie in [0, 2^63 - {n + first}), got {seed}")
         return cls(torch.arange(seed + first, seed + first + n, device=device, dtype=torch.int64))
@@ -94,8 +111,8 @@ class Rng:
         return replace(self, stream=_digest(self.stream, name))
 
     def at(self, step: int) -> "Rng":
-        """The same stream at another step."""
-        return replace(self, step=int(step))
+        """The same stream at another step, a whole number in [0, 2^32)."""
+        return replace(self, step=_index("step", step))
 
     def select(self, index: Tensor | slice) -> "Rng":
         """The streams of a subset of the samples."""

@@ -78,12 +78,14 @@ def cheapest_paths(costs: Tensor, longest: int, ends: Tensor | None = None) -> l
         ends: cost of stopping at a node, (K,); by default paths end at node 0.
 
     Raises:
-        ValueError: more nodes than there are, or a cost that is no number.
+        ValueError: more nodes than there are, other shapes, or a cost that is no number.
     """
+    if costs.ndim != 2 or len(costs) != costs.shape[1] or (ends is not None and ends.shape != costs.shape[:1]):
+        raise ValueError(f"costs must be (K, K) and ends (K,), got {tuple(costs.shape)}")
     nodes = len(costs)
     if bool(torch.isnan(costs.triu(1)).any()) or (ends is not None and bool(torch.isnan(ends).any())):
         raise ValueError("a cost is not a number (NaN), so no path is the cheapest")
-    if not 1 <= longest <= nodes:
+    if not (isinstance(longest, int) and 1 <= longest <= nodes):
         raise ValueError(f"a path has between 1 and {nodes} of {nodes} nodes, {longest} were asked for")
     # Downwards only: a node may not be left for itself or a higher one.
     costs = costs.masked_fill(torch.ones_like(costs, dtype=torch.bool).tril(), torch.inf)
