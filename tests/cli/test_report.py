@@ -138,6 +138,31 @@ def test_no_picture_of_images_that_only_a_strangers_run_names(
     assert len(Page(Path("stranger/report.html").read_bytes()).all("img")) > alone
 
 
+def test_verbs_that_need_no_images_read_none(
+    diffprob: Callable, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What SECURITY.md says of opening a stranger's run: `--data` or a verb that measures reads, no other."""
+    known, pixels = dp.Run.open(trained), dp.Digits("train").load().pixels
+    np.save("private.npy", pixels)
+    np.save("mine.npy", pixels[:1])
+    recipe = replace(known.recipe, data=Array("private.npy"), space=dp.Pixels((1, 8, 8), 256))
+    write_run("stranger", recipe, known.weights(), Array("private.npy").load().digest())
+    load, read = Array.load, []
+    monkeypatch.setattr(Array, "load", lambda self: (read.append(self.path), load(self))[1])
+    few = ("--steps", "1", "--batch", "1", "--device", "cpu")
+    for command in (
+        ("sample", "stranger", "-n", "1", *few, "--out", "x.png"),
+        ("show", "stranger"),
+        ("export", "stranger", "--out", "diffusers"),
+        ("compare", "stranger", "digits", "-n", "1", *few, "--out", "x.html"),
+        ("report", "stranger", *LEAST, "--data", "none"),
+    ):
+        done = diffprob(*command)
+        assert (done.code, read) == (0, []), done.err
+    assert diffprob("likelihood", "stranger", "-n", "1", "--terms", "1", "--device", "cpu").code == 0
+    assert "private.npy" in read
+
+
 def test_compare_puts_runs_side_by_side(diffprob: Callable, tiny: Path) -> None:
     run = dp.Run.open(tiny)
     run.record(Measurement("KID", 0.5, 100, features="classifier", split="test"))
