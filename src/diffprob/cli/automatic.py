@@ -50,7 +50,9 @@ def opened(
         if "give a size" in str(error):
             raise InputError(f"{error}: --size 64, for instance") from error
         raise
-    grey = uncoloured(images) if isinstance(source, Folder | HuggingFace) and channels is None else None
+    if not isinstance(source, Folder | HuggingFace) or channels is not None:
+        return source, images, []
+    grey = uncoloured(images)
     if grey is None:
         return source, images, []
     if out is not None and is_run(out) and getattr(read_recipe(out).data, "channels", 1) == 3:
