@@ -27,6 +27,7 @@ from quality_rows import Yardstick
 from diffprob.base.errors import NumericalError
 from diffprob.base.rng import Rng, derive
 from diffprob.cli.drawing import draw
+from diffprob.config.recipe import Recipe, build_model
 from diffprob.data.sources import Digits
 from diffprob.denoise.denoiser import Index
 from diffprob.denoise.learned import LearnedDiagonal
@@ -38,15 +39,14 @@ from diffprob.process.grids import Uniform
 from diffprob.process.learned import Learned
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import LinearBetas, Schedule
-from diffprob.recipe.checkpoint import Run
-from diffprob.recipe.recipe import Recipe, build_model
-from diffprob.recipe.writer import RunWriter
 from diffprob.recipes import named
-from diffprob.sample.ancestral import Ancestral
-from diffprob.train.bound import VariationalBound
-from diffprob.train.continuous import ContinuousBound
-from diffprob.train.denoising import Denoising
-from diffprob.train.loop import Trainer
+from diffprob.runs.folder import Run
+from diffprob.runs.writer import RunWriter
+from diffprob.sampling.ancestral import Ancestral
+from diffprob.training.bound import VariationalBound
+from diffprob.training.continuous import ContinuousBound
+from diffprob.training.denoising import Denoising
+from diffprob.training.loop import Trainer
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from quality import answer, finish
 
 import diffprob as dp
 from diffprob.data.captioned import DIGITS, PLURALS, SIZES, CaptionedDigits, slots
-from diffprob.evaluate.classify import FitSettings, classify, fit_classifier
+from diffprob.evaluation.classify import FitSettings, classify, fit_classifier
 from diffprob.net.classifier import ClassifierSpec
-from diffprob.sample.exponential import DPMppSDE
+from diffprob.sampling.exponential import DPMppSDE
 
 LEAST = 0.95  # of the samples that must obey, at the best weight
 Seen = tuple[tuple[str, int] | None, ...]

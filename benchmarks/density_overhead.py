@@ -18,7 +18,7 @@ from diffprob.base.rng import Rng
 from diffprob.cli.reals import splits
 from diffprob.cli.scoring import label
 from diffprob.density.choose import STANDARD
-from diffprob.recipe.checkpoint import Run
+from diffprob.runs.folder import Run
 
 LIMIT = 0.05
 

@@ -16,8 +16,8 @@ from typing import Any
 from quality import answer, finish
 
 from diffprob.cli.main import main as diffprob
-from diffprob.denoise.condition import Labels
-from diffprob.recipe.checkpoint import Run
+from diffprob.conditions.condition import Labels
+from diffprob.runs.folder import Run
 
 WEIGHTS = (-0.5, 0.0, 0.5, 1.0, 2.0, 4.0)
 ROWS = {

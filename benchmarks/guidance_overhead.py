@@ -21,7 +21,7 @@ from quality import answer, finish
 
 import diffprob as dp
 from diffprob.interop.configs import network_config
-from diffprob.sample.simulate import State
+from diffprob.sampling.simulate import State
 
 LIMIT = 1.03  # guided over two plain ones
 SPEC = dp.UNetSpec(1, 1, (32, 64, 64), 1, (False, False, True), groups=8, padding=1, classes=11)

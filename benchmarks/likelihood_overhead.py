@@ -16,12 +16,12 @@ from quality import answer, finish
 
 from diffprob.base.rng import Rng
 from diffprob.cli.reals import splits
+from diffprob.denoise.clipping import Clip
 from diffprob.denoise.variance import Analytic
-from diffprob.denoise.wrappers import Clip
 from diffprob.likelihood.bound import Decoder, variational_bound
 from diffprob.process.path import LeastCost
-from diffprob.recipe.checkpoint import Run
-from diffprob.recipe.fits import bind_grid
+from diffprob.runs.fits import bind_grid
+from diffprob.runs.folder import Run
 
 LIMIT = 0.05
 

@@ -14,10 +14,10 @@ import numpy as np
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.cli.drawing import calls, counted, draw, make_times
+from diffprob.config.registry import ALL
+from diffprob.config.spec import parse
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.process.grids import Uniform
-from diffprob.recipe.spec import parse
-from diffprob.recipe.tables import ALL
 from diffprob.space.pixels import Pixels
 
 

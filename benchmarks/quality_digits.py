@@ -11,12 +11,12 @@ import torch
 from quality import answer, draw_levels, drawing, finish, options
 
 from diffprob.base.rng import permutation
+from diffprob.config.recipe import build_model
 from diffprob.data.sources import Digits
-from diffprob.evaluate.transport import sliced_wasserstein2
-from diffprob.recipe.card import Measurement
-from diffprob.recipe.checkpoint import Run
-from diffprob.recipe.recipe import build_model
-from diffprob.report.figures import save_grid
+from diffprob.evaluation.transport import sliced_wasserstein2
+from diffprob.reporting.figures import save_grid
+from diffprob.runs.card import Measurement
+from diffprob.runs.folder import Run
 
 LIMIT = 1.25
 

@@ -19,12 +19,12 @@ from diffprob.base.rng import Rng, permutation
 from diffprob.cli.drawing import draw, make_times
 from diffprob.cli.training import train
 from diffprob.data.sources import Array, Digits
-from diffprob.evaluate.memorisation import memorisation
+from diffprob.evaluation.memorisation import memorisation
 from diffprob.process.grids import Uniform
-from diffprob.recipe.checkpoint import Run
 from diffprob.recipes.digits import digits
-from diffprob.report.figures import save_grid
-from diffprob.sample.ancestral import DDIM
+from diffprob.reporting.figures import save_grid
+from diffprob.runs.folder import Run
+from diffprob.sampling.ancestral import DDIM
 from diffprob.space.pixels import Pixels
 
 

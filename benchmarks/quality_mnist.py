@@ -20,13 +20,13 @@ from quality import answer, draw_levels, drawing, finish, options
 from diffprob.base.rng import permutation
 from diffprob.data.images import Images
 from diffprob.data.sources import Idx
-from diffprob.evaluate.classifier import load_classifier, save_classifier
-from diffprob.evaluate.classify import FitProgress, FitSettings, fit_classifier, judge
+from diffprob.evaluation.classifier import load_classifier, save_classifier
+from diffprob.evaluation.classify import FitProgress, FitSettings, fit_classifier, judge
 from diffprob.net.classifier import Classifier, ClassifierSpec
-from diffprob.recipe.card import Measurement
-from diffprob.recipe.checkpoint import Run
 from diffprob.recipes.common import data_path
-from diffprob.report.figures import save_grid
+from diffprob.reporting.figures import save_grid
+from diffprob.runs.card import Measurement
+from diffprob.runs.folder import Run
 
 SPEC = ClassifierSpec(widths=(16, 32, 64))
 SETTINGS = FitSettings(epochs=3, precision="bf16")

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
-from diffprob.denoise.wrappers import Clip
+from diffprob.denoise.clipping import Clip
 from diffprob.interop.configs import Scheduling, scheduler_config
-from diffprob.recipe.checkpoint import Run
-from diffprob.sample.choose import default
-from diffprob.sample.simulate import start
+from diffprob.runs.folder import Run
+from diffprob.sampling.defaults import default
+from diffprob.sampling.simulate import start
 
 TRAILING = {"timestep_spacing": "trailing"}
 THEIRS: dict[str, tuple[Any, dict[str, Any]]] = {

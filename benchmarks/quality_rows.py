@@ -15,15 +15,15 @@ from diffprob.base.rng import Rng
 from diffprob.cli.drawing import draw, make_times
 from diffprob.cli.lens import choose_features
 from diffprob.cli.reals import splits
-from diffprob.evaluate.cache import FeatureCache
-from diffprob.evaluate.features import Features, describe, extract
-from diffprob.evaluate.frechet import frechet
-from diffprob.evaluate.kernel import kid
-from diffprob.recipe.checkpoint import Run
-from diffprob.recipe.fits import bind_grid
-from diffprob.recipe.spec import parse
-from diffprob.recipe.tables import ALL
-from diffprob.sample.simulate import cost, plan
+from diffprob.config.registry import ALL
+from diffprob.config.spec import parse
+from diffprob.evaluation.cache import FeatureCache
+from diffprob.evaluation.features import Features, describe, extract
+from diffprob.evaluation.frechet import frechet
+from diffprob.evaluation.kernel import kid
+from diffprob.runs.fits import bind_grid
+from diffprob.runs.folder import Run
+from diffprob.sampling.simulate import cost, plan
 
 
 @dataclass(frozen=True)

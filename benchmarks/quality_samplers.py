@@ -8,7 +8,7 @@ Every row draws from the same seeds. The features are those of `diffprob evaluat
 from quality import answer, finish
 from quality_rows import Drawing, Method, Yardstick, options, row
 
-from diffprob.recipe.checkpoint import Run
+from diffprob.runs.folder import Run
 
 SAMPLERS = ("DDIM()", "DPMpp(2)", "DPMpp(3)", "UniPC(2)", "Heun()", "DPMppSDE(2)", "Ancestral()")
 GRIDS = ("Uniform()", "LogSNR()")

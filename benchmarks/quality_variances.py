@@ -10,7 +10,7 @@ The rows of Bao et al. 2022, table 2, and what came later; every cell draws from
 from quality import answer, finish
 from quality_rows import Drawing, Method, Yardstick, options, row
 
-from diffprob.recipe.checkpoint import Run
+from diffprob.runs.folder import Run
 
 METHODS = {
     "Euler-Maruyama": ("EulerMaruyama()", "Zero()"),

@@ -25,12 +25,12 @@ import diffprob as dp
 from diffprob.base.errors import InputError
 from diffprob.cli.reals import splits
 from diffprob.denoise.denoiser import Denoiser
-from diffprob.denoise.energy import EnergyGuided, Observed
-from diffprob.evaluate.likeness import mean_and_error, psnr
-from diffprob.report.figures import grid_image
-from diffprob.sample.choose import default
-from diffprob.sample.restore import Inpaint, denoised, draw_denoised, estimate_noise, uncut
-from diffprob.sample.simulate import draw
+from diffprob.evaluation.likeness import mean_and_error, psnr
+from diffprob.guidance.energy import EnergyGuided, Observed
+from diffprob.reporting.figures import grid_image
+from diffprob.sampling.defaults import default
+from diffprob.sampling.restore import Inpaint, denoised, draw_denoised, estimate_noise, uncut
+from diffprob.sampling.simulate import draw
 
 UNIT = 2 / 255
 REACH = 1 - UNIT / 2  # what was rounded to black or white lay beyond

@@ -26,14 +26,14 @@ from quality import answer, finish
 from torch import Tensor
 
 from diffprob.base.rng import Rng
-from diffprob.evaluate.transport import unit_directions
+from diffprob.evaluation.transport import unit_directions
 from diffprob.process.grids import GrainGrid, LogSNR, Uniform
 from diffprob.process.linear import LinearProcess
-from diffprob.sample.ancestral import DDIM, Ancestral
-from diffprob.sample.choose import default
-from diffprob.sample.exponential import DPMpp, UniPC
-from diffprob.sample.grain import GrainSolver
-from diffprob.sample.simulate import plan, simulate
+from diffprob.sampling.ancestral import DDIM, Ancestral
+from diffprob.sampling.defaults import default
+from diffprob.sampling.exponential import DPMpp, UniPC
+from diffprob.sampling.grain import GrainSolver
+from diffprob.sampling.simulate import plan, simulate
 
 METRICS = ("SW2", "NLL gap")
 ENTROPY_SAMPLES = 200_000
@@ -64,7 +64,7 @@ class Task:
 
     @property
     def noise(self) -> Tensor:
-        """The standard normal noise at t = 1 that `diffprob.sample.simulate.start` scales, (n, d)."""
+        """The standard normal noise at t = 1 that `diffprob.sampling.simulate.start` scales, (n, d)."""
         return self.rng.fold("prior").normal((self.d,), torch.float64)
 
     def _columns(self, x: Tensor) -> np.ndarray:

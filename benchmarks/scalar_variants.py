@@ -22,9 +22,9 @@ from diffprob.base.rng import Rng
 from diffprob.cli.main import main as diffprob
 from diffprob.cli.reals import splits
 from diffprob.denoise.denoiser import NetDenoiser
-from diffprob.recipe.checkpoint import Run
-from diffprob.sample.between import noised
-from diffprob.sample.singlestep import predicted_noise
+from diffprob.runs.folder import Run
+from diffprob.sampling.between import noised
+from diffprob.sampling.singlestep import predicted_noise
 
 HEAD = "network.body."
 VARIANTS: dict[str, tuple[str, ...]] = {

@@ -21,9 +21,9 @@ from quality import answer
 from thesis_measure import RUN
 from thesis_train import train
 
-from diffprob.recipe.checkpoint import Run
-from diffprob.recipe.recipe import Recipe
+from diffprob.config.recipe import Recipe
 from diffprob.recipes.thesis import thesis_cifar10, thesis_mnist
+from diffprob.runs.folder import Run
 
 
 def main() -> int:

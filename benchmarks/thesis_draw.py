@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from thesis_measure import RUN, picture_path, rows, test_images
 
+from diffprob.config.recipe import Recipe
 from diffprob.data.images import Images
-from diffprob.recipe.checkpoint import Run
-from diffprob.recipe.recipe import Recipe
-from diffprob.report.figures import save_grid
+from diffprob.reporting.figures import save_grid
+from diffprob.runs.folder import Run
 
 GRID = 4  # rows of samples, and as many of real images
 COLUMNS = 10

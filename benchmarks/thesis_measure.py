@@ -11,24 +11,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffprob.base import tensors
 from diffprob.base.rng import Rng
 from diffprob.cli.drawing import draw
+from diffprob.conditions.condition import Labels
+from diffprob.config.recipe import Recipe
 from diffprob.data.images import Images
 from diffprob.data.limited import First
-from diffprob.denoise.condition import Labels
 from diffprob.denoise.denoiser import NetDenoiser
-from diffprob.denoise.guidance import ClassifierFree
 from diffprob.denoise.variance import UnitData
-from diffprob.evaluate.classifier import classifier_for
-from diffprob.evaluate.features import Features, Judge, PcaFeatures, describe, extract
-from diffprob.evaluate.frechet import Statistics, frechet, frechet_distance
-from diffprob.evaluate.transport import sliced_wasserstein2, wasserstein_1d
+from diffprob.evaluation.classifier import classifier_for
+from diffprob.evaluation.features import Features, Judge, PcaFeatures, describe, extract
+from diffprob.evaluation.frechet import Statistics, frechet, frechet_distance
+from diffprob.evaluation.transport import sliced_wasserstein2, wasserstein_1d
+from diffprob.guidance.classifier_free import ClassifierFree
 from diffprob.process.grids import Trailing, Uniform
-from diffprob.recipe.checkpoint import Run
-from diffprob.recipe.recipe import Recipe
-from diffprob.sample.ancestral import Ancestral
-from diffprob.sample.exponential import DPMppSDE
+from diffprob.runs.folder import Run
+from diffprob.sampling.ancestral import Ancestral
+from diffprob.sampling.exponential import DPMppSDE
+from diffprob.storage import tensors
 
 RUN, WEIGHTS, MEASURED = "run", "weights", "measured.jsonl"
 GUIDANCE = (0.0, 0.5, 2.0)

@@ -9,11 +9,11 @@ import torch
 from thesis_measure import RUN, say, weights_path
 
 from diffprob.base.rng import derive
-from diffprob.recipe.recipe import Recipe, build_model, space
-from diffprob.recipe.runfiles import MODEL
-from diffprob.recipe.writer import RunWriter
-from diffprob.train.loop import Progress, Trainer
-from diffprob.train.store import Snapshot
+from diffprob.config.recipe import Recipe, build_model, space
+from diffprob.runs.files import MODEL
+from diffprob.runs.writer import RunWriter
+from diffprob.training.loop import Progress, Trainer
+from diffprob.training.store import Snapshot
 
 
 class Keeper(RunWriter):

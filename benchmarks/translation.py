@@ -27,11 +27,11 @@ from quality import answer, finish
 from diffprob.base.errors import InputError
 from diffprob.cli.main import main as diffprob
 from diffprob.data.sources import Folder, Idx
-from diffprob.evaluate.classifier import classifier_for
-from diffprob.evaluate.classify import classify
-from diffprob.evaluate.features import extract
-from diffprob.evaluate.frechet import Statistics, frechet
-from diffprob.evaluate.structural import ssim
+from diffprob.evaluation.classifier import classifier_for
+from diffprob.evaluation.classify import classify
+from diffprob.evaluation.features import extract
+from diffprob.evaluation.frechet import Statistics, frechet
+from diffprob.evaluation.structural import ssim
 
 SHIRT, DRESS = 6, 3
 PLAIN = "0,0"  # SDEdit

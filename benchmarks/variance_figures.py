@@ -22,8 +22,8 @@ from diffprob.denoise.variance import Analytic, UnitData, Variance, Zero
 from diffprob.process.grids import Grid, LogSNR, QuadraticTimes, Uniform
 from diffprob.process.linear import LinearProcess
 from diffprob.process.path import LeastCost
-from diffprob.recipe.checkpoint import Run
-from diffprob.recipe.fits import bind_grid, read_moments
+from diffprob.runs.fits import bind_grid, read_moments
+from diffprob.runs.folder import Run
 
 
 def step_variances(process: LinearProcess, variance: Variance, times: Tensor) -> Tensor:

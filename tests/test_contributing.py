@@ -13,7 +13,7 @@ from diffprob.base.rng import Rng
 from diffprob.denoise.ideal import GaussianData
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import VPSDE
-from diffprob.sample.simulate import State, simulate
+from diffprob.sampling.simulate import State, simulate
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,7 +40,7 @@ def test_the_sampler_in_contributing_has_its_order(tmp_path: Path) -> None:
     slopes = [math.log2(a / b) for a, b in pairwise(errors)]
     assert errors[-1] < 1e-3
     assert all(abs(slope - module.Midpoint.order) < 0.15 for slope in slopes), (errors, slopes)
-    for upwards in (0.7, 0.6, math.nan):  # what `tests/sample` asks of every sampler in the tables
+    for upwards in (0.7, 0.6, math.nan):  # what `tests/sampling` asks of every sampler in the tables
         state = State(x, torch.tensor(0.6, dtype=torch.float64))
         with pytest.raises(ValueError, match="a step goes down in time"):
             module.Midpoint().step(model, state, torch.tensor(upwards, dtype=torch.float64), Rng.of(0, 1))

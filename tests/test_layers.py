@@ -17,11 +17,11 @@ EAGER = {"torch", "numpy", "safetensors", "diffprob"} | set(sys.stdlib_module_na
 EAGER_CLI = {"diffprob"} | set(sys.stdlib_module_names)
 BANNED = {"torchvision", "timm", "torch_fidelity", "cleanfid", "pickle", "_pickle", "dill", "shelve", "marshal"}
 BANNED_BELOW_6 = {"logging", "tqdm", "rich"}
-# Files are opened, written and deleted by base/files.py, which follows no link and bounds every size. Others that open
-# files by themselves, and what they open: weights behind base/files.py's look, the package's own files, the machine's
+# Files are opened, written and deleted by storage/files.py, which follows no link and bounds every size. Others that open
+# files by themselves, and what they open: weights behind storage/files.py's look, the package's own files, the machine's
 # description, and the user's own data, which have readers of their own.
 OPENERS = {
-    *("base/files.py", "base/tensors.py", "report/html.py", "cli/doctor.py", "cli/main.py"),
+    *("storage/files.py", "storage/tensors.py", "reporting/html.py", "cli/doctor.py", "cli/main.py"),
     *("data/sources.py", "data/detect.py"),
 }
 READERS = "data/formats/"
@@ -104,7 +104,7 @@ def import_problems(module: str, tree: ast.Module) -> Iterator[str]:
 
 
 def file_problems(module: str, tree: ast.Module) -> Iterator[str]:
-    """Calls that open, make or delete a file without base/files.py."""
+    """Calls that open, make or delete a file without storage/files.py."""
     if module in OPENERS or module.startswith(READERS):
         return
     ours = {
@@ -118,10 +118,10 @@ def file_problems(module: str, tree: ast.Module) -> Iterator[str]:
             continue
         owner, _, name = ast.unparse(node.func).rpartition(".")
         if name in OPENING and not (owner in SAFE_OPENERS or (not owner and name in ours)):
-            yield f"line {node.lineno}: calls {owner + '.' if owner else ''}{name} instead of base/files.py"
+            yield f"line {node.lineno}: calls {owner + '.' if owner else ''}{name} instead of storage/files.py"
         first = ast.unparse(node.args[0]) if node.args else ""
         if name in {"savefig", "savez"} and "path" in first:
-            yield f"line {node.lineno}: {name} to a path instead of base/files.py"
+            yield f"line {node.lineno}: {name} to a path instead of storage/files.py"
 
 
 def code_problems(module: str, tree: ast.Module) -> Iterator[str]:
@@ -198,16 +198,16 @@ def test_every_module_is_in_the_reference() -> None:
 
 HEADER = '"""A module."""\n'
 PLANTED = {
-    "upward": ("process/x.py", "from diffprob.sample import simulate\n", "layer 1 imports sample of layer 3"),
+    "upward": ("process/x.py", "from diffprob.sampling import simulate\n", "layer 1 imports sample of layer 3"),
     "upward and lazy": ("base/x.py", "def _f():\n    import diffprob.net.unet\n", "layer 0 imports net"),
     "sibling": (
         "net/x.py",
         "from diffprob.process.linear import LinearProcess\n",
         "layer 1 imports process of layer 1",
     ),
-    "through the top": ("sample/x.py", "from diffprob import simulate\n", "from the top of the package"),
-    "relative": ("sample/x.py", "from .simulate import simulate\n", "relative import"),
-    "eager scipy": ("evaluate/x.py", "import scipy.linalg\n", "imports scipy.linalg eagerly"),
+    "through the top": ("sampling/x.py", "from diffprob import simulate\n", "from the top of the package"),
+    "relative": ("sampling/x.py", "from .simulate import simulate\n", "relative import"),
+    "eager scipy": ("evaluation/x.py", "import scipy.linalg\n", "imports scipy.linalg eagerly"),
     "eager in a branch": ("denoise/x.py", "try:\n    import PIL\nexcept ImportError:\n    PIL = None\n", "PIL eagerly"),
     "eager torch in the cli": ("cli/x.py", "import torch\n", "imports torch eagerly"),
     "eager top": ("__init__.py", "from diffprob.base.rng import Rng\n", "must stay lazy"),
@@ -219,8 +219,8 @@ PLANTED = {
     "a file opened": ("recipe/x.py", "def _f(path):\n    return path.open()\n", "calls path.open instead of"),
     "a file read": ("cli/x.py", "def _f(path):\n    return path.read_text()\n", "calls path.read_text instead of"),
     "a folder deleted": ("cli/x.py", "import shutil\n\nshutil.rmtree('x')\n", "calls shutil.rmtree instead of"),
-    "a figure to a path": ("report/x.py", "def _f(f, path):\n    f.savefig(path)\n", "savefig to a path"),
-    "progress bar": ("sample/x.py", "def _f():\n    import rich\n", "imports rich"),
+    "a figure to a path": ("reporting/x.py", "def _f(f, path):\n    f.savefig(path)\n", "savefig to a path"),
+    "progress bar": ("sampling/x.py", "def _f():\n    import rich\n", "imports rich"),
     "kwargs": ("net/x.py", "def _f(**options):\n    return g(**options)\n", "passes **options"),
     "long function": ("net/x.py", "def _f():\n" + "    pass\n" * 60, "61 lines, at most 60"),
     "long file": ("net/x.py", "_x = 1\n" * 400, "401 lines, at most 400"),
@@ -237,4 +237,4 @@ def test_a_planted_mistake_is_found(case: str) -> None:
 def test_a_clean_module_passes() -> None:
     code = 'import torch\n\nfrom diffprob.base.rng import Rng\n\n\ndef f(x: torch.Tensor) -> Rng:\n    """Ours."""\n'
     body = "    model = g(x).eval()\n    import scipy\n    return scipy.f(model)\n"
-    assert problems("evaluate/x.py", HEADER + code + body) == []
+    assert problems("evaluation/x.py", HEADER + code + body) == []

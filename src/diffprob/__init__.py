@@ -37,4 +37,4 @@ def __dir__() -> list[str]:
 
 def _registered() -> dict[str, Any]:
     """Every component by name: a new one is offered here as well, without another list that names it."""
-    return import_module("diffprob.recipe.tables").ALL
+    return import_module("diffprob.config.registry").ALL

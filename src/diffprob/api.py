@@ -5,25 +5,24 @@ from diffprob.base.divergence import kl
 from diffprob.base.errors import DiffprobError, InputError, NoClosedForm, NumericalError
 from diffprob.base.laws import Normal
 from diffprob.base.rng import Rng, derive
+from diffprob.conditions.captions import Captions
+from diffprob.conditions.condition import Condition, Labels
+from diffprob.conditions.low_resolution import Degraded
+from diffprob.config.kinds import Recogniser, build_recogniser
+from diffprob.config.pretrained import Trained
+from diffprob.config.recipe import Baseline, Recipe, build_model
 from diffprob.data import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Images, Svhn, check, open_data
 from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.data.captioned import CaptionedDigits
 from diffprob.data.joined import Joined, join
 from diffprob.data.limited import First
-from diffprob.denoise.captions import Captions
-from diffprob.denoise.condition import Condition, Labels
-from diffprob.denoise.degraded import Degraded
+from diffprob.denoise.clipping import Clip, DynamicClip
 from diffprob.denoise.denoiser import Evaluation, Index, NetDenoiser, Scale
-from diffprob.denoise.energy import Energies, Energy, EnergyGuided, LabelEnergy, Observed
-from diffprob.denoise.experts import Faithful, LowPass, Realistic
-from diffprob.denoise.guidance import ClassifierFree, Extrapolated
 from diffprob.denoise.ideal import FiniteData, GaussianData, MixtureData, TwoPoint
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.moments import NoiseMoments, noise_moments
 from diffprob.denoise.prediction import Data, Epsilon, Mean, Score, Velocity
-from diffprob.denoise.recogniser import NoisyClassifier
 from diffprob.denoise.variance import Analytic, NoiseResidual, OptimalCovariance, SquaredNoise, UnitData, Zero
-from diffprob.denoise.wrappers import Clip, DynamicClip
 from diffprob.density.anomaly import AnomalyMap
 from diffprob.density.baselines import DensityModel, LogDensity, NegativeEnergy
 from diffprob.density.integrability import Integrability, integrability
@@ -34,9 +33,13 @@ from diffprob.density.potential import V0, relative_log_prob
 from diffprob.density.proxy import Proxy
 from diffprob.density.simplex import SimplexNoise
 from diffprob.density.typicality import Typical
-from diffprob.evaluate.likeness import psnr
-from diffprob.evaluate.structural import ssim
-from diffprob.evaluate.transport import sliced_wasserstein2, wasserstein_1d
+from diffprob.evaluation.likeness import psnr
+from diffprob.evaluation.structural import ssim
+from diffprob.evaluation.transport import sliced_wasserstein2, wasserstein_1d
+from diffprob.guidance.classifier_free import ClassifierFree, Extrapolated
+from diffprob.guidance.egsde import Faithful, LowPass, Realistic
+from diffprob.guidance.energy import Energies, Energy, EnergyGuided, LabelEnergy, Observed
+from diffprob.guidance.noisy_classifier import NoisyClassifier
 from diffprob.likelihood.bound import Bound, Decoder, bound_terms, continuous_bound, variational_bound
 from diffprob.likelihood.flow import Exact, FlowLikelihood, Hutchinson, flow_log_prob
 from diffprob.likelihood.rate import RateDistortion, rate_distortion
@@ -72,38 +75,35 @@ from diffprob.process.schedule import (
     Straight,
     SubVP,
 )
-from diffprob.recipe.checkpoint import BaselineRun, RecogniserRun, Run, open_run, packaged
-from diffprob.recipe.fits import bind_grid
-from diffprob.recipe.kinds import Recogniser, build_recogniser
-from diffprob.recipe.recipe import Baseline, Recipe, build_model
-from diffprob.recipe.trained import Trained
-from diffprob.recipe.writer import RunWriter
 from diffprob.recipes import named
-from diffprob.report.figures import loss_curve, progression, save_grid
-from diffprob.sample.adaptive import AdaptiveODE, DPMAdaptive
-from diffprob.sample.ancestral import DDIM, Ancestral
-from diffprob.sample.between import continued, mixed, noised, slerp
-from diffprob.sample.exponential import DPMpp, DPMppSDE, UniPC
-from diffprob.sample.grain import GrainSolver
-from diffprob.sample.invert import invert
-from diffprob.sample.langevin import AnnealedLangevin
-from diffprob.sample.restore import Inpaint, denoised, draw_denoised, estimate_noise, uncut
-from diffprob.sample.sde import EulerMaruyama, PredictorCorrector, ReverseDiffusion
-from diffprob.sample.simulate import State, draw, simulate, start
-from diffprob.sample.singlestep import DPMFast, DPMpp2S, DPMSolver, Heun
-from diffprob.sample.translate import carried, egsde, sdedit
+from diffprob.reporting.figures import loss_curve, progression, save_grid
+from diffprob.runs.fits import bind_grid
+from diffprob.runs.folder import BaselineRun, RecogniserRun, Run, open_run, packaged
+from diffprob.runs.writer import RunWriter
+from diffprob.sampling.adaptive import AdaptiveODE, DPMAdaptive
+from diffprob.sampling.ancestral import DDIM, Ancestral
+from diffprob.sampling.between import continued, mixed, noised, slerp
+from diffprob.sampling.exponential import DPMpp, DPMppSDE, UniPC
+from diffprob.sampling.grain import GrainSolver
+from diffprob.sampling.invert import invert
+from diffprob.sampling.langevin import AnnealedLangevin
+from diffprob.sampling.restore import Inpaint, denoised, draw_denoised, estimate_noise, uncut
+from diffprob.sampling.sde import EulerMaruyama, PredictorCorrector, ReverseDiffusion
+from diffprob.sampling.simulate import State, draw, simulate, start
+from diffprob.sampling.singlestep import DPMFast, DPMpp2S, DPMSolver, Heun
+from diffprob.sampling.translate import carried, egsde, sdedit
 from diffprob.space.dequantise import Dequantisation, dequantised
 from diffprob.space.pixels import Pixels
-from diffprob.train.bound import Hybrid, VariationalBound
-from diffprob.train.continuous import ContinuousBound
-from diffprob.train.contrastive import ContrastiveDivergence
-from diffprob.train.denoising import Denoising
-from diffprob.train.distillation import GradientDistillation
-from diffprob.train.loop import Trainer, make_accelerator
-from diffprob.train.matching import DenoisingMatching, SlicedMatching
-from diffprob.train.maximum import MaximumLikelihood
-from diffprob.train.recognition import Recognition, recognised
-from diffprob.train.settings import Monitor, Part, Training
+from diffprob.training.bound import Hybrid, VariationalBound
+from diffprob.training.continuous import ContinuousBound
+from diffprob.training.contrastive import ContrastiveDivergence
+from diffprob.training.denoising import Denoising
+from diffprob.training.distillation import GradientDistillation
+from diffprob.training.loop import Trainer, make_accelerator
+from diffprob.training.matching import DenoisingMatching, SlicedMatching
+from diffprob.training.maximum import MaximumLikelihood
+from diffprob.training.noisy_classifier import Recognition, recognised
+from diffprob.training.settings import Monitor, Part, Training
 
 # fmt: off
 __all__ = [

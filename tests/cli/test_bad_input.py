@@ -261,7 +261,7 @@ def test_a_training_that_diverges(diffprob: Callable) -> None:
 
 def test_a_model_that_overflows_draws_nothing(diffprob: Callable, trained: Path) -> None:
     """Weights that are finite, and samples that are not: exit code 3, the weights not blamed, and no picture."""
-    from diffprob.recipe.publish import write_run
+    from diffprob.runs.publish import write_run
 
     run = dp.Run.open(trained)
     weights = {name: torch.full_like(weight, 1e30) for name, weight in run.weights().items()}

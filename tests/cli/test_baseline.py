@@ -8,8 +8,8 @@ import pytest
 from cli.commands import contents
 
 import diffprob as dp
-from diffprob.evaluate.classifier import open_classifier
-from diffprob.evaluate.classify import judge
+from diffprob.evaluation.classifier import open_classifier
+from diffprob.evaluation.classify import judge
 
 QUICK = ("--epochs", "1", "--device", "cpu")
 

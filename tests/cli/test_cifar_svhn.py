@@ -13,7 +13,7 @@ from scipy.io import savemat
 from diffprob.cli import detect, distill, training, verdict
 from diffprob.cli.main import main
 from diffprob.net.unet import UNetSpec
-from diffprob.recipe.checkpoint import Run, open_run
+from diffprob.runs.folder import Run, open_run
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = UNetSpec(3, 3, (8, 8), layers=1, attention=(False, False), mid_attention=False, groups=4)

@@ -17,19 +17,19 @@ from diffprob.base.rng import Rng
 from diffprob.cli import lens, recognise
 from diffprob.cli.automatic import choose
 from diffprob.cli.train import labelled
+from diffprob.conditions.condition import Labels, in_shares
+from diffprob.config.classes import agreed, class_counts, labels_of, settled
+from diffprob.config.recipe import Recipe, build_model, resumable
 from diffprob.data import Array, Folder, Images
-from diffprob.denoise.condition import Labels, in_shares
-from diffprob.evaluate import classifier, classify
-from diffprob.evaluate.features import ClassifierFeatures
+from diffprob.evaluation import classifier, classify
+from diffprob.evaluation.features import ClassifierFeatures
 from diffprob.net.classifier import ClassifierSpec
 from diffprob.net.unet import UNetSpec
-from diffprob.recipe.checkpoint import Run
-from diffprob.recipe.classes import agreed, class_counts, labels_of, settled
-from diffprob.recipe.publish import write_run
-from diffprob.recipe.recipe import Recipe, build_model, resumable
-from diffprob.recipe.writer import RunWriter
+from diffprob.runs.folder import Run
+from diffprob.runs.publish import write_run
+from diffprob.runs.writer import RunWriter
 from diffprob.space.pixels import Pixels
-from diffprob.train.settings import Training
+from diffprob.training.settings import Training
 
 GREYS = (40, 128, 215)
 FRUIT = dict(zip(("apple", "banana", "cherry"), GREYS, strict=True))

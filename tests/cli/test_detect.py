@@ -15,7 +15,7 @@ from diffprob.cli import detect, scoring, verdict
 from diffprob.cli.main import main
 from diffprob.data.sources import Digits
 from diffprob.density.noise import NoiseNorm, ReconstructionError
-from diffprob.recipe.checkpoint import Run
+from diffprob.runs.folder import Run
 
 CPU = ("--resize", "--device", "cpu")
 FEW = ("--proxy", "ScoreNorms(levels=2)", "--proxy", "NoiseNorm(noises=1)")

@@ -13,9 +13,9 @@ from diffprob.base.errors import InputError
 from diffprob.cli import distill
 from diffprob.data import Array
 from diffprob.net.potential import Potential
-from diffprob.recipe.checkpoint import BaselineRun, Run, open_run
-from diffprob.recipe.publish import write_run
-from diffprob.report import fields
+from diffprob.reporting import fields
+from diffprob.runs.folder import BaselineRun, Run, open_run
+from diffprob.runs.publish import write_run
 from diffprob.space.pixels import Pixels
 
 SMALL = ("--set", "training.batch=4", "--set", "training.sample_every=0", "--device", "cpu")

@@ -9,12 +9,12 @@ import torch
 
 from diffprob.cli import estimate as estimates
 from diffprob.cli.estimate import cost_rows, estimate
+from diffprob.config.kinds import Kind
+from diffprob.config.recipe import Baseline
 from diffprob.net.glow import GlowSpec
 from diffprob.net.unet import UNetSpec
-from diffprob.recipe.kinds import Kind
-from diffprob.recipe.recipe import Baseline
 from diffprob.recipes.digits import digits
-from diffprob.train.maximum import MaximumLikelihood
+from diffprob.training.maximum import MaximumLikelihood
 
 GIB = 2**30
 

@@ -10,7 +10,7 @@ from cli.commands import TINY, contents
 
 import diffprob as dp
 from diffprob.cli.monitor import alike
-from diffprob.recipe.checkpoint import Run
+from diffprob.runs.folder import Run
 
 QUICK = ["-n", "60", "--steps", "2", "--features", "pca:8", "--device", "cpu"]
 CLOCKS = ("seconds",)
@@ -139,7 +139,7 @@ def test_pictures_without_a_test_split(diffprob):
 def test_statistics_of_other_tools_are_a_reference(diffprob, tiny):
     """The statistics of the held-out images themselves give the distance to these images."""
     from diffprob.data import Digits
-    from diffprob.evaluate.features import PcaFeatures, extract
+    from diffprob.evaluation.features import PcaFeatures, extract
 
     features = extract(PcaFeatures.fit(Digits("train").load(), 8, 17), Digits("test").load()).double().numpy()
     np.savez("held.npz", mu=features.mean(0), sigma=np.cov(features, rowvar=False))
@@ -202,7 +202,7 @@ def test_measuring_while_training(diffprob):
     found = Run.open("whole")
     assert found.weights_path(best=True).exists()
     assert set(found.weights()) == set(found.weights(best=True))
-    from diffprob.base.tensors import read_metadata
+    from diffprob.storage.tensors import read_metadata
 
     about = read_metadata(found.weights_path(best=True))
     best = min(values, key=lambda step: values[step])

@@ -15,8 +15,8 @@ from diffprob.cli.main import main
 from diffprob.denoise.variance import Analytic, NoiseResidual, OptimalCovariance, SquaredNoise
 from diffprob.process.grids import Uniform
 from diffprob.process.path import LeastCost
-from diffprob.recipe.checkpoint import Run
-from diffprob.recipe.fits import bind_grid, fitted, read_fit, read_moments
+from diffprob.runs.fits import bind_grid, fitted, read_fit, read_moments
+from diffprob.runs.folder import Run
 
 CPU = ("--device", "cpu")
 HEADS = ("npr", "sn", "ocm")

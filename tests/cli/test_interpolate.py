@@ -228,6 +228,6 @@ def make_bad() -> None:
 
 def test_the_choices_of_noise_are_those_of_the_library() -> None:
     from diffprob.cli import interpolate
-    from diffprob.sample import between
+    from diffprob.sampling import between
 
     assert interpolate.NOISES == between.NOISES

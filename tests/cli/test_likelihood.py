@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from diffprob.cli.main import main
-from diffprob.recipe.checkpoint import Run
+from diffprob.runs.folder import Run
 
 CPU = ("--device", "cpu")
 

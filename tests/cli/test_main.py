@@ -17,7 +17,7 @@ from diffprob.base.errors import NumericalError
 from diffprob.cli import doctor, show
 from diffprob.cli.main import VERBS, main
 from diffprob.cli.progress import Progress, duration
-from diffprob.recipe.checkpoint import PRETRAINED
+from diffprob.runs.folder import PRETRAINED
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -171,8 +171,8 @@ def test_show(diffprob: Callable) -> None:
 
 
 def _parsed(text: str) -> dp.Recipe:
-    from diffprob.recipe.spec import parse
-    from diffprob.recipe.tables import ALL
+    from diffprob.config.registry import ALL
+    from diffprob.config.spec import parse
 
     return parse(text, ALL)
 
@@ -241,7 +241,7 @@ def test_the_package_is_lazy_and_complete() -> None:
     loaded = "import sys, diffprob; print([m for m in ('torch', 'numpy', 'argparse') if m in sys.modules])"
     assert python(loaded) == "[]\n"
     from diffprob import api
-    from diffprob.recipe.tables import ALL
+    from diffprob.config.registry import ALL
 
     assert list(api.__all__) == sorted(set(api.__all__))
     assert set(api.__all__) | set(ALL) <= set(dir(dp))
@@ -258,7 +258,7 @@ def test_the_package_is_lazy_and_complete() -> None:
 
 
 def test_a_new_component_is_offered_by_its_entry_in_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    from diffprob.recipe import tables
+    from diffprob.config import registry as tables
 
     class Midpoint:
         """What CONTRIBUTING.md adds."""

@@ -8,11 +8,11 @@ import pytest
 import torch
 from cli.commands import TINY, contents
 
-from diffprob.base import tensors
 from diffprob.base.errors import NumericalError
-from diffprob.base.files import measure
 from diffprob.cli import doctor, drawing
-from diffprob.recipe.manifest import Manifest
+from diffprob.storage import tensors
+from diffprob.storage.files import measure
+from diffprob.storage.manifest import Manifest
 
 NO_LIGHT = [*("-n", "2"), *("--device", "cpu")]
 VERBS = {

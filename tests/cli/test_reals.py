@@ -17,8 +17,8 @@ import diffprob as dp
 from diffprob.base.errors import InputError
 from diffprob.cli.choices import weights_facts
 from diffprob.cli.reals import read_samples, splits
-from diffprob.recipe.publish import write_run
 from diffprob.recipes import named
+from diffprob.runs.publish import write_run
 from diffprob.space.pixels import Pixels
 
 

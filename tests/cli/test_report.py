@@ -15,10 +15,10 @@ from truth.page import Page
 import diffprob as dp
 from diffprob.cli.report import command_name
 from diffprob.data import Array
-from diffprob.recipe.card import Measurement
-from diffprob.recipe.checkpoint import PRETRAINED
-from diffprob.recipe.publish import write_run
-from diffprob.recipe.writer import RunWriter
+from diffprob.runs.card import Measurement
+from diffprob.runs.folder import PRETRAINED
+from diffprob.runs.publish import write_run
+from diffprob.runs.writer import RunWriter
 
 QUICK = ("-n", "3", "--batch", "3", "--steps", "2", "--device", "cpu")
 LEAST = ("-n", "1", "--batch", "1", "--steps", "1", "--device", "cpu")

@@ -16,15 +16,15 @@ from PIL import Image
 import diffprob as dp
 from diffprob.cli.main import main
 from diffprob.cli.steering import add_steering, steer
+from diffprob.conditions.low_resolution import Degraded
 from diffprob.data.formats import folder
 from diffprob.data.images import Images
 from diffprob.data.sources import Digits
-from diffprob.denoise.degraded import Degraded
-from diffprob.denoise.energy import EnergyGuided, Observed
-from diffprob.evaluate.likeness import psnr
-from diffprob.sample.exponential import DPMppSDE
-from diffprob.sample.restore import Inpaint, denoised, draw_denoised, uncut
-from diffprob.sample.simulate import draw
+from diffprob.evaluation.likeness import psnr
+from diffprob.guidance.energy import EnergyGuided, Observed
+from diffprob.sampling.exponential import DPMppSDE
+from diffprob.sampling.restore import Inpaint, denoised, draw_denoised, uncut
+from diffprob.sampling.simulate import draw
 
 N = 3
 UNIT = 2 / 255

@@ -17,13 +17,13 @@ from cli.commands import TINY
 from diffprob.cli import signals, training
 from diffprob.cli.main import main
 from diffprob.cli.signals import AT_ONCE, Stopped, heeding, noting
-from diffprob.recipe import states
-from diffprob.train.loop import Trainer
+from diffprob.runs import states
+from diffprob.training.loop import Trainer
 
 TERMINATED = 143
 # Two steps, the first with picture and checkpoint, the second with log line, picture and checkpoint.
 COMMAND = ["train", "digits", *TINY, "--steps", "2", "--set", "training.sample_every=1", "--out"]
-TRACED = ("train/loop.py", "train/optimise.py", "train/batches.py", "cli/training.py", "recipe/writer.py")
+TRACED = ("training/loop.py", "training/optimise.py", "training/batches.py", "cli/training.py", "runs/writer.py")
 MOMENTS = 11
 
 
@@ -171,7 +171,7 @@ def test_what_does_not_resume_says_what_is_lost(
     diffprob: Callable, tiny: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], optimiser: str, said: str
 ) -> None:
     """The signal comes in a step; nothing half-written is left behind, and what was done before is."""
-    from diffprob.recipe.checkpoint import Run
+    from diffprob.runs.folder import Run
 
     monkeypatch.setenv("DIFFPROB_CACHE", "cache")
     before = {path.name for path in tiny.rglob("*")}

@@ -13,7 +13,7 @@ import diffprob as dp
 def test_a_batch_that_processes_cannot_share_is_refused_before_anything_is_there(
     diffprob: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from diffprob.train import loop
+    from diffprob.training import loop
 
     accelerator = loop.make_accelerator("cpu")
     monkeypatch.setattr(type(accelerator), "num_processes", 2)
@@ -52,7 +52,7 @@ def test_defaults_suit_every_schedule(diffprob: Callable, times: int) -> None:
 def test_apples_gpu_is_never_taken(diffprob: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has no float64, which times and noise need."""
     from diffprob.cli.parser import choose_device
-    from diffprob.train.loop import make_accelerator
+    from diffprob.training.loop import make_accelerator
 
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -12,10 +12,10 @@ from cli.commands import Done
 
 from diffprob.base.errors import InputError
 from diffprob.cli import likelihood, main, output, progress
-from diffprob.recipe.card import Measurement
-from diffprob.recipe.checkpoint import Run
-from diffprob.recipe.manifest import Manifest
-from diffprob.recipe.writer import RunWriter
+from diffprob.runs.card import Measurement
+from diffprob.runs.folder import Run
+from diffprob.runs.writer import RunWriter
+from diffprob.storage.manifest import Manifest
 
 HOSTILE = "\x1b[2J\x07\rforged\n\u202eabc [red]a[/b] <script>x</script> # Injected"
 FEW = ("-n", "4", "--terms", "1", "--batch", "4")

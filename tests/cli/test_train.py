@@ -22,13 +22,13 @@ from diffprob.cli import training
 from diffprob.cli.automatic import automatic, choose, opened
 from diffprob.cli.main import main
 from diffprob.cli.parser import whole
+from diffprob.config.recipe import parameter_count
+from diffprob.config.spec import render
 from diffprob.data import Array, First, Folder
 from diffprob.data.formats import folder
-from diffprob.recipe.checkpoint import open_run
-from diffprob.recipe.recipe import parameter_count
-from diffprob.recipe.spec import render
-from diffprob.recipe.writer import RunWriter
-from diffprob.train.loop import Trainer
+from diffprob.runs.folder import open_run
+from diffprob.runs.writer import RunWriter
+from diffprob.training.loop import Trainer
 
 LOSS_CURVE = training._loss_curve  # conftest puts nothing in its place
 

@@ -15,11 +15,11 @@ import diffprob as dp
 from diffprob.base.rng import Rng
 from diffprob.cli.main import main
 from diffprob.data.joined import Joined
-from diffprob.denoise.experts import LowPass
+from diffprob.guidance.egsde import LowPass
 from diffprob.process.grids import Uniform
-from diffprob.recipe.checkpoint import RecogniserRun, open_run
-from diffprob.sample.between import remaining
-from diffprob.sample.translate import carried, egsde
+from diffprob.runs.folder import RecogniserRun, open_run
+from diffprob.sampling.between import remaining
+from diffprob.sampling.translate import carried, egsde
 
 # The smallest training, coarse so that the features differ.
 SMALL = [

@@ -11,7 +11,7 @@ from diffprob.base.errors import InputError
 from diffprob.cli.main import VERBS
 from diffprob.cli.output import check_writable, write_file
 from diffprob.denoise.denoiser import NetDenoiser
-from diffprob.train.loop import Trainer
+from diffprob.training.loop import Trainer
 
 FEW = [*("-n", "2"), *("--device", "cpu")]
 COMMANDS = {

@@ -1,4 +1,4 @@
-"""Instances of everything in the tables of `diffprob.recipe.tables`: what the conformance suite runs over.
+"""Instances of everything in the tables of `diffprob.config.registry`: what the conformance suite runs over.
 
 A new entry takes part with its default arguments. ``MORE`` adds further settings of an entry; it never has to be
 touched for a new one, unless the entry has no defaults.
@@ -8,6 +8,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from diffprob.config import registry as tables
+from diffprob.config.pretrained import Trained
 from diffprob.data.sources import Digits
 from diffprob.net.noisy import NoisyClassifierSpec
 from diffprob.net.text import TextEncoderSpec
@@ -19,11 +21,9 @@ from diffprob.process.linear import (
     VarianceExploding,
     VariancePreserving,
 )
-from diffprob.recipe import tables
-from diffprob.recipe.trained import Trained
 from diffprob.space.pixels import Pixels
-from diffprob.train.denoising import Denoising
-from diffprob.train.settings import Training
+from diffprob.training.denoising import Denoising
+from diffprob.training.settings import Training
 
 MORE: dict[str, list[dict[str, Any]]] = {
     "LinearBetas": [{"steps": 10, "first": 0.01, "last": 0.5}],

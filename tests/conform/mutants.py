@@ -28,16 +28,16 @@ for folder in (TESTS, TESTS.parent / "src"):
         sys.path.insert(0, str(folder))
 
 from diffprob.base import blocks, distributions, divergence, rng  # noqa: E402
+from diffprob.config import registry as tables  # noqa: E402
 from diffprob.denoise import denoiser, prediction, variance  # noqa: E402
 from diffprob.density import noise, potential, typicality  # noqa: E402
 from diffprob.likelihood import bound, flow  # noqa: E402
 from diffprob.net import glow  # noqa: E402
 from diffprob.process import grids, linear, schedule  # noqa: E402
-from diffprob.recipe import tables  # noqa: E402
-from diffprob.sample.ancestral import DDIM  # noqa: E402
+from diffprob.sampling.ancestral import DDIM  # noqa: E402
 
 BRIDGE = ["process/test_linear.py::test_bridge_of_any_step", "process/test_linear.py::test_bridge_is_bayes_rule"]
-EXACT = ["sample/test_exactness.py::test_full_covariance_is_exact_for_any_number_of_steps[5-1.0]"]
+EXACT = ["sampling/test_exactness.py::test_full_covariance_is_exact_for_any_number_of_steps[5-1.0]"]
 ORDER = ["conform/test_samplers.py::test_declared_order_on_gaussian_data"]
 original_bridge = linear.LinearProcess.bridge_coefficients
 original_keys = blocks.keys_of
@@ -172,7 +172,10 @@ MUTANTS: dict[str, Mutant] = {
         ["denoise/test_prediction.py::test_variances_of_ddpm_steps"],
     ),
     "one noise for all steps": Mutant(
-        rng.Rng, "at", lambda self, step: self, ["sample/test_simulate.py::test_steps_and_samples_draw_their_own_noise"]
+        rng.Rng,
+        "at",
+        lambda self, step: self,
+        ["sampling/test_simulate.py::test_steps_and_samples_draw_their_own_noise"],
     ),
     "high and low word exchanged": Mutant(
         blocks,

@@ -1,6 +1,6 @@
 """Every argument of every registered component: what is wrong is refused by name, and what is taken can be used.
 
-A new component takes part by its entry in `diffprob.recipe.tables`. `conform.uses` says what a
+A new component takes part by its entry in `diffprob.config.registry`. `conform.uses` says what a
 family has to be good for.
 """
 
@@ -15,16 +15,16 @@ from conform.uses import IMAGES, USES, use_grid, use_schedule
 
 from diffprob.base.errors import DiffprobError, InputError
 from diffprob.base.rng import Rng
+from diffprob.config.recipe import Recipe
+from diffprob.config.registry import ALL, FAMILIES
+from diffprob.config.spec import is_literal, parse
 from diffprob.likelihood.flow import Exact
 from diffprob.net.energy import EnergySpec
 from diffprob.net.epsilon_theta import EpsilonThetaSpec
 from diffprob.net.unet import UNetSpec
 from diffprob.process.grids import Karras
 from diffprob.process.schedule import Cosine
-from diffprob.recipe.recipe import Recipe
-from diffprob.recipe.spec import is_literal, parse
-from diffprob.recipe.tables import ALL, FAMILIES
-from diffprob.sample.ancestral import DDIM
+from diffprob.sampling.ancestral import DDIM
 
 NAN, INF = float("nan"), float("inf")
 HOSTILE: list[Any] = [

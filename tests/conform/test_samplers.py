@@ -19,7 +19,7 @@ from diffprob.denoise.ideal import GaussianData
 from diffprob.process.grids import LogSNR, Uniform
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import VPSDE
-from diffprob.sample.simulate import State, cost, draw, plan, simulate, start
+from diffprob.sampling.simulate import State, cost, draw, plan, simulate, start
 
 over_samplers = pytest.mark.parametrize("sampler", SAMPLERS, ids=name)
 SDE = LinearProcess(VPSDE())
@@ -34,7 +34,7 @@ def deterministic(sampler) -> bool:
 
 
 def fixed(sampler) -> bool:
-    """Steps of its own choosing have an order in the tolerance, not in the grid (tests/sample/test_adaptive.py)."""
+    """Steps of its own choosing have an order in the tolerance, not in the grid (tests/sampling/test_adaptive.py)."""
     return deterministic(sampler) and sampler.evaluations is not None
 
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import torch
 
+from diffprob.base.limits import MOST_WEIGHTS
 from diffprob.base.rng import Rng
+from diffprob.config.recipe import parameter_count
 from diffprob.denoise.ideal import TwoPoint
-from diffprob.net.limits import MOST_WEIGHTS
 from diffprob.process.grids import Uniform
 from diffprob.process.linear import LinearProcess
-from diffprob.recipe.recipe import parameter_count
-from diffprob.sample.simulate import plan, simulate
+from diffprob.sampling.simulate import plan, simulate
 
 T, PROCESS = torch.tensor(0.5, dtype=torch.float64), LinearProcess()
 IMAGES = torch.zeros(2, 1, 4, 4)

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from diffprob.base.errors import InputError
+from diffprob.conditions.condition import Labels
 from diffprob.data import Array, First, Folder, Images, Joined
 from diffprob.data.classes import absent, joint, natural, numbered
-from diffprob.denoise.condition import Labels
 
 FRUIT = {"apple": 40, "banana": 128, "cherry": 215}
 

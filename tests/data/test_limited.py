@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from diffprob.base.errors import InputError
+from diffprob.config.registry import ALL
+from diffprob.config.spec import parse
 from diffprob.data import Array, Digits, First, Images
-from diffprob.recipe.spec import parse
-from diffprob.recipe.tables import ALL
 
 
 def test_takes_the_first_images_with_their_labels():

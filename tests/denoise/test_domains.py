@@ -8,14 +8,14 @@ from truth.models import IsotropicData, net_denoiser, tensor
 
 from diffprob.base.errors import NumericalError
 from diffprob.base.rng import Rng
-from diffprob.denoise.condition import Labels
-from diffprob.denoise.degraded import Degraded
-from diffprob.denoise.energy import Energies, EnergyGuided, LabelEnergy, Observed
-from diffprob.denoise.experts import Faithful, LowPass
+from diffprob.conditions.condition import Labels
+from diffprob.conditions.low_resolution import Degraded
+from diffprob.guidance.egsde import Faithful, LowPass
+from diffprob.guidance.energy import Energies, EnergyGuided, LabelEnergy, Observed
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import VPSDE
-from diffprob.sample.ancestral import DDIM
-from diffprob.sample.restore import Inpaint
+from diffprob.sampling.ancestral import DDIM
+from diffprob.sampling.restore import Inpaint
 
 PROCESS, OTHER, NAN = LinearProcess(), LinearProcess(VPSDE()), math.nan
 MODEL, NET, T = IsotropicData(0.3, 0.2, PROCESS), net_denoiser(), tensor(0.5)

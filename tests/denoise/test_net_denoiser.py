@@ -7,10 +7,10 @@ from truth.models import TinyNet, net_denoiser, tensor
 
 from diffprob.base.distributions import LocationScale
 from diffprob.base.rng import Rng
+from diffprob.denoise.clipping import Clip
 from diffprob.denoise.denoiser import Evaluation, Index, NetDenoiser, Scale
 from diffprob.denoise.prediction import Data, Epsilon, Velocity
 from diffprob.denoise.variance import UnitData, Zero
-from diffprob.denoise.wrappers import Clip
 from diffprob.net.layers import Output
 from diffprob.net.unet import UNetSpec
 from diffprob.process.linear import LinearProcess

@@ -10,15 +10,15 @@ from truth.reference import cumulative, ddpm_betas
 
 from diffprob.base.distributions import LocationScale
 from diffprob.base.rng import Rng
+from diffprob.denoise.clipping import Clip
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.denoise.prediction import Data, Epsilon, Mean, Prediction, Score, Velocity
 from diffprob.denoise.variance import UnitData, Zero
-from diffprob.denoise.wrappers import Clip
 from diffprob.process.linear import LinearProcess, StraightScaling, SubVariancePreserving, VarianceExploding
 from diffprob.process.schedule import VPSDE, Cosine, LinearBetas, LogLinear, Straight, SubVP
 from diffprob.recipes import named
-from diffprob.sample.ancestral import DDIM
-from diffprob.sample.simulate import draw
+from diffprob.sampling.ancestral import DDIM
+from diffprob.sampling.simulate import draw
 
 DDPM = LinearProcess()
 ABAR = torch.from_numpy(cumulative(ddpm_betas()))

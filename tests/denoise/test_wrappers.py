@@ -10,7 +10,7 @@ from truth.models import exact_models, net_denoiser, tensor
 
 from diffprob.base.distributions import LocationScale
 from diffprob.base.rng import Rng
-from diffprob.denoise.wrappers import Clip, DynamicClip
+from diffprob.denoise.clipping import Clip, DynamicClip
 from diffprob.process.linear import LinearProcess
 
 T = tensor(0.6)

@@ -17,7 +17,7 @@ from diffprob.density.noise import ReconstructionError
 from diffprob.density.simplex import SimplexNoise
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import VPSDE
-from diffprob.sample.ancestral import DDIM, Ancestral
+from diffprob.sampling.ancestral import DDIM, Ancestral
 
 VP = LinearProcess(VPSDE())
 

@@ -21,8 +21,8 @@ from diffprob.density.simplex import SimplexNoise
 from diffprob.density.typicality import Typical
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import LinearBetas
-from diffprob.sample.simulate import State
-from diffprob.sample.singlestep import DPMSolver, Heun
+from diffprob.sampling.simulate import State
+from diffprob.sampling.singlestep import DPMSolver, Heun
 
 PROCESS = LinearProcess(LinearBetas(10, 0.01, 0.5))
 MODEL, RNG, ONE = IsotropicData(0.3, 0.2, PROCESS), Rng.of(0, 3), Rng.of(0, 1)

@@ -18,7 +18,7 @@ from diffprob.denoise.ideal import GaussianData, MixtureData
 from diffprob.density.noise import DenoisingScore, NoiseNorm, ReconstructionError
 from diffprob.process.linear import LinearProcess, VarianceExploding
 from diffprob.process.schedule import VPSDE, Cosine, LogLinear
-from diffprob.sample.between import noised
+from diffprob.sampling.between import noised
 
 X0 = tensor([0.9, -1.0, 0.4])
 EYE = torch.eye(3, dtype=torch.float64)

@@ -21,7 +21,7 @@ from diffprob.base.rng import Rng
 from diffprob.density.calibrate import fit_kernel, fit_normal, kernel_log_density, normal_log_density
 from diffprob.density.path import PathStatistics, Scoped, ScoreNorms
 from diffprob.density.proxy import Proxy
-from diffprob.evaluate.detection import auroc
+from diffprob.evaluation.detection import auroc
 from diffprob.likelihood.flow import Exact, Hutchinson
 from diffprob.process.grids import Leading
 from diffprob.process.linear import LinearProcess, VarianceExploding

@@ -8,6 +8,8 @@ from truth.potential import gaussian_potential
 
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
+from diffprob.config.registry import ALL
+from diffprob.config.spec import parse
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
 from diffprob.denoise.ideal import GaussianData
 from diffprob.denoise.prediction import Data, Epsilon, Score, Velocity
@@ -16,8 +18,6 @@ from diffprob.net.potential import PotentialSpec
 from diffprob.net.unet import UNetSpec
 from diffprob.process.linear import LinearProcess, VarianceExploding
 from diffprob.process.schedule import Cosine, LogLinear
-from diffprob.recipe.spec import parse
-from diffprob.recipe.tables import ALL
 
 PREDICTIONS = [Epsilon(), Velocity(), Data(), Score()]
 PROCESSES = {

@@ -15,7 +15,7 @@ from diffprob.density.noise import NoiseNorm
 from diffprob.density.path import ScoreNorms
 from diffprob.density.proxy import Proxy
 from diffprob.density.typicality import Typical
-from diffprob.evaluate.detection import auroc
+from diffprob.evaluation.detection import auroc
 from diffprob.space.pixels import Pixels
 
 

@@ -22,19 +22,19 @@ from fuzz.driver import MOST_MESSAGE, Fault, Target, mutated, mutated_json, odd
 from diffprob.base.errors import DiffprobError
 from diffprob.cli import estimate
 from diffprob.cli.main import VERBS, main
+from diffprob.config.kinds import build
+from diffprob.config.overrides import assign_all, leaves
+from diffprob.config.recipe import Recipe, build_model, parameter_count
+from diffprob.config.registry import ALL, FAMILIES
+from diffprob.config.spec import parse, render
 from diffprob.net.unet import UNetSpec
-from diffprob.recipe.assign import assign_all, leaves
-from diffprob.recipe.checkpoint import PRETRAINED, Run, open_run, packaged
-from diffprob.recipe.kinds import build
-from diffprob.recipe.manifest import Manifest
-from diffprob.recipe.publish import write_run
-from diffprob.recipe.recipe import Recipe, build_model, parameter_count
-from diffprob.recipe.runfiles import MODEL
-from diffprob.recipe.spec import parse, render
-from diffprob.recipe.tables import ALL, FAMILIES
 from diffprob.recipes import EMBEDDED, RECIPES, named
+from diffprob.runs.files import MODEL
+from diffprob.runs.folder import PRETRAINED, Run, open_run, packaged
+from diffprob.runs.publish import write_run
 from diffprob.space.pixels import Pixels
-from diffprob.train.settings import Training
+from diffprob.storage.manifest import Manifest
+from diffprob.training.settings import Training
 
 estimate.PATIENCE = 1e-9  # a dry run measures one step and not three: its seconds are asked for, not the input's fault
 NAMES = tuple(ALL)

@@ -14,23 +14,23 @@ import torch
 from safetensors.torch import save
 
 from diffprob.base.errors import InputError, NumericalError
-from diffprob.base.tensors import read_all
 from diffprob.cli import show
+from diffprob.config.recipe import Recipe, build_model
 from diffprob.data.sources import Digits
 from diffprob.net.unet import UNetSpec
-from diffprob.recipe.card import Measurement, add_measurement, write_model_card
-from diffprob.recipe.checkpoint import Run, open_run
-from diffprob.recipe.fits import bind_grid, fit_bytes, fit_path, fitted, moments_tensors, path_tensors, read_moments
-from diffprob.recipe.manifest import Manifest
-from diffprob.recipe.measured import tables
-from diffprob.recipe.proxies import read_proxies
-from diffprob.recipe.publish import publish
-from diffprob.recipe.recipe import Recipe, build_model
-from diffprob.recipe.typed import read_log
-from diffprob.recipe.writer import RunWriter
+from diffprob.runs.card import Measurement, add_measurement, write_model_card
+from diffprob.runs.fits import bind_grid, fit_bytes, fit_path, fitted, moments_tensors, path_tensors, read_moments
+from diffprob.runs.folder import Run, open_run
+from diffprob.runs.measurements import tables
+from diffprob.runs.proxies import read_proxies
+from diffprob.runs.publish import publish
+from diffprob.runs.writer import RunWriter
 from diffprob.space.pixels import Pixels
-from diffprob.train.settings import Training
-from diffprob.train.store import Snapshot
+from diffprob.storage.manifest import Manifest
+from diffprob.storage.records import read_log
+from diffprob.storage.tensors import read_all
+from diffprob.training.settings import Training
+from diffprob.training.store import Snapshot
 
 LONGEST = 300
 VALUES: tuple[Any, ...] = (

@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from diffprob.base.errors import InputError
-from diffprob.denoise.condition import Labels
+from diffprob.conditions.condition import Labels
+from diffprob.denoise.clipping import Clip
 from diffprob.denoise.denoiser import Index, NetDenoiser, Scale
 from diffprob.denoise.prediction import Data, Epsilon, Prediction, Score, Velocity
 from diffprob.denoise.variance import UnitData, Variance, Zero
-from diffprob.denoise.wrappers import Clip
 from diffprob.interop.configs import Scheduling, network_config, network_spec, scheduler_config, scheduling
 from diffprob.interop.diffusers import WEIGHTS, export_pipeline, load_pipeline, open_pipeline
 from diffprob.net.unet import UNetSpec

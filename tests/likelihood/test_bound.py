@@ -36,7 +36,7 @@ from diffprob.process.linear import (
     VarianceExploding,
 )
 from diffprob.process.schedule import VPSDE, Cosine, LogLinear, Straight, SubVP
-from diffprob.recipe.checkpoint import Run
+from diffprob.runs.folder import Run
 
 CONTINUOUS = Decoder(levels=None)
 PROCESSES = [

@@ -20,8 +20,8 @@ from diffprob.process.linear import (
     VarianceExploding,
 )
 from diffprob.process.schedule import VPSDE, Cosine, LinearBetas, LogLinear, Straight, SubVP
-from diffprob.sample.adaptive import AdaptiveODE
-from diffprob.sample.simulate import State
+from diffprob.sampling.adaptive import AdaptiveODE
+from diffprob.sampling.simulate import State
 
 PROCESSES = {
     "linear": LinearProcess(),

@@ -9,6 +9,8 @@ from truth.models import gaussian_data
 from truth.potential import gaussian_potential
 
 from diffprob.base.rng import Rng
+from diffprob.config.registry import ALL
+from diffprob.config.spec import parse
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
 from diffprob.net import layers
 from diffprob.net import norm as norms
@@ -18,10 +20,8 @@ from diffprob.net.scalar_unet import ScalarUNetSpec
 from diffprob.net.unet import UNetSpec
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import LinearBetas
-from diffprob.recipe.spec import parse
-from diffprob.recipe.tables import ALL
-from diffprob.sample.ancestral import DDIM, Ancestral
-from diffprob.sample.simulate import simulate
+from diffprob.sampling.ancestral import DDIM, Ancestral
+from diffprob.sampling.simulate import simulate
 
 UNET = UNetSpec(1, 1, widths=(8, 16), layers=1, attention=(False, True), groups=4)
 BODIES = {

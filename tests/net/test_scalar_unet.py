@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from diffprob.config.registry import ALL
+from diffprob.config.spec import parse
 from diffprob.net.scalar_unet import ScalarUNet, ScalarUNetSpec
 from diffprob.net.unet import UNetSpec
-from diffprob.recipe.spec import parse
-from diffprob.recipe.tables import ALL
 
 UNET = UNetSpec(3, 3, widths=(8, 16), layers=1, attention=(False, True), groups=4)
 

@@ -6,20 +6,20 @@ from conform.components import PREDICTIONS, PROCESSES, SAMPLERS, name
 from truth.models import TinyNet, exact_models, gaussian_data, net_denoiser, tensor
 
 from diffprob.base.rng import Rng
+from diffprob.denoise.clipping import Clip
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.denoise.learned import LearnedRange
-from diffprob.denoise.wrappers import Clip
 from diffprob.likelihood.bound import Decoder, variational_bound
 from diffprob.process.calculus import drift_and_diffusion, increments
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import VPSDE, LogLinear
 from diffprob.process.times import as_time, noisy_times
-from diffprob.sample.adaptive import AdaptiveODE
-from diffprob.sample.ancestral import DDIM
-from diffprob.sample.between import continued, mix, noised, remaining
-from diffprob.sample.invert import invert
-from diffprob.sample.simulate import State, draw, simulate
-from diffprob.sample.translate import sdedit
+from diffprob.sampling.adaptive import AdaptiveODE
+from diffprob.sampling.ancestral import DDIM
+from diffprob.sampling.between import continued, mix, noised, remaining
+from diffprob.sampling.invert import invert
+from diffprob.sampling.simulate import State, draw, simulate
+from diffprob.sampling.translate import sdedit
 
 DDPM = LinearProcess()
 IMAGES = torch.zeros(2, 1, 8, 8)

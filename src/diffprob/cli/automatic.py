@@ -9,8 +9,8 @@ from diffprob.base.errors import InputError
 from diffprob.cli.parser import is_run
 
 if TYPE_CHECKING:
+    from diffprob.config.recipe import Recipe
     from diffprob.data.images import Images
-    from diffprob.recipe.recipe import Recipe
 
 # Up to this size of the longer side: widths of the levels, residual blocks a level, and the training.
 CHOICES: tuple[tuple[int, tuple[int, ...], int, dict[str, Any]], ...] = (
@@ -41,7 +41,7 @@ def opened(
     """
     from diffprob.data import Folder, HuggingFace, open_data
     from diffprob.data.for_run import uncoloured
-    from diffprob.recipe.runfiles import read_recipe
+    from diffprob.runs.files import read_recipe
 
     source = open_data(data, size=size, channels=channels)
     try:
@@ -88,11 +88,11 @@ def described(recipe: "Recipe") -> list[str]:
 
 def choose(name: str, source: Any, images: "Images") -> "Recipe":
     """The recipe for ``images``: size and channels from the data, the network from the size."""
+    from diffprob.config.recipe import Recipe
     from diffprob.data.check import network_levels
     from diffprob.net.unet import UNetSpec
-    from diffprob.recipe.recipe import Recipe
     from diffprob.space.pixels import Pixels
-    from diffprob.train.settings import Training
+    from diffprob.training.settings import Training
 
     channels, height, width = images.event_shape
     _, widths, layers, training = next(choice for choice in CHOICES if max(height, width) <= choice[0])

@@ -20,8 +20,8 @@ from diffprob.cli.signals import saying
 
 if TYPE_CHECKING:
     from diffprob.data.images import Images
-    from diffprob.evaluate.classifier import Plan, TrainedClassifier
-    from diffprob.evaluate.classify import FitProgress, FitSettings
+    from diffprob.evaluation.classifier import Plan, TrainedClassifier
+    from diffprob.evaluation.classify import FitProgress, FitSettings
 
 EXAMPLES = (
     "diffprob baseline classifier digits",
@@ -99,8 +99,8 @@ def _classifier(args: argparse.Namespace) -> dict[str, Any]:
     if args.out is not None and not args.out.endswith(".safetensors"):
         raise InputError(f"--out {args.out}: a name that ends in .safetensors would be right")
     from diffprob.cli.automatic import opened
-    from diffprob.evaluate.classifier import default_epochs, plan
-    from diffprob.evaluate.classify import FitSettings
+    from diffprob.evaluation.classifier import default_epochs, plan
+    from diffprob.evaluation.classify import FitSettings
 
     device = choose_device(args.device)
     _, images, said = opened(args.data, args.size, args.channels)
@@ -169,8 +169,8 @@ def trained_classifier(
     device: Any = "cpu",
     path: str | Path | None = None,
 ) -> "TrainedClassifier":
-    """`diffprob.evaluate.classifier.classifier_for` with its progress and its notes on stderr."""
-    from diffprob.evaluate.classifier import classifier_for
+    """`diffprob.evaluation.classifier.classifier_for` with its progress and its notes on stderr."""
+    from diffprob.evaluation.classifier import classifier_for
 
     bars: list[Progress] = []
     with ExitStack() as stack:
@@ -198,7 +198,7 @@ def _about(wanted: "Plan") -> dict[str, Any]:
 
 
 def _outcome(made: "TrainedClassifier", args: argparse.Namespace) -> dict[str, Any]:
-    from diffprob.evaluate.features import describe
+    from diffprob.evaluation.features import describe
 
     features = made.features()
     chosen = f" --features classifier:{made.path}" if args.out else ""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from diffprob.base.rng import Rng
-    from diffprob.recipe.checkpoint import Run
+    from diffprob.runs.folder import Run
 
 IMAGE = "a picture, or DATA:INDEX such as digits:0"
 
@@ -99,8 +99,8 @@ class Rows:
     @property
     def evaluations(self) -> list[int | None]:
         """Of the model for each image of each row; None where a tolerance decides."""
-        from diffprob.sample.between import remaining
-        from diffprob.sample.simulate import cost
+        from diffprob.sampling.between import remaining
+        from diffprob.sampling.simulate import cost
 
         process, times = self.choice.model.process, self.choice.times
         return [cost(self.choice.sampler, len(remaining(process, times, t))) for t in self.at]
@@ -119,7 +119,7 @@ class Rows:
     def decode(self, xt: "Tensor", t: float, rng: "Rng") -> "np.ndarray":
         """Grey levels of what a chain from t makes of x_t, uint8 (B, C, H, W)."""
         from diffprob.cli.drawing import check_finite, limited
-        from diffprob.sample.between import continued
+        from diffprob.sampling.between import continued
 
         choice, x = self.choice, xt
         for state in continued(limited(choice.guided, choice.clip), choice.sampler, xt, t, choice.times, rng):
@@ -130,8 +130,8 @@ class Rows:
     def encode(self, x0: "Tensor", t: float) -> "Tensor":
         """The latents at t of images, by DDIM upwards."""
         from diffprob.cli.drawing import limited
-        from diffprob.sample.between import remaining
-        from diffprob.sample.invert import invert
+        from diffprob.sampling.between import remaining
+        from diffprob.sampling.invert import invert
 
         choice = self.choice
         return invert(limited(choice.guided, choice.clip), x0, remaining(choice.model.process, choice.times, t))
@@ -167,7 +167,7 @@ def only_ddim(args: argparse.Namespace, option: str) -> None:
     Raises:
         InputError: another sampler was asked for.
     """
-    from diffprob.sample.ancestral import DDIM
+    from diffprob.sampling.ancestral import DDIM
 
     if args.sampler is not None and component(args.sampler, "--sampler", "sampler") != DDIM():
         raise InputError(f"--sampler {args.sampler}: {option} goes up and down by DDIM(); leave --sampler out")

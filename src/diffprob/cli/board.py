@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError
-from diffprob.base.files import PICTURE_LIMIT, is_file, read_bytes, saying, subfolder
+from diffprob.storage.files import PICTURE_LIMIT, is_file, read_bytes, saying, subfolder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from diffprob.recipe.writer import RunWriter
-    from diffprob.train.store import Snapshot
+    from diffprob.runs.writer import RunWriter
+    from diffprob.training.store import Snapshot
 
 FOLDER = "tensorboard"  # in the run's folder
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from diffprob.data.images import Images
     from diffprob.denoise.denoiser import Denoiser, NetDenoiser
     from diffprob.likelihood.bound import Decoder, Term
-    from diffprob.recipe.checkpoint import Run
+    from diffprob.runs.folder import Run
 
 NEAR = 1e-3  # how far from a grey level rounding errors of float32 may leave a value
 CHUNKS = 8  # network calls that one block of images takes at each time, where no gradients are kept
@@ -124,7 +124,7 @@ def ask(args: argparse.Namespace, terms: int | None, clip: bool = True) -> Asked
     """
     from diffprob.cli.drawing import make_times
     from diffprob.likelihood.bound import Decoder
-    from diffprob.recipe.checkpoint import Run
+    from diffprob.runs.folder import Run
 
     run = Run.open(args.run)
     found, chosen = _images(args, run)
@@ -230,7 +230,7 @@ def bound_variance(run: "Run", best: bool = False, wanted: str | None = None) ->
     """The variance asked for or, unless one is, the analytic one where it was fitted; never bounded where the chain
     lands: that is for samples, and costs nats here."""
     from diffprob.denoise.variance import Analytic, Fitted
-    from diffprob.recipe.fits import ANALYTIC, fitted
+    from diffprob.runs.fits import ANALYTIC, fitted
 
     if wanted is not None:
         chosen = component(wanted, "--variance", "variance")
@@ -243,7 +243,7 @@ def _grid(args: argparse.Namespace, run: "Run") -> tuple[Any, int]:
     """The fitted path of the whole bound, as long as it was fitted, or else every time of training."""
     from diffprob.process.grids import Native, Uniform
     from diffprob.process.path import LeastCost
-    from diffprob.recipe.fits import STEPS, bind_grid, fitted
+    from diffprob.runs.fits import STEPS, bind_grid, fitted
 
     native, best = run.recipe.process.schedule.steps, LeastCost(whole=True)
     if args.grid is not None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from diffprob.denoise.denoiser import Denoiser, NetDenoiser
-    from diffprob.recipe.checkpoint import Run, RunFolder
+    from diffprob.runs.folder import Run, RunFolder
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ class Choice:
     @property
     def steps(self) -> int | None:
         """Network evaluations for each sample, those of all steps and the reconstruction; None: a tolerance decides."""
-        from diffprob.sample.simulate import cost
+        from diffprob.sampling.simulate import cost
 
         return cost(self.sampler, len(self.times))
 
     def asked(self, n: int) -> "np.ndarray | None":
         """The label that each of n images is drawn for, int64 (n,); None where there is none."""
-        from diffprob.denoise.condition import Labels
+        from diffprob.conditions.condition import Labels
 
         rows = self.model.given_rows
         if rows is None or not isinstance(self.model.condition, Labels) or self.facts["told"] == NONE:
@@ -126,8 +126,8 @@ def choose(
     import torch
 
     from diffprob.cli.drawing import make_times, seeds_text
-    from diffprob.recipe.fits import bind_grid
-    from diffprob.sample.simulate import plan
+    from diffprob.runs.fits import bind_grid
+    from diffprob.sampling.simulate import plan
 
     chosen, grid, steps = _way(args, run)
     sampler, n = plan(chosen, steps)
@@ -170,8 +170,8 @@ def _way(args: argparse.Namespace, run: "Run") -> tuple[Any, Any, int]:
     times.
     """
     from diffprob.process.grids import Uniform
-    from diffprob.sample.ancestral import Ancestral
-    from diffprob.sample.choose import affordable, default
+    from diffprob.sampling.ancestral import Ancestral
+    from diffprob.sampling.defaults import affordable, default
 
     process, sampler, grid = run.recipe.process, Ancestral(), Uniform()
     steps = args.steps or affordable(process)
@@ -200,7 +200,7 @@ def _clip(args: argparse.Namespace) -> bool | float:
 
 def weights_facts(run: "RunFolder[Any]", best: bool = False) -> dict[str, Any]:
     """Which weights: their step, and the SHA-256 of their file."""
-    from diffprob.recipe.runfiles import weights_step
+    from diffprob.runs.files import weights_step
 
     return {"step": weights_step(run.weights_path(best)), "model_sha256": run.sha256(best)}
 

@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Draw, compare and write."""
-    from diffprob.recipe.checkpoint import Run
-    from diffprob.report.compare import MOST_RUNS, compare_page
+    from diffprob.reporting.compare import MOST_RUNS, compare_page
+    from diffprob.runs.folder import Run
 
     if not 2 <= len(args.runs) <= MOST_RUNS:
         raise InputError(f"compare takes 2 to {MOST_RUNS} runs, got {len(args.runs)}")

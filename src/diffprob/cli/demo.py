@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffprob.base.files import remove
 from diffprob.cli import output
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, is_run
 from diffprob.cli.progress import Progress, duration, say
+from diffprob.storage.files import remove
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from diffprob.recipe.checkpoint import Run
-    from diffprob.recipe.recipe import Recipe
+    from diffprob.config.recipe import Recipe
+    from diffprob.runs.folder import Run
 
 EXAMPLES = (
     "diffprob demo",
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     trained = train(recipe, out, args.device, seconds=plan.seconds)
     if trained is None:  # torchrun started more than one process
         return {}
-    from diffprob.recipe.checkpoint import Run
+    from diffprob.runs.folder import Run
 
     found = Run.open(out)
     result = {**trained, **_measure(found, plan, args), "bits_per_dim": _bits(found, plan, args)}
@@ -132,9 +132,9 @@ def _measure(found: "Run", plan: Plan, args: argparse.Namespace) -> dict[str, An
     import torch
 
     from diffprob.base.rng import derive
+    from diffprob.config.recipe import build_model
     from diffprob.data import Digits
-    from diffprob.recipe.recipe import build_model
-    from diffprob.sample.ancestral import DDIM, Ancestral
+    from diffprob.sampling.ancestral import DDIM, Ancestral
 
     real, held = Digits("train").load(), Digits("test").load()
     n = len(held)
@@ -169,7 +169,7 @@ def _bits(found: "Run", plan: Plan, args: argparse.Namespace) -> list[dict[str, 
     from diffprob.cli import fit, likelihood
     from diffprob.data import Digits
     from diffprob.density.histogram import PixelHistogram
-    from diffprob.recipe.card import Measurement
+    from diffprob.runs.card import Measurement
 
     common = ["--seed", str(args.seed), "--device", args.device]
     _verb(fit, [str(found.path), "analytic", "steps", *FIT, *common])
@@ -197,7 +197,7 @@ def _detect(found: "Run", args: argparse.Namespace) -> list[dict[str, Any]]:
     from diffprob.data import Digits
     from diffprob.density.choose import DEFAULT
     from diffprob.density.noise import NoiseNorm
-    from diffprob.evaluate.detection import auroc
+    from diffprob.evaluation.detection import auroc
 
     device, held = choose_device(args.device), Digits("test").load()
     model, index = found.load(device, CHUNK), np.arange(len(held))
@@ -219,7 +219,7 @@ def _detect(found: "Run", args: argparse.Namespace) -> list[dict[str, Any]]:
 def _reference(real: Any, held: Any, seed: int) -> float:
     """Mean distance from random sets of training digits, as many as are held out, to these."""
     from diffprob.base.rng import permutation
-    from diffprob.evaluate.transport import sliced_wasserstein2
+    from diffprob.evaluation.transport import sliced_wasserstein2
 
     n, total = len(held), 0.0
     for k in range(REAL_DRAWS):
@@ -240,14 +240,14 @@ def _draw(model: Any, sampler: Any, steps: int, n: int, args: argparse.Namespace
 
 
 def _row(what: str, levels: "np.ndarray", held: Any, reference: float, seeds: str) -> dict[str, Any]:
-    from diffprob.evaluate.transport import sliced_wasserstein2
+    from diffprob.evaluation.transport import sliced_wasserstein2
 
     distance = sliced_wasserstein2(levels, held.take(range(len(held))), DIRECTIONS)
     return {"what": what, "distance": distance, "ratio": distance / reference, "seeds": seeds}
 
 
 def _record(found: "Run", rows: list[dict[str, Any]], n: int, seed: int, reference: float) -> None:
-    from diffprob.recipe.card import Measurement
+    from diffprob.runs.card import Measurement
 
     for row in rows:
         name = f"sliced W2 to held-out digits over that of training digits, {row['what']}"
@@ -261,7 +261,7 @@ def _record(found: "Run", rows: list[dict[str, Any]], n: int, seed: int, referen
 
 def _pictures(found: "Run", drawn: Any, ancestral: "np.ndarray", real: "np.ndarray", seeds: str) -> dict[str, str]:
     """Samples beside real digits, and the progression, into the run; the paths by name."""
-    from diffprob.report.figures import grid_image
+    from diffprob.reporting.figures import grid_image
 
     most = found.space.levels
     facts = {"run": found.name, "step": found.meta["step"], "seeds": seeds, "chunk": CHUNK}

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import torch
 
     from diffprob.density.proxy import Proxy
-    from diffprob.recipe.checkpoint import Run
-    from diffprob.recipe.own import OwnImages
+    from diffprob.runs.folder import Run
+    from diffprob.runs.images import OwnImages
 
 EXAMPLES = (
     "diffprob detect digits pictures/                         # rank pictures among held-out digits",
@@ -87,8 +87,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure, fit where needed, compare, write."""
     from diffprob.cli.choices import weights_facts
     from diffprob.cli.verdict import compare, rank, write
-    from diffprob.recipe.checkpoint import Run
-    from diffprob.recipe.own import OwnImages
+    from diffprob.runs.folder import Run
+    from diffprob.runs.images import OwnImages
 
     if (args.judged is None) == (not args.outside):
         raise InputError("give DATA to rank, or --outside DATA to compare with: one of the two")

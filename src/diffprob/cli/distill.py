@@ -15,7 +15,7 @@ from diffprob.cli.recording import recorded
 
 if TYPE_CHECKING:
     from diffprob.data.images import Images
-    from diffprob.recipe.checkpoint import Run
+    from diffprob.runs.folder import Run
 
 EXAMPLES = (
     "diffprob distill digits --method gradient                # V_0 from the packaged digits, runs/digits-gradient",
@@ -49,9 +49,9 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     from diffprob.base.errors import InputError
     from diffprob.cli.train import dry_run, set_fields
     from diffprob.cli.training import train
-    from diffprob.recipe.checkpoint import Run
-    from diffprob.recipe.own import OwnImages
     from diffprob.recipes.distilled import STEPS, distilled
+    from diffprob.runs.folder import Run
+    from diffprob.runs.images import OwnImages
 
     if args.frozen and args.method != "scalar":
         raise InputError(f"--frozen belongs to --method scalar, not to --method {args.method}")
@@ -89,8 +89,8 @@ def _fields(teacher: "Run", out: Path, images: "Images") -> str | None:
     import torch
 
     from diffprob.base.rng import Rng
-    from diffprob.recipe.checkpoint import Run
-    from diffprob.report.fields import fields_figure
+    from diffprob.reporting.fields import fields_figure
+    from diffprob.runs.folder import Run
 
     made, n = Run.open(out), COMPARED
     x0 = made.space.to_model(torch.from_numpy(images.take(range(min(n, len(images))))))

@@ -119,7 +119,7 @@ def _torch(warnings: list[str]) -> dict[str, Any]:
     except (ImportError, OSError) as error:
         reason = "it is not installed" if find_spec("torch") is None else " ".join(str(error).split())
         raise InputError(f"PyTorch cannot be imported: {reason}; pip install torch, see docs/install.md") from error
-    from diffprob.train.optimise import choose_precision
+    from diffprob.training.optimise import choose_precision
 
     cuda, device = torch.cuda.is_available(), choose_device("auto")
     build = (
@@ -216,7 +216,7 @@ def _digits(warnings: list[str]) -> str:
 
 
 def _packaged(warnings: list[str]) -> list[str]:
-    from diffprob.recipe.checkpoint import Run, packaged
+    from diffprob.runs.folder import Run, packaged
 
     for name in packaged():
         try:

@@ -76,7 +76,7 @@ def draw(
     Raises:
         NumericalError: a sample is not finite.
     """
-    from diffprob.sample.simulate import simulate, start
+    from diffprob.sampling.simulate import simulate, start
 
     tally = _Tally(model)
     clipped = limited(tally, clip)
@@ -94,7 +94,7 @@ def draw(
 
 def limited(model: "Denoiser", clip: bool | float) -> "Denoiser":
     """The model with its predicted images clipped as in `choices.Choice`."""
-    from diffprob.denoise.wrappers import Clip, DynamicClip
+    from diffprob.denoise.clipping import Clip, DynamicClip
 
     return model if clip is False else Clip(model) if clip is True else DynamicClip(model, clip)
 

@@ -10,7 +10,7 @@ from diffprob.cli.progress import duration
 if TYPE_CHECKING:
     import torch
 
-    from diffprob.recipe.kinds import Kind
+    from diffprob.config.kinds import Kind
 
 SMALL = {"cpu": 100e9, "cuda": 20e12}  # operations of one training image up to which time is measured, not estimated
 PROBE = {"cpu": 60e9, "cuda": 10e12}  # operations of one measured step
@@ -83,7 +83,7 @@ def _pass(recipe: "Kind", net: Any, x: "torch.Tensor") -> None:
     """One call of the network as training makes it."""
     import torch
 
-    from diffprob.recipe.recipe import Baseline
+    from diffprob.config.recipe import Baseline
 
     if isinstance(recipe, Baseline):
         net.eval()  # in training Glow looks at the numbers of its first batch, and here there are none
@@ -126,8 +126,8 @@ def _probe(recipe: "Kind", device: "torch.device", precision: str, batch: int) -
     import torch
 
     from diffprob.base.rng import Rng
+    from diffprob.config.kinds import build
     from diffprob.denoise.denoiser import Evaluation
-    from diffprob.recipe.kinds import build
 
     model: Any = build(recipe, Evaluation(precision=precision)).to(device).train()
     model.net.to(memory_format=torch.channels_last)
@@ -155,9 +155,9 @@ def estimate(recipe: "Kind", device: "torch.device", processes: int = 1) -> dict
     Activations and operations are counted for a U-Net, and for what is too large to be built and measured: other losses
     are more than one pass forth and back, so that for them a count is a lower bound.
     """
+    from diffprob.config.recipe import Recipe, parameter_count
     from diffprob.net.unet import UNetSpec
-    from diffprob.recipe.recipe import Recipe, parameter_count
-    from diffprob.train.optimise import choose_precision
+    from diffprob.training.optimise import choose_precision
 
     settings = recipe.training
     precision = choose_precision(settings.precision, device)

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from diffprob.data.for_run import Selection
     from diffprob.data.images import Images
-    from diffprob.evaluate.estimate import Estimate
-    from diffprob.evaluate.features import Features
-    from diffprob.evaluate.suite import View
-    from diffprob.recipe.checkpoint import Run
+    from diffprob.evaluation.estimate import Estimate
+    from diffprob.evaluation.features import Features
+    from diffprob.evaluation.suite import View
+    from diffprob.runs.folder import Run
 
 EXAMPLES = (
     "diffprob evaluate digits                                     # the packaged digits, 1,000 samples",
@@ -98,12 +98,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Draw or read, compare, record."""
-    from diffprob.base.files import followed, measure
-    from diffprob.evaluate.features import describe
-    from diffprob.evaluate.frechet import Statistics, frechet
-    from diffprob.evaluate.suite import DEFAULT, assess, check_names, usable, with_enough
-    from diffprob.recipe.checkpoint import Run
-    from diffprob.recipe.classes import class_counts
+    from diffprob.config.classes import class_counts
+    from diffprob.evaluation.features import describe
+    from diffprob.evaluation.frechet import Statistics, frechet
+    from diffprob.evaluation.suite import DEFAULT, assess, check_names, usable, with_enough
+    from diffprob.runs.folder import Run
+    from diffprob.storage.files import followed, measure
 
     if args.out and Path(args.out).suffix.lower() != ".json":
         raise InputError(f"--out {args.out}: a name that ends in .json would be right")
@@ -195,7 +195,7 @@ def _sets(found: "Run", args: argparse.Namespace) -> Sets:
         InputError: other images than the run's, or none.
     """
     from diffprob.base.errors import Missing
-    from diffprob.recipe.own import OtherData, OwnImages
+    from diffprob.runs.images import OtherData, OwnImages
 
     if args.data and args.place:
         raise InputError("DATA and --data are the same option: one of the two would be right")
@@ -224,7 +224,7 @@ def _sets(found: "Run", args: argparse.Namespace) -> Sets:
 
 def _numbers(found: "Run", sets: Sets) -> tuple[str, ...]:
     """Names of the run's classes by number; a line for images that have others."""
-    from diffprob.recipe.classes import numbering, strangers
+    from diffprob.config.classes import numbering, strangers
 
     numbers = numbering(found.recipe, sets.fitted[0])
     for text in strangers(found.name, numbers, sets.fitted[0], sets.reference.images):
@@ -238,7 +238,7 @@ def _enough(names: Sequence[str], n: int, asked: bool) -> tuple[list[str], list[
     Raises:
         InputError: one that was asked for is left out, or all are.
     """
-    from diffprob.evaluate.suite import METRICS, with_enough
+    from diffprob.evaluation.suite import METRICS, with_enough
 
     kept = with_enough(names, n)
     said = [
@@ -272,8 +272,8 @@ def _views(
     import numpy as np
 
     from diffprob.base.rng import derive, permutation
-    from diffprob.evaluate.cache import FeatureCache
-    from diffprob.evaluate.suite import view
+    from diffprob.evaluation.cache import FeatureCache
+    from diffprob.evaluation.suite import view
 
     cache = FeatureCache()
 
@@ -299,8 +299,8 @@ def _memorised(own: "View", sets: Sets, seed: int) -> "dict[str, Estimate]":
     """The memorisation ratio among the pixels, where there is a held-out split and images are small."""
     import numpy as np
 
-    from diffprob.evaluate.estimate import subset
-    from diffprob.evaluate.memorisation import FEWEST, memorisation
+    from diffprob.evaluation.estimate import subset
+    from diffprob.evaluation.memorisation import FEWEST, memorisation
 
     if sets.test is None or sets.train is None or own.pixels[0].size > MOST_PIXELS:
         return {}
@@ -372,7 +372,7 @@ def _to_statistics(file: str) -> str:
 
 
 def _of_pixels(row: dict[str, Any]) -> bool:
-    from diffprob.evaluate.suite import METRICS
+    from diffprob.evaluation.suite import METRICS
 
     metric = row["details"].get("metric")
     return row["title"].startswith("memorisation") if metric is None else METRICS[metric].space == "pixels"

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Open the run, write the folder."""
     from diffprob.interop.configs import Scheduling, scheduler_config
     from diffprob.interop.diffusers import export_pipeline
-    from diffprob.recipe.checkpoint import Run
+    from diffprob.runs.folder import Run
 
     out = Path(args.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

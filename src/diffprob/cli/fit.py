@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from diffprob.data.images import Images
     from diffprob.denoise.denoiser import NetDenoiser
     from diffprob.denoise.moments import NoiseMoments
-    from diffprob.recipe.checkpoint import Run
+    from diffprob.runs.folder import Run
 
 EXAMPLES = (
     "diffprob fit runs/mnist analytic steps           # one variance per time, and the least-cost path",
@@ -59,9 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Fit, one file after the other."""
     from diffprob.denoise.variance import Zero
-    from diffprob.recipe.checkpoint import Run
-    from diffprob.recipe.fits import fit_path
-    from diffprob.recipe.own import OwnImages
+    from diffprob.runs.fits import fit_path
+    from diffprob.runs.folder import Run
+    from diffprob.runs.images import OwnImages
 
     found = Run.open(args.run)
     kinds = _kinds(args, found)
@@ -115,7 +115,7 @@ def _left(kinds: list[str], done: Iterable[str]) -> str:
 
 def _kinds(args: argparse.Namespace, run: "Run") -> list[str]:
     """What to fit, in order; the path needs the analytic fit of the same weights."""
-    from diffprob.recipe.fits import KINDS, fitted
+    from diffprob.runs.fits import KINDS, fitted
 
     for kind in args.what:
         if kind not in KINDS:
@@ -145,7 +145,7 @@ def _fit_analytic(args: argparse.Namespace, run: "Run", model: "NetDenoiser", im
     from diffprob.base.rng import Rng
     from diffprob.denoise.moments import noise_moments
     from diffprob.process.grids import Uniform
-    from diffprob.recipe.fits import moments_tensors
+    from diffprob.runs.fits import moments_tensors
 
     began, device = time.monotonic(), next(model.parameters()).device
     most = model.process.schedule.steps or KNOTS
@@ -175,8 +175,8 @@ def _fit_heads(
 ) -> dict[str, dict[str, Any]]:
     """Fit the heads together and keep each."""
     from diffprob.denoise.variance import HEADS
-    from diffprob.recipe.fits import head_tensors
-    from diffprob.train.heads import CovarianceFit, fit_heads, head_spec
+    from diffprob.runs.fits import head_tensors
+    from diffprob.training.heads import CovarianceFit, fit_heads, head_spec
 
     began, device = time.monotonic(), next(model.parameters()).device
     fit = CovarianceFit(kinds, args.steps, args.lr, min(100, args.steps), seed=args.seed)
@@ -206,7 +206,7 @@ def _fit_steps(args: argparse.Namespace, run: "Run", model: "NetDenoiser") -> di
     from diffprob.denoise.variance import Analytic
     from diffprob.process.grids import Uniform
     from diffprob.process.path import cheapest_paths, path_cost, reconstruction_costs, step_costs
-    from diffprob.recipe.fits import path_tensors, read_moments
+    from diffprob.runs.fits import path_tensors, read_moments
 
     began = time.monotonic()
     moments = read_moments(run, args.best)
@@ -230,7 +230,7 @@ def _taker(run: "Run", images: "Images", seed: int, size: int, device: Any) -> A
     """batch k -> images (size, C, H, W) in model space, from an endless stream of shuffled epochs."""
     import torch
 
-    from diffprob.train.batches import order
+    from diffprob.training.batches import order
 
     if len(images) < size:
         raise InputError(
@@ -245,7 +245,7 @@ def _taker(run: "Run", images: "Images", seed: int, size: int, device: Any) -> A
 
 
 def _keep(run: "Run", kind: str, found: dict[str, Any], about: dict[str, Any], best: bool) -> None:
-    from diffprob.recipe.fits import fit_bytes, fit_path
+    from diffprob.runs.fits import fit_bytes, fit_path
 
     run.add(fit_path(run, kind).name, fit_bytes(run, kind, found, about, best))
 

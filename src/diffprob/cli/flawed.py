@@ -10,7 +10,7 @@ from diffprob.cli.restoring import GUIDED, METHODS, REPAINT, Flaw, Holed, Noisy,
 
 if TYPE_CHECKING:
     from diffprob.base.rng import Rng
-    from diffprob.recipe.checkpoint import Run
+    from diffprob.runs.folder import Run
 
 JUMPS = 5
 # Multistep samplers remember steps that repaint takes back; this one has no memory.
@@ -32,7 +32,7 @@ def kind_of(args: argparse.Namespace, found: "Run") -> str:
     Raises:
         InputError: options that do not go together.
     """
-    from diffprob.denoise.degraded import Degraded
+    from diffprob.conditions.low_resolution import Degraded
 
     if isinstance(found.recipe.condition, Degraded):
         kind, meant = "small", f"{found.name}, which enlarges images"
@@ -55,7 +55,7 @@ def kind_of(args: argparse.Namespace, found: "Run") -> str:
 
 
 def _noisy(args: argparse.Namespace, found: "Run", given: Given, rng: "Rng") -> tuple[Flaw, Given | None]:
-    from diffprob.sample.restore import known_noise
+    from diffprob.sampling.restore import known_noise
 
     check_size(given, found.space.shape, found)
     clean, std = _clean(args, found, given), args.noise

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from diffprob.base.errors import InputError
-from diffprob.base.files import is_file, kind_of, remove, saying
 from diffprob.cli import output
+from diffprob.storage.files import is_file, kind_of, remove, saying
 
 FACTS = "facts.json"  # says which pictures are this program's, and how they were drawn
 PROGRESSION = "progression.png"
@@ -65,7 +65,7 @@ def _keep(folder: Path, names: list[str], facts: dict[str, Any]) -> None:
 
 def _listed(folder: Path) -> set[str]:
     """The pictures of an earlier call; only names that `sample` gives, whatever a file says."""
-    from diffprob.recipe.typed import read_json
+    from diffprob.storage.records import read_json
 
     if kind_of(folder / FACTS) is None:
         return set()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from diffprob.recipe.checkpoint import Run
+    from diffprob.runs.folder import Run
 
 KINDS = "a picture, a folder of pictures, or any other data that --data takes (of its test split, where it has one)"
 

@@ -12,10 +12,10 @@ from diffprob.cli.parser import add_dry_run, whole
 from diffprob.cli.progress import say
 
 if TYPE_CHECKING:
-    from diffprob.denoise.condition import Labels
+    from diffprob.conditions.condition import Labels
+    from diffprob.config.recipe import Recipe
     from diffprob.interop.configs import Scheduling
     from diffprob.interop.diffusers import Pipeline
-    from diffprob.recipe.recipe import Recipe
 
 EXAMPLES = (
     "diffprob import path/to/ddpm-cifar10-32 --out runs/ddpm",
@@ -44,11 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Read the folder, write the run, open it."""
+    from diffprob.config.recipe import parameter_count
     from diffprob.interop.configs import scheduling
     from diffprob.interop.diffusers import load_pipeline
-    from diffprob.recipe.checkpoint import Run
-    from diffprob.recipe.publish import write_run
-    from diffprob.recipe.recipe import parameter_count
+    from diffprob.runs.folder import Run
+    from diffprob.runs.publish import write_run
 
     out = Path(args.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -95,11 +95,11 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
 
 
 def _recipe(args: argparse.Namespace, pipeline: "Pipeline", settings: "Scheduling") -> "Recipe":
+    from diffprob.config.recipe import Recipe
     from diffprob.data import Folder, HuggingFace, open_data
     from diffprob.data.places import absolute
-    from diffprob.recipe.recipe import Recipe
     from diffprob.space.pixels import Pixels
-    from diffprob.train.settings import Training
+    from diffprob.training.settings import Training
 
     spec, size = pipeline.spec, pipeline.size
     if args.size is not None:
@@ -140,7 +140,7 @@ def _levels(pipeline: "Pipeline", args: argparse.Namespace) -> int:
 
 def _condition(pipeline: "Pipeline", args: argparse.Namespace) -> "Labels | None":
     """The labels that the network is told."""
-    from diffprob.denoise.condition import Labels
+    from diffprob.conditions.condition import Labels
 
     classes = pipeline.spec.classes
     if pipeline.condition is not None:

@@ -23,7 +23,7 @@ EXAMPLES = (
     "diffprob interpolate runs/x a.png b.png --noise independent --out between.npz",
 )
 
-NOISES = ("shared", "independent", "rescaled")  # those of `diffprob.sample.between`, which imports torch
+NOISES = ("shared", "independent", "rescaled")  # those of `diffprob.sampling.between`, which imports torch
 AT, AT_LATENT = (0.5,), (1.0,)
 
 
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     from diffprob.base.rng import Rng
     from diffprob.cli.drawing import counted
-    from diffprob.recipe.checkpoint import Run
+    from diffprob.runs.folder import Run
 
     if args.latent and args.noise is not None:
         raise InputError("--noise and --latent exclude each other: latents are found, not drawn")
@@ -103,7 +103,7 @@ def _row(rows: between.Rows, ends: list[Any], t: float, points: int, noise: str 
     """Grey levels from near the first image to near the second, uint8 (points, C, H, W)."""
     import torch
 
-    from diffprob.sample.between import mixed, slerp
+    from diffprob.sampling.between import mixed, slerp
 
     weights = torch.linspace(0, 1, points, dtype=torch.float64)
     x0, y0 = (rows.to_model(levels) for levels in ends)

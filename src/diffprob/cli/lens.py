@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
 
     from diffprob.data.images import Images
-    from diffprob.evaluate.features import Features
+    from diffprob.evaluation.features import Features
 
 KINDS = ("auto", "classifier", "pixels", "pca", "inception", "dino")
 HELP = (
@@ -48,7 +48,7 @@ def choose_features(
     Raises:
         InputError: no such features, or none for these images; ``accept`` for others than Inception's.
     """
-    from diffprob.evaluate.features import PcaFeatures, PixelFeatures
+    from diffprob.evaluation.features import PcaFeatures, PixelFeatures
 
     check_kind(text, option)
     kind, _, rest = text.partition(":")
@@ -68,10 +68,10 @@ def choose_features(
         what = "inception:FILE, the weights" if kind == "inception" else "dino:NAME, a model's name or folder"
         raise InputError(f"{option} {text}: {what}, would be right")
     if kind == "inception":
-        from diffprob.evaluate.inception import InceptionFeatures
+        from diffprob.evaluation.inception import InceptionFeatures
 
         return InceptionFeatures.open(rest, train.levels, device, accept)
-    from diffprob.evaluate.dino import DinoFeatures
+    from diffprob.evaluation.dino import DinoFeatures
 
     return DinoFeatures(rest, train.levels, device)
 
@@ -81,7 +81,7 @@ def class_names(features: "Features", train: "Images") -> tuple[str, ...]:
 
     A classifier of old knows no names: its numbers are those of the files.
     """
-    from diffprob.evaluate.features import ClassifierFeatures
+    from diffprob.evaluation.features import ClassifierFeatures
 
     if not isinstance(features, ClassifierFeatures) or train.labels is None:
         return ()
@@ -116,7 +116,7 @@ def _axes(text: str, option: str) -> int:
 
 def _classifier(path: str, train: "Images", test: "Images | None", device: "torch.device") -> "Features":
     from diffprob.cli.baseline import trained_classifier
-    from diffprob.evaluate.classifier import open_classifier
+    from diffprob.evaluation.classifier import open_classifier
 
     if path:
         return open_classifier(path, device).features(device)

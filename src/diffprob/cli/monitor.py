@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     import torch
 
     from diffprob.cli.board import Board
+    from diffprob.config.recipe import Recipe
     from diffprob.data.images import Images
     from diffprob.denoise.denoiser import NetDenoiser
-    from diffprob.recipe.recipe import Recipe
-    from diffprob.recipe.writer import RunWriter
-    from diffprob.train.settings import Monitor
+    from diffprob.runs.writer import RunWriter
+    from diffprob.training.settings import Monitor
 
 OPTION = "training.monitor.features"
 PREFIX = "metric/"  # of a metric's title in log.jsonl
@@ -30,7 +30,7 @@ def check_monitor(monitor: "Monitor") -> None:
     Raises:
         InputError: an unknown metric, unknown features, or a best metric that is several numbers.
     """
-    from diffprob.evaluate.suite import METRICS, check_names, with_enough
+    from diffprob.evaluation.suite import METRICS, check_names, with_enough
 
     check_names(monitor.metrics)
     few = set(monitor.metrics) - set(with_enough(monitor.metrics, monitor.n))
@@ -74,11 +74,11 @@ class Watch:
 
         from diffprob.base.rng import derive, permutation
         from diffprob.cli.reals import held_out
-        from diffprob.denoise.condition import Labels
-        from diffprob.evaluate.features import describe
-        from diffprob.evaluate.suite import METRICS, view
-        from diffprob.recipe.classes import class_counts, numbering
-        from diffprob.sample.choose import affordable
+        from diffprob.conditions.condition import Labels
+        from diffprob.config.classes import class_counts, numbering
+        from diffprob.evaluation.features import describe
+        from diffprob.evaluation.suite import METRICS, view
+        from diffprob.sampling.defaults import affordable
 
         self.monitor, self.recipe, self.store, self.note = monitor, recipe, store, note
         test = held_out(recipe.data)
@@ -114,12 +114,12 @@ class Watch:
         """Measure the averaged model after a step."""
         from diffprob.base.rng import Rng
         from diffprob.cli.drawing import draw, make_times
-        from diffprob.denoise.condition import Labels
+        from diffprob.conditions.condition import Labels
         from diffprob.denoise.denoiser import Evaluation
-        from diffprob.evaluate.suite import assess, leading, view
+        from diffprob.evaluation.suite import assess, leading, view
         from diffprob.process.grids import Uniform
-        from diffprob.recipe.checkpoint import auto_chunk
-        from diffprob.sample.ancestral import DDIM
+        from diffprob.runs.folder import auto_chunk
+        from diffprob.sampling.ancestral import DDIM
 
         device, before = next(model.parameters()).device, model.evaluation
         model.evaluation = Evaluation(auto_chunk(device, self.recipe.space), before.precision)

@@ -38,7 +38,7 @@ def together(out: str) -> Path:
 
 def compared(flaw: "Flaw", levels: "np.ndarray", clean: "np.ndarray") -> dict[str, list[float | None]]:
     """Mean and standard error of the peak signal-to-noise ratio in decibels, by name; None: infinite, not known."""
-    from diffprob.evaluate.likeness import mean_and_error, psnr
+    from diffprob.evaluation.likeness import mean_and_error, psnr
 
     told = {}
     for name, images in {**flaw.beside(), "restored": levels}.items():

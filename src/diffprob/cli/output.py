@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffprob.base import files
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.base.finite import check_numbers
+from diffprob.storage import files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,28 +106,28 @@ def png(image: Any, facts: Mapping[str, Any]) -> bytes:
 
 def grid_png(levels: "np.ndarray", most: int, facts: Mapping[str, Any], columns: int | None = None) -> bytes:
     """Images of grey levels 0..most-1, uint8 (N, C, H, W), side by side."""
-    from diffprob.report.figures import grid_image
+    from diffprob.reporting.figures import grid_image
 
     return png(grid_image(levels, columns, levels=most), facts)
 
 
 def named_png(levels: "np.ndarray", most: int, names: Sequence[str], facts: Mapping[str, Any], columns: int) -> bytes:
     """Images of grey levels 0..most-1, uint8 (N, C, H, W), side by side above their names."""
-    from diffprob.report.figures import named_grid
+    from diffprob.reporting.figures import named_grid
 
     return png(named_grid(levels, names, columns, most), facts)
 
 
 def tile_png(image: "np.ndarray", most: int, facts: Mapping[str, Any]) -> bytes:
     """One image of grey levels 0..most-1, uint8 (C, H, W), in its own size."""
-    from diffprob.report.figures import grid_image
+    from diffprob.reporting.figures import grid_image
 
     return png(grid_image(image[None], 1, 1, 0, most), facts)
 
 
 def progression_png(frames: Sequence["np.ndarray"], most: int, times: Sequence[float]) -> bytes:
     """The way from noise to data: one row a sample, one column a time."""
-    from diffprob.report.figures import progression_image
+    from diffprob.reporting.figures import progression_image
 
     buffer = io.BytesIO()
     progression_image(frames, times, levels=most).save(buffer, "PNG")

@@ -132,13 +132,13 @@ def choose_device(text: str) -> "torch.device":
 
 
 def component(text: str, option: str, family: str) -> Any:
-    """The component of one of `diffprob.recipe.tables`' families that ``option`` names, such as ``DDIM(eta=0)``.
+    """The component of one of `diffprob.config.registry`' families that ``option`` names, such as ``DDIM(eta=0)``.
 
     Raises:
         InputError: unknown, misspelt or refused by its constructor.
     """
-    from diffprob.recipe.spec import parse
-    from diffprob.recipe.tables import ALL, FAMILIES
+    from diffprob.config.registry import ALL, FAMILIES
+    from diffprob.config.spec import parse
 
     table = FAMILIES[family]
     try:

@@ -129,6 +129,6 @@ def _summary(found: "RateDistortion", rows: int, levels: int) -> dict[str, Any]:
 
 
 def _picture(found: "RateDistortion", levels: int) -> bytes:
-    from diffprob.report.rates import rate_figure
+    from diffprob.reporting.rates import rate_figure
 
     return rate_figure(found, levels)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from diffprob.data.for_run import Selection
     from diffprob.data.images import Images
-    from diffprob.recipe.card import Measurement
-    from diffprob.recipe.checkpoint import Run
+    from diffprob.runs.card import Measurement
+    from diffprob.runs.folder import Run
 
 # Details that are for a machine (--json has them): long lists, fixed settings, what stands elsewhere.
 _NOT_KEPT = {
@@ -43,7 +43,7 @@ def splits(run: "Run", data: str | None = None) -> "tuple[Images, Images | None]
     Raises:
         InputError: the data is not here, or is not the run's.
     """
-    from diffprob.recipe.own import OwnImages
+    from diffprob.runs.images import OwnImages
 
     own = OwnImages(run, data)
     return own.train.images, None if own.test is None else own.test.images
@@ -52,8 +52,8 @@ def splits(run: "Run", data: str | None = None) -> "tuple[Images, Images | None]
 def measured_on(
     run: "Run", given: str | None, data: str | None = None, split: str = "auto", resize: bool = False
 ) -> "Selection":
-    """`diffprob.recipe.own.images_of`, with what has to be said about the images on stderr."""
-    from diffprob.recipe.own import images_of
+    """`diffprob.runs.images.images_of`, with what has to be said about the images on stderr."""
+    from diffprob.runs.images import images_of
 
     found, notes = images_of(run, given, data, split, resize)
     for text in [*notes, *([f"{found.data}: {found.converted}"] if found.converted else [])]:
@@ -126,10 +126,10 @@ def read_samples(
     """
     import numpy as np
 
-    from diffprob.base.files import RECORDS_LIMIT
-    from diffprob.base.foreign import parsing
     from diffprob.data.formats.files import opened
     from diffprob.data.formats.npy import open_npz
+    from diffprob.storage.files import RECORDS_LIMIT
+    from diffprob.storage.foreign import parsing
 
     foreign = f"--samples {path}: not a file that `diffprob sample --out x.npz` wrote"
     if path.is_dir():
@@ -155,7 +155,7 @@ def measurement(
     row: Mapping[str, Any], seed: int, step: int, features: str, found: "Selection", drawing: Mapping[str, Any]
 ) -> "Measurement":
     """A row of `evaluate` as a measurement of the run, against the images that were found."""
-    from diffprob.recipe.card import Measurement
+    from diffprob.runs.card import Measurement
 
     details = {name: value for name, value in row["details"].items() if name not in _NOT_KEPT and value is not None}
     drawn = {**drawing, "weights": "EMA", "reference images": row["m"]}

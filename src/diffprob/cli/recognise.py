@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from diffprob.data.images import Images
-    from diffprob.recipe.checkpoint import RecogniserRun, Run
+    from diffprob.runs.folder import RecogniserRun, Run
 
 EXAMPLES = (
     "diffprob recognise runs/dresses pictures/shirts pictures/dresses   # which folder is a noised image from?",
@@ -54,11 +54,11 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     """Train, or go on; then test."""
     from diffprob.cli.train import dry_run, set_fields
     from diffprob.cli.training import train
+    from diffprob.config.classes import nameless
     from diffprob.data.joined import Joined
-    from diffprob.recipe.checkpoint import RecogniserRun, Run, open_run
-    from diffprob.recipe.classes import nameless
-    from diffprob.recipe.runfiles import read_recipe
     from diffprob.recipes.recognisers import STEPS, recogniser
+    from diffprob.runs.files import read_recipe
+    from diffprob.runs.folder import RecogniserRun, Run, open_run
 
     found = Run.open(args.run)
     sources = [source_for(text, found, args.size) for text in args.data]
@@ -122,7 +122,7 @@ def open_recogniser(path: str, run: "Run", option: str) -> "RecogniserRun":
     Raises:
         InputError: no such run, another kind, another space or another process.
     """
-    from diffprob.recipe.checkpoint import RecogniserRun, open_run
+    from diffprob.runs.folder import RecogniserRun, open_run
 
     found = open_run(path)
     if not isinstance(found, RecogniserRun):
@@ -138,7 +138,7 @@ def _classes(images: "Images") -> tuple[str, ...]:
     Raises:
         InputError: no labels, or a single one.
     """
-    from diffprob.recipe.classes import labels_of
+    from diffprob.config.classes import labels_of
 
     if images.labels is None:
         raise InputError(
@@ -175,12 +175,12 @@ def _tested(made: "RecogniserRun", train: "Images", test: "Images | None", devic
 
     from diffprob.base.rng import Rng, permutation
     from diffprob.cli import reals
+    from diffprob.config.classes import agreed
     from diffprob.data.for_run import TEST, TRAIN, Selection
     from diffprob.data.nested import held_out_source
     from diffprob.data.places import without_folders
-    from diffprob.evaluate.estimate import wilson
-    from diffprob.recipe.card import Measurement
-    from diffprob.recipe.classes import agreed
+    from diffprob.evaluation.estimate import wilson
+    from diffprob.runs.card import Measurement
 
     images, on = (train, "the training data") if test is None else (test, "the test split")
     split, source = (TRAIN, made.recipe.data) if test is None else (TEST, held_out_source(made.recipe.data))
@@ -207,7 +207,7 @@ def _tested(made: "RecogniserRun", train: "Images", test: "Images | None", devic
 
 
 def _hits(model: Any, x0: "Tensor", labels: "Tensor", t: float, rng: Any) -> int:
-    from diffprob.train.recognition import recognised
+    from diffprob.training.noisy_classifier import recognised
 
     parts = [slice(first, first + BATCH) for first in range(0, len(x0), BATCH)]
     return sum(int(recognised(model, x0[part], labels[part], t, rng.select(part)).sum()) for part in parts)

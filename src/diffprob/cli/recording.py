@@ -7,7 +7,7 @@ from diffprob.base.errors import InputError
 from diffprob.cli.progress import say
 
 if TYPE_CHECKING:
-    from diffprob.recipe.checkpoint import RunFolder
+    from diffprob.runs.folder import RunFolder
 
 
 def recorded(run: "RunFolder[Any]", add: Callable[[], None], wanted: bool | None = None) -> dict[str, Any]:
@@ -53,6 +53,6 @@ def check_writable(run: "RunFolder[Any]") -> None:
     Raises:
         InputError: the folder cannot be written, or a training is using it.
     """
-    from diffprob.recipe.writer import RunWriter
+    from diffprob.runs.writer import RunWriter
 
     RunWriter(run.path).close()

@@ -19,8 +19,8 @@ from diffprob.cli.recording import check_writable, recorded
 if TYPE_CHECKING:
     from diffprob.cli.choices import Choice
     from diffprob.data.images import Images
-    from diffprob.recipe.checkpoint import Run
-    from diffprob.report.material import Material, Samples
+    from diffprob.reporting.material import Material, Samples
+    from diffprob.runs.folder import Run
 
 EXAMPLES = (
     "diffprob report runs/demo                       # 64 samples in 50 steps; into runs/demo/report.html",
@@ -48,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Draw, gather and write."""
-    from diffprob.recipe.checkpoint import Run
-    from diffprob.report.page import report_page
+    from diffprob.reporting.page import report_page
+    from diffprob.runs.folder import Run
 
     found = Run.open(args.run)
     packaged = found.is_packaged
@@ -111,7 +111,7 @@ def draw_samples(found: "Run", choice: "Choice", args: argparse.Namespace, rows:
     """The samples of a page, as `sample` draws them; ``rows`` of them are followed on their way."""
     from diffprob.base.rng import Rng
     from diffprob.cli.drawing import counted, draw
-    from diffprob.report.material import Samples
+    from diffprob.reporting.material import Samples
 
     began = time.monotonic()
     streams = Rng.of(args.seed, args.n, device=choose_device(args.device))
@@ -141,7 +141,7 @@ def gather(
     """What a page is made of."""
     from diffprob.cli.main import VERBS
     from diffprob.cli.training import records
-    from diffprob.report.material import Material
+    from diffprob.reporting.material import Material
 
     return Material(
         run=found,
@@ -164,7 +164,7 @@ def find_data(found: "Run", where: str | None) -> "tuple[Images | None, str]":
         InputError: what ``--data`` names cannot be read, or is not the data of the run.
     """
     from diffprob.data import HuggingFace
-    from diffprob.recipe.own import OtherData, OwnImages
+    from diffprob.runs.images import OtherData, OwnImages
 
     if where == "none":
         return None, "not looked for"

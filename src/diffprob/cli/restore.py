@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Restore and write; the result says everything that decided the images."""
     from diffprob.base.rng import Rng
     from diffprob.cli import outcome
-    from diffprob.recipe.checkpoint import Run
+    from diffprob.runs.folder import Run
 
     outcome.check_out(args.out)
     found = Run.open(args.run)

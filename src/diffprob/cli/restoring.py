@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from diffprob.base.rng import Rng
     from diffprob.cli.choices import Choice
-    from diffprob.recipe.checkpoint import Run
+    from diffprob.runs.folder import Run
 
 GUIDED, REPAINT = "guided", "repaint"
 METHODS = (GUIDED, REPAINT)
@@ -94,7 +94,7 @@ class Noisy:
         import torch
 
         from diffprob.cli.drawing import limited
-        from diffprob.sample.restore import denoised, draw_denoised, known_noise, uncut
+        from diffprob.sampling.restore import denoised, draw_denoised, known_noise, uncut
 
         model, noisy = limited(choice.guided, choice.clip), self.given.to_model(rng.seeds.device, part)
         unit = self.given.unit
@@ -161,9 +161,9 @@ class Holed:
         import torch
 
         from diffprob.cli.drawing import limited
-        from diffprob.denoise.energy import EnergyGuided, Observed
-        from diffprob.sample.restore import Inpaint
-        from diffprob.sample.simulate import draw
+        from diffprob.guidance.energy import EnergyGuided, Observed
+        from diffprob.sampling.restore import Inpaint
+        from diffprob.sampling.simulate import draw
 
         missing = self.missing if len(self.missing) == 1 else self.missing[part]
         known = torch.from_numpy(~missing).to(rng.seeds.device)
@@ -229,7 +229,7 @@ class Small:
     def restored(self, choice: "Choice", part: slice, rng: "Rng") -> "tuple[Tensor, list[float]]":
         """Draws of the large images."""
         from diffprob.cli.drawing import limited
-        from diffprob.sample.simulate import draw
+        from diffprob.sampling.simulate import draw
 
         model = limited(choice.guided, choice.clip)
         return mean_of(

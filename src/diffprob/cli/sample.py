@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from diffprob.base.errors import InputError
-from diffprob.base.files import check_replaceable
 from diffprob.cli import between, gallery, output
 from diffprob.cli.choices import add_drawing, choose
 from diffprob.cli.parser import add_device, add_dry_run, choose_device, share, whole
 from diffprob.cli.progress import Progress, say
+from diffprob.storage.files import check_replaceable
 
 EXAMPLES = (
     "diffprob sample mnist                                   # 64 digits in 50 evaluations, into samples.png",
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     args.n = args.n or COUNT
     from diffprob.base.rng import Rng
     from diffprob.cli.drawing import counted, draw
-    from diffprob.recipe.checkpoint import Run
+    from diffprob.runs.folder import Run
 
     kind = output.kind_of(args.out)
     if kind == "folder":
@@ -111,8 +111,8 @@ def _predicted(args: argparse.Namespace) -> dict[str, Any]:
 
     from diffprob.base.rng import Rng
     from diffprob.cli.drawing import counted
-    from diffprob.recipe.checkpoint import Run
-    from diffprob.sample.between import noised
+    from diffprob.runs.folder import Run
+    from diffprob.sampling.between import noised
 
     if args.progressive:
         raise InputError("--progressive and --from exclude each other")
@@ -144,7 +144,7 @@ def _reconstructed(args: argparse.Namespace) -> dict[str, Any]:
 
     from diffprob.base.rng import Rng
     from diffprob.cli.drawing import counted
-    from diffprob.recipe.checkpoint import Run
+    from diffprob.runs.folder import Run
 
     if args.progressive or args.n is not None:
         option = "--progressive" if args.progressive else "-n"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from diffprob.data.for_run import Selection
     from diffprob.density.proxy import Proxy
-    from diffprob.recipe.checkpoint import Run
+    from diffprob.runs.folder import Run
 
 Scores = dict[str, dict[str, "np.ndarray"]]  # by label and by set
 CHUNKS = 8  # network calls' images that a proxy is handed at a time
@@ -132,7 +132,7 @@ def score_sets(
     """
     import torch
 
-    from diffprob.recipe.proxies import keep_proxies, read_proxies
+    from diffprob.runs.proxies import keep_proxies, read_proxies
 
     known: dict[tuple[str, str, str], torch.Tensor] = {}
 
@@ -169,8 +169,8 @@ def subjects(
         InputError: an other run of images of another shape, or without any density.
     """
     from diffprob.cli.bounding import bound_variance
-    from diffprob.recipe.checkpoint import open_run
-    from diffprob.recipe.others import density_of
+    from diffprob.runs.densities import density_of
+    from diffprob.runs.folder import open_run
 
     model = run.load(device, args.batch or "auto", args.precision, args.best, bound_variance(run, args.best))
     found = [Subject(label(proxy), proxy.bind(run.space), model, run.sha256(args.best)) for proxy in proxies]

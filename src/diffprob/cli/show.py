@@ -34,9 +34,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         InputError: nothing of this name.
     """
-    from diffprob.recipe.checkpoint import packaged
-    from diffprob.recipe.tables import ALL, FAMILIES
+    from diffprob.config.registry import ALL, FAMILIES
     from diffprob.recipes import RECIPES
+    from diffprob.runs.folder import packaged
 
     what: str | None = args.what
     families = {_plural(family): table for family, table in FAMILIES.items()}
@@ -152,8 +152,8 @@ def _run_lines(result: dict[str, Any]) -> Iterator[str]:
 def _measured(measurements: list[dict[str, Any]]) -> Iterator[str]:
     """One table for each kind of features: numbers in different features never share a column."""
     from diffprob.cli.drawing import table
-    from diffprob.recipe.card import Measurement
-    from diffprob.recipe.measured import tables
+    from diffprob.runs.card import Measurement
+    from diffprob.runs.measurements import tables
 
     if not measurements:
         yield "nothing measured yet"
@@ -169,11 +169,11 @@ def _run(name: str) -> dict[str, Any]:
     from dataclasses import asdict
 
     from diffprob.cli.training import records
-    from diffprob.recipe.checkpoint import Run, open_run
-    from diffprob.recipe.classes import classes_text
-    from diffprob.recipe.fits import fitted
-    from diffprob.recipe.recipe import parameter_count
-    from diffprob.recipe.spec import render
+    from diffprob.config.classes import classes_text
+    from diffprob.config.recipe import parameter_count
+    from diffprob.config.spec import render
+    from diffprob.runs.fits import fitted
+    from diffprob.runs.folder import Run, open_run
 
     found = open_run(name)
     losses = [record["loss"] for record in records(found.path) if isinstance(record.get("loss"), int | float)]
@@ -198,8 +198,8 @@ def _run(name: str) -> dict[str, Any]:
 def _recipe(name: str, brief: bool = False) -> dict[str, Any]:
     from importlib import import_module
 
-    from diffprob.recipe.recipe import parameter_count
-    from diffprob.recipe.spec import render
+    from diffprob.config.recipe import parameter_count
+    from diffprob.config.spec import render
     from diffprob.recipes import RECIPES, named
 
     recipe = named(name)
@@ -209,7 +209,7 @@ def _recipe(name: str, brief: bool = False) -> dict[str, Any]:
 
 
 def _metrics() -> dict[str, dict[str, str]]:
-    from diffprob.evaluate.suite import METRICS
+    from diffprob.evaluation.suite import METRICS
 
     return {name: {"about": m.about, "space": m.space, "better": m.better} for name, m in METRICS.items()}
 

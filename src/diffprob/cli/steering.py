@@ -14,10 +14,10 @@ from diffprob.cli.progress import say
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from diffprob.denoise.captions import Captions
-    from diffprob.denoise.condition import Labels
+    from diffprob.conditions.captions import Captions
+    from diffprob.conditions.condition import Labels
     from diffprob.denoise.denoiser import Denoiser, NetDenoiser
-    from diffprob.recipe.checkpoint import Run
+    from diffprob.runs.folder import Run
 
 NONE = "none"  # the label that stands for no condition
 IMAGES = "images"  # what a run that enlarges them is told
@@ -94,7 +94,7 @@ def steer(
     Raises:
         InputError: a label or guidance that the run does not know, or no images where it wants them.
     """
-    from diffprob.denoise.guidance import ClassifierFree, Extrapolated
+    from diffprob.guidance.classifier_free import ClassifierFree, Extrapolated
 
     if args.classify_with is not None:
         return _classified(model, run, args, one)
@@ -128,7 +128,7 @@ def _classified(model: "NetDenoiser", run: "Run", args: argparse.Namespace, one:
     import torch
 
     from diffprob.cli.recognise import open_recogniser
-    from diffprob.denoise.energy import EnergyGuided, LabelEnergy
+    from diffprob.guidance.energy import EnergyGuided, LabelEnergy
 
     found, scale = open_recogniser(args.classify_with, run, "--classify-with"), args.classifier_scale
     scale = 1.0 if scale is None else scale
@@ -161,9 +161,9 @@ def _rows(
     """The condition of each image, and how to say it."""
     import torch
 
-    from diffprob.denoise.captions import Captions
-    from diffprob.denoise.condition import Labels
-    from diffprob.denoise.degraded import Degraded
+    from diffprob.conditions.captions import Captions
+    from diffprob.conditions.condition import Labels
+    from diffprob.conditions.low_resolution import Degraded
 
     condition = run.recipe.condition
     for option, kind in (("label", Labels), ("caption", Captions)):
@@ -230,7 +230,7 @@ def _weaker(run: "Run", args: argparse.Namespace, rows: "Tensor | None") -> "tup
     Raises:
         InputError: another space or process, or a run that cannot be told the same.
     """
-    from diffprob.recipe.checkpoint import Run
+    from diffprob.runs.folder import Run
 
     other = Run.open(args.guide_with)
     if other.space != run.space or other.recipe.process != run.recipe.process:
@@ -256,7 +256,7 @@ def _rows_of(theirs: Any, ours: Any, rows: "Tensor") -> "Tensor":
     Raises:
         InputError: it cannot be told that.
     """
-    from diffprob.denoise.condition import Labels
+    from diffprob.conditions.condition import Labels
 
     if theirs == ours:
         return rows

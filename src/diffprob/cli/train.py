@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from diffprob.base.errors import InputError, Missing
-from diffprob.base.files import TEXT_LIMIT, followed, kind_of, read_bytes
 from diffprob.base.text import one_line
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, is_run, whole
 from diffprob.cli.progress import say
+from diffprob.storage.files import TEXT_LIMIT, followed, kind_of, read_bytes
 
 if TYPE_CHECKING:
     import torch
 
+    from diffprob.config.kinds import Kind
+    from diffprob.config.recipe import Recipe
     from diffprob.data.images import Images
-    from diffprob.recipe.kinds import Kind
-    from diffprob.recipe.recipe import Recipe
 
 R = TypeVar("R", bound="Kind")
 
@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any] | None:
     """Train, resume or estimate."""
     from diffprob.cli.automatic import described, folder_name
-    from diffprob.recipe.recipe import Recipe
+    from diffprob.config.recipe import Recipe
     from diffprob.recipes import RECIPES
 
     recipe, images = read_recipe(args)
@@ -167,9 +167,9 @@ def labelled(recipe: "Kind", images: "Images | None", out: Path) -> "tuple[Recip
     Raises:
         InputError: images without labels, or a network that takes none.
     """
-    from diffprob.recipe.classes import labels_of, nameless
-    from diffprob.recipe.recipe import Recipe
-    from diffprob.recipe.runfiles import read_recipe as recipe_of
+    from diffprob.config.classes import labels_of, nameless
+    from diffprob.config.recipe import Recipe
+    from diffprob.runs.files import read_recipe as recipe_of
 
     images = recipe.data.load() if images is None else images
     try:
@@ -185,8 +185,8 @@ def labelled(recipe: "Kind", images: "Images | None", out: Path) -> "tuple[Recip
 
 def _anew(run: str, out: Path) -> str:
     """What a training that takes the recipe of a run into a new folder does not take: its weights."""
-    from diffprob.recipe.checkpoint import open_run
-    from diffprob.recipe.trained import Trained
+    from diffprob.config.pretrained import Trained
+    from diffprob.runs.folder import open_run
 
     text = f"{out}: begins anew, from random weights: of {run} it has the recipe alone"
     found = open_run(run)
@@ -201,9 +201,9 @@ def _is_path(text: str | None) -> bool:
 
 
 def _from_file(path: Path) -> "Kind":
-    from diffprob.recipe.kinds import Kind
-    from diffprob.recipe.spec import parse
-    from diffprob.recipe.tables import ALL
+    from diffprob.config.kinds import Kind
+    from diffprob.config.registry import ALL
+    from diffprob.config.spec import parse
 
     place = followed(path)
     if place.is_dir():
@@ -233,7 +233,7 @@ def set_fields(recipe: R, texts: Sequence[str]) -> R:
     Raises:
         InputError: no such field, or a value that it does not take.
     """
-    from diffprob.recipe.assign import assign_all
+    from diffprob.config.overrides import assign_all
 
     settings = []
     for text in texts:
@@ -258,8 +258,8 @@ def dry_run(
     """
     from diffprob.cli.estimate import estimate
     from diffprob.cli.training import checked, planned
-    from diffprob.recipe.recipe import check_trainable
-    from diffprob.train.batches import check_shares
+    from diffprob.config.recipe import check_trainable
+    from diffprob.training.batches import check_shares
 
     check_trainable(recipe)
     images = _data_there(recipe) if images is None else images

@@ -17,13 +17,13 @@ from diffprob.cli.progress import Progress, say
 from diffprob.cli.signals import Stopped, noting
 
 if TYPE_CHECKING:
+    from diffprob.config.kinds import Kind
+    from diffprob.config.recipe import Recipe
     from diffprob.data.images import Images
     from diffprob.denoise.denoiser import NetDenoiser
-    from diffprob.recipe.kinds import Kind
-    from diffprob.recipe.recipe import Recipe
-    from diffprob.recipe.writer import RunWriter
-    from diffprob.train.loop import Progress as StepProgress
-    from diffprob.train.loop import Trainer
+    from diffprob.runs.writer import RunWriter
+    from diffprob.training.loop import Progress as StepProgress
+    from diffprob.training.loop import Trainer
 
 LOSS = "loss.png"
 PREVIEW_STEPS = 50  # of DDIM, for the pictures drawn while training
@@ -35,9 +35,9 @@ def planned(recipe: "Kind", out: Path) -> str:
     Raises:
         InputError: it would be refused.
     """
-    from diffprob.recipe.abandoned import is_abandoned
-    from diffprob.recipe.checkpoint import open_run
-    from diffprob.recipe.recipe import resumable
+    from diffprob.config.recipe import resumable
+    from diffprob.runs.abandoned import is_abandoned
+    from diffprob.runs.folder import open_run
 
     if not is_run(out):
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -78,8 +78,8 @@ def train(
         InputError, NumericalError, KeyboardInterrupt: with everything that was saved before intact.
     """
     from diffprob.data.places import absolute
-    from diffprob.recipe.replica import Replica
-    from diffprob.recipe.writer import RunWriter
+    from diffprob.runs.replica import Replica
+    from diffprob.runs.writer import RunWriter
 
     recipe = replace(recipe, data=absolute(recipe.data))
     accelerator = _accelerator(recipe, device, processes)
@@ -120,8 +120,8 @@ def _accelerator(recipe: "Kind", device: str, processes: int | None) -> Any:
     """
     import torch
 
-    from diffprob.train.batches import check_shares
-    from diffprob.train.loop import make_accelerator
+    from diffprob.training.batches import check_shares
+    from diffprob.training.loop import make_accelerator
 
     if recipe.training.monitor is not None:
         check_monitor(recipe.training.monitor)
@@ -140,9 +140,9 @@ def checked(recipe: "Kind", images: "Images", out: Path) -> "Kind":
         InputError: images of another kind or without what the network is to be told, or a recipe that can only be
             loaded.
     """
-    from diffprob.recipe.classes import settled
-    from diffprob.recipe.recipe import check_trainable, space
-    from diffprob.recipe.runfiles import read_recipe
+    from diffprob.config.classes import settled
+    from diffprob.config.recipe import check_trainable, space
+    from diffprob.runs.files import read_recipe
 
     space(recipe, images)
     check_trainable(recipe)
@@ -160,9 +160,9 @@ def _trainer(recipe: "Kind", images: "Images", store: Any, accelerator: Any) -> 
     import torch
 
     from diffprob.base.rng import derive
-    from diffprob.recipe.kinds import build
-    from diffprob.recipe.trained import begin
-    from diffprob.train.loop import Trainer
+    from diffprob.config.kinds import build
+    from diffprob.config.pretrained import begin
+    from diffprob.training.loop import Trainer
 
     torch.manual_seed(derive(recipe.training.seed, "weights"))
     model, start = build(recipe), getattr(recipe, "start", None)
@@ -180,7 +180,7 @@ def _run(
     seconds: float | None,
 ) -> dict[str, Any]:
     """The main process's part: train, with progress and pictures; then the loss curve."""
-    from diffprob.recipe.recipe import Recipe
+    from diffprob.config.recipe import Recipe
 
     settings, began, first = trainer.settings, time.monotonic(), None
     with Progress("train", settings.steps, "step", min(done, settings.steps)) as bar:
@@ -232,8 +232,8 @@ def _announce(store: "RunWriter", notes: list[str], step: int, steps: int, note:
 def _result(
     trainer: "Trainer", store: "RunWriter", first: int | None, curve: Path | None, timed_out: bool
 ) -> dict[str, Any]:
-    from diffprob.recipe.kinds import Recogniser
-    from diffprob.recipe.recipe import Recipe
+    from diffprob.config.kinds import Recogniser
+    from diffprob.config.recipe import Recipe
 
     last = next((record for record in reversed(records(store.folder)) if "loss" in record), {})
     picture = store.sample_path(trainer.step)
@@ -261,13 +261,13 @@ def _result(
 
 def records(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's log."""
-    from diffprob.recipe.typed import read_log
+    from diffprob.storage.records import read_log
 
     return read_log(folder)
 
 
 def _preview(average: Any, store: "RunWriter", step: int, note: Callable[[str], None]) -> None:
-    from diffprob.recipe.recipe import Recipe
+    from diffprob.config.recipe import Recipe
 
     try:
         if isinstance(store.recipe, Recipe):
@@ -283,9 +283,9 @@ def draw_preview(model: "NetDenoiser", recipe: "Recipe", path: Path) -> None:
     from diffprob.cli.drawing import draw, make_times, seeds_text
     from diffprob.denoise.denoiser import Evaluation
     from diffprob.process.grids import Uniform
-    from diffprob.recipe.checkpoint import auto_chunk
-    from diffprob.sample.ancestral import DDIM
-    from diffprob.sample.choose import affordable
+    from diffprob.runs.folder import auto_chunk
+    from diffprob.sampling.ancestral import DDIM
+    from diffprob.sampling.defaults import affordable
 
     device = next(model.parameters()).device
     model.evaluation = Evaluation(auto_chunk(device, recipe.space), model.evaluation.precision)
@@ -312,8 +312,8 @@ def _loss_curve(store: "RunWriter") -> Path | None:
         return None
     from tempfile import TemporaryDirectory
 
-    from diffprob.base.files import PICTURE_LIMIT, read_bytes
-    from diffprob.report.figures import loss_curve
+    from diffprob.reporting.figures import loss_curve
+    from diffprob.storage.files import PICTURE_LIMIT, read_bytes
 
     log = records(store.folder)
     if not any(isinstance(record.get("loss"), int | float) for record in log):
@@ -330,12 +330,12 @@ def _loss_curve(store: "RunWriter") -> Path | None:
 
 
 def _steps_of(out: Path) -> int:
-    from diffprob.recipe.runfiles import read_recipe
+    from diffprob.runs.files import read_recipe
 
     return read_recipe(out).training.steps
 
 
 def _model_step(out: Path) -> int:
-    from diffprob.recipe.runfiles import model_meta
+    from diffprob.runs.files import model_meta
 
     return model_meta(out, {})["step"]

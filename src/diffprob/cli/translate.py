@@ -35,7 +35,7 @@ from diffprob.cli.translating import (
 
 if TYPE_CHECKING:
     from diffprob.data.images import Images
-    from diffprob.recipe.checkpoint import Run
+    from diffprob.runs.folder import Run
 
 EXAMPLES = (
     "diffprob recognise runs/dresses pictures/shirts pictures/dresses",
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     from diffprob.base.rng import Rng
     from diffprob.cli.drawing import counted
-    from diffprob.recipe.checkpoint import Run
+    from diffprob.runs.folder import Run
 
     _check_options(args)
     check_folder(args.out)

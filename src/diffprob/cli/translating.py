@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from diffprob.cli.choices import Choice
     from diffprob.data.images import Images
     from diffprob.denoise.denoiser import Denoiser, NetDenoiser
-    from diffprob.denoise.recogniser import NoisyClassifier
-    from diffprob.recipe.checkpoint import Run
+    from diffprob.guidance.noisy_classifier import NoisyClassifier
+    from diffprob.runs.folder import Run
 
 EGSDE, SDEDIT, INVERT = METHODS = ("egsde", "sdedit", "invert")
 IMAGES, GRID, FACTS = "images", "before-and-after.png", "facts.json"
@@ -37,7 +37,8 @@ class Energies:
 
     def around(self, model: "Denoiser", source: "Tensor", rng: "Rng") -> "Denoiser":
         """The model, steered by them for these source images."""
-        from diffprob.denoise import energy, experts
+        from diffprob.guidance import egsde as experts
+        from diffprob.guidance import energy
 
         process, parts = model.process, []
         if self.recogniser is not None:
@@ -69,14 +70,14 @@ class Way:
     @property
     def visited(self) -> "Tensor":
         """The times of the chain."""
-        from diffprob.sample.between import remaining
+        from diffprob.sampling.between import remaining
 
         return remaining(self.choice.model.process, self.choice.times, self.start)
 
     @property
     def evaluations(self) -> int | None:
         """Of the model for each image on the way down; None where a tolerance decides."""
-        from diffprob.sample.simulate import cost
+        from diffprob.sampling.simulate import cost
 
         each = cost(self.choice.sampler, len(self.visited))
         return None if each is None else each * self.repeats
@@ -98,7 +99,7 @@ class Way:
             NumericalError: one is not finite.
         """
         from diffprob.cli.drawing import check_finite, limited
-        from diffprob.sample.translate import carried, sdedit
+        from diffprob.sampling.translate import carried, sdedit
 
         choice, model = self.choice, self.choice.guided
         if self.source is not None:
@@ -147,8 +148,8 @@ def source_model(args: "argparse.Namespace", run: "Run", choice: "Choice", image
         InputError: another space or process, or labels that are missing or unknown.
     """
     from diffprob.cli.parser import choose_device
-    from diffprob.denoise.condition import Labels
-    from diffprob.recipe.checkpoint import Run
+    from diffprob.conditions.condition import Labels
+    from diffprob.runs.folder import Run
 
     other = run if args.source_model is None else Run.open(args.source_model)
     if other.space != run.space or other.recipe.process != run.recipe.process:

@@ -16,7 +16,7 @@ from diffprob.cli.scoring import ImageSet, Scores
 if TYPE_CHECKING:
     import numpy as np
 
-    from diffprob.evaluate.estimate import Estimate
+    from diffprob.evaluation.estimate import Estimate
 
 COMPLEXITY = "complexity"
 SHOWN = 8  # images at either end
@@ -32,7 +32,7 @@ def compare(scores: Scores, inside: ImageSet, outside: Sequence[ImageSet]) -> di
     """
     import numpy as np
 
-    from diffprob.evaluate.detection import auroc, average_precision, fpr_at_tpr
+    from diffprob.evaluation.detection import auroc, average_precision, fpr_at_tpr
 
     rows = []
     for label, sets in scores.items():
@@ -72,7 +72,7 @@ def complexity(images: ImageSet) -> "np.ndarray":
 
 def _correlations(scores: Scores, inside: ImageSet) -> list[dict[str, Any]]:
     """Of every pair of proxies on the inside images; pairs with a constant one are left out."""
-    from diffprob.evaluate.correlation import partial, pearson, spearman
+    from diffprob.evaluation.correlation import partial, pearson, spearman
 
     bits, found = complexity(inside), []
     for one, two in combinations(scores, 2):
@@ -205,8 +205,8 @@ def _rows(scores: Scores, sets: Sequence[ImageSet]) -> bytes:
 
 
 def _pictures(folder: Path, scores: Scores, sets: Sequence[ImageSet]) -> list[str]:
-    from diffprob.evaluate.correlation import matrix
-    from diffprob.report.detection import correlation_map, histogram_grid, roc, scatter
+    from diffprob.evaluation.correlation import matrix
+    from diffprob.reporting.detection import correlation_map, histogram_grid, roc, scatter
 
     inside, outside = sets[0].name, [each.name for each in sets[1:]]
     groups = {label: {each.name: found[each.name] for each in sets} for label, found in scores.items()}

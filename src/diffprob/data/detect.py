@@ -5,11 +5,11 @@ from pathlib import Path
 
 from diffprob.base import checks
 from diffprob.base.errors import InputError, Missing, did_you_mean
-from diffprob.base.foreign import parsing
 from diffprob.data.formats.files import existing, opened, reading
 from diffprob.data.formats.pictures import SUFFIXES, converting
 from diffprob.data.images import Source
 from diffprob.data.sources import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Svhn
+from diffprob.storage.foreign import parsing
 
 _IDX_START, _GZIP = b"\x00\x00\x08", b"\x1f\x8b"
 _ARCHIVES = (".tar", ".tgz", ".tar.gz", ".zip", ".rar", ".7z")

@@ -12,7 +12,7 @@ from diffprob.base.checks import MOST_STEPS, one_of, real, whole
 from diffprob.base.distributions import Distribution, LocationScale
 from diffprob.base.errors import InputError
 from diffprob.base.shapes import channels_last, filled
-from diffprob.denoise.condition import Condition
+from diffprob.conditions.condition import Condition
 from diffprob.denoise.prediction import Epsilon, Prediction
 from diffprob.denoise.variance import Variance, Zero
 from diffprob.process.learned import Learned, Monotone, settled

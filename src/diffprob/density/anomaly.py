@@ -10,9 +10,9 @@ from diffprob.base.rng import Rng
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.density.measure import MOST_NOISES, descent
 from diffprob.density.simplex import SimplexNoise
-from diffprob.sample.ancestral import Ancestral
-from diffprob.sample.between import noised
-from diffprob.sample.simulate import Sampler, simulate
+from diffprob.sampling.ancestral import Ancestral
+from diffprob.sampling.between import noised
+from diffprob.sampling.simulate import Sampler, simulate
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng, normal_like
 from diffprob.base.shapes import flat_sum
 from diffprob.denoise.denoiser import Denoiser, NetDenoiser
-from diffprob.sample.between import noised
-from diffprob.sample.singlestep import predicted_noise
+from diffprob.sampling.between import noised
+from diffprob.sampling.singlestep import predicted_noise
 
 
 @dataclass(frozen=True)

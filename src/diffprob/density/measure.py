@@ -11,8 +11,8 @@ from diffprob.base.rng import Rng, one_for_each
 from diffprob.base.shapes import check_points
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.linear import LinearProcess
-from diffprob.sample.between import noised
-from diffprob.sample.singlestep import predicted_noise
+from diffprob.sampling.between import noised
+from diffprob.sampling.singlestep import predicted_noise
 
 MOST_NOISES = 10_000  # drawn for one image
 

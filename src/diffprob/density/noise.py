@@ -11,8 +11,8 @@ from diffprob.base.shapes import ordered_sum, per_sample
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.density.measure import MOST_NOISES, descent, noise, states, time
 from diffprob.density.proxy import Proxy
-from diffprob.sample.ancestral import DDIM
-from diffprob.sample.simulate import simulate
+from diffprob.sampling.ancestral import DDIM
+from diffprob.sampling.simulate import simulate
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from diffprob.density.proxy import Fitted, Proxy, present
 from diffprob.likelihood.flow import Divergence, Hutchinson
 from diffprob.process.grids import Leading
 from diffprob.process.linear import LinearProcess
-from diffprob.sample.singlestep import predicted_noise
+from diffprob.sampling.singlestep import predicted_noise
 
 
 @dataclass(frozen=True)

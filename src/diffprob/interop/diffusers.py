@@ -15,16 +15,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from diffprob.base import checks, tensors
+from diffprob.base import checks
 from diffprob.base.checks import image_shape, listed, shown
 from diffprob.base.errors import InputError, Missing, did_you_mean
-from diffprob.base.files import inside, kind_of, read_text, saying, whole, write_new
 from diffprob.base.text import one_line
-from diffprob.denoise.condition import Condition, Labels
+from diffprob.conditions.condition import Condition, Labels
+from diffprob.denoise.clipping import Clip
 from diffprob.denoise.denoiser import Denoiser, NetDenoiser
-from diffprob.denoise.wrappers import Clip
 from diffprob.interop.configs import VERSION, Scheduling, network_config, network_spec, scheduler_config, scheduling
 from diffprob.net.unet import UNet, UNetSpec
+from diffprob.storage import tensors
+from diffprob.storage.files import inside, kind_of, read_text, saying, whole, write_new
 
 OWN = "diffprob.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"

@@ -12,19 +12,19 @@ from torch import Tensor
 
 from diffprob.base.checks import MOST, instance, real, whole
 from diffprob.base.errors import InputError, NumericalError
+from diffprob.base.limits import MOST_BLOCKS, MOST_WIDTH
 from diffprob.base.rng import Rng, derive
 from diffprob.denoise.denoiser import NetDenoiser, Scale
 from diffprob.denoise.prediction import Velocity
 from diffprob.density.likelihood import FlowDensity
 from diffprob.density.proxy import Proxy
 from diffprob.likelihood.flow import Exact
-from diffprob.net.limits import MOST_BLOCKS, MOST_WIDTH
 from diffprob.net.mlp import MLPSpec
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import Cosine
-from diffprob.sample.adaptive import AdaptiveODE
-from diffprob.sample.simulate import draw
-from diffprob.train.denoising import Denoising
+from diffprob.sampling.adaptive import AdaptiveODE
+from diffprob.sampling.simulate import draw
+from diffprob.training.denoising import Denoising
 
 __all__ = ["DiffusionDensity"]
 

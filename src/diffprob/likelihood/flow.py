@@ -4,7 +4,7 @@ With dx/dt = F(x, t) the flow,
 
     log p(x_t0) = log p(x_1) + integral of div F from t0 to 1,
 
-solved in the variables of `diffprob.sample.adaptive`: lambda = log(alpha/sigma) and the variance-preserving state, in
+solved in the variables of `diffprob.sampling.adaptive`: lambda = log(alpha/sigma) and the variance-preserving state, in
 which div F = a (tr dD/dx - a d). The change of state adds d log((alpha^2 + sigma^2)^(1/2)) between the two ends.
 """
 
@@ -22,7 +22,7 @@ from diffprob.base.rng import Rng, one_for_each
 from diffprob.base.shapes import check_points, ordered_sum, per_sample
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.linear import VariancePreserving
-from diffprob.sample.adaptive import FARTHEST, Control, Image, check_tolerances, magnitude, march
+from diffprob.sampling.adaptive import FARTHEST, Control, Image, check_tolerances, magnitude, march
 
 FIRST = 0.1  # the first step in lambda that is tried
 

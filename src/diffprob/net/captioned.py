@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffprob.base.checks import instance, whole
+from diffprob.base.limits import MOST_WIDTH
 from diffprob.net.layers import Attention, mix_masked, split_heads
-from diffprob.net.limits import MOST_WIDTH
 from diffprob.net.norm import group_norm
 from diffprob.net.text import Text, TextEncoderSpec
 from diffprob.net.unet import Told, UNet, UNetSpec

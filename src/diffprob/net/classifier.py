@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffprob.base.checks import shown, whole
-from diffprob.net.limits import MOST_CLASSES, MOST_WIDTH, check_channels, check_weights, check_widths
+from diffprob.base.limits import MOST_CLASSES, MOST_WIDTH, check_channels, check_weights, check_widths
 
 _QUARTERS = 2
 

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffprob.base.checks import whole
+from diffprob.base.limits import MOST_CLASSES, MOST_WIDTH, check_channels, check_weights
 from diffprob.net.layers import Output
-from diffprob.net.limits import MOST_CLASSES, MOST_WIDTH, check_channels, check_weights
 
 
 @dataclass(frozen=True)

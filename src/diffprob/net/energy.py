@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffprob.base.checks import flag, one_of, whole
-from diffprob.net.limits import MOST_BLOCKS, check_channels, check_weights, check_widths
+from diffprob.base.limits import MOST_BLOCKS, check_channels, check_weights, check_widths
 
 _LEAK = 0.2
 

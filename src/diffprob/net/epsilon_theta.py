@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffprob.base.checks import flag, real, several, whole
-from diffprob.net.layers import Attention, Downsample, Output, ResBlock, TimeEmbedding
-from diffprob.net.limits import (
+from diffprob.base.limits import (
     MOST_BLOCKS,
     MOST_CLASSES,
     MOST_LEVELS,
@@ -20,6 +19,7 @@ from diffprob.net.limits import (
     check_weights,
     check_widths,
 )
+from diffprob.net.layers import Attention, Downsample, Output, ResBlock, TimeEmbedding
 from diffprob.net.norm import group_norm
 
 _LAST_GROUPS = 8

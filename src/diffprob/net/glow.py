@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffprob.base.checks import flag, image_shape, one_of, whole
+from diffprob.base.limits import MOST_BLOCKS, MOST_LEVELS, MOST_WIDTH, check_weights
 from diffprob.base.rng import Rng
-from diffprob.net.limits import MOST_BLOCKS, MOST_LEVELS, MOST_WIDTH, check_weights
 
 _LOG_SCALE_FACTOR = 3.0  # of the last convolutions: their scales learn so much faster than their weights
 _SMALLEST_STD = 1e-6  # a channel that is constant in the first batch

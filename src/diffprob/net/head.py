@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from diffprob.base.checks import real, whole
+from diffprob.base.limits import MOST_BLOCKS, MOST_WIDTH, check_channels, check_weights
 from diffprob.net.layers import Output
-from diffprob.net.limits import MOST_BLOCKS, MOST_WIDTH, check_channels, check_weights
 from diffprob.net.norm import group_norm
 from diffprob.net.unet import UNet, UNetSpec
 

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffprob.base.checks import whole
+from diffprob.base.limits import MOST_BLOCKS, MOST_WIDTH, check_weights
 from diffprob.net.layers import Output, TimeEmbedding
-from diffprob.net.limits import MOST_BLOCKS, MOST_WIDTH, check_weights
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from diffprob.base.checks import instance, whole
-from diffprob.net.limits import MOST_CLASSES, check_weights
+from diffprob.base.limits import MOST_CLASSES, check_weights
 from diffprob.net.norm import group_norm
 from diffprob.net.unet import UNet, UNetSpec
 

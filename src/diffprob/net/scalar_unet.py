@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffprob.base.checks import instance, one_of, shown
+from diffprob.base.limits import MOST_BLOCKS, check_weights, check_widths
 from diffprob.net.layers import Output
-from diffprob.net.limits import MOST_BLOCKS, check_weights, check_widths
 from diffprob.net.unet import UNet, UNetSpec
 
 _ACTIVATIONS = {"silu": F.silu, "relu": F.relu, "softplus": F.softplus}

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffprob.base.checks import whole
+from diffprob.base.limits import MOST_BLOCKS, MOST_CLASSES, MOST_WIDTH, check_weights
 from diffprob.net.layers import mix_masked, split_heads
-from diffprob.net.limits import MOST_BLOCKS, MOST_CLASSES, MOST_WIDTH, check_weights
 
 
 @dataclass(frozen=True)

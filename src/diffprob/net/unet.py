@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffprob.base.checks import flag, one_of, real, several, shown, whole
+from diffprob.base.limits import MOST_BLOCKS, MOST_CLASSES, MOST_WIDTH, check_channels, check_weights, check_widths
 from diffprob.net.layers import Attention, Downsample, Output, ResBlock, TimeEmbedding, Upsample, waves
-from diffprob.net.limits import MOST_BLOCKS, MOST_CLASSES, MOST_WIDTH, check_channels, check_weights, check_widths
 from diffprob.net.norm import group_norm
 
 

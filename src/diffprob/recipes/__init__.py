@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from diffprob.base.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
-    from diffprob.recipe.recipe import Recipe
+    from diffprob.config.recipe import Recipe
 
 # name: the module with a function of that name
 RECIPES = {

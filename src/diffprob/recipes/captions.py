@@ -1,16 +1,16 @@
 """Scenes of digits from captions: an hour on one core."""
 
+from diffprob.conditions.captions import Captions
+from diffprob.config.recipe import Recipe
 from diffprob.data.captioned import WORDS, CaptionedDigits
-from diffprob.denoise.captions import Captions
 from diffprob.denoise.prediction import Velocity
 from diffprob.net.captioned import CaptionedUNetSpec
 from diffprob.net.text import TextEncoderSpec
 from diffprob.net.unet import UNetSpec
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import Cosine
-from diffprob.recipe.recipe import Recipe
 from diffprob.space.pixels import Pixels
-from diffprob.train.settings import Training
+from diffprob.training.settings import Training
 
 EXAMPLES = (
     "a large three",

@@ -1,12 +1,12 @@
 """CIFAR-10: the network and settings of Ho et al. 2020, and a small network for a processor without a GPU."""
 
+from diffprob.config.recipe import Recipe
 from diffprob.data.augment import HorizontalFlip
 from diffprob.data.sources import Cifar10
 from diffprob.net.unet import UNetSpec
-from diffprob.recipe.recipe import Recipe
 from diffprob.recipes.common import data_path
 from diffprob.space.pixels import Pixels
-from diffprob.train.settings import Training
+from diffprob.training.settings import Training
 
 FOLDER = "cifar-10-batches-bin"  # what the binary version unpacks to
 

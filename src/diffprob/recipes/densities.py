@@ -1,14 +1,14 @@
 """Baselines of a density: Glow and an energy-based model, for any images."""
 
 from diffprob.base.errors import InputError
+from diffprob.config.recipe import Baseline
 from diffprob.data.images import Source
 from diffprob.net.energy import EnergySpec
 from diffprob.net.glow import GlowSpec
-from diffprob.recipe.recipe import Baseline
 from diffprob.space.pixels import Pixels
-from diffprob.train.contrastive import ContrastiveDivergence
-from diffprob.train.maximum import MaximumLikelihood
-from diffprob.train.settings import Training
+from diffprob.training.contrastive import ContrastiveDivergence
+from diffprob.training.maximum import MaximumLikelihood
+from diffprob.training.settings import Training
 
 
 def glow(name: str, data: Source, space: Pixels, steps: int = 4000) -> Baseline:

@@ -1,13 +1,13 @@
 """Handwritten digits of 8x8 pixels, which come with the library: minutes on two cores."""
 
+from diffprob.config.recipe import Recipe
 from diffprob.data.sources import Digits
 from diffprob.denoise.prediction import Velocity
 from diffprob.net.unet import UNetSpec
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import Cosine
-from diffprob.recipe.recipe import Recipe
 from diffprob.space.pixels import Pixels
-from diffprob.train.settings import Training
+from diffprob.training.settings import Training
 
 
 def digits() -> Recipe:

@@ -3,17 +3,17 @@
 from dataclasses import replace
 
 from diffprob.base.errors import InputError
+from diffprob.config.pretrained import Trained
+from diffprob.config.recipe import Recipe
 from diffprob.denoise.prediction import Epsilon
 from diffprob.denoise.variance import Zero
 from diffprob.net.potential import PotentialSpec
 from diffprob.net.scalar_unet import ScalarUNetSpec
 from diffprob.net.unet import UNetSpec
-from diffprob.recipe.checkpoint import Run
-from diffprob.recipe.recipe import Recipe
-from diffprob.recipe.trained import Trained
-from diffprob.train.denoising import Denoising
-from diffprob.train.distillation import GradientDistillation
-from diffprob.train.settings import Part, Training
+from diffprob.runs.folder import Run
+from diffprob.training.denoising import Denoising
+from diffprob.training.distillation import GradientDistillation
+from diffprob.training.settings import Part, Training
 
 METHODS = {
     "gradient": "a U-Net whose gradient learns the run's own noise prediction",

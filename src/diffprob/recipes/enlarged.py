@@ -3,9 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
-from diffprob.denoise.degraded import Degraded
+from diffprob.conditions.low_resolution import Degraded
+from diffprob.config.recipe import Recipe
 from diffprob.net.concatenated import ConcatenatedUNetSpec
-from diffprob.recipe.recipe import Recipe
 from diffprob.recipes.digits import digits
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from diffprob.recipe.recipe import Recipe
+from diffprob.config.recipe import Recipe
 from diffprob.recipes.common import data_path
 from diffprob.recipes.mnist import mnist
 

@@ -1,12 +1,12 @@
 """256x256 images with the networks and settings of Ho et al. 2020, appendix B: for GPUs."""
 
+from diffprob.config.recipe import Recipe
 from diffprob.data.augment import HorizontalFlip
 from diffprob.data.sources import Folder
 from diffprob.net.unet import UNetSpec
-from diffprob.recipe.recipe import Recipe
 from diffprob.recipes.common import data_path
 from diffprob.space.pixels import Pixels
-from diffprob.train.settings import Training
+from diffprob.training.settings import Training
 
 MULTIPLIERS = (1, 1, 2, 2, 4, 4)
 ATTENTION = (False, False, False, False, True, False)  # at 16x16

@@ -3,18 +3,18 @@
 from dataclasses import replace
 from typing import Any
 
+from diffprob.conditions.condition import Labels
+from diffprob.config.pretrained import Trained
+from diffprob.config.recipe import Recipe
 from diffprob.data.sources import Idx
-from diffprob.denoise.condition import Labels
 from diffprob.denoise.prediction import Velocity
 from diffprob.net.unet import UNetSpec
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import Cosine
-from diffprob.recipe.checkpoint import PRETRAINED, Run
-from diffprob.recipe.recipe import Recipe
-from diffprob.recipe.trained import Trained
 from diffprob.recipes.common import data_path
+from diffprob.runs.folder import PRETRAINED, Run
 from diffprob.space.pixels import Pixels
-from diffprob.train.settings import Training
+from diffprob.training.settings import Training
 
 
 def mnist(path: str | None = None) -> Recipe:

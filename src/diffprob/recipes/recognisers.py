@@ -3,15 +3,15 @@
 from dataclasses import replace
 
 from diffprob.base.errors import InputError
+from diffprob.conditions.condition import Labels
+from diffprob.config.kinds import Recogniser
+from diffprob.config.pretrained import Trained
 from diffprob.data.images import Source
-from diffprob.denoise.condition import Labels
 from diffprob.net.noisy import NoisyClassifierSpec
 from diffprob.net.unet import UNetSpec
 from diffprob.process.learned import Learned
-from diffprob.recipe.checkpoint import Run
-from diffprob.recipe.kinds import Recogniser
-from diffprob.recipe.trained import Trained
-from diffprob.train.settings import Training
+from diffprob.runs.folder import Run
+from diffprob.training.settings import Training
 
 STEPS = 600
 

@@ -1,20 +1,20 @@
 """The two experiments of a thesis ("Diffusion models and their applications"), with the settings of the code that they
 stand on; docs/results/thesis.md has what became of them here."""
 
+from diffprob.conditions.condition import Labels
+from diffprob.config.recipe import Recipe
 from diffprob.data.images import Source
 from diffprob.data.limited import First
 from diffprob.data.sources import Cifar10, Idx
-from diffprob.denoise.condition import Labels
 from diffprob.denoise.denoiser import Scale
 from diffprob.net.context_unet import ContextUNetSpec
 from diffprob.net.epsilon_theta import EpsilonThetaSpec
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import LinearBetas
-from diffprob.recipe.recipe import Recipe
 from diffprob.recipes.cifar10 import FOLDER
 from diffprob.recipes.common import data_path
 from diffprob.space.pixels import Pixels
-from diffprob.train.settings import Training
+from diffprob.training.settings import Training
 
 
 def thesis_mnist(

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from diffprob.base.errors import InputError, Missing
-from diffprob.base.files import TEXT_LIMIT
-from diffprob.base.foreign import parsing
 from diffprob.data.formats.files import blank_pixels, entry, one_file, opened, reading
 from diffprob.data.formats.mat import read_mat
 from diffprob.data.images import Images
+from diffprob.storage.files import TEXT_LIMIT
+from diffprob.storage.foreign import parsing
 
 _PLANES = 3 * 32 * 32
 _RECORDS = 1000  # read at a time

@@ -12,10 +12,10 @@ from typing import BinaryIO, Protocol
 import numpy as np
 
 from diffprob.base.errors import InputError, Missing
-from diffprob.base.files import TENSORS_LIMIT, open_file
-from diffprob.base.folders import cache_folder
 from diffprob.base.text import one_line
 from diffprob.data.images import Labels, Pixels
+from diffprob.storage.files import TENSORS_LIMIT, open_file
+from diffprob.storage.folders import cache_folder
 
 ON_DISK_BYTES = 256 << 20
 MOST_BYTES = TENSORS_LIMIT  # of one file, and of the pixels that it unpacks to

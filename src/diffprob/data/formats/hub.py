@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 
 from diffprob.base.errors import InputError, Missing, did_you_mean
-from diffprob.base.foreign import parsing
-from diffprob.base.hub import installed, patience
 from diffprob.base.text import composed
 from diffprob.data.formats.files import blank_pixels, whole_labels
 from diffprob.data.formats.pictures import MAX_PIXELS, Tally, prepare
 from diffprob.data.images import Images, Labels
+from diffprob.storage.foreign import parsing
+from diffprob.storage.hub import installed, patience
 
 
 def _open(name: str, split: str) -> Any:

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffprob.base.errors import InputError, Missing
-from diffprob.base.folders import cache_folder
-from diffprob.base.foreign import parsing
 from diffprob.data.formats.files import Stream, check_unpacked, entry, in_memory, one_file, opened, reading
 from diffprob.data.images import Images, Labels, Pixels
+from diffprob.storage.folders import cache_folder
+from diffprob.storage.foreign import parsing
 
 _MAGIC = {3: 0x00000803, 1: 0x00000801}
 _KIND = {3: "images", 1: "labels"}

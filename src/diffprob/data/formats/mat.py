@@ -19,8 +19,8 @@ from typing import IO, Any
 import numpy as np
 
 from diffprob.base.errors import InputError
-from diffprob.base.foreign import parsing
 from diffprob.data.formats.files import Stream, blank_pixels, check_unpacked, opened
+from diffprob.storage.foreign import parsing
 
 _ARRAY, _COMPRESSED = 14, 15
 _STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}

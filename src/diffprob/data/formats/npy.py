@@ -17,8 +17,8 @@ from typing import IO, Any
 import numpy as np
 
 from diffprob.base.errors import InputError
-from diffprob.base.foreign import parsing
 from diffprob.data.formats.files import MOST_BYTES, blank_pixels, check_unpacked, opened
+from diffprob.storage.foreign import parsing
 
 _MAGIC = b"\x93NUMPY"
 _LONGEST_HEADER = 10_000  # as numpy itself has it

@@ -10,10 +10,10 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from diffprob.base.errors import InputError
-from diffprob.base.files import PICTURE_LIMIT
-from diffprob.base.foreign import parsing
 from diffprob.data.formats.files import opened
 from diffprob.data.images import Pixels
+from diffprob.storage.files import PICTURE_LIMIT
+from diffprob.storage.foreign import parsing
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -1,0 +1,216 @@
+"""Fields of a nested component, named by their paths and given as text: ``--set process.schedule.shift=0.01``.
+
+Settings are made together: every component is opened into its fields, all of them are set, and then each is made anew
+from the inside out. So fields that have to fit each other can be set in any order.
+"""
+
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from diffprob.base.checks import listed, shown
+from diffprob.base.errors import InputError, did_you_mean
+from diffprob.base.text import one_line
+from diffprob.config.spec import Table, children, parse
+
+SCALARS = (bool, int, float, str, type(None), tuple, list, dict)
+LONGEST_PATH = 120  # characters; those of the deepest fields have 60
+
+
+def assign(value: Any, path: str, text: str, families: Mapping[str, Table] | None = None) -> Any:
+    """A copy of ``value`` with the field at ``path`` replaced by ``text``; see `assign_all`.
+
+    Raises:
+        InputError: as there.
+    """
+    return assign_all(value, [(path, text)], families)
+
+
+def assign_all(value: Any, settings: Sequence[tuple[str, str]], families: Mapping[str, Table] | None = None) -> Any:
+    """A copy of ``value`` with fields replaced: (path, text), a path ``a.b.c``, where a number selects from a tuple.
+
+    ``text`` is read as by `spec.parse`; a string needs no quotes. The field keeps its type: an integer may become a
+    float where a float stands (and 1e5 an integer), one value may stand for a tuple of one, and a component may only
+    be replaced by another of its family (an entry of ``families``, by default those of `diffprob.config.registry`).
+
+    The order does not matter, but that of two settings of one field the later counts: a component that is replaced as a
+    whole comes before its fields, and no component is checked before all its fields are set.
+
+    Raises:
+        InputError: no such field (with those there are), a value of the wrong type, or one that the component refuses,
+            with the field that would have to be set too, if it is another.
+    """
+    if families is None:
+        from diffprob.config.registry import FAMILIES
+
+        families = FAMILIES
+    root = _opened(value)
+    for path, text in sorted(settings, key=lambda setting: setting[0].count(".")):
+        names = path.split(".")
+        if len(path) > LONGEST_PATH:
+            raise InputError(f"{one_line(path, 60)} is no field: it has {len(path)} characters")
+        root = _Assignment(path, text, families).inside(root, names, value)
+    return _closed(root, "", [path for path, _ in settings], dict(settings))
+
+
+@dataclass
+class _Open:
+    """A component opened into its fields, some of which may be open themselves."""
+
+    kind: type
+    values: dict[str, Any]
+    like: Any
+
+
+def _opened(value: Any) -> Any:
+    """The component as its fields, ready to be set; anything else as it is."""
+    if not is_dataclass(value) or isinstance(value, type | _Open):
+        return value
+    return _Open(type(value), {each.name: getattr(value, each.name) for each in fields(value) if each.init}, value)
+
+
+def _closed(value: Any, path: str, touched: Sequence[str], texts: Mapping[str, str]) -> Any:
+    """What was opened, made anew from the inside out."""
+    below = f"{path}." if path else ""
+    if isinstance(value, tuple):
+        return tuple(_closed(each, f"{below}{index}", touched, texts) for index, each in enumerate(value))
+    if not isinstance(value, _Open):
+        return value
+    values = {name: _closed(each, below + name, touched, texts) for name, each in value.values.items()}
+    try:
+        return value.kind(**values)
+    except (TypeError, ValueError, OverflowError) as error:
+        inside = [one for one in dict.fromkeys(touched) if one.startswith(below)]
+        given = one_line(", ".join(f"{one}={one_line(texts[one], 40)}" for one in inside), 120)
+        said = one_line(error, 140)
+        kind, hint = value.kind.__name__, _too(said, below, inside, values)
+        raise InputError(f"{given} is refused by {kind}: {said}{hint}") from error
+
+
+def _too(said: str, below: str, inside: Sequence[str], values: Mapping[str, Any]) -> str:
+    """A hint at the field that a refusal names, where it is none of those that were set."""
+    found = re.match(r"(?:every )?(\w+)((?:\.\w+)*) ", said)
+    name = found[1] if found else ""
+    whole = name + (found[2] if found else "")
+    fits = name in values and not any((below + whole + ".").startswith(one + ".") for one in inside)
+    return f"; also --set {below}{whole}=..." if fits else ""
+
+
+class _Assignment:
+    """One assignment: what every message about it has to say."""
+
+    def __init__(self, path: str, text: str, families: Mapping[str, Table]) -> None:
+        self.path, self.text, self.families = path, text, families
+        self.table = {name: maker for family in families.values() for name, maker in family.items()}
+
+    def inside(self, value: Any, names: list[str], root: Any) -> Any:
+        """``value`` with the field ``names`` of it replaced, open wherever that leads through a component."""
+        head, rest = names[0], names[1:]
+        here = self.path.removesuffix(".".join(names)).removesuffix(".") or type(root).__name__
+        if isinstance(value, tuple):
+            if not re.fullmatch(r"[0-9]{1,9}", head) or int(head) >= len(value):
+                raise InputError(f"{here} has no entry {shown(head)} (it has {len(value)}, counted from 0)")
+            at = int(head)
+            new = self.inside(value[at], rest, root) if rest else self.read(value[at], None)
+            return (*value[:at], new, *value[at + 1 :])
+        value = _opened(value)
+        if not isinstance(value, _Open):
+            raise InputError(f"{here} is {shown(value)}, which has no fields; set it as a whole with {here}=...")
+        known = [name for name, _ in children(value.like)]
+        if head not in known:
+            hint = _nearest(names, known, root)
+            raise InputError(f"{here} has no field {shown(head)} (fields: {listed(known, head)}){hint}")
+        old = value.values[head]
+        new = self.inside(old, rest, root) if rest else self.read(old, _hint(value.kind, head))
+        return _Open(value.kind, {**value.values, head: new}, value.like)
+
+    def read(self, old: Any, hint: Any) -> Any:
+        """The text as a value that may stand where ``old`` stands."""
+        old = old.like if isinstance(old, _Open) else old
+        kin = {n: m for family in self.families.values() if type(old).__name__ in family for n, m in family.items()}
+        if kin and is_dataclass(old):
+            new = self.parse(kin)
+            if type(new).__name__ not in kin:
+                raise InputError(f"{self.path} takes one of {listed(kin, self.text)}, got {shown(new)}")
+            return new
+        allowed = _allowed(old, hint)
+        if str in allowed:
+            return self.string(allowed)
+        if not allowed or allowed & {tuple, list, dict}:
+            return self.fit(self.parse(self.table), allowed, old)
+        try:
+            return self.fit(parse(self.text, {}), allowed, old)
+        except InputError as error:
+            raise self.refused(allowed, old) from error
+
+    def string(self, allowed: set[type]) -> Any:
+        """A string, quoted or bare, or a literal of another type that the field takes."""
+        try:
+            literal = parse(self.text, {})
+        except InputError:
+            return self.text
+        return literal if type(literal) in allowed else self.text
+
+    def parse(self, table: Table) -> Any:
+        try:
+            return parse(self.text, table, self.table)
+        except InputError as error:
+            raise InputError(f"{self.path}: {error}") from error
+
+    def fit(self, new: Any, allowed: set[type], old: Any) -> Any:
+        """``new`` as one of the ``allowed`` types."""
+        if not allowed or type(new) in allowed - {tuple, list}:
+            return new
+        if type(new) is int and float in allowed and abs(new) < 1e300:
+            return float(new)
+        if type(new) is float and int in allowed and new.is_integer():
+            return int(new)
+        if tuple in allowed:
+            items = tuple(new) if isinstance(new, tuple | list) else (new,)
+            inner = {type(item) for item in old} if isinstance(old, tuple) else set()
+            plain = inner if inner and inner <= set(SCALARS) else set()
+            return tuple(self.fit(item, plain, None) for item in items)
+        raise self.refused(allowed, old)
+
+    def refused(self, allowed: set[type], old: Any) -> InputError:
+        """What the field takes, beside what it was given and what it is now."""
+        names = " or ".join(sorted("None" if kind is type(None) else kind.__name__ for kind in allowed))
+        now = "" if old is None else f" (it is {shown(old)} now)"
+        return InputError(f"{self.path} takes {names}, got {one_line(self.text, 60)}{now}")
+
+
+def leaves(value: Any, path: str = "") -> list[str]:
+    """The paths of every field inside a component, deepest included."""
+    if not is_dataclass(value) or isinstance(value, type):
+        return []
+    found = []
+    for name, child in children(value):
+        here = f"{path}.{name}" if path else name
+        found += [here, *leaves(child, here)]
+    return found
+
+
+def _nearest(names: list[str], known: Sequence[str], root: Any) -> str:
+    """A hint: a field of the same component that is spelt alike, or the path of a deeper one with this very name."""
+    tail = "." + ".".join(names)
+    deeper = [path for path in leaves(root) if path.endswith(tail)]
+    return did_you_mean(names[0], known) or (f"; did you mean {deeper[0]!r}?" if deeper else "")
+
+
+def _hint(kind: type, name: str) -> Any:
+    try:
+        return typing.get_type_hints(kind).get(name)
+    except NameError:  # a name that exists for type checkers only: the present value has to tell
+        return None
+
+
+def _allowed(old: Any, hint: Any) -> set[type]:
+    """The plain types a field may hold, from its annotation or else from its present value; empty: anything."""
+    members = typing.get_args(hint) if typing.get_origin(hint) in {typing.Union, types.UnionType} else (hint,)
+    kinds = {typing.get_origin(member) or member for member in members if member is not None}
+    if kinds and all(kind in SCALARS for kind in kinds):
+        return kinds
+    return {type(old)} if type(old) in SCALARS and old is not None else set()

@@ -1,0 +1,88 @@
+"""Another run as a part of a recipe, named by the hash of its weights."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from diffprob.base.checks import shown, text
+from diffprob.base.errors import InputError
+from diffprob.base.finite import check_tensors
+
+if TYPE_CHECKING:
+    from diffprob.denoise.denoiser import NetDenoiser
+    from diffprob.runs.folder import Run
+
+_LEAST_HASH = 8
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The averaged weights of a run: a teacher to learn from, or what a training starts with.
+
+    Args:
+        run: its folder, or the name of a packaged run.
+        sha256: of its weights' file, as in its ``manifest.json``; other weights are refused.
+
+    Raises:
+        ValueError: not the beginning of a SHA-256.
+    """
+
+    run: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        text("run", self.run)
+        text("sha256", self.sha256)
+        if len(self.sha256) < _LEAST_HASH or not set(self.sha256) <= set("0123456789abcdef"):
+            raise ValueError(f"sha256 must be hexadecimal, {_LEAST_HASH} digits or more, got {shown(self.sha256)}")
+
+    @classmethod
+    def of(cls, run: "Run") -> "Trained":
+        """The weights that ``run`` has now."""
+        return cls(run.place, run.sha256())
+
+    def load(self) -> "NetDenoiser":
+        """The denoiser, in eval mode and frozen, whole batches at once.
+
+        Raises:
+            InputError: no such run, or its weights are others.
+        """
+        return self._open().load(chunk=None)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The averaged weights by name.
+
+        Raises:
+            InputError: no such run, or its weights are others.
+        """
+        return self._open().weights()
+
+    def _open(self) -> "Run":
+        from diffprob.runs.folder import Run  # which reads recipes, and so this
+
+        run = Run.open(self.run)
+        if not run.sha256().startswith(self.sha256):
+            raise InputError(f"{self.run} has other weights than the recipe names: sha256 {run.sha256()[:12]}...")
+        return run
+
+
+def begin(model: nn.Module, start: Trained) -> list[str]:
+    """Copy the weights of a run into those of ``model`` that have their name and shape; returns the names.
+
+    A network inside another goes by its own names: ``net.body.conv_in.weight`` begins with ``net.conv_in.weight``.
+
+    Raises:
+        InputError: none agrees.
+        NumericalError: a weight is not finite.
+    """
+    wanted, taken, weights = model.state_dict(), [], start.weights()
+    check_tensors(weights, f"start: the weights of {start.run} are")
+    for name, value in weights.items():
+        for own in (name, name.replace("net.", "net.body.", 1)):
+            if own in wanted and wanted[own].shape == value.shape:
+                wanted[own].copy_(value)
+                taken.append(own)
+    if not taken:
+        raise InputError(f"start: no weight of {start.run} has the name and shape of one of this network")
+    return taken

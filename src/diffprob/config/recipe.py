@@ -1,0 +1,284 @@
+"""A recipe: everything that decides a training run, as one value whose repr is its configuration."""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import nn
+
+from diffprob.base.checks import able, instance, shown, text
+from diffprob.base.errors import InputError
+from diffprob.conditions.captions import Captions
+from diffprob.conditions.condition import Condition, Labels
+from diffprob.conditions.low_resolution import Degraded
+from diffprob.config.spec import first_difference
+from diffprob.data.images import Images, Source
+from diffprob.denoise.denoiser import Clock, Evaluation, Index, NetDenoiser, Scale
+from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
+from diffprob.denoise.prediction import Epsilon, Prediction
+from diffprob.denoise.variance import Fitted, Variance, Zero
+from diffprob.density.baselines import DensityModel
+from diffprob.process.linear import LinearProcess
+from diffprob.space.pixels import Pixels
+from diffprob.storage.files import clean_component
+from diffprob.training.denoising import Denoising
+from diffprob.training.settings import Training
+
+if TYPE_CHECKING:
+    from diffprob.config.kinds import Kind, Recogniser
+
+
+class NetworkSpec(Protocol):
+    """The settings of a network (frozen dataclass of literals)."""
+
+    def build(self) -> nn.Module:
+        """The network with random weights from torch's global generator."""
+        ...
+
+
+class ImageNetworkSpec(NetworkSpec, Protocol):
+    """The settings of a network from images to images of their size, as a denoiser needs."""
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the images."""
+        ...
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the answer."""
+        ...
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels at every resolution, from the full one down by halves."""
+        ...
+
+
+# What each component must be able to do: says "wrong kind of component" before something obscure does.
+_ABILITIES = {
+    "data": "load",
+    "network": "build",
+    "prediction": "to_x0",
+    "variance": "posterior",
+    "objective": "__call__",
+    "condition": "null",
+    "start": "weights",
+}
+_CLASSES = {"space": Pixels, "process": LinearProcess, "clock": (Index, Scale), "training": Training}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What to train, on what, and how: literals and components only, so that the repr says it all.
+
+    Args:
+        name: short name, for folders and captions.
+        data: where the images come from.
+        space: their shape (C, H, W) and number of grey levels.
+        network, process, prediction, clock, variance: the parts of the `NetDenoiser`.
+        objective: the loss.
+        training: the numbers of the training.
+        condition: what the network is told beside x_t and t, such as ``Labels(10)``; None: nothing.
+        start: a run whose weights the network begins with, where names and shapes agree; None: random ones.
+
+    Raises:
+        ValueError: a component of the wrong kind, or parts that do not fit together.
+    """
+
+    name: str
+    data: Source
+    space: Pixels
+    network: ImageNetworkSpec
+    process: LinearProcess = LinearProcess()
+    prediction: Prediction = Epsilon()
+    clock: Clock = Index()
+    variance: Variance = Zero()
+    objective: Any = Denoising()
+    training: Training
+    condition: Condition | None = None
+    start: Any = None
+
+    def __post_init__(self) -> None:
+        check_parts(self)
+        for name in ("in_channels", "out_channels", "widths"):
+            if not hasattr(self.network, name):
+                raise ValueError(f"network cannot be {shown(self.network)}: it does not make images of images")
+        check_together(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """What to train without any noise process, to compare with: a flow or an energy of the images themselves.
+
+    Args:
+        name, data, space, training: as in a `Recipe`.
+        network: of the density, for images of ``space``.
+        objective: the loss.
+
+    Raises:
+        ValueError: a component of the wrong kind, or parts that do not fit together.
+    """
+
+    name: str
+    data: Source
+    space: Pixels
+    network: NetworkSpec
+    objective: Any
+    training: Training
+
+    def __post_init__(self) -> None:
+        check_parts(self)
+        if self.training.monitor is not None:
+            raise ValueError(f"training.monitor must be None for a baseline, got {shown(self.training.monitor)}")
+        shape = getattr(self.network, "shape", self.space.shape)
+        if shape != self.space.shape:
+            raise ValueError(f"network.shape must be {self.space.shape} as in space, got {shape}")
+        channels = getattr(self.network, "in_channels", self.space.shape[0])
+        if channels != self.space.shape[0]:
+            raise ValueError(f"network.in_channels must be {self.space.shape[0]} as in space, got {channels}")
+
+
+def check_parts(recipe: Any) -> None:
+    """Refuse components of the wrong kind.
+
+    Raises:
+        ValueError: the field and what it lacks.
+    """
+    text("name", recipe.name, most=200)
+    clean_component(recipe.name)  # folders are called after it
+    for field, kind in _CLASSES.items():
+        if hasattr(recipe, field):
+            instance(field, getattr(recipe, field), kind)
+    for field, ability in _ABILITIES.items():
+        value = getattr(recipe, field, None)
+        if value is not None or (hasattr(recipe, field) and field not in ("condition", "start")):
+            able(field, value, ability)
+
+
+def check_together(recipe: "Recipe | Recogniser") -> None:
+    """Refuse components that do not fit together: what they are is checked by `check_parts`, before.
+
+    Raises:
+        ValueError: a network of images of another shape, outputs that the variance does not take, a prediction that
+            divides by a signal of 0, or a network that is not told what the condition says, or is told more. The field
+            is named, with what it must be.
+    """
+    channels, height, width = recipe.space.shape
+    if recipe.network.in_channels != channels:
+        raise ValueError(f"network.in_channels must be {channels} as in space, got {recipe.network.in_channels}")
+    factor = 2 ** (len(recipe.network.widths) - 1)
+    if height % factor or width % factor:
+        need = f"a network of {len(recipe.network.widths)} levels needs sizes divisible by {factor}"
+        raise ValueError(f"{need}, got {height}x{width}: use fewer levels")
+    if hasattr(recipe, "variance"):
+        _check_outputs(recipe)
+    _check_told(recipe)
+
+
+def _check_outputs(recipe: Any) -> None:
+    """Refuse a fitted variance, a network that does not give what the variance reads, a prediction without a signal."""
+    variance, found = recipe.variance, recipe.network.out_channels
+    recipe.prediction.check(recipe.process)
+    if isinstance(variance, Fitted):
+        raise ValueError(f"variance cannot be {shown(variance)}: it is fitted to a trained run, chosen then")
+    learned = isinstance(variance, LearnedRange | LearnedDiagonal)
+    wanted = recipe.space.shape[0] * (2 if learned else 1)
+    if found != wanted:
+        raise ValueError(f"network.out_channels must be {wanted} with variance={shown(variance)}, got {found}")
+
+
+def check_trainable(recipe: "Kind") -> None:
+    """Refuse a recipe that can be loaded but not trained.
+
+    Raises:
+        InputError: an objective that does not train the variance or the schedule.
+    """
+    check = getattr(recipe.objective, "check", None)
+    if check is not None and isinstance(recipe, Recipe):
+        check(recipe.process, recipe.variance)
+
+
+def build_model(recipe: Recipe, evaluation: Evaluation = Evaluation()) -> NetDenoiser:
+    """The denoiser of ``recipe`` with random weights from torch's global generator, on the CPU."""
+    parts = (recipe.process, recipe.prediction, recipe.clock, recipe.variance)
+    return NetDenoiser(recipe.network.build(), *parts, evaluation, recipe.condition)
+
+
+def build_density(baseline: Baseline, evaluation: Evaluation = Evaluation()) -> DensityModel:
+    """The model of ``baseline`` with random weights from torch's global generator, on the CPU."""
+    return DensityModel(baseline.network.build(), evaluation)
+
+
+def space(recipe: "Kind", images: Images) -> Pixels:
+    """The pixel space of ``recipe``, after a look whether ``images`` belong to it.
+
+    Raises:
+        InputError: another shape or number of grey levels.
+    """
+    for what, theirs, ours in (
+        ("shape", images.event_shape, recipe.space.shape),
+        ("number of grey levels", images.levels, recipe.space.levels),
+    ):
+        if theirs != ours:
+            raise InputError(f"{images.name}: {what} {theirs}, but recipe {recipe.name} takes {ours}")
+    return recipe.space
+
+
+def _check_told(recipe: "Recipe | Recogniser") -> None:
+    """Refuse a network that is not told what the condition says, or is told more."""
+    network: Any = recipe.network
+    condition, text = recipe.condition, getattr(network, "text", None)
+    captions = condition if isinstance(condition, Captions) else None
+    channels, *sides = recipe.space.shape
+    wanted = {
+        "classes": condition.rows if isinstance(condition, Labels) else 0,
+        "beside": channels if isinstance(condition, Degraded) else 0,
+        "text.words": len(captions.words) if captions else 0,
+        "text.length": captions.length if captions else 0,
+    }
+    found = {
+        "classes": getattr(network, "classes", 0),
+        "beside": getattr(network, "beside", 0),
+        "text.words": getattr(text, "words", 0),
+        "text.length": getattr(text, "length", 0),
+    }
+    for name, value in wanted.items():
+        if found[name] != value:
+            raise ValueError(f"network.{name} must be {value} with condition={shown(condition)}, got {found[name]}")
+    if isinstance(condition, Degraded) and condition.shape != recipe.space.shape:
+        raise ValueError(f"condition.shape must be {recipe.space.shape} as in space, got {condition.shape}")
+    size = getattr(network, "size", None)
+    if size is not None and [size, size] != sides:
+        raise ValueError(f"network.size is {size}, but the images are {sides[0]}x{sides[1]}")
+
+
+def parameter_count(recipe: "Kind") -> int:
+    """Number of trainable parameters, counted without memory for them."""
+    return _count(recipe.network)
+
+
+@lru_cache
+def _count(network: NetworkSpec) -> int:
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in network.build().parameters())
+
+
+# They decide how long to train and what to show, but no step of the training, and may change when a run goes on.
+_FREE = ("steps", "sample_every", "checkpoint_every", "samples", "monitor")
+
+
+def resumable(old: "Kind", new: "Kind") -> tuple[str, Any, Any] | None:
+    """(path, old, new) of the first field that forbids going on with the run of ``old`` under ``new``, or None.
+
+    The data may move (its digest is compared elsewhere), the name is a title, and steps, pictures and checkpoints may
+    be more or fewer. Classes without names are any of that number.
+    """
+    if type(old) is not type(new):
+        return "kind", type(old).__name__, type(new).__name__
+    theirs, ours = (getattr(each, "condition", None) for each in (old, new))
+    if isinstance(theirs, Labels) and isinstance(ours, Labels) and not (theirs.names and ours.names):
+        new = replace(new, condition=replace(ours, names=theirs.names))  # pyright: ignore[reportCallIssue]
+    training = replace(new.training, **{name: getattr(old.training, name) for name in _FREE})
+    return first_difference(old, replace(new, name=old.name, data=old.data, training=training))

@@ -1,0 +1,160 @@
+"""Every component by name. A new one is one line here: the command line, recipes and the conformance tests follow."""
+
+from collections.abc import Callable
+from typing import Any
+
+from diffprob.base.laws import Normal
+from diffprob.conditions.captions import Captions
+from diffprob.conditions.condition import Labels
+from diffprob.conditions.low_resolution import Degraded
+from diffprob.config.kinds import Recogniser
+from diffprob.config.pretrained import Trained
+from diffprob.config.recipe import Baseline, Recipe
+from diffprob.data.augment import Elastic, HorizontalFlip
+from diffprob.data.captioned import CaptionedDigits
+from diffprob.data.joined import Joined
+from diffprob.data.limited import First
+from diffprob.data.sources import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Svhn
+from diffprob.denoise.denoiser import Index, Scale
+from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
+from diffprob.denoise.prediction import Data, Epsilon, Mean, Score, Velocity
+from diffprob.denoise.variance import Analytic, NoiseResidual, OptimalCovariance, SquaredNoise, UnitData, Zero
+from diffprob.density.anomaly import AnomalyMap
+from diffprob.density.baselines import LogDensity, NegativeEnergy
+from diffprob.density.likelihood import BoundDensity, ComplexityCorrected, FlowDensity
+from diffprob.density.noise import DenoisingScore, NoiseNorm, ReconstructionError
+from diffprob.density.path import PathStatistics, Scoped, ScoreNorms
+from diffprob.density.potential import V0
+from diffprob.density.simplex import SimplexNoise
+from diffprob.density.typicality import Typical
+from diffprob.likelihood.flow import Exact, Hutchinson
+from diffprob.net.captioned import CaptionedUNetSpec
+from diffprob.net.concatenated import ConcatenatedUNetSpec
+from diffprob.net.context_unet import ContextUNetSpec
+from diffprob.net.energy import EnergySpec
+from diffprob.net.epsilon_theta import EpsilonThetaSpec
+from diffprob.net.glow import GlowSpec
+from diffprob.net.noisy import NoisyClassifierSpec
+from diffprob.net.potential import PotentialSpec
+from diffprob.net.scalar_unet import ScalarUNetSpec
+from diffprob.net.text import TextEncoderSpec
+from diffprob.net.unet import UNetSpec
+from diffprob.process.grids import GrainGrid, Karras, Leading, LogSNR, Native, QuadraticTimes, Trailing, Uniform
+from diffprob.process.learned import Learned
+from diffprob.process.linear import (
+    LinearProcess,
+    StraightScaling,
+    SubVariancePreserving,
+    VarianceExploding,
+    VariancePreserving,
+)
+from diffprob.process.path import LeastCost
+from diffprob.process.schedule import (
+    VPSDE,
+    Cosine,
+    LinearBetas,
+    LogLinear,
+    OrnsteinUhlenbeck,
+    Quadratic,
+    ScaledLinear,
+    Straight,
+    SubVP,
+)
+from diffprob.sampling.adaptive import AdaptiveODE, DPMAdaptive
+from diffprob.sampling.ancestral import DDIM, Ancestral
+from diffprob.sampling.exponential import DPMpp, DPMppSDE, UniPC
+from diffprob.sampling.grain import GrainSolver
+from diffprob.sampling.langevin import AnnealedLangevin
+from diffprob.sampling.sde import EulerMaruyama, PredictorCorrector, ReverseDiffusion
+from diffprob.sampling.singlestep import DPMFast, DPMpp2S, DPMSolver, Heun
+from diffprob.space.pixels import Pixels
+from diffprob.training.bound import Hybrid, VariationalBound
+from diffprob.training.continuous import ContinuousBound
+from diffprob.training.contrastive import ContrastiveDivergence
+from diffprob.training.denoising import Denoising
+from diffprob.training.distillation import GradientDistillation
+from diffprob.training.matching import DenoisingMatching, SlicedMatching
+from diffprob.training.maximum import MaximumLikelihood
+from diffprob.training.noisy_classifier import Recognition
+from diffprob.training.settings import Monitor, Part, Training
+
+Family = dict[str, Callable[..., Any]]
+
+
+def _family(*components: type) -> Family:
+    return {component.__name__: component for component in components}
+
+
+SCHEDULES = _family(
+    LinearBetas, ScaledLinear, Quadratic, Cosine, VPSDE, SubVP, LogLinear, OrnsteinUhlenbeck, Straight, Learned
+)
+SCALINGS = _family(VariancePreserving, VarianceExploding, SubVariancePreserving, StraightScaling)
+LAWS = _family(Normal)
+PROCESSES = _family(LinearProcess)
+GRIDS = _family(Native, Uniform, QuadraticTimes, LogSNR, GrainGrid, Karras, Trailing, Leading, LeastCost)
+PREDICTIONS = _family(Epsilon, Data, Velocity, Score, Mean)
+CLOCKS = _family(Index, Scale)
+CONDITIONS = _family(Labels, Captions, Degraded)
+VARIANCES = _family(
+    Zero, UnitData, Analytic, NoiseResidual, SquaredNoise, OptimalCovariance, LearnedRange, LearnedDiagonal
+)
+SAMPLERS = _family(
+    *(Ancestral, DDIM, DPMpp, DPMppSDE, UniPC, GrainSolver, DPMSolver, DPMFast, DPMpp2S, Heun),
+    *(DPMAdaptive, AdaptiveODE),
+    *(EulerMaruyama, ReverseDiffusion, PredictorCorrector, AnnealedLangevin),
+)
+DIVERGENCES = _family(Exact, Hutchinson)
+PROXIES = _family(
+    *(ScoreNorms, NoiseNorm, Typical, ReconstructionError, DenoisingScore, PathStatistics, Scoped),
+    *(BoundDensity, FlowDensity, ComplexityCorrected),
+    *(V0, LogDensity, NegativeEnergy),
+)
+MAPS = _family(AnomalyMap)
+PIXEL_NOISES = _family(SimplexNoise)
+NETWORKS = _family(
+    *(UNetSpec, CaptionedUNetSpec, ConcatenatedUNetSpec, ContextUNetSpec, EpsilonThetaSpec),
+    *(PotentialSpec, ScalarUNetSpec, GlowSpec, EnergySpec, NoisyClassifierSpec),
+)
+TEXTS = _family(TextEncoderSpec)
+SPACES = _family(Pixels)
+SOURCES = _family(Digits, CaptionedDigits, Idx, Cifar10, Cifar100, Svhn, Folder, Array, HuggingFace, Joined, First)
+AUGMENTATIONS = _family(HorizontalFlip, Elastic)
+OBJECTIVES = _family(
+    *(Denoising, VariationalBound, Hybrid, ContinuousBound),
+    *(GradientDistillation, MaximumLikelihood, ContrastiveDivergence, DenoisingMatching, SlicedMatching, Recognition),
+)
+TRAININGS = _family(Training)
+MONITORS = _family(Monitor)
+PARTS = _family(Part)
+TRAINED = _family(Trained)
+RECIPE = _family(Recipe, Baseline, Recogniser)
+
+FAMILIES: dict[str, Family] = {
+    "schedule": SCHEDULES,
+    "scaling": SCALINGS,
+    "law": LAWS,
+    "process": PROCESSES,
+    "grid": GRIDS,
+    "prediction": PREDICTIONS,
+    "clock": CLOCKS,
+    "variance": VARIANCES,
+    "condition": CONDITIONS,
+    "sampler": SAMPLERS,
+    "divergence": DIVERGENCES,
+    "proxy": PROXIES,
+    "map": MAPS,
+    "pixel noise": PIXEL_NOISES,
+    "network": NETWORKS,
+    "text": TEXTS,
+    "space": SPACES,
+    "source": SOURCES,
+    "augmentation": AUGMENTATIONS,
+    "objective": OBJECTIVES,
+    "training": TRAININGS,
+    "monitor": MONITORS,
+    "part": PARTS,
+    "trained": TRAINED,
+    "recipe": RECIPE,
+}
+
+ALL: Family = {name: component for family in FAMILIES.values() for name, component in family.items()}

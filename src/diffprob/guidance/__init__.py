@@ -1,0 +1,1 @@
+"""Denoisers made of two, or of one and the gradient of an energy."""

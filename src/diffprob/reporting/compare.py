@@ -1,0 +1,236 @@
+"""Runs side by side: what differs, the curves in one figure, samples of the same seeds, and what can be compared."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from diffprob import __version__
+from diffprob.reporting import facts, pictures
+from diffprob.reporting.curves import chart, series
+from diffprob.reporting.html import Part, document, fill
+from diffprob.reporting.material import Material
+from diffprob.runs.card import Measurement
+from diffprob.runs.measurements import drawn_with, interval, number
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+MOST_RUNS = 8  # colours of the curves
+REFERENCE = "reference images"  # how many real images a measurement was compared with
+
+
+@dataclass(frozen=True)
+class Value:
+    """One measurement in the row of a comparison.
+
+    Args:
+        value: with four digits.
+        made: how, in a few words.
+    """
+
+    value: str
+    made: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured in the same way on several runs.
+
+    Args:
+        name: what was measured.
+        n: samples it rests on.
+        split: real images that it was measured against.
+        cells: the values of each run; empty where it has none.
+    """
+
+    name: str
+    n: str
+    split: str
+    cells: tuple[tuple[Value, ...], ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Measurements of several runs, sorted.
+
+    Args:
+        rows: comparable ones by their features.
+        apart: (what, why) of the others.
+    """
+
+    rows: dict[str, tuple[Row, ...]]
+    apart: tuple[tuple[str, str], ...]
+
+
+def compare(runs: Sequence[tuple[str, str | None, Sequence[Measurement]]]) -> Comparison:
+    """Sort measurements into those that can be compared, and those that cannot, with the reason.
+
+    Comparable is what has the same name, features, n, split and number of real images, on runs of the same data.
+
+    Args:
+        runs: (label, digest of the data, measurements) of each.
+    """
+    ways: dict[tuple[str, ...], list[list[Measurement]]] = {}
+    for k, (_, digest, items) in enumerate(runs):
+        for item in items:
+            ways.setdefault(_way(item, digest, k), [[] for _ in runs])[k].append(item)
+    rows: dict[str, list[Row]] = {}
+    apart = []
+    for way, cells in ways.items():
+        if sum(bool(cell) for cell in cells) > 1:
+            first = next(item for cell in cells for item in cell)
+            values = tuple(tuple(_value(item) for item in cell) for cell in cells)
+            rows.setdefault(first.features, []).append(Row(first.name, f"{first.n:,}", first.split, values))
+        else:
+            alone = [(k, item) for k, cell in enumerate(cells) for item in cell]
+            apart += [(f"{runs[k][0]}: {_one(item)}", _reason(way, item, k, runs)) for k, item in alone]
+    groups = sorted(rows.items(), key=lambda group: not group[0])  # without features comes last
+    return Comparison({name: tuple(group) for name, group in groups}, tuple(apart))
+
+
+def _way(item: Measurement, digest: str | None, k: int) -> tuple[str, ...]:
+    """Equal for measurements that can be compared; without a digest nobody knows what was compared with."""
+    real = str(item.details.get(REFERENCE, ""))
+    return item.name, item.features, str(item.n), item.split, real, digest or f"not known, run {k}"
+
+
+def _reason(
+    way: tuple[str, ...], item: Measurement, k: int, runs: Sequence[tuple[str, str | None, Sequence[Measurement]]]
+) -> str:
+    """Why a measurement stands alone: the first difference from the most similar one of another run."""
+    others = [
+        (_way(other, digest, j), other, label)
+        for j, (label, digest, items) in enumerate(runs)
+        for other in items
+        if j != k and other.name == item.name
+    ]
+    if not others:
+        return "measured on this run only"
+    theirs, other, label = max(others, key=lambda found: sum(a == b for a, b in zip(way, found[0], strict=True)))
+    reasons = (
+        (1, f"features: {item.features or 'none'} here, {other.features or 'none'} in {label}"),
+        (5, f"data: {_short(runs[k][1])} here, {_short(theirs[5])} in {label}"),
+        (3, f"split: {item.split or 'none'} here, {other.split or 'none'} in {label}"),
+        (2, f"n: {item.n:,} here, {other.n:,} in {label}"),
+        (4, f"real images: {way[4] or 'not known'} here, {theirs[4] or 'not known'} in {label}"),
+    )
+    return next(text for place, text in reasons if way[place] != theirs[place])
+
+
+def _short(digest: str | None) -> str:
+    return "not known" if not digest or digest.startswith("not") else f"sha256 {digest[:12]}"
+
+
+def _one(item: Measurement) -> str:
+    seed = "" if item.seed is None else f" (seed {item.seed})"
+    return f"{item.name} = {number(item.value)}{seed}"
+
+
+def _value(item: Measurement) -> Value:
+    parts = [f"95%: {interval(item)}"] if interval(item) else []
+    parts += [] if item.reference is None else [f"real images {number(item.reference)}"]
+    parts += [drawn_with(item)] if drawn_with(item) else []
+    parts += [] if item.seed is None else [f"seed {item.seed}"]
+    parts += [] if item.step is None else [f"step {item.step:,}"]
+    return Value(number(item.value), "; ".join(parts))
+
+
+def compare_page(materials: Sequence[Material]) -> bytes:
+    """Runs side by side as one self-contained HTML page in UTF-8, under the same rules as a report.
+
+    Raises:
+        ValueError: fewer than two runs, or more than there are colours for.
+        InputError: jinja2 is missing, or measurements are damaged.
+    """
+    if not 2 <= len(materials) <= MOST_RUNS:
+        raise ValueError(f"a comparison takes 2 to {MOST_RUNS} runs, got {len(materials)}")
+    labels = _labels(materials)
+    builders = (
+        ("runs", "Runs", _runs),
+        ("differences", "What differs", _differences),
+        ("training", "Training", _training),
+        ("samples", "Samples of the same seeds", _samples),
+        ("measurements", "Measurements", _measurements),
+    )
+    parts = [Part(name, title, build(materials, labels)) for name, title, build in builders]
+    title = " and ".join([", ".join(labels[:-1]), labels[-1]])
+    values = {"name": title, "version": __version__, "verdict": _verdict(materials, labels)}
+    return document("compare", f"{title}: diffprob comparison", values, parts)
+
+
+def _labels(materials: Sequence[Material]) -> list[str]:
+    """The recipes' names; runs of one name go by their folders, and by number where even these are the same."""
+    names = [facts.without_paths(each.run.recipe.name) for each in materials]
+    words = [name if names.count(name) == 1 else each.command_name for name, each in zip(names, materials, strict=True)]
+    labels: list[str] = []
+    for word in words:
+        label, k = word, 2
+        while label in labels:
+            label, k = f"{word} ({k})", k + 1
+        labels.append(label)
+    return labels
+
+
+def _verdict(materials: Sequence[Material], labels: Sequence[str]) -> str:
+    recipes = [facts.without_paths(each.run.recipe) for each in materials]
+    count = sum(not same for path, _, same in facts.fields_of(recipes) if path != "name")
+    found = compare(_listed(materials, labels))
+    shared = sum(map(len, found.rows.values()))
+    settings = f"{count} setting{'' if count == 1 else 's'} differ{'s' if count == 1 else ''}"
+    return f"{settings}; {shared or 'no'} measurement{'' if shared == 1 else 's'} can be compared."
+
+
+def _listed(materials: Sequence[Material], labels: Sequence[str]) -> list[tuple[str, str | None, list[Measurement]]]:
+    return [
+        (label, each.run.meta["data"], facts.public(each.run.measurements))
+        for label, each in zip(labels, materials, strict=True)
+    ]
+
+
+def _runs(materials: Sequence[Material], labels: Sequence[str]) -> "Markup":
+    columns = [dict(facts.key_facts(each)) for each in materials]
+    for column, each in zip(columns, materials, strict=True):
+        column["Data"] = _short(each.run.meta["data"])
+        column["Made with"] = f"diffprob {each.run.meta['library']}"
+    names = list(dict.fromkeys(name for column in columns for name in column))
+    rows = [(name, [column.get(name, "") for column in columns]) for name in names]
+    return fill("runs", {"labels": labels, "rows": rows})
+
+
+def _differences(materials: Sequence[Material], labels: Sequence[str]) -> "Markup":
+    rows = [
+        row for row in facts.fields_of([facts.without_paths(each.run.recipe) for each in materials]) if row[0] != "name"
+    ]
+    values = {"labels": labels, "rows": rows, "different": [row for row in rows if not row[2]]}
+    return fill("differences", values)
+
+
+def _training(materials: Sequence[Material], labels: Sequence[str]) -> "Markup":
+    curves = {
+        label: [series(each.log, key) for key in ("loss", "gradient_norm", "lr")]
+        for label, each in zip(labels, materials, strict=True)
+    }
+    drawn = [
+        chart(title, {label: found[k] for label, found in curves.items()}, smoothed=k < 2)
+        for k, title in enumerate(("Loss", "Gradient norm", "Learning rate"))
+    ]
+    objectives = {repr(each.run.recipe.objective) + repr(each.run.recipe.prediction) for each in materials}
+    spaces = {repr(each.run.space) + str(each.run.meta["data"]) for each in materials}
+    values = {"charts": [item for item in drawn if item], "objectives": len(objectives), "spaces": len(spaces)}
+    return fill("compare_training", values)
+
+
+def _samples(materials: Sequence[Material], labels: Sequence[str]) -> "Markup":
+    groups = []
+    for label, each in zip(labels, materials, strict=True):
+        drawn = each.samples
+        seeds = range(drawn.seed, drawn.seed + len(drawn))
+        alts = [f"{label}, sample of seed {seed}" for seed in seeds]
+        tiles = pictures.tiles(drawn.levels, each.run.space.levels, alts, [str(seed) for seed in seeds])
+        groups.append((label, drawn, tiles, max(each.run.space.shape[1:]) > 48))
+    return fill("compare_samples", {"groups": groups})
+
+
+def _measurements(materials: Sequence[Material], labels: Sequence[str]) -> "Markup":
+    found = compare(_listed(materials, labels))
+    return fill("compare_measurements", {"labels": labels, "found": found})

@@ -1,0 +1,94 @@
+"""What a page is made of: a run as it was read, samples as they were drawn, data as far as it is here."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from diffprob.data.images import Images
+from diffprob.runs.folder import Run
+
+Log = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Samples with everything that decided them.
+
+    Args:
+        levels: uint8 (N, C, H, W); image i has the seed ``seed`` + i.
+        step, model_sha256: of the weights.
+        sampler, grid, variance: as text.
+        steps: network evaluations for each image, None where a tolerance decides.
+        clip: True, False or "dynamic Q", clipped at the quantile Q.
+        chunk, precision, device: how they were evaluated.
+        seconds: how long drawing took.
+        evaluations: of the network for each image, on average.
+        told, guidance: what the network was told, and how it was steered, as text; None where there was nothing.
+        best: whether the weights are the best ones by the metric that the training watched.
+        words: the options of `sample` that told and steered the network so.
+        frames: predicted x_0 of the first images along the chain, each uint8 (rows, C, H, W).
+        times: t of each frame.
+    """
+
+    levels: np.ndarray
+    seed: int
+    step: int
+    model_sha256: str
+    sampler: str
+    steps: int | None
+    grid: str
+    variance: str
+    clip: bool | str
+    chunk: int | None
+    precision: str
+    device: str
+    seconds: float
+    evaluations: float
+    told: str | None = None
+    guidance: str | None = None
+    best: bool = False
+    words: tuple[str, ...] = ()
+    frames: list[np.ndarray] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.levels)
+
+    @property
+    def seeds(self) -> str:
+        """ "0 to 63"."""
+        return f"{self.seed} to {self.seed + len(self) - 1}" if len(self) > 1 else str(self.seed)
+
+    @property
+    def how(self) -> str:
+        """How they were drawn: the sampler, its steps and grid, what the network was told and how it was steered."""
+        steps = "to a tolerance" if self.steps is None else f"{self.steps} steps"
+        parts = [self.sampler, f"{steps} on {self.grid}"]
+        parts += [] if self.told is None else [f"told {self.told}"]
+        parts += [] if self.guidance is None else [f"guidance {self.guidance}"]
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """Everything that the sections of a report are made from.
+
+    Args:
+        run: the run.
+        command_name: what stands for the run in commands: the name of a packaged run, or a path without folders that
+            mean nothing elsewhere.
+        log: the records of its training.
+        samples: drawn for this page.
+        images: the data, or None where it is not here.
+        data_note: why it is not here, or what was said on loading it.
+        verbs: of the command line: only these are proposed.
+    """
+
+    run: Run
+    command_name: str
+    log: Log
+    samples: Samples
+    images: Images | None = None
+    data_note: str = ""
+    verbs: tuple[str, ...] = ()

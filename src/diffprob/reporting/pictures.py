@@ -1,0 +1,123 @@
+"""Pictures inside a page: every image its own data: URI, so that each has its own text and the page its own layout."""
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from diffprob.base.rng import Rng
+from diffprob.process.linear import LinearProcess
+from diffprob.reporting.figures import grid_image
+from diffprob.space.pixels import Pixels
+
+SHARP = 96  # smaller images are enlarged by a whole factor to at least this, so that the page only ever reduces them
+LOSSLESS = 64 * 64  # pixels of an image up to which it is kept as PNG
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image on a page.
+
+    Args:
+        source: data: URI.
+        alt: text in its place.
+        caption: under it, or "".
+    """
+
+    source: str
+    alt: str
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The same images at several times: a row an image, a column a time.
+
+    Args:
+        times: t above each column, with its log-SNR.
+        rows: (name of the row, a picture for each column).
+    """
+
+    times: tuple[tuple[str, str], ...]
+    rows: tuple[tuple[str, tuple[Picture, ...]], ...]
+
+
+def data_uri(image: np.ndarray, levels: int) -> str:
+    """One image, uint8 (C, H, W) of grey levels 0 .. ``levels`` - 1: a PNG when it is small, else a JPEG."""
+    _, height, width = image.shape
+    picture = grid_image(image[None], 1, max(1, math.ceil(SHARP / max(height, width))), 0, levels)
+    buffer, kind = io.BytesIO(), "png" if height * width <= LOSSLESS else "jpeg"
+    picture.save(buffer, kind, **({"optimize": True} if kind == "png" else {"quality": 88}))
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def tiles(
+    pixels: np.ndarray, levels: int, alts: Sequence[str], captions: Sequence[str] | None = None
+) -> tuple[Picture, ...]:
+    """Images (N, C, H, W) one by one."""
+    under = [""] * len(pixels) if captions is None else captions
+    parts = zip(pixels, alts, under, strict=True)
+    return tuple(Picture(data_uri(image, levels), alt, caption) for image, alt, caption in parts)
+
+
+def strip(
+    frames: Sequence[np.ndarray],
+    times: Sequence[float],
+    process: LinearProcess,
+    levels: int,
+    names: Sequence[str],
+    what: str,
+) -> Strip:
+    """A strip of frames, each uint8 (rows, C, H, W).
+
+    Args:
+        times: t of each frame; 0 is the image itself.
+        names: of the rows, for instance "seed 3".
+        what: is shown, for the text in place of a picture: "{what} of {name} at t = 0.5".
+    """
+    heads = tuple((f"{time:.3g}", log_snr(process, time)) for time in times)
+    rows = []
+    for k, name in enumerate(names):
+        alts = [f"{what} of {name} at t = {label}" for label, _ in heads]
+        rows.append((name, tiles(np.stack([frame[k] for frame in frames]), levels, alts)))
+    return Strip(heads, tuple(rows))
+
+
+def log_snr(process: LinearProcess, t: float) -> str:
+    """log(alpha^2/sigma^2) at ``t``, in words where that is infinite."""
+    value = float(process.logsnr(t))
+    if math.isfinite(value) and abs(value) < 100:
+        return f"{round(value, 1) + 0.0:.1f}".replace("-", "\u2212")  # + 0.0 turns -0.0 into 0.0
+    return "no noise" if value > 0 else "no signal"
+
+
+def noised(
+    pixels: np.ndarray, times: Sequence[float], process: LinearProcess, space: Pixels, rng: Rng
+) -> tuple[list[np.ndarray], list[float]]:
+    """Images (N, C, H, W) on their way to noise, x_t ~ q(x_t | x_0) with the same z at every t.
+
+    Divided by sqrt(alpha^2 + sigma^2), which is 1 for a variance-preserving process, so that they can be seen.
+
+    Args:
+        times: moved to times that the schedule has; 0 is the images themselves.
+
+    Returns:
+        (frames, the times as they were taken).
+    """
+    x0 = space.to_model(torch.from_numpy(pixels))
+    frames, taken = [], []
+    for time in times:
+        if time == 0:
+            frames.append(pixels)
+            taken.append(0.0)
+            continue
+        t = process.schedule.snap(torch.tensor(time, dtype=torch.float64))
+        alpha, sigma = process.coefficients(t)
+        xt = process.marginal(x0, t).sample(rng.fold("noising")) / float((alpha**2 + sigma**2).sqrt())
+        frames.append(space.to_data(xt).numpy())
+        taken.append(float(t))
+    return frames, taken

@@ -1,0 +1,173 @@
+"""The sections of a report: each a function from the material to HTML, and a line in `SECTIONS`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from diffprob.base.rng import Rng, permutation
+from diffprob.config.spec import render
+from diffprob.data.images import Images
+from diffprob.reporting import facts, pictures, repeat
+from diffprob.reporting.curves import chart, series
+from diffprob.reporting.html import fill
+from diffprob.reporting.material import Log, Material
+from diffprob.runs.measurements import NOTHING, NUMBERS, plain, tables
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+NOISED = 3  # images on their way to noise
+NOISING_TIMES = tuple(k / 10 for k in range(11))
+REAL = 32  # real images beside the samples
+METRIC = "metric/"  # what a metric's name begins with in log.jsonl
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page.
+
+    Args:
+        id: for links.
+        title: its heading.
+        render: its HTML; None where there is nothing to show.
+    """
+
+    id: str
+    title: str
+    render: "Callable[[Material], Markup | None]"
+
+
+def samples(material: Material) -> "Markup":
+    """A grid of samples, the seed under each."""
+    drawn = material.samples
+    seeds = range(drawn.seed, drawn.seed + len(drawn))
+    alts = [f"Sample of seed {seed}" for seed in seeds]
+    tiles = pictures.tiles(drawn.levels, material.run.space.levels, alts, [str(seed) for seed in seeds])
+    return fill("samples", {"drawn": drawn, "tiles": tiles, "wide": _is_wide(material)})
+
+
+def progression(material: Material) -> "Markup | None":
+    """The predicted image along the chain."""
+    drawn, space = material.samples, material.run.space
+    if not drawn.frames:
+        return None
+    names = [f"seed {drawn.seed + k}" for k in range(len(drawn.frames[0]))]
+    process = material.run.process
+    strip = pictures.strip(drawn.frames, drawn.times, process, space.levels, names, "Predicted image")
+    return fill("progression", {"strip": strip, "drawn": drawn})
+
+
+def noising(material: Material) -> "Markup":
+    """Images on their way to noise: real ones where the data is here."""
+    space, process, seed = material.run.space, material.run.process, material.samples.seed
+    if material.images is None:
+        first = material.samples.levels[:NOISED]
+        names = [f"sample of seed {seed + k}" for k in range(len(first))]
+    else:
+        chosen = permutation(seed, 0, len(material.images))[:NOISED]
+        first, names = material.images.take(chosen), [f"image {index} of the data" for index in chosen]
+    streams = Rng.of(seed, len(first))
+    frames, times = pictures.noised(first, NOISING_TIMES, process, space, streams)
+    strip = pictures.strip(frames, times, process, space.levels, names, "Noised copy")
+    return fill("noising", {"strip": strip, "real": material.images is not None, "scaling": repr(process.scaling)})
+
+
+def measurements(material: Material) -> "Markup":
+    """Everything measured, one table for each kind of features."""
+    found = facts.public(material.run.measurements)
+    values = {
+        "tables": tables(found),
+        "numbers": NUMBERS,
+        "nothing": NOTHING,
+        "references": any(item.reference is not None for item in found),
+        "biased": any("bias" in item.details for item in found),
+    }
+    return fill("measurements", values)
+
+
+def training(material: Material) -> "Markup":
+    """Loss, gradient norm, learning rate, and every metric recorded while training."""
+    log = material.log
+    charts = [
+        chart("Loss", {"": series(log, "loss")}, smoothed=True),
+        chart("Gradient norm", {"": series(log, "gradient_norm")}, smoothed=True),
+        chart("Learning rate", {"": series(log, "lr")}),
+        *(chart(title, {"": points}) for title, points in metric_curves(log)),
+    ]
+    return fill("training", {"charts": [item for item in charts if item is not None]})
+
+
+def metric_curves(log: Log) -> list[tuple[str, list[tuple[float, float]]]]:
+    """(title, points) of every metric recorded while training: one curve for each way in which it was measured.
+
+    A training that goes on with other features does not go on with the same curve.
+    """
+    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for record in log:
+        way = plain(facts.without_paths(record["measured"])).strip("()") if "measured" in record else ""
+        for key in record:
+            if key.startswith(METRIC):
+                found.setdefault((key.removeprefix(METRIC), way), []).extend(series([record], key))
+    return [(f"{name} ({way})" if way else name, points) for (name, way), points in found.items()]
+
+
+def configuration(material: Material) -> "Markup":
+    """The recipe: in rows, and whole."""
+    recipe = facts.without_paths(material.run.recipe)
+    return fill("configuration", {"rows": facts.configuration(recipe), "text": render(recipe)})
+
+
+def data(material: Material) -> "Markup":
+    """Where the images come from, and some of them where they are here."""
+    images, real = material.images, ()
+    if images is not None:
+        chosen = permutation(material.samples.seed, 0, len(images))[:REAL]
+        labels = [""] * len(chosen) if images.labels is None else [_label(images, index) for index in chosen]
+        said = [f", class {label}" if label else "" for label in labels]
+        alts = [f"Image {index} of the data{text}" for index, text in zip(chosen, said, strict=True)]
+        real = pictures.tiles(images.take(chosen), images.levels, alts, labels)
+    return fill("data", {"rows": facts.data_rows(material), "tiles": real, "wide": _is_wide(material)})
+
+
+def timings(material: Material) -> "Markup":
+    """How long things took, and on what."""
+    where = facts.environment(material.samples.device)
+    return fill("timings", {"timings": facts.timings(material), "environment": where})
+
+
+def reproduce(material: Material) -> "Markup":
+    """Commands that make the run and the samples again."""
+    commands = [
+        *repeat.to_train(facts.without_paths(material.run.recipe)),
+        *repeat.to_sample(material.command_name, material.samples),
+    ]
+    return fill("commands", {"commands": commands, "kind": "reproduce"})
+
+
+def measure(material: Material) -> "Markup | None":
+    """Commands for what is not measured yet."""
+    commands = repeat.to_measure(material, material.run.measurements)
+    return fill("commands", {"commands": commands, "kind": "measure"}) if commands else None
+
+
+SECTIONS = (
+    Section("samples", "Samples", samples),
+    Section("progression", "From noise to image", progression),
+    Section("noising", "From image to noise", noising),
+    Section("measurements", "Measurements", measurements),
+    Section("training", "Training", training),
+    Section("configuration", "Configuration", configuration),
+    Section("data", "Data", data),
+    Section("timings", "Timings and environment", timings),
+    Section("reproduce", "How to reproduce", reproduce),
+    Section("measure", "How to measure the rest", measure),
+)
+
+
+def _label(images: Images, index: int) -> str:
+    return "" if images.labels is None else images.class_names[int(images.labels[index])]
+
+
+def _is_wide(material: Material) -> bool:
+    """Whether images need more room than small ones."""
+    return max(material.run.space.shape[1:]) > 48

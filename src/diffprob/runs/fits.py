@@ -1,0 +1,175 @@
+"""What is fitted to the weights of a run afterwards: reverse variances and the least-cost path, each in a file."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from diffprob.base.errors import InputError
+from diffprob.base.finite import check_tensors
+from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
+from diffprob.denoise.moments import NoiseMoments
+from diffprob.denoise.variance import HEADS, Analytic, Headed, Variance
+from diffprob.net.head import HeadSpec
+from diffprob.process.path import LeastCost
+from diffprob.runs.files import library_version
+from diffprob.storage import tensors
+from diffprob.storage.files import kind_of
+from diffprob.storage.records import load, record
+
+if TYPE_CHECKING:
+    from diffprob.runs.folder import Run
+
+ANALYTIC, STEPS = "analytic", "steps"
+MOST_TIMES = 1 << 15  # rows of a table; int16 counts them
+KINDS = (ANALYTIC, *HEADS.values(), STEPS)
+
+
+def fit_path(run: "Run", kind: str) -> Path:
+    """The file of a fit, one of `KINDS`."""
+    return run.path / f"fit-{kind}.safetensors"
+
+
+def fit_bytes(
+    run: "Run", kind: str, found: Mapping[str, Tensor], about: Mapping[str, Any], best: bool = False
+) -> bytes:
+    """The file of a fit: its tensors, what it was fitted to, and ``about`` (settings that JSON can say)."""
+    metadata = {
+        "format": "pt",
+        "diffprob": library_version(),
+        "kind": kind,
+        "model_sha256": run.sha256(best),
+        "about": json.dumps(dict(about), sort_keys=True),
+    }
+    return b"".join(bytes(piece) for piece in tensors.pieces(found, metadata))
+
+
+def read_fit(run: "Run", kind: str, best: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and settings of a fit.
+
+    Raises:
+        InputError: never fitted, or fitted to other weights than the run's.
+        NumericalError: it holds a number that is not finite.
+    """
+    path = fit_path(run, kind)
+    again = f"diffprob fit {run.place} {kind}{' --best' if best else ''}"
+    if kind_of(path) is None:
+        raise InputError(f"{run.place} has no {kind} fit: {again}")
+    metadata = tensors.read_metadata(path)
+    if metadata.get("kind") != kind or "about" not in metadata:
+        raise InputError(f"{path} is not a {kind} fit of diffprob; make it with {again}")
+    if metadata.get("model_sha256") != run.sha256(best):
+        raise InputError(f"{path} was fitted to other weights than the run has now; fit it again: {again}")
+    about = load(metadata["about"], f"what {path} says of itself")
+    if not isinstance(about, dict):
+        raise InputError(f"{path} is not a {kind} fit of diffprob; make it with {again}")
+    found = tensors.read(path)
+    check_tensors(found, f"{path} holds numbers that are")
+    return found, about
+
+
+def fitted(run: "Run", best: bool = False) -> list[str]:
+    """The fits that the run has for its present weights."""
+    found = []
+    for kind in KINDS:
+        path = fit_path(run, kind)
+        if kind_of(path) is not None and tensors.read_metadata(path).get("model_sha256") == run.sha256(best):
+            found.append(kind)
+    return found
+
+
+def moments_tensors(moments: NoiseMoments) -> dict[str, Tensor]:
+    """The table of an analytic fit as named tensors."""
+    found = {name.name: getattr(moments, name.name) for name in fields(moments)}
+    return {**found, "count": torch.tensor(moments.count)}
+
+
+def read_moments(run: "Run", best: bool = False) -> NoiseMoments:
+    """The table of the analytic fit.
+
+    Raises:
+        InputError: as in `read_fit`.
+    """
+    found, _ = read_fit(run, ANALYTIC, best)
+    path, names = fit_path(run, ANALYTIC), {name.name for name in fields(NoiseMoments)}
+    count, table = found.get("count", torch.empty(0)), {name: found[name] for name in set(found) - {"count"}}
+    kinds = {(value.dtype, value.shape) for value in table.values()}
+    length = next(iter(table.values())).numel() if table else 0
+    sound = set(found) == names and 0 < length < MOST_TIMES and kinds == {(torch.float64, torch.Size((length,)))}
+    sound = sound and count.shape == () and count.dtype == torch.int64 and int(count) > 0
+    if not (sound and all(bool(value.isfinite().all()) for value in table.values()) and _increasing(found["times"])):
+        raise InputError(f"{path} is damaged: it is no table of moments")
+    return NoiseMoments(**{**table, "count": int(count)})
+
+
+def head_tensors(spec: HeadSpec, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A fitted head as named tensors, and its settings."""
+    return {f"head.{name}": value for name, value in state.items()}, {"spec": asdict(spec)}
+
+
+def bind_variance(run: "Run", variance: Variance, best: bool = False) -> tuple[Variance, nn.Module | None]:
+    """``variance`` with what was fitted for it, and its head if it has one.
+
+    Raises:
+        InputError: as in `read_fit`, or a learned variance for a network that was trained without one.
+    """
+    spec, channels = run.recipe.network, run.space.shape[0]
+    if isinstance(variance, LearnedRange | LearnedDiagonal) and spec.out_channels != 2 * channels:
+        has = f"this one has {spec.out_channels} for images of {channels}: it was trained with another variance"
+        raise InputError(f"{run.place}: {variance!r} needs a network of twice as many outputs as inputs, {has}")
+    if isinstance(variance, Analytic) and variance.moments is None:
+        return replace(variance, moments=read_moments(run, best)), None
+    if isinstance(variance, Headed):
+        kind = HEADS[type(variance)]
+        found, about = read_fit(run, kind, best)
+        path = fit_path(run, kind)
+        head = record(HeadSpec, about.get("spec"), path).build()
+        wanted, weights = head.state_dict(), {name.removeprefix("head."): value for name, value in found.items()}
+        kinds = [{name: (value.dtype, value.shape) for name, value in each.items()} for each in (wanted, weights)]
+        if kinds[0] != kinds[1]:
+            raise InputError(f"{path} is damaged: it has not the weights of its own head")
+        head.load_state_dict(weights)
+        return variance, head.eval().requires_grad_(False)
+    return variance, None
+
+
+def path_tensors(times: Tensor, paths: list[Tensor], whole: list[Tensor]) -> dict[str, Tensor]:
+    """Paths of 1, 2, ... of the increasing ``times``, of the steps alone and of the whole bound, as named tensors; rows
+    are filled up with -1."""
+    found = {"times": times}
+    for name, rows in (("paths", paths), ("whole", whole)):
+        found[name] = torch.full((len(rows), len(rows)), -1, dtype=torch.int16)
+        for row, path in zip(found[name], rows, strict=True):
+            row[: len(path)] = path
+    return found
+
+
+def bind_grid(run: "Run", grid: Any, best: bool = False) -> Any:
+    """``grid`` with the paths that were fitted for it.
+
+    Raises:
+        InputError: as in `read_fit`.
+    """
+    if not isinstance(grid, LeastCost) or grid.paths is not None:
+        return grid
+    found, _ = read_fit(run, STEPS, best)
+    table = found.get("whole" if grid.whole else "paths")
+    if table is None:
+        again = f"diffprob fit {run.place} steps"
+        raise InputError(f"the steps fit of {run.place} is an older one, without the paths of the whole bound: {again}")
+    times = found.get("times", torch.empty(0))
+    path, n = fit_path(run, STEPS), times.numel()
+    if not (times.dtype == torch.float64 and times.ndim == 1 and 0 < n < MOST_TIMES and _increasing(times)):
+        raise InputError(f"{path} is damaged: it has no increasing times")
+    rows = [row[row >= 0].long() for row in table] if table.ndim == 2 and table.dtype == torch.int16 else []
+    if not rows or any(not (0 < len(row) <= n and int(row.max()) < n and _increasing(row)) for row in rows):
+        raise InputError(f"{path} is damaged: it has no paths of its times")
+    return LeastCost(grid.whole, tuple(times[row] for row in rows))
+
+
+def _increasing(values: Tensor) -> bool:
+    return bool(values.isfinite().all() and (values[1:] > values[:-1]).all())

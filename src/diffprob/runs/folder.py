@@ -1,0 +1,308 @@
+"""A run is a folder: the recipe, the averaged weights, the hash of every file. This is the reading side."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn.utils import convert_conv2d_weight_memory_format
+
+from diffprob.base.errors import InputError, did_you_mean
+from diffprob.config.kinds import Kind, Recogniser, build_recogniser
+from diffprob.config.recipe import Baseline, Recipe, build_density, build_model
+from diffprob.denoise.denoiser import Evaluation, NetDenoiser
+from diffprob.denoise.variance import Variance
+from diffprob.density.baselines import DensityModel
+from diffprob.guidance.noisy_classifier import NoisyClassifier
+from diffprob.net.head import HeadedUNet
+from diffprob.process.learned import Learned
+from diffprob.process.linear import LinearProcess
+from diffprob.runs.card import Measurement, read_measurements
+from diffprob.runs.files import BEST, MODEL, model_meta, read_recipe
+from diffprob.runs.filled import filled
+from diffprob.runs.fits import bind_variance
+from diffprob.runs.writer import RunWriter
+from diffprob.space.pixels import Pixels
+from diffprob.storage import tensors
+from diffprob.storage.files import kind_of
+from diffprob.storage.manifest import NAME, Manifest
+
+PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
+
+
+Kind_co = TypeVar("Kind_co", bound=Kind, covariant=True)
+
+
+@dataclass(frozen=True)
+class RunFolder(Generic[Kind_co]):
+    """What every trained run is, read and never written except by `record` and `add`.
+
+    Args:
+        path: the folder.
+        recipe: what was trained.
+        meta: ``step`` of the weights (0 before the first checkpoint), ``library`` version and ``data`` digest.
+        manifest: the inventory as it was when the run was opened.
+    """
+
+    path: Path
+    recipe: Kind_co
+    meta: dict[str, Any]
+    manifest: Manifest
+
+    @property
+    def name(self) -> str:
+        """The recipe's name."""
+        return self.recipe.name
+
+    @property
+    def is_packaged(self) -> bool:
+        """Whether it came with the library: such a run is read, and written to only where that is asked for."""
+        return self.path.absolute().parent == PRETRAINED
+
+    @property
+    def place(self) -> str:
+        """What opens it again: the name of a packaged run, whose folder is that of the installation, or the folder."""
+        return self.path.name if self.is_packaged else str(self.path)
+
+    @property
+    def space(self) -> Pixels:
+        """The pixel space of the run's images."""
+        return self.recipe.space
+
+    @property
+    def measurements(self) -> list[Measurement]:
+        """What was measured on this run."""
+        return read_measurements(self.path)
+
+    def weights_path(self, best: bool = False) -> Path:
+        """The file of the averaged weights: the last ones, or the best by the metric that the training watched.
+
+        Raises:
+            InputError: there is no such file.
+        """
+        path = self.path / (BEST if best else MODEL)
+        there = kind_of(path) is not None
+        if not there and best:
+            raise InputError(
+                f"{self.place} has no best weights: its training watched no metric "
+                "(--set 'training.monitor=Monitor(best=\"frechet\")'), or has not measured yet"
+            )
+        if not there:
+            raise InputError(
+                f"{self.place} has no model yet: it was stopped before its first checkpoint; train it again"
+            )
+        return path
+
+    def sha256(self, best: bool = False) -> str:
+        """Of the file of the averaged weights, as the inventory has it.
+
+        Raises:
+            InputError: there is no such file.
+        """
+        return self.manifest.entry(self.weights_path(best).name)["sha256"]
+
+    def weights(self, best: bool = False) -> dict[str, Tensor]:
+        """The averaged weights of `weights_path`, named as in ``NetDenoiser.state_dict()``.
+
+        Raises:
+            InputError: there are none yet, or the file is not safetensors.
+        """
+        return tensors.read(self.weights_path(best))
+
+    def record(self, *measurements: Measurement) -> None:
+        """Add measurements of the present weights to ``measured.json`` and the model card.
+
+        Raises:
+            InputError: the folder cannot be written, or a training is using it.
+        """
+        writer = RunWriter(self.path)
+        try:
+            writer.record(*measurements)
+        finally:
+            writer.close()
+
+    def add(self, name: str, contents: bytes) -> None:
+        """Put a whole file such as ``report.html`` into the run and its inventory.
+
+        Raises:
+            InputError: the folder cannot be written, or a training is using it.
+        """
+        writer = RunWriter(self.path)
+        try:
+            writer.add({name: contents})
+        finally:
+            writer.close()
+
+
+class Run(RunFolder[Recipe]):
+    """A trained diffusion model, or one in training."""
+
+    @classmethod
+    def open(cls, path: str | Path, verify: bool = True) -> "Run":
+        """Open a folder, or a packaged reference run by its name.
+
+        Args:
+            path: a run's folder, or a name such as "mnist" where no run of that name lies in the working directory.
+            verify: compare every file with its SHA-256 (the training states are compared when training resumes).
+
+        Raises:
+            InputError: no such run, one without a denoiser, or a file of it is missing, damaged or not what it says it
+                is; the file is named.
+        """
+        found = open_run(path, verify)
+        if not isinstance(found, Run):
+            kind = type(found.recipe.network).__name__.removesuffix("Spec")
+            use = f"detect RUN --with {path}"
+            if isinstance(found, RecogniserRun):
+                use = f"translate RUN IMAGES --recogniser {path}"
+            raise InputError(f"{path} is a {kind}, which has no denoiser: `diffprob {use}` takes it")
+        return found
+
+    @property
+    def process(self) -> LinearProcess:
+        """The noising process; a schedule that was learned is the trained curve.
+
+        Raises:
+            InputError: the schedule is learned, and there is no model yet.
+        """
+        process = self.recipe.process
+        return self.load().process if isinstance(process.schedule, Learned) else process
+
+    def load(
+        self,
+        device: str | torch.device = "cpu",
+        chunk: int | Literal["auto"] | None = "auto",
+        precision: str = "fp32",
+        best: bool = False,
+        variance: Variance | None = None,
+    ) -> NetDenoiser:
+        """The denoiser with the averaged weights, in eval mode, its parameters frozen; gradients flow through it.
+
+        Args:
+            device: where to put it.
+            chunk: samples per network call (`Evaluation`); "auto" is `auto_chunk`.
+            precision: "fp32", "bf16" or "fp16".
+            best: the best weights by the metric that the training watched, instead of the last.
+            variance: Var[x_0|x_t] in the place of the recipe's, with what `diffprob fit` found for it.
+
+        Raises:
+            InputError: no model yet, weights that are not those of the recipe's network, or a variance that was never
+                fitted to them.
+        """
+        device = torch.device(device)
+        size = auto_chunk(device, self.space) if chunk == "auto" else chunk
+        with torch.device("meta"):  # no memory, and no random numbers taken from the global generator
+            model = build_model(self.recipe, Evaluation(size, precision))
+        filled(model, self, best)
+        model.variance, head = bind_variance(self, variance or self.recipe.variance, best)
+        if head is not None:
+            model.net = HeadedUNet(model.net, head)  # pyright: ignore[reportArgumentType]
+            convert_conv2d_weight_memory_format(head, torch.channels_last)
+        return model.to(device)
+
+
+class BaselineRun(RunFolder[Baseline]):
+    """A trained model of a density without a noise process, to compare with; made by `open_run`."""
+
+    def load(
+        self,
+        device: str | torch.device = "cpu",
+        chunk: int | Literal["auto"] | None = "auto",
+        precision: str = "fp32",
+    ) -> DensityModel:
+        """The model with the averaged weights, in eval mode, its parameters frozen; gradients flow through it.
+
+        Args:
+            device, chunk, precision: as in `Run.load`.
+
+        Raises:
+            InputError: no model yet, or weights that are not those of the recipe's network.
+        """
+        device = torch.device(device)
+        size = auto_chunk(device, self.space) if chunk == "auto" else chunk
+        with torch.device("meta"):
+            model = build_density(self.recipe, Evaluation(size, precision))
+        return filled(model, self, False).to(device)
+
+
+class RecogniserRun(RunFolder[Recogniser]):
+    """A trained classifier of noised images; made by `open_run`."""
+
+    def load(
+        self,
+        device: str | torch.device = "cpu",
+        chunk: int | Literal["auto"] | None = "auto",
+        precision: str = "fp32",
+    ) -> NoisyClassifier:
+        """The classifier with the averaged weights, in eval mode, its parameters frozen; gradients flow through it.
+
+        Args:
+            device, chunk, precision: as in `Run.load`.
+
+        Raises:
+            InputError: no model yet, or weights that are not those of the recipe's network.
+        """
+        device = torch.device(device)
+        size = auto_chunk(device, self.space) if chunk == "auto" else chunk
+        with torch.device("meta"):
+            model = build_recogniser(self.recipe, Evaluation(size, precision))
+        return filled(model, self, False).to(device)
+
+
+def open_run(path: str | Path, verify: bool = True) -> Run | BaselineRun | RecogniserRun:
+    """Open a run of any kind; see `Run.open`.
+
+    Raises:
+        InputError: no such run, or a file of it is missing, damaged or not what it says it is; the file is named.
+    """
+    folder = _find(path)
+    for attempt in range(3):
+        manifest = Manifest.read(folder)
+        try:
+            if verify:
+                manifest.verify()
+            recipe, meta = read_recipe(folder), model_meta(folder, manifest.meta)
+            if isinstance(recipe, Recogniser):
+                return RecogniserRun(folder, recipe, meta, manifest)
+            if isinstance(recipe, Recipe):
+                return Run(folder, recipe, meta, manifest)
+            return BaselineRun(folder, recipe, meta, manifest)
+        except InputError:
+            # A training may have replaced files while we were reading: only an unchanged manifest proves damage.
+            if attempt == 2 or Manifest.read(folder) == manifest:
+                raise
+    raise AssertionError("unreachable")
+
+
+def auto_chunk(device: torch.device, space: Pixels) -> int:
+    """Samples per network call by default: on a CPU 8, 16 very small ones, fewer large ones; 256 elsewhere.
+
+    A call costs as much for one sample as for all of them, since what is missing is filled up: the last bits would
+    otherwise depend on how many there are.
+    """
+    most, fitting = (8 if space.dimensions > 256 else 16, 16 * 3072) if device.type == "cpu" else (256, 256 * 3072)
+    # A power of two, so that usual batch sizes are cut evenly.
+    return 2 ** int(math.log2(max(1, min(most, fitting // space.dimensions))))
+
+
+def packaged() -> list[str]:
+    """Names of the reference runs that come with the library."""
+    return sorted(path.parent.name for path in PRETRAINED.glob(f"*/{NAME}"))
+
+
+def _find(path: str | Path) -> Path:
+    folder = Path(path)
+    if kind_of(folder / NAME) is not None:
+        return folder
+    if str(path) in packaged():
+        return PRETRAINED / str(path)
+    if (folder / "model_index.json").is_file() or (folder / "unet" / "config.json").is_file():
+        raise InputError(f"{folder} is a diffusers folder: make a run of it with `diffprob import {folder} --out RUN`")
+    if folder.is_dir():
+        raise InputError(f"{folder} is not a run: it has no {NAME}")
+    if folder.exists():
+        raise InputError(f"{folder} is a file; a run is a folder")
+    known = ", ".join(packaged()) or "none"
+    raise InputError(f"no run at {folder} (packaged runs: {known}){did_you_mean(str(path), packaged())}")

@@ -1,0 +1,191 @@
+"""The images that are a run's own: those it was trained on, and those that were held out, as they lie at a place now.
+
+What decides is the digest, not the place. A run keeps that of its training images; of its held-out images the first
+measurement that is recorded keeps it. So other images at the place are noticed: an error where the training images are
+asked for, and where held-out ones are, a note and the role "other data". Labels belong to a digest: held-out images
+that lack them where the training images have some are said to, and their digest is kept as none of the run's.
+"""
+
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from diffprob.base.errors import InputError, Missing
+from diffprob.conditions.condition import Labels
+from diffprob.config.recipe import space
+from diffprob.data.detect import open_data
+from diffprob.data.for_run import OTHER, TEST, TRAIN, WHOLE, Selection, is_picture, select
+from diffprob.data.images import Images
+from diffprob.data.nested import held_out_source
+from diffprob.data.places import at_place, is_kind, without_folders
+from diffprob.runs.folder import RunFolder
+
+UNLABELLED = "without labels"  # what a record says of such held-out images
+
+
+class OtherData(InputError):
+    """What lies at a place is not what the run was trained on."""
+
+
+class OwnImages:
+    """A run's own images, read when they are asked for, and once.
+
+    Args:
+        run: whose they are.
+        place: where they lie, if not where the recipe says.
+
+    Raises:
+        Missing: nothing at the place.
+        InputError: nothing that is known there.
+    """
+
+    def __init__(self, run: RunFolder[Any], place: str | None = None) -> None:
+        self.run, self.place, self.notes = run, place, list[str]()
+        self.source: Any = run.recipe.data
+        if place is not None:
+            # The run's own kind of data keeps its options; any other is read as it is, and its digest decides.
+            found = open_data(place)
+            self.source = at_place(self.source, place) if is_kind(self.source, found) else found
+
+    @property
+    def may_be_shown(self) -> bool:
+        """Whether pictures of what `train` reads may go into a file that is made to be shared.
+
+        Whoever made the run chose the place, and without a digest nothing says that what lies there is the run's data
+        and not pictures of whoever opens it; unless these named the place themselves.
+        """
+        return self.place is not None or self.run.meta.get("data") is not None
+
+    @cached_property
+    def train(self) -> Selection:
+        """The images that the run was trained on.
+
+        Raises:
+            Missing: nothing there.
+            OtherData: other images are there: another digest, or another shape where that is not known.
+            InputError: damaged.
+        """
+        try:
+            images = self.source.load()
+        except Missing as error:
+            raise Missing(f"{error}; --data PATH says where the images of {self.run.name} are now") from error
+        digest, known = images.digest(), self.run.meta.get("data")
+        if known and digest != known:
+            raise OtherData(
+                f"{images.name}: not the images that {self.run.name} was trained on (sha256 {digest[:12]}, not "
+                f"{known[:12]}); --data PATH says where these are now"
+            )
+        try:
+            space(self.run.recipe, images)
+        except InputError as error:
+            raise OtherData(str(error)) from error
+        return Selection(images, _text(self.source), TRAIN, TRAIN, digest)
+
+    @cached_property
+    def test(self) -> Selection | None:
+        """The held-out images, or None where the data has none.
+
+        Raises:
+            InputError: there are some, but damaged or of another shape than the run's.
+        """
+        try:
+            source = held_out_source(self.source)
+            images: Images = source.load()
+        except Missing:
+            return None
+        space(self.run.recipe, images)
+        digest = images.digest()
+        found = Selection(images, _text(source), TEST, TEST, digest)
+        known = held_out_digest(self.run)
+        if digest == known:
+            return found
+        if images.labels is None and self._labelled:
+            self.notes.append(f"{images.name}: no labels, which the training images have; is their file missing?")
+            found = replace(found, converted=UNLABELLED)
+        if known is not None:
+            return self._other(found, f"its measurements have {known[:12]}")
+        try:
+            _ = self.train
+        except Missing:
+            self.notes.append(f"{images.name}: the training images are not beside them; taken for those of the run")
+        except OtherData:
+            return self._other(found, "the training images beside them are not those of the run")
+        return found
+
+    @property
+    def _labelled(self) -> bool:
+        """Whether the training images have labels, as far as they are here."""
+        try:
+            return self.train.images.labels is not None
+        except (Missing, OtherData):
+            return isinstance(getattr(self.run.recipe, "condition", None), Labels)
+
+    def _other(self, found: Selection, why: str) -> Selection:
+        text = f"{found.images.name}: not the held-out images of {self.run.name} (sha256 {found.digest[:12]}; {why})"
+        self.notes.append(f"{text}: taken for other data")
+        return replace(found, role=OTHER)
+
+
+def held_out_digest(run: RunFolder[Any]) -> str | None:
+    """Of the run's held-out images, by the first measurement against them, as they are, that says it; or None."""
+    whole = (item for item in run.measurements if item.role == TEST and not item.converted)
+    return next((item.digest for item in whole if item.digest), None)
+
+
+def images_of(
+    run: RunFolder[Any],
+    given: str | None = None,
+    data: str | None = None,
+    split: str = "auto",
+    resize: bool = False,
+) -> tuple[Selection, list[str]]:
+    """The images that a measurement of the run is to be made on, and what must be said about them.
+
+    Args:
+        run: of which something is measured.
+        given: other images (`for_run.select`), or the place of the run's own: which of both, the digest says. None:
+            the run's own.
+        data: where the run's own images lie, if not where the recipe says.
+        split: "auto" takes held-out images where there are some, else all; or "train", "test" or "all" of it.
+        resize: convert what has not the run's shape.
+
+    Raises:
+        Missing: nothing there, or no such split.
+        InputError: damaged, or images that the run does not take.
+    """
+    own = OwnImages(run, data) if given is None else None if split == WHOLE else _own_at(run, given)
+    if given is not None and own is None:
+        found = select(given, run.space, run.name, split, resize)
+        return found, list(found.images.notes)
+    assert own is not None
+    if split == "train":
+        return own.train, own.notes
+    found = own.test
+    if found is None:
+        if split == "test":
+            text = f"--split test: {own.train.images.name} has none"
+            raise Missing(f"{text}; --held-out DATA or --split train would be right")
+        found = own.train
+        own.notes.append(f"{found.images.name} has no held-out images: these are the training images")
+    return found, own.notes
+
+
+def _own_at(run: RunFolder[Any], given: str) -> OwnImages | None:
+    """The run's own images at the place that was given, or None where others are there."""
+    if not run.meta.get("data"):
+        return None
+    try:
+        if is_picture(given):
+            return None
+        there = open_data(given)
+        if there != run.recipe.data and not is_kind(run.recipe.data, there):
+            return None
+        own = OwnImages(run, given)
+        _ = own.train
+    except (Missing, OtherData):
+        return None
+    return own
+
+
+def _text(source: Any) -> str:
+    return repr(without_folders(source))

@@ -1,0 +1,149 @@
+"""Captions as a condition: words to numbers and back, refusals, and a network that is told them."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from diffprob.base.errors import InputError
+from diffprob.base.rng import Rng
+from diffprob.conditions.captions import Captions
+from diffprob.conditions.condition import told
+from diffprob.denoise.denoiser import Evaluation, NetDenoiser
+from diffprob.guidance.classifier_free import ClassifierFree
+from diffprob.net.captioned import CaptionedUNetSpec
+from diffprob.net.text import TextEncoderSpec
+from diffprob.net.unet import UNetSpec
+from diffprob.process.linear import LinearProcess
+from diffprob.process.schedule import VPSDE
+
+WORDS = ("a", "two", "seven", "sevens", "small")
+CAPTIONS = Captions(WORDS, 4)
+
+
+def data(*captions: str) -> SimpleNamespace:
+    return SimpleNamespace(captions=captions, name="scenes")
+
+
+def test_words_are_numbered_from_one_and_padded_with_zeros() -> None:
+    assert CAPTIONS.tokens("Two small  SEVENS").tolist() == [[2, 5, 4, 0]]
+    rows = CAPTIONS.read(data("a seven", "two small sevens", "a seven"))
+    assert rows.dtype == "int64" and rows.tolist() == [[1, 3, 0, 0], [2, 5, 4, 0], [1, 3, 0, 0]]
+    assert CAPTIONS.text(torch.from_numpy(rows)) == ["a seven", "two small sevens", "a seven"]
+    assert CAPTIONS.null().tolist() == [[0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("caption", "message"),
+    [
+        ("two smal sevens", r"'smal' in 'two smal sevens' is none of the 5 words.*did you mean 'small'\?"),
+        ("a a a a a", "'a a a a a' has 5 words, at most 4"),
+        (" ", "must have words"),
+    ],
+)
+def test_a_caption_that_cannot_be_told(caption: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as refused:
+        CAPTIONS.tokens(caption)
+    assert "\n" not in str(refused.value)
+    with pytest.raises(InputError, match=f"scenes, image 1: .*{message}"):
+        CAPTIONS.read(data("a", caption))
+
+
+def test_data_without_captions() -> None:
+    for images in (SimpleNamespace(captions=None, name="mnist"), SimpleNamespace(name="mnist")):
+        with pytest.raises(InputError, match="mnist has no captions"):
+            CAPTIONS.read(images)
+    with pytest.raises(TypeError):
+        CAPTIONS.of(torch.zeros(1, 1, 2, 2))
+    assert CAPTIONS.read(data()).shape == (0, 4)
+
+
+def test_examples_are_drawn_in_turn() -> None:
+    some = Captions(WORDS, 4, examples=("a seven", "two sevens")).some(3)
+    assert some.tolist() == [[1, 3, 0, 0], [2, 4, 0, 0], [1, 3, 0, 0]]
+    assert CAPTIONS.some(2).tolist() == [[0] * 4] * 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (torch.zeros(2, 3, dtype=torch.int64), r"must be int64 \(B, 4\)"),
+        (torch.zeros(2, 4), "must be int64"),
+        (torch.tensor([[1, 6, 0, 0]]), "6 is no word's number: they are 1 to 5"),
+        (torch.tensor([[-1, 0, 0, 0]]), "-1 is no word's"),
+        (torch.tensor([[1, 0, 2, 0]]), "padding must come after"),
+    ],
+)
+def test_rows_are_checked(rows: torch.Tensor, message: str) -> None:
+    CAPTIONS.check(torch.tensor([[1, 2, 3, 4], [0, 0, 0, 0], [5, 0, 0, 0]]))
+    with pytest.raises(InputError, match=message):
+        CAPTIONS.check(rows)
+
+
+def test_without_drop_there_is_no_empty_caption() -> None:
+    always = Captions(WORDS, 4, 0.0, ("a seven",))
+    assert always.some(2).tolist() == [[1, 3, 0, 0]] * 2
+    for refused in (always.null, lambda: always.check(torch.zeros(1, 4, dtype=torch.int64))):
+        with pytest.raises(InputError, match="trained with drop above 0"):
+            refused()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"words": ()}, "words must have 1"),
+        ({"words": ("a", "a")}, "words must be different"),
+        ({"words": ("A",)}, "lower case, got 'A'"),
+        ({"words": ("a b",)}, "single words"),
+        ({"words": ["a"]}, "words must be a tuple"),
+        ({"length": 0}, "length must be"),
+        ({"drop": 1.0}, "drop must lie"),
+        ({"drop": 0.0}, "examples must be given"),
+        ({"examples": ("a eight",)}, "examples must be captions: 'eight' in"),
+    ],
+)
+def test_fields_are_checked(fields: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Captions(**{"words": WORDS, **fields})
+
+
+def test_training_drops_whole_captions() -> None:
+    """Each with probability 0.3, by its own stream: 4 standard errors of a share among 4000 are 0.029."""
+    condition, rows = Captions(WORDS, 4, 0.3), torch.tensor([[2, 5, 4, 0]]).repeat(4000, 1)
+    found = told(condition, rows, torch.zeros(4000, 1), Rng.of(0, 4000))
+    gone = (found == 0).all(1)
+    assert torch.equal(found[~gone], rows[~gone])
+    assert abs(gone.double().mean() - 0.3) < 4 * (0.21 / 4000) ** 0.5
+    assert torch.equal(told(condition, rows[:1], torch.zeros(1, 1), Rng.of(0, 1, first=7)), found[7:8])
+
+
+def network(chunk: int | None) -> NetDenoiser:
+    torch.manual_seed(0)
+    body = UNetSpec(1, 1, (8, 8), 1, (False, True), groups=4)
+    net = CaptionedUNetSpec(body, TextEncoderSpec(5, 4, 8, 1, 2), heads=2).build().double()
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    model = NetDenoiser(net.eval(), LinearProcess(VPSDE()), evaluation=Evaluation(chunk), condition=CAPTIONS)
+    return model.requires_grad_(False)
+
+
+def test_a_network_is_told_captions_and_guided() -> None:
+    """Every sample its own, one for all, none; and (1 + w) E[x0|c] - w E[x0|none] of separate evaluations."""
+    x, t, w = Rng.of(0, 3).normal((1, 4, 4), torch.float64), torch.tensor(0.4).double(), 1.5
+    rows = torch.cat([CAPTIONS.tokens(c) for c in ("a seven", "two small sevens", "a small seven")])
+    model = network(None)
+    own, one, none = model.given(rows)(x, t).mean, model.given(rows[1:2])(x, t).mean, model(x, t).mean
+    torch.testing.assert_close(own[1], one[1], rtol=1e-11, atol=1e-11)
+    assert (own - one)[0].abs().max() > 1e-3 and (own - none).abs().amax((1, 2, 3)).min() > 1e-3
+    guided = ClassifierFree(model, rows, w)(x, t).mean
+    torch.testing.assert_close(guided, (1 + w) * own - w * none, rtol=1e-10, atol=1e-10)
+
+
+def test_a_samples_bits_do_not_depend_on_its_neighbours_captions() -> None:
+    x, t = Rng.of(0, 3).normal((1, 4, 4), torch.float64), torch.tensor(0.4).double()
+    rows = torch.tensor([[1, 3, 0, 0], [2, 5, 4, 0], [0, 0, 0, 0]])
+    model = network(2)
+    whole = model.given(rows)(x, t).mean
+    assert torch.equal(whole[2:], model.given(rows[2:])(x[2:], t).mean)
+    other = model.given(rows.flip(0))(x, t).mean
+    assert torch.equal(whole[1], other[1]) and not torch.equal(whole[0], other[0])

@@ -1,0 +1,82 @@
+"""Every metric by its name, on views where the answer is known."""
+
+import numpy as np
+import pytest
+import torch
+
+from diffprob.base.errors import InputError
+from diffprob.evaluation.features import PixelFeatures
+from diffprob.evaluation.suite import DEFAULT, METRICS, View, assess, leading, usable, view
+
+SHAPE, LEVELS, CLASSES = (1, 4, 4), 16, 3
+
+
+def images(seed: int, n: int = 120, shift: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return (rng.integers(0, 8, (n, *SHAPE)) + shift).astype(np.uint8)
+
+
+def judged(seed: int, n: int = 120, shift: int = 0) -> View:
+    pixels = images(seed, n, shift)
+    own = view(PixelFeatures(SHAPE, LEVELS), pixels)
+    rng = np.random.default_rng(seed)
+    probabilities = torch.from_numpy(rng.dirichlet(np.ones(CLASSES), n))
+    return View(pixels, own.features, probabilities, asked=rng.integers(0, CLASSES, n))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_says_which_it_is(name):
+    found = assess(judged(0), judged(1), [name])
+    assert found and all(each.details["metric"] == name for each in found.values())
+    if METRICS[name].title:
+        assert leading(found, name) == found[METRICS[name].title].value
+    assert all(each.n <= 120 for each in found.values())
+
+
+@pytest.mark.parametrize("name", [name for name, m in METRICS.items() if m.better == "lower" and m.title])
+def test_a_lower_value_is_better_where_it_says_so(name):
+    """Samples of the reference's law beat shifted ones."""
+    if METRICS[name].space == "probabilities":
+        skewed = judged(2)
+        skewed = View(skewed.pixels, skewed.features, torch.eye(CLASSES).double()[torch.zeros(120, dtype=torch.long)])
+    else:
+        skewed = judged(2, shift=6)
+    reference = judged(1)
+    assert leading(assess(judged(0), reference, [name]), name) < leading(assess(skewed, reference, [name]), name)
+
+
+def test_a_shift_of_all_pixels_is_the_grey_distance():
+    own, shifted = judged(3), judged(3, shift=5)
+    found = assess(own, shifted, ["grey", "sliced", "transport"])
+    assert leading(found, "grey") == pytest.approx(5)
+    # Features are 2k/(K-1) - 1: W2 between a set and its shift by m is |m|, here sqrt(16) * 5 * 2/15.
+    assert leading(found, "transport") == pytest.approx(4 * 5 * 2 / 15, rel=1e-6)
+
+
+def test_classes_are_the_labels_where_they_are_known():
+    own = judged(4)
+    assert own.classes is not None and (own.classes == own.probabilities.argmax(1).numpy()).all()
+    labels = np.zeros(120, dtype=np.int64)
+    assert (View(own.pixels, own.features, own.probabilities, labels).classes == labels).all()
+    assert View(own.pixels, own.features).classes is None
+
+
+def test_label_accuracy_is_the_share_that_is_read_as_asked():
+    """90 of 120; without labels that were asked for the true ones count, and without any there is nothing to say."""
+    own, read = judged(5), np.arange(120) % CLASSES
+    certain = torch.eye(CLASSES).double()[torch.from_numpy(read)]
+    asked = np.where(np.arange(120) < 90, read, (read + 1) % CLASSES)
+    for labels, wanted in ((None, asked), (asked, None)):
+        (found,) = assess(View(own.pixels, own.features, certain, labels, wanted), own, ["labels"]).values()
+        assert found.value == 0.75 and found.low < 0.75 < found.high and found.n == 120
+    with pytest.raises(InputError, match="needs the labels that the images were drawn for"):
+        assess(View(own.pixels, own.features, certain), own, ["labels"])
+
+
+def test_what_does_not_fit_is_refused():
+    plain = view(PixelFeatures(SHAPE, LEVELS), images(0))
+    with pytest.raises(InputError, match="needs the features of a classifier"):
+        assess(plain, plain, ["inception"])
+    with pytest.raises(InputError, match="did you mean 'kid'"):
+        assess(plain, plain, ["kids"])
+    assert "classes" not in usable(DEFAULT, PixelFeatures(SHAPE, LEVELS))

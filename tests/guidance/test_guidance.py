@@ -1,0 +1,206 @@
+"""Guidance against the closed form on Gaussian classes, and the identities that hold to the bit."""
+
+import pytest
+import torch
+from truth.models import tensor
+
+from diffprob.base.errors import InputError
+from diffprob.base.rng import Rng
+from diffprob.conditions.condition import Labels, told
+from diffprob.denoise.denoiser import Evaluation, NetDenoiser
+from diffprob.denoise.ideal import GaussianData, MixtureData, tweedie_score
+from diffprob.guidance.classifier_free import ClassifierFree, Extrapolated
+from diffprob.net.unet import UNet, UNetSpec
+from diffprob.process.linear import LinearProcess
+from diffprob.process.schedule import VPSDE
+from diffprob.sampling.ancestral import DDIM, Ancestral
+from diffprob.sampling.exponential import DPMpp, UniPC
+from diffprob.sampling.simulate import draw
+
+T = tensor(0.4)
+PROCESS = LinearProcess(VPSDE())
+
+
+def gaussian(mean: float, variance: float) -> GaussianData:
+    return GaussianData(torch.full((2,), mean, dtype=torch.float64), variance * torch.eye(2).double(), PROCESS)
+
+
+def network(chunk: int | None = None, drop: float = 0.1) -> NetDenoiser:
+    """Random weights everywhere, three classes."""
+    labels = Labels(3, drop)
+    torch.manual_seed(0)
+    net = UNet(UNetSpec(1, 1, (8, 8), 1, (False, True), groups=4, classes=labels.rows))
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    model = NetDenoiser(net.eval(), PROCESS, evaluation=Evaluation(chunk), condition=labels)
+    return model.requires_grad_(False)
+
+
+X = Rng.of(0, 5).normal((1, 4, 4))
+LABELS = torch.tensor([0, 1, 2, 1, 0])
+
+
+@pytest.mark.parametrize("w", [-0.5, 0.5, 2.0, 4.0])
+def test_the_guided_score_of_two_gaussians(w: float) -> None:
+    """score = (1 + w) score_c - w score_u, linear with precision (1 + w)/vc - w/vu at the noised variances."""
+    inside, everything = gaussian(0.7, 0.2), gaussian(0.0, 0.9)
+    x = Rng.of(1, 7).normal((2,), torch.float64)
+    guided = Extrapolated(inside, everything, w)
+    found = tweedie_score(PROCESS, guided(x, T).mean, x, T)
+    alpha, sigma = PROCESS.coefficients(T)
+    vc, vu = alpha**2 * 0.2 + sigma**2, alpha**2 * 0.9 + sigma**2
+    slope = (1 + w) / vc - w / vu
+    torch.testing.assert_close(found, -slope * x + (1 + w) / vc * alpha * 0.7, rtol=1e-12, atol=1e-12)
+    assert torch.equal(guided(x, T).cov, inside(x, T).cov)
+
+
+def test_weight_zero_is_the_conditional_model_to_the_bit_and_asks_nothing_else() -> None:
+    model = network()
+    asked = []
+    handle = model.net.register_forward_hook(lambda *_: asked.append(len(_[1][0])))
+    guided = ClassifierFree(model, LABELS, 0.0)(X, T).mean
+    handle.remove()
+    assert asked == [5]
+    assert torch.equal(guided, model.given(LABELS)(X, T).mean)
+
+
+def test_weight_minus_one_is_the_unconditional_model_to_the_bit() -> None:
+    model = network()
+    guided = ClassifierFree(model, LABELS, -1.0)(X, T).mean
+    assert torch.equal(guided, model(X, T).mean)
+    assert not torch.equal(guided, model.given(LABELS)(X, T).mean)
+
+
+def test_both_branches_are_one_evaluation() -> None:
+    """Of ten samples for five, with the answers of two separate ones."""
+    model, w = network(), 1.5
+    asked = []
+    handle = model.net.register_forward_hook(lambda *_: asked.append(len(_[1][0])))
+    guided = ClassifierFree(model, LABELS, w)(X, T).mean
+    handle.remove()
+    assert asked == [10]
+    one, two = model.given(LABELS)(X, T).mean, model(X, T).mean
+    torch.testing.assert_close(guided, (1 + w) * one - w * two, rtol=1e-5, atol=1e-5)
+
+
+def test_noise_predictions_combine_as_in_the_paper() -> None:
+    """eps = (1 + w) eps_c - w eps_0 (Ho & Salimans, eq. 6) is the same as combining E[x_0|x_t]."""
+    model, w = network().double(), 2.0
+    x = X.double()
+    alpha, sigma = PROCESS.coefficients(T)
+    label = model.clock(T).expand(5)
+    one = model.net(x, label, LABELS).main
+    two = model.net(x, label, torch.full((5,), 3)).main
+    eps = (1 + w) * one - w * two
+    guided = ClassifierFree(model, LABELS, w)(x, T).mean
+    torch.testing.assert_close(guided, (x - sigma * eps) / alpha, rtol=1e-10, atol=1e-10)
+
+
+def test_outside_the_interval_there_is_no_guidance() -> None:
+    model = network()
+    guided = ClassifierFree(model, LABELS, 2.0, low=0.3, high=0.6)
+    plain, everywhere = model.given(LABELS), ClassifierFree(model, LABELS, 2.0)
+    for t in (0.2, 0.7):
+        assert torch.equal(guided(X, tensor(t)).mean, plain(X, tensor(t)).mean)
+    assert torch.equal(guided(X, T).mean, everywhere(X, T).mean)
+    mixed = torch.tensor([0.2, 0.4, 0.6, 0.7, 0.5], dtype=torch.float64)
+    inside = torch.tensor([False, True, True, False, True])
+    found = guided(X, mixed).mean
+    torch.testing.assert_close(found[inside], everywhere(X, mixed).mean[inside])
+    torch.testing.assert_close(found[~inside], plain(X, mixed).mean[~inside])
+
+
+def test_rescaling_keeps_the_unguided_contrast() -> None:
+    model = network()
+    plain, hot = model.given(LABELS)(X, T).mean, ClassifierFree(model, LABELS, 5.0)(X, T).mean
+    cooled = ClassifierFree(model, LABELS, 5.0, rescale=1.0)(X, T).mean
+    torch.testing.assert_close(cooled.flatten(1).std(1), plain.flatten(1).std(1))
+    half = ClassifierFree(model, LABELS, 5.0, rescale=0.5)(X, T).mean
+    torch.testing.assert_close(half, (hot + cooled) / 2)
+
+
+@pytest.mark.parametrize("sampler", [Ancestral(), DDIM(), DDIM(eta=0.5), DPMpp(2), UniPC(2)], ids=repr)
+def test_every_sampler_takes_a_guided_model(sampler) -> None:
+    """A chain of guided Gaussians with equal covariances is that of the Gaussian with mean (1 + w) m_c - w m_u."""
+    strong, weak, w = gaussian(0.6, 0.3), gaussian(0.2, 0.3), 1.5
+    times = torch.linspace(1, 0.05, 8, dtype=torch.float64)
+    chains = [
+        draw(model, sampler, times, Rng.of(0, 6), (2,), torch.float64)
+        for model in (Extrapolated(strong, weak, w), gaussian((1 + w) * 0.6 - w * 0.2, 0.3))
+    ]
+    torch.testing.assert_close(*chains, rtol=1e-10, atol=1e-10)
+
+
+def test_a_sample_does_not_see_its_companions() -> None:
+    model = network(chunk=4)
+    whole = ClassifierFree(model, LABELS, 1.0)(X, T).mean
+    alone = ClassifierFree(model, LABELS[3:4], 1.0)(X[3:4], T).mean
+    assert torch.equal(whole[3:4], alone)
+
+
+def test_one_row_serves_all_samples() -> None:
+    model = network()
+    one = model.given(torch.tensor([1]))(X, T).mean
+    assert torch.equal(one, model.given(torch.ones(5, dtype=torch.int64))(X, T).mean)
+
+
+def test_a_condition_changes_no_other_view_of_the_network() -> None:
+    model = network()
+    before = model(X, T).mean
+    other = model.given(LABELS)
+    assert other.net is model.net
+    assert torch.equal(model(X, T).mean, before)
+    with pytest.raises(ValueError, match="told about 5 samples, and asked about 2"):
+        other(X[:2], T)
+
+
+def test_labels_are_dropped_as_often_as_asked() -> None:
+    """Binomial with p = 0.3: four standard errors of n = 4000; the others keep their label."""
+    rows = torch.arange(4000) % 3
+    found = told(Labels(3, 0.3), rows, torch.zeros(4000, 1, 1, 1), Rng.of(0, 4000))
+    share = float((found == 3).double().mean())
+    assert abs(share - 0.3) < 4 * (0.3 * 0.7 / 4000) ** 0.5
+    assert torch.equal(found[found < 3], rows[found < 3])
+    assert torch.equal(told(Labels(3, 0.0), rows, torch.zeros(4000, 1, 1, 1), Rng.of(0, 4000)), rows)
+
+
+@pytest.mark.parametrize(
+    ("act", "said"),
+    [
+        (lambda: network().given(torch.tensor([4])), "label 4 is not one of 0 to 2"),
+        (lambda: network().given(torch.tensor([-1])), "label -1 is not one of 0 to 2"),
+        (lambda: network().given(torch.tensor([0.5])), "labels must be int64"),
+        (lambda: ClassifierFree(network(drop=0.0), LABELS, 1.0), "guidance needs a null condition: .*no null label"),
+        (lambda: network(drop=0.0)(X, T), "no null label"),
+        (lambda: NetDenoiser(torch.nn.Identity(), PROCESS).given(LABELS), "takes no condition"),
+    ],
+)
+def test_what_cannot_be_told(act, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        act()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"weight": float("inf")}, "weight must be finite"),
+        ({"weight": 1.0, "low": 0.7, "high": 0.3}, "0 <= low <= high <= 1"),
+        ({"weight": 1.0, "rescale": 1.5}, "rescale must lie in"),
+    ],
+)
+def test_settings_out_of_range(arguments, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Extrapolated(gaussian(0, 1), gaussian(0, 1), **arguments)
+
+
+def test_a_mixture_cannot_be_guided() -> None:
+    model = MixtureData.of(torch.ones(1), torch.zeros(1, 2), torch.eye(2)[None], PROCESS)
+    with pytest.raises(ValueError, match="can be guided, got Mixture"):
+        Extrapolated(model, gaussian(0, 1), 1.0)(torch.zeros(1, 2), T)
+
+
+def test_two_models_have_one_process() -> None:
+    """Means at the same t but with another noise have nothing to do with each other."""
+    other = GaussianData(torch.zeros(2), torch.eye(2), LinearProcess())
+    with pytest.raises(ValueError, match="one process"):
+        Extrapolated(gaussian(0.0, 1.0), other, 1.0)

@@ -1,0 +1,78 @@
+"""What can be compared, what cannot and why; and the page of a comparison."""
+
+from dataclasses import replace
+
+import pytest
+from reporting.conftest import LOG, RECIPE
+from truth.page import Page
+
+from diffprob.denoise.prediction import Velocity
+from diffprob.reporting.compare import compare, compare_page
+from diffprob.runs.card import Measurement
+
+DATA = "ab" * 32
+BASE = Measurement("KID", 0.5, 1000, 0, features="classifier", split="test", details={"reference images": 360})
+
+
+def test_equal_ways_share_a_row():
+    found = compare([("a", DATA, [BASE, replace(BASE, seed=1, value=0.75)]), ("b", DATA, [replace(BASE, value=0.25)])])
+    assert found.apart == ()
+    ((row,),) = found.rows.values()
+    assert (row.name, row.n, row.split) == ("KID", "1,000", "test")
+    assert [[value.value for value in cell] for cell in row.cells] == [["0.5", "0.75"], ["0.25"]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "digest", "why"),
+    [
+        ({"features": "inception"}, DATA, "features: classifier here, inception in b"),
+        ({"features": ""}, DATA, "features: classifier here, none in b"),
+        ({"n": 500}, DATA, "n: 1,000 here, 500 in b"),
+        ({"split": "train"}, DATA, "split: test here, train in b"),
+        ({"details": {"reference images": 100}}, DATA, "real images: 360 here, 100 in b"),
+        ({"name": "recall"}, DATA, "measured on this run only"),
+        ({}, "cd" * 32, "data: sha256 abababababab here, sha256 cdcdcdcdcdcd in b"),
+        ({}, None, "data: sha256 abababababab here, not known in b"),
+    ],
+)
+def test_unlike_numbers_stand_apart_with_the_reason(changes, digest, why):
+    found = compare([("a", DATA, [BASE]), ("b", digest, [replace(BASE, **changes)])])
+    assert found.rows == {}
+    assert found.apart[0] == ("a: KID = 0.5 (seed 0)", why)
+    assert len(found.apart) == 2
+
+
+def test_what_is_not_known_is_not_equal():
+    found = compare([("a", None, [BASE]), ("b", None, [BASE])])
+    assert found.rows == {}
+    assert found.apart[0][1] == "data: not known here, not known in b"
+
+
+def test_the_page_of_a_comparison(material):
+    one = material(name="plain")
+    two = material(name="other", prediction=Velocity(), training=replace(RECIPE.training, lr=1e-3))
+    for given, value in ((one, 0.5), (two, 0.25)):
+        given.run.record(replace(BASE, value=value))
+    given = [one, two, replace(two, log=[])]
+    page = Page(compare_page(given))
+    assert page.problems == []
+    assert "2 settings differ; 1 measurement can be compared." in page.text
+    for said in (
+        "prediction Epsilon() Velocity() Velocity()",
+        "training.lr 0.0002 0.001 0.001",
+        "objective or prediction",
+    ):
+        assert said in page.text
+    assert "runs/run-2 (2)" in page.text, "two runs of one name are told apart"
+    assert sum("sample of seed 7" in image["alt"] for image in page.all("img")) == 3
+    assert len([a for a in page.all("polyline") if "c1" in a["class"]]) == 3, "two curves in each figure"
+    with pytest.raises(ValueError, match="2 to 8"):
+        compare_page(given[:1])
+
+
+def test_the_same_run_twice(material):
+    given = material(log=LOG)
+    page = Page(compare_page([given, given]))
+    assert page.problems == []
+    assert "Every setting is the same." in page.text
+    assert "no measurements can be compared" in page.text

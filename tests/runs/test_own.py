@@ -1,0 +1,129 @@
+"""A run's own images are told by their digest, wherever they lie."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import diffprob as dp
+from diffprob.base.errors import InputError, Missing
+from diffprob.recipes import named
+from diffprob.runs.card import Measurement, add_measurement, read_measurements
+from diffprob.runs.images import OtherData, OwnImages, images_of
+from diffprob.runs.measurements import against
+from diffprob.space.pixels import Pixels
+
+RANDOM = np.random.default_rng(0)
+
+
+def put(path: Path, train: np.ndarray, test: np.ndarray | None = None) -> str:
+    np.savez(path, x_train=train, **({} if test is None else {"x_test": test}))
+    return str(path)
+
+
+@pytest.fixture
+def images() -> np.ndarray:
+    return RANDOM.integers(0, 256, (30, 8, 8), dtype=np.uint8)
+
+
+@pytest.fixture
+def run(tmp_path: Path, images: np.ndarray) -> Any:
+    space = Pixels((1, 8, 8), 256)
+    data = dp.Array(put(tmp_path / "own.npz", images[:20], images[20:]))
+    recipe = replace(named("digits"), data=data, space=space)
+    meta = {"data": data.load().digest()}
+    return SimpleNamespace(recipe=recipe, name="mine", place="mine", space=space, meta=meta, measurements=[])
+
+
+def test_each_split_has_its_role(run: Any) -> None:
+    own = OwnImages(run)
+    assert own.test is not None and (own.train.role, own.test.role) == ("train", "test") and not own.notes
+    assert own.test.data == "Array(path='own.npz', split='test')"
+
+
+def test_other_data_at_the_place_is_an_error_or_said(run: Any, images: np.ndarray) -> None:
+    put(Path(run.recipe.data.path), 255 - images[:20], images[20:])
+    with pytest.raises(OtherData, match="not the images that mine was trained on"):
+        _ = OwnImages(run).train
+    found, notes = images_of(run)
+    assert found.role == "other data" and "not those of the run" in notes[0]
+
+
+def test_held_out_images_are_those_of_the_first_record(run: Any, images: np.ndarray) -> None:
+    own, _ = images_of(run)
+    run.measurements = [
+        Measurement("x", 1.0, 1, split="test"),
+        Measurement("x", 1.0, 1, role="test", digest=own.digest),
+    ]
+    assert images_of(run)[0].role == "test"
+    put(Path(run.recipe.data.path), images[:20], images[10:20])
+    found, notes = images_of(run)
+    assert found.role == "other data" and "not the held-out images of mine" in notes[0]
+
+
+def test_held_out_images_without_their_labels_do_not_become_the_known_ones(run: Any, images: np.ndarray) -> None:
+    """A file of labels that was left behind once made the whole test split other data for ever after."""
+    labels = np.arange(30) % 3
+    arrays = {"x_train": images[:20], "y_train": labels[:20], "x_test": images[20:]}
+    np.savez(run.recipe.data.path, **arrays)
+    run.meta = {"data": run.recipe.data.load().digest()}
+    bare, notes = images_of(run)
+    assert (bare.role, bare.converted) == ("test", "without labels") and "is their file missing?" in notes[0]
+    run.measurements = [Measurement("x", 1.0, 1, role="test", digest=bare.digest, converted=bare.converted)]
+    np.savez(run.recipe.data.path, **arrays, y_test=labels[20:])
+    whole, notes = images_of(run)
+    assert (whole.role, whole.converted, notes) == ("test", "", [])
+    run.measurements.append(Measurement("x", 1.0, 1, role="test", digest=whole.digest))
+    assert images_of(run)[0].role == "test"
+    np.savez(run.recipe.data.path, **arrays)
+    assert images_of(run)[0].role == "other data"
+
+
+def test_the_digest_decides_and_not_the_place(run: Any, images: np.ndarray, tmp_path: Path) -> None:
+    moved = put(tmp_path / "moved.npz", images[:20], images[20:])
+    other = put(tmp_path / "other.npz", images[5:25], images[:5])
+    Path(run.recipe.data.path).unlink()
+    with pytest.raises(Missing, match="--data PATH says where"):
+        _ = OwnImages(run).train
+    for given, data in ((moved, None), (None, moved)):
+        assert images_of(run, given, data)[0].role == "test"
+        assert images_of(run, given, data, "train")[0].role == "train"
+    for split, part in (("auto", "test"), ("train", "train")):
+        found, _ = images_of(run, other, split=split)
+        assert (found.role, found.split, found.data) == ("other data", part, other)
+
+
+def test_training_images_in_the_place_of_held_out_ones_are_said(run: Any, images: np.ndarray) -> None:
+    path = Path(run.recipe.data.path)
+    put(path, images[:20])
+    found, notes = images_of(run)
+    assert found.role == "train" and "these are the training images" in notes[0]
+    with pytest.raises(Missing, match="--split test"):
+        images_of(run, split="test")
+
+
+def test_damage_is_never_taken_for_absence(run: Any) -> None:
+    path = Path(run.recipe.data.path)
+    path.write_bytes(path.read_bytes()[:-40])
+    for call in (lambda: images_of(run), lambda: OwnImages(run).test):
+        with pytest.raises(InputError) as refused:
+            call()
+        assert not isinstance(refused.value, Missing | OtherData)
+
+
+def test_a_record_names_its_data_and_older_ones_are_read(tmp_path: Path) -> None:
+    old = '[{"name": "bits/dim", "value": 2.0, "n": 5, "seed": 0, "step": 4, "details": {}, "low": null, "high": null,'
+    (tmp_path / "measured.json").write_text(old + ' "features": "", "split": "test", "reference": null}]')
+    (item,) = read_measurements(tmp_path)
+    new = replace(item, value=1.0, role="test", data="Digits(split='test')", digest="ab" * 32)
+    other = replace(new, role="other data", data="letters", digest="cd" * 32, converted="made grey")
+    another = replace(other, digest="ef" * 32)
+    found: list[Measurement] = []
+    for each in (item, new, other, another, new):
+        found = add_measurement(found, each)
+    assert found == [other, another, new]
+    assert [against(each) for each in (item, new)] == ["test", "test"]
+    assert against(other) == "other data: letters, made grey (sha256 cdcdcdcd)"
