@@ -15,8 +15,8 @@ from diffprob.config.recipe import build_model
 from diffprob.data.sources import Digits
 from diffprob.evaluation.transport import sliced_wasserstein2
 from diffprob.reporting.figures import save_grid
-from diffprob.runs.card import Measurement
 from diffprob.runs.folder import Run
+from diffprob.runs.measurements import Measurement
 
 LIMIT = 1.25
 

@@ -25,8 +25,8 @@ from diffprob.evaluation.classify import FitProgress, FitSettings, fit_classifie
 from diffprob.net.classifier import Classifier, ClassifierSpec
 from diffprob.recipes.common import data_path
 from diffprob.reporting.figures import save_grid
-from diffprob.runs.card import Measurement
 from diffprob.runs.folder import Run
+from diffprob.runs.measurements import Measurement
 
 SPEC = ClassifierSpec(widths=(16, 32, 64))
 SETTINGS = FitSettings(epochs=3, precision="bf16")

@@ -8,9 +8,8 @@ from diffprob.base.rng import Rng, derive
 from diffprob.conditions.captions import Captions
 from diffprob.conditions.condition import Condition, Labels
 from diffprob.conditions.low_resolution import Degraded
-from diffprob.config.kinds import Recogniser, build_recogniser
 from diffprob.config.pretrained import Trained
-from diffprob.config.recipe import Baseline, Recipe, build_model
+from diffprob.config.recipe import Baseline, Recipe, Recogniser, build_model, build_recogniser
 from diffprob.data import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Images, Svhn, check, open_data
 from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.data.captioned import CaptionedDigits
@@ -20,7 +19,7 @@ from diffprob.denoise.clipping import Clip, DynamicClip
 from diffprob.denoise.denoiser import Evaluation, Index, NetDenoiser, Scale
 from diffprob.denoise.ideal import FiniteData, GaussianData, MixtureData, TwoPoint
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
-from diffprob.denoise.moments import NoiseMoments, noise_moments
+from diffprob.denoise.moments import NoiseMoments
 from diffprob.denoise.prediction import Data, Epsilon, Mean, Score, Velocity
 from diffprob.denoise.variance import Analytic, NoiseResidual, OptimalCovariance, SquaredNoise, UnitData, Zero
 from diffprob.density.anomaly import AnomalyMap
@@ -102,6 +101,7 @@ from diffprob.training.distillation import GradientDistillation
 from diffprob.training.loop import Trainer, make_accelerator
 from diffprob.training.matching import DenoisingMatching, SlicedMatching
 from diffprob.training.maximum import MaximumLikelihood
+from diffprob.training.moments import noise_moments
 from diffprob.training.noisy_classifier import Recognition, recognised
 from diffprob.training.settings import Monitor, Part, Training
 

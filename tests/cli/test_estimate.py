@@ -9,8 +9,7 @@ import torch
 
 from diffprob.cli import estimate as estimates
 from diffprob.cli.estimate import cost_rows, estimate
-from diffprob.config.kinds import Kind
-from diffprob.config.recipe import Baseline
+from diffprob.config.recipe import Baseline, Kind
 from diffprob.net.glow import GlowSpec
 from diffprob.net.unet import UNetSpec
 from diffprob.recipes.digits import digits

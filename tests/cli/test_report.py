@@ -15,8 +15,8 @@ from truth.page import Page
 import diffprob as dp
 from diffprob.cli.report import command_name
 from diffprob.data import Array
-from diffprob.runs.card import Measurement
 from diffprob.runs.folder import PRETRAINED
+from diffprob.runs.measurements import Measurement
 from diffprob.runs.publish import write_run
 from diffprob.runs.writer import RunWriter
 

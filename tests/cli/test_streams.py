@@ -12,8 +12,8 @@ from cli.commands import Done
 
 from diffprob.base.errors import InputError
 from diffprob.cli import likelihood, main, output, progress
-from diffprob.runs.card import Measurement
 from diffprob.runs.folder import Run
+from diffprob.runs.measurements import Measurement
 from diffprob.runs.writer import RunWriter
 from diffprob.storage.manifest import Manifest
 

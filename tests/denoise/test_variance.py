@@ -12,11 +12,12 @@ from diffprob.base.errors import NumericalError
 from diffprob.base.rng import Rng
 from diffprob.denoise.ideal import GaussianData, MixtureData
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
-from diffprob.denoise.moments import NoiseMoments, noise_moments
+from diffprob.denoise.moments import NoiseMoments
 from diffprob.denoise.variance import Analytic, NoiseResidual, OptimalCovariance, SquaredNoise, UnitData, Zero
 from diffprob.process.grids import Uniform
 from diffprob.process.linear import LinearProcess, StraightScaling
 from diffprob.process.schedule import VPSDE, LinearBetas, Straight
+from diffprob.training.moments import noise_moments
 
 DDPM = LinearProcess(LinearBetas())
 FREE = {"bound": math.inf, "last": math.inf}

@@ -22,9 +22,8 @@ from fuzz.driver import MOST_MESSAGE, Fault, Target, mutated, mutated_json, odd
 from diffprob.base.errors import DiffprobError
 from diffprob.cli import estimate
 from diffprob.cli.main import VERBS, main
-from diffprob.config.kinds import build
 from diffprob.config.overrides import assign_all, leaves
-from diffprob.config.recipe import Recipe, build_model, parameter_count
+from diffprob.config.recipe import Recipe, build, build_model, parameter_count
 from diffprob.config.registry import ALL, FAMILIES
 from diffprob.config.spec import parse, render
 from diffprob.net.unet import UNetSpec

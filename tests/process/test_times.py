@@ -11,9 +11,10 @@ from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.denoise.learned import LearnedRange
 from diffprob.likelihood.bound import Decoder, variational_bound
 from diffprob.process.calculus import drift_and_diffusion, increments
+from diffprob.process.chain import noisy_times
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import VPSDE, LogLinear
-from diffprob.process.times import as_time, noisy_times
+from diffprob.process.times import as_time
 from diffprob.sampling.adaptive import AdaptiveODE
 from diffprob.sampling.ancestral import DDIM
 from diffprob.sampling.between import continued, mix, noised, remaining

@@ -11,7 +11,7 @@ from reporting.conftest import HOSTILE, HOSTILE_DATA, HOSTILE_NAME, LOG
 from diffprob.data import Digits
 from diffprob.reporting.compare import compare_page
 from diffprob.reporting.page import report_page
-from diffprob.runs.card import Measurement
+from diffprob.runs.measurements import Measurement
 
 play = pytest.importorskip("playwright.sync_api", reason="the check in a browser needs Playwright")
 if chromium() is None:

@@ -8,7 +8,7 @@ from truth.page import Page
 
 from diffprob.denoise.prediction import Velocity
 from diffprob.reporting.compare import compare, compare_page
-from diffprob.runs.card import Measurement
+from diffprob.runs.measurements import Measurement
 
 DATA = "ab" * 32
 BASE = Measurement("KID", 0.5, 1000, 0, features="classifier", split="test", details={"reference images": 360})

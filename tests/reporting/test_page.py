@@ -15,7 +15,7 @@ from diffprob.reporting.compare import compare_page
 from diffprob.reporting.html import fill, stylesheet
 from diffprob.reporting.page import report_page
 from diffprob.reporting.sections import SECTIONS, Section, metric_curves
-from diffprob.runs.card import Measurement
+from diffprob.runs.measurements import Measurement
 from diffprob.training.settings import Training
 
 CLASSIFIER, INCEPTION = "classifier, 256-d, sha256 3fa9c1d2", "inception, 2048-d, sha256 6726825d"

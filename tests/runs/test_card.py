@@ -4,8 +4,18 @@ from dataclasses import replace
 
 import pytest
 
-from diffprob.runs.card import Measurement, add_measurement, write_model_card
-from diffprob.runs.measurements import HEAD, drawn_with, grouped, interval, number, plain, tables
+from diffprob.runs.card import write_model_card
+from diffprob.runs.measurements import (
+    HEAD,
+    Measurement,
+    add_measurement,
+    drawn_with,
+    grouped,
+    interval,
+    number,
+    plain,
+    tables,
+)
 
 DRAWN = {"sampler": "DDIM()", "evaluations": 50}
 FIRST = Measurement("Frechet distance", 4.25, 10_000, 0, step=300, features="a, sha256 1", split="test", details=DRAWN)

@@ -11,9 +11,8 @@ import pytest
 import diffprob as dp
 from diffprob.base.errors import InputError, Missing
 from diffprob.recipes import named
-from diffprob.runs.card import Measurement, add_measurement, read_measurements
 from diffprob.runs.images import OtherData, OwnImages, images_of
-from diffprob.runs.measurements import against
+from diffprob.runs.measurements import Measurement, add_measurement, against, read_measurements
 from diffprob.space.pixels import Pixels
 
 RANDOM = np.random.default_rng(0)

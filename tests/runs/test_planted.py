@@ -8,9 +8,9 @@ import pytest
 
 from diffprob.base.errors import DiffprobError, InputError
 from diffprob.cli.main import main
-from diffprob.runs.card import Measurement
 from diffprob.runs.fits import fit_bytes, fit_path, fitted
 from diffprob.runs.folder import Run
+from diffprob.runs.measurements import Measurement
 from diffprob.runs.publish import publish
 from diffprob.runs.writer import RunWriter
 from diffprob.storage.records import read_log

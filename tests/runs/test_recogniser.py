@@ -8,8 +8,7 @@ import torch
 
 from diffprob.base.errors import InputError
 from diffprob.conditions.condition import Labels
-from diffprob.config.kinds import Recogniser, build, build_recogniser
-from diffprob.config.recipe import resumable, space
+from diffprob.config.recipe import Recogniser, build, build_recogniser, resumable, space
 from diffprob.config.registry import ALL
 from diffprob.config.spec import parse, render
 from diffprob.data.images import Images

@@ -18,8 +18,8 @@ from diffprob.data.joined import Joined
 from diffprob.data.limited import First
 from diffprob.data.sources import Folder, Idx
 from diffprob.runs import folder as checkpoint
-from diffprob.runs.card import Measurement
 from diffprob.runs.folder import Run, auto_chunk
+from diffprob.runs.measurements import Measurement
 from diffprob.runs.publish import publish, thin, write_run
 from diffprob.runs.writer import RunWriter
 from diffprob.space.pixels import Pixels

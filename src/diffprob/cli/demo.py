@@ -169,7 +169,7 @@ def _bits(found: "Run", plan: Plan, args: argparse.Namespace) -> list[dict[str, 
     from diffprob.cli import fit, likelihood
     from diffprob.data import Digits
     from diffprob.density.histogram import PixelHistogram
-    from diffprob.runs.card import Measurement
+    from diffprob.runs.measurements import Measurement
 
     common = ["--seed", str(args.seed), "--device", args.device]
     _verb(fit, [str(found.path), "analytic", "steps", *FIT, *common])
@@ -247,7 +247,7 @@ def _row(what: str, levels: "np.ndarray", held: Any, reference: float, seeds: st
 
 
 def _record(found: "Run", rows: list[dict[str, Any]], n: int, seed: int, reference: float) -> None:
-    from diffprob.runs.card import Measurement
+    from diffprob.runs.measurements import Measurement
 
     for row in rows:
         name = f"sliced W2 to held-out digits over that of training digits, {row['what']}"

@@ -10,7 +10,7 @@ from diffprob.cli.progress import duration
 if TYPE_CHECKING:
     import torch
 
-    from diffprob.config.kinds import Kind
+    from diffprob.config.recipe import Kind
 
 SMALL = {"cpu": 100e9, "cuda": 20e12}  # operations of one training image up to which time is measured, not estimated
 PROBE = {"cpu": 60e9, "cuda": 10e12}  # operations of one measured step
@@ -126,7 +126,7 @@ def _probe(recipe: "Kind", device: "torch.device", precision: str, batch: int) -
     import torch
 
     from diffprob.base.rng import Rng
-    from diffprob.config.kinds import build
+    from diffprob.config.recipe import build
     from diffprob.denoise.denoiser import Evaluation
 
     model: Any = build(recipe, Evaluation(precision=precision)).to(device).train()

@@ -143,9 +143,9 @@ def _check(args: argparse.Namespace, run: "Run") -> None:
 def _fit_analytic(args: argparse.Namespace, run: "Run", model: "NetDenoiser", images: "Images") -> dict[str, Any]:
     """Estimate the moments at every time and keep them."""
     from diffprob.base.rng import Rng
-    from diffprob.denoise.moments import noise_moments
     from diffprob.process.grids import Uniform
     from diffprob.runs.fits import moments_tensors
+    from diffprob.training.moments import noise_moments
 
     began, device = time.monotonic(), next(model.parameters()).device
     most = model.process.schedule.steps or KNOTS

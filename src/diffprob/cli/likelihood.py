@@ -256,7 +256,7 @@ def _summary(asked: Asked, parts: "dict[str, np.ndarray]") -> dict[str, Any]:
 
 def _record(asked: Asked, result: dict[str, Any]) -> None:
     from diffprob.cli.reals import recorded
-    from diffprob.runs.card import Measurement
+    from diffprob.runs.measurements import Measurement
 
     mean, error = result["bits_per_dim"], result["standard_error"]
     asked.run.record(

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from diffprob.data.for_run import Selection
     from diffprob.data.images import Images
-    from diffprob.runs.card import Measurement
     from diffprob.runs.folder import Run
+    from diffprob.runs.measurements import Measurement
 
 # Details that are for a machine (--json has them): long lists, fixed settings, what stands elsewhere.
 _NOT_KEPT = {
@@ -155,7 +155,7 @@ def measurement(
     row: Mapping[str, Any], seed: int, step: int, features: str, found: "Selection", drawing: Mapping[str, Any]
 ) -> "Measurement":
     """A row of `evaluate` as a measurement of the run, against the images that were found."""
-    from diffprob.runs.card import Measurement
+    from diffprob.runs.measurements import Measurement
 
     details = {name: value for name, value in row["details"].items() if name not in _NOT_KEPT and value is not None}
     drawn = {**drawing, "weights": "EMA", "reference images": row["m"]}

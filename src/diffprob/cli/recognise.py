@@ -180,7 +180,7 @@ def _tested(made: "RecogniserRun", train: "Images", test: "Images | None", devic
     from diffprob.data.nested import held_out_source
     from diffprob.data.places import without_folders
     from diffprob.evaluation.estimate import wilson
-    from diffprob.runs.card import Measurement
+    from diffprob.runs.measurements import Measurement
 
     images, on = (train, "the training data") if test is None else (test, "the test split")
     split, source = (TRAIN, made.recipe.data) if test is None else (TEST, held_out_source(made.recipe.data))

@@ -152,8 +152,7 @@ def _run_lines(result: dict[str, Any]) -> Iterator[str]:
 def _measured(measurements: list[dict[str, Any]]) -> Iterator[str]:
     """One table for each kind of features: numbers in different features never share a column."""
     from diffprob.cli.drawing import table
-    from diffprob.runs.card import Measurement
-    from diffprob.runs.measurements import tables
+    from diffprob.runs.measurements import Measurement, tables
 
     if not measurements:
         yield "nothing measured yet"

@@ -15,8 +15,7 @@ from diffprob.storage.files import TEXT_LIMIT, followed, kind_of, read_bytes
 if TYPE_CHECKING:
     import torch
 
-    from diffprob.config.kinds import Kind
-    from diffprob.config.recipe import Recipe
+    from diffprob.config.recipe import Kind, Recipe
     from diffprob.data.images import Images
 
 R = TypeVar("R", bound="Kind")
@@ -201,7 +200,7 @@ def _is_path(text: str | None) -> bool:
 
 
 def _from_file(path: Path) -> "Kind":
-    from diffprob.config.kinds import Kind
+    from diffprob.config.recipe import Kind
     from diffprob.config.registry import ALL
     from diffprob.config.spec import parse
 

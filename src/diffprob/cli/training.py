@@ -17,8 +17,7 @@ from diffprob.cli.progress import Progress, say
 from diffprob.cli.signals import Stopped, noting
 
 if TYPE_CHECKING:
-    from diffprob.config.kinds import Kind
-    from diffprob.config.recipe import Recipe
+    from diffprob.config.recipe import Kind, Recipe
     from diffprob.data.images import Images
     from diffprob.denoise.denoiser import NetDenoiser
     from diffprob.runs.writer import RunWriter
@@ -160,8 +159,8 @@ def _trainer(recipe: "Kind", images: "Images", store: Any, accelerator: Any) -> 
     import torch
 
     from diffprob.base.rng import derive
-    from diffprob.config.kinds import build
     from diffprob.config.pretrained import begin
+    from diffprob.config.recipe import build
     from diffprob.training.loop import Trainer
 
     torch.manual_seed(derive(recipe.training.seed, "weights"))
@@ -232,8 +231,7 @@ def _announce(store: "RunWriter", notes: list[str], step: int, steps: int, note:
 def _result(
     trainer: "Trainer", store: "RunWriter", first: int | None, curve: Path | None, timed_out: bool
 ) -> dict[str, Any]:
-    from diffprob.config.kinds import Recogniser
-    from diffprob.config.recipe import Recipe
+    from diffprob.config.recipe import Recipe, Recogniser
 
     last = next((record for record in reversed(records(store.folder)) if "loss" in record), {})
     picture = store.sample_path(trainer.step)

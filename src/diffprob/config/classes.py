@@ -12,7 +12,7 @@ from diffprob.data.classes import absent, joint
 from diffprob.data.images import Images
 
 if TYPE_CHECKING:
-    from diffprob.config.kinds import Kind
+    from diffprob.config.recipe import Kind
 
 LONGEST = 50_000  # characters of all names together: they stand in the recipe
 

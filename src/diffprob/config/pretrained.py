@@ -1,19 +1,38 @@
 """Another run as a part of a recipe, named by the hash of its weights."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
 
 from diffprob.base.checks import shown, text
 from diffprob.base.errors import InputError
 from diffprob.base.finite import check_tensors
-
-if TYPE_CHECKING:
-    from diffprob.denoise.denoiser import NetDenoiser
-    from diffprob.runs.folder import Run
+from diffprob.denoise.denoiser import NetDenoiser
 
 _LEAST_HASH = 8
+
+
+class Weights(Protocol):
+    """What a recipe takes from another run (`diffprob.runs.folder.Run`)."""
+
+    @property
+    def place(self) -> str:
+        """What opens it again."""
+        ...
+
+    def sha256(self, best: bool = False) -> str:
+        """Of the averaged weights."""
+        ...
+
+    def load(self, *, chunk: int | None) -> NetDenoiser:
+        """The denoiser."""
+        ...
+
+    def weights(self) -> dict[str, Tensor]:
+        """The averaged weights by name."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -31,6 +50,9 @@ class Trained:
     run: str
     sha256: str
 
+    # How a run is opened: `diffprob.runs.folder`, which reads recipes and so this, puts it here.
+    opener: ClassVar[Callable[[str], Weights]]
+
     def __post_init__(self) -> None:
         text("run", self.run)
         text("sha256", self.sha256)
@@ -38,11 +60,11 @@ class Trained:
             raise ValueError(f"sha256 must be hexadecimal, {_LEAST_HASH} digits or more, got {shown(self.sha256)}")
 
     @classmethod
-    def of(cls, run: "Run") -> "Trained":
+    def of(cls, run: Weights) -> "Trained":
         """The weights that ``run`` has now."""
         return cls(run.place, run.sha256())
 
-    def load(self) -> "NetDenoiser":
+    def load(self) -> NetDenoiser:
         """The denoiser, in eval mode and frozen, whole batches at once.
 
         Raises:
@@ -58,10 +80,8 @@ class Trained:
         """
         return self._open().weights()
 
-    def _open(self) -> "Run":
-        from diffprob.runs.folder import Run  # which reads recipes, and so this
-
-        run = Run.open(self.run)
+    def _open(self) -> Weights:
+        run = Trained.opener(self.run)
         if not run.sha256().startswith(self.sha256):
             raise InputError(f"{self.run} has other weights than the recipe names: sha256 {run.sha256()[:12]}...")
         return run

@@ -1,8 +1,8 @@
-"""A recipe: everything that decides a training run, as one value whose repr is its configuration."""
+"""Recipes of every kind: all that decides a training, as one value whose repr is its configuration."""
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -19,14 +19,14 @@ from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.prediction import Epsilon, Prediction
 from diffprob.denoise.variance import Fitted, Variance, Zero
 from diffprob.density.baselines import DensityModel
+from diffprob.guidance.noisy_classifier import NoisyClassifier
+from diffprob.net.noisy import NoisyClassifierSpec
 from diffprob.process.linear import LinearProcess
 from diffprob.space.pixels import Pixels
 from diffprob.storage.files import clean_component
 from diffprob.training.denoising import Denoising
+from diffprob.training.noisy_classifier import Recognition
 from diffprob.training.settings import Training
-
-if TYPE_CHECKING:
-    from diffprob.config.kinds import Kind, Recogniser
 
 
 class NetworkSpec(Protocol):
@@ -140,6 +140,44 @@ class Baseline:
             raise ValueError(f"network.in_channels must be {self.space.shape[0]} as in space, got {channels}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Recogniser:
+    """How to train a classifier of noised images, p(y|x_t), for guidance and translation.
+
+    Args:
+        name, data, space, training, start: as in a `Recipe`; the data has labels.
+        network, process, clock, condition: the parts of the `NoisyClassifier`.
+        objective: the loss.
+
+    Raises:
+        ValueError: a component of the wrong kind, or parts that do not fit together. How many classes there are is
+            compared when the training begins, as for a `Recipe`.
+    """
+
+    name: str
+    data: Source
+    space: Pixels
+    network: NoisyClassifierSpec
+    process: LinearProcess = LinearProcess()
+    clock: Clock = Index()
+    condition: Labels = Labels(drop=0.0)
+    objective: Any = Recognition()
+    training: Training
+    start: Any = None
+
+    def __post_init__(self) -> None:
+        check_parts(self)
+        instance("network", self.network, NoisyClassifierSpec, "a NoisyClassifierSpec(...)")
+        if not isinstance(self.condition, Labels) or self.condition.drop:
+            raise ValueError(f"condition must be Labels(K, drop=0.0), got {shown(self.condition)}")
+        if self.training.monitor is not None:
+            raise ValueError(f"training.monitor must be None for a recogniser, got {shown(self.training.monitor)}")
+        check_together(self)
+
+
+Kind = Recipe | Baseline | Recogniser
+
+
 def check_parts(recipe: Any) -> None:
     """Refuse components of the wrong kind.
 
@@ -157,7 +195,7 @@ def check_parts(recipe: Any) -> None:
             able(field, value, ability)
 
 
-def check_together(recipe: "Recipe | Recogniser") -> None:
+def check_together(recipe: Recipe | Recogniser) -> None:
     """Refuse components that do not fit together: what they are is checked by `check_parts`, before.
 
     Raises:
@@ -189,7 +227,7 @@ def _check_outputs(recipe: Any) -> None:
         raise ValueError(f"network.out_channels must be {wanted} with variance={shown(variance)}, got {found}")
 
 
-def check_trainable(recipe: "Kind") -> None:
+def check_trainable(recipe: Kind) -> None:
     """Refuse a recipe that can be loaded but not trained.
 
     Raises:
@@ -211,7 +249,21 @@ def build_density(baseline: Baseline, evaluation: Evaluation = Evaluation()) -> 
     return DensityModel(baseline.network.build(), evaluation)
 
 
-def space(recipe: "Kind", images: Images) -> Pixels:
+def build_recogniser(recipe: Recogniser, evaluation: Evaluation = Evaluation()) -> NoisyClassifier:
+    """The classifier of ``recipe`` with random weights from torch's global generator, on the CPU."""
+    return NoisyClassifier(recipe.network.build(), recipe.process, recipe.clock, recipe.condition, evaluation)
+
+
+def build(recipe: Kind, evaluation: Evaluation = Evaluation()) -> NetDenoiser | DensityModel | NoisyClassifier:
+    """What a recipe of any kind trains, with random weights from torch's global generator, on the CPU."""
+    if isinstance(recipe, Recipe):
+        return build_model(recipe, evaluation)
+    if isinstance(recipe, Recogniser):
+        return build_recogniser(recipe, evaluation)
+    return build_density(recipe, evaluation)
+
+
+def space(recipe: Kind, images: Images) -> Pixels:
     """The pixel space of ``recipe``, after a look whether ``images`` belong to it.
 
     Raises:
@@ -226,7 +278,7 @@ def space(recipe: "Kind", images: Images) -> Pixels:
     return recipe.space
 
 
-def _check_told(recipe: "Recipe | Recogniser") -> None:
+def _check_told(recipe: Recipe | Recogniser) -> None:
     """Refuse a network that is not told what the condition says, or is told more."""
     network: Any = recipe.network
     condition, text = recipe.condition, getattr(network, "text", None)
@@ -254,7 +306,7 @@ def _check_told(recipe: "Recipe | Recogniser") -> None:
         raise ValueError(f"network.size is {size}, but the images are {sides[0]}x{sides[1]}")
 
 
-def parameter_count(recipe: "Kind") -> int:
+def parameter_count(recipe: Kind) -> int:
     """Number of trainable parameters, counted without memory for them."""
     return _count(recipe.network)
 
@@ -269,7 +321,7 @@ def _count(network: NetworkSpec) -> int:
 _FREE = ("steps", "sample_every", "checkpoint_every", "samples", "monitor")
 
 
-def resumable(old: "Kind", new: "Kind") -> tuple[str, Any, Any] | None:
+def resumable(old: Kind, new: Kind) -> tuple[str, Any, Any] | None:
     """(path, old, new) of the first field that forbids going on with the run of ``old`` under ``new``, or None.
 
     The data may move (its digest is compared elsewhere), the name is a title, and steps, pictures and checkpoints may

@@ -7,9 +7,8 @@ from diffprob.base.laws import Normal
 from diffprob.conditions.captions import Captions
 from diffprob.conditions.condition import Labels
 from diffprob.conditions.low_resolution import Degraded
-from diffprob.config.kinds import Recogniser
 from diffprob.config.pretrained import Trained
-from diffprob.config.recipe import Baseline, Recipe
+from diffprob.config.recipe import Baseline, Recipe, Recogniser
 from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.data.captioned import CaptionedDigits
 from diffprob.data.joined import Joined

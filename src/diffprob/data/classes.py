@@ -2,20 +2,31 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diffprob.base.text import all_composed
 
-if TYPE_CHECKING:
-    from diffprob.data.images import Images
-
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _DIGITS = re.compile(r"([0-9]+)")
 
 Key = tuple[tuple[int, int, str], ...]
+
+
+class Named(Protocol):
+    """What has classes with names (`diffprob.data.images.Images`)."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of class k at position k."""
+        ...
+
+    @property
+    def occurring(self) -> tuple[str, ...]:
+        """Of the classes of which there is an image."""
+        ...
 
 
 def natural(name: str) -> tuple[int, int, Key, str]:
@@ -45,7 +56,7 @@ def numbered(values: NDArray[np.integer]) -> tuple[NDArray[np.int64], tuple[str,
     return labels.reshape(-1).astype(np.int64), names, () if own == tuple(range(len(own))) else own
 
 
-def joint(parts: "Iterable[Images | None]", names: Sequence[str] = ()) -> tuple[str, ...]:
+def joint(parts: Iterable[Named | None], names: Sequence[str] = ()) -> tuple[str, ...]:
     """One numbering for several sets of images: ``names`` first, then what each has besides, in its order."""
     found = list(all_composed(names))
     known = set(found)
@@ -56,7 +67,7 @@ def joint(parts: "Iterable[Images | None]", names: Sequence[str] = ()) -> tuple[
     return tuple(found)
 
 
-def absent(images: "Images", names: Sequence[str]) -> tuple[str, ...]:
+def absent(images: Named, names: Sequence[str]) -> tuple[str, ...]:
     """The classes that occur in the images and are none of ``names``, in their order."""
     known = set(all_composed(names))
     return tuple(name for name in images.occurring if name not in known)

@@ -10,7 +10,7 @@ grey, and pictures whose values are the run's few grey levels on the scale of 0 
 these.
 
 Every selection says which data it is (as the user named it), which part of it, what it is to the run, and its digest.
-It knows no run: who has one says which images are its own (`recipe.own`).
+It knows no run: who has one says which images are its own (`runs.images`).
 """
 
 from collections.abc import Callable

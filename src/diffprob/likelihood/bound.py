@@ -20,8 +20,8 @@ from diffprob.base.rng import Rng, one_for_each
 from diffprob.base.shapes import check_points, flat_sum, per_sample
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.calculus import logsnr_decay
+from diffprob.process.chain import noisy_times
 from diffprob.process.linear import LinearProcess, Stepwise
-from diffprob.process.times import noisy_times
 from diffprob.space.pixels import off_levels
 
 LANES = 16  # batches have a multiple of so many samples

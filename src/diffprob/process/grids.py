@@ -139,7 +139,7 @@ class Karras:
 class GrainGrid:
     """u = asinh(extent alpha/s) evenly spaced from t = 1 on, so that the next value would be that of the data.
 
-    s^2 = sigma^2 + grain^2 alpha^2, see `diffprob.sampling.grain`: the noise levels of `LogSNR` near the data, few above
+    s^2 = sigma^2 + grain^2 alpha^2 (`diffprob.sampling.grain`): the noise levels of `LogSNR` near the data, few above
     the extent of the data, where little is decided. With so many times that the last would lie below the schedule's
     last noisy time, they end there.
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from diffprob.base.errors import InputError
 from diffprob.conditions.condition import Labels
-from diffprob.config.kinds import Recogniser
 from diffprob.config.pretrained import Trained
+from diffprob.config.recipe import Recogniser
 from diffprob.data.images import Source
 from diffprob.net.noisy import NoisyClassifierSpec
 from diffprob.net.unet import UNetSpec

@@ -9,8 +9,7 @@ from diffprob.reporting import facts, pictures
 from diffprob.reporting.curves import chart, series
 from diffprob.reporting.html import Part, document, fill
 from diffprob.reporting.material import Material
-from diffprob.runs.card import Measurement
-from diffprob.runs.measurements import drawn_with, interval, number
+from diffprob.runs.measurements import Measurement, drawn_with, interval, number
 
 if TYPE_CHECKING:
     from markupsafe import Markup

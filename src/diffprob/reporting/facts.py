@@ -17,8 +17,7 @@ from diffprob.config.recipe import Recipe, parameter_count
 from diffprob.config.spec import children
 from diffprob.reporting.curves import series
 from diffprob.reporting.material import Log, Material
-from diffprob.runs.card import Measurement
-from diffprob.runs.measurements import against, drawn_with, interval, number
+from diffprob.runs.measurements import Measurement, against, drawn_with, interval, number
 from diffprob.space.pixels import Pixels
 
 Rows = list[tuple[str, str]]

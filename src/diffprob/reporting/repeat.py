@@ -9,7 +9,7 @@ from diffprob.config.recipe import Recipe
 from diffprob.recipes import RECIPES, named
 from diffprob.reporting.facts import fields_of, last_part
 from diffprob.reporting.material import Material, Samples
-from diffprob.runs.card import Measurement
+from diffprob.runs.measurements import Measurement
 
 MOST_CHANGES = 8  # --set options of a readable command
 # Measured by `diffprob evaluate`; a name that contains one of these has been measured.

@@ -1,114 +1,19 @@
 """The model card of a run: its README.md, filled in from what was measured and from nothing else."""
 
-import json
-import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-from diffprob.base.errors import InputError
 from diffprob.base.text import printable
 from diffprob.config.classes import classes_text
-from diffprob.config.kinds import Kind, Recogniser
-from diffprob.config.recipe import Recipe, parameter_count
+from diffprob.config.recipe import Kind, Recipe, Recogniser, parameter_count
 from diffprob.config.spec import render
-from diffprob.runs.measurements import tables
-from diffprob.storage.files import kind_of
-from diffprob.storage.records import read_json, record
-
-MEASURED = "measured.json"
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One number about a model, with what it takes to understand it.
-
-    Args:
-        name: what was measured, for instance "sliced W2 to held-out digits".
-        value: the number.
-        n: how many samples or images it rests on.
-        seed: the seed of the samples, or None where no randomness was involved.
-        step: training step of the weights; filled in when it is recorded.
-        details: everything else (sampler, evaluations, unit, estimated bias, ...), JSON literals by name.
-        low, high: ends of a 95% interval, or None where none is known.
-        features: what the number was measured in, with its hash; "" where no features are involved. Numbers in
-            different features are not comparable and never share a column.
-        split: the part of the data that it was measured against, such as "test".
-        reference: the same number for real images in the place of samples, or None.
-        role: what that data is to the run: "train", "test" (its own held-out images) or "other data"; "" where no data
-            is involved, and in records of older versions, whose split says it.
-        data: which data it is, without private folders.
-        digest: SHA-256 of these images.
-        converted: what was done to bring them into the run's shape, or "".
-
-    Raises:
-        ValueError: no name, a value that is not finite, an empty interval, or n below 1.
-    """
-
-    name: str
-    value: float
-    n: int
-    seed: int | None = None
-    step: int | None = None
-    details: dict[str, Any] = field(default_factory=dict)
-    low: float | None = None
-    high: float | None = None
-    features: str = ""
-    split: str = ""
-    reference: float | None = None
-    role: str = ""
-    data: str = ""
-    digest: str = ""
-    converted: str = ""
-
-    def __post_init__(self) -> None:
-        numbers = [x for x in (self.value, self.low, self.high, self.reference) if x is not None]
-        if not self.name or not all(math.isfinite(x) for x in numbers):
-            raise ValueError(f"a measurement needs a name and finite numbers, got {self.name!r} = {numbers}")
-        if self.low is not None and self.high is not None and self.low > self.high:
-            raise ValueError(f"the interval of {self.name!r} is empty: {self.low} to {self.high}")
-        if self.n < 1:
-            raise ValueError(f"n must be at least 1, got {self.n!r}")
-
-
-def read_measurements(folder: Path) -> list[Measurement]:
-    """What was measured on the run in ``folder``; empty when nothing was.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    path = folder / MEASURED
-    if kind_of(path) is None:
-        return []
-    found = read_json(path)
-    if not isinstance(found, list):
-        raise InputError(f"{path} is damaged: it is not a list of measurements")
-    return [record(Measurement, each, path) for each in found]
-
-
-def dump_measurements(measurements: Sequence[Measurement]) -> bytes:
-    """The contents of ``measured.json``."""
-    return (json.dumps([asdict(item) for item in measurements], indent=1, allow_nan=False) + "\n").encode()
-
-
-def add_measurement(measurements: Sequence[Measurement], new: Measurement) -> list[Measurement]:
-    """The list with ``new`` in it, in place of an older one made in the same way."""
-    return [*(item for item in measurements if _way(item) != _way(new)), new]
-
-
-def _way(item: Measurement) -> tuple[Any, ...]:
-    """What tells one measurement from another; its value and the step of the weights do not."""
-    drawn = tuple(item.details.get(name) for name in ("sampler", "evaluations", "grid", "variance", "clip"))
-    against = (item.split, "") if item.role in ("", item.split) else (item.role, item.digest)
-    return item.name, item.n, item.seed, item.features, *against, *drawn
-
+from diffprob.runs.measurements import Measurement, tables
 
 _DENOISER = (
     *("```sh", "diffprob sample PATH_OF_THIS_FOLDER -n 64 --seed 0 --out samples.png", "```", ""),
-    *("```python", "from diffprob.runs.folder import Run", ""),
-    *('model = Run.open("PATH_OF_THIS_FOLDER").load()  # model(xt, t) is p(x_0 | x_t)', "```"),
+    *("```python", "import diffprob as dp", ""),
+    *('model = dp.Run.open("PATH_OF_THIS_FOLDER").load()  # model(xt, t) is p(x_0 | x_t)', "```"),
 )
 _CLASSIFIER = ("```sh", "diffprob translate RUN IMAGES --recogniser PATH_OF_THIS_FOLDER --out FOLDER", "```")
 _DENSITY = ("```sh", "diffprob detect RUN --outside IMAGES --with PATH_OF_THIS_FOLDER", "```")

@@ -7,10 +7,11 @@ from typing import Any
 from torch import Tensor
 
 from diffprob.base.errors import InputError
-from diffprob.config.kinds import Kind
+from diffprob.config.recipe import Kind
 from diffprob.config.registry import ALL
 from diffprob.config.spec import parse, render
-from diffprob.runs.card import read_measurements, write_model_card
+from diffprob.runs.card import write_model_card
+from diffprob.runs.measurements import read_measurements
 from diffprob.storage import tensors
 from diffprob.storage.files import Pieces, kind_of, read_text
 

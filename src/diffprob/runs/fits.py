@@ -4,38 +4,65 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from diffprob.base.errors import InputError
 from diffprob.base.finite import check_tensors
+from diffprob.config.recipe import Recipe
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.moments import NoiseMoments
 from diffprob.denoise.variance import HEADS, Analytic, Headed, Variance
 from diffprob.net.head import HeadSpec
 from diffprob.process.path import LeastCost
 from diffprob.runs.files import library_version
+from diffprob.space.pixels import Pixels
 from diffprob.storage import tensors
 from diffprob.storage.files import kind_of
 from diffprob.storage.records import load, record
-
-if TYPE_CHECKING:
-    from diffprob.runs.folder import Run
 
 ANALYTIC, STEPS = "analytic", "steps"
 MOST_TIMES = 1 << 15  # rows of a table; int16 counts them
 KINDS = (ANALYTIC, *HEADS.values(), STEPS)
 
 
-def fit_path(run: "Run", kind: str) -> Path:
+class FittedRun(Protocol):
+    """What a fit has to know of its run (`diffprob.runs.folder.Run`)."""
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        ...
+
+    @property
+    def place(self) -> str:
+        """What opens it again."""
+        ...
+
+    @property
+    def recipe(self) -> Recipe:
+        """What was trained."""
+        ...
+
+    @property
+    def space(self) -> Pixels:
+        """Of its images."""
+        ...
+
+    def sha256(self, best: bool = False) -> str:
+        """Of the weights."""
+        ...
+
+
+def fit_path(run: FittedRun, kind: str) -> Path:
     """The file of a fit, one of `KINDS`."""
     return run.path / f"fit-{kind}.safetensors"
 
 
 def fit_bytes(
-    run: "Run", kind: str, found: Mapping[str, Tensor], about: Mapping[str, Any], best: bool = False
+    run: FittedRun, kind: str, found: Mapping[str, Tensor], about: Mapping[str, Any], best: bool = False
 ) -> bytes:
     """The file of a fit: its tensors, what it was fitted to, and ``about`` (settings that JSON can say)."""
     metadata = {
@@ -48,7 +75,7 @@ def fit_bytes(
     return b"".join(bytes(piece) for piece in tensors.pieces(found, metadata))
 
 
-def read_fit(run: "Run", kind: str, best: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_fit(run: FittedRun, kind: str, best: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and settings of a fit.
 
     Raises:
@@ -72,7 +99,7 @@ def read_fit(run: "Run", kind: str, best: bool = False) -> tuple[dict[str, Tenso
     return found, about
 
 
-def fitted(run: "Run", best: bool = False) -> list[str]:
+def fitted(run: FittedRun, best: bool = False) -> list[str]:
     """The fits that the run has for its present weights."""
     found = []
     for kind in KINDS:
@@ -88,7 +115,7 @@ def moments_tensors(moments: NoiseMoments) -> dict[str, Tensor]:
     return {**found, "count": torch.tensor(moments.count)}
 
 
-def read_moments(run: "Run", best: bool = False) -> NoiseMoments:
+def read_moments(run: FittedRun, best: bool = False) -> NoiseMoments:
     """The table of the analytic fit.
 
     Raises:
@@ -111,7 +138,7 @@ def head_tensors(spec: HeadSpec, state: Mapping[str, Tensor]) -> tuple[dict[str,
     return {f"head.{name}": value for name, value in state.items()}, {"spec": asdict(spec)}
 
 
-def bind_variance(run: "Run", variance: Variance, best: bool = False) -> tuple[Variance, nn.Module | None]:
+def bind_variance(run: FittedRun, variance: Variance, best: bool = False) -> tuple[Variance, nn.Module | None]:
     """``variance`` with what was fitted for it, and its head if it has one.
 
     Raises:
@@ -148,7 +175,7 @@ def path_tensors(times: Tensor, paths: list[Tensor], whole: list[Tensor]) -> dic
     return found
 
 
-def bind_grid(run: "Run", grid: Any, best: bool = False) -> Any:
+def bind_grid(run: FittedRun, grid: Any, best: bool = False) -> Any:
     """``grid`` with the paths that were fitted for it.
 
     Raises:

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from diffprob.base.errors import InputError, did_you_mean
-from diffprob.config.kinds import Kind, Recogniser, build_recogniser
-from diffprob.config.recipe import Baseline, Recipe, build_density, build_model
+from diffprob.base.finite import check_tensors
+from diffprob.config.pretrained import Trained
+from diffprob.config.recipe import Baseline, Kind, Recipe, Recogniser, build_density, build_model, build_recogniser
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
 from diffprob.denoise.variance import Variance
 from diffprob.density.baselines import DensityModel
@@ -19,10 +20,9 @@ from diffprob.guidance.noisy_classifier import NoisyClassifier
 from diffprob.net.head import HeadedUNet
 from diffprob.process.learned import Learned
 from diffprob.process.linear import LinearProcess
-from diffprob.runs.card import Measurement, read_measurements
 from diffprob.runs.files import BEST, MODEL, model_meta, read_recipe
-from diffprob.runs.filled import filled
 from diffprob.runs.fits import bind_variance
+from diffprob.runs.measurements import Measurement, read_measurements
 from diffprob.runs.writer import RunWriter
 from diffprob.space.pixels import Pixels
 from diffprob.storage import tensors
@@ -33,6 +33,7 @@ PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
 
 
 Kind_co = TypeVar("Kind_co", bound=Kind, covariant=True)
+Model = TypeVar("Model", NetDenoiser, DensityModel, NoisyClassifier)
 
 
 @dataclass(frozen=True)
@@ -195,12 +196,15 @@ class Run(RunFolder[Recipe]):
         size = auto_chunk(device, self.space) if chunk == "auto" else chunk
         with torch.device("meta"):  # no memory, and no random numbers taken from the global generator
             model = build_model(self.recipe, Evaluation(size, precision))
-        filled(model, self, best)
+        _filled(model, self, best)
         model.variance, head = bind_variance(self, variance or self.recipe.variance, best)
         if head is not None:
             model.net = HeadedUNet(model.net, head)  # pyright: ignore[reportArgumentType]
             convert_conv2d_weight_memory_format(head, torch.channels_last)
         return model.to(device)
+
+
+Trained.opener = Run.open
 
 
 class BaselineRun(RunFolder[Baseline]):
@@ -224,7 +228,7 @@ class BaselineRun(RunFolder[Baseline]):
         size = auto_chunk(device, self.space) if chunk == "auto" else chunk
         with torch.device("meta"):
             model = build_density(self.recipe, Evaluation(size, precision))
-        return filled(model, self, False).to(device)
+        return _filled(model, self, False).to(device)
 
 
 class RecogniserRun(RunFolder[Recogniser]):
@@ -248,7 +252,7 @@ class RecogniserRun(RunFolder[Recogniser]):
         size = auto_chunk(device, self.space) if chunk == "auto" else chunk
         with torch.device("meta"):
             model = build_recogniser(self.recipe, Evaluation(size, precision))
-        return filled(model, self, False).to(device)
+        return _filled(model, self, False).to(device)
 
 
 def open_run(path: str | Path, verify: bool = True) -> Run | BaselineRun | RecogniserRun:
@@ -306,3 +310,36 @@ def _find(path: str | Path) -> Path:
         raise InputError(f"{folder} is a file; a run is a folder")
     known = ", ".join(packaged()) or "none"
     raise InputError(f"no run at {folder} (packaged runs: {known}){did_you_mean(str(path), packaged())}")
+
+
+def _filled(model: Model, run: RunFolder[Any], best: bool) -> Model:
+    """The model on no device with the run's averaged weights, channels-last, in eval mode and frozen.
+
+    Raises:
+        InputError: weights that are not those of the recipe's network.
+        NumericalError: one of them is not finite: no number that is computed with them would mean anything.
+    """
+    _check_weights(model.state_dict(), run.weights_path(best))  # before any memory is taken for them
+    weights = run.weights(best)
+    check_tensors(weights, f"the weights in {run.weights_path(best)} are")
+    model.load_state_dict(weights, strict=True, assign=True)
+    convert_conv2d_weight_memory_format(model, torch.channels_last)
+    return model.eval().requires_grad_(False)
+
+
+def _check_weights(wanted: dict[str, Tensor], path: Path) -> None:
+    found = tensors.read_shapes(path)
+    for name, tensor in wanted.items():
+        if name not in found:
+            raise InputError(f"{path} lacks the tensor {name}: it is not of the network in recipe.txt")
+        dtype, shape = found[name]
+        if dtype != tensors.spelt(tensor.dtype):
+            raise InputError(
+                f"{path}: tensor {name} is {dtype}, the network in recipe.txt has {tensors.spelt(tensor.dtype)}"
+            )
+        if shape != tuple(tensor.shape):
+            shapes = f"{shape}, the network in recipe.txt {tuple(tensor.shape)}"
+            raise InputError(f"{path}: tensor {name} has shape {shapes}")
+    extra = next((name for name in found if name not in wanted), None)
+    if extra:
+        raise InputError(f"{path} has a tensor {extra}, which the network in recipe.txt does not")

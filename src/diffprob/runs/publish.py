@@ -10,9 +10,9 @@ from torch import Tensor
 from diffprob.base.errors import InputError
 from diffprob.config.recipe import Recipe
 from diffprob.data.places import without_folders
-from diffprob.runs.card import MEASURED
 from diffprob.runs.files import SAMPLES, library_version, model_files
 from diffprob.runs.folder import Run
+from diffprob.runs.measurements import MEASURED
 from diffprob.storage.files import Pieces, kind_of, remove, saying, temporary, whole, write_new
 from diffprob.storage.manifest import Manifest
 from diffprob.storage.records import LOG

@@ -15,18 +15,10 @@ from typing import Any
 from torch import Tensor
 
 from diffprob.base.errors import InputError
-from diffprob.config.kinds import Kind
-from diffprob.config.recipe import resumable
+from diffprob.config.recipe import Kind, resumable
 from diffprob.runs import states
 from diffprob.runs.abandoned import is_abandoned
-from diffprob.runs.card import (
-    MEASURED,
-    Measurement,
-    add_measurement,
-    dump_measurements,
-    read_measurements,
-    write_model_card,
-)
+from diffprob.runs.card import write_model_card
 from diffprob.runs.files import (
     BEST,
     CARD,
@@ -39,6 +31,7 @@ from diffprob.runs.files import (
     read_recipe,
     weights_file,
 )
+from diffprob.runs.measurements import MEASURED, Measurement, add_measurement, dump_measurements, read_measurements
 from diffprob.runs.states import STATE
 from diffprob.storage.files import (
     TENSORS_LIMIT,

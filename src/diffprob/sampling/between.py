@@ -12,8 +12,8 @@ from torch import Tensor
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import check_points, per_sample
 from diffprob.denoise.denoiser import Denoiser
+from diffprob.process.chain import nearest, noisy_times
 from diffprob.process.linear import LinearProcess
-from diffprob.process.times import nearest, noisy_times
 from diffprob.sampling.simulate import Sampler, State, simulate
 
 NOISES = ("shared", "independent", "rescaled")

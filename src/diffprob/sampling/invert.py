@@ -6,8 +6,8 @@ from torch import Tensor
 from diffprob.base.rng import Rng, one_for_each
 from diffprob.base.shapes import check_points
 from diffprob.denoise.denoiser import Denoiser
+from diffprob.process.chain import noisy_times
 from diffprob.process.linear import LinearProcess
-from diffprob.process.times import noisy_times
 from diffprob.sampling.between import noised
 from diffprob.sampling.singlestep import predicted_noise
 

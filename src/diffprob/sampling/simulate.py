@@ -13,7 +13,7 @@ from diffprob.base.distributions import Distribution
 from diffprob.base.rng import Rng, one_for_each
 from diffprob.base.shapes import check_points
 from diffprob.denoise.denoiser import Denoiser, NetDenoiser
-from diffprob.process.times import noisy_times
+from diffprob.process.chain import noisy_times
 
 MOST_GAIN = 1000.0  # of a network's error in x_0 at the first time; the linear schedule has 157, the cosine one 20,291
 

@@ -11,7 +11,7 @@ from diffprob.base.rng import Rng
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.guidance.egsde import Faithful, Realistic
 from diffprob.guidance.energy import Energies, EnergyGuided
-from diffprob.process.times import nearest
+from diffprob.process.chain import nearest
 from diffprob.sampling.ancestral import DDIM
 from diffprob.sampling.between import continued, noised
 from diffprob.sampling.invert import invert

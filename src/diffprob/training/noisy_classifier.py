@@ -9,7 +9,7 @@ from torch import Tensor
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.guidance.noisy_classifier import NoisyClassifier
-from diffprob.process.times import nearest
+from diffprob.process.chain import nearest
 from diffprob.space.pixels import Pixels
 from diffprob.training.denoising import add_noise, uniform_times
 
