@@ -26,7 +26,6 @@ from quality_rows import Yardstick
 
 from diffprob.base.errors import NumericalError
 from diffprob.base.rng import Rng, derive
-from diffprob.cli.drawing import draw
 from diffprob.config.recipe import Recipe, build_model
 from diffprob.data.sources import Digits
 from diffprob.denoise.denoiser import Index
@@ -43,6 +42,7 @@ from diffprob.recipes import named
 from diffprob.runs.folder import Run
 from diffprob.runs.writer import RunWriter
 from diffprob.sampling.ancestral import Ancestral
+from diffprob.tasks.drawing import draw
 from diffprob.training.bound import VariationalBound
 from diffprob.training.continuous import ContinuousBound
 from diffprob.training.denoising import Denoising

@@ -15,10 +15,10 @@ import torch
 from quality import answer, finish
 
 from diffprob.base.rng import Rng
-from diffprob.cli.reals import splits
 from diffprob.cli.scoring import label
 from diffprob.density.choose import STANDARD
 from diffprob.runs.folder import Run
+from diffprob.tasks.images import splits
 
 LIMIT = 0.05
 

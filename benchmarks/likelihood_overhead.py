@@ -15,13 +15,13 @@ import torch
 from quality import answer, finish
 
 from diffprob.base.rng import Rng
-from diffprob.cli.reals import splits
 from diffprob.denoise.clipping import Clip
 from diffprob.denoise.variance import Analytic
 from diffprob.likelihood.bound import Decoder, variational_bound
 from diffprob.process.path import LeastCost
 from diffprob.runs.fits import bind_grid
 from diffprob.runs.folder import Run
+from diffprob.tasks.images import splits
 
 LIMIT = 0.05
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from unet import SMALL, reference
 
 import diffprob as dp
-from diffprob.cli.drawing import draw
+from diffprob.tasks.drawing import draw
 
 STEPS = 50
 

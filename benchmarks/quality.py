@@ -13,12 +13,12 @@ import numpy as np
 
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
-from diffprob.cli.drawing import calls, counted, draw, make_times
 from diffprob.config.registry import ALL
 from diffprob.config.spec import parse
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.process.grids import Uniform
 from diffprob.space.pixels import Pixels
+from diffprob.tasks.drawing import calls, counted, draw, make_times
 
 
 def options(description: str, run: str) -> argparse.ArgumentParser:

@@ -16,7 +16,6 @@ import numpy as np
 from quality import answer, finish
 
 from diffprob.base.rng import Rng, permutation
-from diffprob.cli.drawing import draw, make_times
 from diffprob.cli.training import train
 from diffprob.data.sources import Array, Digits
 from diffprob.evaluation.memorisation import memorisation
@@ -26,6 +25,7 @@ from diffprob.reporting.figures import save_grid
 from diffprob.runs.folder import Run
 from diffprob.sampling.ancestral import DDIM
 from diffprob.space.pixels import Pixels
+from diffprob.tasks.drawing import draw, make_times
 
 
 def main() -> int:

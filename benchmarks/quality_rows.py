@@ -12,9 +12,7 @@ import numpy as np
 import torch
 
 from diffprob.base.rng import Rng
-from diffprob.cli.drawing import draw, make_times
 from diffprob.cli.lens import choose_features
-from diffprob.cli.reals import splits
 from diffprob.config.registry import ALL
 from diffprob.config.spec import parse
 from diffprob.evaluation.cache import FeatureCache
@@ -24,6 +22,8 @@ from diffprob.evaluation.kernel import kid
 from diffprob.runs.fits import bind_grid
 from diffprob.runs.folder import Run
 from diffprob.sampling.simulate import cost, plan
+from diffprob.tasks.drawing import draw, make_times
+from diffprob.tasks.images import splits
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ from torch import Tensor
 
 import diffprob as dp
 from diffprob.base.errors import InputError
-from diffprob.cli.reals import splits
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.evaluation.likeness import mean_and_error, psnr
 from diffprob.guidance.energy import EnergyGuided, Observed
@@ -31,6 +30,7 @@ from diffprob.reporting.figures import grid_image
 from diffprob.sampling.defaults import default
 from diffprob.sampling.restore import Inpaint, denoised, draw_denoised, estimate_noise, uncut
 from diffprob.sampling.simulate import draw
+from diffprob.tasks.images import splits
 
 UNIT = 2 / 255
 REACH = 1 - UNIT / 2  # what was rounded to black or white lay beyond

@@ -20,11 +20,11 @@ from quality import answer, finish
 
 from diffprob.base.rng import Rng
 from diffprob.cli.main import main as diffprob
-from diffprob.cli.reals import splits
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.runs.folder import Run
 from diffprob.sampling.between import noised
 from diffprob.sampling.singlestep import predicted_noise
+from diffprob.tasks.images import splits
 
 HEAD = "network.body."
 VARIANTS: dict[str, tuple[str, ...]] = {

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from diffprob.base.rng import Rng
-from diffprob.cli.drawing import draw
 from diffprob.conditions.condition import Labels
 from diffprob.config.recipe import Recipe
 from diffprob.data.images import Images
@@ -29,6 +28,7 @@ from diffprob.runs.folder import Run
 from diffprob.sampling.ancestral import Ancestral
 from diffprob.sampling.exponential import DPMppSDE
 from diffprob.storage import tensors
+from diffprob.tasks.drawing import draw
 
 RUN, WEIGHTS, MEASURED = "run", "weights", "measured.jsonl"
 GUIDANCE = (0.0, 0.5, 2.0)

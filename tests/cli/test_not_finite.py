@@ -9,10 +9,11 @@ import torch
 from cli.commands import TINY, contents
 
 from diffprob.base.errors import NumericalError
-from diffprob.cli import doctor, drawing
+from diffprob.cli import doctor
 from diffprob.storage import tensors
 from diffprob.storage.files import measure
 from diffprob.storage.manifest import Manifest
+from diffprob.tasks import drawing
 
 NO_LIGHT = [*("-n", "2"), *("--device", "cpu")]
 VERBS = {

@@ -15,11 +15,11 @@ from PIL import Image
 
 import diffprob as dp
 from diffprob.base.errors import InputError
-from diffprob.cli.choices import weights_facts
-from diffprob.cli.reals import read_samples, splits
 from diffprob.recipes import named
 from diffprob.runs.publish import write_run
 from diffprob.space.pixels import Pixels
+from diffprob.tasks.compute import weights_facts
+from diffprob.tasks.images import read_samples, splits
 
 
 @pytest.fixture

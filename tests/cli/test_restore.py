@@ -2,10 +2,10 @@
 
 import json
 import re
-from argparse import ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +15,6 @@ from PIL import Image
 
 import diffprob as dp
 from diffprob.cli.main import main
-from diffprob.cli.steering import add_steering, steer
 from diffprob.conditions.low_resolution import Degraded
 from diffprob.data.formats import folder
 from diffprob.data.images import Images
@@ -25,6 +24,9 @@ from diffprob.guidance.energy import EnergyGuided, Observed
 from diffprob.sampling.exponential import DPMppSDE
 from diffprob.sampling.restore import Inpaint, denoised, draw_denoised, uncut
 from diffprob.sampling.simulate import draw
+from diffprob.tasks.compute import Compute
+from diffprob.tasks.conditioning import Conditioning, apply_guidance
+from diffprob.tasks.reporter import SILENT
 
 N = 3
 UNIT = 2 / 255
@@ -266,10 +268,9 @@ def test_the_first_pictures_of_a_folder_are_opened_alone(
 
 
 def test_a_run_that_is_always_told_images_draws_none_by_itself() -> None:
-    run, parser = SimpleNamespace(name="large", recipe=SimpleNamespace(condition=Degraded((1, 8, 8)))), ArgumentParser()
-    add_steering(parser)
+    run: Any = SimpleNamespace(name="large", recipe=SimpleNamespace(condition=Degraded((1, 8, 8))))
     with pytest.raises(dp.InputError, match="draws none by itself: diffprob restore large IMAGES"):
-        steer(None, run, parser.parse_args([]))  # pyright: ignore[reportArgumentType]
+        apply_guidance(None, run, Conditioning(), 1, Compute(), SILENT)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize(

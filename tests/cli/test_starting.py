@@ -51,7 +51,7 @@ def test_defaults_suit_every_schedule(diffprob: Callable, times: int) -> None:
 
 def test_apples_gpu_is_never_taken(diffprob: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has no float64, which times and noise need."""
-    from diffprob.cli.parser import choose_device
+    from diffprob.tasks.compute import choose_device
     from diffprob.training.loop import make_accelerator
 
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)

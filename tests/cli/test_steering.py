@@ -12,12 +12,12 @@ import diffprob as dp
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.cli.main import main
-from diffprob.cli.steering import _rows_of
 from diffprob.conditions.condition import Labels
 from diffprob.interop.diffusers import open_pipeline
 from diffprob.process.grids import Uniform
 from diffprob.sampling.ancestral import DDIM
 from diffprob.sampling.simulate import draw
+from diffprob.tasks.conditioning import _rows_of
 
 UNDROPPED = ("--set", "condition=Labels(10, drop=0.0)", "--set", "network.classes=10")
 DRAWN = ("-n", "4", "--sampler", "DDIM()", "--steps", "3", "--device", "cpu")

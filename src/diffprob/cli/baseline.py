@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError, Missing, did_you_mean
 from diffprob.cli import output
-from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, whole
+from diffprob.cli.parser import add_device, add_dry_run, add_seed, whole
 from diffprob.cli.progress import Progress, duration, say
 from diffprob.cli.signals import saying
 
@@ -77,6 +77,7 @@ def _density(args: argparse.Namespace) -> dict[str, Any]:
     from diffprob.cli.training import train
     from diffprob.recipes import densities
     from diffprob.space.pixels import Pixels
+    from diffprob.tasks.compute import choose_device
 
     there = Path(args.out or f"runs/{data_name(args.data)}-{args.kind}")
     source, images, said = opened(args.data, args.size, args.channels, there)
@@ -96,6 +97,8 @@ def _density(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _classifier(args: argparse.Namespace) -> dict[str, Any]:
+    from diffprob.tasks.compute import choose_device
+
     if args.out is not None and not args.out.endswith(".safetensors"):
         raise InputError(f"--out {args.out}: a name that ends in .safetensors would be right")
     from diffprob.cli.automatic import opened
@@ -121,7 +124,7 @@ def _classifier(args: argparse.Namespace) -> dict[str, Any]:
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
     """For people."""
-    from diffprob.cli.drawing import table
+    from diffprob.cli.text import table
 
     if result["kind"] != "classifier":
         from diffprob.cli.train import lines as trained

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError, Missing
 from diffprob.cli import output
-from diffprob.cli.choices import Choice, choose
-from diffprob.cli.parser import choose_device, component
-from diffprob.cli.progress import say
+from diffprob.cli.options import sampling
+from diffprob.cli.parser import component
+from diffprob.cli.progress import TERMINAL, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from diffprob.base.rng import Rng
     from diffprob.runs.folder import Run
+    from diffprob.tasks.plan import SamplingPlan
 
 IMAGE = "a picture, or DATA:INDEX such as digits:0"
 
@@ -91,7 +92,7 @@ class Rows:
         device: of the chains.
     """
 
-    choice: Choice
+    choice: "SamplingPlan"
     at: tuple[float, ...]
     space: Any
     device: Any
@@ -118,8 +119,8 @@ class Rows:
 
     def decode(self, xt: "Tensor", t: float, rng: "Rng") -> "np.ndarray":
         """Grey levels of what a chain from t makes of x_t, uint8 (B, C, H, W)."""
-        from diffprob.cli.drawing import check_finite, limited
         from diffprob.sampling.between import continued
+        from diffprob.tasks.drawing import check_finite, limited
 
         choice, x = self.choice, xt
         for state in continued(limited(choice.guided, choice.clip), choice.sampler, xt, t, choice.times, rng):
@@ -129,9 +130,9 @@ class Rows:
 
     def encode(self, x0: "Tensor", t: float) -> "Tensor":
         """The latents at t of images, by DDIM upwards."""
-        from diffprob.cli.drawing import limited
         from diffprob.sampling.between import remaining
         from diffprob.sampling.invert import invert
+        from diffprob.tasks.drawing import limited
 
         choice = self.choice
         return invert(limited(choice.guided, choice.clip), x0, remaining(choice.model.process, choice.times, t))
@@ -147,10 +148,13 @@ def prepare_rows(args: argparse.Namespace, run: "Run", at: Sequence[float], alon
     one image a call, unless --batch, where there is only one."""
     import torch
 
+    from diffprob.tasks.compute import choose_device
+    from diffprob.tasks.plan import plan_sampling
+
     device = choose_device(args.device)
     if alone and args.batch is None and device.type == "cpu":
         args.batch = 1
-    choice = choose(args, run, one=True)
+    choice = plan_sampling(run, sampling(args), TERMINAL, one=True)
     snapped = choice.model.process.schedule.snap(torch.tensor(at, dtype=torch.float64)).tolist()
     last = float(choice.times[-1])
     for t in snapped:

@@ -6,7 +6,7 @@ from typing import Any
 
 from diffprob.base.errors import InputError
 from diffprob.cli import output
-from diffprob.cli.choices import add_drawing
+from diffprob.cli.options import add_drawing
 from diffprob.cli.parser import add_device, add_dry_run
 from diffprob.cli.report import choose_drawing, draw_samples, gather, html_path, plan
 

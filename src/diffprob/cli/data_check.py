@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
     """For people."""
-    from diffprob.cli.drawing import table
+    from diffprob.cli.text import table
 
     shape = f"{result['width']}x{result['height']}, {result['channels']} channel{'s' * (result['channels'] > 1)}"
     rows = [

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffprob.cli import output
-from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, is_run
+from diffprob.cli.parser import add_device, add_dry_run, add_seed, is_run
 from diffprob.cli.progress import Progress, duration, say
 from diffprob.storage.files import remove
 
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
     """For people."""
-    from diffprob.cli.drawing import table
+    from diffprob.cli.text import table
 
     if result["dry_run"]:
         most = f"{result['steps']:,} steps or {duration(result['seconds_at_most'])}"
@@ -135,6 +135,7 @@ def _measure(found: "Run", plan: Plan, args: argparse.Namespace) -> dict[str, An
     from diffprob.config.recipe import build_model
     from diffprob.data import Digits
     from diffprob.sampling.ancestral import DDIM, Ancestral
+    from diffprob.tasks.compute import choose_device
 
     real, held = Digits("train").load(), Digits("test").load()
     n = len(held)
@@ -198,6 +199,7 @@ def _detect(found: "Run", args: argparse.Namespace) -> list[dict[str, Any]]:
     from diffprob.density.choose import DEFAULT
     from diffprob.density.noise import NoiseNorm
     from diffprob.evaluation.detection import auroc
+    from diffprob.tasks.compute import choose_device
 
     device, held = choose_device(args.device), Digits("test").load()
     model, index = found.load(device, CHUNK), np.arange(len(held))
@@ -230,8 +232,9 @@ def _reference(real: Any, held: Any, seed: int) -> float:
 
 def _draw(model: Any, sampler: Any, steps: int, n: int, args: argparse.Namespace, found: "Run", rows: int = 0) -> Any:
     from diffprob.base.rng import Rng
-    from diffprob.cli.drawing import calls, counted, draw, make_times
     from diffprob.process.grids import Uniform
+    from diffprob.tasks.compute import choose_device
+    from diffprob.tasks.drawing import calls, counted, draw, make_times
 
     times = make_times(Uniform(), model.process, steps)
     streams = Rng.of(args.seed, n, device=choose_device(args.device))

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError
 from diffprob.cli import output
-from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, component, share, whole
-from diffprob.cli.progress import Progress, say
-from diffprob.cli.reals import add_place, held_out_of, measured_on
-from diffprob.cli.recording import written
+from diffprob.cli.options import add_place
+from diffprob.cli.output import written
+from diffprob.cli.parser import add_device, add_dry_run, add_seed, component, share, whole
+from diffprob.cli.progress import TERMINAL, Progress, say
 from diffprob.cli.scoring import ImageSet, Subject, score_sets, subjects, take
 
 if TYPE_CHECKING:
@@ -85,10 +85,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure, fit where needed, compare, write."""
-    from diffprob.cli.choices import weights_facts
     from diffprob.cli.verdict import compare, rank, write
     from diffprob.runs.folder import Run
     from diffprob.runs.images import OwnImages
+    from diffprob.tasks.compute import choose_device, weights_facts
 
     if (args.judged is None) == (not args.outside):
         raise InputError("give DATA to rank, or --outside DATA to compare with: one of the two")
@@ -168,15 +168,18 @@ def _proxies(args: argparse.Namespace) -> "list[Proxy]":
 
 def _sets(args: argparse.Namespace, run: "Run", own: "OwnImages") -> tuple[ImageSet, list[ImageSet]]:
     """The images inside and the others, equally many of each unless they are ranked."""
+    from diffprob.tasks.images import held_out_of, measured_on
+
     if args.inside is None:
         held, given = own.test, []
         if held is None:
             raise InputError(f"{run.name}: its data has no held-out images; --held-out DATA would be right")
     else:
-        held, given = held_out_of(run, args.inside, args.data, args.resize), [args.inside]
+        held, given = held_out_of(run, args.inside, TERMINAL, args.data, args.resize), [args.inside]
     texts = args.outside or [args.judged]
     name, *names = _names([*given, *texts]) if given else [f"{run.name} test", *_names(texts)]
-    others = [(measured_on(run, text, resize=args.resize), own) for text, own in zip(texts, names, strict=True)]
+    found = [measured_on(run, text, TERMINAL, resize=args.resize) for text in texts]
+    others = list(zip(found, names, strict=True))
     n = min([args.n, len(held), *(len(found) for found, _ in others if args.outside)])
     for found, name_of in [(held, name), *(others if args.outside else [])]:
         if len(found) < LEAST:

@@ -9,9 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, whole
-from diffprob.cli.progress import say
-from diffprob.cli.recording import recorded
+from diffprob.cli.parser import add_device, add_dry_run, add_seed, whole
+from diffprob.cli.progress import TERMINAL, say
 
 if TYPE_CHECKING:
     from diffprob.data.images import Images
@@ -52,6 +51,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     from diffprob.recipes.distilled import STEPS, distilled
     from diffprob.runs.folder import Run
     from diffprob.runs.images import OwnImages
+    from diffprob.tasks.compute import choose_device
 
     if args.frozen and args.method != "scalar":
         raise InputError(f"--frozen belongs to --method scalar, not to --method {args.method}")
@@ -84,6 +84,8 @@ def _fields(teacher: "Run", out: Path, images: "Images") -> str | None:
     """Draw both fields into the new run; None where matplotlib is missing, or the run cannot be written to."""
     from importlib.util import find_spec
 
+    from diffprob.tasks.recording import recorded
+
     if find_spec("matplotlib") is None:
         return None
     import torch
@@ -95,7 +97,7 @@ def _fields(teacher: "Run", out: Path, images: "Images") -> str | None:
     made, n = Run.open(out), COMPARED
     x0 = made.space.to_model(torch.from_numpy(images.take(range(min(n, len(images))))))
     picture = fields_figure(teacher.load(chunk=None), made.load(chunk=None), x0, Rng.of(0, len(x0)))
-    kept = recorded(made, lambda: made.add(FIELDS, picture))
+    kept = recorded(made, lambda: made.add(FIELDS, picture), TERMINAL)
     return str(out / FIELDS) if kept["recorded"] else None
 
 

@@ -12,7 +12,6 @@ from importlib.util import find_spec
 from typing import Any
 
 from diffprob.base.errors import InputError
-from diffprob.cli.parser import choose_device
 
 EXAMPLES = ("diffprob doctor", "diffprob doctor --json")
 
@@ -80,8 +79,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
     """For people."""
-    from diffprob.cli.drawing import table
     from diffprob.cli.estimate import size
+    from diffprob.cli.text import table
 
     torch, packages = result["torch"], result["packages"]
     gpus = (
@@ -114,6 +113,8 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
 
 
 def _torch(warnings: list[str]) -> dict[str, Any]:
+    from diffprob.tasks.compute import choose_device
+
     try:
         import torch
     except (ImportError, OSError) as error:

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from diffprob.base.errors import InputError
 from diffprob.base.text import printable
 from diffprob.cli import lens, output
-from diffprob.cli.choices import add_drawing, choose
-from diffprob.cli.parser import add_device, add_dry_run, choose_device
-from diffprob.cli.progress import Progress, say
-from diffprob.cli.reals import add_place, held_out_of, measurement, read_samples
-from diffprob.cli.recording import recorded, written
+from diffprob.cli.options import add_drawing, add_place, sampling
+from diffprob.cli.output import written
+from diffprob.cli.parser import add_device, add_dry_run
+from diffprob.cli.progress import TERMINAL, Progress, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from diffprob.evaluation.features import Features
     from diffprob.evaluation.suite import View
     from diffprob.runs.folder import Run
+    from diffprob.tasks.plan import SamplingPlan
 
 EXAMPLES = (
     "diffprob evaluate digits                                     # the packaged digits, 1,000 samples",
@@ -98,12 +98,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Draw or read, compare, record."""
-    from diffprob.config.classes import class_counts
     from diffprob.evaluation.features import describe
     from diffprob.evaluation.frechet import Statistics, frechet
     from diffprob.evaluation.suite import DEFAULT, assess, check_names, usable, with_enough
     from diffprob.runs.folder import Run
     from diffprob.storage.files import followed, measure
+    from diffprob.tasks.compute import choose_device
+    from diffprob.tasks.recording import recorded
 
     if args.out and Path(args.out).suffix.lower() != ".json":
         raise InputError(f"--out {args.out}: a name that ends in .json would be right")
@@ -113,12 +114,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     found = Run.open(args.run)
     sets = _sets(found, args)
     numbers = _numbers(found, sets)
-    choice, pixels = None, None
-    if args.samples:
-        facts, pixels = read_samples(Path(args.samples), found, DRAWN, args.best)
-    else:
-        choice = choose(args, found, counts=class_counts(found.recipe, numbers, sets.reference.images, sets.fitted[0]))
-        facts = {name: choice.facts[name] for name in DRAWN}
+    choice, facts, pixels = _samples(args, found, sets, numbers)
     published = Statistics.load(args.statistics) if args.statistics else None
     n = args.n if pixels is None else len(pixels)
     names, left_out = _enough(names, min(n, len(sets.reference)), bool(args.metrics))
@@ -136,7 +132,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return {**about, "features": args.features, "metrics": names, "dry_run": True}
     features = lens.choose_features(args.features, *sets.fitted, choose_device(args.device), args.accept_weights)
     called = lens.class_names(features, sets.fitted[0])
-    asked = None if choice is None else lens.renumbered(choice.asked(n), numbers, called)
+    asked = None if choice is None else lens.renumbered(choice.labels(n), numbers, called)
     names = names if args.metrics else usable([*names, *([] if asked is None else ["labels"])], features)
     if pixels is None:
         pixels = _draw(choice, args, found)
@@ -153,13 +149,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     result["classes"] = list(called)
     result["notes"] = [*left_out, *_notes(result, drawn)]
     out = written(lambda: output.write_file(args.out, output.json_bytes(result))) if args.out else {}
-    kept = recorded(found, lambda: _record(found, result, args, facts, sets.reference), args.record)
+    kept = recorded(found, lambda: _record(found, result, args, facts, sets.reference), TERMINAL, args.record)
     return {**result, **out, **kept, "dry_run": False}
 
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
     """For people."""
-    from diffprob.cli.drawing import table
+    from diffprob.cli.text import table
 
     if result["dry_run"]:
         yield f"would compare {result['n']:,} samples of {result['run']} with {result['reference']}"
@@ -196,6 +192,7 @@ def _sets(found: "Run", args: argparse.Namespace) -> Sets:
     """
     from diffprob.base.errors import Missing
     from diffprob.runs.images import OtherData, OwnImages
+    from diffprob.tasks.images import held_out_of
 
     if args.data and args.place:
         raise InputError("DATA and --data are the same option: one of the two would be right")
@@ -203,7 +200,7 @@ def _sets(found: "Run", args: argparse.Namespace) -> Sets:
     if args.held_out is None:
         train, test = own.train, own.test
     else:
-        test = held_out_of(found, args.held_out, None, args.resize)
+        test = held_out_of(found, args.held_out, TERMINAL, None, args.resize)
         try:
             train = own.train
         except (Missing, OtherData) as error:
@@ -232,6 +229,22 @@ def _numbers(found: "Run", sets: Sets) -> tuple[str, ...]:
     return numbers
 
 
+def _samples(
+    args: argparse.Namespace, run: "Run", sets: Sets, numbers: tuple[str, ...]
+) -> "tuple[SamplingPlan | None, dict[str, Any], np.ndarray | None]":
+    """How samples will be drawn, or None; what is said of the drawing; and those of a file, or None."""
+    from diffprob.config.classes import class_counts
+    from diffprob.tasks.images import read_samples
+    from diffprob.tasks.plan import plan_sampling
+
+    if args.samples:
+        facts, pixels = read_samples(Path(args.samples), run, DRAWN, args.best)
+        return None, facts, pixels
+    counts = class_counts(run.recipe, numbers, sets.reference.images, sets.fitted[0])
+    choice = plan_sampling(run, sampling(args), TERMINAL, counts=counts)
+    return choice, {name: choice.facts[name] for name in DRAWN}, None
+
+
 def _enough(names: Sequence[str], n: int, asked: bool) -> tuple[list[str], list[str]]:
     """The metrics that n images on the smaller side are enough for, and a sentence for each that is left out.
 
@@ -253,7 +266,8 @@ def _enough(names: Sequence[str], n: int, asked: bool) -> tuple[list[str], list[
 
 def _draw(choice: Any, args: argparse.Namespace, found: "Run") -> "np.ndarray":
     from diffprob.base.rng import Rng
-    from diffprob.cli.drawing import counted, draw
+    from diffprob.tasks.compute import choose_device
+    from diffprob.tasks.drawing import counted, draw
 
     streams = Rng.of(args.seed, args.n, device=choose_device(args.device))
     total = choice.calls(args.n, choice.steps)
@@ -354,6 +368,8 @@ def _record(
     found: "Run", result: dict[str, Any], args: argparse.Namespace, facts: dict[str, Any], reference: "Selection"
 ) -> None:
     """Every row into the run's measurements."""
+    from diffprob.tasks.images import measurement
+
     said = {"evaluations" if name == "steps" else name: facts[name] for name in DRAWING if facts[name] is not None}
     features = ["pixels" if _of_pixels(row) else result["features"] for row in result["rows"]]
     rows = [

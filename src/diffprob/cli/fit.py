@@ -11,9 +11,8 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError, did_you_mean
-from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, whole
+from diffprob.cli.parser import add_device, add_dry_run, add_seed, whole
 from diffprob.cli.progress import Progress, duration, say
-from diffprob.cli.recording import check_writable
 from diffprob.cli.signals import saying
 
 if TYPE_CHECKING:
@@ -62,6 +61,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from diffprob.runs.fits import fit_path
     from diffprob.runs.folder import Run
     from diffprob.runs.images import OwnImages
+    from diffprob.tasks.compute import choose_device
 
     found = Run.open(args.run)
     kinds = _kinds(args, found)
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
     """For people."""
-    from diffprob.cli.drawing import table
+    from diffprob.cli.text import table
 
     if result["dry_run"]:
         yield from table([(kind, f"would be written to {path}") for kind, path in result["files"].items()])
@@ -130,6 +130,8 @@ def _kinds(args: argparse.Namespace, run: "Run") -> list[str]:
 
 
 def _check(args: argparse.Namespace, run: "Run") -> None:
+    from diffprob.tasks.recording import check_writable
+
     if not 0 < args.lr < 1:
         raise InputError(f"--lr {args.lr}: a learning rate between 0 and 1, such as 0.001, would be right")
     if run.is_packaged and not args.record and not args.dry_run:

@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
     """For people."""
-    from diffprob.cli.drawing import table
+    from diffprob.cli.text import table
 
     channels, height, width = result["shape"]
     yield from table(

@@ -11,7 +11,7 @@ from typing import Any
 
 from diffprob.base.errors import InputError
 from diffprob.cli import between
-from diffprob.cli.choices import add_drawing
+from diffprob.cli.options import add_drawing
 from diffprob.cli.parser import add_device, add_dry_run, share, whole
 from diffprob.cli.progress import Progress
 from diffprob.cli.sample import how
@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
 
     from diffprob.base.rng import Rng
-    from diffprob.cli.drawing import counted
     from diffprob.runs.folder import Run
+    from diffprob.tasks.drawing import counted
 
     if args.latent and args.noise is not None:
         raise InputError("--noise and --latent exclude each other: latents are found, not drawn")

@@ -12,10 +12,12 @@ from io import TextIOWrapper
 from diffprob.base.errors import InputError, NumericalError, did_you_mean
 from diffprob.base.finite import check_numbers
 from diffprob.base.text import one_line, printable
+from diffprob.cli.options import spelling
 from diffprob.cli.output import check_writable
 from diffprob.cli.parser import Parser, add_json
 from diffprob.cli.progress import say
 from diffprob.cli.signals import Stopped, heeding
+from diffprob.tasks.options import spelt
 
 # verb: (module of this package, what it does). The modules are imported one at a time, when needed.
 VERBS = {
@@ -71,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     _streams()
     try:
-        with heeding():
+        with heeding(), spelt(spelling):
             return _run(list(sys.argv[1:] if argv is None else argv))
     except InputError as error:
         return _fail(str(error), BAD_INPUT)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError, NumericalError
 from diffprob.cli.lens import check_kind, choose_features, class_names, judged, renumbered
-from diffprob.cli.steering import shares_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,12 +72,13 @@ class Watch:
         import numpy as np
 
         from diffprob.base.rng import derive, permutation
-        from diffprob.cli.reals import held_out
         from diffprob.conditions.condition import Labels
         from diffprob.config.classes import class_counts, numbering
         from diffprob.evaluation.features import describe
         from diffprob.evaluation.suite import METRICS, view
         from diffprob.sampling.defaults import affordable
+        from diffprob.tasks.conditioning import shares_text
+        from diffprob.tasks.images import held_out
 
         self.monitor, self.recipe, self.store, self.note = monitor, recipe, store, note
         test = held_out(recipe.data)
@@ -113,13 +113,13 @@ class Watch:
     def __call__(self, step: int, model: "NetDenoiser") -> None:
         """Measure the averaged model after a step."""
         from diffprob.base.rng import Rng
-        from diffprob.cli.drawing import draw, make_times
         from diffprob.conditions.condition import Labels
         from diffprob.denoise.denoiser import Evaluation
         from diffprob.evaluation.suite import assess, leading, view
         from diffprob.process.grids import Uniform
         from diffprob.runs.folder import auto_chunk
         from diffprob.sampling.ancestral import DDIM
+        from diffprob.tasks.drawing import draw, make_times
 
         device, before = next(model.parameters()).device, model.evaluation
         model.evaluation = Evaluation(auto_chunk(device, self.recipe.space), before.precision)

@@ -4,7 +4,7 @@ import io
 import json
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,3 +148,18 @@ def arrays(levels: "np.ndarray", seeds: "np.ndarray", facts: Mapping[str, Any]) 
                 zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), member.getvalue(), zipfile.ZIP_DEFLATED
             )
     return buffer.getvalue()
+
+
+def written(write: Callable[[], None]) -> dict[str, Any]:
+    """Call ``write``, which puts what was measured into the files of ``--out``.
+
+    Where that fails, on a disk that is full by now, say, the result is printed all the same, and the error after it.
+
+    Returns:
+        For the result of the verb: nothing, or "not_written", why not, with which `main` ends with the exit code 2.
+    """
+    try:
+        write()
+    except InputError as error:
+        return {"not_written": str(error)}
+    return {}

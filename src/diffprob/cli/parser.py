@@ -4,12 +4,9 @@ import argparse
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from diffprob.base.errors import InputError, did_you_mean
-
-if TYPE_CHECKING:
-    import torch
 
 MOST = 10**9  # of anything that is counted: steps, images, rows
 MOST_SEED = 2**62  # leaves room for seed + n in 63 bits
@@ -105,30 +102,6 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 def add_dry_run(parser: argparse.ArgumentParser, what: str) -> None:
     """``--dry-run``."""
     parser.add_argument("--dry-run", action="store_true", help=what)
-
-
-def choose_device(text: str) -> "torch.device":
-    """The device that ``--device`` names.
-
-    Raises:
-        InputError: no such device, not on this machine, or one without float64: Apple's GPU.
-    """
-    import torch
-
-    here = ["cpu"]
-    if torch.cuda.is_available():
-        here = [*(f"cuda:{k}" for k in range(torch.cuda.device_count())), *here]
-    if text == "auto":
-        return torch.device(here[0].partition(":")[0])
-    if text in here or (text == "cuda" and here[0].startswith("cuda")):
-        return torch.device(text)
-    if re.fullmatch(r"mps(:\d+)?", text):
-        raise InputError(f"--device {text}: Apple's GPU has no float64, which times and noise are computed in; use cpu")
-    if re.fullmatch(r"cuda(:\d+)?", text):
-        raise InputError(f"--device {text}: this machine has {', '.join(here)}; diffprob doctor says why")
-    raise InputError(
-        f"--device {text}: no such device (auto, {', '.join(here)}){did_you_mean(text, ['auto', 'cuda', *here])}"
-    )
 
 
 def component(text: str, option: str, family: str) -> Any:

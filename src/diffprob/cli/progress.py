@@ -107,3 +107,18 @@ class Progress:
         elif self.rate > 0:
             parts.append(f"{duration((self.total - self.done) / self.rate)} left")
         return ("" if bare else f"{self.what}: ") + ", ".join(parts)
+
+
+class Terminal:
+    """The reporter of the command line (`diffprob.tasks.reporter.Reporter`): everything goes to stderr."""
+
+    def progress(self, what: str, total: int | None, unit: str = "step", done: int = 0) -> Progress:
+        """A bar, or a line every so often."""
+        return Progress(what, total, unit, done)
+
+    def note(self, text: str) -> None:
+        """A line."""
+        say(text)
+
+
+TERMINAL = Terminal()

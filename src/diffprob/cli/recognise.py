@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError
 from diffprob.base.text import printable
-from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, is_run, whole
-from diffprob.cli.progress import say
-from diffprob.cli.recording import recorded
+from diffprob.cli.parser import add_device, add_dry_run, add_seed, is_run, whole
+from diffprob.cli.progress import TERMINAL, say
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,6 +58,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     from diffprob.recipes.recognisers import STEPS, recogniser
     from diffprob.runs.files import read_recipe
     from diffprob.runs.folder import RecogniserRun, Run, open_run
+    from diffprob.tasks.compute import choose_device
 
     found = Run.open(args.run)
     sources = [source_for(text, found, args.size) for text in args.data]
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
     """For people."""
-    from diffprob.cli.drawing import table
+    from diffprob.cli.text import table
     from diffprob.cli.train import lines as trained
 
     said = list(trained(result))
@@ -114,22 +114,6 @@ def source_for(text: str, run: "Run", size: int | None = None, split: str = "tra
 
     source = open_data(text, size=size, split=split)
     return replace(source, channels=run.space.shape[0]) if isinstance(source, Folder | HuggingFace) else source
-
-
-def open_recogniser(path: str, run: "Run", option: str) -> "RecogniserRun":
-    """The run of a classifier under the noise of ``run``, which ``option`` names.
-
-    Raises:
-        InputError: no such run, another kind, another space or another process.
-    """
-    from diffprob.runs.folder import RecogniserRun, open_run
-
-    found = open_run(path)
-    if not isinstance(found, RecogniserRun):
-        raise InputError(f"{option} {path}: no classifier of noised images; `diffprob recognise` trains one")
-    if found.space != run.space or found.recipe.process != run.recipe.process:
-        raise InputError(f"{option} {path}: another space or process than {run.name}")
-    return found
 
 
 def _classes(images: "Images") -> tuple[str, ...]:
@@ -174,17 +158,18 @@ def _tested(made: "RecogniserRun", train: "Images", test: "Images | None", devic
     import torch
 
     from diffprob.base.rng import Rng, permutation
-    from diffprob.cli import reals
     from diffprob.config.classes import agreed
     from diffprob.data.for_run import TEST, TRAIN, Selection
     from diffprob.data.nested import held_out_source
     from diffprob.data.places import without_folders
     from diffprob.evaluation.estimate import wilson
     from diffprob.runs.measurements import Measurement
+    from diffprob.tasks.images import recorded_images
+    from diffprob.tasks.recording import recorded
 
     images, on = (train, "the training data") if test is None else (test, "the test split")
     split, source = (TRAIN, made.recipe.data) if test is None else (TEST, held_out_source(made.recipe.data))
-    said = reals.recorded(Selection(images, repr(without_folders(source)), split, split, images.digest()))
+    said = recorded_images(Selection(images, repr(without_folders(source)), split, split, images.digest()))
     train, images = agreed(made.recipe, train, images)
     labels, names = images.labels, made.recipe.condition.names or train.class_names[: made.recipe.condition.classes]
     known = labels < made.recipe.condition.classes
@@ -202,7 +187,7 @@ def _tested(made: "RecogniserRun", train: "Images", test: "Images | None", devic
         shares.append(hits / len(chosen))
         name = f"accuracy at t = {t:g}"
         found.append(Measurement(name, shares[-1], len(chosen), 0, low=low, high=high, **said))
-    kept = recorded(made, lambda: made.record(*found))
+    kept = recorded(made, lambda: made.record(*found), TERMINAL)
     return {**kept, "at": list(AT), "accuracy": shares, "tested": len(chosen), "on": on, "classes": list(names)}
 
 
@@ -215,8 +200,8 @@ def _hits(model: Any, x0: "Tensor", labels: "Tensor", t: float, rng: Any) -> int
 
 def _held_out(sources: list[Any]) -> "Images | None":
     """The test splits of all sources, joined as these are; None, and a line, where one has none."""
-    from diffprob.cli.reals import held_out
     from diffprob.data.joined import Joined, join
+    from diffprob.tasks.images import held_out
 
     found = []
     for source in sources:

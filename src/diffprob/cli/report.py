@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError, Missing
 from diffprob.cli import output
-from diffprob.cli.choices import add_drawing, choose
-from diffprob.cli.parser import add_device, add_dry_run, choose_device
-from diffprob.cli.progress import Progress, say
-from diffprob.cli.recording import check_writable, recorded
+from diffprob.cli.options import add_drawing, sampling
+from diffprob.cli.parser import add_device, add_dry_run
+from diffprob.cli.progress import TERMINAL, Progress, say
 
 if TYPE_CHECKING:
-    from diffprob.cli.choices import Choice
     from diffprob.data.images import Images
     from diffprob.reporting.material import Material, Samples
     from diffprob.runs.folder import Run
+    from diffprob.tasks.plan import SamplingPlan
 
 EXAMPLES = (
     "diffprob report runs/demo                       # 64 samples in 50 steps; into runs/demo/report.html",
@@ -50,6 +49,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Draw, gather and write."""
     from diffprob.reporting.page import report_page
     from diffprob.runs.folder import Run
+    from diffprob.tasks.recording import check_writable, recorded
 
     found = Run.open(args.run)
     packaged = found.is_packaged
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     page = report_page(gather(found, draw_samples(found, choice, args), images, note))
     if out is not None:
         output.write_file(out, page)
-    kept = recorded(found, lambda: found.add(INSIDE, page))
+    kept = recorded(found, lambda: found.add(INSIDE, page), TERMINAL)
     if not kept["recorded"] and out is None:
         raise InputError(str(kept["not_recorded"]))
     return {**result, **kept, "report": inside if kept["recorded"] else None, "bytes": len(page), "dry_run": False}
@@ -89,29 +89,32 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
     yield f"wrote {places} ({size(result['bytes'])})"
 
 
-def choose_drawing(found: "Run", args: argparse.Namespace) -> "Choice":
+def choose_drawing(found: "Run", args: argparse.Namespace) -> "SamplingPlan":
     """How the samples of a page are drawn; the weights are read here, once.
 
     Raises:
         InputError: an option that names nothing, too many samples, or a run without a model.
     """
+    from diffprob.tasks.plan import plan_sampling
+
     if args.n > MOST:
         raise InputError(f"-n {args.n}: a page takes at most {MOST} samples; diffprob sample draws more")
-    return choose(args, found)
+    return plan_sampling(found, sampling(args), TERMINAL)
 
 
-def plan(choice: "Choice", args: argparse.Namespace) -> dict[str, Any]:
+def plan(choice: "SamplingPlan", args: argparse.Namespace) -> dict[str, Any]:
     """What will be drawn, and how."""
     said = ("step", "seeds", "sampler", "steps", "grid", "told", "guidance", "chunk", "precision", "device")
     facts = {name: choice.facts[name] for name in said}
     return {"n": args.n, **facts, "network_calls": choice.calls(args.n, choice.steps)}
 
 
-def draw_samples(found: "Run", choice: "Choice", args: argparse.Namespace, rows: int = ROWS) -> "Samples":
+def draw_samples(found: "Run", choice: "SamplingPlan", args: argparse.Namespace, rows: int = ROWS) -> "Samples":
     """The samples of a page, as `sample` draws them; ``rows`` of them are followed on their way."""
     from diffprob.base.rng import Rng
-    from diffprob.cli.drawing import counted, draw
     from diffprob.reporting.material import Samples
+    from diffprob.tasks.compute import choose_device
+    from diffprob.tasks.drawing import counted, draw
 
     began = time.monotonic()
     streams = Rng.of(args.seed, args.n, device=choose_device(args.device))

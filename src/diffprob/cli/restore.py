@@ -19,10 +19,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from diffprob.cli import flawed
-from diffprob.cli.choices import add_drawing, choose
 from diffprob.cli.given import KINDS, read
-from diffprob.cli.parser import add_device, add_dry_run, choose_device, whole
-from diffprob.cli.progress import say
+from diffprob.cli.options import add_drawing, sampling
+from diffprob.cli.parser import add_device, add_dry_run, whole
+from diffprob.cli.progress import TERMINAL, say
 from diffprob.cli.restoring import GUIDED, METHODS, REPAINT, restore
 
 EXAMPLES = (
@@ -66,6 +66,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from diffprob.base.rng import Rng
     from diffprob.cli import outcome
     from diffprob.runs.folder import Run
+    from diffprob.tasks.compute import choose_device
+    from diffprob.tasks.plan import plan_sampling
 
     outcome.check_out(args.out)
     found = Run.open(args.run)
@@ -74,7 +76,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     args.n, device = len(given.pixels), choose_device(args.device)
     rng = Rng.of(args.seed, args.n, device=device)
     flaw, clean = flawed.READ[kind](args, found, given, rng)
-    choice = choose(args, found, True, flaw.told(found, device))
+    choice = plan_sampling(found, sampling(args), TERMINAL, True, flaw.told(found, device))
     facts = {**choice.facts, "flaw": kind, **given.facts, "levels": given.levels, **flaw.facts()}
     if args.clean is not None and clean is not None:
         facts |= clean.facts_as("clean")

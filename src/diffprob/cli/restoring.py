@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from diffprob.base.rng import Rng
-    from diffprob.cli.choices import Choice
     from diffprob.runs.folder import Run
+    from diffprob.tasks.plan import SamplingPlan
 
 GUIDED, REPAINT = "guided", "repaint"
 METHODS = (GUIDED, REPAINT)
@@ -39,11 +39,11 @@ class Flaw(Protocol):
         """The pixels to which comparisons are limited, bool, broadcastable to the images; None: all."""
         ...
 
-    def restored(self, choice: "Choice", part: slice, rng: "Rng") -> "tuple[Tensor, list[float]]":
+    def restored(self, choice: "SamplingPlan", part: slice, rng: "Rng") -> "tuple[Tensor, list[float]]":
         """Some of the images in model space, one stream of ``rng`` for each, and the noise that was taken out."""
         ...
 
-    def calls(self, choice: "Choice") -> int | None:
+    def calls(self, choice: "SamplingPlan") -> int | None:
         """Of the network for all images; None where that depends on the images."""
         ...
 
@@ -85,16 +85,16 @@ class Noisy:
         """One, where each image has noise of its own size and so a chain of its own."""
         return 1 if self.drawn and self.std is None else None
 
-    def calls(self, choice: "Choice") -> int | None:
+    def calls(self, choice: "SamplingPlan") -> int | None:
         """Unknown: images of which nothing is cut off take less."""
         return None
 
-    def restored(self, choice: "Choice", part: slice, rng: "Rng") -> "tuple[Tensor, list[float]]":
+    def restored(self, choice: "SamplingPlan", part: slice, rng: "Rng") -> "tuple[Tensor, list[float]]":
         """E[x_0|y], or a draw of it; where there is less noise than the model knows, the mean is the image itself."""
         import torch
 
-        from diffprob.cli.drawing import limited
         from diffprob.sampling.restore import denoised, draw_denoised, known_noise, uncut
+        from diffprob.tasks.drawing import limited
 
         model, noisy = limited(choice.guided, choice.clip), self.given.to_model(rng.seeds.device, part)
         unit = self.given.unit
@@ -148,7 +148,7 @@ class Holed:
 
     together = None
 
-    def calls(self, choice: "Choice") -> int | None:
+    def calls(self, choice: "SamplingPlan") -> int | None:
         """Those of every draw, repetitions included."""
         one = (
             choice.steps if self.method == GUIDED or choice.steps is None else 1 + (choice.steps - 1) * (self.jumps + 1)
@@ -156,14 +156,14 @@ class Holed:
         each = choice.calls(len(self.given.pixels), one)
         return None if each is None else each * self.average
 
-    def restored(self, choice: "Choice", part: slice, rng: "Rng") -> "tuple[Tensor, list[float]]":
+    def restored(self, choice: "SamplingPlan", part: slice, rng: "Rng") -> "tuple[Tensor, list[float]]":
         """Draws of the missing pixels, given the others."""
         import torch
 
-        from diffprob.cli.drawing import limited
         from diffprob.guidance.energy import EnergyGuided, Observed
         from diffprob.sampling.restore import Inpaint
         from diffprob.sampling.simulate import draw
+        from diffprob.tasks.drawing import limited
 
         missing = self.missing if len(self.missing) == 1 else self.missing[part]
         known = torch.from_numpy(~missing).to(rng.seeds.device)
@@ -221,15 +221,15 @@ class Small:
         """All of them: the network was told them together."""
         return len(self.given.pixels)
 
-    def calls(self, choice: "Choice") -> int | None:
+    def calls(self, choice: "SamplingPlan") -> int | None:
         """Those of every draw."""
         each = choice.calls(len(self.given.pixels), choice.steps)
         return None if each is None else each * self.average
 
-    def restored(self, choice: "Choice", part: slice, rng: "Rng") -> "tuple[Tensor, list[float]]":
+    def restored(self, choice: "SamplingPlan", part: slice, rng: "Rng") -> "tuple[Tensor, list[float]]":
         """Draws of the large images."""
-        from diffprob.cli.drawing import limited
         from diffprob.sampling.simulate import draw
+        from diffprob.tasks.drawing import limited
 
         model = limited(choice.guided, choice.clip)
         return mean_of(
@@ -266,7 +266,7 @@ def mean_of(drawn: "Callable[[Rng], Tensor]", rng: "Rng", count: int) -> "Tensor
     return torch.stack([drawn(rng if k == 0 else rng.fold(f"average {k}")) for k in range(count)]).mean(0)
 
 
-def restore(flaw: Flaw, choice: "Choice", rng: "Rng") -> "tuple[np.ndarray, list[float], int]":
+def restore(flaw: Flaw, choice: "SamplingPlan", rng: "Rng") -> "tuple[np.ndarray, list[float], int]":
     """All images without the flaw, in the grey levels of those given; the noise that was taken out of each; and how
     often the network was called.
 
@@ -275,7 +275,7 @@ def restore(flaw: Flaw, choice: "Choice", rng: "Rng") -> "tuple[np.ndarray, list
     """
     import torch
 
-    from diffprob.cli.drawing import check_finite, counted
+    from diffprob.tasks.drawing import check_finite, counted
 
     n, chunk = len(rng), choice.model.evaluation.chunk or 1
     size = flaw.together or chunk * math.ceil(PIECE / chunk)

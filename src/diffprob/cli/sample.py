@@ -11,9 +11,9 @@ from typing import Any
 
 from diffprob.base.errors import InputError
 from diffprob.cli import between, gallery, output
-from diffprob.cli.choices import add_drawing, choose
-from diffprob.cli.parser import add_device, add_dry_run, choose_device, share, whole
-from diffprob.cli.progress import Progress, say
+from diffprob.cli.options import add_drawing, sampling
+from diffprob.cli.parser import add_device, add_dry_run, share, whole
+from diffprob.cli.progress import TERMINAL, Progress, say
 from diffprob.storage.files import check_replaceable
 
 EXAMPLES = (
@@ -62,6 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Draw and write; the result says everything that decided the images."""
+    from diffprob.tasks.compute import choose_device
+    from diffprob.tasks.plan import plan_sampling
+
     if args.source is not None:
         return _reconstructed(args) if args.reconstruct else _predicted(args)
     if args.at is not None or args.reconstruct:
@@ -69,14 +72,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise InputError(f"{option} goes with --from IMAGE, {between.IMAGE}")
     args.n = args.n or COUNT
     from diffprob.base.rng import Rng
-    from diffprob.cli.drawing import counted, draw
     from diffprob.runs.folder import Run
+    from diffprob.tasks.drawing import counted, draw
 
     kind = output.kind_of(args.out)
     if kind == "folder":
         gallery.check(args.out)
     found = Run.open(args.run)
-    choice = choose(args, found)
+    choice = plan_sampling(found, sampling(args), TERMINAL)
     model, facts = choice.model, choice.facts
     total = choice.calls(args.n, choice.steps)
     written = {"out": args.out, "progression": None}
@@ -110,9 +113,9 @@ def _predicted(args: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
 
     from diffprob.base.rng import Rng
-    from diffprob.cli.drawing import counted
     from diffprob.runs.folder import Run
     from diffprob.sampling.between import noised
+    from diffprob.tasks.drawing import counted
 
     if args.progressive:
         raise InputError("--progressive and --from exclude each other")
@@ -143,8 +146,8 @@ def _reconstructed(args: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
 
     from diffprob.base.rng import Rng
-    from diffprob.cli.drawing import counted
     from diffprob.runs.folder import Run
+    from diffprob.tasks.drawing import counted
 
     if args.progressive or args.n is not None:
         option = "--progressive" if args.progressive else "-n"

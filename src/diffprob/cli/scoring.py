@@ -5,9 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError, NumericalError
-from diffprob.cli.drawing import blame
-from diffprob.cli.progress import Progress, say
-from diffprob.cli.recording import recorded
+from diffprob.cli.progress import TERMINAL, Progress, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,6 +93,7 @@ def measure(subject: Subject, images: ImageSet, run: "Run", seed: int, device: "
     import torch
 
     from diffprob.base.rng import Rng
+    from diffprob.tasks.drawing import blame
 
     size = CHUNKS * (subject.model.evaluation.chunk or len(images.levels))
     parts, n = [], len(images.levels)
@@ -133,6 +132,7 @@ def score_sets(
     import torch
 
     from diffprob.runs.proxies import keep_proxies, read_proxies
+    from diffprob.tasks.recording import recorded
 
     known: dict[tuple[str, str, str], torch.Tensor] = {}
 
@@ -156,7 +156,7 @@ def score_sets(
             each.name: subject.proxy.score(statistics(subject, each), fitted).numpy() for each in sets
         }
     if changed:
-        recorded(run, lambda: keep_proxies(run, fits, facts, best))
+        recorded(run, lambda: keep_proxies(run, fits, facts, best), TERMINAL)
     return scores
 
 
@@ -168,9 +168,9 @@ def subjects(
     Raises:
         InputError: an other run of images of another shape, or without any density.
     """
-    from diffprob.cli.bounding import bound_variance
     from diffprob.runs.densities import density_of
     from diffprob.runs.folder import open_run
+    from diffprob.tasks.bounds import bound_variance
 
     model = run.load(device, args.batch or "auto", args.precision, args.best, bound_variance(run, args.best))
     found = [Subject(label(proxy), proxy.bind(run.space), model, run.sha256(args.best)) for proxy in proxies]

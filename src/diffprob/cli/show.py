@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
     """For people."""
-    from diffprob.cli.drawing import table
+    from diffprob.cli.text import table
 
     kind = result["kind"]
     if kind == "all":
@@ -126,7 +126,7 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
 
 
 def _run_lines(result: dict[str, Any]) -> Iterator[str]:
-    from diffprob.cli.drawing import table
+    from diffprob.cli.text import table
 
     fits: list[str] | None = result["fits"]
     loss = "not known" if result["loss"] is None else f"{result['loss']:.4g} (the last record of the log)"
@@ -151,7 +151,7 @@ def _run_lines(result: dict[str, Any]) -> Iterator[str]:
 
 def _measured(measurements: list[dict[str, Any]]) -> Iterator[str]:
     """One table for each kind of features: numbers in different features never share a column."""
-    from diffprob.cli.drawing import table
+    from diffprob.cli.text import table
     from diffprob.runs.measurements import Measurement, tables
 
     if not measurements:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from diffprob.base.errors import InputError, Missing
 from diffprob.base.text import one_line
-from diffprob.cli.parser import add_device, add_dry_run, add_seed, choose_device, is_run, whole
+from diffprob.cli.parser import add_device, add_dry_run, add_seed, is_run, whole
 from diffprob.cli.progress import say
 from diffprob.storage.files import TEXT_LIMIT, followed, kind_of, read_bytes
 
@@ -76,6 +76,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     from diffprob.cli.automatic import described, folder_name
     from diffprob.config.recipe import Recipe
     from diffprob.recipes import RECIPES
+    from diffprob.tasks.compute import choose_device
 
     recipe, images = read_recipe(args)
     going_on = args.recipe not in {None, *RECIPES} and is_run(Path(args.recipe))
@@ -104,7 +105,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
     """For people."""
-    from diffprob.cli.drawing import table
+    from diffprob.cli.text import table
 
     if result.get("dry_run"):
         from diffprob.cli.estimate import cost_rows

@@ -12,7 +12,7 @@ from diffprob.base.errors import InputError, NumericalError
 from diffprob.base.text import one_line
 from diffprob.cli.board import Board
 from diffprob.cli.monitor import Watch, check_monitor
-from diffprob.cli.parser import choose_device, is_run
+from diffprob.cli.parser import is_run
 from diffprob.cli.progress import Progress, say
 from diffprob.cli.signals import Stopped, noting
 
@@ -119,6 +119,7 @@ def _accelerator(recipe: "Kind", device: str, processes: int | None) -> Any:
     """
     import torch
 
+    from diffprob.tasks.compute import choose_device
     from diffprob.training.batches import check_shares
     from diffprob.training.loop import make_accelerator
 
@@ -278,12 +279,12 @@ def draw_preview(model: "NetDenoiser", recipe: "Recipe", path: Path) -> None:
     """A grid of samples with fixed seeds, drawn in a few steps of DDIM."""
     from diffprob.base.rng import Rng
     from diffprob.cli import output
-    from diffprob.cli.drawing import draw, make_times, seeds_text
     from diffprob.denoise.denoiser import Evaluation
     from diffprob.process.grids import Uniform
     from diffprob.runs.folder import auto_chunk
     from diffprob.sampling.ancestral import DDIM
     from diffprob.sampling.defaults import affordable
+    from diffprob.tasks.drawing import draw, make_times, seeds_text
 
     device = next(model.parameters()).device
     model.evaluation = Evaluation(auto_chunk(device, recipe.space), model.evaluation.precision)

@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError
 from diffprob.cli import between
-from diffprob.cli.choices import add_drawing, choose
-from diffprob.cli.parser import add_device, add_dry_run, choose_device, share, whole
-from diffprob.cli.progress import Progress, say
-from diffprob.cli.reals import add_resize
-from diffprob.cli.recognise import open_recogniser
+from diffprob.cli.options import add_drawing, add_resize, sampling
+from diffprob.cli.parser import add_device, add_dry_run, share, whole
+from diffprob.cli.progress import TERMINAL, Progress, say
 from diffprob.cli.translating import (
     EGSDE,
     IMAGES,
@@ -77,8 +75,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from diffprob.base.rng import Rng
-    from diffprob.cli.drawing import counted
     from diffprob.runs.folder import Run
+    from diffprob.tasks.compute import choose_device
+    from diffprob.tasks.drawing import counted
 
     _check_options(args)
     check_folder(args.out)
@@ -148,9 +147,13 @@ def _way(args: argparse.Namespace, run: "Run", images: "Images") -> tuple[Way, d
     """What the options mean, and the facts that decide the images beside those of `choices.choose`."""
     import torch
 
+    from diffprob.tasks.compute import choose_device
+    from diffprob.tasks.conditioning import open_classifier
+    from diffprob.tasks.plan import plan_sampling
+
     device = choose_device(args.device)
-    rec = None if args.recogniser is None else open_recogniser(args.recogniser, run, "--recogniser")
-    choice = choose(args, run, one=True)
+    rec = None if args.recogniser is None else open_classifier(args.recogniser, run, "recogniser")
+    choice = plan_sampling(run, sampling(args), TERMINAL, one=True)
     asked = args.start or (1.0 if args.method == INVERT else START)
     start = float(choice.model.process.schedule.snap(torch.tensor(asked, dtype=torch.float64)))
     if start < float(choice.times[-1]):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from diffprob.base.errors import InputError
 from diffprob.base.text import printable
 from diffprob.cli import output
+from diffprob.cli.progress import TERMINAL
 
 if TYPE_CHECKING:
     import argparse
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from diffprob.base.rng import Rng
-    from diffprob.cli.choices import Choice
     from diffprob.data.images import Images
     from diffprob.denoise.denoiser import Denoiser, NetDenoiser
     from diffprob.guidance.noisy_classifier import NoisyClassifier
     from diffprob.runs.folder import Run
+    from diffprob.tasks.plan import SamplingPlan
 
 EGSDE, SDEDIT, INVERT = METHODS = ("egsde", "sdedit", "invert")
 IMAGES, GRID, FACTS = "images", "before-and-after.png", "facts.json"
@@ -60,7 +61,7 @@ class Way:
         rows: invert: what it is told about each image, (N,), or None.
     """
 
-    choice: "Choice"
+    choice: "SamplingPlan"
     start: float
     repeats: int = 1
     energies: Energies | None = None
@@ -84,7 +85,7 @@ class Way:
 
     def calls(self, n: int) -> int | None:
         """Of the run's network for n images; None where a tolerance decides."""
-        from diffprob.cli.drawing import calls
+        from diffprob.tasks.drawing import calls
 
         down = self.choice.calls(n, self.evaluations)
         if self.source is None or self.source.net is not self.choice.model.net:
@@ -98,8 +99,8 @@ class Way:
         Raises:
             NumericalError: one is not finite.
         """
-        from diffprob.cli.drawing import check_finite, limited
         from diffprob.sampling.translate import carried, sdedit
+        from diffprob.tasks.drawing import check_finite, limited
 
         choice, model = self.choice, self.choice.guided
         if self.source is not None:
@@ -132,24 +133,24 @@ def read(args: "argparse.Namespace", run: "Run") -> "tuple[Images, dict[str, Any
     Raises:
         InputError: nothing there, or other images than the run takes.
     """
-    from diffprob.cli.reals import measured_on
+    from diffprob.tasks.images import measured_on
 
-    found = measured_on(run, args.source, split=args.split, resize=args.resize)
+    found = measured_on(run, args.source, TERMINAL, split=args.split, resize=args.resize)
     n = min(args.n or len(found), len(found))
     images = replace(found.images.some(range(n)), captions=None)
     facts = {"source": args.source, "split": found.split, "role": found.role, "converted": found.converted or None}
     return images, {**facts, "n": n, "source_sha256": images.digest()}
 
 
-def source_model(args: "argparse.Namespace", run: "Run", choice: "Choice", images: "Images") -> Any:
+def source_model(args: "argparse.Namespace", run: "Run", choice: "SamplingPlan", images: "Images") -> Any:
     """invert: the network of the source's kind, what it is told about each image or None, and how to say both.
 
     Raises:
         InputError: another space or process, or labels that are missing or unknown.
     """
-    from diffprob.cli.parser import choose_device
     from diffprob.conditions.condition import Labels
     from diffprob.runs.folder import Run
+    from diffprob.tasks.compute import choose_device
 
     other = run if args.source_model is None else Run.open(args.source_model)
     if other.space != run.space or other.recipe.process != run.recipe.process:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError
 from diffprob.cli import output
-from diffprob.cli.drawing import table
 from diffprob.cli.scoring import ImageSet, Scores
+from diffprob.cli.text import table
 
 if TYPE_CHECKING:
     import numpy as np

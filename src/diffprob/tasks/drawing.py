@@ -1,23 +1,25 @@
-"""Drawing samples with progress: what `sample`, `train` and `demo` share."""
+"""Drawing samples as grey levels: what every task that draws shares."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffprob.base.distributions import Distribution
 from diffprob.base.errors import InputError, NumericalError
 from diffprob.base.finite import not_finite
+from diffprob.base.rng import Rng
 from diffprob.base.text import one_line
-
-if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor
-
-    from diffprob.base.distributions import Distribution
-    from diffprob.base.rng import Rng
-    from diffprob.denoise.denoiser import Denoiser, NetDenoiser
-    from diffprob.space.pixels import Pixels
+from diffprob.denoise.clipping import Clip, DynamicClip
+from diffprob.denoise.denoiser import Denoiser, NetDenoiser
+from diffprob.sampling.simulate import simulate, start
+from diffprob.space.pixels import Pixels
+from diffprob.tasks.options import option
 
 COLUMNS = 10  # of a progression
 
@@ -33,14 +35,14 @@ class Drawn:
         evaluations: of the model for each image, on average: samplers to a tolerance differ between images.
     """
 
-    levels: "np.ndarray"
-    frames: "list[np.ndarray]"
+    levels: np.ndarray
+    frames: list[np.ndarray]
     times: list[float]
     evaluations: float
 
 
-def make_times(grid: Any, process: Any, steps: int, option: str = "--grid") -> "Tensor":
-    """The times of a grid.
+def make_times(grid: Any, process: Any, steps: int, name: str | None = None) -> Tensor:
+    """The times of a grid; ``name`` is what a message calls it, if not the option for grids.
 
     Raises:
         InputError: the grid cannot have that many times on this process.
@@ -48,36 +50,34 @@ def make_times(grid: Any, process: Any, steps: int, option: str = "--grid") -> "
     try:
         return grid(process, steps)
     except ValueError as error:
-        raise InputError(f"{option} {grid!r} with {steps} steps: {one_line(error)}") from error
+        raise InputError(f"{name or option('grid')} {grid!r} with {steps} steps: {one_line(error)}") from error
 
 
 class _Tally:
     """A denoiser that counts the samples it is asked about."""
 
-    def __init__(self, model: "Denoiser") -> None:
+    def __init__(self, model: Denoiser) -> None:
         self.model, self.process, self.asked = model, model.process, 0
 
-    def __call__(self, xt: "Tensor", t: "Tensor") -> "Distribution":
+    def __call__(self, xt: Tensor, t: Tensor) -> Distribution:
         self.asked += len(xt)
         return self.model(xt, t)
 
 
 def draw(
-    model: "Denoiser",
+    model: Denoiser,
     sampler: Any,
-    times: "Tensor",
-    rng: "Rng",
-    space: "Pixels",
+    times: Tensor,
+    rng: Rng,
+    space: Pixels,
     clip: bool | float = True,
     rows: int = 0,
 ) -> Drawn:
-    """Draw one image per stream; ``rows`` samples are followed on their way; ``clip`` as in `choices.Choice`.
+    """Draw one image per stream; ``rows`` samples are followed on their way; ``clip`` as in a `SamplingPlan`.
 
     Raises:
         NumericalError: a sample is not finite.
     """
-    from diffprob.sampling.simulate import simulate, start
-
     tally = _Tally(model)
     clipped = limited(tally, clip)
     shown = {round(k * (len(times) - 1) / (COLUMNS - 1)) for k in range(COLUMNS)} if rows else set()
@@ -92,21 +92,17 @@ def draw(
     return Drawn(levels, [frame for _, frame in frames], [t for t, _ in frames], tally.asked / len(levels))
 
 
-def limited(model: "Denoiser", clip: bool | float) -> "Denoiser":
-    """The model with its predicted images clipped as in `choices.Choice`."""
-    from diffprob.denoise.clipping import Clip, DynamicClip
-
+def limited(model: Denoiser, clip: bool | float) -> Denoiser:
+    """The model with its predicted images clipped as in `diffprob.tasks.plan.SamplingPlan`."""
     return model if clip is False else Clip(model) if clip is True else DynamicClip(model, clip)
 
 
-def check_finite(x: "Tensor", rng: "Rng", model: Any) -> None:
+def check_finite(x: Tensor, rng: Rng, model: Any) -> None:
     """Look at samples (B, *event) of ``model``, one for each stream.
 
     Raises:
         NumericalError: one is not finite; its seed is named.
     """
-    import torch
-
     if not bool(torch.isfinite(x).all()):
         first = int((~torch.isfinite(x.flatten(1)).all(1)).nonzero()[0])
         raise NumericalError(f"the sample of seed {int(rng.seeds[first])} is not finite: {blame(model)}")
@@ -114,8 +110,6 @@ def check_finite(x: "Tensor", rng: "Rng", model: Any) -> None:
 
 def blame(model: Any) -> str:
     """What to say of a number of ``model`` that is not finite: its weights are named only where they are damaged."""
-    import torch
-
     damage = not_finite(model.state_dict()) if isinstance(model, torch.nn.Module) else None
     if damage is not None:
         return f"the weights are damaged, {damage}"
@@ -123,13 +117,13 @@ def blame(model: Any) -> str:
     return f"{known}numbers outgrew their range on the way: other steps, sampler, guidance or clipping may help"
 
 
-def calls(model: "NetDenoiser", n: int, steps: int | None) -> int | None:
+def calls(model: NetDenoiser, n: int, steps: int | None) -> int | None:
     """How often the network will be called for n samples of ``steps`` evaluations; None where a tolerance decides."""
     return None if steps is None else steps * math.ceil(n / (model.evaluation.chunk or n))
 
 
 @contextmanager
-def counted(model: "NetDenoiser", update: Callable[[int], None]) -> Iterator[None]:
+def counted(model: NetDenoiser, update: Callable[[int], None]) -> Iterator[None]:
     """Call ``update`` with the number of network calls so far after every one of them."""
     done = 0
 
@@ -148,13 +142,3 @@ def counted(model: "NetDenoiser", update: Callable[[int], None]) -> Iterator[Non
 def seeds_text(seed: int, n: int) -> str:
     """``0..63`` for 64 samples from seed 0."""
     return f"{seed}..{seed + n - 1}" if n > 1 else str(seed)
-
-
-def table(rows: Sequence[Sequence[Any]], head: Sequence[str] = ()) -> Iterator[str]:
-    """Lines of a table with aligned columns."""
-    cells = [[str(cell) for cell in row] for row in ([head, *rows] if head else rows)]
-    if not cells:
-        return
-    widths = [max(len(row[k]) for row in cells) for k in range(len(cells[0]))]
-    for row in cells:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

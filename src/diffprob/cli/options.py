@@ -1,0 +1,235 @@
+"""The options that mean the same in every verb that draws or measures, and the requests that they make."""
+
+import argparse
+import math
+from typing import TYPE_CHECKING, Any
+
+from diffprob.base.errors import InputError
+from diffprob.cli.parser import add_device, add_dry_run, add_seed, component, share, whole
+
+if TYPE_CHECKING:
+    from diffprob.tasks.compute import Compute
+    from diffprob.tasks.conditioning import Conditioning
+    from diffprob.tasks.images import ImageSelection
+    from diffprob.tasks.plan import Sampling
+
+NONE = "none"  # `diffprob.tasks.conditioning.NONE`, whose module imports torch
+
+
+def spelling(name: str, value: Any) -> str:
+    """A field as an option: ``--decoder-std 0.1``."""
+    return f"--{name.replace('_', '-')}" + ("" if value is None else f" {value}")
+
+
+def add_drawing(parser: argparse.ArgumentParser, n: int | None = 64, steps: str = "50; Ancestral: 1000") -> None:
+    """``-n --seed --sampler --steps --grid --variance --clip --dynamic-clip --batch --best --precision`` and those of
+    `steering`; -n only where there is a default for it."""
+    if n is not None:
+        parser.add_argument("-n", type=whole(1), default=n, metavar="N", help=f"how many images ({n:,})")
+    add_seed(parser, "seed of the first image; image i has the seed N + i (0)")
+    parser.add_argument(
+        "--sampler", metavar="S", help='such as "UniPC(2)"; unless given what suits --steps (diffprob show samplers)'
+    )
+    parser.add_argument("--steps", type=whole(1), metavar="N", help=f"network calls for each image ({steps})")
+    parser.add_argument(
+        "--grid", metavar="G", help='which times are visited ("Uniform()" with --sampler; best: the fitted path)'
+    )
+    parser.add_argument(
+        "--variance",
+        metavar="V",
+        help="variance of x_0 given x_t, such as UnitData() or, fitted, Analytic(); by default the run's",
+    )
+    parser.add_argument(
+        "--clip", action=argparse.BooleanOptionalAction, default=True, help="clamp the predicted image to [-1, 1] (on)"
+    )
+    parser.add_argument(
+        "--dynamic-clip",
+        nargs="?",
+        const=0.995,
+        type=share,
+        metavar="Q",
+        help="clamp to this quantile of each predicted image instead, and scale it back (0.995)",
+    )
+    parser.add_argument(
+        "--batch", type=whole(1), metavar="N", help="images per network call: decides speed, and the last bits"
+    )
+    parser.add_argument(
+        "--best", action="store_true", help="the best averaged weights by the metric that the training watched"
+    )
+    add_steering(parser)
+    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the network (fp32)")
+
+
+def add_steering(parser: argparse.ArgumentParser) -> None:
+    """``--label --caption --guidance --guidance-interval --guidance-rescale --guide-with``."""
+    parser.add_argument(
+        "--label",
+        nargs="+",
+        metavar="L",
+        help=f"classes of the images, in turn, by name (diffprob show RUN), by number where they have no names; {NONE} "
+        "on its own: of any (all classes in turn)",
+    )
+    parser.add_argument(
+        "--caption", nargs="+", metavar="TEXT", help=f"captions, in turn, for a run that reads them; {NONE}: of any"
+    )
+    parser.add_argument(
+        "--guidance", type=_finite, default=0.0, metavar="W", help="classifier-free: (1 + W) told - W untold (0: none)"
+    )
+    parser.add_argument(
+        "--guidance-interval", nargs=2, type=_unit, metavar=("LOW", "HIGH"), help="guide within these times (0 1)"
+    )
+    parser.add_argument(
+        "--guidance-rescale", type=_unit, default=0.0, metavar="S", help="share of the unguided contrast to keep (0)"
+    )
+    parser.add_argument("--guide-with", metavar="RUN", help="guide away from this weaker run, not from the untold one")
+    parser.add_argument(
+        "--classify-with",
+        metavar="REC",
+        help="for a run that is told nothing: --label by a run of `diffprob recognise`",
+    )
+    parser.add_argument("--classifier-scale", type=_finite, metavar="S", help="with --classify-with: how strongly (1)")
+
+
+def add_bounding(parser: argparse.ArgumentParser, n: int) -> None:
+    """The run, the images, and what decides a bound on them."""
+    parser.add_argument("run", metavar="RUN", help="a run's folder, or the name of a packaged run (diffprob show runs)")
+    parser.add_argument(
+        "images",
+        nargs="?",
+        metavar="DATA",
+        help="the images: a picture, a folder, a file of arrays, ... (by default held-out ones of the run's own data)",
+    )
+    parser.add_argument("--held-out", metavar="DATA", help="the same as DATA, whose test split or all of it is taken")
+    add_place(parser)
+    parser.add_argument(
+        "--split", choices=("auto", "test", "train"), default="auto", help="of the data; auto: test, if there is one"
+    )
+    parser.add_argument("-n", type=whole(1), default=n, metavar="N", help=f"at most so many images ({n:,})")
+    add_seed(parser, "which images, and their noise: image i of the data has the seed N + i (0)")
+    parser.add_argument("--steps", type=whole(1), metavar="N", help="times of the chain (the fitted path's, or all)")
+    parser.add_argument("--grid", metavar="G", help='such as "Native()"; best, if fitted the default: the fitted path')
+    parser.add_argument(
+        "--variance", metavar="V", help="such as UnitData(); by default Analytic() if fitted, else the run's"
+    )
+    parser.add_argument("--decoder-std", type=float, metavar="X", help="of p(x_0|x_t1), in model space, [-1, 1]")
+    parser.add_argument(
+        "--clip", action=argparse.BooleanOptionalAction, help="clamp the predicted image to [-1, 1] (on for bounds)"
+    )
+    parser.add_argument("--batch", type=whole(1), metavar="N", help="images per network call; decides the last bits")
+    parser.add_argument("--best", action="store_true", help="the best averaged weights that the training watched for")
+    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the network (fp32)")
+    add_device(parser)
+    add_dry_run(parser, "check everything and say what would be done, without doing it")
+
+
+def add_place(parser: argparse.ArgumentParser) -> None:
+    """``--data`` and ``--resize``, which mean the same in every verb."""
+    parser.add_argument("--data", metavar="PATH", help="where the run's own images lie, if not where its recipe says")
+    add_resize(parser)
+
+
+def add_resize(parser: argparse.ArgumentParser) -> None:
+    """``--resize``: the only way in which images are converted for a run."""
+    parser.add_argument(
+        "--resize", action="store_true", help="convert other images of another size, colour or number of grey levels"
+    )
+
+
+def compute(args: argparse.Namespace) -> "Compute":
+    """What ``--device --precision --batch --best`` ask for."""
+    from diffprob.tasks.compute import Compute
+
+    return Compute(device=args.device, precision=args.precision, batch=args.batch, best=args.best)
+
+
+def conditioning(args: argparse.Namespace) -> "Conditioning":
+    """What the options of `add_steering` ask for."""
+    from diffprob.tasks.conditioning import Conditioning
+
+    return Conditioning(
+        label=None if args.label is None else tuple(args.label),
+        caption=None if args.caption is None else tuple(args.caption),
+        guidance=args.guidance,
+        guidance_interval=None if args.guidance_interval is None else tuple(args.guidance_interval),
+        guidance_rescale=args.guidance_rescale,
+        guide_with=args.guide_with,
+        classify_with=args.classify_with,
+        classifier_scale=args.classifier_scale,
+    )
+
+
+def sampling(args: argparse.Namespace, n: int | None = None) -> "Sampling":
+    """What the options of `add_drawing` ask for, for n images if not ``-n``.
+
+    Raises:
+        InputError: a component that there is not, or options that exclude each other.
+    """
+    from diffprob.tasks.plan import Sampling
+
+    if args.dynamic_clip is not None and not args.clip:
+        raise InputError("--dynamic-clip and --no-clip exclude each other")
+    return Sampling(
+        n=args.n if n is None else n,
+        seed=args.seed,
+        sampler=optional(args.sampler, "--sampler", "sampler"),
+        steps=args.steps,
+        grid=optional("LeastCost()" if args.grid == "best" else args.grid, "--grid", "grid"),
+        variance=optional(args.variance, "--variance", "variance"),
+        clip=args.clip if args.dynamic_clip is None else args.dynamic_clip,
+        conditioning=conditioning(args),
+        compute=compute(args),
+    )
+
+
+def optional(text: str | None, option: str, family: str) -> Any:
+    """The component that an option names, or None without one."""
+    return None if text is None else component(text, option, family)
+
+
+def images(args: argparse.Namespace) -> "ImageSelection":
+    """What the options of `add_bounding` say of images: DATA beside --held-out is the place of the run's own."""
+    from diffprob.tasks.images import ImageSelection
+
+    return ImageSelection(
+        images=args.held_out or args.images,
+        place=args.data or (args.images if args.held_out else None),
+        split=args.split,
+        n=args.n,
+        seed=args.seed,
+        resize=args.resize,
+    )
+
+
+def bound(args: argparse.Namespace, **own: Any) -> dict[str, Any]:
+    """What the options of `add_bounding` say of a bound, as fields of a `ChainBound`, beside a verb's ``own``.
+
+    Raises:
+        InputError: a component that there is not, or a number outside its domain.
+    """
+    if args.decoder_std is not None and not 0 < args.decoder_std < math.inf:
+        raise InputError(f"--decoder-std {args.decoder_std:g}: a number above 0 would be right")
+    return {
+        "steps": args.steps,
+        "grid": optional("LeastCost(whole=True)" if args.grid == "best" else args.grid, "--grid", "grid"),
+        "variance": optional(args.variance, "--variance", "variance"),
+        "decoder_std": args.decoder_std,
+        "clip": True if args.clip is None else args.clip,
+        **own,
+    }
+
+
+def _finite(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"must be finite, got {text}")
+    return value
+
+
+def _unit(text: str) -> float:
+    value = _finite(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must lie in [0, 1], got {text}")
+    return value

@@ -1,0 +1,211 @@
+"""Images under the bound of a run: what `likelihood` and `rate` share."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffprob.base.checks import flag, real, whole
+from diffprob.base.errors import InputError
+from diffprob.base.rng import Rng
+from diffprob.base.text import one_line
+from diffprob.data.for_run import Selection
+from diffprob.denoise.denoiser import Denoiser, NetDenoiser
+from diffprob.denoise.variance import Analytic, Fitted, Variance
+from diffprob.likelihood.bound import Decoder, Term
+from diffprob.process.grids import Native, Uniform
+from diffprob.process.path import LeastCost
+from diffprob.runs.fits import ANALYTIC, STEPS, bind_grid, fitted
+from diffprob.runs.folder import Run
+from diffprob.tasks.compute import Compute, weights_facts
+from diffprob.tasks.drawing import limited, make_times
+from diffprob.tasks.images import ImageSelection
+from diffprob.tasks.reporter import Reporter
+
+NEAR = 1e-3  # how far from a grey level rounding errors of float32 may leave a value
+CHUNKS = 8  # network calls that one block of images takes at each time, where no gradients are kept
+TERMS = 50  # random terms of each image
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainBound:
+    """The variational bound of the run's chain: a code length of the grey levels, without dequantisation.
+
+    Args:
+        terms: random terms for each image; None: all.
+        eta: of the family of chains, in (0, 1]; 1: DDPM's.
+        steps: times of the chain; None: the fitted path's, or all of training.
+        grid: None: the fitted path if there is one, else every time of training.
+        variance: None: ``Analytic()`` if it was fitted, else the run's.
+        decoder_std: of p(x_0|x_t1), in model space; None: that of the posterior.
+        clip: whether the predicted image is clamped to [-1, 1].
+
+    Raises:
+        ValueError: a number outside its domain.
+    """
+
+    terms: int | None = TERMS
+    eta: float = 1.0
+    steps: int | None = None
+    grid: Any = None
+    variance: Variance | None = None
+    decoder_std: float | None = None
+    clip: bool = True
+
+    def __post_init__(self) -> None:
+        whole("terms", self.terms, 1, none=True)
+        real("eta", self.eta, "(0, 1]")
+        whole("steps", self.steps, 1, none=True)
+        real("decoder_std", self.decoder_std, "(0, inf)", none=True)
+        flag("clip", self.clip)
+
+
+@dataclass(frozen=True)
+class LikelihoodSetup:
+    """Which images, and how they are bounded, everything chosen.
+
+    Args:
+        run: whose density.
+        model: its denoiser, with its variance.
+        found: the data that the images are of.
+        chosen: their indices, increasing.
+        times: of the chain.
+        decoder: p(x_0|x_t1).
+        terms: random steps for each image, None for all.
+        clip: whether the predicted image is clamped to [-1, 1].
+        facts: everything that decides the numbers, JSON literals by name.
+    """
+
+    run: Run
+    model: NetDenoiser
+    found: Selection
+    chosen: np.ndarray
+    times: Tensor
+    decoder: Decoder
+    terms: int | None
+    clip: bool
+    facts: dict[str, Any]
+
+    @property
+    def denoiser(self) -> Denoiser:
+        """The model, clipped if that was asked for."""
+        return limited(self.model, self.clip)
+
+    @property
+    def evaluations(self) -> int:
+        """Of the network for each image."""
+        return 1 + min(len(self.times) - 1, self.terms or len(self.times))
+
+    @property
+    def chunk(self) -> int:
+        """Images in a network call."""
+        return self.model.evaluation.chunk or len(self.chosen)
+
+    def calls(self, evaluations: int) -> int:
+        """Network calls for all images with so many evaluations each."""
+        return evaluations * math.ceil(len(self.chosen) / self.chunk)
+
+    def x0(self, levels: Tensor) -> Tensor:
+        """Levels as points of model space: float64, so that differences of means are exact to rounding."""
+        return self.run.space.to_model(levels, torch.float64)
+
+    def without(self, *names: str) -> dict[str, Any]:
+        """The facts but for those that a method has not."""
+        return {name: value for name, value in self.facts.items() if name not in names}
+
+
+def prepare(
+    run: Run, images: ImageSelection, chain: ChainBound, compute: Compute, reporter: Reporter
+) -> LikelihoodSetup:
+    """Read the images, load the network, and choose whatever is left open.
+
+    Raises:
+        InputError: a run without a model, images of another kind, or a grid that has not so many times.
+    """
+    found, chosen = images.of(run, reporter)
+    if found.images.rounded > NEAR:
+        raise InputError(
+            f"{found.images.name}: values between whole grey levels (up to {found.images.rounded:.2g} off) have no "
+            "probability here; uint8 images would be right"
+        )
+    model = compute.load(run, bound_variance(run, compute.best, chain.variance))
+    grid, n = _grid(run, chain, compute.best)
+    times = make_times(grid, model.process, n)
+    decoder = Decoder(run.space.levels, chain.decoder_std)
+    terms = None if chain.terms is None or chain.terms >= len(times) - 1 else chain.terms
+    facts = {
+        "run": run.place,
+        **weights_facts(run, compute.best),
+        **found.facts,
+        "n": len(chosen),
+        "seed": images.seed,
+        "levels": run.space.levels,
+        "grid": repr(grid),
+        "steps": len(times),
+        "terms": "all" if terms is None else terms,
+        "variance": repr(model.variance),
+        "decoder": repr(decoder),
+        "clip": chain.clip,
+        "chunk": model.evaluation.chunk,
+        "precision": model.evaluation.precision,
+        "device": str(compute.on()),
+    }
+    return LikelihoodSetup(run, model, found, chosen, times, decoder, terms, chain.clip, facts)
+
+
+def map_batches(
+    setup: LikelihoodSetup, measure: Callable[[Tensor, Rng], list[Tensor]], chunks: int = CHUNKS
+) -> list[np.ndarray]:
+    """Call ``measure`` on block after block of levels, uint8 (B, C, H, W), with their streams, and put what it
+    returns, (..., B) each, together again; a block has ``chunks`` network calls' images.
+
+    Raises:
+        InputError: there is no bound or density of this kind.
+    """
+    device = torch.device(setup.facts["device"])
+    parts: list[list[np.ndarray]] = []
+    block = chunks * setup.chunk
+    for first in range(0, len(setup.chosen), block):
+        index = setup.chosen[first : first + block]
+        levels = torch.from_numpy(setup.found.images.take(index)).to(device)
+        rng = Rng(torch.from_numpy(setup.facts["seed"] + index.astype(np.int64)).to(device))
+        try:
+            parts.append([part.double().cpu().numpy() for part in measure(levels, rng)])
+        except ValueError as error:
+            raise InputError(f"{setup.run.name}: {one_line(error)}") from error
+    return [np.concatenate(column, -1) for column in zip(*parts, strict=True)]
+
+
+def sum_terms(terms: Iterable[Term]) -> tuple[Tensor, Tensor]:
+    """Weighted nats and squared errors of the terms of a block, each (K, B)."""
+    rows = [(term.share, term.error) for term in terms]
+    nats, errors = zip(*rows, strict=True)
+    return torch.stack(nats), torch.stack(errors)
+
+
+def bound_variance(run: Run, best: bool = False, wanted: Variance | None = None) -> Any:
+    """The variance asked for or, unless one is, the analytic one where it was fitted; never bounded where the chain
+    lands: that is for samples, and costs nats here."""
+    if wanted is not None:
+        chosen = wanted
+    else:
+        chosen = Analytic() if ANALYTIC in fitted(run, best) else run.recipe.variance
+    return replace(chosen, last=math.inf) if isinstance(chosen, Fitted) else chosen
+
+
+def _grid(run: Run, chain: ChainBound, best: bool) -> tuple[Any, int]:
+    """The fitted path of the whole bound, as long as it was fitted, or else every time of training."""
+    native = run.recipe.process.schedule.steps
+    if chain.grid is not None:
+        return bind_grid(run, chain.grid, best), chain.steps or native or 1000
+    if STEPS in fitted(run, best):
+        grid = bind_grid(run, LeastCost(whole=True), best)
+        n = chain.steps or len(grid.paths or ())
+        if grid.paths and n <= len(grid.paths):
+            return grid, n
+    n = chain.steps or native or 1000
+    return (Native() if n == native else Uniform()), n

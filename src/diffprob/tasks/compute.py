@@ -1,0 +1,84 @@
+"""Where and how precisely the network is computed, and with which of its weights."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from diffprob.base.checks import one_of, whole
+from diffprob.base.errors import InputError, did_you_mean
+from diffprob.denoise.denoiser import NetDenoiser
+from diffprob.denoise.variance import Variance
+from diffprob.runs.files import weights_step
+from diffprob.runs.folder import Run, RunFolder
+from diffprob.tasks.options import option
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """Where the network is evaluated, and how.
+
+    Args:
+        device: "auto" (a CUDA GPU if there is one), "cpu", "cuda" or "cuda:1".
+        precision: "fp32", "bf16" or "fp16", of the network.
+        batch: images per network call, which decides speed and the last bits; None: `diffprob.runs.folder.auto_chunk`.
+        best: the best averaged weights by the metric that the training watched, instead of the last.
+
+    Raises:
+        ValueError: a precision that there is not, or a batch below 1.
+    """
+
+    device: str = "auto"
+    precision: str = "fp32"
+    batch: int | None = None
+    best: bool = False
+
+    def __post_init__(self) -> None:
+        one_of("precision", self.precision, PRECISIONS)
+        if self.batch is not None:
+            whole("batch", self.batch, 1)
+
+    def on(self) -> torch.device:
+        """The device.
+
+        Raises:
+            InputError: no such device, not on this machine, or one without float64.
+        """
+        return choose_device(self.device)
+
+    def load(self, run: Run, variance: Variance | None = None) -> NetDenoiser:
+        """The run's denoiser, with another variance if one is given.
+
+        Raises:
+            InputError: as `Run.load`.
+        """
+        return run.load(self.on(), self.batch or "auto", self.precision, self.best, variance)
+
+
+def choose_device(text: str) -> torch.device:
+    """The device that a text names.
+
+    Raises:
+        InputError: no such device, not on this machine, or one without float64: Apple's GPU.
+    """
+    here = ["cpu"]
+    if torch.cuda.is_available():
+        here = [*(f"cuda:{k}" for k in range(torch.cuda.device_count())), *here]
+    if text == "auto":
+        return torch.device(here[0].partition(":")[0])
+    if text in here or (text == "cuda" and here[0].startswith("cuda")):
+        return torch.device(text)
+    asked = option("device", text)
+    if re.fullmatch(r"mps(:\d+)?", text):
+        raise InputError(f"{asked}: Apple's GPU has no float64, which times and noise are computed in; use cpu")
+    if re.fullmatch(r"cuda(:\d+)?", text):
+        raise InputError(f"{asked}: this machine has {', '.join(here)}; diffprob doctor says why")
+    raise InputError(f"{asked}: no such device (auto, {', '.join(here)}){did_you_mean(text, ['auto', 'cuda', *here])}")
+
+
+def weights_facts(run: RunFolder[Any], best: bool = False) -> dict[str, Any]:
+    """Which weights: their step, and the SHA-256 of their file."""
+    return {"step": weights_step(run.weights_path(best)), "model_sha256": run.sha256(best)}

@@ -1,0 +1,331 @@
+"""What a run is told about the images to draw, and how strongly it is guided that way."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffprob.base.checks import real
+from diffprob.base.errors import InputError
+from diffprob.base.text import one_line, printable
+from diffprob.conditions.captions import Captions
+from diffprob.conditions.condition import Labels
+from diffprob.conditions.low_resolution import Degraded
+from diffprob.denoise.denoiser import Denoiser, NetDenoiser
+from diffprob.guidance.classifier_free import ClassifierFree, Extrapolated
+from diffprob.guidance.energy import EnergyGuided, LabelEnergy
+from diffprob.runs.folder import RecogniserRun, Run, open_run
+from diffprob.tasks.compute import Compute
+from diffprob.tasks.options import option
+from diffprob.tasks.reporter import Reporter
+
+NONE = "none"  # the label that stands for no condition
+IMAGES = "images"  # what a run that enlarges them is told
+MOST_NAMED = 12  # classes whose shares are all said
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditioning:
+    """What to draw, and how strongly to be guided there.
+
+    Args:
+        label: names of classes (numbers where they have no names), in turn; ("none",): of any; None: all in turn.
+        caption: captions, in turn, for a run that reads them; ("none",): of any.
+        guidance: W of classifier-free guidance, (1 + W) conditional - W unconditional; 0: none.
+        guidance_interval: (low, high) times within which to guide; None: all.
+        guidance_rescale: share of the unguided contrast to keep, in [0, 1].
+        guide_with: a weaker run to be guided away from, instead of the unconditional model.
+        classify_with: a run of `diffprob recognise` that guides a run without a condition towards ``label``.
+        classifier_scale: how strongly; None: 1.
+    """
+
+    label: tuple[str, ...] | None = None
+    caption: tuple[str, ...] | None = None
+    guidance: float = 0.0
+    guidance_interval: tuple[float, float] | None = None
+    guidance_rescale: float = 0.0
+    guide_with: str | None = None
+    classify_with: str | None = None
+    classifier_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        real("guidance", self.guidance, "(-inf, inf)")
+        real("guidance_rescale", self.guidance_rescale, "[0, 1]")
+        for end in self.guidance_interval or ():
+            real("guidance_interval", end, "[0, 1]")
+        real("classifier_scale", self.classifier_scale, "(-inf, inf)", none=True)
+
+
+@dataclass(frozen=True)
+class Guided:
+    """A run's network with its condition, and guided.
+
+    Args:
+        conditional: the network with its condition.
+        guided: what samplers see: the same, or guided.
+        branches: evaluations of a network for each of the guided model.
+        facts: ``told`` and ``guidance`` as text, None where there is none.
+    """
+
+    conditional: NetDenoiser
+    guided: Denoiser
+    branches: int
+    facts: dict[str, str | None]
+
+
+def apply_guidance(
+    model: NetDenoiser,
+    run: Run,
+    conditioning: Conditioning,
+    n: int,
+    compute: Compute,
+    reporter: Reporter,
+    one: bool = False,
+    images: Tensor | None = None,
+    counts: Sequence[int] = (),
+) -> Guided:
+    """The network of the run with its condition, and guided, for n images.
+
+    Args:
+        model: of the run.
+        run: the run.
+        conditioning: what to draw, and how strongly to be guided there.
+        n: images.
+        compute: of the networks that guide beside the run's.
+        reporter: who hears notes.
+        one: whether all images have one condition.
+        images: the condition of a run that enlarges images.
+        counts: of each class, in whose shares classes are drawn where none is asked for; empty: all in turn.
+
+    Raises:
+        InputError: a label or guidance that the run does not know, or no images where it wants them.
+    """
+    args = conditioning
+    if args.classify_with is not None:
+        return _classified(model, run, args, n, compute, one)
+    if args.classifier_scale is not None:
+        raise InputError(f"{option('classifier_scale')} goes with {option('classify_with', 'REC')}")
+    rows, said = _rows(run, args, n, reporter, one, images, counts)
+    conditional = model if rows is None else model.given(rows)
+    facts: dict[str, str | None] = {"told": said, "guidance": None}
+    low, high = args.guidance_interval or (0.0, 1.0)
+    if not args.guidance:
+        for name in ("guidance_interval", "guidance_rescale", "guide_with"):
+            if getattr(args, name):
+                raise InputError(f"{option(name)} goes with {option('guidance', 'W')}")
+        return Guided(conditional, conditional, 1, facts)
+    if low > high:
+        raise InputError(f"{option('guidance_interval', f'{low:g} {high:g}')}: the lower time comes first")
+    settings = (args.guidance, low, high, args.guidance_rescale)
+    facts["guidance"] = guidance = _text(args, low, high)
+    if args.guide_with is not None:
+        weak, unconditional = _weaker(run, args, compute, rows)
+        facts["guidance"] = guidance + unconditional
+        return Guided(conditional, Extrapolated(conditional, weak, *settings), 2, facts)
+    if rows is None or said == NONE:
+        raise InputError(
+            f"{option('guidance', f'{args.guidance:g}')} steers towards what the network is told: {_right(run)}"
+        )
+    guided = ClassifierFree(model, rows, *settings)
+    return Guided(conditional, guided, 1 if args.guidance == -1 else 2, facts)
+
+
+def _classified(model: NetDenoiser, run: Run, args: Conditioning, n: int, compute: Compute, one: bool) -> Guided:
+    """A run that is told nothing, guided towards labels by a classifier of noised images."""
+    assert args.classify_with is not None
+    classifier, asked = (
+        open_classifier(args.classify_with, run, "classify_with"),
+        option("classify_with", args.classify_with),
+    )
+    scale = 1.0 if args.classifier_scale is None else args.classifier_scale
+    if run.recipe.condition is not None:
+        raise InputError(f"{asked} is for a run that is told nothing; {_right(run)}, and {option('guidance', 'W')}")
+    if args.label is None or args.label == (NONE,):
+        raise InputError(f"{asked} goes with {option('label', 'L')}, which it is to see")
+    for name in ("guidance", "guidance_rescale", "guide_with", "caption"):
+        if getattr(args, name):
+            raise InputError(f"{asked} and {option(name)} exclude each other")
+    low, high = args.guidance_interval or (0.0, 1.0)
+    if low > high:
+        raise InputError(f"{option('guidance_interval', f'{low:g} {high:g}')}: the lower time comes first")
+    rows = _labels(classifier.name, classifier.recipe.condition, args.label)
+    if len(rows) > 1 and one:
+        raise InputError(f"{option('label', ' '.join(args.label))}: one label for all images would be right here")
+    rows = rows if len(rows) == 1 else rows[torch.arange(n) % len(rows)]
+    network = classifier.load(compute.on(), compute.batch or "auto", compute.precision)
+    guided = EnergyGuided(model, LabelEnergy(network, rows, scale), low, high)
+    within = "" if args.guidance_interval is None else f", within {low:g} <= t <= {high:g}"
+    by = f"the classifier {classifier.name} ({classifier.sha256()[:12]}), scale {scale:g}{within}"
+    said = printable(", ".join(args.label)) + ("" if len(rows) == 1 else " in turn")
+    return Guided(model, guided, 1, {"told": said, "guidance": by})
+
+
+def _rows(
+    run: Run,
+    args: Conditioning,
+    n: int,
+    reporter: Reporter,
+    one: bool,
+    images: Tensor | None,
+    counts: Sequence[int],
+) -> tuple[Tensor | None, str | None]:
+    """The condition of each image, and how to say it."""
+    condition = run.recipe.condition
+    for name, kind in (("label", Labels), ("caption", Captions)):
+        asked = getattr(args, name)
+        if asked is not None and not isinstance(condition, kind):
+            raise InputError(f"{option(name, ' '.join(asked))}: {_right(run)}")
+    if condition is None:
+        return None, None
+    if images is not None:
+        return images, IMAGES
+    if isinstance(condition, Degraded):
+        if not condition.drop:
+            raise InputError(f"{run.name} enlarges images and draws none by itself: diffprob restore {run.name} IMAGES")
+        return condition.null(), NONE
+    name, asked = ("label", args.label) if args.caption is None else ("caption", args.caption)
+    if asked is None and isinstance(condition, Labels) and counts and not one:
+        return condition.in_shares(counts, n), shares_text(condition, counts)
+    if asked is None:
+        return (condition.null(), NONE) if one else (condition.some(n), "all in turn")
+    if asked == (NONE,):
+        if isinstance(condition, Labels) and NONE in condition.names:
+            reporter.note(
+                f"note: {option('label', NONE)} on its own means any class; for the class of that name: "
+                f"{option('label', f'{NONE} {NONE}')}"
+            )
+        return condition.null(), NONE
+    rows = _captions(condition, asked) if isinstance(condition, Captions) else _labels(run.name, condition, asked)
+    said = printable(", ".join(asked))
+    if len(rows) == 1:
+        return rows, said
+    if one:
+        raise InputError(f"{option(name, ' '.join(asked))}: one {name} for all images would be right here")
+    return rows[torch.arange(n) % len(rows)], f"{said} in turn"
+
+
+def _labels(name: str, condition: Any, asked: Sequence[str]) -> Tensor:
+    try:
+        return torch.tensor([condition.number(text) for text in asked])
+    except InputError as error:
+        raise InputError(
+            f"{option('label', ' '.join(asked))}: {name}: {error} (or {NONE} on its own: of any)"
+        ) from error
+
+
+def shares_text(condition: Labels, counts: Sequence[int]) -> str:
+    """How often each class is drawn, in words; of many classes the rarest and the commonest."""
+    total = sum(counts)
+    found = [(n / total, condition.name(k)) for k, n in enumerate(counts) if n]
+    if len(found) <= MOST_NAMED:
+        return "the data's shares: " + printable(", ".join(f"{name} {share:.3g}" for share, name in found))
+    (low, rare), (high, common) = min(found), max(found)
+    return f"the data's shares of {len(found)} classes: " + printable(f"{rare} {low:.3g} to {common} {high:.3g}")
+
+
+def _captions(condition: Captions, asked: Sequence[str]) -> Tensor:
+    try:
+        return torch.cat([condition.tokens(text) for text in asked])
+    except InputError as error:
+        raise InputError(f"{option('caption')}: {error}") from error
+
+
+def _weaker(run: Run, args: Conditioning, compute: Compute, rows: Tensor | None) -> tuple[Denoiser, str]:
+    """The network of ``guide_with``, told what ours is; and how to say that it is told nothing where ours is not.
+
+    Raises:
+        InputError: another space or process, or a run that cannot be told the same.
+    """
+    assert args.guide_with is not None
+    other, asked = Run.open(args.guide_with), option("guide_with", args.guide_with)
+    if other.space != run.space or other.recipe.process != run.recipe.process:
+        raise InputError(f"{asked}: another space or process than {run.name}")
+    theirs = other.recipe.condition
+    try:
+        told = None
+        if theirs is not None:  # what it is told where ours is told nothing is the null
+            told = theirs.null() if rows is None else _rows_of(theirs, run.recipe.condition, rows)
+    except InputError as error:
+        raise InputError(f"{asked}: {error}; a run that is told the same would be right") from error
+    weak = other.load(compute.on(), compute.batch or "auto", compute.precision)
+    if told is None:
+        return weak, "" if rows is None else ", which is told nothing"
+    return weak.given(told), ""
+
+
+def _rows_of(theirs: Any, ours: Any, rows: Tensor) -> Tensor:
+    """What tells another run the same as ``rows`` tell ours: classes by name, or by number where neither has names.
+
+    Raises:
+        InputError: it cannot be told that.
+    """
+    if theirs == ours:
+        return rows
+    if not (isinstance(theirs, Labels) and isinstance(ours, Labels)):
+        raise InputError(f"it is told {one_line(repr(theirs), 60)}, not {one_line(repr(ours), 60)}")
+    found = {row: _number_in(theirs, ours, row) for row in rows.unique().tolist()}
+    return rows.new_tensor([found[row] for row in rows.tolist()])
+
+
+def _number_in(theirs: Labels, ours: Labels, label: int) -> int:
+    if label == ours.classes:
+        return int(theirs.null())
+    if bool(theirs.names) != bool(ours.names):
+        raise InputError(f"{'its' if ours.names else 'only its'} classes have {'no ' * bool(ours.names)}names")
+    return theirs.number(ours.name(label))
+
+
+def _right(run: Run) -> str:
+    """What would be right."""
+    kind = type(run.recipe.condition).__name__
+    if kind == "NoneType":
+        return f"{run.name} was trained without any (a recipe with condition=Labels(...) would be right)"
+    if kind == "Degraded":
+        return f"{run.name} is told images: diffprob restore {run.name} IMAGES would be right"
+    name = {"Labels": "label", "Captions": "caption"}.get(kind)
+    return f"{run.name} is told {kind.lower()}" + (f": {option(name)} would be right" if name else "")
+
+
+def command_words(args: Conditioning) -> tuple[str, ...]:
+    """The options of the command line that ask for the same again."""
+    words = [] if args.label is None else ["--label", *args.label]
+    words += [] if args.caption is None else ["--caption", *args.caption]
+    if args.classify_with is not None:
+        words += ["--classify-with", args.classify_with]
+        words += [] if args.classifier_scale is None else ["--classifier-scale", repr(args.classifier_scale)]
+    if args.guidance_interval:
+        words += ["--guidance-interval", *map(repr, args.guidance_interval)]
+    if args.guidance:
+        words += ["--guidance", repr(args.guidance)]
+        if args.guidance_rescale:
+            words += ["--guidance-rescale", repr(args.guidance_rescale)]
+        if args.guide_with:
+            words += ["--guide-with", args.guide_with]
+    return tuple(words)
+
+
+def _text(args: Conditioning, low: float, high: float) -> str:
+    parts = [f"{args.guidance:g}"]
+    if args.guidance_interval:
+        parts.append(f"within {low:g} <= t <= {high:g}")
+    if args.guidance_rescale:
+        parts.append(f"rescaled by {args.guidance_rescale:g}")
+    if args.guide_with:
+        parts.append(f"away from {args.guide_with}")
+    return ", ".join(parts)
+
+
+def open_classifier(path: str, run: Run, field: str) -> RecogniserRun:
+    """The run of a classifier under the noise of ``run``, which the option ``field`` names.
+
+    Raises:
+        InputError: no such run, another kind, another space or another process.
+    """
+    found, asked = open_run(path), option(field, path)
+    if not isinstance(found, RecogniserRun):
+        raise InputError(f"{asked}: no classifier of noised images; `diffprob recognise` trains one")
+    if found.space != run.space or found.recipe.process != run.recipe.process:
+        raise InputError(f"{asked}: another space or process than {run.name}")
+    return found

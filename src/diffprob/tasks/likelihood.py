@@ -1,0 +1,313 @@
+"""How probable images are under a run: -log2 p in bits per dimension, with its parts and its error bar."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from diffprob.base.checks import able, real, whole
+from diffprob.base.errors import NumericalError
+from diffprob.base.rng import Rng
+from diffprob.data.for_run import Selection
+from diffprob.denoise.variance import Variance
+from diffprob.likelihood.bound import Term, bound_terms, continuous_terms, prior_nats
+from diffprob.likelihood.flow import Divergence, Exact, Hutchinson, flow_log_prob
+from diffprob.runs.folder import Run
+from diffprob.runs.measurements import Measurement
+from diffprob.space.dequantise import Dequantisation
+from diffprob.tasks.bounds import CHUNKS, TERMS, ChainBound, LikelihoodSetup, map_batches, prepare, sum_terms
+from diffprob.tasks.compute import Compute
+from diffprob.tasks.drawing import blame, counted
+from diffprob.tasks.images import ImageSelection, recorded_images
+from diffprob.tasks.reporter import SILENT, Reporter
+
+FLOWING = 16  # images followed together by the flow, whose gradients keep the memory of all of them
+PARTS = ("prior", "steps", "reconstruction")  # of a bound
+# What a record says beside the number, and what the command line prints.
+SETTINGS = (
+    *("levels", "dequantisation", "grid", "steps", "terms", "eta", "variance", "decoder", "clip"),
+    *("divergence", "tolerance", "evaluations", "precision", "seed"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContinuousBound:
+    """The variational bound of infinitely many steps, without dequantisation.
+
+    Args:
+        terms: random terms for each image.
+        variance, decoder_std, clip: as in a `ChainBound`.
+
+    Raises:
+        ValueError: a number outside its domain.
+    """
+
+    terms: int = TERMS
+    variance: Variance | None = None
+    decoder_std: float | None = None
+    clip: bool = True
+
+    def __post_init__(self) -> None:
+        whole("terms", self.terms, 1)
+        real("decoder_std", self.decoder_std, "(0, inf)", none=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbabilityFlow:
+    """The density of the probability flow, through uniform dequantisation.
+
+    Args:
+        divergence: ``Hutchinson(probes=1)``, or ``Exact()`` for small images.
+        tolerance: of a solver's step, relative and absolute.
+        repeats: dequantisations averaged.
+        importance: importance samples in each.
+
+    Raises:
+        ValueError: a number outside its domain.
+    """
+
+    divergence: Divergence = Hutchinson()
+    tolerance: float = 1e-5
+    repeats: int = 1
+    importance: int = 1
+
+    def __post_init__(self) -> None:
+        able("divergence", self.divergence, "directions", "Hutchinson() or Exact()")
+        real("tolerance", self.tolerance, "[1e-12, 1)")
+        whole("repeats", self.repeats, 1)
+        whole("importance", self.importance, 1)
+
+
+LikelihoodMethod = ChainBound | ContinuousBound | ProbabilityFlow
+
+
+@dataclass(frozen=True, kw_only=True)
+class LikelihoodRequest:
+    """What is to be measured.
+
+    Args:
+        images: which.
+        method: what stands for -log p.
+        compute: where and how precisely.
+    """
+
+    images: ImageSelection = ImageSelection(n=1000)
+    method: LikelihoodMethod = ChainBound()
+    compute: Compute = Compute()
+
+
+@dataclass(frozen=True)
+class PreparedLikelihood:
+    """A measurement that is about to be made.
+
+    Args:
+        setup: the images and the model.
+        measure: levels and streams to the nats of every part, each (B,).
+        parts: their names.
+        facts: everything that decides the numbers, JSON literals by name.
+        evaluations: of the network for each image; None where a tolerance decides.
+        chunks: network calls' images in a block.
+    """
+
+    setup: LikelihoodSetup
+    measure: Callable[[Tensor, Rng], list[Tensor]]
+    parts: tuple[str, ...]
+    facts: dict[str, Any]
+    evaluations: int | None
+    chunks: int = CHUNKS
+
+
+@dataclass(frozen=True, eq=False)
+class LikelihoodResult:
+    """-log2 p of every image, in bits per dimension.
+
+    Args:
+        parts: of every image, by name, float64 (n,) each; they add up to `per_image`.
+        index: where each image stands in its data, int64 (n,).
+        files: of each image; empty where they have none.
+        selection: the data that the images are of.
+        dimensions: of an image.
+        facts: everything that decides the numbers, JSON literals by name.
+    """
+
+    parts: dict[str, np.ndarray]
+    index: np.ndarray
+    files: tuple[str, ...]
+    selection: Selection
+    dimensions: int
+    facts: dict[str, Any]
+
+    @cached_property
+    def per_image(self) -> np.ndarray:
+        """Bits/dim, float64 (n,)."""
+        return np.sum(list(self.parts.values()), 0)
+
+    @property
+    def log_prob(self) -> np.ndarray:
+        """log p (or its bound) in nats, float64 (n,)."""
+        return -self.per_image * self.dimensions * math.log(2)
+
+    @property
+    def mean(self) -> float:
+        """Bits/dim."""
+        return float(self.per_image.mean())
+
+    @property
+    def standard_error(self) -> float | None:
+        """Of the mean; None for one image, which has no spread."""
+        n = len(self.per_image)
+        return float(self.per_image.std(ddof=1) / math.sqrt(n)) if n > 1 else None
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON literals by name."""
+        images = [
+            {
+                "index": int(index),
+                **({"file": self.files[k]} if self.files else {}),
+                "bits_per_dim": float(self.per_image[k]),
+                **{name: float(bits[k]) for name, bits in self.parts.items()},
+            }
+            for k, index in enumerate(self.index)
+        ]
+        return {
+            **self.facts,
+            "bits_per_dim": self.mean,
+            "standard_error": self.standard_error,
+            "terms_bits_per_dim": {name: float(bits.mean()) for name, bits in self.parts.items()},
+            "images": images,
+        }
+
+    def __repr__(self) -> str:
+        error = "" if self.standard_error is None else f" +- {self.standard_error:.4f}"
+        many = f"{len(self.index):,} image{'s' if len(self.index) > 1 else ''} of {self.selection.data}"
+        return f"{self.mean:.4f}{error} bits/dim ({self.facts['method']}) of {many} ({self.selection.role})"
+
+
+def prepare_likelihood(run: Run, request: LikelihoodRequest, reporter: Reporter = SILENT) -> PreparedLikelihood:
+    """Check everything and load the network, without measuring.
+
+    Raises:
+        InputError: a run without a model, or images of another kind.
+    """
+    method, images, compute = request.method, request.images, request.compute
+    if isinstance(method, ChainBound):
+        return _chain(prepare(run, images, method, compute, reporter), method)
+    if isinstance(method, ContinuousBound):
+        chain = ChainBound(
+            terms=method.terms, variance=method.variance, decoder_std=method.decoder_std, clip=method.clip
+        )
+        return _continuous(prepare(run, images, chain, compute, reporter), method)
+    if method.importance > 1 and not isinstance(method.divergence, Exact):
+        reporter.note(
+            "note: with an estimated divergence importance samples are no bound any more; Exact() keeps it one"
+        )
+    return _flow(prepare(run, images, ChainBound(clip=False), compute, reporter), method)
+
+
+def likelihood(
+    run: Run, request: LikelihoodRequest = LikelihoodRequest(), reporter: Reporter = SILENT
+) -> LikelihoodResult:
+    """Measure -log2 p of images under a run.
+
+    Raises:
+        InputError: a run without a model, images of another kind, or no density of this kind.
+        NumericalError: the number of an image is not finite.
+    """
+    return measure_likelihood(prepare_likelihood(run, request, reporter), reporter)
+
+
+def measure_likelihood(prepared: PreparedLikelihood, reporter: Reporter = SILENT) -> LikelihoodResult:
+    """Make the measurement.
+
+    Raises:
+        InputError: no density of this kind.
+        NumericalError: the number of an image is not finite.
+    """
+    setup = prepared.setup
+    calls = None if prepared.evaluations is None else setup.calls(prepared.evaluations)
+    with reporter.progress("likelihood", calls, "network call") as bar, counted(setup.model, bar.update):
+        found = map_batches(setup, prepared.measure, prepared.chunks)
+    dimensions = setup.run.space.dimensions
+    bits = {name: part / (dimensions * math.log(2)) for name, part in zip(prepared.parts, found, strict=True)}
+    files = setup.found.images.files
+    result = LikelihoodResult(
+        bits,
+        setup.chosen,
+        tuple(files[place] for place in setup.chosen) if files else (),
+        setup.found,
+        dimensions,
+        prepared.facts,
+    )
+    (wrong,) = (~np.isfinite(result.per_image)).nonzero()
+    if len(wrong):
+        raise NumericalError(f"the bits/dim of image {setup.chosen[wrong[0]]} are not finite: {blame(setup.model)}")
+    return result
+
+
+def likelihood_measurement(result: LikelihoodResult) -> Measurement:
+    """The result as a run keeps it."""
+    mean, error, facts = result.mean, result.standard_error, result.facts
+    return Measurement(
+        name=f"bits/dim ({facts['method']})",
+        value=mean,
+        n=facts["n"],
+        seed=facts["seed"],
+        step=facts["step"],
+        details={name: facts[name] for name in SETTINGS if name in facts and name != "seed"},
+        low=None if error is None else mean - 1.96 * error,
+        high=None if error is None else mean + 1.96 * error,
+        **recorded_images(result.selection),
+    )
+
+
+def _chain(setup: LikelihoodSetup, method: ChainBound) -> PreparedLikelihood:
+    def measure(levels: Tensor, rng: Rng) -> list[Tensor]:
+        x0 = setup.x0(levels)
+        terms = bound_terms(setup.denoiser, x0, setup.times, rng, setup.decoder, setup.terms, method.eta)
+        return _parts(prior_nats(setup.model.process, x0, setup.times[0]), terms)
+
+    own = {"eta": method.eta, "dequantisation": "none", "evaluations": setup.evaluations}
+    facts = {"method": "variational bound", **setup.facts, **own}
+    return PreparedLikelihood(setup, measure, PARTS, facts, setup.evaluations)
+
+
+def _continuous(setup: LikelihoodSetup, method: ContinuousBound) -> PreparedLikelihood:
+    def measure(levels: Tensor, rng: Rng) -> list[Tensor]:
+        x0 = setup.x0(levels)
+        terms = continuous_terms(setup.denoiser, x0, rng, method.terms, setup.decoder)
+        return _parts(prior_nats(setup.model.process, x0, setup.times[0]), terms)
+
+    own = {"terms": method.terms, "dequantisation": "none", "evaluations": method.terms + 1}
+    facts = {"method": "variational bound of infinitely many steps", **setup.without("grid", "steps"), **own}
+    return PreparedLikelihood(setup, measure, PARTS, facts, method.terms + 1)
+
+
+def _parts(prior: Tensor, terms: Iterable[Term]) -> list[Tensor]:
+    nats, _ = sum_terms(terms)
+    return [prior, nats[:-1].sum(0), nats[-1]]
+
+
+def _flow(setup: LikelihoodSetup, method: ProbabilityFlow) -> PreparedLikelihood:
+    space, rule, tolerance = setup.run.space, Dequantisation(method.repeats, method.importance), method.tolerance
+
+    def density(x: Tensor, rng: Rng) -> Tensor:
+        return flow_log_prob(setup.denoiser, x, rng, method.divergence, tolerance, tolerance).log_prob
+
+    def measure(levels: Tensor, rng: Rng) -> list[Tensor]:
+        # bits/dim = -log2 p/d - log2 w: the width w of a bin is a part of its own.
+        nats = -rule.log_prob(density, space, levels, rng)
+        return [nats, nats.new_full(nats.shape, -math.log(space.bin_width) * space.dimensions)]
+
+    own = {
+        "dequantisation": f"uniform, centred, {rule!r}",
+        "divergence": repr(method.divergence),
+        "tolerance": tolerance,
+    }
+    facts = setup.without("grid", "steps", "terms", "variance", "decoder")
+    chunks = max(1, FLOWING // setup.chunk)
+    names = ("density", "width of a bin")
+    return PreparedLikelihood(setup, measure, names, {"method": "probability flow", **facts, **own}, None, chunks)

@@ -1,0 +1,124 @@
+"""What the steps of a run's chain cost, and what they show: rate and distortion at every time."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffprob.base.rng import Rng
+from diffprob.likelihood.bound import bound_terms, prior_nats
+from diffprob.likelihood.rate import RateDistortion, rate_distortion
+from diffprob.runs.folder import Run
+from diffprob.tasks.bounds import ChainBound, LikelihoodSetup, map_batches, prepare, sum_terms
+from diffprob.tasks.compute import Compute
+from diffprob.tasks.drawing import counted
+from diffprob.tasks.images import ImageSelection
+from diffprob.tasks.reporter import SILENT, Reporter
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateRequest:
+    """What is to be measured.
+
+    Args:
+        images: which.
+        chain: of which bound; its ``terms`` are all of them, whatever it says.
+        compute: where and how precisely.
+    """
+
+    images: ImageSelection = ImageSelection(n=64)
+    chain: ChainBound = ChainBound(terms=None)
+    compute: Compute = Compute()
+
+
+@dataclass(frozen=True, eq=False)
+class RateResult:
+    """Rate and distortion at every time of a chain.
+
+    Args:
+        curve: in nats and in model space, as `diffprob.likelihood.rate.rate_distortion` has them.
+        levels: grey levels K, for distortions on the scale of 0..K - 1.
+        facts: everything that decides the numbers, JSON literals by name.
+    """
+
+    curve: RateDistortion
+    levels: int
+    facts: dict[str, Any]
+
+    @property
+    def total(self) -> float:
+        """Bits/dim: rate and reconstruction."""
+        return self.curve.total / math.log(2)
+
+    @property
+    def points(self) -> list[dict[str, Any]]:
+        """After each number of steps: t, the rate in bits/dim and its standard error, and the RMSE in grey levels."""
+        curve, bits, grey = self.curve, 1 / math.log(2), (self.levels - 1) / 2
+        return [
+            {
+                "steps": k,
+                "t": float(curve.t[k]),
+                "rate": float(curve.rate[k]) * bits,
+                "rate_error": None if curve.rate_error is None else float(curve.rate_error[k]) * bits,
+                "rmse": float(curve.distortion[k]) * grey,
+            }
+            for k in range(len(curve.t))
+        ]
+
+    def to_json(self, rows: int = 10) -> dict[str, Any]:
+        """JSON literals by name; ``rows`` of the points, evenly spaced, stand in a list of their own."""
+        curve, bits, points = self.curve, 1 / math.log(2), self.points
+        shown = sorted({round(k * (len(points) - 1) / (rows - 1)) for k in range(rows)})
+        return {
+            **self.facts,
+            "total": curve.total * bits,
+            "total_error": None if curve.total_error is None else curve.total_error * bits,
+            "rate": float(curve.rate[-1]) * bits,
+            "reconstruction": curve.reconstruction * bits,
+            "rmse": points[-1]["rmse"],
+            "rows": [points[k] for k in shown],
+            "points": points,
+        }
+
+    def __repr__(self) -> str:
+        return f"{self.total:.4f} bits/dim over {self.facts['steps']} steps ({self.facts['n']} images)"
+
+
+def prepare_rate(run: Run, request: RateRequest, reporter: Reporter = SILENT) -> tuple[LikelihoodSetup, dict[str, Any]]:
+    """Check everything and load the network, without measuring: the setup, and everything that decides the numbers.
+
+    Raises:
+        InputError: a run without a model, or images of another kind.
+    """
+    setup = prepare(run, request.images, request.chain, request.compute, reporter)
+    return setup, {**setup.facts, "evaluations": setup.evaluations}
+
+
+def rate(run: Run, request: RateRequest = RateRequest(), reporter: Reporter = SILENT) -> RateResult:
+    """Measure every term of the bound, and add up.
+
+    Raises:
+        InputError: a run without a model, images of another kind, or no bound of this kind.
+    """
+    return measure_rate(*prepare_rate(run, request, reporter), reporter)
+
+
+def measure_rate(setup: LikelihoodSetup, facts: dict[str, Any], reporter: Reporter = SILENT) -> RateResult:
+    """Make the measurement of `prepare_rate`.
+
+    Raises:
+        InputError: no bound of this kind.
+    """
+
+    def measure(levels: Tensor, rng: Rng) -> list[Tensor]:
+        x0 = setup.x0(levels)
+        terms = bound_terms(setup.denoiser, x0, setup.times, rng, setup.decoder)
+        return [prior_nats(setup.model.process, x0, setup.times[0]), *sum_terms(terms)]
+
+    calls = setup.calls(setup.evaluations)
+    with reporter.progress("rate", calls, "network call") as bar, counted(setup.model, bar.update):
+        prior, nats, error = (torch.from_numpy(part) for part in map_batches(setup, measure))
+    found = rate_distortion(setup.times, prior, nats, error, setup.run.space.dimensions)
+    return RateResult(found, setup.run.space.levels, facts)
