@@ -7,7 +7,6 @@ without a diffusion model, saved as runs; `detect --with` reads them.
 import argparse
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +14,11 @@ from typing import TYPE_CHECKING, Any
 from diffprob.base.errors import InputError, Missing, did_you_mean
 from diffprob.cli import output
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, whole
-from diffprob.cli.progress import Progress, duration, say
-from diffprob.cli.signals import saying
+from diffprob.cli.progress import TERMINAL, duration, say
 
 if TYPE_CHECKING:
     from diffprob.data.images import Images
     from diffprob.evaluation.classifier import Plan, TrainedClassifier
-    from diffprob.evaluation.classify import FitProgress, FitSettings
 
 EXAMPLES = (
     "diffprob baseline classifier digits",
@@ -104,6 +101,7 @@ def _classifier(args: argparse.Namespace) -> dict[str, Any]:
     from diffprob.cli.automatic import opened
     from diffprob.evaluation.classifier import default_epochs, plan
     from diffprob.evaluation.classify import FitSettings
+    from diffprob.tasks.classifier import trained_classifier
 
     device = choose_device(args.device)
     _, images, said = opened(args.data, args.size, args.channels)
@@ -118,7 +116,7 @@ def _classifier(args: argparse.Namespace) -> dict[str, Any]:
         path = Path(args.out) if args.out else wanted.path
         return {**result, "dry_run": True, "path": str(path), "exists": path.exists(), "next": None}
     began = time.monotonic()
-    made = trained_classifier(images, test, settings, device, args.out)
+    made = trained_classifier(images, test, settings, device, args.out, TERMINAL)
     return {**result, **_outcome(made, args), "seconds": round(time.monotonic() - began, 1), "dry_run": False}
 
 
@@ -163,32 +161,6 @@ def find_test(images: "Images", data: str, size: int | None = None, channels: in
         say("no labelled test split: a tenth of the images is held back to measure the accuracy")
         return None
     return test
-
-
-def trained_classifier(
-    images: "Images",
-    test: "Images | None" = None,
-    settings: "FitSettings | None" = None,
-    device: Any = "cpu",
-    path: str | Path | None = None,
-) -> "TrainedClassifier":
-    """`diffprob.evaluation.classifier.classifier_for` with its progress and its notes on stderr."""
-    from diffprob.evaluation.classifier import classifier_for
-
-    bars: list[Progress] = []
-    with ExitStack() as stack:
-        stack.enter_context(saying(lambda: "interrupted: nothing of the classifier is kept, and it begins anew"))
-
-        def tell(progress: "FitProgress") -> None:
-            if not bars:
-                bars.append(stack.enter_context(Progress("classifier", progress.steps)))
-            rate = f", {bars[0].rate:.3g} steps/s" if bars[0].rate > 0 else ""
-            bars[0].update(progress.step, f"epoch {progress.epoch + 1}, loss {progress.loss:.3f}{rate}")
-
-        made = classifier_for(images, test, settings, device, path, tell)
-    for note in made.notes:
-        say(note)
-    return made
 
 
 def _about(wanted: "Plan") -> dict[str, Any]:

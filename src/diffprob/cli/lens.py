@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from diffprob.base.errors import InputError, did_you_mean
-from diffprob.cli.progress import say
+from diffprob.cli.progress import TERMINAL, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,12 +115,12 @@ def _axes(text: str, option: str) -> int:
 
 
 def _classifier(path: str, train: "Images", test: "Images | None", device: "torch.device") -> "Features":
-    from diffprob.cli.baseline import trained_classifier
     from diffprob.evaluation.classifier import open_classifier
+    from diffprob.tasks.classifier import trained_classifier
 
     if path:
         return open_classifier(path, device).features(device)
-    made = trained_classifier(train, test, device=device)
+    made = trained_classifier(train, test, device=device, reporter=TERMINAL)
     if made.fresh:
         say(f"the classifier is right about {made.accuracy:.2%} of {made.tested:,} images ({made.on}); kept")
     return made.features(device)

@@ -1,5 +1,7 @@
 """How a task says how far it is: a protocol that the terminal, a notebook and a web page each have one of."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -8,6 +10,11 @@ class Progress(Protocol):
     """Something that takes a while: a context manager, told how far it is as often as one likes."""
 
     done: int
+
+    @property
+    def rate(self) -> float:
+        """Units a second, lately; 0 where nobody knows (yet)."""
+        ...
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -47,6 +54,8 @@ class SilentProgress:
         done: units that were done before.
     """
 
+    rate = 0.0
+
     def __init__(self, done: int = 0) -> None:
         self.done = done
 
@@ -78,3 +87,14 @@ class Silent:
 
 
 SILENT = Silent()
+
+
+@contextmanager
+def when_interrupted(left: Callable[[], str]) -> Iterator[None]:
+    """Inside, an interruption that says nothing says what ``left`` does: what is lost, and what is kept."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if not str(stop):
+            stop.args = (left(),)
+        raise
