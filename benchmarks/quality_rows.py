@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from diffprob.base.rng import Rng
-from diffprob.cli.lens import choose_features
 from diffprob.config.registry import ALL
 from diffprob.config.spec import parse
 from diffprob.evaluation.cache import FeatureCache
@@ -23,6 +21,7 @@ from diffprob.runs.fits import bind_grid
 from diffprob.runs.folder import Run
 from diffprob.sampling.simulate import cost, plan
 from diffprob.tasks.drawing import draw, make_times
+from diffprob.tasks.features import Auto
 from diffprob.tasks.images import splits
 
 
@@ -73,7 +72,7 @@ class Yardstick:
 
     def __init__(self, run: Run, data: str | None, split: str = "test") -> None:
         train, test = splits(run, data)
-        self.features: Features = choose_features("auto", train, test, torch.device("cpu"))
+        self.features: Features = Auto().fit(train, test)
         held = train if test is None or split == "train" else test
         self.split, self.count = split if test is not None else "train", len(held)
         self.held = FeatureCache().extract(self.features, held, held.digest(), np.arange(len(held))).features

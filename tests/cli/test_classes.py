@@ -14,7 +14,7 @@ from PIL import Image
 
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
-from diffprob.cli import lens, recognise
+from diffprob.cli import recognise
 from diffprob.cli.automatic import choose
 from diffprob.cli.train import labelled
 from diffprob.conditions.condition import Labels, in_shares
@@ -29,6 +29,7 @@ from diffprob.runs.folder import Run
 from diffprob.runs.publish import write_run
 from diffprob.runs.writer import RunWriter
 from diffprob.space.pixels import Pixels
+from diffprob.tasks.features import Auto
 from diffprob.training.settings import Training
 
 GREYS = (40, 128, 215)
@@ -138,7 +139,7 @@ def test_every_number_of_a_class_is_of_the_class_of_that_name(
         def __call__(self, pixels: np.ndarray) -> torch.Tensor:
             return certainty(pixels, 3).flip(1).float()
 
-    monkeypatch.setattr(lens, "choose_features", lambda *_, **__: Reversed(names))
+    monkeypatch.setattr(Auto, "fit", lambda *_: Reversed(names))
     test = Folder("data", None, 1, "test").load()
     monkeypatch.setattr("diffprob.cli.evaluate._draw", lambda *_: test.pixels)
     metrics = ("--metrics", "labels,classes,per-class", "--no-record", "--json")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from diffprob.base.errors import InputError
 from diffprob.base.text import printable
-from diffprob.cli import lens, output
+from diffprob.cli import output
 from diffprob.cli.options import add_drawing, add_place, sampling
 from diffprob.cli.output import written
 from diffprob.cli.parser import add_device, add_dry_run
@@ -36,6 +36,10 @@ EXAMPLES = (
     'diffprob evaluate runs/mine --metrics frechet,kid,per-class --sampler "Ancestral()" --steps 250',
 )
 
+FEATURES = (
+    "auto (a classifier where there are labels, else PCA), classifier, classifier:FILE (diffprob baseline), "
+    "inception:FILE, dino:NAME, pca, pca:N or pixels"
+)
 MANY = 10_000  # below this many samples the bias of a Frechet distance is said aloud
 MOST_PIXELS = 4096  # values of an image up to which repeated training images are looked for among the pixels
 MOST_COMPARED = 2000  # samples, and held-out images, whose nearest training image is looked for
@@ -78,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--held-out", metavar="DATA", help="compare with these images: its test split, or all of it")
     add_drawing(parser, 1000)
     parser.add_argument("--samples", metavar="FILE", help="judge these images (an .npz of `sample`) instead of drawing")
-    parser.add_argument("--features", default="auto", metavar="F", help=lens.HELP)
+    parser.add_argument("--features", default="auto", metavar="F", help=FEATURES)
     parser.add_argument("--accept-weights", default="", metavar="DIGEST", help="of Inception weights of another source")
     parser.add_argument("--statistics", metavar="FILE", help="also a Frechet distance to the mu and sigma of this .npz")
     parser.add_argument("--metrics", metavar="A,B", help="which (diffprob show metrics); by default those that fit")
@@ -104,13 +108,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from diffprob.runs.folder import Run
     from diffprob.storage.files import followed, measure
     from diffprob.tasks.compute import choose_device
+    from diffprob.tasks.features import class_names, parse_features, renumbered
     from diffprob.tasks.recording import recorded
 
     if args.out and Path(args.out).suffix.lower() != ".json":
         raise InputError(f"--out {args.out}: a name that ends in .json would be right")
     names = args.metrics.split(",") if args.metrics else list(DEFAULT)
     check_names(names)
-    lens.check_kind(args.features)
+    wanted = parse_features(args.features, args.accept_weights)
     found = Run.open(args.run)
     sets = _sets(found, args)
     numbers = _numbers(found, sets)
@@ -130,9 +135,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
     if args.dry_run:
         return {**about, "features": args.features, "metrics": names, "dry_run": True}
-    features = lens.choose_features(args.features, *sets.fitted, choose_device(args.device), args.accept_weights)
-    called = lens.class_names(features, sets.fitted[0])
-    asked = None if choice is None else lens.renumbered(choice.labels(n), numbers, called)
+    features = wanted.fit(*sets.fitted, choose_device(args.device), TERMINAL)
+    called = class_names(features, sets.fitted[0])
+    asked = None if choice is None else renumbered(choice.labels(n), numbers, called)
     names = names if args.metrics else usable([*names, *([] if asked is None else ["labels"])], features)
     if pixels is None:
         pixels = _draw(choice, args, found)
@@ -288,6 +293,7 @@ def _views(
     from diffprob.base.rng import derive, permutation
     from diffprob.evaluation.cache import FeatureCache
     from diffprob.evaluation.suite import view
+    from diffprob.tasks.features import judged
 
     cache = FeatureCache()
 
@@ -296,7 +302,7 @@ def _views(
             found = cache.extract(features, images, images.digest(), indices, progress=bar.update)
         for text in found.notes:
             say(text)
-        labels, called = lens.judged(images, names)
+        labels, called = judged(images, names)
         labels = None if labels is None else labels[indices]
         return view(features, images.take(indices), labels, found.features, names=called)
 

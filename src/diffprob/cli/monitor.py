@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError, NumericalError
-from diffprob.cli.lens import check_kind, choose_features, class_names, judged, renumbered
+from diffprob.cli.progress import TERMINAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,12 +30,13 @@ def check_monitor(monitor: "Monitor") -> None:
         InputError: an unknown metric, unknown features, or a best metric that is several numbers.
     """
     from diffprob.evaluation.suite import METRICS, check_names, with_enough
+    from diffprob.tasks.features import parse_features
 
     check_names(monitor.metrics)
     few = set(monitor.metrics) - set(with_enough(monitor.metrics, monitor.n))
     if few:
         raise InputError(f"training.monitor.n: {monitor.n} images are too few for {', '.join(sorted(few))}")
-    check_kind(monitor.features, OPTION)
+    parse_features(monitor.features, name=OPTION)
     if monitor.best and not METRICS[monitor.best].title:
         raise InputError(f"training.monitor.best: {monitor.best!r} is several numbers; frechet, say, is one")
 
@@ -78,12 +79,13 @@ class Watch:
         from diffprob.evaluation.suite import METRICS, view
         from diffprob.sampling.defaults import affordable
         from diffprob.tasks.conditioning import shares_text
+        from diffprob.tasks.features import class_names, judged, parse_features
         from diffprob.tasks.images import held_out
 
         self.monitor, self.recipe, self.store, self.note = monitor, recipe, store, note
         test = held_out(recipe.data)
         reference, split = (train, "train") if test is None else (test, "test")
-        self.features = choose_features(monitor.features, train, test, device, option=OPTION)
+        self.features = parse_features(monitor.features, name=OPTION).fit(train, test, device, TERMINAL)
         chosen = np.sort(permutation(derive(0, "monitor"), 0, len(reference))[: monitor.n])
         self.names, self.numbers = class_names(self.features, train), numbering(recipe, train)
         labels, called = judged(reference, self.names)
@@ -120,6 +122,7 @@ class Watch:
         from diffprob.runs.folder import auto_chunk
         from diffprob.sampling.ancestral import DDIM
         from diffprob.tasks.drawing import draw, make_times
+        from diffprob.tasks.features import renumbered
 
         device, before = next(model.parameters()).device, model.evaluation
         model.evaluation = Evaluation(auto_chunk(device, self.recipe.space), before.precision)
