@@ -62,50 +62,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Draw and write; the result says everything that decided the images."""
-    from diffprob.tasks.compute import choose_device
-    from diffprob.tasks.plan import plan_sampling
+    from diffprob.runs.folder import Run
+    from diffprob.tasks.sample import SampleRequest, draw_sample, prepare_sample
 
     if args.source is not None:
         return _reconstructed(args) if args.reconstruct else _predicted(args)
     if args.at is not None or args.reconstruct:
         option = "--reconstruct" if args.reconstruct else "--at"
         raise InputError(f"{option} goes with --from IMAGE, {between.IMAGE}")
-    args.n = args.n or COUNT
-    from diffprob.base.rng import Rng
-    from diffprob.runs.folder import Run
-    from diffprob.tasks.drawing import counted, draw
-
     kind = output.kind_of(args.out)
     if kind == "folder":
         gallery.check(args.out)
-    found = Run.open(args.run)
-    choice = plan_sampling(found, sampling(args), TERMINAL)
-    model, facts = choice.model, choice.facts
-    total = choice.calls(args.n, choice.steps)
-    written = {"out": args.out, "progression": None}
-    spent = {"network_calls": total, "evaluations": choice.steps}
-    result = {**facts, "run": found.place, "n": args.n, **spent, **written}
-    if args.progressive:
-        output.check_writable(_beside(args.out, kind), "--progressive")
-        check_replaceable(_beside(args.out, kind))
+    run = Run.open(args.run)
+    request = SampleRequest(sampling=sampling(args, args.n or COUNT), progressive=ROWS if args.progressive else 0)
+    prepared = prepare_sample(run, request, TERMINAL)
+    beside = _beside(args.out, kind) if args.progressive else None
+    if beside is not None:
+        output.check_writable(beside, "--progressive")
+        check_replaceable(beside)
     if args.dry_run:
-        return {**result, "dry_run": True}
-    streams = Rng.of(args.seed, args.n, device=choose_device(args.device))
-    with Progress("sample", total, "network call") as progress, counted(model, progress.update):
-        rows = min(ROWS, args.n) if args.progressive else 0
-        drawn = draw(choice.guided, choice.sampler, choice.times, streams, found.space, choice.clip, rows)
-    result |= {"network_calls": progress.done, "evaluations": drawn.evaluations}
-    progression = None
-    if args.progressive:
-        path, progression = (
-            _beside(args.out, kind),
-            output.progression_png(drawn.frames, found.space.levels, drawn.times),
-        )
-        result["progression"] = str(path)
-    write(kind, args.out, drawn.levels, args.seed, found.space.levels, facts, progression)
-    if progression is not None and kind != "folder":
-        output.write_file(_beside(args.out, kind), progression)
-    return {**result, "dry_run": False}
+        return {**prepared.to_json(), "out": args.out, "progression": None, "dry_run": True}
+    samples = draw_sample(prepared, TERMINAL)
+    progression = None if beside is None else output.progression_png(samples.frames, samples.levels, samples.times)
+    write(kind, args.out, samples.images, request.sampling.seed, samples.levels, samples.facts, progression)
+    if beside is not None and progression is not None and kind != "folder":
+        output.write_file(beside, progression)
+    written = {"out": args.out, "progression": None if beside is None else str(beside)}
+    return {**samples.to_json(), **written, "dry_run": False}
 
 
 def _predicted(args: argparse.Namespace) -> dict[str, Any]:
