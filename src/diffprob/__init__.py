@@ -2,13 +2,13 @@
 
     import diffprob as dp
 
-    run = dp.Run.open("mnist")                                  # a packaged run, or a folder
-    model = dp.Clip(run.load())                                 # model(xt, t) is p(x_0 | x_t)
-    times = dp.Uniform()(model.process, 50)
-    x = dp.draw(model, dp.DDIM(), times, dp.Rng.of(seed=0, n=64), run.space.shape)
-    dp.save_grid(run.space.to_data(x).numpy(), "mnist.png")
+    model = dp.load("digits")                                   # a packaged run, a folder, a diffusers folder
+    test = model.data(split="test", n=20)                       # its own held-out images, or others
+    print(model.bits_per_dim(test))                             # the number of `diffprob likelihood`
+    model.log_prob(test.images * 15, resize=True)               # nats, (20,), of any images in memory
 
-Names are imported when first used: `import diffprob` alone costs next to nothing and does not import torch.
+Components stand in families (`dp.samplers.DDIM`, `dp.grids.Karras`), and by their names alone. Names are imported when
+first used: `import diffprob` alone costs next to nothing and does not import torch.
 """
 
 from importlib import import_module
@@ -24,7 +24,7 @@ def __getattr__(name: str) -> Any:
     if not name.startswith("_"):
         # Not `from diffprob import api`, which would ask this function for "api".
         api = import_module("diffprob.api")
-        value = getattr(api, name) if name in api.__all__ else _registered().get(name)
+        value = getattr(api, name) if name in api.__all__ else _registered().get(name, _families().get(name))
         if value is not None:
             globals()[name] = value  # the next time Python finds it by itself
             return value
@@ -32,9 +32,14 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *import_module("diffprob.api").__all__, *_registered()})
+    return sorted({*globals(), *import_module("diffprob.api").FACE, *_families()})
 
 
 def _registered() -> dict[str, Any]:
     """Every component by name: a new one is offered here as well, without another list that names it."""
     return import_module("diffprob.config.registry").ALL
+
+
+def _families() -> dict[str, Any]:
+    """The families of components, by their plural."""
+    return import_module("diffprob.config.families").families()

@@ -1,4 +1,4 @@
-"""Every public name; `import diffprob` offers the same, imported when first used."""
+"""Every public name; `import diffprob` offers the same, imported when first used. `FACE` are those to begin with."""
 
 from diffprob.base.distributions import Categorical, Dirac, Discretised, Distribution, Gaussian, LocationScale, Mixture
 from diffprob.base.divergence import kl
@@ -93,6 +93,12 @@ from diffprob.sampling.singlestep import DPMFast, DPMpp2S, DPMSolver, Heun
 from diffprob.sampling.translate import carried, egsde, sdedit
 from diffprob.space.dequantise import Dequantisation, dequantised
 from diffprob.space.pixels import Pixels
+from diffprob.tasks.bounds import ChainBound
+from diffprob.tasks.compute import Compute
+from diffprob.tasks.conditioning import Conditioning
+from diffprob.tasks.images import ImageBatch
+from diffprob.tasks.likelihood import ContinuousTimeBound, ProbabilityFlow
+from diffprob.tasks.model import Model, load
 from diffprob.training.bound import Hybrid, VariationalBound
 from diffprob.training.continuous import ContinuousBound
 from diffprob.training.contrastive import ContrastiveDivergence
@@ -109,33 +115,41 @@ from diffprob.training.settings import Monitor, Part, Training
 __all__ = [
     "AdaptiveODE", "Analytic", "Ancestral", "AnnealedLangevin", "AnomalyMap", "Array", "Baseline", "BaselineRun",
     "Bound", "BoundDensity", "CaptionedDigits", "CaptionedUNet", "CaptionedUNetSpec", "Captions", "Categorical",
-    "Cifar10", "Cifar100", "ClassifierFree", "Clip", "ComplexityCorrected", "ConcatenatedUNet",
-    "ConcatenatedUNetSpec", "Condition", "ContextUNet", "ContextUNetSpec", "ContinuousBound",
-    "ContrastiveDivergence", "Cosine", "DDIM", "DPMAdaptive", "DPMFast", "DPMSolver", "DPMpp", "DPMpp2S",
-    "DPMppSDE", "Data", "Decoder", "Degraded", "Denoising", "DenoisingMatching", "DenoisingScore", "DensityModel",
-    "Dequantisation", "DiffprobError", "Digits", "Dirac", "Discretised", "Distribution", "DynamicClip", "Elastic",
-    "Energies", "Energy", "EnergyGuided", "EnergyNet", "EnergySpec", "Epsilon", "EpsilonTheta", "EpsilonThetaSpec",
-    "EulerMaruyama", "Evaluation", "Exact", "Extrapolated", "Faithful", "FiniteData", "First", "FlowDensity",
-    "FlowLikelihood", "Folder", "Gaussian", "GaussianData", "Glow", "GlowSpec", "GradientDistillation",
-    "GrainGrid", "GrainSolver", "Heun", "HorizontalFlip", "HuggingFace", "Hutchinson", "Hybrid", "Idx", "Images",
-    "Index", "Inpaint", "InputError", "Integrability", "Joined", "Karras", "LabelEnergy", "Labels", "Leading",
-    "Learned", "LearnedDiagonal", "LearnedRange", "LeastCost", "LinearBetas", "LinearProcess", "LocationScale",
-    "LogDensity", "LogLinear", "LogSNR", "LowPass", "MaximumLikelihood", "Mean", "Mixture", "MixtureData",
-    "Monitor", "Native", "NegativeEnergy", "NetDenoiser", "NoClosedForm", "NoiseMoments", "NoiseNorm",
-    "NoiseResidual", "NoisyClassifier", "NoisyClassifierNet", "NoisyClassifierSpec", "Normal", "NumericalError",
-    "Observed", "OptimalCovariance", "OrnsteinUhlenbeck", "Part", "PathStatistics", "Pixels", "Potential",
-    "PotentialSpec", "PredictorCorrector", "Proxy", "Quadratic", "QuadraticTimes", "RateDistortion", "Realistic",
-    "Recipe", "Recogniser", "RecogniserRun", "Recognition", "ReconstructionError", "ReverseDiffusion", "Rng",
-    "Run", "RunWriter", "ScalarUNet", "ScalarUNetSpec", "Scale", "ScaledLinear", "Scoped", "Score", "ScoreNorms",
-    "SimplexNoise", "SlicedMatching", "SquaredNoise", "State", "Straight", "StraightScaling", "SubVP",
-    "SubVariancePreserving", "Svhn", "TextEncoder", "TextEncoderSpec", "Trailing", "Trained", "Trainer",
-    "Training", "TwoPoint", "Typical", "UNet", "UNetSpec", "UniPC", "Uniform", "UnitData", "V0", "VPSDE",
-    "VarianceExploding", "VariancePreserving", "VariationalBound", "Velocity", "Zero", "bind_grid", "bound_terms",
-    "build_model", "build_recogniser", "carried", "cheapest_paths", "check", "continued", "continuous_bound",
-    "denoised", "dequantised", "derive", "draw", "draw_denoised", "egsde", "estimate_noise", "flow_log_prob",
-    "integrability", "invert", "join", "kl", "loss_curve", "make_accelerator", "mixed", "named", "noise_moments",
-    "noised", "open_data", "open_run", "packaged", "progression", "psnr", "rate_distortion", "recognised",
-    "reconstruction_costs", "relative_log_prob", "save_grid", "sdedit", "simulate", "slerp", "sliced_wasserstein2",
-    "ssim", "start", "step_costs", "uncut", "variational_bound", "wasserstein_1d",
+    "ChainBound", "Cifar10", "Cifar100", "ClassifierFree", "Clip", "ComplexityCorrected", "Compute",
+    "ConcatenatedUNet", "ConcatenatedUNetSpec", "Condition", "Conditioning", "ContextUNet", "ContextUNetSpec",
+    "ContinuousBound", "ContinuousTimeBound", "ContrastiveDivergence", "Cosine", "DDIM", "DPMAdaptive", "DPMFast",
+    "DPMSolver", "DPMpp", "DPMpp2S", "DPMppSDE", "Data", "Decoder", "Degraded", "Denoising", "DenoisingMatching",
+    "DenoisingScore", "DensityModel", "Dequantisation", "DiffprobError", "Digits", "Dirac", "Discretised",
+    "Distribution", "DynamicClip", "Elastic", "Energies", "Energy", "EnergyGuided", "EnergyNet", "EnergySpec",
+    "Epsilon", "EpsilonTheta", "EpsilonThetaSpec", "EulerMaruyama", "Evaluation", "Exact", "Extrapolated", "Faithful",
+    "FiniteData", "First", "FlowDensity", "FlowLikelihood", "Folder", "Gaussian", "GaussianData", "Glow", "GlowSpec",
+    "GradientDistillation", "GrainGrid", "GrainSolver", "Heun", "HorizontalFlip", "HuggingFace", "Hutchinson",
+    "Hybrid", "Idx", "ImageBatch", "Images", "Index", "Inpaint", "InputError", "Integrability", "Joined", "Karras",
+    "LabelEnergy", "Labels", "Leading", "Learned", "LearnedDiagonal", "LearnedRange", "LeastCost", "LinearBetas",
+    "LinearProcess", "LocationScale", "LogDensity", "LogLinear", "LogSNR", "LowPass", "MaximumLikelihood", "Mean",
+    "Mixture", "MixtureData", "Model", "Monitor", "Native", "NegativeEnergy", "NetDenoiser", "NoClosedForm",
+    "NoiseMoments", "NoiseNorm", "NoiseResidual", "NoisyClassifier", "NoisyClassifierNet", "NoisyClassifierSpec",
+    "Normal", "NumericalError", "Observed", "OptimalCovariance", "OrnsteinUhlenbeck", "Part", "PathStatistics",
+    "Pixels", "Potential", "PotentialSpec", "PredictorCorrector", "ProbabilityFlow", "Proxy", "Quadratic",
+    "QuadraticTimes", "RateDistortion", "Realistic", "Recipe", "Recogniser", "RecogniserRun", "Recognition",
+    "ReconstructionError", "ReverseDiffusion", "Rng", "Run", "RunWriter", "ScalarUNet", "ScalarUNetSpec", "Scale",
+    "ScaledLinear", "Scoped", "Score", "ScoreNorms", "SimplexNoise", "SlicedMatching", "SquaredNoise", "State",
+    "Straight", "StraightScaling", "SubVP", "SubVariancePreserving", "Svhn", "TextEncoder", "TextEncoderSpec",
+    "Trailing", "Trained", "Trainer", "Training", "TwoPoint", "Typical", "UNet", "UNetSpec", "UniPC", "Uniform",
+    "UnitData", "V0", "VPSDE", "VarianceExploding", "VariancePreserving", "VariationalBound", "Velocity", "Zero",
+    "bind_grid", "bound_terms", "build_model", "build_recogniser", "carried", "cheapest_paths", "check", "continued",
+    "continuous_bound", "denoised", "dequantised", "derive", "draw", "draw_denoised", "egsde", "estimate_noise",
+    "flow_log_prob", "integrability", "invert", "join", "kl", "load", "loss_curve", "make_accelerator", "mixed",
+    "named", "noise_moments", "noised", "open_data", "open_run", "packaged", "progression", "psnr", "rate_distortion",
+    "recognised", "reconstruction_costs", "relative_log_prob", "save_grid", "sdedit", "simulate", "slerp",
+    "sliced_wasserstein2", "ssim", "start", "step_costs", "uncut", "variational_bound", "wasserstein_1d",
 ]
 # fmt: on
+
+FACE = (
+    *("Model", "load", "ChainBound", "ContinuousTimeBound", "ProbabilityFlow", "Compute", "Conditioning", "ImageBatch"),
+    *("Run", "Recipe", "Training", "Trainer", "open_run", "packaged", "named", "Images", "open_data", "Pixels", "Rng"),
+    *("GaussianData", "MixtureData", "FiniteData", "TwoPoint", "NetDenoiser", "LinearProcess", "Clip"),
+    *("simulate", "draw", "State", "variational_bound", "continuous_bound", "flow_log_prob", "rate_distortion"),
+    *("psnr", "ssim", "save_grid", "DiffprobError", "InputError", "NumericalError"),
+)

@@ -130,7 +130,7 @@ def _check(args: argparse.Namespace) -> None:
 def _method(args: argparse.Namespace) -> Any:
     """The method, with the options that are its own."""
     from diffprob.tasks.bounds import ChainBound
-    from diffprob.tasks.likelihood import ContinuousBound, ProbabilityFlow
+    from diffprob.tasks.likelihood import ContinuousTimeBound, ProbabilityFlow
 
     if args.method == "flow":
         given = {
@@ -143,7 +143,7 @@ def _method(args: argparse.Namespace) -> Any:
     terms = None if args.terms == "all" else int(args.terms or TERMS)
     own = bound(args, terms=terms)
     if args.method == "continuous":
-        return ContinuousBound(**{name: own[name] for name in ("terms", "variance", "decoder_std", "clip")})
+        return ContinuousTimeBound(**{name: own[name] for name in ("terms", "variance", "decoder_std", "clip")})
     return ChainBound(**own, eta=1.0 if args.eta is None else args.eta)
 
 

@@ -20,7 +20,7 @@ from diffprob.guidance.noisy_classifier import NoisyClassifier
 from diffprob.net.head import HeadedUNet
 from diffprob.process.learned import Learned
 from diffprob.process.linear import LinearProcess
-from diffprob.runs.files import BEST, MODEL, model_meta, read_recipe
+from diffprob.runs.files import BEST, MODEL, model_meta, read_recipe, weights_step
 from diffprob.runs.fits import bind_variance
 from diffprob.runs.measurements import Measurement, read_measurements
 from diffprob.runs.writer import RunWriter
@@ -103,6 +103,14 @@ class RunFolder(Generic[Kind_co]):
             InputError: there is no such file.
         """
         return self.manifest.entry(self.weights_path(best).name)["sha256"]
+
+    def weights_facts(self, best: bool = False) -> dict[str, Any]:
+        """Which weights: their step, and the SHA-256 of their file, JSON literals by name.
+
+        Raises:
+            InputError: there is no such file.
+        """
+        return {"step": weights_step(self.weights_path(best)), "model_sha256": self.sha256(best)}
 
     def weights(self, best: bool = False) -> dict[str, Tensor]:
         """The averaged weights of `weights_path`, named as in ``NetDenoiser.state_dict()``.

@@ -10,7 +10,6 @@ from diffprob.base.checks import one_of, whole
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.denoise.variance import Variance
-from diffprob.runs.files import weights_step
 from diffprob.runs.folder import Run, RunFolder
 from diffprob.tasks.options import option
 
@@ -81,4 +80,4 @@ def choose_device(text: str) -> torch.device:
 
 def weights_facts(run: RunFolder[Any], best: bool = False) -> dict[str, Any]:
     """Which weights: their step, and the SHA-256 of their file."""
-    return {"step": weights_step(run.weights_path(best)), "model_sha256": run.sha256(best)}
+    return run.weights_facts(best)

@@ -40,13 +40,50 @@ _NOT_KEPT = {
 }
 
 
+@dataclass(frozen=True, eq=False)
+class ImageBatch:
+    """Images that were chosen for a model.
+
+    Args:
+        selection: the data that they are of.
+        index: where each stands in it, int64 (n,), increasing.
+    """
+
+    selection: Selection
+    index: np.ndarray
+
+    @property
+    def images(self) -> np.ndarray:
+        """uint8 (n, C, H, W)."""
+        return self.selection.images.take(self.index)
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """The class of each, int64 (n,), or None."""
+        labels = self.selection.images.labels
+        return None if labels is None else labels[self.index]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of class k at position k."""
+        return self.selection.images.class_names
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.selection.images.event_shape))
+        return f"{len(self):,} of {len(self.selection):,} {self.selection.called}, {shape}"
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageSelection:
     """Which images something is measured on.
 
     Args:
         images: other images than the run's own, or the place of the run's own (which of both, the digest says): a
-            picture, a folder, a file of arrays, ...; or uint8 (N, C, H, W) in memory, or `Images`. None: the run's own.
+            picture, a folder, a file of arrays, ...; or uint8 (N, C, H, W) in memory, `Images`, or a batch that was
+            chosen before, which is taken whole. None: the run's own.
         place: where the run's own images lie, if not where its recipe says.
         split: "auto" takes held-out images where there are some, else all; or "train", "test".
         n: at most so many, chosen by the seed; None: all.
@@ -57,7 +94,7 @@ class ImageSelection:
         ValueError: a split that there is not, or a number outside its domain.
     """
 
-    images: str | np.ndarray | Images | None = None
+    images: str | np.ndarray | Images | ImageBatch | None = None
     place: str | None = None
     split: str = "auto"
     n: int | None = None
@@ -75,6 +112,8 @@ class ImageSelection:
         Raises:
             InputError: nothing there, damaged, or images that the run does not take.
         """
+        if isinstance(self.images, ImageBatch):
+            return self.images.selection, self.images.index
         if self.images is None or isinstance(self.images, str):
             found = measured_on(run, self.images, reporter, self.place, self.split, self.resize)
         else:

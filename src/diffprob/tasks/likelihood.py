@@ -21,6 +21,7 @@ from diffprob.runs.measurements import Measurement
 from diffprob.space.dequantise import Dequantisation
 from diffprob.tasks.bounds import CHUNKS, TERMS, ChainBound, LikelihoodSetup, map_batches, prepare, sum_terms
 from diffprob.tasks.compute import Compute
+from diffprob.tasks.display import html_table
 from diffprob.tasks.drawing import blame, counted
 from diffprob.tasks.images import ImageSelection, recorded_images
 from diffprob.tasks.reporter import SILENT, Reporter
@@ -35,7 +36,7 @@ SETTINGS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContinuousBound:
+class ContinuousTimeBound:
     """The variational bound of infinitely many steps, without dequantisation.
 
     Args:
@@ -82,7 +83,7 @@ class ProbabilityFlow:
         whole("importance", self.importance, 1)
 
 
-LikelihoodMethod = ChainBound | ContinuousBound | ProbabilityFlow
+LikelihoodMethod = ChainBound | ContinuousTimeBound | ProbabilityFlow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +187,10 @@ class LikelihoodResult:
         many = f"{len(self.index):,} image{'s' if len(self.index) > 1 else ''} of {self.selection.data}"
         return f"{self.mean:.4f}{error} bits/dim ({self.facts['method']}) of {many} ({self.selection.role})"
 
+    def _repr_html_(self) -> str:
+        rows = [(name, f"{float(bits.mean()):.4f}") for name, bits in self.parts.items()]
+        return html_table(repr(self), rows)
+
 
 def prepare_likelihood(run: Run, request: LikelihoodRequest, reporter: Reporter = SILENT) -> PreparedLikelihood:
     """Check everything and load the network, without measuring.
@@ -196,7 +201,7 @@ def prepare_likelihood(run: Run, request: LikelihoodRequest, reporter: Reporter 
     method, images, compute = request.method, request.images, request.compute
     if isinstance(method, ChainBound):
         return _chain(prepare(run, images, method, compute, reporter), method)
-    if isinstance(method, ContinuousBound):
+    if isinstance(method, ContinuousTimeBound):
         chain = ChainBound(
             terms=method.terms, variance=method.variance, decoder_std=method.decoder_std, clip=method.clip
         )
@@ -275,7 +280,7 @@ def _chain(setup: LikelihoodSetup, method: ChainBound) -> PreparedLikelihood:
     return PreparedLikelihood(setup, measure, PARTS, facts, setup.evaluations)
 
 
-def _continuous(setup: LikelihoodSetup, method: ContinuousBound) -> PreparedLikelihood:
+def _continuous(setup: LikelihoodSetup, method: ContinuousTimeBound) -> PreparedLikelihood:
     def measure(levels: Tensor, rng: Rng) -> list[Tensor]:
         x0 = setup.x0(levels)
         terms = continuous_terms(setup.denoiser, x0, rng, method.terms, setup.decoder)

@@ -10,6 +10,7 @@ from torch import Tensor
 from diffprob.base.rng import Rng
 from diffprob.likelihood.bound import bound_terms, prior_nats
 from diffprob.likelihood.rate import RateDistortion, rate_distortion
+from diffprob.reporting.rates import rate_figure
 from diffprob.runs.folder import Run
 from diffprob.tasks.bounds import ChainBound, LikelihoodSetup, map_batches, prepare, sum_terms
 from diffprob.tasks.compute import Compute
@@ -84,6 +85,9 @@ class RateResult:
 
     def __repr__(self) -> str:
         return f"{self.total:.4f} bits/dim over {self.facts['steps']} steps ({self.facts['n']} images)"
+
+    def _repr_png_(self) -> bytes:
+        return rate_figure(self.curve, self.levels)
 
 
 def prepare_rate(run: Run, request: RateRequest, reporter: Reporter = SILENT) -> tuple[LikelihoodSetup, dict[str, Any]]:

@@ -1,0 +1,45 @@
+"""Components by family, for Python: ``dp.samplers.DDIM``, made from the registry."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from diffprob.base.errors import did_you_mean
+from diffprob.config.registry import FAMILIES
+
+# Conditions are left out, whose plural is a package; they stand on the face by themselves.
+_PLURALS = {
+    name: {"process": "processes", "proxy": "proxies"}.get(name, f"{name.replace(' ', '_')}s")
+    for name in FAMILIES
+    if name not in ("condition", "training", "recipe", "trained")
+}
+
+
+class Family:
+    """The components of one family as attributes.
+
+    Args:
+        name: of the family in the registry, such as "sampler".
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        table = FAMILIES[self._name]
+        if name in table:
+            return table[name]
+        raise AttributeError(f"no {self._name} {name!r} (there are {', '.join(table)}){did_you_mean(name, table)}")
+
+    def __dir__(self) -> list[str]:
+        return sorted(FAMILIES[self._name])
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(FAMILIES[self._name].values())
+
+    def __repr__(self) -> str:
+        return f"{_PLURALS[self._name]}: {', '.join(FAMILIES[self._name])}"
+
+
+def families() -> dict[str, Family]:
+    """Every family, by its plural."""
+    return {plural: Family(name) for name, plural in _PLURALS.items()}

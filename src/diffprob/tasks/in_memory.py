@@ -1,0 +1,262 @@
+"""A model that no folder holds, as tasks see a run: an exact denoiser, or any network with a noise process."""
+
+import copy
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from diffprob.base.distributions import Distribution
+from diffprob.base.errors import InputError
+from diffprob.conditions.condition import Labels
+from diffprob.denoise.denoiser import Clock, Denoiser, Evaluation, Index, NetDenoiser
+from diffprob.denoise.prediction import Epsilon, Prediction
+from diffprob.denoise.variance import Variance, Zero
+from diffprob.interop.configs import scheduling
+from diffprob.interop.diffusers import load_pipeline
+from diffprob.net.layers import Output
+from diffprob.process.linear import LinearProcess
+from diffprob.runs.folder import Run, auto_chunk
+from diffprob.space.pixels import Pixels
+from diffprob.storage.files import kind_of
+from diffprob.storage.manifest import NAME as NAME_OF_MANIFEST
+
+NAME = "the given model"
+
+
+@dataclass(frozen=True)
+class Points:
+    """The space of points (B, *shape) that are no images: nothing is rounded and nothing clamped."""
+
+    shape: tuple[int, ...]
+
+    levels = None
+
+    @property
+    def dimensions(self) -> int:
+        """Of a point."""
+        return int(torch.Size(self.shape).numel())
+
+    def to_model(self, x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """The same points."""
+        return x.to(dtype)
+
+    def to_data(self, x: Tensor) -> Tensor:
+        """The same points."""
+        return x
+
+
+@dataclass(frozen=True)
+class OwnVariance:
+    """That of a denoiser that comes with its own."""
+
+
+class _Calls(nn.Module):
+    """The denoiser as a module, so that its calls can be counted."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+
+    def forward(self, xt: Tensor, t: Tensor) -> Distribution:
+        return self.denoiser(xt, t)
+
+
+class Adapted(nn.Module):
+    """A denoiser that is no `NetDenoiser`, with the attributes by which tasks say what they used.
+
+    Args:
+        denoiser: (x_t, t) -> p(x_0 | x_t), with its ``process``.
+    """
+
+    condition = None
+    given_rows = None
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        super().__init__()
+        self.net, self.evaluation, self.variance = _Calls(denoiser), Evaluation(), OwnVariance()
+
+    @property
+    def process(self) -> LinearProcess:
+        """Whose noise it removes."""
+        return self.net.denoiser.process
+
+    def forward(self, xt: Tensor, t: Tensor) -> Distribution:
+        """p(x_0 | x_t)."""
+        return self.net(xt, t)
+
+
+class Foreign(nn.Module):
+    """Any network ``net(x, t)`` that answers with a tensor, with an object that has ``.sample``, or with an `Output`.
+
+    Args:
+        net: the network.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor, t: Tensor) -> Output:
+        """Its answer as an `Output`.
+
+        Raises:
+            ValueError: it answers with something else.
+        """
+        answer = self.net(x, t)
+        if isinstance(answer, Output):
+            return answer
+        main = answer if isinstance(answer, Tensor) else getattr(answer, "sample", None)
+        if not isinstance(main, Tensor):
+            kind = type(answer).__name__
+            raise ValueError(f"the network answered with a {kind}; a tensor, .sample or an Output would be right")
+        return Output(main, None)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What tasks ask of a recipe."""
+
+    process: LinearProcess
+    variance: Any
+    name: str = NAME
+    condition: Any = None
+    data: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class InMemoryRun:
+    """What tasks ask of a `Run`, for a model without a folder: nothing is fitted to it, and nothing is recorded.
+
+    Args:
+        build: the denoiser, for an `Evaluation` and a variance (None: its own).
+        recipe: its process and variance.
+        space: of its points.
+        chunks: whether its network is evaluated in chunks of a fixed size.
+    """
+
+    build: Callable[[Evaluation, Variance | None], NetDenoiser]
+    recipe: _Parts
+    space: Any
+    chunks: bool
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    path = Path(os.devnull)  # below which nothing can lie
+    name = place = NAME
+    is_packaged = True  # nothing is recorded unless asked for
+    measurements = ()
+
+    @property
+    def process(self) -> LinearProcess:
+        """Whose noise the model removes."""
+        return self.recipe.process
+
+    def sha256(self, best: bool = False) -> str:
+        """Of no file."""
+        return ""
+
+    def weights_facts(self, best: bool = False) -> dict[str, Any]:
+        """Of no file.
+
+        Raises:
+            InputError: the best weights of a training.
+        """
+        if best:
+            raise InputError(f"{NAME} has one set of weights, and no best ones")
+        return {"step": None, "model_sha256": None}
+
+    def load(
+        self,
+        device: str | torch.device = "cpu",
+        chunk: int | Literal["auto"] | None = "auto",
+        precision: str = "fp32",
+        best: bool = False,
+        variance: Variance | None = None,
+    ) -> NetDenoiser:
+        """The denoiser; as `Run.load`."""
+        device = torch.device(device)
+        size = (auto_chunk(device, self.space) if self.chunks else None) if chunk == "auto" else chunk
+        return self.build(Evaluation(size, precision), variance).to(device).eval().requires_grad_(False)
+
+
+def in_memory(
+    model: Any,
+    shape: tuple[int, ...],
+    levels: int | None = None,
+    process: LinearProcess | None = None,
+    prediction: Prediction | None = None,
+    clock: Clock | None = None,
+    scheduler: Any = None,
+) -> Run:
+    """Something that removes noise, as a run; see `diffprob.tasks.model.Model` for the arguments.
+
+    Raises:
+        InputError: parts that do not go together.
+    """
+    space = Points(shape) if levels is None else Pixels(shape, levels)  # pyright: ignore[reportArgumentType]
+    if scheduler is not None:
+        if process is not None or prediction is not None or clock is not None:
+            raise InputError("a scheduler says process, prediction and clock: give it, or these")
+        settings = scheduling(dict(scheduler.config), "the scheduler's configuration")
+        process, prediction, clock = settings.process, settings.prediction, settings.clock
+    if hasattr(model, "process"):
+        if process is not None or prediction is not None or clock is not None:
+            raise InputError(f"{type(model).__name__} has its own process, prediction and clock; leave them out")
+        return cast(Run, InMemoryRun(_exact(model), _Parts(model.process, OwnVariance()), space, chunks=False))
+    if not isinstance(model, nn.Module):
+        raise InputError(f"{type(model).__name__} is no model: a denoiser with a process, or a torch module")
+    if process is None:
+        raise InputError("a network alone does not say which noise it removes: give process= (or scheduler=)")
+    parts = (process, prediction or Epsilon(), clock or Index(process.schedule.steps or 1000))
+
+    def build(evaluation: Evaluation, variance: Variance | None) -> NetDenoiser:
+        own = copy.deepcopy(model)  # which is frozen and put on a device, while the user's may go on training
+        return NetDenoiser(Foreign(own), *parts, variance or Zero(), evaluation)
+
+    pixels = isinstance(space, Pixels)
+    return cast(Run, InMemoryRun(build, _Parts(process, Zero()), space, chunks=pixels))
+
+
+def _exact(model: Any) -> Callable[[Evaluation, Variance | None], NetDenoiser]:
+    def build(_evaluation: Evaluation, variance: Variance | None) -> NetDenoiser:
+        if variance is not None and not isinstance(variance, OwnVariance):
+            raise InputError(f"{type(model).__name__} has a variance of its own; {variance!r} is not taken")
+        own: Any = copy.deepcopy(model) if isinstance(model, nn.Module) else model
+        return own if isinstance(own, NetDenoiser) else cast(NetDenoiser, Adapted(own))
+
+    return build
+
+
+def is_pipeline(folder: str | Path) -> bool:
+    """Whether a folder is one that diffusers' ``save_pretrained`` wrote, and no run."""
+    place = Path(folder)
+    there = (place / name for name in ("model_index.json", "unet/config.json", "config.json"))
+    return kind_of(place / NAME_OF_MANIFEST) is None and any(kind_of(path) is not None for path in there)
+
+
+def pipeline_in_memory(folder: str | Path) -> Run:
+    """The network of a diffusers folder, as a run; images of 256 grey levels unless the folder says otherwise.
+
+    Raises:
+        InputError: a file is missing, damaged or pickled, a setting has no counterpart here, or it says no size.
+    """
+    pipeline = load_pipeline(folder)
+    if pipeline.size is None:
+        raise InputError(
+            f"{folder} says no size of images: `diffprob import {folder} --size N --out RUN` would be right"
+        )
+    settings = scheduling(pipeline.scheduler or {}, f"scheduler_config.json of {folder}")
+    condition = pipeline.condition or (Labels(pipeline.spec.classes, drop=0.0) if pipeline.spec.classes else None)
+    space = Pixels((pipeline.spec.in_channels, *pipeline.size), pipeline.levels or 256)
+
+    def build(evaluation: Evaluation, variance: Variance | None) -> NetDenoiser:
+        net = pipeline.spec.build()
+        net.load_state_dict(pipeline.state)
+        own = (settings.process, settings.prediction, settings.clock, variance or settings.variance)
+        return NetDenoiser(net, *own, evaluation, condition)
+
+    return cast(Run, InMemoryRun(build, _Parts(settings.process, settings.variance, condition=condition), space, True))

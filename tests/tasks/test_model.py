@@ -1,0 +1,171 @@
+"""The face for Python: what it answers is what the command line answers, and what closed forms say."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import diffprob as dp
+from diffprob.cli.main import main
+from diffprob.tasks.bounds import ChainBound
+from diffprob.tasks.likelihood import ContinuousTimeBound, ProbabilityFlow
+from diffprob.tasks.model import Model, load
+
+MEAN, COV = torch.tensor([0.5, -1.0]), torch.tensor([[0.5, 0.2], [0.2, 0.3]])
+
+
+@pytest.fixture(scope="module")
+def digits() -> Model:
+    return load("digits", device="cpu")
+
+
+def verb(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    import json
+
+    assert main([*arguments, "--json", "--device", "cpu"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+METHODS = [
+    ((), ChainBound()),
+    (("--steps", "20", "--terms", "all"), ChainBound(steps=20, terms=None)),
+    (("--method", "continuous", "--terms", "3"), ContinuousTimeBound(terms=3)),
+    (("--method", "flow", "--tolerance", "1e-2"), ProbabilityFlow(tolerance=1e-2)),
+]
+
+
+@pytest.mark.parametrize(("options", "method"), METHODS, ids=["default", "steps", "continuous", "flow"])
+def test_bits_per_dim_are_those_of_the_verb(
+    digits: Model, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], method: Any
+) -> None:
+    said = verb(capsys, "likelihood", "digits", "-n", "3", "--seed", "5", *options)
+    result = digits.bits_per_dim(n=3, seed=5, method=method)
+    assert result.to_json() == {name: said[name] for name in result.to_json()}
+    assert result.mean == said["bits_per_dim"] and result.standard_error == said["standard_error"]
+    assert result.log_prob == pytest.approx(-result.per_image * 64 * math.log(2), abs=0, rel=1e-15)
+
+
+def test_rates_are_those_of_the_verb(digits: Model, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    said = verb(capsys, "rate", "digits", "-n", "3", "--steps", "9", "--out", str(tmp_path / "rate.json"))
+    result = digits.rate_distortion(n=3, chain=ChainBound(steps=9, terms=None)).to_json()
+    assert result == {name: said[name] for name in result}
+
+
+def test_images_are_taken_from_anywhere(digits: Model, tmp_path: Path) -> None:
+    batch = digits.data(n=4, seed=2)
+    assert batch.images.shape == (4, 1, 8, 8) and batch.images.dtype == np.uint8 and batch.labels is not None
+    assert repr(batch) == "4 of 360 test images of digits/test, 1x8x8"
+    exact = ChainBound(steps=5, terms=None)
+    own = digits.bits_per_dim(n=4, seed=2, method=exact)
+    assert np.array_equal(digits.bits_per_dim(batch, seed=2, method=exact).per_image, own.per_image)
+    levels = dp.Images(batch.images, levels=17)
+    first = digits.bits_per_dim(levels, method=exact).per_image
+    assert first == pytest.approx(own.per_image, abs=1.0)  # other noise, the same images
+    grey = (batch.images * np.float64(255 / 16)).round().astype(np.uint8)
+    assert np.array_equal(digits.bits_per_dim(torch.from_numpy(grey), method=exact).per_image, first)
+    np.save(tmp_path / "grey.npy", grey)
+    with pytest.warns(UserWarning, match="read as"):  # what is assumed of a file is said
+        assert np.array_equal(digits.bits_per_dim(tmp_path / "grey.npy", method=exact).per_image, first)
+
+
+def test_no_default_gives_a_wrong_number(digits: Model) -> None:
+    """Ten times too large is what a decoder of 256 levels says of the 17 levels of the digits."""
+    assert 1.5 < digits.bits_per_dim(n=8).mean < 2.1
+    log_prob = digits.log_prob(n=8)
+    assert -log_prob.mean() / 64 / math.log(2) == pytest.approx(digits.bits_per_dim(n=8).mean)
+
+
+def test_exact_data_has_its_density_score_and_denoiser() -> None:
+    model = Model(dp.GaussianData(MEAN, COV, dp.LinearProcess(dp.Cosine())), shape=(2,))
+    x = torch.tensor([[0.1, 0.2], [-1.0, 0.4], [2.0, -2.0]])
+    truth = torch.distributions.MultivariateNormal(MEAN.double(), COV.double())
+    exact = model.log_prob(x, method=ProbabilityFlow(divergence=dp.Exact(), tolerance=1e-6))
+    # The flow ends at the last noisy time, where p_t has the covariance of p_0 and sigma^2 = 4e-5 of 0.18 besides: 2e-4
+    # of a squared distance of 20. At t = 1, alpha = 0.
+    assert exact == pytest.approx(truth.log_prob(x.double()).numpy(), abs=5e-3)
+    t = 0.4
+    alpha, sigma = model.process.coefficients(t)
+    noised = torch.distributions.MultivariateNormal(
+        alpha * MEAN.double(), alpha**2 * COV.double() + sigma**2 * torch.eye(2, dtype=torch.float64)
+    )
+    point = x.double().requires_grad_()
+    (gradient,) = torch.autograd.grad(noised.log_prob(point).sum(), point)
+    assert model.score(x.double(), t).numpy() == pytest.approx(gradient.numpy(), rel=1e-9)
+    assert model.denoise(x, t).mean.shape == (3, 2)
+
+
+class Net(nn.Module):
+    """A network of somebody else's: it answers with a tensor, an object or an `Output`."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.layer = kind, nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> Any:
+        from types import SimpleNamespace
+
+        from diffprob.net.layers import Output
+
+        answer = self.layer(x) + t.view(-1, 1, 1, 1) / 1000
+        return {"tensor": answer, "object": SimpleNamespace(sample=answer), "output": Output(answer, None)}[self.kind]
+
+
+def test_any_network_is_a_model_and_stays_as_it_is() -> None:
+    found = []
+    for kind in ("tensor", "object", "output"):
+        torch.manual_seed(0)
+        net = Net(kind)
+        model = Model(net, shape=(1, 8, 8), levels=17, process=dp.LinearProcess(), prediction=dp.Velocity())
+        levels = dp.Digits("test").load().take(range(3))
+        found.append(model.bits_per_dim(dp.Images(levels, levels=17), method=ChainBound(steps=4, terms=None)).per_image)
+        assert net.training and all(weight.requires_grad for weight in net.parameters())
+    assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])
+    with pytest.raises(ValueError, match="answered with a str"):
+        Model(_Wrong(), shape=(1, 8, 8), levels=17, process=dp.LinearProcess()).denoise(torch.zeros(1, 1, 8, 8), 0.5)
+
+
+class _Wrong(nn.Module):
+    def forward(self, _x: torch.Tensor, _t: torch.Tensor) -> str:
+        return "nothing"
+
+
+def test_a_network_of_diffusers_is_a_model(tmp_path: Path) -> None:
+    diffusers = pytest.importorskip("diffusers")
+    torch.manual_seed(0)
+    net = diffusers.UNet2DModel(
+        sample_size=8, in_channels=1, out_channels=1, block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4,
+        down_block_types=("DownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "UpBlock2D"),
+    )  # fmt: skip
+    scheduler = diffusers.DDPMScheduler(prediction_type="v_prediction")
+    model = Model(net, shape=(1, 8, 8), levels=256, scheduler=scheduler)
+    x = torch.randn(2, 1, 8, 8)
+    diffusers.DDPMPipeline(net, scheduler).save_pretrained(tmp_path / "pipeline")
+    again = load(tmp_path / "pipeline", device="cpu")
+    assert again.shape == (1, 8, 8)
+    # Two implementations of one network in float32.
+    assert torch.allclose(model.denoise(x, 0.3).mean, again.denoise(x, 0.3).mean, atol=1e-4)
+
+
+WRONG = [
+    (lambda: load("nothing"), "no run at nothing"),
+    (lambda: load(3), "load takes a name or a folder, got int"),  # pyright: ignore[reportArgumentType]
+    (lambda: load("digits", device="tpu"), "device=tpu: no such device"),
+    (lambda: Model(Net("tensor"), shape=(1, 8, 8)), "does not say which noise"),
+    (lambda: Model(lambda x, t: x, shape=(2,)), "is no model"),
+    (lambda: Model(dp.GaussianData(MEAN, COV), shape=(2,), process=dp.LinearProcess()), "has its own process"),
+    (lambda: Model(dp.GaussianData(MEAN, COV), shape=(2,)).bits_per_dim(), "for images of grey levels"),
+    (lambda: Model(dp.GaussianData(MEAN, COV), shape=(2,)).log_prob(torch.zeros(3, 5)), "points"),
+    (lambda: load("digits").bits_per_dim(np.zeros((2, 1, 9, 9), np.uint8)), "resize would convert"),
+    (lambda: load("digits").bits_per_dim(split="other"), "split"),
+]
+
+
+@pytest.mark.parametrize(("ask", "said"), WRONG)
+def test_what_is_wrong_is_said_in_the_words_of_python(ask: Any, said: str) -> None:
+    with pytest.raises((dp.InputError, ValueError), match=said) as caught:
+        ask()
+    assert "\n" not in str(caught.value)
