@@ -154,7 +154,7 @@ def test_the_estimate_counts_what_is_there(trained: Path) -> None:
     """Saved activations and operations against a real pass of the same network."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    from diffprob.cli.estimate import measure_cost
+    from diffprob.tasks.cost import measure_cost
 
     recipe = dp.Run.open(trained).recipe
     cost = measure_cost(recipe, torch.device("cpu"), "fp32")

@@ -20,7 +20,6 @@ from conform.uses import USES
 from fuzz.driver import MOST_MESSAGE, Fault, Target, mutated, mutated_json, odd
 
 from diffprob.base.errors import DiffprobError
-from diffprob.cli import estimate
 from diffprob.cli.main import VERBS, main
 from diffprob.config.overrides import assign_all, leaves
 from diffprob.config.recipe import Recipe, build, build_model, parameter_count
@@ -33,9 +32,10 @@ from diffprob.runs.folder import PRETRAINED, Run, open_run, packaged
 from diffprob.runs.publish import write_run
 from diffprob.space.pixels import Pixels
 from diffprob.storage.manifest import Manifest
+from diffprob.tasks import cost
 from diffprob.training.settings import Training
 
-estimate.PATIENCE = 1e-9  # a dry run measures one step and not three: its seconds are asked for, not the input's fault
+cost.PATIENCE = 1e-9  # a dry run measures one step and not three: its seconds are asked for, not the input's fault
 NAMES = tuple(ALL)
 NETWORK = UNetSpec(1, 1, (8, 8), layers=1, attention=(False, True), groups=4)
 

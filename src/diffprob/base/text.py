@@ -30,6 +30,15 @@ def one_line(text: object, most: int = LONGEST_MESSAGE) -> str:
     return f"{line[: most - 3 - tail]}...{line[len(line) - tail :]}"
 
 
+def bytes_text(count: float) -> str:
+    """A number of bytes as people say it: 1.5 GiB."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "bytes" or count >= 10 else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
 def composed(name: str) -> str:
     """The name in Unicode's normal form C, in which names are compared: systems write the same letters in two ways."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from diffprob.base.errors import InputError
+from diffprob.base.text import bytes_text
 from diffprob.cli import output
 from diffprob.cli.options import add_drawing
 from diffprob.cli.parser import add_device, add_dry_run
@@ -47,10 +48,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
     """For people."""
-    from diffprob.cli.estimate import size
-
     would = result["dry_run"]
     for each in result["runs"]:
         drawn = f"{each['n']} samples, seeds {each['seeds']}, {each['sampler']}, {each['steps']} steps"
         yield f"{each['run']}: {'would draw ' if would else ''}{drawn} on {each['device']}"
-    yield f"would write {result['out']}" if would else f"wrote {result['out']} ({size(result['bytes'])})"
+    yield f"would write {result['out']}" if would else f"wrote {result['out']} ({bytes_text(result['bytes'])})"

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from diffprob.base.errors import InputError
+from diffprob.base.text import bytes_text
 
 EXAMPLES = ("diffprob doctor", "diffprob doctor --json")
 
@@ -51,12 +52,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from diffprob import __version__
 
     warnings: list[str] = []
+    torch = _torch(warnings)  # first: nothing else can be said without it
+    from diffprob.tasks.cost import machine_memory
+
     result = {
         "diffprob": __version__,
         "python": f"{platform.python_version()} ({sys.executable})",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "torch": _torch(warnings),
-        "memory_bytes": memory(),
+        "torch": torch,
+        "memory_bytes": machine_memory(),
         "disk_free_bytes": shutil.disk_usage(".").free,
         "packages": {name: _version(name, module) for name, (module, _) in (NEEDED | OPTIONAL).items()},
         "digits": _digits(warnings),
@@ -79,13 +83,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
     """For people."""
-    from diffprob.cli.estimate import size
     from diffprob.cli.text import table
 
     torch, packages = result["torch"], result["packages"]
-    gpus = (
-        "; ".join(f"{gpu['name']}, {size(gpu['memory_bytes'])}" for gpu in torch["gpus"]) or "none that PyTorch can use"
-    )
+    gpus = [f"{gpu['name']}, {bytes_text(gpu['memory_bytes'])}" for gpu in torch["gpus"]]
     rates = ", ".join(f"{name} {rate:,.0f}" for name, rate in torch["matmul_gflops"].items())
     yield from table(
         [
@@ -94,14 +95,14 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
             ("system", result["system"]),
             ("pytorch", f"{torch['version']}, {torch['build']} build"),
             ("processor", f"{torch['processor']}, {torch['cores']} cores, {torch['threads']} threads"),
-            ("gpu", gpus),
+            ("gpu", "; ".join(gpus) or "none that PyTorch can use"),
             ("matrix product", f"{rates} GFLOP/s ({torch['device']}, now)"),
             ("precision", f"auto means {torch['auto_precision']}: {torch['bf16']}"),
             (
                 "memory",
-                ", ".join(f"{size(n)} {name}" for name, n in result["memory_bytes"].items()) or "not known",
+                ", ".join(f"{bytes_text(n)} {name}" for name, n in result["memory_bytes"].items()) or "not known",
             ),
-            ("disk", f"{size(result['disk_free_bytes'])} free here"),
+            ("disk", f"{bytes_text(result['disk_free_bytes'])} free here"),
             ("packages", ", ".join(f"{name} {packages[name]}" for name in NEEDED if packages[name])),
             ("optional", ", ".join(f"{name} {packages[name] or 'absent'}" for name in OPTIONAL)),
             ("data", result["digits"]),
@@ -113,13 +114,12 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
 
 
 def _torch(warnings: list[str]) -> dict[str, Any]:
-    from diffprob.tasks.compute import choose_device
-
     try:
         import torch
     except (ImportError, OSError) as error:
         reason = "it is not installed" if find_spec("torch") is None else " ".join(str(error).split())
         raise InputError(f"PyTorch cannot be imported: {reason}; pip install torch, see docs/install.md") from error
+    from diffprob.tasks.compute import choose_device
     from diffprob.training.optimise import choose_precision
 
     cuda, device = torch.cuda.is_available(), choose_device("auto")
@@ -181,18 +181,6 @@ def _processor() -> str:
     except OSError:
         names = []
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def memory() -> dict[str, int]:
-    """Bytes of memory: in all, and free for the taking where the system says so."""
-    try:
-        page = os.sysconf("SC_PAGE_SIZE")
-        found = {"in all": page * os.sysconf("SC_PHYS_PAGES")}
-        with open("/proc/meminfo", encoding="ascii") as file:
-            free = next((line for line in file if line.startswith("MemAvailable:")), None)
-    except (OSError, ValueError, AttributeError):
-        return {}
-    return found if free is None else {**found, "available": 1024 * int(free.split()[1])}
 
 
 def _version(package: str, module: str) -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError, Missing
+from diffprob.base.text import bytes_text
 from diffprob.cli import output
 from diffprob.cli.options import add_drawing, sampling
 from diffprob.cli.parser import add_device, add_dry_run
@@ -74,8 +75,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
     """For people."""
-    from diffprob.cli.estimate import size
-
     places = " and ".join(place for place in (result["report"], result["out"]) if place)
     drawn = f"{result['n']} samples, seeds {result['seeds']}, {result['sampler']}"
     drawn += ", steps by tolerance" if result["steps"] is None else f", {result['steps']} steps"
@@ -86,7 +85,7 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
         yield f"would write {places}"
         return
     yield f"{drawn} on {result['device']}"
-    yield f"wrote {places} ({size(result['bytes'])})"
+    yield f"wrote {places} ({bytes_text(result['bytes'])})"
 
 
 def choose_drawing(found: "Run", args: argparse.Namespace) -> "SamplingPlan":

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from diffprob.base.errors import InputError, Missing
-from diffprob.base.text import one_line
+from diffprob.base.text import bytes_text, one_line
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, is_run, whole
-from diffprob.cli.progress import say
+from diffprob.cli.progress import duration, say
 from diffprob.storage.files import TEXT_LIMIT, followed, kind_of, read_bytes
 
 if TYPE_CHECKING:
@@ -108,8 +108,6 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
     from diffprob.cli.text import table
 
     if result.get("dry_run"):
-        from diffprob.cli.estimate import cost_rows
-
         yield from table([*result["about"].items(), *cost_rows(result, result["steps"], result["batch"])])
         return
     state = "was finished already" if result["finished_before"] else "finished"
@@ -256,9 +254,9 @@ def dry_run(
     Raises:
         InputError: it would be refused.
     """
-    from diffprob.cli.estimate import estimate
     from diffprob.cli.training import checked, planned
     from diffprob.config.recipe import check_trainable
+    from diffprob.tasks.cost import estimate_cost
     from diffprob.training.batches import check_shares
 
     check_trainable(recipe)
@@ -273,7 +271,7 @@ def dry_run(
         "begins with": repr(getattr(recipe, "start", None) or "random weights").strip("'"),
         "run": planned(recipe, out),
     }
-    costs = estimate(recipe, device, processes)
+    costs = estimate_cost(recipe, device, processes).to_json()
     return {"dry_run": True, "about": about, "steps": settings.steps, "batch": settings.batch, **costs}
 
 
@@ -300,3 +298,41 @@ def _data_state(recipe: "Kind", images: "Images | None") -> str:
     if images is not None:
         return f"{recipe.data!r}, {len(images):,} images"
     return f"{recipe.data!r}" + (" (not there: training needs it)" if paths(recipe.data) != {None} else "")
+
+
+def _advice(result: dict[str, Any]) -> str:
+    """What would help where memory is short: parts of a batch save activations, and nothing else."""
+    total, there = result["memory_bytes_total"], result["device_memory_bytes"]
+    if not there or total <= there:
+        return ""
+    more = f"more than the {bytes_text(there)} there are"
+    activations, images = result["memory_bytes"].get("activations", 0), result["images_per_network_call"]
+    if total - activations > there:
+        return f"; weights and optimiser alone are {more}: only a smaller network helps"
+    if images > 1 and total - activations + activations / images <= there:
+        return f"; {more}: raise training.accumulate"
+    return f"; {more} for one image: only a smaller network or image helps"
+
+
+def cost_rows(result: dict[str, Any], steps: int, batch: int) -> list[tuple[str, str]]:
+    """What `diffprob.tasks.cost.TrainingCost.to_json` says, as rows for a table."""
+    whole = bytes_text(result["memory_bytes_total"])
+    parts = ", ".join(f"{name} {bytes_text(count)}" for name, count in result["memory_bytes"].items())
+    operations = []
+    if "flop_per_image_forward" in result:
+        forward, training = (result[f"flop_per_image_{name}"] / 1e9 for name in ("forward", "training"))
+        operations = [("for each image", f"{forward:.3g} GFLOP forward, {training:.3g} in training")]
+    return [
+        ("parameters", f"{result['parameters']:,}"),
+        (
+            "memory",
+            f"about {whole} and what PyTorch itself takes ({parts}){_advice(result)}",
+        ),
+        *operations,
+        (
+            "device",
+            f"{result['device']} in {result['precision']}, {result['images_per_network_call']} images per network call",
+        ),
+        ("a step", f"{result['seconds_per_step']:.3g} s for {batch} images ({result['time_is']})"),
+        ("in all", f"about {duration(result['seconds'])} for {steps:,} steps"),
+    ]

@@ -1,16 +1,20 @@
 """What a training will cost, without doing it: parameters, memory, operations, time."""
 
+import os
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from diffprob.cli.progress import duration
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
-if TYPE_CHECKING:
-    import torch
-
-    from diffprob.config.recipe import Kind
+from diffprob.base.rng import Rng
+from diffprob.config.recipe import Baseline, Kind, Recipe, build, parameter_count
+from diffprob.denoise.denoiser import Evaluation
+from diffprob.net.unet import UNetSpec
+from diffprob.training.optimise import choose_precision
 
 SMALL = {"cpu": 100e9, "cuda": 20e12}  # operations of one training image up to which time is measured, not estimated
 PROBE = {"cpu": 60e9, "cuda": 10e12}  # operations of one measured step
@@ -41,16 +45,14 @@ class Cost:
         return 3 * self.flop
 
 
-def measure_cost(recipe: "Kind", device: "torch.device", precision: str) -> Cost:
+def measure_cost(recipe: Kind, device: torch.device, precision: str) -> Cost:
     """Run the network on tensors without memory and count; works for networks of any size."""
-    import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
-    from torch.utils.flop_counter import FlopCounterMode
 
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
     kept: dict[Any, tuple[int, Any]] = {}
 
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
+    def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         kept.setdefault(storage._cdata, (storage.nbytes(), storage))
         return tensor
@@ -73,18 +75,14 @@ def measure_cost(recipe: "Kind", device: "torch.device", precision: str) -> Cost
     return Cost(count, counter.get_total_flops(), sizes[0] - sizes[1], max(0, 2 * sizes[1] - sizes[0]))
 
 
-def _told(recipe: "Kind", batch: int) -> "tuple[torch.Tensor, ...]":
+def _told(recipe: Kind, batch: int) -> tuple[Tensor, ...]:
     """What the network is told beside x_t and t."""
     condition = getattr(recipe, "condition", None)
     return () if condition is None else (condition.some(batch),)
 
 
-def _pass(recipe: "Kind", net: Any, x: "torch.Tensor") -> None:
+def _pass(recipe: Kind, net: Any, x: Tensor) -> None:
     """One call of the network as training makes it."""
-    import torch
-
-    from diffprob.config.recipe import Baseline
-
     if isinstance(recipe, Baseline):
         net.eval()  # in training Glow looks at the numbers of its first batch, and here there are none
         (net.log_prob if hasattr(net, "log_prob") else net)(x)
@@ -92,10 +90,8 @@ def _pass(recipe: "Kind", net: Any, x: "torch.Tensor") -> None:
         net(x, torch.empty(len(x)), *_told(recipe, len(x)))
 
 
-def matmul_rate(device: "torch.device", precision: str) -> float:
+def matmul_rate(device: torch.device, precision: str) -> float:
     """Operations a second of a large matrix product on this machine, now."""
-    import torch
-
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     n = 1024 if device.type == "cpu" else 8192
     a = torch.ones((n, n), dtype=dtype, device=device)
@@ -108,7 +104,7 @@ def matmul_rate(device: "torch.device", precision: str) -> float:
     return best
 
 
-def step_seconds(recipe: "Kind", cost: Cost, device: "torch.device", precision: str, micro: int) -> tuple[float, str]:
+def step_seconds(recipe: Kind, cost: Cost, device: torch.device, precision: str, micro: int) -> tuple[float, str]:
     """(seconds for each image in training, how that is known); a large network is never built."""
     kind = "cpu" if device.type == "cpu" else "cuda"
     if cost.train_flop > SMALL[kind] or cost.parameters > MOST_BUILT:
@@ -121,14 +117,8 @@ def step_seconds(recipe: "Kind", cost: Cost, device: "torch.device", precision: 
     return _probe(recipe, device, precision, batch), f"measured here on steps of {batch} images in {precision}"
 
 
-def _probe(recipe: "Kind", device: "torch.device", precision: str, batch: int) -> float:
+def _probe(recipe: Kind, device: torch.device, precision: str, batch: int) -> float:
     """Seconds for each image of a step of ``batch``: the recipe's own loss, its gradients, and the update."""
-    import torch
-
-    from diffprob.base.rng import Rng
-    from diffprob.config.recipe import build
-    from diffprob.denoise.denoiser import Evaluation
-
     model: Any = build(recipe, Evaluation(precision=precision)).to(device).train()
     model.net.to(memory_format=torch.channels_last)
     for rows in _told(recipe, batch):
@@ -149,97 +139,92 @@ def _probe(recipe: "Kind", device: "torch.device", precision: str, batch: int) -
     return min(seconds) / batch
 
 
-def estimate(recipe: "Kind", device: "torch.device", processes: int = 1) -> dict[str, Any]:
-    """Everything `train --dry-run` says about cost, as JSON literals; bytes and seconds are for each process.
+@dataclass(frozen=True)
+class TrainingCost:
+    """What a training will take; memory and time are of each process.
+
+    Args:
+        parameters: of the network.
+        device: where it would compute.
+        precision: of the network there: "fp32", "bf16" or "fp16".
+        images: in a network call.
+        memory: bytes by what they are for.
+        device_memory: bytes that the device has; None where nobody knows.
+        flop: operations of an image, forward and in training; None where they are not counted.
+        step: seconds of one.
+        seconds: of all steps.
+        how: in words, how the time is known.
+    """
+
+    parameters: int
+    device: str
+    precision: str
+    images: int
+    memory: dict[str, int]
+    device_memory: int | None
+    flop: tuple[float, float] | None
+    step: float
+    seconds: float
+    how: str
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON literals by name."""
+        names = ("flop_per_image_forward", "flop_per_image_training")
+        return {
+            "parameters": self.parameters,
+            "device": self.device,
+            "precision": self.precision,
+            "images_per_network_call": self.images,
+            "memory_bytes": self.memory,
+            "memory_bytes_total": sum(self.memory.values()),
+            "device_memory_bytes": self.device_memory,
+            **({} if self.flop is None else dict(zip(names, self.flop, strict=True))),
+            "seconds_per_step": self.step,
+            "seconds": self.seconds,
+            "time_is": self.how,
+        }
+
+
+def estimate_cost(recipe: Kind, device: torch.device, processes: int = 1) -> TrainingCost:
+    """What a training of ``recipe`` will take on ``device``.
 
     Activations and operations are counted for a U-Net, and for what is too large to be built and measured: other losses
     are more than one pass forth and back, so that for them a count is a lower bound.
     """
-    from diffprob.config.recipe import Recipe, parameter_count
-    from diffprob.net.unet import UNetSpec
-    from diffprob.training.optimise import choose_precision
-
     settings = recipe.training
     precision = choose_precision(settings.precision, device)
     micro = max(1, settings.batch // settings.accumulate // processes)
-    memory = {name: size * parameter_count(recipe) for name, size in COPIES.items()}
-    operations: dict[str, float] = {}
+    parameters, flop = parameter_count(recipe), None
+    memory = {name: size * parameters for name, size in COPIES.items()}
     plain = isinstance(recipe, Recipe) and isinstance(recipe.network, UNetSpec)
-    if plain or parameter_count(recipe) > MOST_BUILT:
+    if plain or parameters > MOST_BUILT:
         cost = measure_cost(recipe, device, precision)
         memory["activations"] = round(cost.fixed + micro * cost.saved)
-        operations = {"flop_per_image_forward": cost.flop, "flop_per_image_training": cost.train_flop}
+        flop = (cost.flop, cost.train_flop)
         per_image, how = step_seconds(recipe, cost, device, precision, micro)
         how = how if plain else f"at least; {how}"
     else:
         per_image, how = _probe(recipe, device, precision, min(micro, 8)), f"measured here in {precision}"
     step = per_image * settings.batch / processes
-    return {
-        "parameters": parameter_count(recipe),
-        "device": str(device),
-        "precision": precision,
-        "images_per_network_call": micro,
-        "memory_bytes": memory,
-        "memory_bytes_total": sum(memory.values()),
-        "device_memory_bytes": _device_memory(device),
-        **operations,
-        "seconds_per_step": step,
-        "seconds": step * settings.steps,
-        "time_is": how,
-    }
+    there = device_memory(device)
+    seconds = step * settings.steps
+    return TrainingCost(parameters, str(device), precision, micro, memory, there, flop, step, seconds, how)
 
 
-def _device_memory(device: "torch.device") -> int | None:
+def device_memory(device: torch.device) -> int | None:
     """Bytes of memory of the device, where that can be known."""
-    import torch
-
-    from diffprob.cli.doctor import memory
-
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
-    return memory().get("in all")
+    return machine_memory().get("in all")
 
 
-def size(count: float) -> str:
-    """Bytes for people: 1.5 GiB."""
-    for unit in ("bytes", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "bytes" or count >= 10 else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
-
-
-def _advice(result: dict[str, Any]) -> str:
-    """What would help where memory is short: parts of a batch save activations, and nothing else."""
-    total, there = result["memory_bytes_total"], result["device_memory_bytes"]
-    if not there or total <= there:
-        return ""
-    activations, images = result["memory_bytes"].get("activations", 0), result["images_per_network_call"]
-    if total - activations > there:
-        return f"; weights and optimiser alone are more than the {size(there)} there are: only a smaller network helps"
-    if images > 1 and total - activations + activations / images <= there:
-        return f"; more than the {size(there)} there are: raise training.accumulate"
-    return f"; more than the {size(there)} there are for one image: only a smaller network or image helps"
-
-
-def cost_rows(result: dict[str, Any], steps: int, batch: int) -> list[tuple[str, str]]:
-    """`estimate`'s result as rows for a table."""
-    parts = ", ".join(f"{name} {size(count)}" for name, count in result["memory_bytes"].items())
-    operations = []
-    if "flop_per_image_forward" in result:
-        forward, training = (result[f"flop_per_image_{name}"] / 1e9 for name in ("forward", "training"))
-        operations = [("for each image", f"{forward:.3g} GFLOP forward, {training:.3g} in training")]
-    return [
-        ("parameters", f"{result['parameters']:,}"),
-        (
-            "memory",
-            f"about {size(result['memory_bytes_total'])} and what PyTorch itself takes ({parts}){_advice(result)}",
-        ),
-        *operations,
-        (
-            "device",
-            f"{result['device']} in {result['precision']}, {result['images_per_network_call']} images per network call",
-        ),
-        ("a step", f"{result['seconds_per_step']:.3g} s for {batch} images ({result['time_is']})"),
-        ("in all", f"about {duration(result['seconds'])} for {steps:,} steps"),
-    ]
+def machine_memory() -> dict[str, int]:
+    """Bytes of memory of this machine: "in all", and "available" for the taking where the system says so."""
+    try:
+        page = os.sysconf("SC_PAGE_SIZE")
+        memory = {"in all": page * os.sysconf("SC_PHYS_PAGES")}
+        with open("/proc/meminfo", encoding="ascii") as file:
+            free = next((line for line in file if line.startswith("MemAvailable:")), None)
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return memory if free is None else {**memory, "available": 1024 * int(free.split()[1])}

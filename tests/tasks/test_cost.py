@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from diffprob.cli import estimate as estimates
-from diffprob.cli.estimate import cost_rows, estimate
+from diffprob.cli.train import cost_rows
 from diffprob.config.recipe import Baseline, Kind
 from diffprob.net.glow import GlowSpec
 from diffprob.net.unet import UNetSpec
 from diffprob.recipes.digits import digits
+from diffprob.tasks import cost
+from diffprob.tasks.cost import estimate_cost
 from diffprob.training.maximum import MaximumLikelihood
 
 GIB = 2**30
@@ -41,13 +42,13 @@ def test_a_network_beyond_measure_is_never_built(monkeypatch: pytest.MonkeyPatch
     def refuse(*_: Any) -> None:
         raise AssertionError("it was built")
 
-    monkeypatch.setattr(estimates, "_probe", refuse)
-    monkeypatch.setattr(estimates, "matmul_rate", lambda *_: 1e9)
-    found = estimate(make(), torch.device("cpu"))
-    assert found["parameters"] > (1.4e9 if make is huge else estimates.MOST_BUILT)
-    assert found["memory_bytes"]["weights"] == 4 * found["parameters"]
-    assert found["seconds_per_step"] == pytest.approx(64 * found["flop_per_image_training"] / 1e9)
-    assert "estimated at 1 GFLOP/s" in found["time_is"]
+    monkeypatch.setattr(cost, "_probe", refuse)
+    monkeypatch.setattr(cost, "matmul_rate", lambda *_: 1e9)
+    estimate = estimate_cost(make(), torch.device("cpu"))
+    assert estimate.parameters > (1.4e9 if make is huge else cost.MOST_BUILT)
+    assert estimate.memory["weights"] == 4 * estimate.parameters
+    assert estimate.flop and estimate.step == pytest.approx(64 * estimate.flop[1] / 1e9)
+    assert "estimated at 1 GFLOP/s" in estimate.how
 
 
 @pytest.mark.parametrize(
