@@ -169,3 +169,36 @@ def test_what_is_wrong_is_said_in_the_words_of_python(ask: Any, said: str) -> No
     with pytest.raises((dp.InputError, ValueError), match=said) as caught:
         ask()
     assert "\n" not in str(caught.value)
+
+
+def test_samples_are_those_of_the_verb(digits: Model, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    said = verb(capsys, "sample", "digits", "-n", "3", "--seed", "4", "--steps", "5", "--out", str(tmp_path / "a.npz"))
+    samples = digits.sample(3, seed=4, steps=5)
+    assert samples.to_json() == {name: said[name] for name in samples.to_json()}
+    samples.save(tmp_path / "b.npz")
+    assert (tmp_path / "b.npz").read_bytes() == (tmp_path / "a.npz").read_bytes()
+    verb(capsys, "sample", "digits", "-n", "3", "--seed", "4", "--steps", "5", "--out", str(tmp_path / "a.png"))
+    samples.save(tmp_path / "b.png")
+    assert (tmp_path / "b.png").read_bytes() == (tmp_path / "a.png").read_bytes()
+    *_, last = digits.chain(3, seed=4, steps=5)
+    assert np.array_equal(digits.run.space.to_data(last.x).numpy(), samples.images)
+    with pytest.raises(dp.InputError, match=r"x\.png or x\.npz would be right"):
+        samples.save(tmp_path / "c.gif")
+
+
+def test_samples_of_labels_and_guidance_are_those_of_the_verb(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    common = ("sample", "mnist_labels", "-n", "2", "--steps", "2", "--out", str(tmp_path / "a.npz"))
+    said = verb(capsys, *common, "--label", "7", "--guidance", "0.5")
+    samples = load("mnist_labels", device="cpu").sample(2, steps=2, labels=7, guidance=0.5)
+    assert samples.to_json() == {name: said[name] for name in samples.to_json()}
+    assert np.array_equal(np.load(tmp_path / "a.npz")["images"], samples.images)
+
+
+def test_samples_of_exact_data_have_its_mean_and_covariance() -> None:
+    model, n = Model(dp.GaussianData(MEAN, COV, dp.LinearProcess(dp.Cosine())), shape=(2,)), 4000
+    points = torch.from_numpy(model.sample(n, steps=30).images).double()
+    # Four standard errors of the mean, and of a covariance, (1 + rho^2)^(1/2) times the product of the spreads at most.
+    assert bool(((points.mean(0) - MEAN).abs() < 4 * (COV.diagonal() / n).sqrt()).all())
+    assert bool(((torch.cov(points.T) - COV).abs() < 4 * 2**0.5 * 0.5 / n**0.5).all())

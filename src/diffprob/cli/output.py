@@ -1,9 +1,7 @@
 """Results as files: pictures, arrays, folders; each written under a temporary name first, so none is half there."""
 
-import io
 import json
 import tempfile
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,61 +91,45 @@ def json_bytes(result: Mapping[str, Any]) -> bytes:
 
 
 def png(image: Any, facts: Mapping[str, Any]) -> bytes:
-    """A picture (a Pillow image) as PNG, with ``facts`` as text inside it."""
-    from PIL.PngImagePlugin import PngInfo
+    """`diffprob.reporting.artifacts.png`."""
+    from diffprob.reporting import artifacts
 
-    info = PngInfo()
-    for name, value in facts.items():
-        info.add_itxt(name, value if isinstance(value, str) else json.dumps(value))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", pnginfo=info)
-    return buffer.getvalue()
+    return artifacts.png(image, facts)
 
 
 def grid_png(levels: "np.ndarray", most: int, facts: Mapping[str, Any], columns: int | None = None) -> bytes:
-    """Images of grey levels 0..most-1, uint8 (N, C, H, W), side by side."""
-    from diffprob.reporting.figures import grid_image
+    """`diffprob.reporting.artifacts.grid_png`."""
+    from diffprob.reporting import artifacts
 
-    return png(grid_image(levels, columns, levels=most), facts)
+    return artifacts.grid_png(levels, most, facts, columns)
 
 
 def named_png(levels: "np.ndarray", most: int, names: Sequence[str], facts: Mapping[str, Any], columns: int) -> bytes:
-    """Images of grey levels 0..most-1, uint8 (N, C, H, W), side by side above their names."""
-    from diffprob.reporting.figures import named_grid
+    """`diffprob.reporting.artifacts.named_png`."""
+    from diffprob.reporting import artifacts
 
-    return png(named_grid(levels, names, columns, most), facts)
+    return artifacts.named_png(levels, most, names, facts, columns)
 
 
 def tile_png(image: "np.ndarray", most: int, facts: Mapping[str, Any]) -> bytes:
-    """One image of grey levels 0..most-1, uint8 (C, H, W), in its own size."""
-    from diffprob.reporting.figures import grid_image
+    """`diffprob.reporting.artifacts.tile_png`."""
+    from diffprob.reporting import artifacts
 
-    return png(grid_image(image[None], 1, 1, 0, most), facts)
+    return artifacts.tile_png(image, most, facts)
 
 
 def progression_png(frames: Sequence["np.ndarray"], most: int, times: Sequence[float]) -> bytes:
-    """The way from noise to data: one row a sample, one column a time."""
-    from diffprob.reporting.figures import progression_image
+    """`diffprob.reporting.artifacts.progression_png`."""
+    from diffprob.reporting import artifacts
 
-    buffer = io.BytesIO()
-    progression_image(frames, times, levels=most).save(buffer, "PNG")
-    return buffer.getvalue()
+    return artifacts.progression_png(frames, most, times)
 
 
 def arrays(levels: "np.ndarray", seeds: "np.ndarray", facts: Mapping[str, Any]) -> bytes:
-    """An .npz file with ``images``, ``seeds`` and ``metadata`` (JSON text); the same input gives the same bytes."""
-    import numpy as np
+    """`diffprob.reporting.artifacts.arrays`."""
+    from diffprob.reporting import artifacts
 
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, value in (("images", levels), ("seeds", seeds), ("metadata", np.array(json.dumps(facts)))):
-            member = io.BytesIO()
-            np.lib.format.write_array(member, value, allow_pickle=False)
-            # A fixed date: numpy would write the present one into every file.
-            archive.writestr(
-                zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), member.getvalue(), zipfile.ZIP_DEFLATED
-            )
-    return buffer.getvalue()
+    return artifacts.arrays(levels, seeds, facts)
 
 
 def written(write: Callable[[], None]) -> dict[str, Any]:

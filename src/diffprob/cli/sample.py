@@ -83,8 +83,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.dry_run:
         return {**prepared.to_json(), "out": args.out, "progression": None, "dry_run": True}
     samples = draw_sample(prepared, TERMINAL)
-    progression = None if beside is None else output.progression_png(samples.frames, samples.levels, samples.times)
-    write(kind, args.out, samples.images, request.sampling.seed, samples.levels, samples.facts, progression)
+    progression = None if beside is None else output.progression_png(samples.frames, run.space.levels, samples.times)
+    write(kind, args.out, samples.images, request.sampling.seed, run.space.levels, samples.facts, progression)
     if beside is not None and progression is not None and kind != "folder":
         output.write_file(beside, progression)
     written = {"out": args.out, "progression": None if beside is None else str(beside)}

@@ -5,7 +5,7 @@ on the door it was asked through.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,19 +20,25 @@ from diffprob.base.shapes import per_sample
 from diffprob.data.images import Images
 from diffprob.denoise.denoiser import Clock, NetDenoiser
 from diffprob.denoise.prediction import Prediction
+from diffprob.denoise.variance import Variance
 from diffprob.likelihood.flow import flow_log_prob
 from diffprob.process.chain import nearest
 from diffprob.process.linear import LinearProcess
 from diffprob.runs.folder import Run
+from diffprob.sampling.simulate import State
 from diffprob.space.pixels import Pixels
 from diffprob.tasks.bounds import ChainBound
 from diffprob.tasks.compute import Compute
+from diffprob.tasks.conditioning import Conditioning
 from diffprob.tasks.images import ImageBatch, ImageSelection
 from diffprob.tasks.in_memory import InMemoryRun, Points, in_memory, is_pipeline, pipeline_in_memory
 from diffprob.tasks.likelihood import LikelihoodMethod, LikelihoodRequest, LikelihoodResult, ProbabilityFlow, likelihood
+from diffprob.tasks.plan import Sampling
 from diffprob.tasks.rate import RateRequest, RateResult, rate
 from diffprob.tasks.reporter import Reporter, Silent
+from diffprob.tasks.sample import SampleRequest, Samples, chain, sample
 
+Labels = str | int | Sequence[str | int] | None
 Pictures = str | Path | np.ndarray | Tensor | Images | ImageBatch | None
 
 
@@ -140,6 +146,64 @@ class Model:
         chosen = self._chosen(images, split=split, n=n, seed=seed, resize=resize, place=place)
         return ImageBatch(*chosen.of(self.run, self.reporter))
 
+    def sample(
+        self,
+        n: int = 64,
+        *,
+        seed: int = 0,
+        labels: Labels = None,
+        guidance: float = 0.0,
+        steps: int | None = None,
+        sampler: Any = None,
+        grid: Any = None,
+        variance: Variance | None = None,
+        clip: bool | float = True,
+        conditioning: Conditioning | None = None,
+        progressive: int = 0,
+    ) -> Samples:
+        """Draw images; those of `diffprob sample`, to the bit.
+
+        Args:
+            n: how many.
+            seed: of the first; image i has the seed ``seed + i``.
+            labels: classes, in turn, by name or number; None: all in turn.
+            guidance: W of classifier-free guidance, (1 + W) conditional - W unconditional.
+            steps, sampler, grid, variance, clip: as in `diffprob.tasks.plan.Sampling`; by default what suits the steps.
+            conditioning: in the place of ``labels`` and ``guidance``, all that there is to say.
+            progressive: the first so many are followed on their way.
+
+        Raises:
+            InputError: parts that do not go together.
+            NumericalError: an image is not finite.
+        """
+        sampling = self._sampling(n, seed, labels, guidance, steps, sampler, grid, variance, clip, conditioning)
+        return sample(self.run, SampleRequest(sampling=sampling, progressive=progressive), self.reporter)
+
+    def chain(
+        self,
+        n: int = 64,
+        *,
+        seed: int = 0,
+        labels: Labels = None,
+        guidance: float = 0.0,
+        steps: int | None = None,
+        sampler: Any = None,
+        grid: Any = None,
+        variance: Variance | None = None,
+        clip: bool | float = True,
+        conditioning: Conditioning | None = None,
+    ) -> Iterator[State]:
+        """The chain that `sample` runs, one `State` after every step; its ``x`` (n, *shape) is in model space.
+
+        Args:
+            n, seed, labels, guidance, steps, sampler, grid, variance, clip, conditioning: as in `sample`.
+
+        Raises:
+            InputError: parts that do not go together.
+        """
+        sampling = self._sampling(n, seed, labels, guidance, steps, sampler, grid, variance, clip, conditioning)
+        return chain(self.run, SampleRequest(sampling=sampling), self.reporter)
+
     def bits_per_dim(
         self,
         images: Pictures = None,
@@ -238,6 +302,38 @@ class Model:
         shape = "x".join(map(str, self.shape))
         levels = f", {self.space.levels} grey levels" if isinstance(self.space, Pixels) else ""
         return f"Model({where}: {shape}{levels}, {self.run.recipe.process.schedule!r})"
+
+    def _sampling(
+        self,
+        n: int,
+        seed: int,
+        labels: Labels,
+        guidance: float,
+        steps: int | None,
+        sampler: Any,
+        grid: Any,
+        variance: Variance | None,
+        clip: bool | float,
+        conditioning: Conditioning | None,
+    ) -> Sampling:
+        if conditioning is not None and (labels is not None or guidance):
+            raise InputError("conditioning= says labels and guidance too: give one or the other")
+        if conditioning is None:
+            several = [labels] if isinstance(labels, str | int) else labels
+            names = None if several is None else tuple(map(str, several))
+            conditioning = Conditioning(label=names, guidance=guidance)
+        clip = clip if isinstance(self.space, Pixels) else False  # points have no interval of grey levels
+        return Sampling(
+            n=n,
+            seed=seed,
+            sampler=sampler,
+            steps=steps,
+            grid=grid,
+            variance=variance,
+            clip=clip,
+            conditioning=conditioning,
+            compute=self.compute,
+        )
 
     def _chosen(self, images: Pictures, *, place: str | Path | None, **options: Any) -> ImageSelection:
         if isinstance(self.run, InMemoryRun) and images is None:

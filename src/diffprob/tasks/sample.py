@@ -2,18 +2,24 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from diffprob.base.checks import instance, whole
+from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
+from diffprob.reporting.artifacts import arrays, grid_png
 from diffprob.runs.folder import Run
 from diffprob.sampling.simulate import State, simulate, start
+from diffprob.storage import files
 from diffprob.tasks.drawing import counted, draw, limited
 from diffprob.tasks.plan import Sampling, SamplingPlan, plan_sampling
 from diffprob.tasks.reporter import SILENT, Reporter
+
+MOST_SHOWN = 256  # images in a notebook
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +83,10 @@ class Samples:
     """Images that were drawn.
 
     Args:
-        images: grey levels 0..levels - 1, uint8 (n, C, H, W).
+        images: grey levels 0..levels - 1, uint8 (n, C, H, W); of a model of points these, float32 (n, *shape).
         seeds: of the images, int64 (n,).
         labels: of the class that each was drawn for, int64 (n,); None where there is none.
-        levels: how many grey levels there are.
+        levels: how many grey levels there are; None of points.
         frames: predicted x_0 of the first images along the chain, each uint8 (rows, C, H, W); empty unless asked for.
         times: t of each frame.
         evaluations: of the model for each image, on average: samplers to a tolerance differ between images.
@@ -92,7 +98,7 @@ class Samples:
     images: np.ndarray
     seeds: np.ndarray
     labels: np.ndarray | None
-    levels: int
+    levels: int | None
     frames: tuple[np.ndarray, ...]
     times: tuple[float, ...]
     evaluations: float
@@ -108,7 +114,30 @@ class Samples:
         spent = {"network_calls": self.network_calls, "evaluations": self.evaluations}
         return {**self.facts, "run": self.place, "n": len(self), **spent}
 
+    def save(self, path: str | Path) -> None:
+        """Write all images side by side (x.png), or the arrays images, seeds and metadata (x.npz), as the verb does.
+
+        Raises:
+            InputError: another suffix, points that are no images, or the disk refuses; what existed before is intact.
+        """
+        path, contents = Path(path), b""
+        if path.suffix.lower() == ".npz":
+            contents = arrays(self.images, self.seeds, {**self.facts, "levels": self.levels})
+        elif path.suffix.lower() == ".png" and self.levels:
+            contents = grid_png(self.images, self.levels, self.facts)
+        else:
+            right = "x.png or x.npz" if self.levels else "x.npz"
+            raise InputError(f"{path}: {right} would be right")
+        with files.saying(f"write {path}", "; what existed before is intact"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.write_file(path, [contents])
+
+    def _repr_png_(self) -> bytes | None:
+        return grid_png(self.images[:MOST_SHOWN], self.levels, {}) if self.levels else None
+
     def __repr__(self) -> str:
+        if not self.levels:
+            return f"{len(self):,} points of {self.facts['run']}, seeds {self.facts['seeds']} ({self.facts['sampler']})"
         shape = "x".join(map(str, self.images.shape[1:]))
         how = f"{self.facts['sampler']}, {self.evaluations:g} evaluations each"
         many = f"{len(self):,} image{'s' if len(self) > 1 else ''} {shape} in {self.levels} grey levels"

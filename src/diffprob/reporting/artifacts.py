@@ -1,0 +1,59 @@
+"""Results as the bytes of files: pictures with what decided them inside, and arrays; the same input, the same bytes."""
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from diffprob.reporting.figures import grid_image, named_grid, progression_image
+
+
+def png(image: Any, facts: Mapping[str, Any]) -> bytes:
+    """A picture (a Pillow image) as PNG, with ``facts`` as text inside it."""
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    for name, value in facts.items():
+        info.add_itxt(name, value if isinstance(value, str) else json.dumps(value))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+def grid_png(levels: np.ndarray, most: int, facts: Mapping[str, Any], columns: int | None = None) -> bytes:
+    """Images of grey levels 0..most-1, uint8 (N, C, H, W), side by side."""
+    return png(grid_image(levels, columns, levels=most), facts)
+
+
+def named_png(levels: np.ndarray, most: int, names: Sequence[str], facts: Mapping[str, Any], columns: int) -> bytes:
+    """Images of grey levels 0..most-1, uint8 (N, C, H, W), side by side above their names."""
+    return png(named_grid(levels, names, columns, most), facts)
+
+
+def tile_png(image: np.ndarray, most: int, facts: Mapping[str, Any]) -> bytes:
+    """One image of grey levels 0..most-1, uint8 (C, H, W), in its own size."""
+    return png(grid_image(image[None], 1, 1, 0, most), facts)
+
+
+def progression_png(frames: Sequence[np.ndarray], most: int, times: Sequence[float]) -> bytes:
+    """The way from noise to data: one row a sample, one column a time."""
+    buffer = io.BytesIO()
+    progression_image(frames, times, levels=most).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def arrays(levels: np.ndarray, seeds: np.ndarray, facts: Mapping[str, Any]) -> bytes:
+    """An .npz file with ``images``, ``seeds`` and ``metadata`` (JSON text); the same input gives the same bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, value in (("images", levels), ("seeds", seeds), ("metadata", np.array(json.dumps(facts)))):
+            member = io.BytesIO()
+            np.lib.format.write_array(member, value, allow_pickle=False)
+            # A fixed date: numpy would write the present one into every file.
+            archive.writestr(
+                zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), member.getvalue(), zipfile.ZIP_DEFLATED
+            )
+    return buffer.getvalue()
