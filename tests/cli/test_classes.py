@@ -141,7 +141,7 @@ def test_every_number_of_a_class_is_of_the_class_of_that_name(
 
     monkeypatch.setattr(Auto, "fit", lambda *_: Reversed(names))
     test = Folder("data", None, 1, "test").load()
-    monkeypatch.setattr("diffprob.cli.evaluate._draw", lambda *_: test.pixels)
+    monkeypatch.setattr("diffprob.tasks.evaluation._draw", lambda *_: test.pixels)
     metrics = ("--metrics", "labels,classes,per-class", "--no-record", "--json")
     told = ("--label", *(["apple"] * 40), *(["cherry"] * 40))
     found = diffprob("evaluate", "run", "-n", "80", *DRAWN, *told, *metrics).json

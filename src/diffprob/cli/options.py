@@ -18,7 +18,7 @@ NONE = "none"  # `diffprob.tasks.conditioning.NONE`, whose module imports torch
 
 def spelling(name: str, value: Any) -> str:
     """A field as an option: ``--decoder-std 0.1``."""
-    return f"--{name.replace('_', '-')}" + ("" if value is None else f" {value}")
+    return f"{'-' if len(name) == 1 else '--'}{name.replace('_', '-')}" + ("" if value is None else f" {value}")
 
 
 def add_drawing(parser: argparse.ArgumentParser, n: int | None = 64, steps: str = "50; Ancestral: 1000") -> None:

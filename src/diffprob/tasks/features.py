@@ -200,18 +200,10 @@ def parse_features(words: str, accept: str = "", name: str | None = None) -> Fea
         raise InputError(f"{_asked(name, repr(words))}: one of {', '.join(KINDS)} would be right{near}")
     if accept and kind != "inception":
         raise InputError(f"{option('accept_weights')} goes with {option('features', 'inception:FILE')}")
-    if kind == "pca":
-        if rest and not (rest.isdecimal() and int(rest) > 0):
-            raise InputError(f"{_asked(name, words)}: a number of axes, such as pca:64, would be right")
-        return Pca(int(rest) if rest else None)
-    if kind == "classifier":
-        return LabelClassifier(rest or None)
-    if kind in ("inception", "dino"):
-        if not rest:
-            what = "inception:FILE, the weights" if kind == "inception" else "dino:NAME, a model's name or folder"
-            raise InputError(f"{_asked(name, words)}: {what}, would be right")
-        return Inception(rest, accept) if kind == "inception" else Dino(rest)
-    return RawPixels() if kind == "pixels" else Auto()
+    try:
+        return _choice(kind, rest, accept, words, name)
+    except ValueError as error:
+        raise InputError(f"{_asked(name, words)}: {error}") from error
 
 
 def class_names(features: Features, train: Images) -> tuple[str, ...]:
@@ -238,6 +230,21 @@ def renumbered(labels: np.ndarray | None, names: Sequence[str], wanted: Sequence
         return None
     place = {name: k for k, name in enumerate(wanted) if name}
     return np.array([place.get(name, -1) for name in names])[labels]
+
+
+def _choice(kind: str, rest: str, accept: str, words: str, name: str | None) -> FeatureChoice:
+    if kind == "pca":
+        if rest and not (rest.isdecimal() and int(rest) > 0):
+            raise InputError(f"{_asked(name, words)}: a number of axes, such as pca:64, would be right")
+        return Pca(int(rest) if rest else None)
+    if kind == "classifier":
+        return LabelClassifier(rest or None)
+    if kind in ("inception", "dino"):
+        if not rest:
+            what = "inception:FILE, the weights" if kind == "inception" else "dino:NAME, a model's name or folder"
+            raise InputError(f"{_asked(name, words)}: {what}, would be right")
+        return Inception(rest, accept) if kind == "inception" else Dino(rest)
+    return RawPixels() if kind == "pixels" else Auto()
 
 
 def _asked(name: str | None, words: str) -> str:

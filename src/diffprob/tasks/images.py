@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,13 @@ import numpy as np
 from diffprob.base.checks import one_of, whole
 from diffprob.base.errors import InputError, Missing
 from diffprob.base.rng import derive, permutation
-from diffprob.data.for_run import Selection, select
+from diffprob.data.for_run import TEST, TRAIN, Selection, select
 from diffprob.data.formats.files import opened
 from diffprob.data.formats.npy import open_npz
 from diffprob.data.images import Images
 from diffprob.data.nested import held_out_source
 from diffprob.runs.folder import Run
-from diffprob.runs.images import OwnImages, images_of
+from diffprob.runs.images import OtherData, OwnImages, held_out_digest, images_of
 from diffprob.runs.measurements import Measurement
 from diffprob.storage.files import RECORDS_LIMIT
 from diffprob.storage.foreign import parsing
@@ -58,6 +58,15 @@ class ImageBatch:
         return self.selection.images.take(self.index)
 
     @property
+    def chosen(self) -> Selection:
+        """The chosen images alone, as data of their own."""
+        if len(self) == len(self.selection):
+            return self.selection
+        images, part = self.selection.images.some(self.index), f"{len(self):,} of {len(self.selection):,}"
+        converted = ", ".join(filter(None, (self.selection.converted, part)))
+        return replace(self.selection, images=images, digest=images.digest(), converted=converted)
+
+    @property
     def labels(self) -> np.ndarray | None:
         """The class of each, int64 (n,), or None."""
         labels = self.selection.images.labels
@@ -74,6 +83,9 @@ class ImageBatch:
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.selection.images.event_shape))
         return f"{len(self):,} of {len(self.selection):,} {self.selection.called}, {shape}"
+
+
+ImageSource = str | np.ndarray | Images | ImageBatch  # a place, or uint8 (N, C, H, W) in memory
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,7 +106,7 @@ class ImageSelection:
         ValueError: a split that there is not, or a number outside its domain.
     """
 
-    images: str | np.ndarray | Images | ImageBatch | None = None
+    images: ImageSource | None = None
     place: str | None = None
     split: str = "auto"
     n: int | None = None
@@ -114,10 +126,7 @@ class ImageSelection:
         """
         if isinstance(self.images, ImageBatch):
             return self.images.selection, self.images.index
-        if self.images is None or isinstance(self.images, str):
-            found = measured_on(run, self.images, reporter, self.place, self.split, self.resize)
-        else:
-            found = select(self.images, run.space, run.name, resize=self.resize)
+        found = measured_on(run, self.images, reporter, self.place, self.split, self.resize)
         return found, np.sort(permutation(derive(self.seed, "images"), 0, len(found))[: self.n])
 
 
@@ -135,33 +144,130 @@ def splits(run: Run, data: str | None = None) -> tuple[Images, Images | None]:
     return own.train.images, None if own.test is None else own.test.images
 
 
+def own_images(run: Run, place: str | None = None) -> OwnImages:
+    """The run's own images, not read yet.
+
+    Raises:
+        Missing: it has none, or nothing is at the place.
+    """
+    if place is None and run.recipe.data is None:
+        raise Missing(f"{run.name} has no images of its own: {option('held_out', 'DATA')} would be right")
+    return OwnImages(run, place)
+
+
 def measured_on(
     run: Run,
-    given: str | None,
+    given: ImageSource | None,
     reporter: Reporter,
     data: str | None = None,
     split: str = "auto",
     resize: bool = False,
 ) -> Selection:
-    """`diffprob.runs.images.images_of`, with notes of what has to be said about the images."""
-    found, notes = images_of(run, given, data, split, resize)
+    """`diffprob.runs.images.images_of`, or images in memory, with notes of what has to be said about them.
+
+    Raises:
+        InputError: nothing there, damaged, or images that the run does not take.
+    """
+    if isinstance(given, ImageBatch):
+        return given.chosen
+    if given is None or isinstance(given, str):
+        found, notes = images_of(run, given, data, split, resize)
+    else:
+        found = _with_role(select(given, run.space, run.name, resize=resize), run)
+        notes = list(found.images.notes)
     for text in [*notes, *([f"{found.data}: {found.converted}"] if found.converted else [])]:
         reporter.note(text)
     return found
 
 
-def held_out_of(run: Run, given: str, reporter: Reporter, data: str | None = None, resize: bool = False) -> Selection:
-    """The images that a user gives as held-out ones.
+def _with_role(found: Selection, run: Run) -> Selection:
+    """Images in memory that are the run's own say so: the digest decides."""
+    known = {held_out_digest(run): TEST, run.meta.get("data"): TRAIN}
+    return replace(found, role=known.get(found.digest, found.role))
+
+
+def held_out_of(
+    run: Run,
+    given: ImageSource,
+    reporter: Reporter,
+    data: str | None = None,
+    resize: bool = False,
+    name: str = "held_out",
+) -> Selection:
+    """The images that a user gives as held-out ones, in the field ``name``.
 
     Raises:
         InputError: they are those that the run was trained on.
     """
     found = measured_on(run, given, reporter, data, resize=resize)
     if found.role == "train":
-        raise InputError(
-            f"{option('held_out', given)}: the images that {run.name} was trained on; others would be right"
-        )
+        what = option(name, given) if isinstance(given, str) else f"{option(name)}, {found.data}"
+        raise InputError(f"{what}: the images that {run.name} was trained on; others would be right")
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class RealImages:
+    """The real images: those of the training, held-out ones, and which of both samples are compared with.
+
+    Args:
+        train: what the run was trained on, or None where that is not here.
+        test: held-out images, or None where there are none.
+        reference: one of both.
+    """
+
+    train: Selection | None
+    test: Selection | None
+    reference: Selection
+
+    @property
+    def fitted(self) -> tuple[Images, Images | None]:
+        """What features are fitted to, and held-out images for them."""
+        if self.train is None:
+            return self.reference.images, None
+        return self.train.images, None if self.test is None else self.test.images
+
+    @property
+    def other(self) -> Images | None:
+        """The real images that are compared with the reference as samples are."""
+        selection = self.train if self.reference is self.test else self.test
+        return None if selection is None else selection.images
+
+
+def real_images(
+    run: Run, held_out: ImageSource | None, place: str | None, split: str, resize: bool, reporter: Reporter
+) -> RealImages:
+    """The real images; those of the training must be those of the run, unless others are given to compare with.
+
+    Args:
+        run: whose samples are compared with them.
+        held_out: the held-out images; None: the run's own.
+        place, split, resize: as in an `ImageSelection`.
+        reporter: who hears notes.
+
+    Raises:
+        InputError: other images than the run's, or none.
+    """
+    test = None if held_out is None else held_out_of(run, held_out, reporter, None, resize)
+    try:
+        own = own_images(run, place)
+        train = own.train
+        if held_out is None:
+            test = own.test
+        for line in own.notes:
+            reporter.note(line)
+    except (Missing, OtherData) as error:
+        if held_out is None or split == "train" or place:
+            raise
+        reporter.note(f"note: without the training images ({error})")
+        train = None
+    if split == "test" and test is None and train is not None:
+        instead = f"{option('held_out', 'DATA')} or {option('split', 'train')}"
+        raise InputError(f"{option('split', 'test')}: {train.images.name} has none; {instead} would be right")
+    if train is None or (test is not None and split != "train"):
+        assert test is not None
+        return RealImages(train, test, test)
+    return RealImages(train, test, train)
 
 
 def recorded_images(found: Selection) -> dict[str, Any]:
@@ -217,6 +323,22 @@ def read_samples(path: Path, found: Run, names: Iterable[str], best: bool = Fals
     if facts.get("model_sha256") != weights_facts(found, best)["model_sha256"]:
         raise InputError(f"{asked}: drawn from other weights than those of {found.place}; draw them again")
     return {name: facts.get(name) for name in names}, pixels
+
+
+def samples_of(pixels: np.ndarray, run: Run) -> np.ndarray:
+    """Samples in memory, looked at.
+
+    Raises:
+        InputError: not uint8 levels of the run's shape, or none.
+    """
+    if pixels.dtype != np.uint8 or tuple(pixels.shape[1:]) != tuple(run.space.shape) or not len(pixels):
+        has = f"{pixels.dtype} {pixels.shape}"
+        raise InputError(f"{option('samples')}: images {has}, those of the run are uint8 (N, *{run.space.shape})")
+    if int(pixels.max()) >= run.space.levels:
+        raise InputError(
+            f"{option('samples')}: levels up to {pixels.max()}, those of the run are 0..{run.space.levels - 1}"
+        )
+    return pixels
 
 
 def measurement(

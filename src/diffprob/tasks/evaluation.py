@@ -1,0 +1,376 @@
+"""How near samples of a run are to real images: Frechet distance, KID, precision, recall, memorisation and others.
+
+Real images of the other split stand beside the samples in every row: what a perfect model would get, with this n.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffprob.base.checks import MOST_TEXT, able, flag, instance, one_of, several
+from diffprob.base.errors import InputError
+from diffprob.base.rng import Rng, derive, permutation
+from diffprob.config.classes import class_counts, numbering, strangers
+from diffprob.data.for_run import Selection
+from diffprob.data.images import Images
+from diffprob.evaluation.cache import FeatureCache
+from diffprob.evaluation.estimate import Estimate, subset
+from diffprob.evaluation.features import Features, describe
+from diffprob.evaluation.frechet import Statistics, frechet
+from diffprob.evaluation.memorisation import FEWEST, memorisation
+from diffprob.evaluation.suite import DEFAULT, METRICS, View, assess, check_names, usable, view, with_enough
+from diffprob.runs.folder import Run
+from diffprob.runs.measurements import Measurement
+from diffprob.storage.files import followed, measure
+from diffprob.tasks.drawing import counted, draw
+from diffprob.tasks.features import Auto, FeatureChoice, class_names, judged, renumbered
+from diffprob.tasks.images import ImageSource, RealImages, measurement, read_samples, real_images, samples_of
+from diffprob.tasks.options import option
+from diffprob.tasks.plan import Sampling, SamplingPlan, plan_sampling
+from diffprob.tasks.reporter import SILENT, Reporter
+
+MANY = 10_000  # below this many samples the bias of a Frechet distance is said aloud
+MOST_PIXELS = 4096  # values of an image up to which repeated training images are looked for among the pixels
+MOST_COMPARED = 2000  # samples, and held-out images, whose nearest training image is looked for
+DRAWING = ("sampler", "steps", "grid", "variance", "told", "guidance", "clip", "chunk", "precision")
+DRAWN = (*DRAWING, "step", "seeds")
+MEMORISED = "memorisation ratio (nearest training image, pixels)"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EvaluationRequest:
+    """Which samples are compared with which real images, and how.
+
+    Args:
+        sampling: how samples are drawn; its seed decides all randomness, its compute where everything is computed.
+        samples: judge these instead of drawing: a file of `diffprob sample --out x.npz`, or uint8 (N, C, H, W).
+        held_out: compare with these images: their test split, or all of them. None: the run's own held-out ones.
+        place: where the run's own images lie, if not where its recipe says.
+        split: "auto" compares with held-out images where there are some; or "train", "test".
+        resize: convert ``held_out`` of another shape or number of grey levels.
+        features: what they are looked at through.
+        statistics: also a Frechet distance to the mu and sigma of this .npz.
+        metrics: names of `diffprob.evaluation.suite.METRICS`; None: those of `DEFAULT` that fit.
+
+    Raises:
+        ValueError: a split that there is not, or no metrics.
+        InputError: a metric that there is not.
+    """
+
+    sampling: Sampling = Sampling(n=1000)
+    samples: str | Path | np.ndarray | None = None
+    held_out: ImageSource | None = None
+    place: str | None = None
+    split: str = "auto"
+    resize: bool = False
+    features: FeatureChoice = Auto()
+    statistics: str | Path | None = None
+    metrics: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        one_of("split", self.split, ("auto", "test", "train"))
+        flag("resize", self.resize)
+        able("features", self.features, "fit", "Auto() or Pca(64)")
+        if self.metrics is not None:
+            several("metrics", self.metrics, _is_text, most=MOST_TEXT, like='("frechet", "kid")')
+            check_names(self.metrics)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedEvaluation:
+    """A comparison that is about to be made.
+
+    Args:
+        run: whose samples.
+        request: what was asked for.
+        real: the real images.
+        numbers: names of the run's classes by number.
+        plan: how samples will be drawn; None where they are given.
+        samples: uint8 (n, C, H, W), where they are given.
+        statistics: to which there is one more Frechet distance.
+        metrics: which.
+        notes: a sentence for each metric that is left out.
+        facts: everything that decides the numbers, JSON literals by name.
+    """
+
+    run: Run
+    request: EvaluationRequest
+    real: RealImages
+    numbers: tuple[str, ...]
+    plan: SamplingPlan | None
+    samples: np.ndarray | None
+    statistics: Statistics | None
+    metrics: tuple[str, ...]
+    notes: tuple[str, ...]
+    facts: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON literals by name."""
+        return {**self.facts, "features": self.request.features.text, "metrics": list(self.metrics)}
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationResult:
+    """Numbers of samples, each beside that of real images.
+
+    Args:
+        estimates: of the samples, by title, with intervals where they are known.
+        real: the same of as many real images of the other split, where there are some, of the metrics alone.
+        real_n: how many; None where there are none.
+        features: what images were looked at through, with its hash.
+        classes: names of the classes that the features judge.
+        reference: the real images that samples were compared with.
+        seed: of all randomness.
+        notes: what a reader must know before comparing these numbers with any others.
+        facts: everything that decides the numbers, JSON literals by name.
+    """
+
+    estimates: dict[str, Estimate]
+    real: dict[str, Estimate]
+    real_n: int | None
+    features: str
+    classes: tuple[str, ...]
+    reference: Selection
+    seed: int
+    notes: tuple[str, ...]
+    facts: dict[str, Any]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """One for each number: title, value, interval, n samples, m reference images, and what real images get."""
+        return [
+            {
+                "title": title,
+                "value": each.value,
+                "low": each.low,
+                "high": each.high,
+                "n": each.n,
+                "m": each.m,
+                "real": self.real[title].value if title in self.real else None,
+                "details": each.details,
+            }
+            for title, each in self.estimates.items()
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON literals by name."""
+        how = {"features": self.features, "real_n": self.real_n}
+        return {**self.facts, **how, "rows": self.rows, "classes": list(self.classes), "notes": list(self.notes)}
+
+    def __repr__(self) -> str:
+        numbers = ", ".join(f"{title} {each.value:.4g}" for title, each in self.estimates.items())
+        return f"{numbers} ({self.facts['n']:,} samples against {self.facts['reference']})"
+
+
+def prepare_evaluation(run: Run, request: EvaluationRequest, reporter: Reporter = SILENT) -> PreparedEvaluation:
+    """Check everything, read the images and load the network, without drawing.
+
+    Raises:
+        InputError: a run without a model, other images than the run's, or too few for the metrics.
+    """
+    file, sampling = request.statistics, request.sampling
+    real = real_images(run, request.held_out, request.place, request.split, request.resize, reporter)
+    numbers = numbering(run.recipe, real.fitted[0])
+    for line in strangers(run.name, numbers, real.fitted[0], real.reference.images):
+        reporter.note(line)
+    plan, drawing, samples = None, dict[str, Any](), None
+    if request.samples is None:
+        counts = class_counts(run.recipe, numbers, real.reference.images, real.fitted[0])
+        plan = plan_sampling(run, sampling, reporter, counts=counts)
+        drawing = {name: plan.facts[name] for name in DRAWN}
+    elif isinstance(request.samples, np.ndarray):
+        samples, drawing = samples_of(request.samples, run), dict.fromkeys(DRAWN)
+    else:
+        drawing, samples = read_samples(Path(request.samples), run, DRAWN, sampling.compute.best)
+    statistics = Statistics.load(file) if file else None
+    n = sampling.n if samples is None else len(samples)
+    metrics, notes = _enough(request.metrics or DEFAULT, min(n, len(real.reference)), request.metrics is not None)
+    facts = {
+        "run": run.place,
+        "n": n,
+        **real.reference.facts,
+        "reference": f"{len(real.reference):,} {real.reference.called}",
+        "train_sha256": None if real.train is None else real.train.digest,
+        "statistics": str(file) if file else None,
+        "statistics_sha256": measure(followed(Path(file)))["sha256"] if file else None,
+        "drawing": drawing,
+    }
+    return PreparedEvaluation(run, request, real, numbers, plan, samples, statistics, metrics, notes, facts)
+
+
+def evaluate(
+    run: Run, request: EvaluationRequest = EvaluationRequest(), reporter: Reporter = SILENT
+) -> EvaluationResult:
+    """Draw samples of a run, or take given ones, and compare them with real images.
+
+    Raises:
+        InputError: a run without a model, other images than the run's, or metrics that do not fit.
+        NumericalError: a sample or a number is not finite.
+    """
+    return measure_evaluation(prepare_evaluation(run, request, reporter), reporter)
+
+
+def measure_evaluation(prepared: PreparedEvaluation, reporter: Reporter = SILENT) -> EvaluationResult:
+    """Draw and compare.
+
+    Raises:
+        InputError: features that there are not for these images, or metrics that need others.
+        NumericalError: a sample or a number is not finite.
+    """
+    request, real, n = prepared.request, prepared.real, prepared.facts["n"]
+    seed, file = request.sampling.seed, request.statistics
+    features = request.features.fit(*real.fitted, request.sampling.compute.on(), reporter)
+    classes = class_names(features, real.fitted[0])
+    asked = None if prepared.plan is None else renumbered(prepared.plan.labels(n), prepared.numbers, classes)
+    metrics: Sequence[str] = prepared.metrics
+    if request.metrics is None:
+        metrics = usable([*metrics, *([] if asked is None else ["labels"])], features)
+    samples = prepared.samples
+    if samples is None:
+        assert prepared.plan is not None
+        samples = _draw(prepared.run, prepared.plan, request.sampling, reporter)
+    own, reference, beside = _views(features, samples, real, seed, classes, reporter)
+    own = replace(own, asked=asked)
+    reporter.note("compare the samples with the real images")
+    estimates = assess(own, reference, metrics, seed)
+    others = {} if beside is None else assess(beside, reference, with_enough(metrics, len(beside)), seed)
+    estimates |= _memorised(own, real, seed)
+    if file is not None and prepared.statistics is not None:
+        estimates[_to_statistics(file)] = frechet(own.features, prepared.statistics, seed)
+    return EvaluationResult(
+        estimates=estimates,
+        real=others,
+        real_n=None if beside is None else len(beside),
+        features=describe(features),
+        classes=classes,
+        reference=real.reference,
+        seed=seed,
+        notes=(*prepared.notes, *_notes(prepared.facts, estimates)),
+        facts=prepared.facts,
+    )
+
+
+def evaluation_measurements(result: EvaluationResult) -> list[Measurement]:
+    """Every number as a run keeps it."""
+    facts, drawing = result.facts, result.facts["drawing"]
+    how = {"evaluations" if name == "steps" else name: drawing[name] for name in DRAWING if drawing[name] is not None}
+    rows = [
+        measurement(
+            row, result.seed, drawing["step"], "pixels" if _of_pixels(row) else result.features, result.reference, how
+        )
+        for row in result.rows
+    ]
+    if facts["statistics"]:  # the one number that is not against these images
+        file = {"data": Path(facts["statistics"]).name, "digest": facts["statistics_sha256"], "role": "other data"}
+        name = _to_statistics(facts["statistics"])
+        rows = [replace(row, split="all", converted="", **file) if row.name == name else row for row in rows]
+    return rows
+
+
+def _is_text(name: str, value: object) -> None:
+    instance(name, value, str)
+
+
+def _enough(names: Sequence[str], n: int, asked: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The metrics that n images on the smaller side are enough for, and a sentence for each that is left out.
+
+    Raises:
+        InputError: one that was asked for is left out, or all are.
+    """
+    kept = tuple(with_enough(names, n))
+    left_out = tuple(
+        f"{name} is left out: it needs {METRICS[name].least} images a side, there are {n}"
+        for name in names
+        if name not in kept
+    )
+    if left_out and (asked or not kept):
+        raise InputError(f"{left_out[0]}; a larger {option('n')}, or other {option('metrics')}, would be right")
+    return kept, left_out
+
+
+def _draw(run: Run, plan: SamplingPlan, sampling: Sampling, reporter: Reporter) -> np.ndarray:
+    streams = Rng.of(sampling.seed, sampling.n, device=sampling.compute.on())
+    calls = plan.calls(sampling.n, plan.steps)
+    with reporter.progress("draw", calls, "network call") as bar, counted(plan.model, bar.update):
+        return draw(plan.guided, plan.sampler, plan.times, streams, run.space, plan.clip).levels
+
+
+def _views(
+    features: Features,
+    samples: np.ndarray,
+    real: RealImages,
+    seed: int,
+    names: tuple[str, ...],
+    reporter: Reporter,
+) -> tuple[View, View, View | None]:
+    """Samples, reference, and as many real images of the other split (or all, where it has fewer).
+
+    Args:
+        names: of the classes that the features judge.
+    """
+    cache = FeatureCache()
+
+    def look(images: Images, indices: np.ndarray) -> View:
+        with reporter.progress(f"features of {images.name}", len(indices), "image") as bar:
+            vectors = cache.extract(features, images, images.digest(), indices, progress=bar.update)
+        for line in vectors.notes:
+            reporter.note(line)
+        labels, called = judged(images, names)
+        labels = None if labels is None else labels[indices]
+        return view(features, images.take(indices), labels, vectors.features, names=called)
+
+    with reporter.progress("features of the samples", len(samples), "image") as bar:
+        own = view(features, samples, progress=bar.update, names=names)
+    reference = look(real.reference.images, np.arange(len(real.reference)))
+    if real.other is None:
+        return own, reference, None
+    chosen = np.sort(permutation(derive(seed, "real"), 0, len(real.other))[: len(samples)])
+    return own, reference, look(real.other, chosen)
+
+
+def _memorised(own: View, real: RealImages, seed: int) -> dict[str, Estimate]:
+    """The memorisation ratio among the pixels, where there is a held-out split and images are small."""
+    if real.test is None or real.train is None or own.pixels[0].size > MOST_PIXELS:
+        return {}
+    if min(len(real.train), len(real.test)) < FEWEST:
+        return {}
+    samples = own.pixels[subset(len(own), min(len(own), MOST_COMPARED), seed, "samples")]
+    held = real.test.images.take(subset(len(real.test), min(len(real.test), MOST_COMPARED), seed, "held out"))
+    train = real.train.images.take(np.arange(len(real.train)))
+    return {MEMORISED: memorisation(samples, train, held, seed)}
+
+
+def _notes(facts: Mapping[str, Any], estimates: Mapping[str, Estimate]) -> Iterator[str]:
+    distance = estimates.get("Frechet distance")
+    if distance is not None and facts["n"] < MANY:
+        bias, details = distance.details["bias"], distance.details
+        about = details["expected_bias"] if bias is None else bias
+        line = f"n = {facts['n']:,} is below {MANY:,}: the Frechet distance is about {about:.3g} too large"
+        if details["extrapolated"] is not None:
+            ends = f"{details['low_inf']:.4g} to {details['high_inf']:.4g}"
+            line += f"; extrapolated to infinitely many samples: {details['extrapolated']:.4g} ({ends})"
+        yield line
+    if distance is not None:
+        yield "Frechet distances and KIDs compare with others in the same features, split and n, and with nothing else"
+    if facts["train_sha256"] is None:
+        yield "the training images are not here: features are fitted to those compared with; no memorisation ratio"
+    if facts["role"] == "train":
+        yield "compared with the training images themselves: a model that repeats them looks perfect"
+    if MEMORISED in estimates:
+        details = estimates[MEMORISED].details
+        z, share = details["z"], details["share"]
+        how = f"{share:.1%} of the samples are nearer to training images than to held-out ones, z = {z:.1f}"
+        why = f": {details['why']}" if details["why"] else ""
+        yield f"memorisation: {details['verdict']}{why} ({how})"
+
+
+def _to_statistics(file: str | Path) -> str:
+    return f"Frechet distance to the statistics {Path(file).name}"
+
+
+def _of_pixels(row: Mapping[str, Any]) -> bool:
+    metric = row["details"].get("metric")
+    return row["title"] == MEMORISED if metric is None else METRICS[metric].space == "pixels"

@@ -1,0 +1,18 @@
+"""A reporter that keeps what it is told."""
+
+from diffprob.tasks.reporter import Silent, SilentProgress
+
+
+class Heard(Silent):
+    """Bars as (what, total, progress), and notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.bars: list[tuple[str, int | None, SilentProgress]] = []
+
+    def progress(self, what: str, total: int | None, unit: str = "step", done: int = 0) -> SilentProgress:
+        self.bars.append((what, total, SilentProgress(done)))
+        return self.bars[-1][2]
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)

@@ -1,0 +1,124 @@
+"""`evaluate` from Python: the numbers of the verb, to the bit; of samples and real images in memory too."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tasks.heard import Heard
+
+import diffprob as dp
+from diffprob.base.errors import InputError
+from diffprob.cli.main import main
+from diffprob.data import Digits
+from diffprob.runs.folder import Run
+from diffprob.tasks.compute import Compute
+from diffprob.tasks.evaluation import EvaluationRequest, evaluate, evaluation_measurements, prepare_evaluation
+from diffprob.tasks.features import Auto, Dino, Inception, LabelClassifier, Pca, RawPixels, parse_features
+from diffprob.tasks.images import ImageBatch, ImageSelection
+from diffprob.tasks.plan import Sampling
+from diffprob.tasks.reporter import SILENT
+
+METRICS = ("frechet", "kid")
+FEW = Sampling(n=40, steps=3, seed=1, compute=Compute(device="cpu"))
+WORDS = ("evaluate", "digits", "-n", "40", "--steps", "3", "--seed", "1", "--device", "cpu", "--features", "pca:8")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFFPROB_CACHE", str(tmp_path / "cache"))
+
+
+def asked(**more: Any) -> EvaluationRequest:
+    return EvaluationRequest(**{"sampling": FEW, "features": Pca(8), "metrics": METRICS, **more})
+
+
+def test_python_and_the_verb_have_the_same_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main((*WORDS, "--metrics", ",".join(METRICS), "--json")) == 0
+    verb = json.loads(capsys.readouterr().out)
+    heard = Heard()
+    result = evaluate(Run.open("digits"), asked(), heard)
+    assert verb == {**result.to_json(), "recorded": False, "not_recorded": None, "dry_run": False}
+    assert set(result.estimates) > {"Frechet distance", "KID"} and result.real_n == 40
+    assert repr(result).startswith(f"Frechet distance {result.estimates['Frechet distance'].value:.4g}, KID")
+    what, total, bar = heard.bars[0]
+    assert (what, total, bar.done, len(heard.bars)) == ("draw", 9, 9, 4)  # 3 evaluations of 40 images in chunks of 16
+    assert heard.notes == ["compare the samples with the real images"]
+    assert main((*WORDS, "--metrics", ",".join(METRICS), "--json", "--dry-run")) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan == {**prepare_evaluation(Run.open("digits"), asked()).to_json(), "dry_run": True}
+
+
+def test_measurements_say_how_they_were_made() -> None:
+    result = evaluate(Run.open("digits"), asked(metrics=("frechet", "sliced")))
+    items = {item.name: item for item in evaluation_measurements(result)}
+    distance = items["Frechet distance"]
+    assert (distance.n, distance.seed, distance.role) == (40, 1, "test") and distance.features == result.features
+    assert distance.details["evaluations"] == 3 and items[next(n for n in items if "sliced" in n)].features == "pixels"
+
+
+def test_samples_and_real_images_in_memory() -> None:
+    """Held-out images that are the run's own are called so; samples that are those images lie at distance 0."""
+    run, held = Run.open("digits"), Digits("test").load()
+    samples = held.take(range(len(held)))
+    given = evaluate(run, asked(samples=samples, held_out=held))
+    assert given.estimates["Frechet distance"].value < 1e-9
+    assert given.facts["drawing"]["sampler"] is None and given.facts["n"] == len(held)
+    one = ImageBatch(*ImageSelection(n=100).of(run, SILENT))
+    part = evaluate(run, asked(samples=samples, held_out=one, metrics=("frechet",)))
+    assert (part.facts["converted"], part.reference.role) == ("100 of 360", "test")
+    train = Digits("train").load()
+    with pytest.raises(InputError, match=r"^held_out, .*: the images that digits was trained on"):
+        prepare_evaluation(run, asked(held_out=train))
+    with pytest.raises(InputError, match=r"^samples: images float64"):
+        prepare_evaluation(run, asked(samples=samples / 1))
+    with pytest.raises(InputError, match=r"^samples: levels up to 255, those of the run are 0\.\.16"):
+        prepare_evaluation(run, asked(samples=samples * np.uint8(15) + np.uint8(15)))
+
+
+def test_exact_models_are_evaluated_against_images_that_are_given() -> None:
+    train = torch.from_numpy(Digits("train").load().take(range(200)))
+    exact = dp.FiniteData(dp.Pixels((1, 8, 8), 17).to_model(train), dp.LinearProcess(dp.Cosine()))
+    run = dp.Model(exact, shape=(1, 8, 8), levels=17).run
+    few = Sampling(n=20, steps=3, clip=False, compute=FEW.compute)
+    result = evaluate(run, asked(sampling=few, held_out=Digits("test").load(), metrics=("frechet",)))
+    assert (result.facts["run"], result.facts["train_sha256"], result.real_n) == ("the given model", None, None)
+    with pytest.raises(InputError, match="has no images of its own: held_out=DATA would be right"):
+        prepare_evaluation(run, asked())
+
+
+def test_what_is_refused_is_one_line() -> None:
+    for wrong, line in (
+        ({"split": "tset"}, "split must be one of auto, test, train, got 'tset'"),
+        ({"metrics": ()}, "metrics must have 1 to"),
+        ({"metrics": "frechet"}, "metrics must be a tuple"),
+        ({"features": "pca"}, r"features cannot be 'pca': it has no fit\(\)"),
+    ):
+        with pytest.raises(ValueError, match=line):
+            asked(**wrong)
+    with pytest.raises(InputError, match="no metric 'frechett'"):
+        asked(metrics=("frechett",))
+    with pytest.raises(InputError, match="a larger n, or other metrics, would be right"):
+        prepare_evaluation(Run.open("digits"), asked(sampling=Sampling(n=1, steps=1, compute=FEW.compute)))
+
+
+def test_features_are_read_as_they_are_written() -> None:
+    choices = (Auto(), RawPixels(), Pca(), Pca(3), LabelClassifier(), LabelClassifier("x.safetensors"), Dino("small"))
+    for choice in choices:
+        assert parse_features(choice.text) == choice
+    assert parse_features("inception:x", "12ab") == Inception("x", "12ab")
+    for words, line in (
+        ("pcx", "features='pcx': one of auto, .*; did you mean 'pca'?"),
+        ("pca:0", "features=pca:0: a number of axes"),
+        ("pca:99999999999", "axes must be at most"),
+        (f"classifier:{'x' * 2000}", "path must have at most 1000 characters"),
+        ("dino", "dino:NAME"),
+    ):
+        with pytest.raises(InputError, match=line):
+            parse_features(words)
+    with pytest.raises(InputError, match="accept_weights goes with features=inception:FILE"):
+        parse_features("pca", "12ab")
+    with pytest.raises(InputError, match=r"^training.monitor.features pca:x: a number"):
+        parse_features("pca:x", name="training.monitor.features")
