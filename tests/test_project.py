@@ -20,7 +20,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PINS = dict(re.findall(r"^([^#=\s]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 HEAVY = ["torch", "numpy", "scipy", "safetensors", "accelerate", "rich", "PIL", "matplotlib"]
-EXTRAS = ["torchvision", "diffusers", "datasets", "transformers", "tensorboard", "ot", "onnx", "sklearn"]
+EXTRAS = ["torchvision", "diffusers", "datasets", "transformers", "tensorboard", "ot", "sklearn"]
 
 
 def python(code: str, *arguments: str) -> str:
@@ -100,6 +100,13 @@ def test_the_version_is_the_projects() -> None:
 
     assert diffprob.__version__ == PROJECT["version"] == version("diffprob")
     assert PROJECT["version"] in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    """What `Typing :: Typed` promises: the marker lies in the package, and so in the wheel, which takes it whole."""
+    assert "Typing :: Typed" in PROJECT["classifiers"] and (ROOT / "src" / "diffprob" / "py.typed").is_file()
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    assert tool["targets"]["wheel"]["packages"] == ["src/diffprob"] and "exclude" not in tool["targets"]["wheel"]
 
 
 def test_every_dependency_is_pinned_within_its_range() -> None:

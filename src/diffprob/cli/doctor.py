@@ -32,7 +32,6 @@ OPTIONAL = {
     "transformers": ("transformers", "pretrained features"),
     "tensorboard": ("tensorboard", "training curves"),
     "POT": ("ot", "exact transport"),
-    "onnx": ("onnx", "ONNX export"),
     "scikit-learn": ("sklearn", "tests"),
 }
 
