@@ -24,9 +24,11 @@ def __getattr__(name: str) -> Any:
     if not name.startswith("_"):
         # Not `from diffprob import api`, which would ask this function for "api".
         api = import_module("diffprob.api")
-        value = getattr(api, name) if name in api.__all__ else _registered().get(name, _families().get(name))
+        value = getattr(api, name) if name in api.__all__ else _families().get(name)
         if value is not None:
             globals()[name] = value  # the next time Python finds it by itself
+            return value
+        if (value := _registered().get(name)) is not None:  # not kept: one of a notebook may be registered anew
             return value
     raise AttributeError(f"module 'diffprob' has no attribute {name!r}")
 

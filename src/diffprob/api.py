@@ -10,6 +10,7 @@ from diffprob.conditions.condition import Condition, Labels
 from diffprob.conditions.low_resolution import Degraded
 from diffprob.config.pretrained import Trained
 from diffprob.config.recipe import Baseline, Recipe, Recogniser, build_model, build_recogniser
+from diffprob.config.registry import register
 from diffprob.data import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Images, Svhn, check, open_data
 from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.data.captioned import CaptionedDigits
@@ -141,7 +142,7 @@ __all__ = [
     "continuous_bound", "denoised", "dequantised", "derive", "draw", "draw_denoised", "egsde", "estimate_noise",
     "flow_log_prob", "integrability", "invert", "join", "kl", "load", "loss_curve", "make_accelerator", "mixed",
     "named", "noise_moments", "noised", "open_data", "open_run", "packaged", "progression", "psnr", "rate_distortion",
-    "recognised", "reconstruction_costs", "relative_log_prob", "save_grid", "sdedit", "simulate", "slerp",
+    "recognised", "reconstruction_costs", "register", "relative_log_prob", "save_grid", "sdedit", "simulate", "slerp",
     "sliced_wasserstein2", "ssim", "start", "step_costs", "uncut", "variational_bound", "wasserstein_1d",
 ]
 # fmt: on
@@ -151,5 +152,5 @@ FACE = (
     *("Run", "Recipe", "Training", "Trainer", "open_run", "packaged", "named", "Images", "open_data", "Pixels", "Rng"),
     *("GaussianData", "MixtureData", "FiniteData", "TwoPoint", "NetDenoiser", "LinearProcess", "Clip"),
     *("simulate", "draw", "State", "variational_bound", "continuous_bound", "flow_log_prob", "rate_distortion"),
-    *("psnr", "ssim", "save_grid", "DiffprobError", "InputError", "NumericalError"),
+    *("psnr", "ssim", "save_grid", "register", "DiffprobError", "InputError", "NumericalError"),
 )

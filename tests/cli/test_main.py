@@ -270,7 +270,6 @@ def test_a_new_component_is_offered_by_its_entry_in_the_tables(monkeypatch: pyte
         _ = dp.Midpoint
     monkeypatch.setitem(tables.ALL, "Midpoint", Midpoint)
     assert dp.Midpoint is Midpoint
-    del vars(dp)["Midpoint"]
 
 
 def test_the_example_of_the_package_runs() -> None:

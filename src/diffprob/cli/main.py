@@ -17,6 +17,7 @@ from diffprob.cli.output import check_writable
 from diffprob.cli.parser import Parser, add_json
 from diffprob.cli.progress import say
 from diffprob.cli.signals import Stopped, heeding
+from diffprob.config.installed import notes_to
 from diffprob.tasks.options import spelt
 
 # verb: (module of this package, what it does). The modules are imported one at a time, when needed.
@@ -73,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     _streams()
     try:
-        with heeding(), spelt(spelling):
+        with heeding(), spelt(spelling), notes_to(say):
             return _run(list(sys.argv[1:] if argv is None else argv))
     except InputError as error:
         return _fail(str(error), BAD_INPUT)

@@ -113,7 +113,8 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
         yield from table(rows, ("sampler", "order", "evaluations a step", "when to use"))
         yield ""
         for name, about in result["components"].items():
-            yield f"{name}: {about['summary']} Reference: {about['reference']}."
+            reference = f" Reference: {about['reference']}." if about["reference"] else ""
+            yield f"{name}: {about['summary']}{reference}"
     elif kind == "family":
         yield from table([(about["call"], about["summary"]) for about in result["components"].values()])
     elif kind == "component":
@@ -220,9 +221,23 @@ def _component(kind: Any) -> dict[str, Any]:
         "summary": _summary(kind),
     }
     if hasattr(kind, "evaluations"):  # a sampler, with its default settings
-        about |= {"order": kind().order, "evaluations": kind().evaluations}
+        made = _made(kind)
+        about |= {name: _number(getattr(made, name, None)) for name in ("order", "evaluations")}
         about |= {"when": _said(kind, "When"), "reference": _said(kind, "Reference")}
     return about
+
+
+def _made(kind: Any) -> Any:
+    """The component with its defaults; the class itself where there are not enough."""
+    try:
+        return kind()
+    except (TypeError, ValueError):
+        return kind
+
+
+def _number(value: Any) -> int | None:
+    """What a sampler says of itself; None where that depends on fields without defaults."""
+    return value if isinstance(value, int) else None
 
 
 def _short(argument: str) -> str:

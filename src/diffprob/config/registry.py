@@ -1,12 +1,18 @@
-"""Every component by name. A new one is one line here: the command line, recipes and the conformance tests follow."""
+"""Every component by name. A new one is one line here: the command line, recipes and the conformance tests follow.
+
+One of somebody else's is added with `register`, in a script or in a package that names itself in the entry-point group
+``diffprob.components`` (`diffprob.config.installed`).
+"""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar, overload
 
+from diffprob.base.errors import InputError, did_you_mean
 from diffprob.base.laws import Normal
 from diffprob.conditions.captions import Captions
 from diffprob.conditions.condition import Labels
 from diffprob.conditions.low_resolution import Degraded
+from diffprob.config.installed import Components, check_component
 from diffprob.config.pretrained import Trained
 from diffprob.config.recipe import Baseline, Recipe, Recogniser
 from diffprob.data.augment import Elastic, HorizontalFlip
@@ -77,11 +83,11 @@ from diffprob.training.maximum import MaximumLikelihood
 from diffprob.training.noisy_classifier import Recognition
 from diffprob.training.settings import Monitor, Part, Training
 
-Family = dict[str, Callable[..., Any]]
+Component = TypeVar("Component", bound=type)
 
 
-def _family(*components: type) -> Family:
-    return {component.__name__: component for component in components}
+def _family(*components: type) -> Components:
+    return Components({component.__name__: component for component in components})
 
 
 SCHEDULES = _family(
@@ -128,7 +134,7 @@ PARTS = _family(Part)
 TRAINED = _family(Trained)
 RECIPE = _family(Recipe, Baseline, Recogniser)
 
-FAMILIES: dict[str, Family] = {
+FAMILIES: dict[str, Components] = {
     "schedule": SCHEDULES,
     "scaling": SCALINGS,
     "law": LAWS,
@@ -156,4 +162,75 @@ FAMILIES: dict[str, Family] = {
     "recipe": RECIPE,
 }
 
-ALL: Family = {name: component for family in FAMILIES.values() for name, component in family.items()}
+# Not by the tables' own methods, which import what is installed.
+ALL = Components({name: maker for family in FAMILIES.values() for name, maker in dict.items(family)})
+
+# What a component of a family has to have: the members of its protocol. Other families take none but ours, since a
+# recipe and a run are made of these very classes.
+ABILITIES: dict[str, tuple[str, ...]] = {
+    "schedule": ("steps", "start", "logsnr", "time", "snap"),
+    "scaling": ("coefficients",),
+    "law": ("sample", "log_density", "log_cdf", "log_mass"),
+    "grid": ("__call__",),
+    "prediction": ("coefficients", "check", "gain", "to_x0", "from_x0", "target"),
+    "variance": ("posterior",),
+    "condition": ("drop", "read", "of", "check", "some", "null"),
+    "sampler": ("order", "evaluations", "step"),
+    "divergence": ("directions",),
+    "proxy": ("columns", "measured", "needs_fit", "bind", "statistics", "complete", "fit", "score"),
+    "pixel noise": ("__call__",),
+    "network": ("build",),
+    "text": ("build",),
+    "source": ("load",),
+    "augmentation": ("__call__",),
+    "objective": ("__call__",),
+}
+
+_REGISTERED: set[str] = set()  # by `register`
+
+
+@overload
+def register(component: Component, family: str) -> Component: ...
+
+
+@overload
+def register(*, family: str) -> Callable[[Component], Component]: ...
+
+
+def register(component: Component | None = None, family: str = "") -> Component | Callable[[Component], Component]:
+    """Add a component of your own to a family: recipes, runs and the command line then know it by its name.
+
+    Also a decorator: ``@register(family="sampler")``. The class goes by its own name; the one that the same module
+    registered under it before is replaced, so that a cell of a notebook can be run again. A run that names it can be
+    opened wherever it is registered; `diffprob.conform` says whether it does what its family has to.
+
+    Args:
+        component: a frozen dataclass of literals and components, with what its family does.
+        family: "sampler", "proxy", "network", "source" or another key of `ABILITIES`.
+
+    Returns:
+        The component.
+
+    Raises:
+        InputError: no such family, or one that takes no others; a name that is taken, or that a recipe cannot hold; no
+            frozen dataclass, or one that lacks what its family does.
+    """
+    if family not in ABILITIES:
+        closed = "takes none but diffprob's own" if family in FAMILIES else "is no family of components"
+        raise InputError(f"{family!r} {closed} ({', '.join(ABILITIES)}){did_you_mean(family, ABILITIES)}")
+    if component is None:
+        return lambda each: register(each, family)
+    check_component(component, family, ABILITIES[family])
+    name = component.__name__
+    before = dict.get(ALL, name)
+    if before is not None and not (name in _REGISTERED and _place(before) == _place(component)):
+        raise InputError(f"the name {name} is taken, by {'.'.join(_place(before))}; another would be right")
+    for table in FAMILIES.values():
+        table.pop(name, None)  # where a cell is run again with another family
+    FAMILIES[family][name] = ALL[name] = component
+    _REGISTERED.add(name)
+    return component
+
+
+def _place(component: Callable[..., object]) -> tuple[str, str]:
+    return component.__module__, component.__qualname__
