@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tasks.heard import Heard
 
 from diffprob.base.errors import InputError
 from diffprob.cli.main import main
@@ -13,26 +14,10 @@ from diffprob.sampling.ancestral import DDIM
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.conditioning import Conditioning
 from diffprob.tasks.plan import Sampling
-from diffprob.tasks.reporter import Silent, SilentProgress
 from diffprob.tasks.sample import SampleRequest, chain, prepare_sample, sample
 
 CPU = Compute(device="cpu")
 FEW = Sampling(n=3, seed=2, steps=4, compute=CPU)
-
-
-class Heard(Silent):
-    """A reporter that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.bars: list[tuple[str, int | None, SilentProgress]] = []
-
-    def progress(self, what: str, total: int | None, unit: str = "step", done: int = 0) -> SilentProgress:
-        self.bars.append((what, total, SilentProgress(done)))
-        return self.bars[-1][2]
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def test_python_and_the_verb_draw_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

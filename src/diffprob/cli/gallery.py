@@ -2,13 +2,17 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError
 from diffprob.cli import output
+from diffprob.cli.progress import say
 from diffprob.storage.files import is_file, kind_of, remove, saying
+
+if TYPE_CHECKING:
+    from diffprob.tasks.sample import Samples
 
 FACTS = "facts.json"  # says which pictures are this program's, and how they were drawn
 PROGRESSION = "progression.png"
@@ -56,6 +60,27 @@ def write(out: str, pictures: Iterable[tuple[str, bytes]], names: list[str], fac
             if is_file(folder / name):
                 remove(folder / name)
     _keep(folder, names, facts)
+
+
+def write_samples(kind: str, out: str, samples: "Samples", levels: int, progression: bytes | None = None) -> None:
+    """Write samples as a grid, as arrays or one by one; into a folder a progression goes with them."""
+    images, seeds, facts = samples.images, samples.seeds, samples.facts
+    if kind == "npz":
+        output.write_file(out, output.arrays(images, seeds, {**facts, "levels": levels}))
+    elif kind == "png":
+        output.write_file(out, output.grid_png(images, levels, facts))
+    else:
+        names = [name_of(seed) for seed in seeds.tolist()]
+
+        def pictures() -> Iterator[tuple[str, bytes]]:
+            for name, seed, image in zip(names, seeds.tolist(), images, strict=True):
+                yield name, output.tile_png(image, levels, {**facts, "seeds": str(seed)})
+            if progression is not None:
+                yield PROGRESSION, progression
+
+        more = [] if progression is None else [PROGRESSION]
+        write(out, pictures(), [*names, *more], facts)
+        say(f"{len(images)} pictures in {out}")
 
 
 def _keep(folder: Path, names: list[str], facts: dict[str, Any]) -> None:

@@ -13,12 +13,18 @@ if TYPE_CHECKING:
     from diffprob.tasks.images import ImageSelection
     from diffprob.tasks.plan import Sampling
 
+ONE_IMAGE = "a picture, or DATA:INDEX such as digits:0"
 NONE = "none"  # `diffprob.tasks.conditioning.NONE`, whose module imports torch
+
+
+# Fields that the command line calls otherwise than by their names.
+_NAMES = {"image": "--from", "first": "A", "second": "B"}
 
 
 def spelling(name: str, value: Any) -> str:
     """A field as an option: ``--decoder-std 0.1``."""
-    return f"{'-' if len(name) == 1 else '--'}{name.replace('_', '-')}" + ("" if value is None else f" {value}")
+    dashes = "-" if len(name) == 1 else "--"
+    return _NAMES.get(name, dashes + name.replace("_", "-")) + ("" if value is None else f" {value}")
 
 
 def add_drawing(parser: argparse.ArgumentParser, n: int | None = 64, steps: str = "50; Ancestral: 1000") -> None:

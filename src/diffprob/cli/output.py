@@ -13,6 +13,8 @@ from diffprob.storage import files
 if TYPE_CHECKING:
     import numpy as np
 
+    from diffprob.tasks.rows import ImageRows
+
 PICTURE, ARRAYS = ".png", ".npz"
 
 
@@ -38,6 +40,18 @@ def kind_of(out: str) -> str:
     below = next((parent for parent in [path, *path.parents][kind != "folder" :] if parent.exists()), Path())
     if not below.is_dir():
         raise InputError(f"--out {out}: {below} is a file, not a folder")
+    return kind
+
+
+def no_folder(out: str) -> str:
+    """What ``--out`` asks for of rows of images, "png" or "npz".
+
+    Raises:
+        InputError: a folder, or as `kind_of`.
+    """
+    kind = kind_of(out)
+    if kind == "folder":
+        raise InputError(f"--out {out}: rows of images are one file; x.png or x.npz would be right")
     return kind
 
 
@@ -130,6 +144,15 @@ def arrays(levels: "np.ndarray", seeds: "np.ndarray", facts: Mapping[str, Any]) 
     from diffprob.reporting import artifacts
 
     return artifacts.arrays(levels, seeds, facts)
+
+
+def write_rows(kind: str, out: str, rows: "ImageRows") -> None:
+    """Write rows of images as a grid, or as arrays with images (rows, columns, C, H, W)."""
+    if kind == "npz":
+        write_file(out, arrays(rows.images, rows.seeds, {**rows.facts, "levels": rows.levels}))
+    else:
+        images = rows.images.reshape(-1, *rows.images.shape[2:])
+        write_file(out, grid_png(images, rows.levels, rows.facts, rows.images.shape[1]))
 
 
 def written(write: Callable[[], None]) -> dict[str, Any]:

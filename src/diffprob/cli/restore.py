@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
     """For people."""
-    from diffprob.cli.sample import how
+    from diffprob.cli.text import how
 
     dry, kind = result["dry_run"], result["flaw"]
     doing = {"noise": "take the noise out of", "missing": "fill in", "small": "enlarge"}[kind]

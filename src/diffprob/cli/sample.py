@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from diffprob.base.errors import InputError
-from diffprob.cli import between, gallery, output
-from diffprob.cli.options import add_drawing, sampling
+from diffprob.cli import gallery, output
+from diffprob.cli.options import ONE_IMAGE, add_drawing, sampling
 from diffprob.cli.parser import add_device, add_dry_run, share, whole
-from diffprob.cli.progress import TERMINAL, Progress, say
+from diffprob.cli.progress import TERMINAL
+from diffprob.cli.text import how
 from diffprob.storage.files import check_replaceable
 
 EXAMPLES = (
@@ -31,7 +32,6 @@ EXAMPLES = (
 
 ROWS = 8  # images that a progression follows
 COUNT, COUNT_FROM = 64, 8
-AT = (0.25, 0.5, 0.75)  # where chains from an image start unless told
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--progressive", action="store_true", help="also draw how the predicted image changes along the chain"
     )
     parser.add_argument(
-        "--from", dest="source", metavar="IMAGE", help=f"go on from this image with noise added: {between.IMAGE}"
+        "--from", dest="source", metavar="IMAGE", help=f"go on from this image with noise added: {ONE_IMAGE}"
     )
     parser.add_argument(
         "--at", nargs="+", type=share, metavar="T", help="with --from: up to these times, in (0, 1] (0.25 0.5 0.75)"
@@ -66,10 +66,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from diffprob.tasks.sample import SampleRequest, draw_sample, prepare_sample
 
     if args.source is not None:
-        return _reconstructed(args) if args.reconstruct else _predicted(args)
+        return _from_image(args)
     if args.at is not None or args.reconstruct:
         option = "--reconstruct" if args.reconstruct else "--at"
-        raise InputError(f"{option} goes with --from IMAGE, {between.IMAGE}")
+        raise InputError(f"{option} goes with --from IMAGE, {ONE_IMAGE}")
     kind = output.kind_of(args.out)
     if kind == "folder":
         gallery.check(args.out)
@@ -84,73 +84,37 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return {**prepared.to_json(), "out": args.out, "progression": None, "dry_run": True}
     samples = draw_sample(prepared, TERMINAL)
     progression = None if beside is None else output.progression_png(samples.frames, run.space.levels, samples.times)
-    write(kind, args.out, samples.images, request.sampling.seed, run.space.levels, samples.facts, progression)
+    gallery.write_samples(kind, args.out, samples, run.space.levels, progression)
     if beside is not None and progression is not None and kind != "folder":
         output.write_file(beside, progression)
     written = {"out": args.out, "progression": None if beside is None else str(beside)}
     return {**samples.to_json(), **written, "dry_run": False}
 
 
-def _predicted(args: argparse.Namespace) -> dict[str, Any]:
-    """``--from``: n images from one x_t each."""
-    import numpy as np
-
-    from diffprob.base.rng import Rng
+def _from_image(args: argparse.Namespace) -> dict[str, Any]:
+    """``--from``: images from one x_t for each time; or with ``--reconstruct`` up by DDIM and down again."""
     from diffprob.runs.folder import Run
-    from diffprob.sampling.between import noised
-    from diffprob.tasks.drawing import counted
+    from diffprob.tasks import editing
+    from diffprob.tasks.rows import draw_rows
 
-    if args.progressive:
-        raise InputError("--progressive and --from exclude each other")
-    kind, found, n = between.no_folder(args.out), Run.open(args.run), args.n or COUNT_FROM
-    args.n, original = n, between.read_image(args.source, "--from", found)
-    rows = between.prepare_rows(args, found, args.at or AT)
-    choice, total = rows.choice, rows.calls(n)
-    if choice.sampler.order is not None:
-        say(f"note: {choice.sampler!r} draws nothing: from one x_t all {n} images are the same")
-    choice.facts.update(between.source_facts("from", args.source, original))
-    result = {**choice.facts, "run": found.place, "n": n, "network_calls": total, "out": args.out}
-    if not args.dry_run:
-        streams, drawn = Rng.of(args.seed, n, device=rows.device), []
-        x0 = rows.to_model(original)
-        with Progress("sample", total, "network call") as progress, counted(choice.model, progress.update):
-            for t in rows.at:
-                # One noise for all chains of all rows: that of the first seed.
-                xt = noised(choice.model.process, x0, t, streams.select(slice(1)))
-                images = rows.decode(xt.expand(n, *xt.shape[1:]), t, streams)
-                drawn.append(np.concatenate([original, rows.visible(xt, t), images]))
-        result["network_calls"] = progress.done
-        between.write_rows(kind, args.out, drawn, streams, found.space.levels, choice.facts)
-    return {**result, "dry_run": args.dry_run}
-
-
-def _reconstructed(args: argparse.Namespace) -> dict[str, Any]:
-    """``--from --reconstruct``: up by DDIM and down again."""
-    import numpy as np
-
-    from diffprob.base.rng import Rng
-    from diffprob.runs.folder import Run
-    from diffprob.tasks.drawing import counted
-
-    if args.progressive or args.n is not None:
+    if args.progressive or (args.reconstruct and args.n is not None):
         option = "--progressive" if args.progressive else "-n"
-        raise InputError(f"{option} and --reconstruct exclude each other: there is one way up and one down")
-    kind, found = between.no_folder(args.out), Run.open(args.run)
-    args.n, original = 1, between.read_image(args.source, "--from", found)
-    between.only_ddim(args, "--reconstruct")
-    rows = between.prepare_rows(args, found, args.at or (1.0,), alone=True)
-    total = rows.calls(1, 1)
-    facts = {**rows.choice.facts, **between.source_facts("from", args.source, original), "rmse": None}
-    result = {**facts, "run": found.place, "n": 1, "network_calls": total, "out": args.out}
-    if not args.dry_run:
-        drawn, rng = [], Rng.of(args.seed, 1, device=rows.device)
-        with Progress("sample", total, "network call") as progress, counted(rows.choice.model, progress.update):
-            for t in rows.at:
-                latent = rows.encode(rows.to_model(original), t)
-                drawn.append(np.concatenate([original, rows.visible(latent, t), rows.decode(latent, t, rng)]))
-        facts["rmse"] = result["rmse"] = [between.rmse(row[0], row[-1]) for row in drawn]
-        between.write_rows(kind, args.out, drawn, rng, found.space.levels, facts)
-    return {**result, "dry_run": args.dry_run}
+        why = "--reconstruct exclude each other: there is one way up and one down"
+        raise InputError(f"{option} and {why if args.reconstruct else '--from exclude each other'}")
+    kind, run = output.no_folder(args.out), Run.open(args.run)
+    if args.reconstruct:
+        at, drawing = tuple(args.at or editing.AT_LATENT), sampling(args, 1)
+        backwards = editing.ReconstructRequest(image=args.source, at=at, sampling=drawing)
+        prepared = editing.prepare_reconstruct(run, backwards, TERMINAL)
+    else:
+        at, drawing = tuple(args.at or editing.AT), sampling(args, args.n or COUNT_FROM)
+        onwards = editing.SampleFromRequest(image=args.source, at=at, sampling=drawing)
+        prepared = editing.prepare_sample_from(run, onwards, TERMINAL)
+    if args.dry_run:
+        return {**prepared.to_json(), "out": args.out, "dry_run": True}
+    rows = draw_rows(prepared, TERMINAL)
+    output.write_rows(kind, args.out, rows)
+    return {**rows.to_json(), "out": args.out, "dry_run": False}
 
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
@@ -175,48 +139,6 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
 
 def _times(result: dict[str, Any]) -> str:
     return ", ".join(f"{t:g}" for t in result["at"])
-
-
-def how(result: dict[str, Any]) -> Iterator[str]:
-    """What decided the images, and where it was computed."""
-    clip = {True: "clipped", False: "not clipped"}.get(result["clip"], f"clipped ({result['clip']})")
-    steps = "steps by tolerance" if result["steps"] is None else f"{result['steps']} steps"
-    if result["told"] is not None:
-        guided = "" if result["guidance"] is None else f", guided by {result['guidance']}"
-        yield f"told: {result['told']}{guided}"
-    yield f"{result['sampler']}, {steps} on {result['grid']}, {result['variance']}, {clip}"
-    where = f"{result['device']} in {result['precision']}, chunks of {result['chunk']}"
-    if result["network_calls"] is None:
-        yield f"on {where}: as many network calls as the tolerances need"
-    else:
-        told = result["steps"] is None and isinstance(result["evaluations"], float)
-        each = f" ({result['evaluations']:g} evaluations an image)" if told else ""
-        yield f"on {where}: {result['network_calls']:,} network calls{each}"
-
-
-def write(
-    kind: str, out: str, levels: Any, seed: int, most: int, facts: dict[str, Any], progression: bytes | None = None
-) -> None:
-    """Write grey levels (N, C, H, W) as a grid, as arrays or one by one; into a folder a progression goes with them."""
-    import numpy as np
-
-    if kind == "npz":
-        seeds = np.arange(seed, seed + len(levels), dtype=np.int64)
-        output.write_file(out, output.arrays(levels, seeds, {**facts, "levels": most}))
-    elif kind == "png":
-        output.write_file(out, output.grid_png(levels, most, facts))
-    else:
-        names = [gallery.name_of(seed + k) for k in range(len(levels))]
-
-        def pictures() -> Iterator[tuple[str, bytes]]:
-            for k, (name, image) in enumerate(zip(names, levels, strict=True)):
-                yield name, output.tile_png(image, most, {**facts, "seeds": str(seed + k)})
-            if progression is not None:
-                yield gallery.PROGRESSION, progression
-
-        more = [] if progression is None else [gallery.PROGRESSION]
-        gallery.write(out, pictures(), [*names, *more], facts)
-        say(f"{len(levels)} pictures in {out}")
 
 
 def _beside(out: str, kind: str) -> Path:

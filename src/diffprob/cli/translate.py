@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError
-from diffprob.cli import between
 from diffprob.cli.options import add_drawing, add_resize, sampling
 from diffprob.cli.parser import add_device, add_dry_run, share, whole
 from diffprob.cli.progress import TERMINAL, Progress, say
@@ -105,7 +104,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
     """For people."""
-    from diffprob.cli.sample import how
+    from diffprob.cli.text import how
 
     what = "would translate" if result["dry_run"] else "translated"
     yield f"{what} {result['n']} images of {result['source']} by {result['run']} (step {result['step']:,})"
@@ -139,8 +138,6 @@ def _check_options(args: argparse.Namespace) -> None:
             "--method egsde needs --recogniser REC, which `diffprob recognise RUN SOURCE TARGET` trains; --method"
             " sdedit and --realistic 0 need none"
         )
-    if args.method == INVERT:
-        between.only_ddim(args, "--method invert")
 
 
 def _way(args: argparse.Namespace, run: "Run", images: "Images") -> tuple[Way, dict[str, Any]]:
@@ -150,10 +147,14 @@ def _way(args: argparse.Namespace, run: "Run", images: "Images") -> tuple[Way, d
     from diffprob.tasks.compute import choose_device
     from diffprob.tasks.conditioning import open_classifier
     from diffprob.tasks.plan import plan_sampling
+    from diffprob.tasks.rows import by_ddim
 
     device = choose_device(args.device)
     rec = None if args.recogniser is None else open_classifier(args.recogniser, run, "recogniser")
-    choice = plan_sampling(run, sampling(args), TERMINAL, one=True)
+    drawing = sampling(args)
+    if args.method == INVERT:
+        drawing = by_ddim(drawing, "--method invert")
+    choice = plan_sampling(run, drawing, TERMINAL, one=True)
     asked = args.start or (1.0 if args.method == INVERT else START)
     start = float(choice.model.process.schedule.snap(torch.tensor(asked, dtype=torch.float64)))
     if start < float(choice.times[-1]):
