@@ -1,4 +1,8 @@
-"""A folder of pictures that `sample` writes: what an earlier call of it left there goes, and nothing else ever does."""
+"""Folders of pictures.
+
+Of one that `sample` writes, what an earlier call of it left there goes, and nothing else ever does; what `restore`
+writes is new.
+"""
 
 import json
 import re
@@ -12,10 +16,14 @@ from diffprob.cli.progress import say
 from diffprob.storage.files import is_file, kind_of, remove, saying
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from diffprob.tasks.restoration import Restored
     from diffprob.tasks.sample import Samples
 
 FACTS = "facts.json"  # says which pictures are this program's, and how they were drawn
 PROGRESSION = "progression.png"
+ACROSS, MOST = 12, 60  # images in a row of a picture of many, and in all of it
 _OURS = re.compile(r"seed-[0-9]{8,20}\.png|progression\.png")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
@@ -81,6 +89,53 @@ def write_samples(kind: str, out: str, samples: "Samples", levels: int, progress
         more = [] if progression is None else [PROGRESSION]
         write(out, pictures(), [*names, *more], facts)
         say(f"{len(images)} pictures in {out}")
+
+
+def check_new(out: str) -> None:
+    """Look whether a picture for each image can be written to the folder ``out`` and, beside it, one of all `together`.
+
+    Raises:
+        InputError: no name of a folder, or something is there already: nothing is overwritten.
+    """
+    path = Path(out)
+    if output.kind_of(out) != "folder":
+        raise InputError(f"--out {out}: a picture for each image needs a folder")
+    for taken in (path if path.is_dir() and any(path.iterdir()) else None, together(out)):
+        if taken is not None and taken.exists():
+            raise InputError(f"--out {out}: {taken} is there already; another name would be right")
+
+
+def together(out: str) -> Path:
+    """The picture of the first images, given above restored."""
+    path = Path(out)
+    return path.with_name(f"{path.name}.png")
+
+
+def write_restored(out: str, restored: "Restored") -> None:
+    """A picture for each image, under the name of what it was made of; one of them together; the facts as JSON."""
+    levels, clean, stds = restored.levels, restored.clean, restored.stds
+    first = int(restored.facts["seeds"].partition("..")[0])
+    shared = {**restored.facts, "psnr": restored.psnr}
+    for k, (name, image) in enumerate(zip(restored.names, restored.images, strict=True)):
+        own = {**shared, "seeds": str(first + k), **({"std": stds[k]} if stds else {})}
+        output.write_file(Path(out) / f"{name}.png", output.tile_png(image, levels, own))
+    grid, across = _above([restored.given, restored.images, *([] if clean is None else [clean])])
+    output.write_file(together(out), output.grid_png(grid, levels, shared, across))
+    output.write_file(Path(out) / FACTS, output.json_bytes({**shared, "stds": stds, "names": list(restored.names)}))
+
+
+def _above(sets: "list[np.ndarray]") -> "tuple[np.ndarray, int]":
+    """Images of each set below those of the one before, at most `ACROSS` side by side, and how many are."""
+    import numpy as np
+
+    n = min(len(sets[0]), MOST)
+    across, rows = min(n, ACROSS), []
+    for first in range(0, n, across):
+        for images in sets:
+            row = images[first : min(first + across, n)]
+            # The last rows are filled up with black.
+            rows.append(np.concatenate([row, np.zeros((across - len(row), *row.shape[1:]), row.dtype)]))
+    return np.concatenate(rows), across
 
 
 def _keep(folder: Path, names: list[str], facts: dict[str, Any]) -> None:

@@ -14,16 +14,19 @@ ones it makes small first, and says how near it comes to them. Image i has the s
 """
 
 import argparse
-import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from diffprob.cli import flawed
-from diffprob.cli.given import KINDS, read
+from diffprob.base.errors import InputError
+from diffprob.cli import gallery
 from diffprob.cli.options import add_drawing, sampling
-from diffprob.cli.parser import add_device, add_dry_run, whole
-from diffprob.cli.progress import TERMINAL, say
-from diffprob.cli.restoring import GUIDED, METHODS, REPAINT, restore
+from diffprob.cli.parser import add_device, add_dry_run, grey_levels, whole
+from diffprob.cli.progress import TERMINAL
+from diffprob.cli.text import how
+
+if TYPE_CHECKING:
+    from diffprob.runs.folder import Run
+    from diffprob.tasks.degradations import Degradation
 
 EXAMPLES = (
     "diffprob restore mnist noisy/ --noise 50                        # PNGs of the same names in restored/, and a grid",
@@ -34,6 +37,16 @@ EXAMPLES = (
     "diffprob restore runs/digits_enlarged digits                    # 8x8 made 4x4, and enlarged again",
 )
 
+KINDS = "a picture, a folder of pictures, or any other data that --data takes (of its test split, where it has one)"
+GUIDED, REPAINT = METHODS = ("guided", "repaint")  # those of `diffprob.tasks.degradations`, which imports torch
+JUMPS = 5
+# The options that not every flaw takes.
+TAKES = {
+    "noise": ("noise", "draw", "add_noise", "clean"),
+    "missing": ("mask", "box", "method", "jumps", "average", "clean"),
+    "small": ("average", "clean"),
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
@@ -41,19 +54,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", metavar="IMAGES", help=KINDS)
     parser.add_argument("--out", default="restored", metavar="DIR", help="a new or empty folder (restored)")
     parser.add_argument("-n", type=whole(1), metavar="N", help="only the first N images")
-    parser.add_argument("--noise", type=grey, metavar="STD", help="of the noise, in grey levels (estimated)")
+    parser.add_argument("--noise", type=grey_levels, metavar="STD", help="of the noise, in grey levels (estimated)")
     parser.add_argument("--draw", action="store_true", help="draw from the posterior in the place of its mean")
     parser.add_argument("--mask", metavar="PATH", help="pictures of what is missing, in white: one, or one an image")
     parser.add_argument("--box", metavar="TOP,LEFT,HEIGHT,WIDTH", help="a box that is missing, in pixels")
     parser.add_argument("--method", choices=METHODS, help=f"how missing pixels are drawn ({METHODS[0]})")
-    parser.add_argument(
-        "--jumps", type=whole(0), metavar="K", help=f"of {REPAINT}: repetitions of each step ({flawed.JUMPS})"
-    )
+    parser.add_argument("--jumps", type=whole(0), metavar="K", help=f"of {REPAINT}: repetitions of each step ({JUMPS})")
     parser.add_argument(
         "--average", type=whole(1), metavar="K", help="the mean of K draws of missing pixels, or of enlarged images (1)"
     )
     parser.add_argument(
-        "--add-noise", type=grey, metavar="STD", help="IMAGES are clean: add so much noise first, as a file holds it"
+        "--add-noise",
+        type=grey_levels,
+        metavar="STD",
+        help="IMAGES are clean: add so much noise first, as a file holds it",
     )
     parser.add_argument("--clean", metavar="DATA", help="the images without flaw, to say how near the restored come")
     add_drawing(parser, None)
@@ -63,41 +77,68 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Restore and write; the result says everything that decided the images."""
-    from diffprob.base.rng import Rng
-    from diffprob.cli import outcome
     from diffprob.runs.folder import Run
-    from diffprob.tasks.compute import choose_device
-    from diffprob.tasks.plan import plan_sampling
+    from diffprob.tasks.restoration import RestoreRequest, make_restored, prepare_restore
 
-    outcome.check_out(args.out)
-    found = Run.open(args.run)
-    kind = flawed.kind_of(args, found)
-    given = read(args.images, found, args.n)
-    args.n, device = len(given.pixels), choose_device(args.device)
-    rng = Rng.of(args.seed, args.n, device=device)
-    flaw, clean = flawed.READ[kind](args, found, given, rng)
-    choice = plan_sampling(found, sampling(args), TERMINAL, True, flaw.told(found, device))
-    facts = {**choice.facts, "flaw": kind, **given.facts, "levels": given.levels, **flaw.facts()}
-    if args.clean is not None and clean is not None:
-        facts |= clean.facts_as("clean")
-    right = None if clean is None else clean.pixels
-    if args.method == GUIDED and choice.sampler.order is not None:
-        say(
-            f"note: {choice.sampler!r} is deterministic: guided chains tend to fall out of the data; DPMppSDE(2) do not"
-        )
-    result = {**facts, "run": found.place, "out": args.out, "evaluations": None}
+    gallery.check_new(args.out)
+    run = Run.open(args.run)
+    request = RestoreRequest(
+        images=args.images,
+        degradation=_degradation(args, run),
+        clean=args.clean,
+        n=args.n,
+        sampling=sampling(args, 1),
+    )
+    prepared = prepare_restore(run, request, TERMINAL)
     if args.dry_run:
-        return {**result, "network_calls": flaw.calls(choice), "stds": [], "psnr": None, "dry_run": True}
-    images, stds, calls = restore(flaw, choice, rng)
-    told = {"stds": stds, "psnr": None if right is None else outcome.compared(flaw, images, right)}
-    outcome.write(args.out, flaw, images, right, {**facts, **told})
-    return {**result, **told, "network_calls": calls, "dry_run": False}
+        return {**prepared.to_json(), "out": args.out, "dry_run": True}
+    restored = make_restored(prepared, TERMINAL)
+    gallery.write_restored(args.out, restored)
+    return {**restored.to_json(), "out": args.out, "dry_run": False}
+
+
+def _degradation(args: argparse.Namespace, run: "Run") -> "Degradation":
+    """What the options say is wrong with the images.
+
+    Raises:
+        InputError: options that do not go together.
+    """
+    from diffprob.conditions.low_resolution import Degraded
+    from diffprob.tasks.degradations import Denoise, Inpaint, SuperResolve
+
+    if isinstance(run.recipe.condition, Degraded):
+        kind, meant = "small", f"{run.name}, which enlarges images"
+    elif args.mask is not None or args.box is not None:
+        kind, meant = "missing", "--mask" if args.mask is not None else "--box"
+    else:
+        kind, meant = "noise", "noise (neither --mask nor --box is given)"
+    for option in {name for names in TAKES.values() for name in names} - set(TAKES[kind]):
+        if getattr(args, option) not in (None, False):
+            raise InputError(f"--{option.replace('_', '-')} does not go with {meant}")
+    for one, other in (("mask", "box"), ("add_noise", "noise")):
+        if getattr(args, one) is not None and getattr(args, other) is not None:
+            raise InputError(f"--{one.replace('_', '-')} and --{other} exclude each other")
+    if args.method == GUIDED and args.jumps is not None:
+        raise InputError(f"--jumps goes with --method {REPAINT}")
+    average = args.average or 1
+    if kind == "small":
+        return SuperResolve(average=average)
+    if kind == "noise":
+        return Denoise(noise=args.noise, draw=args.draw, add_noise=args.add_noise)
+    box = None if args.box is None else _box(args.box)
+    return Inpaint(mask=args.mask, box=box, method=args.method, jumps=args.jumps, average=average)
+
+
+def _box(text: str) -> tuple[int, int, int, int]:
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) != 4 or not all(part.isdecimal() and len(part) < 10 for part in parts):
+        raise InputError(f"--box {text}: TOP,LEFT,HEIGHT,WIDTH in pixels would be right, such as 8,8,12,12")
+    top, left, high, wide = map(int, parts)
+    return top, left, high, wide
 
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
     """For people."""
-    from diffprob.cli.text import how
-
     dry, kind = result["dry_run"], result["flaw"]
     doing = {"noise": "take the noise out of", "missing": "fill in", "small": "enlarge"}[kind]
     done = {"noise": "took the noise out of", "missing": "filled in", "small": "enlarged"}[kind]
@@ -132,14 +173,3 @@ def _noise(result: dict[str, Any]) -> str:
         return f"noise estimated at {stds[0]:.1f} of {most} grey levels"
     middle = f"{stds[len(stds) // 2]:.1f} in the middle"
     return f"noise estimated at {stds[0]:.1f} to {stds[-1]:.1f} of {most} grey levels, {middle}"
-
-
-def grey(text: str) -> float:
-    """The type of an option that takes a number of grey levels above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a number of grey levels, got {text!r}") from None
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be above 0 and finite, got {text}")
-    return value

@@ -14,7 +14,8 @@ from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.runs.folder import Run
 from diffprob.sampling.between import NOISES, mixed, noised, slerp
-from diffprob.tasks.inputs import InputImage, OneImage, read_image
+from diffprob.tasks.images import ImageSource
+from diffprob.tasks.inputs import InputImage, read_image
 from diffprob.tasks.options import option
 from diffprob.tasks.plan import Sampling
 from diffprob.tasks.reporter import SILENT, Reporter
@@ -37,7 +38,7 @@ class SampleFromRequest:
         ValueError: a number outside its domain.
     """
 
-    image: OneImage
+    image: ImageSource
     at: tuple[float, ...] = AT
     sampling: Sampling = Sampling(n=8)
 
@@ -58,7 +59,7 @@ class ReconstructRequest:
         ValueError: a number outside its domain.
     """
 
-    image: OneImage
+    image: ImageSource
     at: tuple[float, ...] = AT_LATENT
     sampling: Sampling = Sampling(n=1)
 
@@ -82,8 +83,8 @@ class InterpolateRequest:
         ValueError: a number outside its domain.
     """
 
-    first: OneImage
-    second: OneImage
+    first: ImageSource
+    second: ImageSource
     at: tuple[float, ...] | None = None
     points: int = 9
     noise: str | None = None

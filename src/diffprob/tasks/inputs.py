@@ -6,20 +6,25 @@ Whatever is measured is measured on an `ImageSelection` (`diffprob.tasks.images`
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from diffprob.base.errors import InputError, Missing
 from diffprob.data.detect import open_data
-from diffprob.data.for_run import Selection, is_picture, select
+from diffprob.data.for_run import WHOLE, Selection, is_picture, read_any, select
 from diffprob.data.formats.folder import list_pictures, split_roots
 from diffprob.data.images import Images
 from diffprob.data.sources import Folder
 from diffprob.runs.folder import Run
+from diffprob.space.pixels import Pixels
+from diffprob.tasks.images import ImageBatch, ImageSource
 from diffprob.tasks.options import option
 from diffprob.tasks.reporter import Reporter
 
-OneImage = str | np.ndarray | Images  # a picture's path, DATA:INDEX such as "digits:0", or an image in memory
+SAME_SIZE = "pictures of one size would be right"
 LIKE_SAMPLES = "an image like those of `diffprob sample` would be right"
 
 
@@ -40,7 +45,7 @@ class InputImage:
         return {name: self.text, f"{name}_sha256": Images(self.pixels).digest()}
 
 
-def read_image(image: OneImage, field: str, run: Run, reporter: Reporter) -> InputImage:
+def read_image(image: ImageSource, field: str, run: Run, reporter: Reporter) -> InputImage:
     """One image for ``run``: a picture file, DATA:INDEX, counted from 0 in the test split of the data, or in all of it;
     or in memory, uint8 (C, H, W) or (1, C, H, W) of 256 grey levels where no `Images` say more.
 
@@ -55,7 +60,7 @@ def read_image(image: OneImage, field: str, run: Run, reporter: Reporter) -> Inp
     """
     if not isinstance(image, str):
         images = image[None] if isinstance(image, np.ndarray) and image.ndim == 3 else image
-        selection = select(images, run.space, run.name, how=LIKE_SAMPLES)
+        selection = select(_in_memory(images), run.space, run.name, how=LIKE_SAMPLES)
         if len(selection) != 1:
             raise InputError(f"{option(field)}: {len(selection):,} images; one would be right")
         return InputImage(selection.images.take([0]), selection.data)
@@ -65,6 +70,13 @@ def read_image(image: OneImage, field: str, run: Run, reporter: Reporter) -> Inp
     if not data or not index.isdecimal():
         raise InputError(f"{option(field, image)}: a picture (x.png) or DATA:INDEX would be right (digits:0)")
     return InputImage(_of_data(data, int(index), option(field, image), run, reporter), image)
+
+
+def _in_memory(images: np.ndarray | Images | ImageBatch) -> Images:
+    """Images that are no text."""
+    if isinstance(images, ImageBatch):
+        return images.chosen.images
+    return images if isinstance(images, Images) else Images(images, name="the given images")
 
 
 def _taken(text: str, run: Run, which: Callable[[int], int], reporter: Reporter) -> np.ndarray:
@@ -93,3 +105,155 @@ def _within(index: int, count: int, data: str, asked: str) -> int:
     if index >= count:
         raise InputError(f"{asked}: {data} has {count:,} images, counted from 0")
     return index
+
+
+@dataclass(frozen=True, eq=False)
+class InputImages:
+    """Images in grey levels of their own scale.
+
+    Args:
+        pixels: uint8 (N, C, H, W), 0..levels - 1.
+        levels: K.
+        names: of each image, for a file of its own; no suffix, may have folders.
+        text: what they were called.
+        part: the part of the data that they are, such as "test".
+        converted: what was done to them while they were read, in words.
+    """
+
+    pixels: np.ndarray
+    levels: int
+    names: tuple[str, ...]
+    text: str
+    part: str = ""
+    converted: str = ""
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is recorded of them, JSON literals by name."""
+        own = {"images": self.text, "images_sha256": self.digest()}
+        return {**own, "split": self.part, "converted": self.converted or None, "n": len(self.pixels)}
+
+    def facts_as(self, name: str) -> dict[str, Any]:
+        """The same of images that are given beside others, under names that begin with ``name``."""
+        own = {"sha256": self.digest(), "split": self.part, "converted": self.converted or None}
+        return {name: self.text, **{f"{name}_{key}": value for key, value in own.items()}}
+
+    def digest(self) -> str:
+        """SHA-256 of the images, as `diffprob.data.images.Images.digest` has it."""
+        return Images(self.pixels, levels=self.levels).digest()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        _, channels, height, width = self.pixels.shape
+        return channels, height, width
+
+    @property
+    def unit(self) -> float:
+        """One grey level in model space."""
+        return 2 / (self.levels - 1)
+
+    def to_model(self, device: Any, part: slice = slice(None)) -> Tensor:
+        """Some of the images in [-1, 1]."""
+        return Pixels(self.shape, self.levels).to_model(torch.from_numpy(self.pixels[part]).to(device))
+
+    def to_levels(self, x: Tensor) -> np.ndarray:
+        """Images of any size from model space in the grey levels of these."""
+        return Pixels(self.shape, self.levels).to_data(x).cpu().numpy()
+
+
+def read_images(images: ImageSource, run: Run, reporter: Reporter, n: int | None = None) -> InputImages:
+    """The first n images (all of them for None): a picture, a folder of pictures, or any other data, of its test split
+    where it has one; or images in memory. Pictures are read in the run's channels.
+
+    Of a folder of pictures no others are opened.
+
+    Raises:
+        InputError: nothing there, or not images.
+    """
+    channels = run.space.shape[0]
+    if isinstance(images, str):
+        text = images
+        read, part, done = read_any(text, None, channels, "auto", SAME_SIZE, n)
+    else:
+        read = _in_memory(images)
+        text, part, done = read.name, WHOLE, []
+    for note in [*read.notes, *done]:
+        reporter.note(f"{text}: {note}")
+    if read.event_shape[0] != channels:
+        kinds = {1: "grey", 3: "colour"}
+        theirs = kinds[read.event_shape[0]]
+        raise InputError(f"{text}: {theirs} images, but {run.name} has {kinds[channels]} ones; convert them first")
+    pixels = read.take(range(min(len(read), n or len(read))))
+    names: tuple[str, ...] = ()
+    if isinstance(images, str) and is_picture(text):
+        names = (Path(text).stem,)
+    elif isinstance(images, str) and read.files:
+        names = _names(open_data(text), part)
+    if not names or len(set(names)) < len(names):  # no pictures, or pictures that differ in their suffix alone
+        names = tuple(f"{k:05d}" for k in range(len(read)))
+    return InputImages(pixels, read.levels, names[: len(pixels)], text, part, ", ".join(done))
+
+
+def _names(source: Any, split: str) -> tuple[str, ...]:
+    """Of the pictures, in the order in which a folder is read."""
+    roots = split_roots(Path(source.path).expanduser(), "test" if split == "test" else "train")
+    return tuple(path.relative_to(root).with_suffix("").as_posix() for root in roots for path in list_pictures(root)[0])
+
+
+def check_size(images: InputImages, run: Run) -> None:
+    """Refuse images of another size than the run's.
+
+    Raises:
+        InputError: another size; both are named.
+    """
+    if images.shape != run.space.shape:
+        theirs, right = (f"{width}x{height} pixels" for _, height, width in (images.shape, run.space.shape))
+        raise InputError(f"{images.text}: {theirs}, but {run.name} has {right}; crop them to that first")
+
+
+def box_mask(box: tuple[int, int, int, int], run: Run) -> np.ndarray:
+    """(top, left, height, width) as pixels that are missing, bool (1, 1, H, W).
+
+    Raises:
+        InputError: a box outside the image, empty, or as large as it.
+    """
+    (top, left, high, wide), (_, height, width) = box, run.space.shape
+    asked = option("box", ",".join(map(str, box)))
+    if top + high > height or left + wide > width:
+        raise InputError(f"{asked}: leaves the {width}x{height} pixels of {run.name}")
+    missing = np.zeros((1, 1, height, width), dtype=bool)
+    missing[..., top : top + high, left : left + wide] = True
+    return _hides(missing, asked)
+
+
+def read_masks(masks: ImageSource, run: Run, count: int, reporter: Reporter) -> tuple[np.ndarray, InputImages]:
+    """The pixels that are missing, white (at least half) in a picture, bool (1 or count, 1, H, W); and the pictures.
+
+    In memory they may also be bool (1 or count, 1, H, W).
+
+    Raises:
+        InputError: another size or number of masks, or one that hides nothing or everything.
+    """
+    if isinstance(masks, np.ndarray) and masks.dtype == bool:
+        masks = masks.astype(np.uint8) * 255
+    batch = read_images(masks, run, reporter)
+    check_size(batch, run)
+    asked = option("mask", batch.text)
+    if len(batch) not in (1, count):
+        raise InputError(f"{asked}: {len(batch)} masks for {count} images; one, or {count}, would be right")
+    missing = batch.pixels.mean(1, keepdims=True) * 2 >= batch.levels - 1
+    return _hides(missing, asked), batch
+
+
+def _hides(missing: np.ndarray, asked: str) -> np.ndarray:
+    share = missing.mean((1, 2, 3))
+    for k, each in enumerate(share):
+        if each in (0, 1):
+            which = "" if len(share) == 1 else f": mask {k + 1}"
+            what = "nothing" if each == 0 else "the whole image"
+            raise InputError(f"{asked}{which} hides {what}; the missing pixels, white in a mask, must be some of them")
+    return missing
