@@ -15,10 +15,10 @@ import torch
 from quality import answer, finish
 
 from diffprob.base.rng import Rng
-from diffprob.cli.scoring import label
 from diffprob.density.choose import STANDARD
 from diffprob.runs.folder import Run
 from diffprob.tasks.images import splits
+from diffprob.tasks.scoring import label
 
 LIMIT = 0.05
 

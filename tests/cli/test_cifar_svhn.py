@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from diffprob.cli import detect, distill, training, verdict
+from diffprob.cli import distill, training
 from diffprob.cli.main import main
 from diffprob.net.unet import UNetSpec
 from diffprob.runs.folder import Run, open_run
@@ -46,8 +46,8 @@ def test_the_experiment_runs_from_files_to_tables(
     monkeypatch.setattr(script, "EBM", ("--set", "objective.steps=1", "--set", "network.widths=(4,)"))
     monkeypatch.setattr(script, "BATCH", 4)
     # Figures and integrability are tested with the verbs themselves.
-    monkeypatch.setattr(verdict, "_pictures", lambda *_: [])
-    monkeypatch.setattr(detect, "_integrability", lambda *_: [])
+    monkeypatch.setattr("diffprob.reporting.detection.comparison_figures", lambda *_: [])
+    monkeypatch.setattr("diffprob.tasks.detection._integrability", lambda *_: ())
     monkeypatch.setattr(distill, "_fields", lambda *_: None)
     monkeypatch.setattr(training, "_loss_curve", lambda _: None)
     sets = [word for field in ("training.sample_every=0", "training.precision=fp32") for word in ("--set", field)]

@@ -4,18 +4,19 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from diffprob.cli import detect, scoring, verdict
 from diffprob.cli.main import main
+from diffprob.cli.progress import TERMINAL
 from diffprob.data.sources import Digits
 from diffprob.density.noise import NoiseNorm, ReconstructionError
 from diffprob.runs.folder import Run
+from diffprob.tasks import scoring
+from diffprob.tasks.compute import Compute
 
 CPU = ("--resize", "--device", "cpu")
 FEW = ("--proxy", "ScoreNorms(levels=2)", "--proxy", "NoiseNorm(noises=1)")
@@ -33,8 +34,8 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without figures and integrability, which take longer than everything else here; the first test has both."""
-    monkeypatch.setattr(verdict, "_pictures", lambda *_: [])
-    monkeypatch.setattr(detect, "_integrability", lambda *_: [])
+    monkeypatch.setattr("diffprob.reporting.detection.comparison_figures", lambda *_: [])
+    monkeypatch.setattr("diffprob.tasks.detection._integrability", lambda *_: ())
 
 
 def rows(folder: Path) -> dict[str, dict[int, dict[str, float]]]:
@@ -93,7 +94,7 @@ def test_a_score_does_not_depend_on_where_its_image_stands(trained: Path) -> Non
     for proxy in (ReconstructionError(noises=1), NoiseNorm(noises=2)):
         subject = scoring.Subject("", proxy, run.load(), "")
         found = {
-            name: scoring.measure(
+            name: scoring.measure_statistics(
                 subject, scoring.ImageSet(name, levels[order], np.arange(len(order)), {}), run, 0, device
             )
             for name, order in orders.items()
@@ -144,10 +145,10 @@ def test_other_runs_say_their_own_density(
     shown = diffprob("show", "runs/digits-glow")
     assert shown.code == 0
     assert ("step         2 of 2" in shown.out, "fitted" in shown.out, "Baseline(" in shown.out) == (True, False, True)
-    run, options = Run.open(tiny), SimpleNamespace(batch=None, precision="fp32", best=False)
+    run = Run.open(tiny)
     for digest, what in (("0" * 64, "other images"), (None, "images that are not known")):
         run.meta["data"] = digest
-        scoring.subjects(run, [], others[1:2], torch.device("cpu"), options)
+        scoring.subjects(run, [], others[1:2], Compute(device="cpu"), TERMINAL)
         assert f"note: runs/digits-glow was trained on {what}, not on those of digits" in capsys.readouterr().err
 
 

@@ -43,6 +43,7 @@ def test_python_and_the_verb_have_the_same_numbers(capsys: pytest.CaptureFixture
     assert verb == {**result.to_json(), "recorded": False, "not_recorded": None, "dry_run": False}
     assert set(result.estimates) > {"Frechet distance", "KID"} and result.real_n == 40
     assert repr(result).startswith(f"Frechet distance {result.estimates['Frechet distance'].value:.4g}, KID")
+    assert "<td>KID</td>" in result._repr_html_()
     what, total, bar = heard.bars[0]
     assert (what, total, bar.done, len(heard.bars)) == ("draw", 9, 9, 4)  # 3 evaluations of 40 images in chunks of 16
     assert heard.notes == ["compare the samples with the real images"]

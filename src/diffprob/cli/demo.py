@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffprob.cli import output
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, is_run
-from diffprob.cli.progress import Progress, duration, say
+from diffprob.cli.progress import TERMINAL, Progress, duration, say
 from diffprob.storage.files import remove
 
 if TYPE_CHECKING:
@@ -194,15 +194,16 @@ def _detect(found: "Run", args: argparse.Namespace) -> list[dict[str, Any]]:
     """How well density proxies tell held-out digits from the same ones turned by 180 degrees."""
     import numpy as np
 
-    from diffprob.cli.scoring import ImageSet, Subject, label, score_sets
     from diffprob.data import Digits
     from diffprob.density.choose import DEFAULT
     from diffprob.density.noise import NoiseNorm
     from diffprob.evaluation.detection import auroc
-    from diffprob.tasks.compute import choose_device
+    from diffprob.tasks.compute import Compute
+    from diffprob.tasks.recording import recorded
+    from diffprob.tasks.scoring import ImageSet, Subject, label, score_sets
 
-    device, held = choose_device(args.device), Digits("test").load()
-    model, index = found.load(device, CHUNK), np.arange(len(held))
+    compute, held = Compute(device=args.device, batch=CHUNK), Digits("test").load()
+    model, index = compute.load(found), np.arange(len(held))
     upright = held.take(index)
     fitting = ImageSet("training digits", Digits("train").load().take(index), index, {"data": "digits"})
     sets = [
@@ -211,8 +212,11 @@ def _detect(found: "Run", args: argparse.Namespace) -> list[dict[str, Any]]:
     ]
     sha256, proxies = found.sha256(), (DEFAULT, NoiseNorm())
     measured = [Subject(label(proxy), proxy.bind(found.space), model, sha256) for proxy in proxies]
+    by_proxy, fits = score_sets(found, measured, sets, fitting, args.seed, compute, TERMINAL)
+    if fits.new:
+        recorded(found, lambda: fits.keep(found), TERMINAL)
     rows = []
-    for name, scores in score_sets(found, measured, sets, fitting, device, args.seed).items():
+    for name, scores in by_proxy.items():
         area = auroc(scores["upright"], scores["upside down"])
         rows.append({"proxy": name, "auroc": area.value, "low": area.low, "high": area.high})
     return rows

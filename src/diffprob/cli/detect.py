@@ -5,24 +5,22 @@ outside images denser. With DATA alone its images are ranked among held-out imag
 """
 
 import argparse
+import csv
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError
 from diffprob.cli import output
-from diffprob.cli.options import add_place
-from diffprob.cli.output import written
+from diffprob.cli.options import add_place, compute
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, component, share, whole
-from diffprob.cli.progress import TERMINAL, Progress, say
-from diffprob.cli.scoring import ImageSet, Subject, score_sets, subjects, take
+from diffprob.cli.progress import TERMINAL
+from diffprob.cli.text import table
 
 if TYPE_CHECKING:
-    import torch
-
     from diffprob.density.proxy import Proxy
-    from diffprob.runs.folder import Run
-    from diffprob.runs.images import OwnImages
+    from diffprob.tasks.detection import DetectionRequest, DetectionResult
 
 EXAMPLES = (
     "diffprob detect digits pictures/                         # rank pictures among held-out digits",
@@ -33,9 +31,12 @@ EXAMPLES = (
     "diffprob detect runs/x odd/ --resize --out odd-ones      # scores.csv, detect.json and figures in odd-ones/",
 )
 
-LOW = 0.05  # of the images that belong, so many are flagged
-MAPS = "maps.png"
-LEAST = 50  # images of a set that is compared
+LOW = 0.05  # `diffprob.tasks.separation.LOW`, whose module imports torch
+LEAST = 50  # `diffprob.density.proxy.LEAST`
+FLAGGED = 20  # flagged images that are named on a screen
+JSON, CSV, MAPS = "detect.json", "scores.csv", "maps.png"
+COMPLEXITY = "complexity"
+WAYS = ("pearson", "spearman", "partial")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,189 +86,189 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure, fit where needed, compare, write."""
-    from diffprob.cli.verdict import compare, rank, write
     from diffprob.runs.folder import Run
-    from diffprob.runs.images import OwnImages
-    from diffprob.tasks.compute import choose_device, weights_facts
+    from diffprob.tasks.detection import measure_detection, prepare_detection
+    from diffprob.tasks.recording import recorded
+
+    request = _request(args)
+    run = Run.open(args.run)
+    out = Path(args.out or f"detect-{run.name}")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; a folder would be right")
+    output.check_writable(out)
+    prepared = prepare_detection(run, request, TERMINAL)
+    if args.dry_run:
+        return {**prepared.facts, "out": str(out), "dry_run": True}
+    detection = measure_detection(prepared, TERMINAL)
+    result = {**detection.to_json(), "out": str(out), "dry_run": False}
+    kept = output.written(lambda: _write(out, result, detection, run.space.levels))
+    if detection.fits.new:
+        recorded(run, lambda: detection.fits.keep(run), TERMINAL)
+    return {**result, **kept, "files": result.get("files", [])}
+
+
+def _request(args: argparse.Namespace) -> "DetectionRequest":
+    """What the options ask for.
+
+    Raises:
+        InputError: a component that there is not, or options that exclude each other.
+    """
+    from diffprob.tasks.detection import DetectionRequest
 
     if (args.judged is None) == (not args.outside):
         raise InputError("give DATA to rank, or --outside DATA to compare with: one of the two")
     if args.map and not args.judged:
         raise InputError("--map belongs to DATA, whose least typical images it shows, not to --outside")
-    mapped = component(args.map if "(" in args.map else f"{args.map}()", "--map", "map") if args.map else None
-    found, device = Run.open(args.run), choose_device(args.device)
-    out = Path(args.out or f"detect-{found.name}")
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file; a folder would be right")
-    output.check_writable(out)
-    chosen = _proxies(args)
-    measured = subjects(found, chosen, args.others, device, args)
-    own = OwnImages(found, args.data)
-    inside, outside = _sets(args, found, own)
-    for text in own.notes:
-        say(text)
-    fitting = _fitting(args, own) if any(subject.proxy.needs_fit for subject in measured) else None
-    about = {
-        "run": found.place,
-        **weights_facts(found, args.best),
-        "proxies": [subject.label for subject in measured],
-        "inside": {"name": inside.name, **inside.about},
-        "outside": [{"name": each.name, **each.about} for each in outside],
-        "fitted_to": None if fitting is None else fitting.about,
-        "seed": args.seed,
-        "precision": args.precision,
-        "device": str(device),
-        "out": str(out),
-        "dry_run": args.dry_run,
-    }
-    if args.dry_run:
-        return about
-    scores = score_sets(found, measured, (inside, *outside), fitting, device, args.seed, args.precision, args.best)
-    result = {
-        **about,
-        **(rank(scores, inside, outside[0], args.false_alarms) if args.judged else compare(scores, inside, outside)),
-    }
-    result["integrability"] = _integrability(args, found, inside, device)
+    return DetectionRequest(
+        judged=args.judged,
+        outside=tuple(args.outside),
+        inside=args.inside,
+        proxies=_proxies(args.proxy) if args.proxy else None,
+        others=tuple(args.others),
+        map=component(_called(args.map), "--map", "map") if args.map else None,
+        n=args.n,
+        seed=args.seed,
+        false_alarms=args.false_alarms,
+        fit_images=args.fit_images,
+        place=args.data,
+        resize=args.resize,
+        compute=compute(args),
+    )
 
-    def keep() -> None:
-        if mapped is not None:
-            result["map"] = repr(mapped)
-            _map(mapped, out, result, outside[0], measured[0], found, args.seed, device)
-        write(out, result, scores, (inside, *outside), found.space.levels)
 
-    return {**result, **written(keep), "files": result.get("files", [])}
+def _proxies(texts: list[str]) -> "tuple[Proxy, ...]":
+    from diffprob.density.choose import SLOW, STANDARD
+
+    chosen: list[Proxy] = []
+    for text in texts:
+        if text in ("all", "standard"):
+            chosen += STANDARD + (SLOW if text == "all" else ())
+        else:
+            chosen.append(component(_called(text), "--proxy", "proxy"))
+    return tuple(chosen)
+
+
+def _called(text: str) -> str:
+    return text if "(" in text else f"{text}()"
 
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
     """For people."""
-    from diffprob.cli.verdict import compared, integrable, ranked
-
     sets = ", ".join(f"{each['n']:,} of {each['name']}" for each in result["outside"])
     yield f"{result['run']}: {result['inside']['n']:,} images of {result['inside']['name']} inside, {sets}"
     if result["dry_run"]:
         yield f"would measure {', '.join(result['proxies'])}; {result['out']} would hold the scores"
         return
-    yield from compared(result) if "separation" in result else ranked(result)
-    yield from integrable(result)
+    yield from _compared(result) if "separation" in result else _ranked(result)
+    yield from _integrable(result)
     if "not_written" not in result:
         yield f"wrote {result['out']}/: {', '.join(result['files'])}"
 
 
-def _proxies(args: argparse.Namespace) -> "list[Proxy]":
-    from diffprob.density.choose import DEFAULT, SLOW, STANDARD
+def _compared(result: dict[str, Any]) -> Iterator[str]:
+    """The tables of a comparison."""
+    names = [each["name"] for each in result["outside"]]
+    by = {(row["proxy"], row["outside"]): row for row in result["separation"]}
+    for name in names:
+        yield f"inside against {name}; higher scores are denser, nothing was turned round:"
+        rows = [
+            (
+                label,
+                *(_interval(by[label, name][column]) for column in ("auroc", "aupr_inside", "aupr_outside", "fpr95")),
+            )
+            for label in result["proxies"]
+        ]
+        yield from table(rows, ("proxy", "AUROC", "AUPR inside", "AUPR outside", "FPR95"))
+    first = result["proxies"][0]
+    near = [row for row in result["correlations"] if first in (row["one"], row["two"])]
+    if near:
+        yield f"correlation with {first} on the inside images:"
+        rows = [
+            (row["two"] if row["one"] == first else row["one"], *(f"{row[k]['value']:+.3f}" for k in WAYS))
+            for row in near
+        ]
+        yield from table(rows, ("proxy", "Pearson", "Spearman", "given complexity"))
 
-    wanted = args.proxy or ([] if args.judged else ["standard"])
-    found: list[Proxy] = [] if wanted and wanted != ["standard"] else [DEFAULT]
-    for text in wanted:
-        if text in ("all", "standard"):
-            found += STANDARD + (SLOW if text == "all" else ())
-        else:
-            found.append(component(text if "(" in text else f"{text}()", "--proxy", "proxy"))
-    return list(dict.fromkeys(found))
 
-
-def _sets(args: argparse.Namespace, run: "Run", own: "OwnImages") -> tuple[ImageSet, list[ImageSet]]:
-    """The images inside and the others, equally many of each unless they are ranked."""
-    from diffprob.tasks.images import held_out_of, measured_on
-
-    if args.inside is None:
-        held, given = own.test, []
-        if held is None:
-            raise InputError(f"{run.name}: its data has no held-out images; --held-out DATA would be right")
-    else:
-        held, given = held_out_of(run, args.inside, TERMINAL, args.data, args.resize), [args.inside]
-    texts = args.outside or [args.judged]
-    name, *names = _names([*given, *texts]) if given else [f"{run.name} test", *_names(texts)]
-    found = [measured_on(run, text, TERMINAL, resize=args.resize) for text in texts]
-    others = list(zip(found, names, strict=True))
-    n = min([args.n, len(held), *(len(found) for found, _ in others if args.outside)])
-    for found, name_of in [(held, name), *(others if args.outside else [])]:
-        if len(found) < LEAST:
-            raise InputError(f"{name_of}: {len(found)} images; a comparison needs at least {LEAST}")
-    if n < LEAST:
-        raise InputError(f"-n {n}: at least {LEAST} images of each set would be right")
-    again = next((name_of for found, name_of in others if found.digest == held.digest), None)
-    if again is not None:
-        raise InputError(f"{again} and {name}: the same data twice, its images are the very ones inside")
-    if args.judged and args.false_alarms * (n + 1) < 1:
-        raise InputError(
-            f"--false-alarms {args.false_alarms:g}: {n} images inside can flag at a rate of at least {1 / (n + 1):.2g}"
-        )
-    return take(held, n, args.seed, name), [
-        take(found, n if args.outside else len(found), args.seed, name_of) for found, name_of in others
+def _integrable(result: dict[str, Any]) -> Iterator[str]:
+    """How far the run's own noise prediction is from a gradient."""
+    yield "how far the noise prediction is from a gradient field (rho: 0 a gradient, 0.5 a random matrix):"
+    rows = [
+        (f"{row['t']:g}", f"{row['rho']:.4f} +- {row['rho_error']:.4f}", f"{row['loop']:.2e}")
+        for row in result["integrability"]
     ]
+    yield from table(rows, ("t", "rho", "loop integral / length"))
 
 
-def _names(texts: list[str]) -> list[str]:
-    """A name for each place of data: its last part, or all of it where last parts repeat.
+def _interval(cell: dict[str, Any]) -> str:
+    return f"{cell['value']:.3f} ({cell['low']:.3f} to {cell['high']:.3f})"
+
+
+def _ranked(result: dict[str, Any]) -> Iterator[str]:
+    """The tables of a ranking."""
+    alarms, n = result["false_alarms"], result["inside"]["n"]
+    yield f"flagged: a conformal p-value (k + 1) / (n + 1) of at most {alarms:g}, where k of the n = {n} inside score"
+    yield f"no higher; of images that belong, {alarms:.0%} at most are flagged"
+    names = dict(zip(result["images"], result["image_files"] or map(str, result["images"]), strict=True))
+    for row in result["ranks"]:
+        flagged, total = row["flagged"], len(result["images"])
+        p = dict(zip(result["images"], row["p_values"], strict=True))
+        yield f"{row['proxy']}: {len(flagged)} of {total} image{'s' if total > 1 else ''} flagged"
+        shown = [(names[k], f"{p[k]:.4f}") for k in row["least"] if k not in flagged] if not flagged else []
+        shown += [(names[k], f"{p[k]:.4f} flagged") for k in flagged[:FLAGGED]]
+        yield from table(shown, ("least typical", "p-value"))
+        if len(flagged) > FLAGGED:
+            yield f"... and {len(flagged) - FLAGGED} more in {CSV}"
+
+
+def _write(folder: Path, result: dict[str, Any], detection: "DetectionResult", levels: int) -> None:
+    """Put everything into the folder: numbers, a row for each image, pictures; ``result["files"]`` names them.
 
     Raises:
-        InputError: the same place twice.
+        InputError: the disk refuses.
     """
-    short = [Path(text).name or text for text in texts]
-    names = short if len(set(short)) == len(short) else texts
-    if len(set(names)) < len(names):
-        raise InputError(f"{' '.join(texts)}: the same data twice")
-    return names
+    from diffprob.reporting.detection import comparison_figures, map_sheet
+
+    output.write_file(folder / CSV, _rows(detection))  # which makes the folder
+    inside, *outside = (each.name for each in detection.sets)
+    if detection.separations:
+        pictures = comparison_figures(folder, detection.scores, inside, outside)
+    else:
+        pictures = _extremes(folder, detection, levels)
+    if detection.maps is not None:
+        judged, places = detection.outside[0], detection.maps.places
+        names = [judged.called(int(place)) for place in places]
+        picture, white = map_sheet(judged.levels[places], detection.maps.values, levels, names)
+        output.write_file(folder / MAPS, output.png(picture, {"map": repr(detection.maps.map), "white": white}))
+        pictures.append(MAPS)
+    result["files"] = [JSON, CSV, *pictures]
+    output.write_file(folder / JSON, output.json_bytes(result))
 
 
-def _fitting(args: argparse.Namespace, own: "OwnImages") -> ImageSet:
-    found = own.train
-    if len(found) < LEAST:
-        raise InputError(f"{found.images.name}: {len(found)} images; proxies are fitted to at least {LEAST}")
-    return take(found, args.fit_images, args.seed, "training images")
+def _rows(detection: "DetectionResult") -> bytes:
+    text, sets, scores = io.StringIO(), detection.sets, detection.scores
+    writer = csv.writer(text, lineterminator="\n")
+    named = any(each.files for each in sets)
+    writer.writerow(["set", "image", *(["file"] if named else []), *scores, COMPLEXITY])
+    for each in sets:
+        columns = [scores[label][each.name] for label in scores]
+        for k, (place, bits) in enumerate(zip(each.index, each.complexity, strict=True)):
+            file = [each.files[k] if each.files else ""] if named else []
+            numbers = (repr(float(column[k])) for column in columns)
+            writer.writerow([each.name, int(place), *file, *numbers, float(bits)])
+    return text.getvalue().encode()
 
 
-def _map(
-    mapped: Any,
-    out: Path,
-    result: dict[str, Any],
-    judged: ImageSet,
-    subject: Subject,
-    run: "Run",
-    seed: int,
-    device: "torch.device",
-) -> None:
-    """maps.png: the least typical images above what the model would have put there otherwise."""
+def _extremes(folder: Path, detection: "DetectionResult", levels: int) -> list[str]:
+    """The least typical images over the most typical ones, by the first proxy."""
     import numpy as np
-    import torch
 
-    from diffprob.base.rng import Rng
-    from diffprob.cli.verdict import maps_png
+    from diffprob.tasks.separation import ENDS
 
-    places = np.flatnonzero(np.isin(judged.index, result["ranks"][0]["least"]))
-    order = np.argsort(np.array(result["ranks"][0]["scores"])[places], kind="stable")
-    chosen = places[order]
-    x0 = run.space.to_model(torch.from_numpy(judged.levels[chosen]).to(device))
-    say(f"anomaly maps of {len(chosen)} images: {mapped!r}")
-    found = mapped(subject.model, x0, Rng.of_images(seed, judged.levels[chosen], device))
-    result["map_means"] = [float(value) for value in found.flatten(1).mean(1)]
-    names = [judged.called(place) for place in chosen]
-    maps = maps_png(judged.levels[chosen], found.cpu().numpy(), run.space.levels, repr(mapped), names)
-    output.write_file(out / MAPS, maps)
-
-
-_TIMES = (0.01, 0.1, 0.5)  # at which a field is looked at
-_LOOKED_AT = 16  # images
-
-
-def _integrability(
-    args: argparse.Namespace, run: "Run", inside: ImageSet, device: "torch.device"
-) -> list[dict[str, Any]]:
-    """How far the run's own noise prediction is from a gradient field, by the full precision of the network."""
-    from dataclasses import asdict
-
-    import torch
-
-    from diffprob.base.rng import Rng
-    from diffprob.density.integrability import integrability
-
-    model = run.load(device, _LOOKED_AT, best=args.best)
-    x0 = run.space.to_model(torch.from_numpy(inside.levels[:_LOOKED_AT]).to(device))
-    rng = Rng.of_images(args.seed, inside.levels[:_LOOKED_AT], device)
-    found = []
-    with Progress("integrability", len(_TIMES), "time") as bar:
-        for k, t in enumerate(_TIMES):
-            found.append(asdict(integrability(model, x0, [t], rng.fold(f"{t}"))[0]))
-            bar.update(k + 1)
-    return found
+    ranking, judged = detection.rankings[0], detection.outside[0]
+    shown = min(ENDS, len(ranking.order))
+    places = np.r_[ranking.order[:shown], ranking.order[::-1][:shown]]
+    names = [judged.called(int(place)) for place in places]
+    facts = {"proxy": ranking.proxy, "above": "least typical", "below": "most typical"}
+    output.write_file(folder / "extremes.png", output.named_png(judged.levels[places], levels, names, facts, shown))
+    return ["extremes.png"]

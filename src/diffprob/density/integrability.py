@@ -129,7 +129,7 @@ def _in_own_dtype(model: Denoiser, x: Tensor) -> Tensor:
     if isinstance(model, NetDenoiser) and model.evaluation.precision != "fp32":
         precision = model.evaluation.precision
         raise InputError(f"rounding is no asymmetry: evaluate with precision='fp32', got {precision!r}")
-    own = next(model.parameters()).dtype if isinstance(model, nn.Module) else x.dtype
+    own = next(model.parameters(), x).dtype if isinstance(model, nn.Module) else x.dtype
     return x.to(torch.float64 if own == torch.float64 else torch.float32)
 
 

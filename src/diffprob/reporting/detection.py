@@ -6,7 +6,7 @@ the first group is inside. Legends lie beside the data, never on it.
 
 import math
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from diffprob.base.errors import InputError
-from diffprob.evaluation.correlation import pearson, spearman
+from diffprob.evaluation.correlation import matrix, pearson, spearman
 from diffprob.evaluation.detection import auroc
 from diffprob.evaluation.estimate import Estimate, Points
-from diffprob.reporting.figures import save_figure
+from diffprob.reporting.figures import named_grid, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -183,6 +183,52 @@ def correlation_map(path: str | Path, found: Mapping[tuple[str, str], Estimate],
     _head(axes, title, "", 11, side)
     figure.colorbar(image, ax=axes, shrink=0.75, pad=0.02).outline.set_visible(False)
     save_figure(figure, path)
+
+
+def comparison_figures(
+    folder: Path, scores: Mapping[str, Mapping[str, np.ndarray]], inside: str, outside: Sequence[str]
+) -> list[str]:
+    """Histograms, ROC curves, correlations and scatter plots of the scores of sets, as files; returns their names.
+
+    Args:
+        folder: that exists.
+        scores: (n,) numbers by proxy and by the name of the set.
+        inside: name of the set of images that belong.
+        outside: names of the others.
+
+    Raises:
+        InputError: the disk refuses.
+    """
+    sets, names = [inside, *outside], ["histograms.png"]
+    groups = {label: {each: found[each] for each in sets} for label, found in scores.items()}
+    histogram_grid(folder / "histograms.png", groups, f"{inside} (inside) and what is outside")
+    for k, other in enumerate(outside):
+        names.append("roc.png" if len(outside) == 1 else f"roc-{k + 1}.png")
+        curves = {label: (found[inside], found[other]) for label, found in scores.items()}
+        roc(folder / names[-1], curves, f"{inside} against {other}")
+    labels = list(scores)
+    varying = {label: scores[label][inside] for label in labels if len(set(scores[label][inside].tolist())) > 1}
+    if len(varying) > 1:
+        found = matrix(varying, ranks=True)
+        correlation_map(folder / "correlations.png", found, f"rank correlations on {inside}")
+        names.append("correlations.png")
+    for k, label in enumerate(labels[1:]):
+        pairs = {each: (scores[labels[0]][each], scores[label][each]) for each in sets}
+        names.append(f"scatter-{k + 1}.png")
+        scatter(folder / names[-1], pairs, f"{label} beside {labels[0]}", labels[0], label)
+    return names
+
+
+def map_sheet(images: np.ndarray, maps: np.ndarray, levels: int, names: Sequence[str]) -> tuple[Any, float]:
+    """Images uint8 (N, C, H, W), with their names, above their maps (N, C, H, W), grey; and the value that is white.
+
+    White is the 99.5% point of all maps.
+    """
+    means = maps.mean(1, keepdims=True)
+    white = np.quantile(means, 0.995) or 1.0
+    shown = np.rint((means / white).clip(0, 1) * (levels - 1)).astype(np.uint8)
+    both = np.concatenate([images, np.broadcast_to(shown, images.shape)])
+    return named_grid(both, [*names, *[""] * len(names)], len(images), levels), float(white)
 
 
 def _histogram(axes: "Axes", groups: dict[str, np.ndarray]) -> tuple[list[Any], str]:

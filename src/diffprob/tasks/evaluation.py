@@ -25,6 +25,7 @@ from diffprob.evaluation.suite import DEFAULT, METRICS, View, assess, check_name
 from diffprob.runs.folder import Run
 from diffprob.runs.measurements import Measurement
 from diffprob.storage.files import followed, measure
+from diffprob.tasks.display import html_table
 from diffprob.tasks.drawing import counted, draw
 from diffprob.tasks.features import Auto, FeatureChoice, class_names, judged, renumbered
 from diffprob.tasks.images import ImageSource, RealImages, measurement, read_samples, real_images, samples_of
@@ -163,6 +164,19 @@ class EvaluationResult:
     def __repr__(self) -> str:
         numbers = ", ".join(f"{title} {each.value:.4g}" for title, each in self.estimates.items())
         return f"{numbers} ({self.facts['n']:,} samples against {self.facts['reference']})"
+
+    def _repr_html_(self) -> str:
+        head = ("", "samples", "95% interval", "real images")
+        rows = [
+            (
+                title,
+                f"{each.value:.4g}",
+                "" if each.low is None else f"{each.low:.4g} to {each.high:.4g}",
+                f"{self.real[title].value:.4g}" if title in self.real else "",
+            )
+            for title, each in self.estimates.items()
+        ]
+        return html_table(f"{self.facts['n']:,} samples against {self.facts['reference']}", [head, *rows])
 
 
 def prepare_evaluation(run: Run, request: EvaluationRequest, reporter: Reporter = SILENT) -> PreparedEvaluation:

@@ -1,21 +1,29 @@
-"""Images under density proxies: which sets, which proxies, under which models; what `detect` measures with."""
+"""Images under density proxies: which sets, which proxies, under which models, and the number of each image."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import MISSING, dataclass, fields, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from diffprob.base.errors import InputError, NumericalError
-from diffprob.cli.progress import TERMINAL, Progress, say
+from diffprob.base.rng import Rng, derive, permutation
+from diffprob.data.for_run import Selection
+from diffprob.density.complexity import code_length
+from diffprob.density.proxy import Proxy
+from diffprob.runs.densities import density_of
+from diffprob.runs.folder import Run, open_run
+from diffprob.runs.proxies import Fits, keep_proxies, read_proxies
+from diffprob.tasks.bounds import bound_variance
+from diffprob.tasks.compute import Compute
+from diffprob.tasks.drawing import blame
+from diffprob.tasks.options import option
+from diffprob.tasks.reporter import SILENT, Reporter
 
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
-    from diffprob.data.for_run import Selection
-    from diffprob.density.proxy import Proxy
-    from diffprob.runs.folder import Run
-
-Scores = dict[str, dict[str, "np.ndarray"]]  # by label and by set
+Scores = dict[str, dict[str, np.ndarray]]  # by label and by set
 CHUNKS = 8  # network calls' images that a proxy is handed at a time
 
 
@@ -32,10 +40,15 @@ class ImageSet:
     """
 
     name: str
-    levels: "np.ndarray"
-    index: "np.ndarray"
+    levels: np.ndarray
+    index: np.ndarray
     about: dict[str, Any]
     files: tuple[str, ...] = ()
+
+    @cached_property
+    def complexity(self) -> np.ndarray:
+        """Bits of each image under a lossless compressor, (n,)."""
+        return code_length(torch.from_numpy(self.levels)).numpy()
 
     def called(self, place: int) -> str:
         """The file of the image at a place of this set, or its number in its data."""
@@ -54,35 +67,59 @@ class Subject:
     """
 
     label: str
-    proxy: "Proxy"
+    proxy: Proxy
     model: Any
     sha256: str
 
 
-def take(found: "Selection", n: int, seed: int, name: str) -> ImageSet:
+@dataclass(frozen=True, eq=False)
+class ProxyFits:
+    """What proxies were fitted to, as a run keeps it.
+
+    Args:
+        fits: of each proxy, by its key.
+        facts: what to, by the same keys.
+        best: whether under the best weights.
+        new: whether some of it is not in the run yet.
+    """
+
+    fits: Fits
+    facts: dict[str, Any]
+    best: bool
+    new: bool
+
+    def keep(self, run: Run) -> None:
+        """Put it into the run.
+
+        Raises:
+            InputError: the folder cannot be written, or a training is using it.
+        """
+        keep_proxies(run, self.fits, self.facts, self.best)
+
+
+def take(selection: Selection, n: int, seed: int, name: str, reporter: Reporter = SILENT) -> ImageSet:
     """At most n of the images, chosen by the seed.
 
     Raises:
         InputError: nothing but constant images.
     """
-    import numpy as np
-
-    from diffprob.base.rng import derive, permutation
-
-    images = found.images
+    images = selection.images
     chosen = np.sort(permutation(derive(seed, "images"), 0, len(images))[:n])
-    levels, about = images.take(chosen), {**found.facts, "n": len(chosen)}
+    levels, about = images.take(chosen), {**selection.facts, "n": len(chosen)}
     constant = chosen[levels.reshape(len(levels), -1).min(1) == levels.reshape(len(levels), -1).max(1)]
     if len(constant) == len(chosen):
         raise InputError(f"{name}: every image is constant: nothing can be told of them")
     if len(constant):
-        say(f"{name}: {len(constant)} of {len(chosen)} images are constant, the first is number {constant[0]}")
+        first = f"the first is number {constant[0]}"
+        reporter.note(f"{name}: {len(constant)} of {len(chosen)} images are constant, {first}")
     files = tuple(images.files[place] for place in chosen) if images.files else ()
     return ImageSet(name, levels, chosen.astype(np.int64), about, files)
 
 
-def measure(subject: Subject, images: ImageSet, run: "Run", seed: int, device: "torch.device") -> "torch.Tensor":
-    """The statistics of every image, float64 (n, k) on the CPU, with progress.
+def measure_statistics(
+    subject: Subject, images: ImageSet, run: Run, seed: int, device: torch.device, reporter: Reporter = SILENT
+) -> Tensor:
+    """The statistics of every image, float64 (n, k) on the CPU.
 
     The noise of an image belongs to its pixels and the seed: neither its place nor its companions matter.
 
@@ -90,22 +127,17 @@ def measure(subject: Subject, images: ImageSet, run: "Run", seed: int, device: "
         InputError: the proxy is not for this model; see `Proxy`.
         NumericalError: one of its statistics is not finite.
     """
-    import torch
-
-    from diffprob.base.rng import Rng
-    from diffprob.tasks.drawing import blame
-
     size = CHUNKS * (subject.model.evaluation.chunk or len(images.levels))
     parts, n = [], len(images.levels)
-    with Progress(f"{label(subject.proxy)}, {images.name}", n, "image") as bar, torch.no_grad():
+    with reporter.progress(f"{label(subject.proxy)}, {images.name}", n, "image") as bar, torch.no_grad():
         for first in range(0, n, size):
             levels = torch.from_numpy(images.levels[first : first + size]).to(device)
             rng = Rng.of_images(seed, images.levels[first : first + size], device)
             try:
-                found = subject.proxy.statistics(subject.model, run.space.to_model(levels), rng)
+                part = subject.proxy.statistics(subject.model, run.space.to_model(levels), rng)
             except ValueError as error:
-                raise InputError(f"--proxy {subject.proxy!r}: {error}") from error
-            parts.append(found.double().cpu())
+                raise InputError(f"{option('proxy', repr(subject.proxy))}: {error}") from error
+            parts.append(part.double().cpu())
             bar.update(first + len(levels))
     statistics = torch.cat(parts)
     wrong = (~torch.isfinite(statistics).all(1)).nonzero()
@@ -116,85 +148,78 @@ def measure(subject: Subject, images: ImageSet, run: "Run", seed: int, device: "
 
 
 def score_sets(
-    run: "Run",
+    run: Run,
     measured: Sequence[Subject],
     sets: Sequence[ImageSet],
     fitting: ImageSet | None,
-    device: "torch.device",
     seed: int,
-    precision: str = "fp32",
-    best: bool = False,
-) -> Scores:
-    """(n,) numbers of every subject for every set, by label and name; fits are taken from the run or put into it.
+    compute: Compute = Compute(),
+    reporter: Reporter = SILENT,
+) -> tuple[Scores, ProxyFits]:
+    """(n,) numbers of every subject for every set, by label and name; and the fits, those of the run where they serve.
 
     What several proxies measure alike is measured once.
+
+    Raises:
+        InputError: a proxy is not for its model, or a fit in the run is damaged.
+        NumericalError: a statistic is not finite.
     """
-    import torch
+    device, known = compute.on(), dict[tuple[str, str, str], Tensor]()
 
-    from diffprob.runs.proxies import keep_proxies, read_proxies
-    from diffprob.tasks.recording import recorded
-
-    known: dict[tuple[str, str, str], torch.Tensor] = {}
-
-    def statistics(subject: Subject, images: ImageSet) -> torch.Tensor:
+    def statistics(subject: Subject, images: ImageSet) -> Tensor:
         key = (subject.sha256, repr(subject.proxy.measured), images.name)
         if key not in known:
-            known[key] = measure(replace(subject, proxy=subject.proxy.measured), images, run, seed, device)
+            bare = replace(subject, proxy=subject.proxy.measured)
+            known[key] = measure_statistics(bare, images, run, seed, device, reporter)
         return subject.proxy.complete(known[key], run.space.to_model(torch.from_numpy(images.levels)))
 
-    fits, facts = read_proxies(run, best)
+    fits, facts = read_proxies(run, compute.best)
     scores, changed = {}, False
     for subject in measured:
         fitted = None
         if subject.proxy.needs_fit and fitting is not None:
             key = f"{subject.proxy!r} {subject.sha256[:16]}"
-            about = {**fitting.about, "seed": seed, "precision": precision, "noise": "by content"}
+            about = {**fitting.about, "seed": seed, "precision": compute.precision, "noise": "by content"}
             if facts.get(key) != about:
                 fits[key], facts[key], changed = subject.proxy.fit(statistics(subject, fitting)), about, True
             fitted = fits[key]
         scores[subject.label] = {
             each.name: subject.proxy.score(statistics(subject, each), fitted).numpy() for each in sets
         }
-    if changed:
-        recorded(run, lambda: keep_proxies(run, fits, facts, best), TERMINAL)
-    return scores
+    return scores, ProxyFits(fits, facts, compute.best, changed)
 
 
 def subjects(
-    run: "Run", proxies: "Iterable[Proxy]", others: Sequence[str], device: "torch.device", args: Any
+    run: Run,
+    proxies: Iterable[Proxy],
+    others: Sequence[str] = (),
+    compute: Compute = Compute(),
+    reporter: Reporter = SILENT,
 ) -> list[Subject]:
     """The proxies under the run, then what each of the other runs has to say: V_0, log p or an energy.
 
     Raises:
         InputError: an other run of images of another shape, or without any density.
     """
-    from diffprob.runs.densities import density_of
-    from diffprob.runs.folder import open_run
-    from diffprob.tasks.bounds import bound_variance
-
-    model = run.load(device, args.batch or "auto", args.precision, args.best, bound_variance(run, args.best))
-    found = [Subject(label(proxy), proxy.bind(run.space), model, run.sha256(args.best)) for proxy in proxies]
+    model, sha256 = compute.load(run, bound_variance(run, compute.best)), run.sha256(compute.best)
+    measured = [Subject(label(proxy), proxy.bind(run.space), model, sha256) for proxy in proxies]
     for name in others:
         other = open_run(name)
         if other.space != run.space:
-            raise InputError(f"--with {name}: images of {other.space}, {run.name} has {run.space}")
+            raise InputError(f"{option('others', name)}: images of {other.space}, {run.name} has {run.space}")
         digests = other.meta.get("data"), run.meta.get("data")
         if digests[0] != digests[1]:
             what = "images that are not known" if None in digests else "other images"
-            say(f"note: {name} was trained on {what}, not on those of {run.name}: its density is of these")
+            reporter.note(f"note: {name} was trained on {what}, not on those of {run.name}: its density is of these")
         # In full precision: a potential is a sum over all pixels, of which differences matter.
-        theirs = other.load(device, args.batch or "auto")
+        theirs = other.load(compute.on(), compute.batch or "auto")
         proxy = density_of(other)
-        found.append(Subject(f"{label(proxy)} of {other.name}", proxy.bind(run.space), theirs, other.sha256()))
-    return found
+        measured.append(Subject(f"{label(proxy)} of {other.name}", proxy.bind(run.space), theirs, other.sha256()))
+    return measured
 
 
-def label(proxy: "Proxy") -> str:
+def label(proxy: Proxy) -> str:
     """The repr of a proxy without the fields that have their defaults; what it is a proxy of always stands there."""
-    from dataclasses import MISSING, fields
-
-    from diffprob.density.proxy import Proxy
-
     parts = []
     for field in fields(proxy):  # pyright: ignore[reportArgumentType]
         value = getattr(proxy, field.name)
