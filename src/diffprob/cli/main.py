@@ -1,5 +1,6 @@
 """``diffprob VERB``: finds the verb, runs it, prints; turns every error on purpose into one line and an exit code."""
 
+import gc
 import inspect
 import json
 import os
@@ -73,6 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments without the program's name; by default those of the process.
     """
     _streams()
+    if argv is None:  # a process of our own: a collection walks over all that torch's import made, 0.1 s each time
+        gc.set_threshold(100_000, 20, 20)
     try:
         with heeding(), spelt(spelling), notes_to(say):
             return _run(list(sys.argv[1:] if argv is None else argv))
