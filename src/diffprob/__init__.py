@@ -43,5 +43,6 @@ def _registered() -> dict[str, Any]:
 
 
 def _families() -> dict[str, Any]:
-    """The families of components, by their plural."""
-    return import_module("diffprob.config.families").families()
+    """The families of components, by their plural, and what can be wrong with images."""
+    degradations = import_module("diffprob.tasks.degradations")
+    return {**import_module("diffprob.config.families").families(), "degradations": degradations}

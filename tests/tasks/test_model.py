@@ -202,3 +202,42 @@ def test_samples_of_exact_data_have_its_mean_and_covariance() -> None:
     # Four standard errors of the mean, and of a covariance, (1 + rho^2)^(1/2) times the product of the spreads at most.
     assert bool(((points.mean(0) - MEAN).abs() < 4 * (COV.diagonal() / n).sqrt()).all())
     assert bool(((torch.cov(points.T) - COV).abs() < 4 * 2**0.5 * 0.5 / n**0.5).all())
+
+
+STEPS = ("--steps", "3")
+DOORS = {
+    "sample_from": (
+        ("sample", "digits", "--from", "digits:3", "--at", "0.4", "-n", "2", *STEPS, "--out", "a.npz"),
+        lambda model: model.sample_from("digits:3", 2, at=(0.4,), steps=3),
+    ),
+    "reconstruct": (
+        ("sample", "digits", "--from", "digits:3", "--reconstruct", *STEPS, "--out", "a.npz"),
+        lambda model: model.reconstruct("digits:3", steps=3),
+    ),
+    "interpolate": (
+        ("interpolate", "digits", "digits:0", "digits:1", "--points", "3", *STEPS, "--out", "a.npz"),
+        lambda model: model.interpolate("digits:0", "digits:1", points=3, steps=3),
+    ),
+    "restore": (
+        ("restore", "digits", "digits", "-n", "2", "--add-noise", "3", "--draw", *STEPS, "--out", "r"),
+        lambda model: model.restore("digits", dp.degradations.Denoise(add_noise=3.0, draw=True), n=2, steps=3),
+    ),
+    "evaluate": (
+        ("evaluate", "digits", "-n", "50", *STEPS, "--metrics", "frechet"),
+        lambda model: model.evaluate(n=50, steps=3, metrics=("frechet",)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DOORS)
+@pytest.mark.filterwarnings("ignore::UserWarning")  # notes, which the verb has on stderr
+def test_every_door_gives_the_same(
+    digits: Model, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command, ask = DOORS[name]
+    said, result = verb(capsys, *command), ask(digits)
+    found = result.to_json()
+    assert found == {key: said[key] for key in found}
+    if "a.npz" in command:
+        assert np.array_equal(np.load("a.npz")["images"], result.images)

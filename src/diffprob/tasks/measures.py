@@ -1,0 +1,162 @@
+"""The face, as far as it measures: what is asked about images."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffprob.base.errors import InputError
+from diffprob.base.rng import Rng
+from diffprob.likelihood.flow import flow_log_prob
+from diffprob.space.pixels import Pixels
+from diffprob.tasks.bounds import ChainBound
+from diffprob.tasks.evaluation import EvaluationRequest, EvaluationResult, evaluate
+from diffprob.tasks.face import Face, Pictures
+from diffprob.tasks.features import Auto, FeatureChoice
+from diffprob.tasks.images import ImageBatch
+from diffprob.tasks.likelihood import LikelihoodMethod, LikelihoodRequest, LikelihoodResult, ProbabilityFlow, likelihood
+from diffprob.tasks.rate import RateRequest, RateResult, rate
+
+
+class Measures(Face):
+    """The methods of `diffprob.tasks.model.Model` that measure."""
+
+    def data(
+        self,
+        images: Pictures = None,
+        *,
+        split: str = "auto",
+        n: int | None = None,
+        seed: int = 0,
+        resize: bool = False,
+        place: str | Path | None = None,
+    ) -> ImageBatch:
+        """Images for this model, looked at before they are taken.
+
+        Args:
+            images: a place or uint8 (N, C, H, W); None: the run's own.
+            split: "auto" takes held-out images where there are some, else all; or "train", "test".
+            n: at most so many, chosen by the seed; None: all.
+            seed: which.
+            resize: convert images of another shape or number of grey levels.
+            place: where the run's own images lie, if not where its recipe says.
+
+        Raises:
+            InputError: nothing there, damaged, or images that the model does not take.
+        """
+        chosen = self._chosen(images, split=split, n=n, seed=seed, resize=resize, place=place)
+        return ImageBatch(*chosen.of(self.run, self.reporter))
+
+    def bits_per_dim(
+        self,
+        images: Pictures = None,
+        *,
+        method: LikelihoodMethod = ChainBound(),
+        n: int | None = 1000,
+        seed: int = 0,
+        split: str = "auto",
+        resize: bool = False,
+        place: str | Path | None = None,
+    ) -> LikelihoodResult:
+        """-log2 p of images in bits per dimension; the number of `diffprob likelihood`.
+
+        Args:
+            images, split, n, resize, place: as in `data`; a batch is taken whole.
+            method: ``ChainBound()``, ``ContinuousTimeBound()`` or ``ProbabilityFlow()``.
+            seed: which images, and their noise.
+
+        Raises:
+            InputError: points that are no images, images of another kind, or no density of this kind.
+            NumericalError: the number of an image is not finite.
+        """
+        self._only_images("bits/dim")
+        chosen = self._chosen(images, split=split, n=n, seed=seed, resize=resize, place=place)
+        request = LikelihoodRequest(images=chosen, method=method, compute=self.compute)
+        return likelihood(self.run, request, self.reporter)
+
+    def log_prob(self, images: Any = None, *, method: LikelihoodMethod | None = None, **options: Any) -> np.ndarray:
+        """log p in nats, float64 (n,): of images that of their grey levels (or a bound on it), of points the density.
+
+        Args:
+            images: as in `bits_per_dim`; or points (n, *shape) where the model is of points.
+            method: as in `bits_per_dim`; points have the `ProbabilityFlow` alone.
+            options: the other keywords of `bits_per_dim`; of points ``seed``.
+
+        Raises:
+            InputError: as `bits_per_dim`; or points of another shape.
+        """
+        if isinstance(self.space, Pixels):
+            return self.bits_per_dim(images, method=method or ChainBound(), **options).log_prob
+        flow = ProbabilityFlow() if method is None else method
+        if not isinstance(flow, ProbabilityFlow):
+            raise InputError(f"{flow!r} is for images of grey levels; ProbabilityFlow() would be right for points")
+        x, model = self._points(images), self.denoiser()
+        rng = Rng.of(options.pop("seed", 0), len(x), device=x.device)
+        if options:
+            raise InputError(f"points have no {', '.join(options)}")
+        return flow_log_prob(model, x, rng, flow.divergence, flow.tolerance, flow.tolerance).log_prob.cpu().numpy()
+
+    def rate_distortion(
+        self,
+        images: Pictures = None,
+        *,
+        chain: ChainBound = ChainBound(terms=None),
+        n: int | None = 64,
+        seed: int = 0,
+        split: str = "auto",
+        resize: bool = False,
+        place: str | Path | None = None,
+    ) -> RateResult:
+        """What the steps of the chain cost and what they show; the numbers of `diffprob rate`.
+
+        Args:
+            images, split, n, seed, resize, place: as in `bits_per_dim`.
+            chain: of which bound.
+
+        Raises:
+            InputError: as `bits_per_dim`.
+        """
+        self._only_images("rate and distortion")
+        chosen = self._chosen(images, split=split, n=n, seed=seed, resize=resize, place=place)
+        return rate(self.run, RateRequest(images=chosen, chain=chain, compute=self.compute), self.reporter)
+
+    def evaluate(
+        self,
+        held_out: Pictures = None,
+        *,
+        n: int = 1000,
+        seed: int = 0,
+        samples: np.ndarray | None = None,
+        metrics: tuple[str, ...] | None = None,
+        features: FeatureChoice = Auto(),
+        split: str = "auto",
+        resize: bool = False,
+        place: str | Path | None = None,
+        **drawing: Any,
+    ) -> EvaluationResult:
+        """Compare samples with real images; the numbers of `diffprob evaluate`.
+
+        Args:
+            held_out: the real images, as in `data`; None: the run's own held-out ones.
+            n: samples.
+            seed: of the first sample, and of all other randomness.
+            samples: judge these, uint8 (N, C, H, W), instead of drawing.
+            metrics: names (``diffprob show metrics``); None: those that fit.
+            features: what images are looked at through.
+            split, resize, place: as in `data`.
+            drawing: the other keywords of `sample`.
+
+        Raises:
+            InputError: images or metrics that do not fit.
+        """
+        request = EvaluationRequest(
+            sampling=self._sampling(n=n, seed=seed, **drawing),
+            samples=samples,
+            held_out=self._source(held_out),
+            place=None if place is None else str(place),
+            split=split,
+            resize=resize,
+            features=features,
+            metrics=metrics,
+        )
+        return evaluate(self.run, request, self.reporter)
