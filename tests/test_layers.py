@@ -184,7 +184,7 @@ def test_the_layers_are_those_of_the_design() -> None:
     numbers = [LAYERS[name] for name in order]
     assert numbers == sorted(set(numbers))
     assert LAYERS["net"] == LAYERS["process"] == LAYERS["storage"] == LAYERS["conditions"]
-    assert LAYERS["training"] == LAYERS["data"] == LAYERS["evaluation"]
+    assert LAYERS["training"] == LAYERS["data"] == LAYERS["evaluation"] == LAYERS["conform"]
 
 
 def test_every_module_is_in_the_reference() -> None:

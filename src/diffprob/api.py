@@ -2,7 +2,7 @@
 
 from diffprob.base.distributions import Categorical, Dirac, Discretised, Distribution, Gaussian, LocationScale, Mixture
 from diffprob.base.divergence import kl
-from diffprob.base.errors import DiffprobError, InputError, NoClosedForm, NumericalError
+from diffprob.base.errors import ConformanceError, DiffprobError, InputError, NoClosedForm, NumericalError
 from diffprob.base.laws import Normal
 from diffprob.base.rng import Rng, derive
 from diffprob.conditions.captions import Captions
@@ -11,6 +11,7 @@ from diffprob.conditions.low_resolution import Degraded
 from diffprob.config.pretrained import Trained
 from diffprob.config.recipe import Baseline, Recipe, Recogniser, build_model, build_recogniser
 from diffprob.config.registry import register
+from diffprob.conform import check_denoiser, check_process, check_proxy, check_sampler
 from diffprob.data import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Images, Svhn, check, open_data
 from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.data.captioned import CaptionedDigits
@@ -49,6 +50,7 @@ from diffprob.net.context_unet import ContextUNet, ContextUNetSpec
 from diffprob.net.energy import EnergyNet, EnergySpec
 from diffprob.net.epsilon_theta import EpsilonTheta, EpsilonThetaSpec
 from diffprob.net.glow import Glow, GlowSpec
+from diffprob.net.layers import Output
 from diffprob.net.noisy import NoisyClassifierNet, NoisyClassifierSpec
 from diffprob.net.potential import Potential, PotentialSpec
 from diffprob.net.scalar_unet import ScalarUNet, ScalarUNetSpec
@@ -89,7 +91,7 @@ from diffprob.sampling.invert import invert
 from diffprob.sampling.langevin import AnnealedLangevin
 from diffprob.sampling.restore import Inpaint, denoised, draw_denoised, estimate_noise, uncut
 from diffprob.sampling.sde import EulerMaruyama, PredictorCorrector, ReverseDiffusion
-from diffprob.sampling.simulate import State, draw, simulate, start
+from diffprob.sampling.simulate import State, check_step, draw, simulate, start
 from diffprob.sampling.singlestep import DPMFast, DPMpp2S, DPMSolver, Heun
 from diffprob.sampling.translate import carried, egsde, sdedit
 from diffprob.space.dequantise import Dequantisation, dequantised
@@ -116,21 +118,21 @@ from diffprob.training.settings import Monitor, Part, Training
 __all__ = [
     "AdaptiveODE", "Analytic", "Ancestral", "AnnealedLangevin", "AnomalyMap", "Array", "Baseline", "BaselineRun",
     "Bound", "BoundDensity", "CaptionedDigits", "CaptionedUNet", "CaptionedUNetSpec", "Captions", "Categorical",
-    "ChainBound", "Cifar10", "Cifar100", "ClassifierFree", "Clip", "ComplexityCorrected", "Compute",
-    "ConcatenatedUNet", "ConcatenatedUNetSpec", "Condition", "Conditioning", "ContextUNet", "ContextUNetSpec",
+    "ChainBound", "Cifar10", "Cifar100", "ClassifierFree", "Clip", "ComplexityCorrected", "Compute", "ConcatenatedUNet",
+    "ConcatenatedUNetSpec", "Condition", "Conditioning", "ConformanceError", "ContextUNet", "ContextUNetSpec",
     "ContinuousBound", "ContinuousTimeBound", "ContrastiveDivergence", "Cosine", "DDIM", "DPMAdaptive", "DPMFast",
     "DPMSolver", "DPMpp", "DPMpp2S", "DPMppSDE", "Data", "Decoder", "Degraded", "Denoising", "DenoisingMatching",
     "DenoisingScore", "DensityModel", "Dequantisation", "DiffprobError", "Digits", "Dirac", "Discretised",
     "Distribution", "DynamicClip", "Elastic", "Energies", "Energy", "EnergyGuided", "EnergyNet", "EnergySpec",
     "Epsilon", "EpsilonTheta", "EpsilonThetaSpec", "EulerMaruyama", "Evaluation", "Exact", "Extrapolated", "Faithful",
     "FiniteData", "First", "FlowDensity", "FlowLikelihood", "Folder", "Gaussian", "GaussianData", "Glow", "GlowSpec",
-    "GradientDistillation", "GrainGrid", "GrainSolver", "Heun", "HorizontalFlip", "HuggingFace", "Hutchinson",
-    "Hybrid", "Idx", "ImageBatch", "Images", "Index", "Inpaint", "InputError", "Integrability", "Joined", "Karras",
-    "LabelEnergy", "Labels", "Leading", "Learned", "LearnedDiagonal", "LearnedRange", "LeastCost", "LinearBetas",
-    "LinearProcess", "LocationScale", "LogDensity", "LogLinear", "LogSNR", "LowPass", "MaximumLikelihood", "Mean",
-    "Mixture", "MixtureData", "Model", "Monitor", "Native", "NegativeEnergy", "NetDenoiser", "NoClosedForm",
-    "NoiseMoments", "NoiseNorm", "NoiseResidual", "NoisyClassifier", "NoisyClassifierNet", "NoisyClassifierSpec",
-    "Normal", "NumericalError", "Observed", "OptimalCovariance", "OrnsteinUhlenbeck", "Part", "PathStatistics",
+    "GradientDistillation", "GrainGrid", "GrainSolver", "Heun", "HorizontalFlip", "HuggingFace", "Hutchinson", "Hybrid",
+    "Idx", "ImageBatch", "Images", "Index", "Inpaint", "InputError", "Integrability", "Joined", "Karras", "LabelEnergy",
+    "Labels", "Leading", "Learned", "LearnedDiagonal", "LearnedRange", "LeastCost", "LinearBetas", "LinearProcess",
+    "LocationScale", "LogDensity", "LogLinear", "LogSNR", "LowPass", "MaximumLikelihood", "Mean", "Mixture",
+    "MixtureData", "Model", "Monitor", "Native", "NegativeEnergy", "NetDenoiser", "NoClosedForm", "NoiseMoments",
+    "NoiseNorm", "NoiseResidual", "NoisyClassifier", "NoisyClassifierNet", "NoisyClassifierSpec", "Normal",
+    "NumericalError", "Observed", "OptimalCovariance", "OrnsteinUhlenbeck", "Output", "Part", "PathStatistics",
     "Pixels", "Potential", "PotentialSpec", "PredictorCorrector", "ProbabilityFlow", "Proxy", "Quadratic",
     "QuadraticTimes", "RateDistortion", "Realistic", "Recipe", "Recogniser", "RecogniserRun", "Recognition",
     "ReconstructionError", "ReverseDiffusion", "Rng", "Run", "RunWriter", "ScalarUNet", "ScalarUNetSpec", "Scale",
@@ -138,10 +140,11 @@ __all__ = [
     "Straight", "StraightScaling", "SubVP", "SubVariancePreserving", "Svhn", "TextEncoder", "TextEncoderSpec",
     "Trailing", "Trained", "Trainer", "Training", "TwoPoint", "Typical", "UNet", "UNetSpec", "UniPC", "Uniform",
     "UnitData", "V0", "VPSDE", "VarianceExploding", "VariancePreserving", "VariationalBound", "Velocity", "Zero",
-    "bind_grid", "bound_terms", "build_model", "build_recogniser", "carried", "cheapest_paths", "check", "continued",
-    "continuous_bound", "denoised", "dequantised", "derive", "draw", "draw_denoised", "egsde", "estimate_noise",
-    "flow_log_prob", "integrability", "invert", "join", "kl", "load", "loss_curve", "make_accelerator", "mixed",
-    "named", "noise_moments", "noised", "open_data", "open_run", "packaged", "progression", "psnr", "rate_distortion",
+    "bind_grid", "bound_terms", "build_model", "build_recogniser", "carried", "cheapest_paths", "check",
+    "check_denoiser", "check_process", "check_proxy", "check_sampler", "check_step", "continued", "continuous_bound",
+    "denoised", "dequantised", "derive", "draw", "draw_denoised", "egsde", "estimate_noise", "flow_log_prob",
+    "integrability", "invert", "join", "kl", "load", "loss_curve", "make_accelerator", "mixed", "named",
+    "noise_moments", "noised", "open_data", "open_run", "packaged", "progression", "psnr", "rate_distortion",
     "recognised", "reconstruction_costs", "register", "relative_log_prob", "save_grid", "sdedit", "simulate", "slerp",
     "sliced_wasserstein2", "ssim", "start", "step_costs", "uncut", "variational_bound", "wasserstein_1d",
 ]

@@ -4,20 +4,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-LIMIT = 4.0  # standard errors; the seeds are fixed, so a test that passes keeps passing
+from diffprob.conform.expectations import STANDARD_ERRORS as LIMIT
+from diffprob.conform.expectations import check_mean as assert_mean
+from diffprob.conform.expectations import z_scores
 
-
-def z_scores(values: Tensor, expected: Tensor | float) -> Tensor:
-    """(mean over the first axis - expected) in standard errors of that mean."""
-    values = values.double()
-    error = values.std(0) / len(values) ** 0.5
-    return (values.mean(0) - expected) / error.clamp_min(1e-300)
-
-
-def assert_mean(values: Tensor, expected: Tensor | float, limit: float = LIMIT) -> None:
-    """The mean over the first axis lies within ``limit`` standard errors of what is expected, everywhere."""
-    worst = z_scores(values, expected).abs().max()
-    assert worst < limit, f"{float(worst):.2f} standard errors"
+__all__ = ["LIMIT", "assert_frequencies", "assert_mean", "assert_moments", "assert_uncorrelated", "z_scores"]
 
 
 def assert_moments(x: Tensor, mean: Tensor, cov: Tensor, limit: float = LIMIT) -> None:

@@ -30,6 +30,10 @@ class NumericalError(DiffprobError):
     """A computation left the finite numbers; the message names the step (exit code 3)."""
 
 
+class ConformanceError(DiffprobError, AssertionError):
+    """A component does not do what its family has to (`diffprob.conform`): one sentence that says what, and where."""
+
+
 class NoClosedForm(DiffprobError):
     """The quantity asked for has no closed form for this pair of distributions."""
 
