@@ -1,7 +1,7 @@
 """Folders of pictures.
 
 Of one that `sample` writes, what an earlier call of it left there goes, and nothing else ever does; what `restore`
-writes is new.
+and `translate` write is new.
 """
 
 import json
@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 
     from diffprob.tasks.restoration import Restored
     from diffprob.tasks.sample import Samples
+    from diffprob.tasks.translation import Translated
 
 FACTS = "facts.json"  # says which pictures are this program's, and how they were drawn
 PROGRESSION = "progression.png"
-ACROSS, MOST = 12, 60  # images in a row of a picture of many, and in all of it
+IMAGES, GRID = "images", "before-and-after.png"  # of `translate`
+ACROSS = 12  # images in a row of a picture of many
+MOST, SHOWN = 60, 36  # in all of it, restored and translated
 _OURS = re.compile(r"seed-[0-9]{8,20}\.png|progression\.png")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
@@ -122,6 +125,37 @@ def write_restored(out: str, restored: "Restored") -> None:
     grid, across = _above([restored.given, restored.images, *([] if clean is None else [clean])])
     output.write_file(together(out), output.grid_png(grid, levels, shared, across))
     output.write_file(Path(out) / FACTS, output.json_bytes({**shared, "stds": stds, "names": list(restored.names)}))
+
+
+def check_empty(out: str) -> None:
+    """Look whether results can be written to the folder ``out``.
+
+    Raises:
+        InputError: no name of a folder, or one that holds files: none is overwritten.
+    """
+    path = Path(out)
+    if path.is_dir() and any(path.iterdir()):
+        raise InputError(f"--out {out} is not empty; a new folder would be right")
+    if output.kind_of(out) != "folder":
+        raise InputError(f"--out {out}: a picture for each image needs a folder")
+
+
+def write_translated(out: str, translated: "Translated") -> None:
+    """A picture for each image, numbered in the source's order, a grid of sources above results, and the facts."""
+    import numpy as np
+
+    folder, levels, facts = Path(out), translated.levels, translated.facts
+    for k, (seed, image) in enumerate(zip(translated.seeds.tolist(), translated.images, strict=True)):
+        own = {**facts, "seeds": str(seed), "n": 1, "source_image": k}
+        output.write_file(folder / IMAGES / f"{k:05d}.png", output.tile_png(image, levels, own))
+    rows = []
+    for first in range(0, min(len(translated), SHOWN), ACROSS):
+        part = slice(first, min(first + ACROSS, SHOWN))
+        for row in (translated.source[part], translated.images[part]):
+            short = min(ACROSS, len(translated)) - len(row)  # an incomplete row ends in white
+            rows.append(np.concatenate([row, np.full((short, *row.shape[1:]), levels - 1, np.uint8)]))
+    output.write_file(folder / GRID, output.grid_png(np.concatenate(rows), levels, facts, len(rows[0])))
+    output.write_file(folder / FACTS, output.json_bytes(facts))
 
 
 def _above(sets: "list[np.ndarray]") -> "tuple[np.ndarray, int]":

@@ -18,7 +18,14 @@ NONE = "none"  # `diffprob.tasks.conditioning.NONE`, whose module imports torch
 
 
 # Fields that the command line calls otherwise than by their names.
-_NAMES = {"image": "--from", "first": "A", "second": "B", "inside": "--held-out", "others": "--with"}
+_NAMES = {
+    "image": "--from",
+    "first": "A",
+    "second": "B",
+    "inside": "--held-out",
+    "others": "--with",
+    "ddib": "--method invert",
+}
 
 
 def spelling(name: str, value: Any) -> str:

@@ -87,6 +87,17 @@ def grey_levels(text: str) -> float:
     return value
 
 
+def at_least_0(text: str) -> float:
+    """The type of an option that takes a number of at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be at least 0 and finite, got {text}")
+    return value
+
+
 def _exact(text: str) -> float:
     value = float(text)
     if not value.is_integer():

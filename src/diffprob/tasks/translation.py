@@ -1,0 +1,396 @@
+"""Images of one kind turned into images of a run's kind that look like them."""
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffprob.base.checks import instance, one_of, real, whole
+from diffprob.base.errors import InputError
+from diffprob.base.rng import Rng
+from diffprob.base.text import printable
+from diffprob.conditions.condition import Labels
+from diffprob.data.images import Images
+from diffprob.denoise.denoiser import Denoiser, NetDenoiser
+from diffprob.guidance import egsde
+from diffprob.guidance.energy import Energies, EnergyGuided
+from diffprob.guidance.noisy_classifier import NoisyClassifier
+from diffprob.runs.folder import Run
+from diffprob.sampling.between import remaining
+from diffprob.sampling.simulate import cost
+from diffprob.sampling.translate import carried, sdedit
+from diffprob.tasks.conditioning import open_classifier
+from diffprob.tasks.drawing import calls, check_finite, counted, limited
+from diffprob.tasks.images import ImageSource, measured_on
+from diffprob.tasks.options import option
+from diffprob.tasks.plan import Sampling, SamplingPlan, plan_sampling
+from diffprob.tasks.reporter import SILENT, Reporter
+from diffprob.tasks.rows import by_ddim
+
+# What suits images of 28x28 (docs/results/translation.md); EGSDE has 500, 2, 32 and 0.5 at 256x256.
+REALISTIC, FAITHFUL, FACTOR, START = 100.0, 2.0, 4, 0.6
+
+
+@dataclass(frozen=True, kw_only=True)
+class SDEdit:
+    """Noise is added to the image, and taken out again by the run (Meng et al. 2022).
+
+    Args:
+        start: the time up to which, in (0, 1]: how much is changed.
+        repeats: how often; each begins with the result of the one before.
+
+    Raises:
+        ValueError: a number outside its domain.
+    """
+
+    start: float = START
+    repeats: int = 1
+
+    name: ClassVar[str] = "sdedit"
+
+    def __post_init__(self) -> None:
+        real("start", self.start, "(0, 1]")
+        whole("repeats", self.repeats, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EGSDE:
+    """The same, steered away from what is particular to the source's kind and towards its coarse content (Zhao et al.
+    2022).
+
+    Args:
+        recogniser: the run that `diffprob recognise` trained, in whose features the result goes away from the source;
+            None: it does not.
+        realistic: how strongly that; 0 without a recogniser.
+        faithful: how strongly what is coarse of the source is kept.
+        factor: coarse is what is left at 1/factor of the size.
+        start, repeats: as in `SDEdit`.
+
+    Raises:
+        ValueError: a number outside its domain, or no recogniser.
+    """
+
+    recogniser: str | None
+    realistic: float = REALISTIC
+    faithful: float = FAITHFUL
+    factor: int = FACTOR
+    start: float = START
+    repeats: int = 1
+
+    name: ClassVar[str] = "egsde"
+
+    def __post_init__(self) -> None:
+        for weight in ("realistic", "faithful"):
+            real(weight, getattr(self, weight), "[0, inf)")
+        whole("factor", self.factor, 1)
+        real("start", self.start, "(0, 1]")
+        whole("repeats", self.repeats, 1)
+        if self.recogniser is None and self.realistic != 0:
+            raise ValueError(
+                "recogniser is needed, which `diffprob recognise` trains; SDEdit and realistic=0 need none"
+            )
+
+    def around(self, model: Denoiser, recogniser: NoisyClassifier | None, source: Tensor, rng: Rng) -> Denoiser:
+        """The model, steered for these source images."""
+        process, energies = model.process, []
+        if recogniser is not None:
+            energies.append(egsde.Realistic(recogniser.features, source, process, rng, self.realistic))
+        energies.append(egsde.Faithful(egsde.LowPass(self.factor), source, process, rng, self.faithful))
+        return EnergyGuided(model, Energies(tuple(energies)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DDIB:
+    """The image is taken up to the noise by DDIM as one of its own kind, and down as one of the run's: dual diffusion
+    implicit bridges (Su et al. 2023).
+
+    Args:
+        source_model: a run of the source's kind, by its place or open; None: the run itself, told other labels.
+        from_label: what all the images are, for a source model that is told labels; None: the labels that they have.
+        start: the time up to which, in (0, 1].
+
+    Raises:
+        ValueError: a number outside its domain.
+    """
+
+    source_model: str | Run | None = None
+    from_label: str | None = None
+    start: float = 1.0
+
+    name: ClassVar[str] = "invert"
+
+    def __post_init__(self) -> None:
+        real("start", self.start, "(0, 1]")
+
+
+TranslationMethod = EGSDE | SDEdit | DDIB
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TranslateRequest:
+    """What is to be translated.
+
+    Args:
+        images: of the source's kind.
+        method: ``DDIB()``, ``EGSDE(recogniser=...)`` or ``SDEdit()``.
+        split: of the data: "auto" (test, or all of it), "train", "test" or "all".
+        n: only the first so many; None: all.
+        resize: convert images of another shape or number of grey levels.
+        sampling: how; its ``n`` is that of the images, and all have one condition.
+
+    Raises:
+        ValueError: a split that there is not, or a number outside its domain.
+    """
+
+    images: ImageSource
+    method: TranslationMethod
+    split: str = "auto"
+    n: int | None = None
+    resize: bool = False
+    sampling: Sampling = Sampling()
+
+    def __post_init__(self) -> None:
+        instance("method", self.method, (EGSDE, SDEdit, DDIB))
+        one_of("split", self.split, ("auto", "train", "test", "all"))
+        whole("n", self.n, 1, none=True)
+        instance("sampling", self.sampling, Sampling)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedTranslation:
+    """A translation that is about to be made.
+
+    Args:
+        run: of the kind wanted.
+        images: the source.
+        method: how.
+        plan: the run's network, sampler and grid.
+        start: the time up to which there is noise, on the schedule.
+        facts: everything that decides the images, JSON literals by name.
+        seed: of the first image.
+        device: of the chains.
+        recogniser: of `EGSDE`, or None.
+        source: of `DDIB`: the network of the source's kind, not yet told any rows.
+        rows: of `DDIB`: what it is told about each image, (n,), or None.
+    """
+
+    run: Run
+    images: Images
+    method: TranslationMethod
+    plan: SamplingPlan
+    start: float
+    facts: dict[str, Any]
+    seed: int
+    device: torch.device
+    recogniser: NoisyClassifier | None = None
+    source: NetDenoiser | None = None
+    rows: Tensor | None = None
+
+    @property
+    def visited(self) -> Tensor:
+        """The times of the chain."""
+        return remaining(self.plan.model.process, self.plan.times, self.start)
+
+    @property
+    def evaluations(self) -> int | None:
+        """Of the model for each image on the way down; None where a tolerance decides."""
+        each = cost(self.plan.sampler, len(self.visited))
+        return None if each is None else each * getattr(self.method, "repeats", 1)
+
+    @property
+    def network_calls(self) -> int | None:
+        """Of the run's network for all images; None where a tolerance decides."""
+        n = len(self.images)
+        down = self.plan.calls(n, self.evaluations)
+        if self.source is None or self.source.net is not self.plan.model.net:
+            return down
+        up = calls(self.source, n, len(self.visited))
+        return None if down is None or up is None else down + up
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON literals by name: the facts, and what will be spent."""
+        return {**self.facts, "run": self.run.place, "network_calls": self.network_calls}
+
+    def translated(self, x0: Tensor, part: slice, rng: Rng) -> Tensor:
+        """Images (B, C, H, W) in model space, which are ``part`` of all of them, with one stream for each.
+
+        Raises:
+            NumericalError: one is not finite.
+        """
+        plan, model, method = self.plan, self.plan.guided, self.method
+        if self.source is not None:
+            source = self.source if self.rows is None else self.source.given(self.rows[part])
+            x = carried(limited(source, plan.clip), limited(model, plan.clip), x0, self.visited)
+        else:
+            assert not isinstance(method, DDIB)
+            if isinstance(method, EGSDE):
+                model = method.around(model, self.recogniser, x0, rng)
+            x = sdedit(limited(model, plan.clip), x0, self.start, plan.sampler, plan.times, rng, method.repeats)
+        check_finite(x, rng, plan.model)
+        return x
+
+
+@dataclass(frozen=True, eq=False)
+class Translated:
+    """Images that were translated.
+
+    Args:
+        images: uint8 (n, C, H, W), grey levels 0..levels - 1.
+        source: the images that they were made of, uint8 (n, C, H, W).
+        seeds: of the images, int64 (n,).
+        levels: how many grey levels there are.
+        network_calls: of the run's network for all images.
+        place: of the run.
+        facts: everything that decides the images, JSON literals by name.
+    """
+
+    images: np.ndarray
+    source: np.ndarray
+    seeds: np.ndarray
+    levels: int
+    network_calls: int
+    place: str
+    facts: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON literals by name: the facts, and what was spent; no pixels."""
+        return {**self.facts, "run": self.place, "network_calls": self.network_calls}
+
+    def __repr__(self) -> str:
+        many = f"{len(self):,} image{'s' if len(self) > 1 else ''}"
+        facts = self.facts
+        return (
+            f"{many} of {facts['source']} translated by {facts['run']} ({facts['method']}, from t = {facts['start']:g})"
+        )
+
+
+def prepare_translate(run: Run, request: TranslateRequest, reporter: Reporter = SILENT) -> PreparedTranslation:
+    """Check everything, read the images and load the networks, without translating.
+
+    Raises:
+        InputError: parts that do not go together, a run without a model, or images of another kind.
+    """
+    method, compute = request.method, request.sampling.compute
+    device = compute.on()
+    images, facts = _read(run, request, reporter)
+    sampling = replace(request.sampling, n=len(images))
+    classifier = None
+    if isinstance(method, EGSDE) and method.recogniser is not None:
+        classifier = open_classifier(method.recogniser, run, "recogniser")
+    if isinstance(method, DDIB):
+        sampling = by_ddim(sampling, option("ddib"))
+    plan = plan_sampling(run, sampling, reporter, one=True)
+    start = float(plan.model.process.schedule.snap(torch.tensor(method.start, dtype=torch.float64)))
+    if start < (last := float(plan.times[-1])):
+        low = option("start", f"{start:g}")
+        reporter.note(f"note: {low} lies below the grid's last time, {last:g}: use more {option('steps')}")
+    facts = {**plan.facts, **facts, "method": method.name, "start": start}
+    source = rows = recogniser = None
+    if isinstance(method, DDIB):
+        source, rows, facts["from"] = _source_model(run, request, method, plan, images)
+    else:
+        facts["repeats"] = method.repeats
+    if isinstance(method, EGSDE):
+        facts |= {"realistic": method.realistic, "faithful": method.faithful, "factor": method.factor}
+        facts |= {"recogniser": method.recogniser}
+        facts |= {"recogniser_sha256": None if classifier is None else classifier.sha256()}
+        recogniser = None if classifier is None else classifier.load(device, compute.batch or "auto", compute.precision)
+    return PreparedTranslation(run, images, method, plan, start, facts, sampling.seed, device, recogniser, source, rows)
+
+
+def translate(run: Run, request: TranslateRequest, reporter: Reporter = SILENT) -> Translated:
+    """Translate images.
+
+    Raises:
+        InputError: as `prepare_translate`.
+        NumericalError: an image is not finite.
+    """
+    return make_translated(prepare_translate(run, request, reporter), reporter)
+
+
+def make_translated(prepared: PreparedTranslation, reporter: Reporter = SILENT) -> Translated:
+    """Translate what was prepared.
+
+    Raises:
+        NumericalError: an image is not finite.
+    """
+    plan, space, images = prepared.plan, prepared.run.space, prepared.images
+    n, drawn = len(images), []
+    chunk = plan.model.evaluation.chunk or n
+    rng = Rng.of(prepared.seed, n, device=prepared.device)
+    with (
+        reporter.progress("translate", prepared.network_calls, "network call") as progress,
+        counted(plan.model, progress.update),
+    ):
+        for first in range(0, n, chunk):
+            part = slice(first, min(first + chunk, n))
+            x0 = space.to_model(torch.from_numpy(images.pixels[part]).to(prepared.device))
+            drawn.append(space.to_data(prepared.translated(x0, part, rng.select(part))).cpu().numpy())
+    return Translated(
+        images=np.concatenate(drawn),
+        source=np.asarray(images.pixels),
+        seeds=rng.seeds.cpu().numpy(),
+        levels=images.levels,
+        network_calls=progress.done,
+        place=prepared.run.place,
+        facts=prepared.facts,
+    )
+
+
+def _read(run: Run, request: TranslateRequest, reporter: Reporter) -> tuple[Images, dict[str, Any]]:
+    """The first images of the source, in the run's shape and grey levels, and which they are."""
+    selection = measured_on(run, request.images, reporter, split=request.split, resize=request.resize)
+    n = min(request.n or len(selection), len(selection))
+    images = replace(selection.images.some(range(n)), captions=None)
+    text = request.images if isinstance(request.images, str) else selection.data
+    facts = {"source": text, "split": selection.split, "role": selection.role}
+    return images, {**facts, "converted": selection.converted or None, "n": n, "source_sha256": images.digest()}
+
+
+def _source_model(
+    run: Run, request: TranslateRequest, method: DDIB, plan: SamplingPlan, images: Images
+) -> tuple[NetDenoiser, Tensor | None, str]:
+    """The network of the source's kind, what it is told about each image or None, and how to say both.
+
+    Raises:
+        InputError: another space or process, or labels that are missing or unknown.
+    """
+    asked, label, compute = method.source_model, request.sampling.conditioning.label, request.sampling.compute
+    other = run if asked is None else Run.open(asked) if isinstance(asked, str) else asked
+    if other.space != run.space or other.recipe.process != run.recipe.process:
+        raise InputError(f"{option('source_model', other.place)}: another space or process than {run.name}")
+    condition = other.recipe.condition
+    if other is run and (not isinstance(condition, Labels) or label is None):
+        raise InputError(
+            f"{option('ddib')}: {option('source_model', 'RUN')} of the source's kind, or a {run.name} that knows "
+            f"labels and {option('label', 'L')} for the result, would be right"
+        )
+    if method.from_label is not None and not isinstance(condition, Labels):
+        raise InputError(f"{option('from_label', method.from_label)}: {other.name} is told no labels")
+    model = plan.model
+    if other is not run:
+        model = other.load(compute.on(), compute.batch or "auto", compute.precision)
+    if condition is None:
+        return model, None, other.name
+    if not isinstance(condition, Labels):
+        return model, condition.null().expand(len(images), *condition.null().shape[1:]), other.name
+    rows, said = _from_labels(method.from_label, condition, images, other.name)
+    return model, rows, f"{other.name}, told {said}"
+
+
+def _from_labels(asked: str | None, condition: Labels, images: Images, name: str) -> tuple[Tensor, str]:
+    """The label of each source image, (n,), and how to say it."""
+    if asked is None:
+        if images.labels is None:
+            needed = option("from_label", "L")
+            raise InputError(f"{images.name} has no labels: {needed}, what all the images are, would be right")
+        return torch.from_numpy(condition.read(images)), "their labels"
+    try:
+        return torch.full((len(images),), condition.number(asked)), f"label {printable(asked)}"
+    except InputError as error:
+        raise InputError(f"{option('from_label', asked)}: {name}: {error}") from error
