@@ -7,13 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from sklearn.metrics import roc_auc_score
 
 from diffprob.cli.main import main
 from diffprob.cli.progress import TERMINAL
 from diffprob.data.sources import Digits
-from diffprob.density.noise import NoiseNorm, ReconstructionError
 from diffprob.runs.folder import Run
 from diffprob.tasks import scoring
 from diffprob.tasks.compute import Compute
@@ -84,23 +82,6 @@ def test_a_score_is_its_images_alone_and_fits_are_kept(diffprob: Callable, tiny:
         assert len(images) == 52 and all(many[name][place] == image for place, image in images.items())
     other = diffprob("detect", tiny, "-n", "52", "--out", "c", *common, "--seed", "1")
     assert "training images" in other.err and rows(Path("c")) != few
-
-
-def test_a_score_does_not_depend_on_where_its_image_stands(trained: Path) -> None:
-    """Backwards, alone, or twice among others: the same picture has the same number, to the bit."""
-    run, device = Run.open(trained), torch.device("cpu")
-    levels = Digits("test").load().take(np.arange(5))
-    orders = {"as it is": [0, 1, 2, 3, 4], "backwards": [4, 3, 2, 1, 0], "alone": [3], "twice": [2, 0, 2]}
-    for proxy in (ReconstructionError(noises=1), NoiseNorm(noises=2)):
-        subject = scoring.Subject("", proxy, run.load(), "")
-        found = {
-            name: scoring.measure_statistics(
-                subject, scoring.ImageSet(name, levels[order], np.arange(len(order)), {}), run, 0, device
-            )
-            for name, order in orders.items()
-        }
-        for name, order in orders.items():
-            assert torch.equal(found[name], found["as it is"][order]), (proxy, name)
 
 
 def test_images_are_ranked_among_held_out_ones(diffprob: Callable, tiny: Path, odd: Path) -> None:

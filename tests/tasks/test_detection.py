@@ -17,7 +17,7 @@ from diffprob.density.anomaly import AnomalyMap
 from diffprob.density.choose import DEFAULT, STANDARD
 from diffprob.density.noise import NoiseNorm, ReconstructionError
 from diffprob.runs.folder import Run
-from diffprob.tasks import detection
+from diffprob.tasks import detection, scoring
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.detection import DetectionRequest, detect, prepare_detection
 from diffprob.tasks.images import ImageBatch, ImageSelection
@@ -58,6 +58,7 @@ def test_python_and_the_verb_have_the_same_numbers(tmp_path: Path, capsys: pytes
         ),
         ("integrability", 1, 1),
     ]
+    assert result.to_csv() == Path(out, "scores.csv").read_text()
     assert heard.notes[-1] == f"{odd}: 256 grey levels made 17"
     assert [each.proxy for each in result.separations] == ["NoiseNorm(noises=1)", "ReconstructionError(noises=1)"]
     assert "AUROC" in repr(result) and "<td>odd.npy</td>" in result._repr_html_() and not result.fits.new
@@ -104,6 +105,23 @@ def test_sets_in_memory_and_exact_models() -> None:
         prepare_detection(run, asked(outside=(noise,)))
     with pytest.raises(InputError, match="the given model has no images of its own"):
         prepare_detection(run, asked(inside=known, outside=(noise,), proxies=None))
+
+
+def test_a_score_does_not_depend_on_where_its_image_stands() -> None:
+    """Backwards, alone, or twice among others: the same picture has the same number, to the bit."""
+    run, device = Run.open("digits"), torch.device("cpu")
+    levels = Digits("test").load().take(np.arange(5))
+    orders = {"as it is": [0, 1, 2, 3, 4], "backwards": [4, 3, 2, 1, 0], "alone": [3], "twice": [2, 0, 2]}
+    for proxy in (ReconstructionError(noises=1), NoiseNorm(noises=2)):
+        subject = scoring.Subject("", proxy, run.load(), "")
+        found = {
+            name: scoring.measure_statistics(
+                subject, scoring.ImageSet(name, levels[order], np.arange(len(order)), {}), run, 0, device
+            )
+            for name, order in orders.items()
+        }
+        for name, order in orders.items():
+            assert torch.equal(found[name], found["as it is"][order]), (proxy, name)
 
 
 def test_the_default_proxies_depend_on_what_is_asked() -> None:

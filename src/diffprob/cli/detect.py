@@ -5,8 +5,6 @@ outside images denser. With DATA alone its images are ranked among held-out imag
 """
 
 import argparse
-import csv
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +33,6 @@ LOW = 0.05  # `diffprob.tasks.separation.LOW`, whose module imports torch
 LEAST = 50  # `diffprob.density.proxy.LEAST`
 FLAGGED = 20  # flagged images that are named on a screen
 JSON, CSV, MAPS = "detect.json", "scores.csv", "maps.png"
-COMPLEXITY = "complexity"
 WAYS = ("pearson", "spearman", "partial")
 
 
@@ -229,7 +226,7 @@ def _write(folder: Path, result: dict[str, Any], detection: "DetectionResult", l
     """
     from diffprob.reporting.detection import comparison_figures, map_sheet
 
-    output.write_file(folder / CSV, _rows(detection))  # which makes the folder
+    output.write_file(folder / CSV, detection.to_csv().encode())  # which makes the folder
     inside, *outside = (each.name for each in detection.sets)
     if detection.separations:
         pictures = comparison_figures(folder, detection.scores, inside, outside)
@@ -243,20 +240,6 @@ def _write(folder: Path, result: dict[str, Any], detection: "DetectionResult", l
         pictures.append(MAPS)
     result["files"] = [JSON, CSV, *pictures]
     output.write_file(folder / JSON, output.json_bytes(result))
-
-
-def _rows(detection: "DetectionResult") -> bytes:
-    text, sets, scores = io.StringIO(), detection.sets, detection.scores
-    writer = csv.writer(text, lineterminator="\n")
-    named = any(each.files for each in sets)
-    writer.writerow(["set", "image", *(["file"] if named else []), *scores, COMPLEXITY])
-    for each in sets:
-        columns = [scores[label][each.name] for label in scores]
-        for k, (place, bits) in enumerate(zip(each.index, each.complexity, strict=True)):
-            file = [each.files[k] if each.files else ""] if named else []
-            numbers = (repr(float(column[k])) for column in columns)
-            writer.writerow([each.name, int(place), *file, *numbers, float(bits)])
-    return text.getvalue().encode()
 
 
 def _extremes(folder: Path, detection: "DetectionResult", levels: int) -> list[str]:

@@ -4,6 +4,8 @@ Higher is denser, always, and no direction is chosen after looking: an AUROC bel
 outside images denser. Images alone are ranked among images that belong.
 """
 
+import csv
+import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -173,6 +175,19 @@ class DetectionResult:
         alarms = {"false_alarms": self.rankings[0].false_alarms}
         return {**self.facts, **images, **alarms, "ranks": [each.to_json() for each in self.rankings], **numbers}
 
+    def to_csv(self) -> str:
+        """A row for each image: its set, its place in its data, its file where it has one, scores and complexity."""
+        text, named = io.StringIO(), any(each.files for each in self.sets)
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["set", "image", *(["file"] if named else []), *self.scores, "complexity"])
+        for each in self.sets:
+            columns = [scores[each.name] for scores in self.scores.values()]
+            for k, (place, bits) in enumerate(zip(each.index, each.complexity, strict=True)):
+                file = [each.files[k] if each.files else ""] if named else []
+                numbers = (repr(float(column[k])) for column in columns)
+                writer.writerow([each.name, int(place), *file, *numbers, float(bits)])
+        return text.getvalue()
+
     def __repr__(self) -> str:
         if self.separations:
             said = [f"{each.proxy} AUROC {each.auroc.value:.3f} ({each.outside})" for each in self.separations]
@@ -270,14 +285,14 @@ def _sets(
         name, names = f"{run.name} test", _names(sources, [role] * len(sources))
     else:
         name, *names = _names([request.inside, *sources], ["inside", *[role] * len(sources)])
-    found = [measured_on(run, source, reporter, resize=request.resize) for source in sources]
-    n = min([request.n, len(held), *(len(each) for each in found if compared)])
-    for each, called in [(held, name), *(zip(found, names, strict=True) if compared else ())]:
+    selections = [measured_on(run, source, reporter, resize=request.resize) for source in sources]
+    n = min([request.n, len(held), *(len(each) for each in selections if compared)])
+    for each, called in [(held, name), *(zip(selections, names, strict=True) if compared else ())]:
         if len(each) < LEAST:
             raise InputError(f"{called}: {len(each)} images; a comparison needs at least {LEAST}")
     if n < LEAST:
         raise InputError(f"{option('n', n)}: at least {LEAST} images of each set would be right")
-    for each, called in zip(found, names, strict=True):
+    for each, called in zip(selections, names, strict=True):
         if each.digest == held.digest:
             raise InputError(f"{called} and {name}: the same data twice, its images are the very ones inside")
     if not compared and request.false_alarms * (n + 1) < 1:
@@ -285,7 +300,7 @@ def _sets(
         raise InputError(f"{asked}: {n} images inside can flag at a rate of at least {1 / (n + 1):.2g}")
     return take(held, n, request.seed, name, reporter), tuple(
         take(each, n if compared else len(each), request.seed, called, reporter)
-        for each, called in zip(found, names, strict=True)
+        for each, called in zip(selections, names, strict=True)
     )
 
 

@@ -126,8 +126,8 @@ class ImageSelection:
         """
         if isinstance(self.images, ImageBatch):
             return self.images.selection, self.images.index
-        found = measured_on(run, self.images, reporter, self.place, self.split, self.resize)
-        return found, np.sort(permutation(derive(self.seed, "images"), 0, len(found))[: self.n])
+        selection = measured_on(run, self.images, reporter, self.place, self.split, self.resize)
+        return selection, np.sort(permutation(derive(self.seed, "images"), 0, len(selection))[: self.n])
 
 
 def splits(run: Run, data: str | None = None) -> tuple[Images, Images | None]:
@@ -171,19 +171,19 @@ def measured_on(
     if isinstance(given, ImageBatch):
         return given.chosen
     if given is None or isinstance(given, str):
-        found, notes = images_of(run, given, data, split, resize)
+        selection, notes = images_of(run, given, data, split, resize)
     else:
-        found = _with_role(select(given, run.space, run.name, resize=resize), run)
-        notes = list(found.images.notes)
-    for text in [*notes, *([f"{found.data}: {found.converted}"] if found.converted else [])]:
+        selection = _with_role(select(given, run.space, run.name, resize=resize), run)
+        notes = list(selection.images.notes)
+    for text in [*notes, *([f"{selection.data}: {selection.converted}"] if selection.converted else [])]:
         reporter.note(text)
-    return found
+    return selection
 
 
-def _with_role(found: Selection, run: Run) -> Selection:
+def _with_role(selection: Selection, run: Run) -> Selection:
     """Images in memory that are the run's own say so: the digest decides."""
     known = {held_out_digest(run): TEST, run.meta.get("data"): TRAIN}
-    return replace(found, role=known.get(found.digest, found.role))
+    return replace(selection, role=known.get(selection.digest, selection.role))
 
 
 def held_out_of(
@@ -199,11 +199,11 @@ def held_out_of(
     Raises:
         InputError: they are those that the run was trained on.
     """
-    found = measured_on(run, given, reporter, data, resize=resize)
-    if found.role == "train":
-        what = option(name, given) if isinstance(given, str) else f"{option(name)}, {found.data}"
+    selection = measured_on(run, given, reporter, data, resize=resize)
+    if selection.role == "train":
+        what = option(name, given) if isinstance(given, str) else f"{option(name)}, {selection.data}"
         raise InputError(f"{what}: the images that {run.name} was trained on; others would be right")
-    return found
+    return selection
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,15 +270,15 @@ def real_images(
     return RealImages(train, test, train)
 
 
-def recorded_images(found: Selection) -> dict[str, Any]:
+def recorded_images(selection: Selection) -> dict[str, Any]:
     """The fields of a `Measurement` that say which images it was made on; of an absolute path the last part alone."""
-    path = Path(found.data).expanduser()
+    path = Path(selection.data).expanduser()
     return {
-        "split": found.split,
-        "role": found.role,
-        "data": path.name if path.is_absolute() else found.data,
-        "digest": found.digest,
-        "converted": found.converted,
+        "split": selection.split,
+        "role": selection.role,
+        "data": path.name if path.is_absolute() else selection.data,
+        "digest": selection.digest,
+        "converted": selection.converted,
     }
 
 
@@ -295,7 +295,7 @@ def held_out(source: Any) -> Images | None:
         return None
 
 
-def read_samples(path: Path, found: Run, names: Iterable[str], best: bool = False) -> tuple[dict[str, Any], np.ndarray]:
+def read_samples(path: Path, run: Run, names: Iterable[str], best: bool = False) -> tuple[dict[str, Any], np.ndarray]:
     """What `sample --out x.npz` wrote: what it says under ``names`` of the drawing, and the levels (N, C, H, W).
 
     Args:
@@ -317,11 +317,11 @@ def read_samples(path: Path, found: Run, names: Iterable[str], best: bool = Fals
         pixels, text = stored.read("images"), stored.read("metadata", RECORDS_LIMIT)
     with parsing(path, "file of samples", "`diffprob sample --out x.npz` writes what would be right"):
         facts = dict(json.loads(str(text)))
-    if pixels.dtype != np.uint8 or tuple(pixels.shape[1:]) != tuple(found.space.shape) or not len(pixels):
+    if pixels.dtype != np.uint8 or tuple(pixels.shape[1:]) != tuple(run.space.shape) or not len(pixels):
         has = f"{pixels.dtype} {pixels.shape}"
-        raise InputError(f"{asked}: images {has}, those of the run are uint8 (N, *{found.space.shape})")
-    if facts.get("model_sha256") != weights_facts(found, best)["model_sha256"]:
-        raise InputError(f"{asked}: drawn from other weights than those of {found.place}; draw them again")
+        raise InputError(f"{asked}: images {has}, those of the run are uint8 (N, *{run.space.shape})")
+    if facts.get("model_sha256") != weights_facts(run, best)["model_sha256"]:
+        raise InputError(f"{asked}: drawn from other weights than those of {run.place}; draw them again")
     return {name: facts.get(name) for name in names}, pixels
 
 
@@ -342,9 +342,9 @@ def samples_of(pixels: np.ndarray, run: Run) -> np.ndarray:
 
 
 def measurement(
-    row: Mapping[str, Any], seed: int, step: int, features: str, found: Selection, drawing: Mapping[str, Any]
+    row: Mapping[str, Any], seed: int, step: int, features: str, selection: Selection, drawing: Mapping[str, Any]
 ) -> Measurement:
-    """A row of `evaluate` as a measurement of the run, against the images that were found."""
+    """A row of `evaluate` as a measurement of the run, against the images that were chosen."""
     details = {name: value for name, value in row["details"].items() if name not in _NOT_KEPT and value is not None}
     drawn = {**drawing, "weights": "EMA", "reference images": row["m"]}
     twice = sorted(drawn.keys() & details.keys())
@@ -360,5 +360,5 @@ def measurement(
         high=row["high"],
         features=features,
         reference=row["real"],
-        **recorded_images(found),
+        **recorded_images(selection),
     )
