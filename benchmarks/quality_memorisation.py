@@ -16,7 +16,6 @@ import numpy as np
 from quality import answer, finish
 
 from diffprob.base.rng import Rng, permutation
-from diffprob.cli.training import train
 from diffprob.data.sources import Array, Digits
 from diffprob.evaluation.memorisation import memorisation
 from diffprob.process.grids import Uniform
@@ -26,6 +25,7 @@ from diffprob.runs.folder import Run
 from diffprob.sampling.ancestral import DDIM
 from diffprob.space.pixels import Pixels
 from diffprob.tasks.drawing import draw, make_times
+from diffprob.tasks.training import TrainRequest, train
 
 
 def main() -> int:
@@ -51,7 +51,7 @@ def main() -> int:
         training = replace(recipe.training, steps=arguments.steps, sample_every=0, checkpoint_every=500)
         source = Array(str(folder / f"{count}.npz"))
         recipe = replace(recipe, name=f"of-{count}", data=source, space=Pixels((1, 8, 8)), training=training)
-        train(recipe, folder / f"of-{count}", arguments.device)
+        train(TrainRequest(recipe=recipe, out=folder / f"of-{count}", device=arguments.device))
         run = Run.open(folder / f"of-{count}")
         model = run.load(arguments.device)
         times = make_times(Uniform(), model.process, 50)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from cli.commands import TINY, Done
 
-from diffprob.cli import training
 from diffprob.cli.main import main
+from diffprob.tasks import training_run
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def diffprob(
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures cost more than the training of the tiny run; `trained` has them all."""
-    monkeypatch.setattr(training, "PREVIEW_STEPS", 2)
-    monkeypatch.setattr(training, "_loss_curve", lambda _: None)
+    monkeypatch.setattr(training_run, "PREVIEW_STEPS", 2)
+    monkeypatch.setattr(training_run, "_loss_curve", lambda *_: None)
 
 
 @pytest.fixture(scope="session")

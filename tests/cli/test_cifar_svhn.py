@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from diffprob.cli import distill, training
 from diffprob.cli.main import main
 from diffprob.net.unet import UNetSpec
 from diffprob.runs.folder import Run, open_run
+from diffprob.tasks import distillation, training_run
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = UNetSpec(3, 3, (8, 8), layers=1, attention=(False, False), mid_attention=False, groups=4)
@@ -48,8 +48,8 @@ def test_the_experiment_runs_from_files_to_tables(
     # Figures and integrability are tested with the verbs themselves.
     monkeypatch.setattr("diffprob.reporting.detection.comparison_figures", lambda *_: [])
     monkeypatch.setattr("diffprob.tasks.detection._integrability", lambda *_: ())
-    monkeypatch.setattr(distill, "_fields", lambda *_: None)
-    monkeypatch.setattr(training, "_loss_curve", lambda _: None)
+    monkeypatch.setattr(distillation, "_fields", lambda *_: None)
+    monkeypatch.setattr(training_run, "_loss_curve", lambda *_: None)
     sets = [word for field in ("training.sample_every=0", "training.precision=fp32") for word in ("--set", field)]
     asked = [str(files / "folder"), "--cifar", str(files / "cifar"), "--svhn", str(files / "svhn")]
     asked += ["--out", str(files / "out"), "--steps", "1", "-n", "50", *sets]

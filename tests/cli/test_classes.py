@@ -14,9 +14,7 @@ from PIL import Image
 
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
-from diffprob.cli import recognise
-from diffprob.cli.automatic import choose
-from diffprob.cli.train import labelled
+from diffprob.cli.progress import TERMINAL
 from diffprob.conditions.condition import Labels, in_shares
 from diffprob.config.classes import agreed, class_counts, labels_of, settled
 from diffprob.config.recipe import Recipe, build_model, resumable
@@ -29,7 +27,10 @@ from diffprob.runs.folder import Run
 from diffprob.runs.publish import write_run
 from diffprob.runs.writer import RunWriter
 from diffprob.space.pixels import Pixels
+from diffprob.tasks import noisy_classifier
 from diffprob.tasks.features import Auto
+from diffprob.tasks.own_recipe import choose
+from diffprob.tasks.training import labelled
 from diffprob.training.settings import Training
 
 GREYS = (40, 128, 215)
@@ -320,10 +321,11 @@ def test_a_recogniser_is_tested_on_the_classes_of_those_names(
         grey = (x0.flatten(1).mean(1).double() + 1) * 127.5
         return int(((grey[:, None] - torch.tensor(GREYS)).abs().argmin(1) == labels).sum())
 
-    monkeypatch.setattr(recognise, "_hits", right)
-    found = recognise._tested(made, train, recognise._held_out([source]), torch.device("cpu"))  # pyright: ignore[reportArgumentType]
-    assert found["accuracy"] == [1.0] * 5 and found["tested"] == 40
-    assert found["classes"] == ["apple", "banana", "cherry"]
+    monkeypatch.setattr(noisy_classifier, "_hits", right)
+    test, training = noisy_classifier._held_out([source], TERMINAL), SimpleNamespace(device="cpu")
+    result = noisy_classifier._tested(training, made, train, test, TERMINAL)  # pyright: ignore[reportArgumentType]
+    assert result.accuracy == (1.0,) * 5 and result.tested == 40
+    assert result.classes == ("apple", "banana", "cherry")
     assert "20 images of classes that it was not trained on are left out: durian" in capsys.readouterr().err
 
 

@@ -10,13 +10,12 @@ import pytest
 from cli.commands import TINY, contents
 
 from diffprob.base.errors import InputError
-from diffprob.cli import distill
 from diffprob.data import Array
 from diffprob.net.potential import Potential
-from diffprob.reporting import fields
 from diffprob.runs.folder import BaselineRun, Run, open_run
 from diffprob.runs.publish import write_run
 from diffprob.space.pixels import Pixels
+from diffprob.tasks import distillation
 
 SMALL = ("--set", "training.batch=4", "--set", "training.sample_every=0", "--device", "cpu")
 
@@ -28,7 +27,7 @@ def losses(folder: str) -> list[float]:
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the figure of both fields, which takes longer than the training; a test has it."""
-    monkeypatch.setattr(distill, "_fields", lambda *_: None)
+    monkeypatch.setattr(distillation, "_fields", lambda *_: None)
 
 
 def test_both_fields_are_drawn(diffprob: Callable, tiny: Path) -> None:
@@ -127,7 +126,7 @@ def test_no_picture_of_images_that_only_a_strangers_run_names(
     write_run("known", recipe, run.weights(), Array("other.npy").load().digest())
     common = ("--method", "gradient", "--steps", "1", "--json", *SMALL)
     drawn = []
-    monkeypatch.setattr(fields, "fields_figure", lambda *_: drawn.append(1) or b"a picture")
+    monkeypatch.setattr(distillation, "fields_figure", lambda *_: drawn.append(1) or b"a picture")
     done = diffprob("distill", "stranger", "--out", "p", *common)
     assert (done.json["fields"], Path("p/fields.png").exists(), drawn) == (None, False, [])
     assert "note: no fields.png, which shows an image: stranger does not say which it was trained on" in done.err
@@ -145,7 +144,7 @@ def test_the_training_is_not_lost_for_a_picture(
     def full(*_: object) -> None:
         raise InputError("cannot write fields.png: no space left on device")
 
-    monkeypatch.setattr(fields, "fields_figure", lambda *_: b"a picture")
+    monkeypatch.setattr(distillation, "fields_figure", lambda *_: b"a picture")
     monkeypatch.setattr(Run, "add", full)
     done = diffprob("distill", tiny, "--method", "gradient", "--steps", "1", "--out", "p", "--json", *SMALL)
     assert (done.code, done.json["step"], done.json["fields"]) == (0, 1, None), done.err

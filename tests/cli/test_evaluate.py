@@ -9,8 +9,8 @@ import pytest
 from cli.commands import TINY, contents
 
 import diffprob as dp
-from diffprob.cli.monitor import alike
 from diffprob.runs.folder import Run
+from diffprob.tasks.monitor import alike
 
 QUICK = ["-n", "60", "--steps", "2", "--features", "pca:8", "--device", "cpu"]
 CLOCKS = ("seconds",)

@@ -14,23 +14,24 @@ import pytest
 import torch
 from cli.commands import TINY
 
-from diffprob.cli import signals, training
+from diffprob.cli import signals
 from diffprob.cli.main import main
 from diffprob.cli.signals import AT_ONCE, Stopped, heeding, noting
 from diffprob.runs import states
+from diffprob.tasks import training_run
 from diffprob.training.loop import Trainer
 
 TERMINATED = 143
 # Two steps, the first with picture and checkpoint, the second with log line, picture and checkpoint.
 COMMAND = ["train", "digits", *TINY, "--steps", "2", "--set", "training.sample_every=1", "--out"]
-TRACED = ("training/loop.py", "training/optimise.py", "training/batches.py", "cli/training.py", "runs/writer.py")
+TRACED = ("training/loop.py", "training/optimise.py", "training/batches.py", "tasks/training_run.py", "runs/writer.py")
 MOMENTS = 11
 
 
 @pytest.fixture(autouse=True)
 def _quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
-    monkeypatch.setattr(training, "PREVIEW_STEPS", 1)
+    monkeypatch.setattr(training_run, "PREVIEW_STEPS", 1)
     if sys.platform == "win32":
         yield
         return

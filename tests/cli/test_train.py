@@ -18,8 +18,6 @@ from cli.commands import TINY, contents
 from PIL import Image
 
 import diffprob as dp
-from diffprob.cli import training
-from diffprob.cli.automatic import automatic, choose, opened
 from diffprob.cli.main import main
 from diffprob.cli.parser import whole
 from diffprob.config.recipe import parameter_count
@@ -28,9 +26,11 @@ from diffprob.data import Array, First, Folder
 from diffprob.data.formats import folder
 from diffprob.runs.folder import open_run
 from diffprob.runs.writer import RunWriter
+from diffprob.tasks import training_run
+from diffprob.tasks.own_recipe import automatic, choose, opened
 from diffprob.training.loop import Trainer
 
-LOSS_CURVE = training._loss_curve  # conftest puts nothing in its place
+LOSS_CURVE = training_run._loss_curve  # conftest puts nothing in its place
 
 
 def test_a_run_has_everything(trained: Path) -> None:
@@ -52,7 +52,7 @@ def test_the_first_weights_follow_from_the_seed(trained: Path, monkeypatch: pyte
     monkeypatch.setattr(Trainer, "__init__", lambda self, model, *_, **__: first.append(model))
     for _ in range(2):
         torch.rand(3)
-        training._trainer(recipe, images, None, None)
+        training_run._trainer(recipe, images, None, None)
     torch.manual_seed(dp.derive(recipe.training.seed, "weights"))
     expected = dp.build_model(recipe).state_dict()
     for model in first:
@@ -279,7 +279,7 @@ def test_control_c_stops_with_130(tmp_path: Path) -> None:
 def test_without_matplotlib_there_is_no_loss_curve_and_no_error(
     diffprob: Callable, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "_loss_curve", LOSS_CURVE)
+    monkeypatch.setattr(training_run, "_loss_curve", LOSS_CURVE)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     done = diffprob("train", "digits", "--steps", "5", "--out", tiny, "--json", *TINY)
     assert (done.code, done.json["loss_curve"]) == (0, None)

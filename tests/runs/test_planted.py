@@ -128,7 +128,7 @@ def test_a_planted_folder_is_not_entered(name, outside, recipe, snapshot, digest
 
 def test_the_log_for_tensorboard_stays_in_the_run(outside, recipe, digest):
     pytest.importorskip("tensorboard")
-    from diffprob.cli.board import Board
+    from diffprob.tasks.tensorboard import Board
 
     run = outside.parent / "run"
     shutil.rmtree(run / "tensorboard")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from diffprob.cli.train import cost_rows
+from diffprob.cli.trained import cost_rows
 from diffprob.config.recipe import Baseline, Kind
 from diffprob.net.glow import GlowSpec
 from diffprob.net.unet import UNetSpec

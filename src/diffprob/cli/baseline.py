@@ -5,20 +5,16 @@ without a diffusion model, saved as runs; `detect --with` reads them.
 """
 
 import argparse
-import time
 from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from diffprob.base.errors import InputError, Missing, did_you_mean
-from diffprob.cli import output
+from diffprob.base.errors import InputError, did_you_mean
+from diffprob.cli import output, trained
+from diffprob.cli.options import overrides
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, whole
-from diffprob.cli.progress import TERMINAL, duration, say
-
-if TYPE_CHECKING:
-    from diffprob.data.images import Images
-    from diffprob.evaluation.classifier import Plan, TrainedClassifier
+from diffprob.cli.progress import TERMINAL, duration
+from diffprob.cli.signals import stopping
+from diffprob.cli.text import table
 
 EXAMPLES = (
     "diffprob baseline classifier digits",
@@ -69,65 +65,56 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _density(args: argparse.Namespace) -> dict[str, Any]:
     """Train a run of glow or ebm, or go on with it."""
-    from diffprob.cli.automatic import data_name, folder_name, opened
-    from diffprob.cli.train import dry_run, set_fields
-    from diffprob.cli.training import train
-    from diffprob.recipes import densities
-    from diffprob.space.pixels import Pixels
-    from diffprob.tasks.compute import choose_device
+    from diffprob.tasks.baselines import BaselineRequest, prepare_baseline
+    from diffprob.tasks.training_plan import estimate_training
+    from diffprob.tasks.training_run import run_training
 
-    there = Path(args.out or f"runs/{data_name(args.data)}-{args.kind}")
-    source, images, said = opened(args.data, args.size, args.channels, there)
-    make = {"glow": densities.glow, "ebm": densities.ebm}[args.kind]
-    recipe = make(data_name(args.data), source, Pixels(images.event_shape, images.levels))
-    if args.out:
-        recipe = replace(recipe, name=folder_name(Path(args.out)))
-    training = {name: getattr(args, name) for name in ("steps", "seed") if getattr(args, name) is not None}
-    recipe = replace(recipe, training=replace(recipe.training, **training))
-    recipe = set_fields(recipe, args.set)
-    out = Path(args.out or f"runs/{recipe.name}")
+    request = BaselineRequest(
+        kind=args.kind,
+        data=args.data,
+        size=args.size,
+        channels=args.channels,
+        out=args.out,
+        overrides=overrides(args.set),
+        steps=args.steps,
+        seed=args.seed,
+        device=args.device,
+    )
+    prepared = prepare_baseline(request)
     if args.dry_run:
-        return {"kind": args.kind, **dry_run(recipe, out, choose_device(args.device), 1, images)}
-    for note in (*images.notes, *said):
-        say(f"{images.name}: {note}")
-    return {"kind": args.kind, **(train(recipe, out, args.device, images=images) or {})}
+        return {"kind": args.kind, **estimate_training(prepared, TERMINAL).to_json()}
+    with stopping() as halt:
+        result = run_training(prepared, TERMINAL, halt)
+    return {"kind": args.kind, **({} if result is None else result.to_json())}
 
 
 def _classifier(args: argparse.Namespace) -> dict[str, Any]:
-    from diffprob.tasks.compute import choose_device
+    from diffprob.tasks.classifier import ClassifierRequest, prepare_classifier, train_classifier
 
-    if args.out is not None and not args.out.endswith(".safetensors"):
-        raise InputError(f"--out {args.out}: a name that ends in .safetensors would be right")
-    from diffprob.cli.automatic import opened
-    from diffprob.evaluation.classifier import default_epochs, plan
-    from diffprob.evaluation.classify import FitSettings
-    from diffprob.tasks.classifier import trained_classifier
-
-    device = choose_device(args.device)
-    _, images, said = opened(args.data, args.size, args.channels)
-    for note in (*images.notes, *said):
-        say(f"{images.name}: {note}")
-    test = find_test(images, args.data, args.size, args.channels or (images.event_shape[0] if said else None))
-    settings = FitSettings(epochs=args.epochs or default_epochs(len(images)), seed=args.seed)
-    wanted = plan(images, test, settings)
-    output.check_writable(args.out or wanted.path)
-    result = {"kind": args.kind, "data": args.data, "images": len(images), **_about(wanted), "device": str(device)}
+    request = ClassifierRequest(
+        data=args.data,
+        size=args.size,
+        channels=args.channels,
+        epochs=args.epochs,
+        seed=args.seed,
+        out=args.out,
+        device=args.device,
+    )
+    prepared = prepare_classifier(request, TERMINAL)
+    output.check_writable(args.out or prepared.path)
     if args.dry_run:
-        path = Path(args.out) if args.out else wanted.path
-        return {**result, "dry_run": True, "path": str(path), "exists": path.exists(), "next": None}
-    began = time.monotonic()
-    made = trained_classifier(images, test, settings, device, args.out, TERMINAL)
-    return {**result, **_outcome(made, args), "seconds": round(time.monotonic() - began, 1), "dry_run": False}
+        path = prepared.path
+        return {**prepared.facts, "dry_run": True, "path": str(path), "exists": path.exists(), "next": None}
+    result = train_classifier(prepared, TERMINAL).to_json()
+    chosen = f" --features classifier:{result['path']}" if args.out else ""
+    last = {name: result.pop(name) for name in ("seconds", "dry_run")}
+    return {**result, "next": f"diffprob evaluate RUN {args.data}{chosen}", **last}
 
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
     """For people."""
-    from diffprob.cli.text import table
-
     if result["kind"] != "classifier":
-        from diffprob.cli.train import lines as trained
-
-        yield from trained(result)
+        yield from trained.lines(result)
         return
     rows = [
         ("data", f"{result['data']}, {result['images']:,} images in {result['classes']} classes"),
@@ -146,45 +133,3 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
     ]
     yield from table(rows)
     yield f"next: {result['next']}"
-
-
-def find_test(images: "Images", data: str, size: int | None = None, channels: int | None = None) -> "Images | None":
-    """The labelled test split of ``data``, whose training split is ``images``; None, and a line, without one."""
-    from diffprob.data import open_data
-
-    try:
-        test = open_data(data, size=size, channels=channels, split="test").load()
-    except Missing as error:
-        say(f"no test split ({error}): a tenth of the images is held back to measure the accuracy")
-        return None
-    if test.labels is None or test.digest() == images.digest():  # one file is all splits
-        say("no labelled test split: a tenth of the images is held back to measure the accuracy")
-        return None
-    return test
-
-
-def _about(wanted: "Plan") -> dict[str, Any]:
-    import torch
-
-    with torch.device("meta"):
-        parameters = sum(weight.numel() for weight in wanted.spec.build().parameters())
-    about = {"classes": wanted.spec.classes, "network": repr(wanted.spec), "parameters": parameters}
-    return {**about, "settings": repr(wanted.settings), "data_sha256": wanted.data, "held_back": wanted.held}
-
-
-def _outcome(made: "TrainedClassifier", args: argparse.Namespace) -> dict[str, Any]:
-    from diffprob.evaluation.features import describe
-
-    features = made.features()
-    chosen = f" --features classifier:{made.path}" if args.out else ""
-    return {
-        "accuracy": made.accuracy,
-        "tested": made.tested,
-        "on": made.on,
-        "class_names": list(made.class_names),
-        "features": describe(features),
-        "features_sha256": features.digest,
-        "path": None if made.path is None else str(made.path),
-        "fresh": made.fresh,
-        "next": f"diffprob evaluate RUN {args.data}{chosen}",
-    }

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffprob.cli import output
-from diffprob.cli.parser import add_device, add_dry_run, add_seed, is_run
+from diffprob.cli.parser import add_device, add_dry_run, add_seed
 from diffprob.cli.progress import TERMINAL, Progress, duration, say
+from diffprob.cli.signals import stopping
 from diffprob.storage.files import remove
+from diffprob.storage.folders import is_run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,20 +66,23 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     plan = SHORT if args.short else FULL
     out = Path(args.out or ("runs/demo-short" if args.short else "runs/demo"))
     recipe = _recipe(plan, args.seed)
-    from diffprob.cli.training import planned, train
+    from diffprob.tasks.training_plan import PreparedTraining, planned
+    from diffprob.tasks.training_run import run_training
 
     if args.dry_run:
         state = f"{out} (new, the old run deleted)" if args.fresh and is_run(out) else planned(recipe, out)
         return {"dry_run": True, "run": state, "steps": plan.steps, "seconds_at_most": plan.seconds}
     if args.fresh and is_run(out):
         remove(out)
-    trained = train(recipe, out, args.device, seconds=plan.seconds)
+    prepared = PreparedTraining(recipe=recipe, out=out, device=args.device, seconds=plan.seconds)
+    with stopping() as halt:
+        trained = run_training(prepared, TERMINAL, halt)
     if trained is None:  # torchrun started more than one process
         return {}
     from diffprob.runs.folder import Run
 
     found = Run.open(out)
-    result = {**trained, **_measure(found, plan, args), "bits_per_dim": _bits(found, plan, args)}
+    result = {**trained.to_json(), **_measure(found, plan, args), "bits_per_dim": _bits(found, plan, args)}
     result |= {"detection": _detect(found, args), "dry_run": False, "report": _report(found, plan, args)}
     return {**result, "seconds": round(time.monotonic() - began, 1)}
 

@@ -2,9 +2,12 @@
 
 import argparse
 import math
+import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError
+from diffprob.base.text import one_line
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, component, share, whole
 
 if TYPE_CHECKING:
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
     from diffprob.tasks.plan import Sampling
 
 ONE_IMAGE = "a picture, or DATA:INDEX such as digits:0"
+PLAIN = re.compile(r"[\w.=+-]+")  # text that a shell needs no quotes for
 NONE = "none"  # `diffprob.tasks.conditioning.NONE`, whose module imports torch
 
 
@@ -29,7 +33,10 @@ _NAMES = {
 
 
 def spelling(name: str, value: Any) -> str:
-    """A field as an option: ``--decoder-std 0.1``."""
+    """A field as an option: ``--decoder-std 0.1``; overrides, fields of a recipe by path, as ``--set FIELD=VALUE``."""
+    if name == "overrides":
+        settings = [f"{path}={text}" for path, text in (value or {}).items()]
+        return " ".join(f"--set {text}" if PLAIN.fullmatch(text) else f"--set '{text}'" for text in settings) or "--set"
     dashes = "-" if len(name) == 1 else "--"
     return _NAMES.get(name, dashes + name.replace("_", "-")) + ("" if value is None else f" {value}")
 
@@ -197,6 +204,22 @@ def sampling(args: argparse.Namespace, n: int | None = None) -> "Sampling":
 def optional(text: str | None, option: str, family: str) -> Any:
     """The component that an option names, or None without one."""
     return None if text is None else component(text, option, family)
+
+
+def overrides(texts: Sequence[str]) -> dict[str, str]:
+    """What every ``--set FIELD=VALUE`` asks for: values, as text, by the path of their field.
+
+    Raises:
+        InputError: no such text.
+    """
+    settings = {}
+    for text in texts:
+        path, equals, value = text.partition("=")
+        if not equals or not path or not value:
+            said = one_line(text, 60)
+            raise InputError(f"--set {said}: FIELD=VALUE would be right, for instance training.lr=1e-3")
+        settings[path.strip()] = value.strip()
+    return settings
 
 
 def images(args: argparse.Namespace) -> "ImageSelection":

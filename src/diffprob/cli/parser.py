@@ -4,7 +4,6 @@ import argparse
 import math
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 from diffprob.base.errors import InputError, did_you_mean
@@ -144,8 +143,3 @@ def component(text: str, option: str, family: str) -> Any:
     if type(value).__name__ not in table:
         raise InputError(f"{option} takes one of {', '.join(table)}, got {text!r}")
     return value
-
-
-def is_run(path: Path) -> bool:
-    """Whether a run lives in the folder ``path``."""
-    return (path / "manifest.json").is_file()

@@ -142,13 +142,13 @@ def gather(
 ) -> "Material":
     """What a page is made of."""
     from diffprob.cli.main import VERBS
-    from diffprob.cli.training import records
     from diffprob.reporting.material import Material
+    from diffprob.storage.records import read_log
 
     return Material(
         run=found,
         command_name=command_name(found),
-        log=records(found.path),
+        log=read_log(found.path),
         samples=samples,
         images=images,
         data_note=note,

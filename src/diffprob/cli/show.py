@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from diffprob.base.errors import InputError, did_you_mean
-from diffprob.cli.parser import is_run
+from diffprob.storage.folders import is_run
 
 EXAMPLES = (
     "diffprob show",
@@ -168,15 +168,15 @@ def _measured(measurements: list[dict[str, Any]]) -> Iterator[str]:
 def _run(name: str) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from diffprob.cli.training import records
     from diffprob.config.classes import classes_text
     from diffprob.config.recipe import parameter_count
     from diffprob.config.spec import render
     from diffprob.runs.fits import fitted
     from diffprob.runs.folder import Run, open_run
+    from diffprob.storage.records import read_log
 
     found = open_run(name)
-    losses = [record["loss"] for record in records(found.path) if isinstance(record.get("loss"), int | float)]
+    losses = [record["loss"] for record in read_log(found.path) if isinstance(record.get("loss"), int | float)]
     return {
         "kind": "run",
         "path": found.place,

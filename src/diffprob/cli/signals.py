@@ -9,6 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from diffprob.tasks.training_run import Halt
 
 ASKING = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, a scheduler or container, a closed terminal (not on Windows)
 HEARD = "stopping after this step, with a checkpoint; Ctrl-C once more stops at once, without one"
@@ -51,15 +55,6 @@ def heeding() -> Iterator[None]:
 
 
 @contextmanager
-def saying(left: Callable[[], str]) -> Iterator[None]:
-    """Inside, a signal that stops the program at once says what ``left`` does: what is lost, and what is kept."""
-    try:
-        yield
-    except Stopped as stop:
-        raise stop if str(stop) else Stopped(stop.code - 128, left()) from stop
-
-
-@contextmanager
 def noting() -> Iterator[Notice]:
     """Inside, the first signal that asks to stop is noted, and a Ctrl-C after it raises `Stopped`.
 
@@ -81,6 +76,26 @@ def noting() -> Iterator[Notice]:
 
     with _handled_by(note):
         yield notice
+
+
+@contextmanager
+def stopping() -> Iterator["Halt"]:
+    """What a task that trains takes as ``halt``: signals are noted during its steps, and in the end raise `Stopped`."""
+    from diffprob.tasks.training_run import Halted
+
+    notices: list[Notice] = []
+
+    @contextmanager
+    def halt() -> Iterator[Notice]:
+        with noting() as notice:
+            notices.append(notice)
+            yield notice
+
+    try:
+        yield halt
+    except Halted as halted:
+        number = notices[-1].number or signal.SIGTERM  # of another process
+        raise Stopped(number, f"stopped at step {halted.step:,}; the same command resumes") from halted
 
 
 @contextmanager

@@ -3,16 +3,16 @@
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from torch import Tensor
 
 from diffprob.base.errors import InputError
+from diffprob.runs.writer import RunWriter
 from diffprob.storage.files import PICTURE_LIMIT, is_file, read_bytes, saying, subfolder
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from diffprob.runs.writer import RunWriter
-    from diffprob.training.store import Snapshot
+from diffprob.tasks.options import option
+from diffprob.training.store import Snapshot
 
 FOLDER = "tensorboard"  # in the run's folder
 
@@ -27,11 +27,12 @@ class Board:
         InputError: ``tensorboard`` is not installed.
     """
 
-    def __init__(self, store: "RunWriter") -> None:
+    def __init__(self, store: RunWriter) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise InputError("--tensorboard needs tensorboard: pip install 'diffprob[tensorboard]'") from error
+            needs = "needs tensorboard: pip install 'diffprob[tensorboard]'"
+            raise InputError(f"{option('tensorboard')} {needs}") from error
         subfolder(store.folder, FOLDER)  # a link to another folder is found before the training
         self.store, self._make, self._writer = store, SummaryWriter, None
         self._first = 0
@@ -41,18 +42,17 @@ class Board:
         """The run's folder."""
         return self.store.folder
 
-    def load(self) -> "Snapshot | None":
+    def load(self) -> Snapshot | None:
         """The newest snapshot; what TensorBoard was told of later steps is taken back."""
         snapshot = self.store.load()
         self._first = 0 if snapshot is None else snapshot.step
         return snapshot
 
-    def save(self, snapshot: "Snapshot") -> None:
+    def save(self, snapshot: Snapshot) -> None:
         """Keep a snapshot, and show its picture if there is one."""
         self.store.save(snapshot)
         picture = self.store.sample_path(snapshot.step)
         if is_file(picture):
-            import numpy as np
             from PIL import Image
 
             with Image.open(BytesIO(read_bytes(picture, PICTURE_LIMIT)), formats=("PNG",)) as image:
@@ -67,7 +67,7 @@ class Board:
             if name != "step" and isinstance(value, int | float):
                 self._board().add_scalar(name if "/" in name else f"train/{name}", value, record["step"])
 
-    def keep_best(self, step: int, ema: "Mapping[str, Tensor]", metric: str, value: float) -> None:
+    def keep_best(self, step: int, ema: Mapping[str, Tensor], metric: str, value: float) -> None:
         """Keep the best weights."""
         self.store.keep_best(step, ema, metric, value)
 

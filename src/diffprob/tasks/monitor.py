@@ -1,37 +1,46 @@
 """Measuring while training: what `Monitor` in a recipe asks for."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import torch
 
 from diffprob.base.errors import InputError, NumericalError
-from diffprob.cli.progress import TERMINAL
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import torch
-
-    from diffprob.cli.board import Board
-    from diffprob.config.recipe import Recipe
-    from diffprob.data.images import Images
-    from diffprob.denoise.denoiser import NetDenoiser
-    from diffprob.runs.writer import RunWriter
-    from diffprob.training.settings import Monitor
+from diffprob.base.rng import Rng, derive, permutation
+from diffprob.conditions.condition import Labels
+from diffprob.config.classes import class_counts, numbering
+from diffprob.config.recipe import Recipe
+from diffprob.data.images import Images
+from diffprob.denoise.denoiser import Evaluation, NetDenoiser
+from diffprob.evaluation.features import describe
+from diffprob.evaluation.suite import METRICS, assess, check_names, leading, view, with_enough
+from diffprob.process.grids import Uniform
+from diffprob.runs.folder import auto_chunk
+from diffprob.runs.writer import RunWriter
+from diffprob.sampling.ancestral import DDIM
+from diffprob.sampling.defaults import affordable
+from diffprob.storage.records import read_log
+from diffprob.tasks.conditioning import shares_text
+from diffprob.tasks.drawing import draw, make_times
+from diffprob.tasks.features import class_names, judged, parse_features, renumbered
+from diffprob.tasks.images import held_out
+from diffprob.tasks.reporter import SILENT, Reporter
+from diffprob.tasks.tensorboard import Board
+from diffprob.training.settings import Monitor
 
 OPTION = "training.monitor.features"
 PREFIX = "metric/"  # of a metric's title in log.jsonl
 
 
-def check_monitor(monitor: "Monitor") -> None:
+def check_monitor(monitor: Monitor) -> None:
     """Refuse, before anything is written, a monitor that names what there is not.
 
     Raises:
         InputError: an unknown metric, unknown features, or a best metric that is several numbers.
     """
-    from diffprob.evaluation.suite import METRICS, check_names, with_enough
-    from diffprob.tasks.features import parse_features
-
     check_names(monitor.metrics)
     few = set(monitor.metrics) - set(with_enough(monitor.metrics, monitor.n))
     if few:
@@ -55,7 +64,8 @@ class Watch:
         train: the training images.
         store: the run.
         device: where the training computes.
-        note: tells the user one line.
+        note: tells the user one line, while the training goes on.
+        reporter: hears of the features, which may have to be trained.
 
     Raises:
         InputError: features that there are not for these images.
@@ -63,29 +73,18 @@ class Watch:
 
     def __init__(
         self,
-        monitor: "Monitor",
-        recipe: "Recipe",
-        train: "Images",
-        store: "RunWriter | Board",
-        device: "torch.device",
-        note: "Callable[[str], None]",
+        monitor: Monitor,
+        recipe: Recipe,
+        train: Images,
+        store: RunWriter | Board,
+        device: torch.device,
+        note: Callable[[str], None],
+        reporter: Reporter = SILENT,
     ) -> None:
-        import numpy as np
-
-        from diffprob.base.rng import derive, permutation
-        from diffprob.conditions.condition import Labels
-        from diffprob.config.classes import class_counts, numbering
-        from diffprob.evaluation.features import describe
-        from diffprob.evaluation.suite import METRICS, view
-        from diffprob.sampling.defaults import affordable
-        from diffprob.tasks.conditioning import shares_text
-        from diffprob.tasks.features import class_names, judged, parse_features
-        from diffprob.tasks.images import held_out
-
         self.monitor, self.recipe, self.store, self.note = monitor, recipe, store, note
         test = held_out(recipe.data)
         reference, split = (train, "train") if test is None else (test, "test")
-        self.features = parse_features(monitor.features, name=OPTION).fit(train, test, device, TERMINAL)
+        self.features = parse_features(monitor.features, name=OPTION).fit(train, test, device, reporter)
         chosen = np.sort(permutation(derive(0, "monitor"), 0, len(reference))[: monitor.n])
         self.names, self.numbers = class_names(self.features, train), numbering(recipe, train)
         labels, called = judged(reference, self.names)
@@ -112,18 +111,8 @@ class Watch:
         if self.counts and isinstance(recipe.condition, Labels):
             self.said["told"] = shares_text(recipe.condition, self.counts)
 
-    def __call__(self, step: int, model: "NetDenoiser") -> None:
+    def __call__(self, step: int, model: NetDenoiser) -> None:
         """Measure the averaged model after a step."""
-        from diffprob.base.rng import Rng
-        from diffprob.conditions.condition import Labels
-        from diffprob.denoise.denoiser import Evaluation
-        from diffprob.evaluation.suite import assess, leading, view
-        from diffprob.process.grids import Uniform
-        from diffprob.runs.folder import auto_chunk
-        from diffprob.sampling.ancestral import DDIM
-        from diffprob.tasks.drawing import draw, make_times
-        from diffprob.tasks.features import renumbered
-
         device, before = next(model.parameters()).device, model.evaluation
         model.evaluation = Evaluation(auto_chunk(device, self.recipe.space), before.precision)
         times = make_times(Uniform(), model.process, self.steps, "training.monitor.steps")
@@ -155,12 +144,10 @@ class Watch:
 
     def _best(self, step: int) -> float:
         """The best value before this step, by the log, among those that were measured in the same way."""
-        from diffprob.cli.training import records
-
         name, worst = PREFIX + self.title, math.inf if self.lower else -math.inf
         values: list[Any] = [
             record[name]
-            for record in records(self.store.folder)
+            for record in read_log(self.store.folder)
             if name in record and alike(record.get("measured"), self.said) and record["step"] < step
         ]
         return (min if self.lower else max)([worst, *values])

@@ -1,16 +1,22 @@
-"""A recipe for data that has none: `diffprob train --data PATH`."""
+"""A recipe for data that has none."""
 
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from diffprob.base.errors import InputError
-from diffprob.cli.parser import is_run
-
-if TYPE_CHECKING:
-    from diffprob.config.recipe import Recipe
-    from diffprob.data.images import Images
+from diffprob.config.recipe import Recipe
+from diffprob.data import Folder, HuggingFace, open_data
+from diffprob.data.check import network_levels
+from diffprob.data.for_run import uncoloured
+from diffprob.data.images import Images
+from diffprob.net.unet import UNetSpec
+from diffprob.runs.files import read_recipe
+from diffprob.space.pixels import Pixels
+from diffprob.storage.folders import is_run
+from diffprob.tasks.options import option
+from diffprob.training.settings import Training
 
 # Up to this size of the longer side: widths of the levels, residual blocks a level, and the training.
 CHOICES: tuple[tuple[int, tuple[int, ...], int, dict[str, Any]], ...] = (
@@ -30,7 +36,7 @@ MOST_TOKENS = 256  # pixels among which attention is affordable: 16x16
 
 def opened(
     data: str, size: int | None = None, channels: int | None = None, out: Path | None = None
-) -> "tuple[Any, Images, list[str]]":
+) -> tuple[Any, Images, list[str]]:
     """The source that ``data`` means, its images, and what was chosen, one sentence each.
 
     Pictures whose three channels are equal everywhere have one, unless ``channels`` says how many, or a run that was
@@ -39,16 +45,12 @@ def opened(
     Raises:
         InputError: the data cannot be used.
     """
-    from diffprob.data import Folder, HuggingFace, open_data
-    from diffprob.data.for_run import uncoloured
-    from diffprob.runs.files import read_recipe
-
     source = open_data(data, size=size, channels=channels)
     try:
         images = source.load()
     except InputError as error:
         if "give a size" in str(error):
-            raise InputError(f"{error}: --size 64, for instance") from error
+            raise InputError(f"{error}: {option('size', 64)}, for instance") from error
         raise
     if not isinstance(source, Folder | HuggingFace) or channels is not None:
         return source, images, []
@@ -62,8 +64,8 @@ def opened(
 
 def automatic(
     data: str, size: int | None = None, channels: int | None = None, out: Path | None = None
-) -> "tuple[Recipe, Images, list[str]]":
-    """(recipe, the data, what was found, one sentence each) for the data that ``--data`` names; see `opened`.
+) -> tuple[Recipe, Images, list[str]]:
+    """(recipe, the data, what was found, one sentence each) for the data that a text names; see `opened`.
 
     Raises:
         InputError: the data cannot be used.
@@ -77,23 +79,18 @@ def automatic(
     return recipe, images, said
 
 
-def described(recipe: "Recipe") -> list[str]:
+def described(recipe: Recipe) -> list[str]:
     """What is going to be trained, after all changes: one sentence each."""
     widths, training = ", ".join(map(str, recipe.network.widths)), recipe.training
+    example = option("overrides", {"training.lr": "1e-4"})
     return [
         f"a network of widths {widths}; {training.steps:,} steps of {training.batch} images",
-        "anything can be changed with --set, for instance --set training.lr=1e-4",
+        f"anything can be changed with {option('overrides')}, for instance {example}",
     ]
 
 
-def choose(name: str, source: Any, images: "Images") -> "Recipe":
+def choose(name: str, source: Any, images: Images) -> Recipe:
     """The recipe for ``images``: size and channels from the data, the network from the size."""
-    from diffprob.config.recipe import Recipe
-    from diffprob.data.check import network_levels
-    from diffprob.net.unet import UNetSpec
-    from diffprob.space.pixels import Pixels
-    from diffprob.training.settings import Training
-
     channels, height, width = images.event_shape
     _, widths, layers, training = next(choice for choice in CHOICES if max(height, width) <= choice[0])
     levels = min(len(widths), network_levels(height, width))

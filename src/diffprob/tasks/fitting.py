@@ -1,0 +1,347 @@
+"""Fit to a run what its training did not: the best variances of its reverse steps, and the best steps.
+
+analytic: one variance per time by Monte Carlo, without training (Analytic-DPM). npr, sn, ocm: heads on the frozen
+network that predict a variance for every pixel. steps: the least-cost path. The run keeps each in a file of its own,
+with the SHA-256 of the weights that it belongs to.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffprob.base.checks import real, whole
+from diffprob.base.errors import InputError, did_you_mean
+from diffprob.base.rng import Rng
+from diffprob.data.images import Images
+from diffprob.denoise.denoiser import NetDenoiser
+from diffprob.denoise.moments import NoiseMoments
+from diffprob.denoise.variance import HEADS, Analytic, Zero
+from diffprob.process.grids import Uniform
+from diffprob.process.path import cheapest_paths, path_cost, reconstruction_costs, step_costs
+from diffprob.runs.fits import (
+    KINDS,
+    fit_bytes,
+    fit_path,
+    fitted,
+    head_tensors,
+    moments_tensors,
+    path_tensors,
+    read_moments,
+)
+from diffprob.runs.folder import Run
+from diffprob.runs.images import OwnImages
+from diffprob.tasks.compute import Compute
+from diffprob.tasks.options import option
+from diffprob.tasks.recording import check_writable
+from diffprob.tasks.reporter import SILENT, Reporter, when_interrupted
+from diffprob.training.batches import order
+from diffprob.training.heads import CovarianceFit, fit_heads, head_spec
+from diffprob.training.moments import noise_moments
+
+LONGEST_PATH = 256  # times; the cost hardly falls any more before that
+KNOTS = 1000  # times of the analytic fit on a schedule without times of its own
+SHOWN = 50  # evaluations at which the cost of the best path is compared with the uniform one's
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalyticFit:
+    """How the analytic variance is estimated.
+
+    Args:
+        n: images at each time.
+        times: at how many times; None: all of the schedule.
+
+    Raises:
+        ValueError: a number outside its domain.
+    """
+
+    n: int = 64
+    times: int | None = None
+
+    def __post_init__(self) -> None:
+        whole("n", self.n, 2)
+        whole("times", self.times, 2, none=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadFit:
+    """How heads are trained, all in one pass.
+
+    Args:
+        steps: of the optimiser.
+        batch: images in a step.
+        lr: the largest learning rate.
+        blocks: residual blocks in front of each.
+
+    Raises:
+        ValueError: a number outside its domain.
+    """
+
+    steps: int = 3000
+    batch: int = 64
+    lr: float = 1e-3
+    blocks: int = 0
+
+    def __post_init__(self) -> None:
+        whole("steps", self.steps, 1)
+        whole("batch", self.batch, 2)
+        real("lr", self.lr, "(0, 1)")
+        whole("blocks", self.blocks, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitRequest:
+    """What is to be fitted.
+
+    Args:
+        what: some of "analytic", "npr", "sn", "ocm", "steps".
+        analytic: how that is estimated.
+        heads: how "npr", "sn" and "ocm" are trained.
+        data: where the run's own images lie, if not where its recipe says.
+        seed: decides which images, times and noise.
+        record: write also into a run that comes with the library.
+        compute: where and how precisely, and to which weights.
+
+    Raises:
+        ValueError: nothing to fit, or a number outside its domain.
+    """
+
+    what: tuple[str, ...]
+    analytic: AnalyticFit = AnalyticFit()
+    heads: HeadFit = HeadFit()
+    data: str | None = None
+    seed: int = 0
+    record: bool = False
+    compute: Compute = Compute()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.what, str) or not self.what:
+            raise ValueError(f"what must be a tuple of some of {', '.join(KINDS)}, got {self.what!r}")
+        whole("seed", self.seed, 0, 2**62)
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What was fitted; all of it is in the run.
+
+    Args:
+        fits: about each by its name: its settings, a summary in words, and the seconds it took.
+        facts: what the fits have in common, JSON literals by name.
+    """
+
+    fits: dict[str, dict[str, Any]]
+    facts: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON literals by name."""
+        return {**self.facts, "dry_run": False, "fits": self.fits}
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{kind}: {about['summary']}" for kind, about in self.fits.items())
+
+
+@dataclass(frozen=True)
+class PreparedFit:
+    """Fits that are about to be made.
+
+    Args:
+        run: the run.
+        request: what is to be fitted.
+        kinds: all that will be, in order; the path needs the analytic variance of the same weights.
+        model: the run's network.
+        images: its training images; None: none are needed.
+        facts: what the fits have in common, JSON literals by name.
+    """
+
+    run: Run
+    request: FitRequest
+    kinds: tuple[str, ...]
+    model: NetDenoiser
+    images: Images | None
+    facts: dict[str, Any]
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is computed."""
+        return next(self.model.parameters()).device
+
+    def take(self, size: int) -> Callable[[int], Tensor]:
+        """Batch k -> images (size, C, H, W) in model space, from an endless stream of shuffled epochs.
+
+        Raises:
+            InputError: fewer images than in a batch.
+        """
+        images, space, device, seed = self.images, self.run.space, self.device, self.request.seed
+        assert images is not None
+        count = len(images)
+        if count < size:
+            raise InputError(f"{images.name} has {count} images, fewer than the {size} of a batch; give a smaller one")
+        return lambda k: space.to_model(torch.from_numpy(images.take(order(seed, k * size, size, count))).to(device))
+
+    def keep(self, kind: str, tensors: dict[str, Any], about: dict[str, Any]) -> None:
+        """Write a fit into the run.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        contents = fit_bytes(self.run, kind, tensors, about, self.request.compute.best)
+        self.run.add(fit_path(self.run, kind).name, contents)
+
+
+def fit(run: Run, request: FitRequest, reporter: Reporter = SILENT) -> FitResult:
+    """Fit, one file after the other.
+
+    Raises:
+        InputError: nothing of that name, too few images, or a run that cannot be written.
+    """
+    return run_fit(prepare_fit(run, request, reporter), reporter)
+
+
+def prepare_fit(run: Run, request: FitRequest, reporter: Reporter = SILENT, writing: bool = True) -> PreparedFit:
+    """Check everything, read the images and load the network, without fitting.
+
+    Args:
+        run: the run.
+        request: what is to be fitted.
+        reporter: who hears notes.
+        writing: whether the run will have to be written to.
+
+    Raises:
+        InputError: nothing of that name, or a run that cannot be written.
+    """
+    compute = request.compute
+    kinds = _kinds(run, request, reporter)
+    if writing:
+        if run.is_packaged and not request.record:
+            why = "comes with the library and is only read"
+            raise InputError(f"{run.place} {why}: {option('record')} would write into it all the same")
+        check_writable(run)
+    model = compute.load(run, Zero())
+    images = OwnImages(run, request.data).train.images if set(kinds) - {"steps"} else None
+    facts = {
+        "run": run.place,
+        "what": list(kinds),
+        "files": {kind: f"{run.place}/{fit_path(run, kind).name}" for kind in kinds},
+        "seed": request.seed,
+        "device": str(compute.on()),
+    }
+    return PreparedFit(run, request, kinds, model, images, facts)
+
+
+def run_fit(prepared: PreparedFit, reporter: Reporter = SILENT) -> FitResult:
+    """Fit, one file after the other.
+
+    Raises:
+        InputError: too few images, or a run that cannot be written.
+    """
+    kinds, fits = prepared.kinds, dict[str, dict[str, Any]]()
+    with when_interrupted(lambda: _left(kinds, fits)):
+        if "analytic" in kinds:
+            fits["analytic"] = _fit_analytic(prepared, reporter)
+        heads = tuple(kind for kind in kinds if kind not in ("analytic", "steps"))
+        if heads:
+            fits.update(_fit_heads(prepared, heads, reporter))
+        if "steps" in kinds:
+            fits["steps"] = _fit_steps(prepared)
+    return FitResult(fits, prepared.facts)
+
+
+def _left(kinds: tuple[str, ...], fits: dict[str, Any]) -> str:
+    """What an interruption leaves: a fit is kept whole or not at all, and one that is not begins anew."""
+    kept = ", ".join(fits)
+    rest = ", ".join(kind for kind in kinds if kind not in fits)
+    return f"interrupted: nothing of {rest} is kept, and begins anew" + (f"; {kept} is kept" if kept else "")
+
+
+def _kinds(run: Run, request: FitRequest, reporter: Reporter) -> tuple[str, ...]:
+    """What to fit, in order; the path needs the analytic fit of the same weights."""
+    for kind in request.what:
+        if kind not in KINDS:
+            raise InputError(
+                f"nothing to fit is called {kind!r} (one of {', '.join(KINDS)}){did_you_mean(kind, KINDS)}"
+            )
+    wanted = set(request.what)
+    if "steps" in wanted and "analytic" not in wanted and "analytic" not in fitted(run, request.compute.best):
+        reporter.note("steps follow from the analytic variance: that is fitted first")
+        wanted.add("analytic")
+    return tuple(kind for kind in KINDS if kind in wanted)
+
+
+def _fit_analytic(prepared: PreparedFit, reporter: Reporter) -> dict[str, Any]:
+    """Estimate the moments at every time and keep them."""
+    model, seed, n, device = prepared.model, prepared.request.seed, prepared.request.analytic.n, prepared.device
+    began = time.monotonic()
+    most = model.process.schedule.steps or KNOTS
+    times = Uniform()(model.process, min(prepared.request.analytic.times or most, most)).flip(0)
+    rng = Rng.of(seed, n, device=device)
+    take = prepared.take(n)
+    with reporter.progress("analytic", len(times), "time") as progress:
+        moments = noise_moments(model, take, times.to(device), rng, progress.update)
+    about = {"n": n, "times": len(times), "seed": seed, "precision": prepared.request.compute.precision}
+    prepared.keep("analytic", moments_tensors(moments), about)
+    used = {"use": 'sample --variance "Analytic()", or Analytic(moment="norm")', **_seconds(began)}
+    return {**about, "summary": _worth(moments, n), **used}
+
+
+def _worth(moments: NoiseMoments, n: int) -> str:
+    """What the fit says, in a line; how far both estimates are apart tells how imperfect the mean is."""
+    apart = float((moments.residual / moments.norm.clamp_min(1e-12)).median())
+    error = float((moments.residual_error / moments.residual).median())
+    return (
+        f"{len(moments.times):,} times, {n} images each; typical standard error {error:.1%}; "
+        f"residual/norm {apart:.3f} (1: a perfect mean)"
+    )
+
+
+def _fit_heads(prepared: PreparedFit, kinds: tuple[str, ...], reporter: Reporter) -> dict[str, dict[str, Any]]:
+    """Fit the heads together and keep each."""
+    began, model, settings, request = time.monotonic(), prepared.model, prepared.request.heads, prepared.request
+    fit = CovarianceFit(kinds, settings.steps, settings.lr, min(100, settings.steps), seed=request.seed)
+    take = prepared.take(settings.batch)
+    losses: dict[str, float] = {}
+    with reporter.progress(f"heads {', '.join(kinds)}", fit.steps, "step") as progress:
+
+        def update(step: int, now: dict[str, float]) -> None:
+            for kind, loss in now.items():
+                losses[kind] = 0.98 * losses.get(kind, loss) + 0.02 * loss
+            progress.update(step, ", ".join(f"{kind} {loss:.3f}" for kind, loss in losses.items()))
+
+        state = fit_heads(model, (take(k) for k in range(fit.pilot + fit.steps)), fit, settings.blocks, update)
+    spec, fits = head_spec(model, settings.blocks), {}
+    names = {kind: f"{variance.__name__}()" for variance, kind in HEADS.items()}
+    batch, precision = settings.batch, request.compute.precision
+    for kind in kinds:
+        tensors, own = head_tensors(spec, state.heads[kind])
+        about = {**own, "fit": repr(fit), "batch": batch, "loss": losses[kind], "precision": precision}
+        prepared.keep(kind, tensors, about)
+        summary = f"{fit.steps:,} steps of {batch} images; weighted squared error {losses[kind]:.3f}"
+        fits[kind] = {**about, "summary": summary, "use": f'sample --variance "{names[kind]}"', **_seconds(began)}
+    return fits
+
+
+def _fit_steps(prepared: PreparedFit) -> dict[str, Any]:
+    """The least-cost paths from the fitted variance, and what they save."""
+    began, run = time.monotonic(), prepared.run
+    moments = read_moments(run, prepared.request.compute.best)
+    times, process = moments.times, prepared.model.process
+    variance = Analytic(moment="residual", moments=moments)(process, times).clamp(0, 1)
+    costs = step_costs(process, times, variance)
+    paths = cheapest_paths(costs, min(LONGEST_PATH, len(times)))
+    whole_paths = cheapest_paths(costs, len(paths), reconstruction_costs(variance, run.space.levels))
+    about = {"moment": "residual", "longest": len(paths)}
+    prepared.keep("steps", path_tensors(times, paths, whole_paths), about)
+    n = min(SHOWN, len(paths))
+    uniform = Uniform()(process, n).flip(0)
+    nearest = (times[:, None] - uniform).abs().argmin(0)
+    best, plain = path_cost(costs, paths[n - 1]), path_cost(costs, nearest)
+    summary = f"paths of 1 to {len(paths)} times; {n} cost {best:.4f} nats/dim, uniform ones {plain:.4f}"
+    compared = {"evaluations": n, "cost": best, "uniform_cost": plain}
+    return {**about, **compared, "summary": summary, "use": "sample --grid best", **_seconds(began)}
+
+
+def _seconds(began: float) -> dict[str, float]:
+    return {"seconds": round(time.monotonic() - began, 1)}

@@ -1,0 +1,226 @@
+"""Train a recipe, a model of one's own images, or go on with a run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from diffprob.base.checks import one_of, whole
+from diffprob.base.errors import InputError, Missing
+from diffprob.config.classes import labels_of, nameless
+from diffprob.config.overrides import assign_all
+from diffprob.config.pretrained import Trained
+from diffprob.config.recipe import Kind, Recipe
+from diffprob.config.registry import ALL
+from diffprob.config.spec import parse
+from diffprob.data.images import Images
+from diffprob.data.places import at_place
+from diffprob.recipes import RECIPES, named
+from diffprob.runs.files import read_recipe as recipe_of
+from diffprob.runs.folder import open_run
+from diffprob.storage.files import TEXT_LIMIT, followed, kind_of, read_bytes
+from diffprob.storage.folders import is_run
+from diffprob.tasks.options import option
+from diffprob.tasks.own_recipe import automatic, data_name, described, folder_name
+from diffprob.tasks.reporter import SILENT, Reporter
+from diffprob.tasks.training_plan import PreparedTraining, TrainResult
+from diffprob.tasks.training_run import Halt, never, run_training
+
+R = TypeVar("R", bound=Kind)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest:
+    """What is to be trained; the same request again resumes, one with more steps goes on.
+
+    Args:
+        recipe: the name of a recipe, a file ``recipe.txt``, a run to go on with, or the recipe itself; None: one is
+            made for ``data``.
+        data: a folder or a file of images, "digits" or "hf:NAME"; None: what the recipe says.
+        size: without a recipe: scale and crop pictures to size x size.
+        channels: without a recipe: read pictures as grey (1) or in colour (3); None: as they are.
+        labels: tell the network the label of each image.
+        out: the run's folder; None: ``runs/NAME``, or the run that is gone on with.
+        overrides: values of fields of the recipe by their path, ``{"training.lr": 1e-4}``: as text or as values.
+        steps: train until this step; None: the recipe's.
+        seed: decides weights at the start, order and noise; None: the recipe's.
+        device: "auto" (a CUDA GPU if there is one), "cpu", "cuda" or "cuda:1".
+        processes: fail unless torchrun started this many; None: as many as there are.
+        seconds: stop, with a checkpoint, when this much time has passed.
+        tensorboard: also write the log for TensorBoard, into the run's folder ``tensorboard``.
+
+    Raises:
+        ValueError: a number outside its domain.
+    """
+
+    recipe: str | Path | Kind | None = None
+    data: str | Path | None = None
+    size: int | None = None
+    channels: int | None = None
+    labels: bool = False
+    out: str | Path | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    steps: int | None = None
+    seed: int | None = None
+    device: str = "auto"
+    processes: int | None = None
+    seconds: float | None = None
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        whole("size", self.size, 2, none=True)
+        one_of("channels", self.channels, (1, 3, None))
+        whole("steps", self.steps, 1, none=True)
+        whole("seed", self.seed, 0, 2**62, none=True)
+        whole("processes", self.processes, 1, none=True)
+
+    @classmethod
+    def of(cls, what: "str | Path | Kind", **fields: Any) -> "TrainRequest":
+        """A request about one thing: a recipe, by name, as a file, of a run or itself, or else images.
+
+        Raises:
+            ValueError: as the class.
+        """
+        if isinstance(what, Kind) or str(what) in RECIPES:
+            return cls(recipe=what, **fields)
+        place = followed(Path(what))
+        is_recipe = kind_of(place / "recipe.txt") is not None or place.suffix == ".txt"
+        return cls(**{"recipe" if is_recipe else "data": what}, **fields)
+
+
+def train(request: TrainRequest, reporter: Reporter = SILENT, halt: Halt = never) -> TrainResult | None:
+    """Train, or go on; None in all processes but the first.
+
+    Raises:
+        Halted: ``halt`` asked to stop; all that was done is kept.
+        InputError: it cannot be trained.
+        NumericalError: it diverged; with everything that was saved before intact.
+    """
+    return run_training(prepare_training(request, reporter), reporter, halt)
+
+
+def prepare_training(request: TrainRequest, reporter: Reporter = SILENT) -> PreparedTraining:
+    """Find the recipe and the place, without training.
+
+    Raises:
+        InputError: no such recipe, data or field of a recipe.
+    """
+    recipe, images = _recipe(request, reporter)
+    asked = request.recipe
+    going_on = isinstance(asked, str | Path) and str(asked) not in RECIPES and is_run(Path(asked))
+
+    def place() -> Path:
+        return Path(request.out or (str(asked) if going_on else f"runs/{recipe.name}"))
+
+    if request.labels:
+        recipe, images = labelled(recipe, images, place())
+    numbers = {"training.steps": request.steps, "training.seed": request.seed}
+    given = {path: number for path, number in numbers.items() if number is not None}
+    recipe = set_fields(recipe, {**request.overrides, **given})
+    if asked is None and isinstance(recipe, Recipe):
+        for text in described(recipe):
+            reporter.note(text)
+    out = place()
+    if asked is None and request.out:
+        recipe = replace(recipe, name=folder_name(out))
+    if going_on and not is_run(out) and getattr(recipe, "start", None) is None:
+        reporter.note(_anew(str(asked), out))
+    return PreparedTraining(
+        recipe=recipe,
+        out=out,
+        images=images,
+        device=request.device,
+        processes=request.processes,
+        seconds=request.seconds,
+        tensorboard=request.tensorboard,
+    )
+
+
+def set_fields(recipe: R, overrides: Mapping[str, Any]) -> R:
+    """The recipe with the fields at these paths replaced together, by text as of `diffprob.config.overrides` or values.
+
+    Raises:
+        InputError: no such field, or a value that it does not take.
+    """
+    texts = [(path, value if isinstance(value, str) else repr(value)) for path, value in overrides.items()]
+    return assign_all(recipe, texts) if texts else recipe
+
+
+def labelled(recipe: Kind, images: Images | None, out: Path) -> tuple[Recipe, Images]:
+    """The recipe for a network that is told the classes that occur in the images, and these.
+
+    Args:
+        recipe: of a network without a condition.
+        images: of the recipe, where they are loaded already.
+        out: where the run will be; one that was begun without names of the classes goes on with its numbers.
+
+    Raises:
+        InputError: images without labels, or a network that takes none.
+    """
+    images = recipe.data.load() if images is None else images
+    try:
+        condition = labels_of(images)
+    except InputError as error:
+        raise InputError(f"{option('labels')}: {error}") from error
+    condition = (nameless(recipe_of(out)) if is_run(out) else None) or condition
+    if not isinstance(recipe, Recipe) or not hasattr(recipe.network, "classes"):
+        kind = type(recipe.network).__name__
+        raise InputError(f"{option('labels')}: {kind} takes no labels; UNetSpec(...) would be right")
+    network: Any = recipe.network
+    return replace(recipe, condition=condition, network=replace(network, classes=condition.rows)), images
+
+
+def _recipe(request: TrainRequest, reporter: Reporter) -> tuple[Kind, Images | None]:
+    """The recipe that is asked for, and the data where it had to be looked at."""
+    asked, data = request.recipe, None if request.data is None else str(request.data)
+    if asked is None:
+        if data is None:
+            raise InputError(f"train needs a recipe (diffprob show recipes) or {option('data', 'PATH')}")
+        out = Path(request.out or f"runs/{data_name(data)}")
+        recipe, images, chosen = automatic(data, request.size, request.channels, out)
+        for text in (*images.notes, *chosen):
+            reporter.note(text)
+        return recipe, images
+    if request.size or request.channels:
+        raise InputError(
+            f"{option('size')} and {option('channels')} are for {option('data')} without a recipe; with one use "
+            f"{option('overrides')}, for instance data.size=64"
+        )
+    if isinstance(asked, str) and (asked in RECIPES or not ("/" in asked or Path(asked).exists())):
+        return named(asked, data), None
+    recipe = asked if isinstance(asked, Kind) else _from_file(Path(asked))
+    return (recipe if data is None else replace(recipe, data=at_place(recipe.data, data))), None
+
+
+def _anew(run: str, out: Path) -> str:
+    """What a training that takes the recipe of a run into a new folder does not take: its weights."""
+    text = f"{out}: begins anew, from random weights: of {run} it has the recipe alone"
+    old = open_run(run)
+    on = f"to go on with {run}, leave {option('out')} away"
+    if not old.meta["step"] or not hasattr(old.recipe, "start"):
+        return f"{text}; {on}"
+    start = Trained(old.place, old.sha256()[:12])
+    return f"{text}; {on}; to begin with its weights, {option('overrides', {'start': repr(start)})}"
+
+
+def _from_file(path: Path) -> Kind:
+    place = followed(path)
+    if place.is_dir():
+        place /= "recipe.txt"
+        if kind_of(place) is None:
+            raise InputError(
+                f"{path} is a folder without recipe.txt; for a folder of images: diffprob train --data {path}"
+            )
+    try:
+        recipe = parse(read_bytes(place, TEXT_LIMIT).decode("utf-8"), ALL)
+    except Missing as error:
+        raise InputError(
+            f"no recipe at {path}; a name (diffprob show recipes) or a recipe.txt would be right"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not a recipe: it is not text; for data: diffprob train --data {path}") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    if not isinstance(recipe, Kind):
+        raise InputError(f"{path} does not hold a Recipe(...), a Baseline(...) or a Recogniser(...)")
+    return recipe

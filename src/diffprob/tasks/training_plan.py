@@ -1,0 +1,219 @@
+"""A training that is about to begin: what it would take, and whether it can be."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from diffprob.base.errors import InputError, Missing
+from diffprob.base.text import one_line
+from diffprob.config.classes import settled
+from diffprob.config.recipe import Kind, check_trainable, resumable, space
+from diffprob.data.images import Images
+from diffprob.data.nested import innermost
+from diffprob.data.places import paths
+from diffprob.data.sources import HuggingFace
+from diffprob.runs.abandoned import is_abandoned
+from diffprob.runs.files import read_recipe
+from diffprob.runs.folder import BaselineRun, RecogniserRun, Run, open_run
+from diffprob.storage.folders import is_run
+from diffprob.tasks.compute import choose_device
+from diffprob.tasks.cost import TrainingCost, estimate_cost
+from diffprob.tasks.options import option
+from diffprob.tasks.reporter import SILENT, Reporter
+from diffprob.training.batches import check_shares
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedTraining:
+    """A training that is about to begin, or to go on.
+
+    Args:
+        recipe: all that decides the weights.
+        out: the run's folder.
+        images: the data, where it is loaded already.
+        device: "auto" (a CUDA GPU if there is one), "cpu", "cuda" or "cuda:1".
+        processes: how many torchrun must have started; None: any number.
+        seconds: stop, with a checkpoint, when this much time has passed.
+        tensorboard: also write the log for TensorBoard, into the run's folder ``tensorboard``.
+        notes: what is to be said of ``images`` when it begins.
+    """
+
+    recipe: Kind
+    out: Path
+    images: Images | None = None
+    device: str = "auto"
+    processes: int | None = None
+    seconds: float | None = None
+    tensorboard: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrainingEstimate:
+    """What a training would take, and where the run would go.
+
+    Args:
+        about: in words, by what it is about.
+        steps: of the training.
+        batch: images in each.
+        cost: parameters, memory and time.
+    """
+
+    about: dict[str, str]
+    steps: int
+    batch: int
+    cost: TrainingCost
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON literals by name."""
+        own = {"dry_run": True, "about": self.about, "steps": self.steps, "batch": self.batch}
+        return {**own, **self.cost.to_json()}
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A run that was trained, or was so before.
+
+    Args:
+        run: its folder.
+        recipe: the recipe's name.
+        denoises, recognises: whether it is a diffusion model, or a classifier of noised images.
+        step: at which it stands, of ``steps``.
+        steps: that were asked for.
+        resumed_at: the step at which this training took up an earlier one; None: it began anew, or had nothing to do.
+        finished_before: whether there was nothing to do.
+        timed_out: whether it stopped because of ``seconds``.
+        parameters: of the network.
+        loss: the last mean of some steps; None: no step was logged.
+        seconds_training: of all steps together, those of earlier trainings too.
+        precision: of the network while training.
+        device: where it computed.
+        data_sha256: digest of the images.
+        samples: a picture of samples, if there is one.
+        loss_curve: a picture, if there is one.
+    """
+
+    run: str
+    recipe: str
+    denoises: bool
+    recognises: bool
+    step: int
+    steps: int
+    resumed_at: int | None
+    finished_before: bool
+    timed_out: bool
+    parameters: int
+    loss: float | None
+    seconds_training: float
+    precision: str
+    device: str
+    data_sha256: str | None
+    samples: str | None
+    loss_curve: str | None
+
+    @property
+    def folder(self) -> Run | BaselineRun | RecogniserRun:
+        """The run, opened.
+
+        Raises:
+            InputError: it is not as it was written.
+        """
+        return open_run(self.run)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON literals by name."""
+        return asdict(self)
+
+    def __repr__(self) -> str:
+        loss = "" if self.loss is None else f", loss {self.loss:.4g}"
+        return f"{self.run}: step {self.step:,} of {self.steps:,}{loss}"
+
+
+def planned(recipe: Kind, out: Path) -> str:
+    """What training into ``out`` would do.
+
+    Raises:
+        InputError: it would be refused.
+    """
+    if not is_run(out):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(f"{out} exists and is not a run; nothing was changed: choose another {option('out')}")
+        return f"{out} (new)"
+    old = open_run(out)
+    found = resumable(old.recipe, recipe)
+    if found and is_abandoned(out):
+        return f"{out} (new, in the place of a run that never came to a checkpoint)"
+    if found:
+        path, there, here = found
+        raise InputError(
+            f"{out} is a run of another recipe: {path} is {there!r} there and {here!r} here; "
+            f"choose another {option('out')}"
+        )
+    step = old.meta["step"]
+    if step >= recipe.training.steps:
+        return f"{out} (finished: at step {step:,} of {recipe.training.steps:,})"
+    return f"{out} (would resume at step {step:,})"
+
+
+def estimate_training(prepared: PreparedTraining, reporter: Reporter = SILENT) -> TrainingEstimate:
+    """What the training would take, without writing anything; its data is loaded if it is on this machine.
+
+    Raises:
+        InputError: it would be refused.
+    """
+    recipe, images = prepared.recipe, prepared.images
+    device, processes = choose_device(prepared.device), prepared.processes or 1
+    check_trainable(recipe)
+    images = _data_there(recipe) if images is None else images
+    recipe = recipe if images is None else checked(recipe, images, prepared.out, reporter)
+    settings = recipe.training
+    check_shares(settings, processes)
+    about = {
+        "recipe": recipe.name,
+        "data": _data_state(recipe, images),
+        "network": repr(recipe.network),
+        "begins with": repr(getattr(recipe, "start", None) or "random weights").strip("'"),
+        "run": planned(recipe, prepared.out),
+    }
+    return TrainingEstimate(about, settings.steps, settings.batch, estimate_cost(recipe, device, processes))
+
+
+def checked(recipe: Kind, images: Images, out: Path, reporter: Reporter = SILENT) -> Kind:
+    """The recipe with the classes of the run at ``out``, or of the images, after a look whether it can be trained.
+
+    Raises:
+        InputError: images of another kind or without what the network is to be told, or a recipe that can only be
+            loaded.
+    """
+    space(recipe, images)
+    check_trainable(recipe)
+    asked, recipe = recipe, settled(recipe, images, read_recipe(out) if is_run(out) else None)
+    names = [getattr(getattr(each, "condition", None), "names", ()) for each in (asked, recipe)]
+    if gone := [name for name in names[0] if name and names[1] and name not in names[1]]:
+        reporter.note(
+            one_line(f"note: {images.name} has no images of the classes {', '.join(gone)}, which are not drawn then")
+        )
+    condition = getattr(recipe, "condition", None)
+    if condition is not None:
+        condition.read(images)
+    return recipe
+
+
+def _data_there(recipe: Kind) -> Images | None:
+    """The data, or None where it is not on this machine; nothing is downloaded for it.
+
+    Raises:
+        InputError: it is there, and cannot be used.
+    """
+    kinds: set[type] = set()
+    innermost(recipe.data, lambda each: kinds.add(type(each)) or each)
+    try:
+        return None if HuggingFace in kinds else recipe.data.load()
+    except Missing:
+        return None
+
+
+def _data_state(recipe: Kind, images: Images | None) -> str:
+    if images is not None:
+        return f"{recipe.data!r}, {len(images):,} images"
+    return f"{recipe.data!r}" + (" (not there: training needs it)" if paths(recipe.data) != {None} else "")

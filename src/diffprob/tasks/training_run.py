@@ -1,0 +1,282 @@
+"""One training, from a recipe to a finished run: what every task that trains shares."""
+
+import importlib.util
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from diffprob.base.errors import InputError, NumericalError
+from diffprob.base.rng import Rng, derive
+from diffprob.config.pretrained import begin
+from diffprob.config.recipe import Kind, Recipe, Recogniser, build
+from diffprob.data.images import Images
+from diffprob.data.places import absolute
+from diffprob.denoise.denoiser import Evaluation, NetDenoiser
+from diffprob.process.grids import Uniform
+from diffprob.reporting.artifacts import grid_png
+from diffprob.reporting.figures import loss_curve
+from diffprob.runs.files import model_meta, read_recipe
+from diffprob.runs.folder import auto_chunk
+from diffprob.runs.replica import Replica
+from diffprob.runs.writer import RunWriter
+from diffprob.sampling.ancestral import DDIM
+from diffprob.sampling.defaults import affordable
+from diffprob.storage import files
+from diffprob.storage.folders import is_run
+from diffprob.storage.records import read_log
+from diffprob.tasks.compute import choose_device
+from diffprob.tasks.drawing import draw, make_times, seeds_text
+from diffprob.tasks.monitor import Watch, check_monitor
+from diffprob.tasks.reporter import SILENT, Reporter
+from diffprob.tasks.tensorboard import Board
+from diffprob.tasks.training_plan import PreparedTraining, TrainResult, checked
+from diffprob.training.batches import check_shares
+from diffprob.training.loop import Progress as StepProgress
+from diffprob.training.loop import Trainer, make_accelerator
+
+LOSS = "loss.png"
+PREVIEW_STEPS = 50  # of DDIM, for the pictures drawn while training
+Halt = Callable[[], AbstractContextManager[Callable[[], bool]]]
+
+
+class Halted(KeyboardInterrupt):
+    """A training was asked to stop, and did so with a checkpoint: the same request resumes.
+
+    Args:
+        step: at which it stopped.
+    """
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"stopped at step {step:,}; the same request resumes")
+        self.step = step
+
+
+@contextmanager
+def never() -> Iterator[Callable[[], bool]]:
+    """A training that nobody asks to stop."""
+    yield lambda: False
+
+
+def run_training(prepared: PreparedTraining, reporter: Reporter = SILENT, halt: Halt = never) -> TrainResult | None:
+    """Train, or go on; None in all processes but the first.
+
+    Args:
+        prepared: the training.
+        reporter: who hears notes and progress.
+        halt: a context in which the steps are taken; it gives what is asked between two of them, whether to stop.
+
+    Raises:
+        Halted: it was asked to stop; all that was done is kept.
+        InputError, NumericalError: with everything that was saved before intact.
+    """
+    out, images = prepared.out, prepared.images
+    recipe = replace(prepared.recipe, data=absolute(prepared.recipe.data))
+    accelerator = _accelerator(recipe, prepared.device, prepared.processes)
+    notes = prepared.notes
+    if images is None:
+        images = recipe.data.load()
+        notes = images.notes
+    for note in notes if accelerator.is_main_process else ():
+        reporter.note(f"{images.name}: {note}")
+    recipe = checked(recipe, images, out, reporter)
+    digest = images.digest()
+    trainer = _trainer(recipe, images, Replica(out), accelerator)  # first: it may refuse, and nothing is there yet
+    if not accelerator.is_main_process:
+        accelerator.wait_for_everyone()  # until the run is there
+        _heedful(trainer, halt)
+        return None
+    done = _model_step(out) if is_run(out) else 0
+    kept = recipe
+    if done >= recipe.training.steps:  # nothing to do: fewer steps than before must not be written into the run
+        kept = replace(recipe, training=replace(recipe.training, steps=_steps_of(out)))
+    store = RunWriter.open(out, kept, digest)
+    try:
+        accelerator.wait_for_everyone()
+        kept_by: RunWriter | Board = Board(store) if prepared.tensorboard else store
+        trainer.store = kept_by
+        try:
+            return _Main(trainer, store, kept_by, images, reporter, halt).run(done, prepared.seconds)
+        finally:
+            if isinstance(kept_by, Board):
+                kept_by.close()
+    finally:
+        store.close()
+
+
+def _accelerator(recipe: Kind, device: str, processes: int | None) -> Any:
+    """Where the training computes, after a look whether so many processes can.
+
+    Raises:
+        InputError: no such device, other processes than asked for, work that they cannot share, or a wrong monitor.
+    """
+    if recipe.training.monitor is not None:
+        check_monitor(recipe.training.monitor)
+    chosen = choose_device(device)
+    if chosen.index is not None:
+        torch.cuda.set_device(chosen)
+    accelerator = make_accelerator(chosen.type, processes)
+    check_shares(recipe.training, accelerator.num_processes)
+    return accelerator
+
+
+def _trainer(recipe: Kind, images: Images, store: Any, accelerator: Any) -> Trainer:
+
+    torch.manual_seed(derive(recipe.training.seed, "weights"))
+    model, start = build(recipe), getattr(recipe, "start", None)
+    if start is not None:
+        begin(model, start)
+    return Trainer(model, recipe.objective, images, recipe.space, recipe.training, store, accelerator)
+
+
+@dataclass
+class _Main:
+    """The part of the main process: train, with progress and pictures; then the loss curve."""
+
+    trainer: Trainer
+    store: RunWriter
+    kept_by: RunWriter | Board
+    images: Images
+    reporter: Reporter
+    halt: Halt
+
+    def run(self, done: int, seconds: float | None) -> TrainResult:
+        trainer, store, settings = self.trainer, self.store, self.trainer.settings
+        began, first = time.monotonic(), None
+        with self.reporter.progress("train", settings.steps, "step", min(done, settings.steps)) as bar:
+
+            def on_step(progress: StepProgress) -> None:
+                nonlocal first
+                if first is None:
+                    first = progress.step - 1
+                    _announce(store, trainer.notes, first, settings.steps, bar.note)
+                bar.update(progress.step, f"loss {progress.loss:.4f}, {bar.rate * settings.batch:,.0f} images/s")
+                if seconds is not None and time.monotonic() - began > seconds and progress.step < settings.steps:
+                    trainer.stop()
+
+            trainer.on_step = on_step
+            trainer.on_sample = lambda step, average: _preview(average, store, step, bar.note)
+            if settings.monitor is not None and done < settings.steps and isinstance(store.recipe, Recipe):
+                where = (self.kept_by, trainer.device, bar.note, self.reporter)
+                watch = Watch(settings.monitor, store.recipe, self.images, *where)
+                trainer.on_measure, trainer.measure_every = watch, watch.every
+            _heedful(trainer, self.halt)
+        timed_out = trainer.step < settings.steps
+        if first is None:
+            _announce(store, trainer.notes, trainer.step, 0, self.reporter.note)
+        if _model_step(store.folder) < trainer.step:  # killed last time between the last state and its model
+            trainer.save()
+        there = store.folder / LOSS
+        curve = _loss_curve(store, self.reporter) if first is not None or not there.exists() else there
+        return _result(trainer, store, first, curve, timed_out)
+
+
+def _heedful(trainer: Trainer, halt: Halt) -> None:
+    """Train; who asks to stop, of this process or another one, is heeded between two steps.
+
+    Raises:
+        Halted: somebody did.
+    """
+    with halt() as asked:
+        trainer.halt = asked
+        trainer.run()
+    if asked() or (trainer.step < trainer.settings.steps and not trainer.stopping):
+        raise Halted(trainer.step)
+
+
+def _announce(store: RunWriter, notes: list[str], step: int, steps: int, note: Callable[[str], None]) -> None:
+    for text in (*store.notes, *notes):
+        note(text)
+    if step and step < steps:
+        note(f"{store.folder}: resuming at step {step:,} of {steps:,}")
+
+
+def _result(trainer: Trainer, store: RunWriter, first: int | None, curve: Path | None, timed_out: bool) -> TrainResult:
+    last = next((record for record in reversed(read_log(store.folder)) if "loss" in record), {})
+    picture = store.sample_path(trainer.step)
+    loss = last.get("loss")
+    return TrainResult(
+        run=str(store.folder),
+        recipe=store.recipe.name,
+        denoises=isinstance(store.recipe, Recipe),
+        recognises=isinstance(store.recipe, Recogniser),
+        step=trainer.step,
+        steps=trainer.settings.steps,
+        resumed_at=first or None,
+        finished_before=first is None,
+        timed_out=timed_out,
+        parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
+        loss=loss if isinstance(loss, int | float) else None,
+        seconds_training=round(trainer.seconds, 1),
+        precision=trainer.precision,
+        device=str(trainer.device),
+        data_sha256=store.manifest.meta.get("data"),
+        samples=str(picture) if picture.exists() else None,
+        loss_curve=None if curve is None else str(curve),
+    )
+
+
+def _preview(average: Any, store: RunWriter, step: int, note: Callable[[str], None]) -> None:
+
+    try:
+        if isinstance(store.recipe, Recipe):
+            draw_preview(average, store.recipe, store.sample_path(step))
+    except (NumericalError, InputError) as error:  # the training itself may be sound: a full disk, averages that lag
+        note(f"no picture at step {step:,}: {error}")
+
+
+def draw_preview(model: NetDenoiser, recipe: Recipe, path: Path) -> None:
+    """A grid of samples with fixed seeds, drawn in a few steps of DDIM."""
+    device = next(model.parameters()).device
+    model.evaluation = Evaluation(auto_chunk(device, recipe.space), model.evaluation.precision)
+    if model.condition is not None:
+        model = model.given(model.condition.some(recipe.training.samples))
+    n, steps = recipe.training.samples, affordable(recipe.process, PREVIEW_STEPS)
+    times = make_times(Uniform(), model.process, steps)
+    drawn = draw(model, DDIM(), times, Rng.of(0, n, device=device), recipe.space)
+    facts = {
+        "run": recipe.name,
+        "seeds": seeds_text(0, n),
+        "sampler": "DDIM()",
+        "steps": steps,
+        "chunk": model.evaluation.chunk,
+        "precision": model.evaluation.precision,
+    }
+    files.check_replaceable(path)
+    with files.saying(f"write {path}", "; what existed before is intact"):
+        files.write_file(path, [grid_png(drawn.levels, recipe.space.levels, facts)])
+
+
+def _loss_curve(store: RunWriter, reporter: Reporter) -> Path | None:
+    """Draw the loss curve into the run; None where matplotlib is missing or nothing is logged."""
+    if importlib.util.find_spec("matplotlib") is None:
+        reporter.note("no loss curve: matplotlib is not installed")
+        return None
+
+    log = read_log(store.folder)
+    if not any(isinstance(record.get("loss"), int | float) for record in log):
+        return None
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / LOSS
+        loss_curve(log, path, f"{store.recipe.name}: training loss")
+        try:
+            store.add({LOSS: files.read_bytes(path, files.PICTURE_LIMIT)})
+        except InputError as error:  # the training is done and kept
+            reporter.note(f"no loss curve: {error}")
+            return None
+    return store.folder / LOSS
+
+
+def _steps_of(out: Path) -> int:
+
+    return read_recipe(out).training.steps
+
+
+def _model_step(out: Path) -> int:
+
+    return model_meta(out, {})["step"]
