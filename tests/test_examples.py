@@ -10,6 +10,7 @@ EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "examples").glob("*.py"
 SAID = {
     "sample": "64 images 1x8x8 in 17 grey levels of digits",
     "likelihood": "bits/dim (variational bound) of 20 images",
+    "outliers": "flagged: [4, 5, 6, 7]",
     "two_moons": "500 points",
     "own_network": "bits/dim",
     "diffusers_network": "bits/dim",
@@ -17,6 +18,7 @@ SAID = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # notes: what was converted
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_it_runs(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -222,6 +222,22 @@ DOORS = {
         ("restore", "digits", "digits", "-n", "2", "--add-noise", "3", "--draw", *STEPS, "--out", "r"),
         lambda model: model.restore("digits", dp.degradations.Denoise(add_noise=3.0, draw=True), n=2, steps=3),
     ),
+    "detect": (
+        (
+            "detect",
+            "digits",
+            "--outside",
+            "odd.npy",
+            "--resize",
+            "-n",
+            "50",
+            "--proxy",
+            "NoiseNorm(t=0.02)",
+            "--out",
+            "d",
+        ),
+        lambda model: model.detect(outside="odd.npy", resize=True, n=50, proxies=(dp.NoiseNorm(t=0.02),)),
+    ),
     "evaluate": (
         ("evaluate", "digits", "-n", "50", *STEPS, "--metrics", "frechet"),
         lambda model: model.evaluate(n=50, steps=3, metrics=("frechet",)),
@@ -235,6 +251,7 @@ def test_every_door_gives_the_same(
     digits: Model, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    np.save("odd.npy", np.random.default_rng(0).integers(0, 256, (50, 1, 8, 8), dtype=np.uint8))
     command, ask = DOORS[name]
     said, result = verb(capsys, *command), ask(digits)
     found = result.to_json()

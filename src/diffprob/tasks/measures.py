@@ -1,5 +1,6 @@
 """The face, as far as it measures: what is asked about images."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,11 @@ import numpy as np
 
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
+from diffprob.density.proxy import Proxy
 from diffprob.likelihood.flow import flow_log_prob
 from diffprob.space.pixels import Pixels
 from diffprob.tasks.bounds import ChainBound
+from diffprob.tasks.detection import LOW, DetectionRequest, DetectionResult, detect
 from diffprob.tasks.evaluation import EvaluationRequest, EvaluationResult, evaluate
 from diffprob.tasks.face import Face, Pictures
 from diffprob.tasks.features import Auto, FeatureChoice
@@ -160,3 +163,49 @@ class Measures(Face):
             metrics=metrics,
         )
         return evaluate(self.run, request, self.reporter)
+
+    def detect(
+        self,
+        judged: Pictures = None,
+        *,
+        outside: Pictures | Sequence[Pictures] = None,
+        inside: Pictures = None,
+        proxies: tuple[Proxy, ...] | None = None,
+        others: tuple[str, ...] = (),
+        map: Any = None,
+        n: int = 500,
+        seed: int = 0,
+        false_alarms: float = LOW,
+        fit_images: int = 500,
+        resize: bool = False,
+        place: str | Path | None = None,
+    ) -> DetectionResult:
+        """Tell images that do not belong from images that do; the numbers of `diffprob detect`.
+
+        Args:
+            judged: images to rank among those that belong; or ``outside``, one of both.
+            outside: images that do not belong, or several sets of them, to be told from those that do.
+            inside: images that belong; None: the run's own held-out ones.
+            proxies, others, map, n, seed, false_alarms, fit_images: as in `diffprob.tasks.detection.DetectionRequest`.
+            resize, place: as in `data`.
+
+        Raises:
+            InputError: images of another kind, or too few.
+        """
+        sets: tuple[Any, ...] = tuple(outside) if isinstance(outside, tuple | list) else (outside,)
+        request = DetectionRequest(
+            judged=self._source(judged),
+            outside=tuple(source for each in sets if (source := self._source(each)) is not None),
+            inside=self._source(inside),
+            proxies=proxies,
+            others=others,
+            map=map,
+            n=n,
+            seed=seed,
+            false_alarms=false_alarms,
+            fit_images=fit_images,
+            place=None if place is None else str(place),
+            resize=resize,
+            compute=self.compute,
+        )
+        return detect(self.run, request, self.reporter)
