@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from conform.test_samplers import Counting
 from torch import Tensor
 from truth.models import COV, MEAN, gaussian_data, mixture_data, net_denoiser, tensor
 from truth.statistics import assert_mean
@@ -11,6 +10,7 @@ from diffprob.base.distributions import Dirac, Gaussian, LocationScale, Mixture
 from diffprob.base.errors import NumericalError
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import per_sample
+from diffprob.conform.sampler import Counting
 from diffprob.denoise.ideal import TwoPoint
 from diffprob.likelihood.flow import Exact, Hutchinson, flow_log_prob
 from diffprob.process.linear import (

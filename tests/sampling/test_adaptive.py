@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from conform.test_samplers import MIXTURE, SDE, Counting, MixtureMean, before_reconstruction
 from truth.models import IsotropicData, net_denoiser, tensor
 
 from diffprob.base.distributions import LocationScale
 from diffprob.base.errors import NumericalError
 from diffprob.base.rng import Rng
+from diffprob.conform.sampler import MIXTURE, SDE, Counting, MixtureMean, before_reconstruction
 from diffprob.process.grids import LogSNR
 from diffprob.process.linear import LinearProcess, StraightScaling, VarianceExploding
 from diffprob.process.schedule import Cosine, LogLinear, Straight

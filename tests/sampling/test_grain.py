@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from conform.test_samplers import MIXTURE, SDE, MixtureMean
 from truth.models import IsotropicData, tensor
 from truth.order import assert_order
 
 from diffprob.base.rng import Rng
+from diffprob.conform.sampler import MIXTURE, SDE, MixtureMean
 from diffprob.process.grids import GrainGrid, LogSNR, Trailing, Uniform
 from diffprob.process.linear import LinearProcess, StraightScaling, VarianceExploding
 from diffprob.process.schedule import Cosine, LinearBetas, LogLinear, Straight

@@ -4,11 +4,11 @@ of a chain."""
 import pytest
 import torch
 from conform.components import name
-from conform.test_samplers import MIXTURE, SDE, MixtureMean, before_reconstruction
 from truth.models import IsotropicData
 from truth.order import assert_order
 
 from diffprob.base.rng import Rng
+from diffprob.conform.sampler import MIXTURE, SDE, MixtureMean, before_reconstruction
 from diffprob.process.grids import LogSNR, Uniform
 from diffprob.process.linear import LinearProcess, StraightScaling
 from diffprob.process.schedule import Cosine, LinearBetas, Straight

@@ -5,10 +5,10 @@ import pickle
 import pytest
 import torch
 from conform.components import name
-from conform.test_samplers import MIXTURE, SDE, MixtureMean, before_reconstruction
 from truth.models import tensor
 
 from diffprob.base.rng import Rng
+from diffprob.conform.sampler import MIXTURE, SDE, MixtureMean, before_reconstruction
 from diffprob.denoise.ideal import GaussianData
 from diffprob.process.grids import LogSNR, Trailing, Uniform
 from diffprob.process.linear import LinearProcess

@@ -179,12 +179,13 @@ class MixtureMean:
         return LocationScale((xt - (sigma * guess)[:, None]) / alpha[:, None], torch.zeros((), dtype=xt.dtype))
 
 
-class _Counting(MixtureMean):
+class Counting(MixtureMean):
     """Counts its evaluations, of samples too."""
 
     calls = samples = 0
 
     def __call__(self, xt: Tensor, t: Tensor) -> LocationScale:
+        """As there."""
         self.calls += 1
         self.samples += len(xt)
         return super().__call__(xt, t)
@@ -194,7 +195,7 @@ def evaluations(sampler: Sampler, over: Sequence[int] = (1, 2, 7, 12)) -> None:
     """The model is asked as often as `cost` says, and never more than was allowed."""
     for allowed in over:
         x = torch.linspace(-1.7, 1.6, 3, dtype=torch.float64)[:, None]
-        model, (planned, n) = _Counting(), plan(sampler, allowed)
+        model, (planned, n) = Counting(), plan(sampler, allowed)
         list(simulate(model, planned, x, Uniform()(SDE, n), Rng.of(0, 3)))
         who = shown(planned)
         if planned.evaluations is None:
