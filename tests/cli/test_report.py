@@ -13,12 +13,12 @@ from PIL import Image
 from truth.page import Page
 
 import diffprob as dp
-from diffprob.cli.report import command_name
 from diffprob.data import Array
 from diffprob.runs.folder import PRETRAINED
 from diffprob.runs.measurements import Measurement
 from diffprob.runs.publish import write_run
 from diffprob.runs.writer import RunWriter
+from diffprob.tasks.reporting import command_name
 
 QUICK = ("-n", "3", "--batch", "3", "--steps", "2", "--device", "cpu")
 LEAST = ("-n", "1", "--batch", "1", "--steps", "1", "--device", "cpu")
@@ -75,7 +75,7 @@ def test_dry_run_says_and_does_nothing(diffprob: Callable, tiny: Path) -> None:
 
 
 def test_bad_input_is_refused_before_drawing(diffprob: Callable, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diffprob.cli.report.draw_samples", lambda *_: pytest.fail("drew"))
+    monkeypatch.setattr("diffprob.tasks.reporting.draw_samples", lambda *_: pytest.fail("drew"))
     Path("file").write_text("")
     for arguments, said in (
         (("--out", "x.pdf"), "a page ends in .html"),

@@ -4,12 +4,11 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from diffprob.base.errors import InputError
 from diffprob.base.text import bytes_text
 from diffprob.cli import output
-from diffprob.cli.options import add_drawing
+from diffprob.cli.options import add_drawing, sampling
 from diffprob.cli.parser import add_device, add_dry_run
-from diffprob.cli.report import choose_drawing, draw_samples, gather, html_path, plan
+from diffprob.cli.progress import TERMINAL
 
 EXAMPLES = (
     "diffprob compare runs/a runs/b                   # into compare.html",
@@ -18,7 +17,7 @@ EXAMPLES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """The runs, where the page goes, and how samples are drawn."""
     parser.add_argument("runs", nargs="+", metavar="RUN", help="runs' folders, or names of packaged runs")
     parser.add_argument("--out", default="compare.html", metavar="PATH", help="an .html file (compare.html)")
     add_drawing(parser)
@@ -28,22 +27,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Draw, compare and write."""
-    from diffprob.reporting.compare import MOST_RUNS, compare_page
     from diffprob.runs.folder import Run
+    from diffprob.tasks.reporting import CompareRequest, check_count, html_path, make_comparison, prepare_comparison
 
-    if not 2 <= len(args.runs) <= MOST_RUNS:
-        raise InputError(f"compare takes 2 to {MOST_RUNS} runs, got {len(args.runs)}")
+    check_count(len(args.runs))
     html_path(args.out)
-    found = [Run.open(name) for name in args.runs]
-    choices = [choose_drawing(each, args) for each in found]
-    about = [{"run": each.place, **plan(choice, args)} for each, choice in zip(found, choices, strict=True)]
-    result = {"runs": about, "out": args.out}
+    request = CompareRequest(sampling=sampling(args))
+    prepared = prepare_comparison([Run.open(name) for name in args.runs], request, TERMINAL)
     if args.dry_run:
-        return {**result, "bytes": None, "dry_run": True}
-    drawn = [draw_samples(each, choice, args, rows=0) for each, choice in zip(found, choices, strict=True)]
-    page = compare_page([gather(each, samples) for each, samples in zip(found, drawn, strict=True)])
-    output.write_file(args.out, page)
-    return {**result, "bytes": len(page), "dry_run": False}
+        return {**prepared.facts, "out": args.out, "bytes": None, "dry_run": True}
+    result = make_comparison(prepared, TERMINAL)
+    output.write_file(args.out, result.page)
+    return {**result.to_json(), "out": args.out, "dry_run": False}
 
 
 def lines(result: dict[str, Any]) -> Iterator[str]:

@@ -299,12 +299,15 @@ def _pictures(found: "Run", drawn: Any, ancestral: "np.ndarray", real: "np.ndarr
     return paths
 
 
-def _report(found: "Run", plan: Plan, args: argparse.Namespace) -> str | None:
+def _report(run: "Run", plan: Plan, args: argparse.Namespace) -> str | None:
     """The run's page, as `diffprob report` makes it."""
-    from diffprob.cli import report
+    from diffprob.tasks.compute import Compute
+    from diffprob.tasks.plan import Sampling
+    from diffprob.tasks.reporting import INSIDE, ReportRequest, report
 
-    options = ["--steps", str(plan.ddim), "--seed", str(args.seed), "--device", args.device, "--batch", str(CHUNK)]
-    return _verb(report, [str(found.path), *options])["report"]
+    drawing = Sampling(steps=plan.ddim, seed=args.seed, compute=Compute(device=args.device, batch=CHUNK))
+    run.add(INSIDE, report(run, ReportRequest(sampling=drawing), TERMINAL).page)
+    return str(run.path / INSIDE)
 
 
 def _verb(module: Any, options: list[str]) -> dict[str, Any]:

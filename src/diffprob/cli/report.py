@@ -4,23 +4,16 @@ It goes into the run as report.html, and to --out. Of a packaged run it goes to 
 """
 
 import argparse
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from diffprob.base.errors import InputError, Missing
+from diffprob.base.errors import InputError
 from diffprob.base.text import bytes_text
 from diffprob.cli import output
 from diffprob.cli.options import add_drawing, sampling
 from diffprob.cli.parser import add_device, add_dry_run
-from diffprob.cli.progress import TERMINAL, Progress, say
-
-if TYPE_CHECKING:
-    from diffprob.data.images import Images
-    from diffprob.reporting.material import Material, Samples
-    from diffprob.runs.folder import Run
-    from diffprob.tasks.plan import SamplingPlan
+from diffprob.cli.progress import TERMINAL
 
 EXAMPLES = (
     "diffprob report runs/demo                       # 64 samples in 50 steps; into runs/demo/report.html",
@@ -29,13 +22,9 @@ EXAMPLES = (
     "diffprob report runs/x -n 16 --steps 20 --seed 100",
 )
 
-INSIDE = "report.html"
-ROWS = 6  # samples that are followed on their way
-MOST = 1024  # samples of a page
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """The run, where the page goes, where the data is, and how samples are drawn."""
     parser.add_argument("run", metavar="RUN", help="a run's folder, or the name of a packaged run (diffprob show runs)")
     parser.add_argument("--out", metavar="PATH", help="an .html file (a packaged run: report-NAME.html)")
     parser.add_argument(
@@ -48,29 +37,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Draw, gather and write."""
-    from diffprob.reporting.page import report_page
     from diffprob.runs.folder import Run
     from diffprob.tasks.recording import check_writable, recorded
+    from diffprob.tasks.reporting import INSIDE, ReportRequest, make_report, prepare_report
 
-    found = Run.open(args.run)
-    packaged = found.is_packaged
-    out = _out(args.out or (f"report-{found.path.name}.html" if packaged else None), found.path)
+    run = Run.open(args.run)
+    packaged = run.is_packaged
+    out = _out(args.out or (f"report-{run.path.name}.html" if packaged else None), run.path)
     if not packaged and out is None:
-        check_writable(found)
-    images, note = find_data(found, args.data)
-    inside = None if packaged else str(found.path / INSIDE)
-    choice = choose_drawing(found, args)
-    drawing = plan(choice, args)
-    result = {"run": found.place, "report": inside, "out": out, **drawing, "data_here": images is not None}
+        check_writable(run)
+    inside = None if packaged else str(run.path / INSIDE)
+    prepared = prepare_report(run, ReportRequest(sampling=sampling(args), data=args.data), TERMINAL)
+    places = {"report": inside, "out": out}
     if args.dry_run:
-        return {**result, "bytes": None, "dry_run": True}
-    page = report_page(gather(found, draw_samples(found, choice, args), images, note))
+        return {**prepared.facts, **places, "bytes": None, "dry_run": True}
+    result = make_report(prepared, TERMINAL)
     if out is not None:
-        output.write_file(out, page)
-    kept = recorded(found, lambda: found.add(INSIDE, page), TERMINAL)
+        output.write_file(out, result.page)
+    kept = recorded(run, lambda: run.add(INSIDE, result.page), TERMINAL)
     if not kept["recorded"] and out is None:
         raise InputError(str(kept["not_recorded"]))
-    return {**result, **kept, "report": inside if kept["recorded"] else None, "bytes": len(page), "dry_run": False}
+    places["report"] = inside if kept["recorded"] else None
+    return {**result.to_json(), **places, **kept, "dry_run": False}
 
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
@@ -88,132 +76,9 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
     yield f"wrote {places} ({bytes_text(result['bytes'])})"
 
 
-def choose_drawing(found: "Run", args: argparse.Namespace) -> "SamplingPlan":
-    """How the samples of a page are drawn; the weights are read here, once.
-
-    Raises:
-        InputError: an option that names nothing, too many samples, or a run without a model.
-    """
-    from diffprob.tasks.plan import plan_sampling
-
-    if args.n > MOST:
-        raise InputError(f"-n {args.n}: a page takes at most {MOST} samples; diffprob sample draws more")
-    return plan_sampling(found, sampling(args), TERMINAL)
-
-
-def plan(choice: "SamplingPlan", args: argparse.Namespace) -> dict[str, Any]:
-    """What will be drawn, and how."""
-    said = ("step", "seeds", "sampler", "steps", "grid", "told", "guidance", "chunk", "precision", "device")
-    facts = {name: choice.facts[name] for name in said}
-    return {"n": args.n, **facts, "network_calls": choice.calls(args.n, choice.steps)}
-
-
-def draw_samples(found: "Run", choice: "SamplingPlan", args: argparse.Namespace, rows: int = ROWS) -> "Samples":
-    """The samples of a page, as `sample` draws them; ``rows`` of them are followed on their way."""
-    from diffprob.base.rng import Rng
-    from diffprob.reporting.material import Samples
-    from diffprob.tasks.compute import choose_device
-    from diffprob.tasks.drawing import counted, draw
-
-    began = time.monotonic()
-    streams = Rng.of(args.seed, args.n, device=choose_device(args.device))
-    total, model = choice.calls(args.n, choice.steps), choice.model
-    with Progress(f"sample {found.name}", total, "network call") as bar, counted(model, bar.update):
-        drawn = draw(choice.guided, choice.sampler, choice.times, streams, found.space, choice.clip, min(rows, args.n))
-    said = ("step", "model_sha256", "sampler", "steps", "grid", "variance", "told", "guidance", "clip", "chunk")
-    return Samples(
-        drawn.levels,
-        args.seed,
-        **{name: choice.facts[name] for name in (*said, "precision", "device")},
-        evaluations=drawn.evaluations,
-        seconds=time.monotonic() - began,
-        best=args.best,
-        words=choice.words,
-        frames=drawn.frames,
-        times=drawn.times,
-    )
-
-
-def gather(
-    found: "Run",
-    samples: "Samples",
-    images: "Images | None" = None,
-    note: str = "not looked for",
-) -> "Material":
-    """What a page is made of."""
-    from diffprob.cli.main import VERBS
-    from diffprob.reporting.material import Material
-    from diffprob.storage.records import read_log
-
-    return Material(
-        run=found,
-        command_name=command_name(found),
-        log=read_log(found.path),
-        samples=samples,
-        images=images,
-        data_note=note,
-        verbs=tuple(VERBS),
-    )
-
-
-def find_data(found: "Run", where: str | None) -> "tuple[Images | None, str]":
-    """The run's data and "", or None and why it is not shown.
-
-    Args:
-        where: ``--data``: another place than the recipe's, or "none".
-
-    Raises:
-        InputError: what ``--data`` names cannot be read, or is not the data of the run.
-    """
-    from diffprob.data import HuggingFace
-    from diffprob.runs.images import OtherData, OwnImages
-
-    if where == "none":
-        return None, "not looked for"
-    if where is None and isinstance(found.recipe.data, HuggingFace):
-        return None, "not downloaded for this page"
-    own = OwnImages(found, where)
-    if not own.may_be_shown:
-        return None, "not looked for: the run does not say which images it was trained on"
-    try:
-        return own.train.images, ""
-    except Missing:
-        if where is not None:
-            raise
-        return None, "not on this machine"
-    except OtherData as error:
-        if where is not None:
-            raise
-        say(f"{error}: not shown")
-        return None, "what lies there is not the data of this run"
-
-
-def command_name(found: "Run") -> str:
-    """What stands for a run in commands on a page: no folders that mean nothing elsewhere."""
-    if found.is_packaged:
-        return found.path.name
-    path = found.path
-    return path.name or "RUN" if path.is_absolute() or ".." in path.parts else path.as_posix()
-
-
-def html_path(out: str) -> str:
-    """``--out`` after a look whether a page can be written there.
-
-    Raises:
-        InputError: a folder, another suffix, or a parent that is no folder.
-    """
-    path = Path(out)
-    if path.is_dir() or out.endswith("/"):
-        raise InputError(f"--out {out} is a folder; a file such as {path / INSIDE} would be right")
-    if path.suffix.lower() not in {".html", ".htm"}:
-        raise InputError(f"--out {out}: a page ends in .html")
-    below = next(parent for parent in [*path.parents, Path()] if parent.exists())
-    if not below.is_dir():
-        raise InputError(f"--out {out}: {below} is a file, not a folder")
-    return out
-
-
 def _out(out: str | None, folder: Path) -> str | None:
+    from diffprob.tasks.reporting import INSIDE, html_path
+
     if out is None:
         return None
     html_path(out)
