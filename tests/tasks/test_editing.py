@@ -59,6 +59,10 @@ def test_python_and_the_verbs_make_the_same_rows(tmp_path: Path, capsys: pytest.
         )
         rows = interpolate(run, request)
         assert same(rows, verb, out) and rows.images.shape == (1, 5, 1, 8, 8)
+    rows.save(tmp_path / "y.npz")
+    assert (tmp_path / "y.npz").read_bytes() == Path(out).read_bytes()
+    with pytest.raises(InputError, match=r"y\.jpg: x\.png or x\.npz would be right"):
+        rows.save(tmp_path / "y.jpg")
     assert repr(rows) == "1 row of 5 images 1x8x8 of digits, from t = 1"
 
 

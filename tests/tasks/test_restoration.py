@@ -29,8 +29,8 @@ FEW = Sampling(seed=3, steps=4, compute=CPU)
 @pytest.mark.parametrize(
     ("degradation", "sampling", "words"),
     [
-        (Denoise(add_noise=3), Sampling(seed=3, compute=CPU), ("--add-noise", "3")),
-        (Denoise(add_noise=3, draw=True), FEW, ("--add-noise", "3", "--draw", "--steps", "4")),
+        (Denoise(add_noise=3.0), Sampling(seed=3, compute=CPU), ("--add-noise", "3")),
+        (Denoise(add_noise=3.0, draw=True), FEW, ("--add-noise", "3", "--draw", "--steps", "4")),
         (Inpaint(box=(2, 2, 3, 3), average=2), FEW, ("--box", "2,2,3,3", "--average", "2", "--steps", "4")),
         (Inpaint(box=(2, 2, 3, 3), jumps=1), FEW, ("--box", "2,2,3,3", "--jumps", "1", "--steps", "4")),
     ],
@@ -49,6 +49,7 @@ def test_python_and_the_verb_restore_the_same(
     for name, image in zip(restored.names, restored.images, strict=True):
         with Image.open(tmp_path / "r" / f"{name}.png") as picture:
             assert np.array_equal(np.round(np.asarray(picture) / 255 * 16).astype(np.uint8), image[0])
+    assert (tmp_path / "r.png").read_bytes() == restored.png()
     if restored.psnr is not None:
         ratio = f"{restored.psnr['restored'][0]:.2f} dB"
         assert repr(restored) == f"2 images restored by digits (noise, {restored.facts['method']}), {ratio}"

@@ -29,7 +29,7 @@ FEW = Sampling(seed=3, steps=5, compute=CPU)
     ("method", "words"),
     [
         (SDEdit(start=0.5, repeats=2), ("--method", "sdedit", "--start", "0.5", "--repeats", "2")),
-        (EGSDE(recogniser=None, realistic=0), ("--realistic", "0")),
+        (EGSDE(recogniser=None, realistic=0.0), ("--realistic", "0")),
         (DDIB(source_model="digits"), ("--method", "invert", "--source-model", "digits")),
     ],
 )
@@ -47,6 +47,7 @@ def test_python_and_the_verb_translate_the_same(
         with Image.open(tmp_path / "t" / "images" / f"{k:05d}.png") as picture:
             assert np.array_equal(np.round(np.asarray(picture) / 255 * 16).astype(np.uint8), image[0])
     assert translated.seeds.tolist() == [3, 4]
+    assert (tmp_path / "t" / "before-and-after.png").read_bytes() == translated.png()
     assert repr(translated).startswith("2 images of digits translated by digits (")
 
 

@@ -16,8 +16,6 @@ from diffprob.cli.progress import say
 from diffprob.storage.files import is_file, kind_of, remove, saying
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from diffprob.tasks.restoration import Restored
     from diffprob.tasks.sample import Samples
     from diffprob.tasks.translation import Translated
@@ -25,8 +23,6 @@ if TYPE_CHECKING:
 FACTS = "facts.json"  # says which pictures are this program's, and how they were drawn
 PROGRESSION = "progression.png"
 IMAGES, GRID = "images", "before-and-after.png"  # of `translate`
-ACROSS = 12  # images in a row of a picture of many
-MOST, SHOWN = 60, 36  # in all of it, restored and translated
 _OURS = re.compile(r"seed-[0-9]{8,20}\.png|progression\.png")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
@@ -116,14 +112,13 @@ def together(out: str) -> Path:
 
 def write_restored(out: str, restored: "Restored") -> None:
     """A picture for each image, under the name of what it was made of; one of them together; the facts as JSON."""
-    levels, clean, stds = restored.levels, restored.clean, restored.stds
+    levels, stds = restored.levels, restored.stds
     first = int(restored.facts["seeds"].partition("..")[0])
     shared = {**restored.facts, "psnr": restored.psnr}
     for k, (name, image) in enumerate(zip(restored.names, restored.images, strict=True)):
         own = {**shared, "seeds": str(first + k), **({"std": stds[k]} if stds else {})}
         output.write_file(Path(out) / f"{name}.png", output.tile_png(image, levels, own))
-    grid, across = _above([restored.given, restored.images, *([] if clean is None else [clean])])
-    output.write_file(together(out), output.grid_png(grid, levels, shared, across))
+    output.write_file(together(out), restored.png())
     output.write_file(Path(out) / FACTS, output.json_bytes({**shared, "stds": stds, "names": list(restored.names)}))
 
 
@@ -142,34 +137,12 @@ def check_empty(out: str) -> None:
 
 def write_translated(out: str, translated: "Translated") -> None:
     """A picture for each image, numbered in the source's order, a grid of sources above results, and the facts."""
-    import numpy as np
-
     folder, levels, facts = Path(out), translated.levels, translated.facts
     for k, (seed, image) in enumerate(zip(translated.seeds.tolist(), translated.images, strict=True)):
         own = {**facts, "seeds": str(seed), "n": 1, "source_image": k}
         output.write_file(folder / IMAGES / f"{k:05d}.png", output.tile_png(image, levels, own))
-    rows = []
-    for first in range(0, min(len(translated), SHOWN), ACROSS):
-        part = slice(first, min(first + ACROSS, SHOWN))
-        for row in (translated.source[part], translated.images[part]):
-            short = min(ACROSS, len(translated)) - len(row)  # an incomplete row ends in white
-            rows.append(np.concatenate([row, np.full((short, *row.shape[1:]), levels - 1, np.uint8)]))
-    output.write_file(folder / GRID, output.grid_png(np.concatenate(rows), levels, facts, len(rows[0])))
+    output.write_file(folder / GRID, translated.png())
     output.write_file(folder / FACTS, output.json_bytes(facts))
-
-
-def _above(sets: "list[np.ndarray]") -> "tuple[np.ndarray, int]":
-    """Images of each set below those of the one before, at most `ACROSS` side by side, and how many are."""
-    import numpy as np
-
-    n = min(len(sets[0]), MOST)
-    across, rows = min(n, ACROSS), []
-    for first in range(0, n, across):
-        for images in sets:
-            row = images[first : min(first + across, n)]
-            # The last rows are filled up with black.
-            rows.append(np.concatenate([row, np.zeros((across - len(row), *row.shape[1:]), row.dtype)]))
-    return np.concatenate(rows), across
 
 
 def _keep(folder: Path, names: list[str], facts: dict[str, Any]) -> None:

@@ -148,11 +148,7 @@ def arrays(levels: "np.ndarray", seeds: "np.ndarray", facts: Mapping[str, Any]) 
 
 def write_rows(kind: str, out: str, rows: "ImageRows") -> None:
     """Write rows of images as a grid, or as arrays with images (rows, columns, C, H, W)."""
-    if kind == "npz":
-        write_file(out, arrays(rows.images, rows.seeds, {**rows.facts, "levels": rows.levels}))
-    else:
-        images = rows.images.reshape(-1, *rows.images.shape[2:])
-        write_file(out, grid_png(images, rows.levels, rows.facts, rows.images.shape[1]))
+    write_file(out, rows.npz() if kind == "npz" else rows.png())
 
 
 def written(write: Callable[[], None]) -> dict[str, Any]:

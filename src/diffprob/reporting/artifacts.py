@@ -28,6 +28,28 @@ def grid_png(levels: np.ndarray, most: int, facts: Mapping[str, Any], columns: i
     return png(grid_image(levels, columns, levels=most), facts)
 
 
+def above_png(
+    sets: Sequence[np.ndarray], levels: int, facts: Mapping[str, Any], most: int, fill: int, across: int = 12
+) -> bytes:
+    """The first images of several sets, uint8 (N, C, H, W) each: those of a set below those of the set before.
+
+    Args:
+        sets: of equal length.
+        levels: their grey levels.
+        facts: what decided them.
+        most: images of a set that are shown.
+        fill: the grey level with which an incomplete row ends.
+        across: images side by side.
+    """
+    n = min(len(sets[0]), most)
+    across, rows = min(n, across), []
+    for first in range(0, n, across):
+        for images in sets:
+            row = images[first : min(first + across, n)]
+            rows.append(np.concatenate([row, np.full((across - len(row), *row.shape[1:]), fill, row.dtype)]))
+    return grid_png(np.concatenate(rows), levels, facts, across)
+
+
 def named_png(levels: np.ndarray, most: int, names: Sequence[str], facts: Mapping[str, Any], columns: int) -> bytes:
     """Images of grey levels 0..most-1, uint8 (N, C, H, W), side by side above their names."""
     return png(named_grid(levels, names, columns, most), facts)

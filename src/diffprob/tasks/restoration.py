@@ -13,6 +13,7 @@ from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng, normal_like
 from diffprob.conditions.low_resolution import Degraded
 from diffprob.evaluation.likeness import mean_and_error, psnr
+from diffprob.reporting.artifacts import above_png
 from diffprob.runs.folder import Run
 from diffprob.sampling.ancestral import DDIM
 from diffprob.sampling.restore import known_noise
@@ -38,6 +39,7 @@ from diffprob.tasks.reporter import SILENT, Reporter
 SAMPLER = DDIM(eta=1.0)
 STEPS = 200  # from pure noise to the data; a chain from the noise of an image makes a part of them
 PIECE = 64  # images at a time, about: what is kept for gradients grows with them
+MOST_SHOWN = 60  # images of a picture of them
 OF_CHAINS = ("sampler", "steps", "grid", "variance")  # a mean has none of them
 
 
@@ -131,6 +133,14 @@ class Restored:
         """JSON literals by name: the facts, and what came out; no pixels."""
         spent = {"evaluations": None, "network_calls": self.network_calls}
         return {**self.facts, "run": self.place, **spent, "stds": self.stds, "psnr": self.psnr}
+
+    def png(self) -> bytes:
+        """The first images, given above restored, and clean ones below where they are known; an incomplete row ends in
+        black."""
+        sets = [self.given, self.images, *([] if self.clean is None else [self.clean])]
+        return above_png(sets, self.levels, {**self.facts, "psnr": self.psnr}, MOST_SHOWN, 0)
+
+    _repr_png_ = png
 
     def __repr__(self) -> str:
         mean = None if self.psnr is None else self.psnr["restored"][0]

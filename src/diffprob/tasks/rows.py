@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,14 @@ from torch import Tensor
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.process.grids import Trailing
+from diffprob.reporting.artifacts import arrays, grid_png
 from diffprob.runs.folder import Run
 from diffprob.sampling.ancestral import DDIM
 from diffprob.sampling.between import continued, remaining
 from diffprob.sampling.invert import invert
 from diffprob.sampling.simulate import cost
 from diffprob.space.pixels import Pixels
+from diffprob.tasks.display import save
 from diffprob.tasks.drawing import check_finite, counted, limited
 from diffprob.tasks.options import option
 from diffprob.tasks.plan import Sampling, SamplingPlan, plan_sampling
@@ -149,6 +152,25 @@ class ImageRows:
         """JSON literals by name: the facts, and what was spent; no pixels."""
         n = {} if self.n is None else {"n": self.n}
         return {**self.facts, "run": self.place, **n, "network_calls": self.network_calls}
+
+    def png(self) -> bytes:
+        """All rows as a picture."""
+        images, columns = self.images.reshape(-1, *self.images.shape[2:]), self.images.shape[1]
+        return grid_png(images, self.levels, self.facts, columns)
+
+    def npz(self) -> bytes:
+        """The arrays images (rows, columns, C, H, W), seeds and metadata."""
+        return arrays(self.images, self.seeds, {**self.facts, "levels": self.levels})
+
+    def save(self, path: str | Path) -> None:
+        """Write all rows as a picture (x.png), or the arrays (x.npz), as the verb does.
+
+        Raises:
+            InputError: another suffix, or the disk refuses; what existed before is intact.
+        """
+        save(path, {".png": self.png, ".npz": self.npz})
+
+    _repr_png_ = png
 
     def __repr__(self) -> str:
         rows, columns, *shape = self.images.shape

@@ -17,6 +17,7 @@ from diffprob.denoise.denoiser import Denoiser, NetDenoiser
 from diffprob.guidance import egsde
 from diffprob.guidance.energy import Energies, EnergyGuided
 from diffprob.guidance.noisy_classifier import NoisyClassifier
+from diffprob.reporting.artifacts import above_png
 from diffprob.runs.folder import Run
 from diffprob.sampling.between import remaining
 from diffprob.sampling.simulate import cost
@@ -31,6 +32,7 @@ from diffprob.tasks.rows import by_ddim
 
 # What suits images of 28x28 (docs/results/translation.md); EGSDE has 500, 2, 32 and 0.5 at 256x256.
 REALISTIC, FAITHFUL, FACTOR, START = 100.0, 2.0, 4, 0.6
+MOST_SHOWN = 36  # images of a picture of them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +59,7 @@ class SDEdit:
 
 @dataclass(frozen=True, kw_only=True)
 class EGSDE:
-    """The same, steered away from what is particular to the source's kind and towards its coarse content (Zhao et al.
-    2022).
+    """The same, steered away from what is particular to the source's kind and towards what is coarse of the source.
 
     Args:
         recogniser: the run that `diffprob recognise` trained, in whose features the result goes away from the source;
@@ -214,11 +215,7 @@ class PreparedTranslation:
         return {**self.facts, "run": self.run.place, "network_calls": self.network_calls}
 
     def translated(self, x0: Tensor, part: slice, rng: Rng) -> Tensor:
-        """Images (B, C, H, W) in model space, which are ``part`` of all of them, with one stream for each.
-
-        Raises:
-            NumericalError: one is not finite.
-        """
+        """Images (B, C, H, W) in model space, which are ``part`` of all of them, with one stream for each."""
         plan, model, method = self.plan, self.plan.guided, self.method
         if self.source is not None:
             source = self.source if self.rows is None else self.source.given(self.rows[part])
@@ -261,9 +258,14 @@ class Translated:
         """JSON literals by name: the facts, and what was spent; no pixels."""
         return {**self.facts, "run": self.place, "network_calls": self.network_calls}
 
+    def png(self) -> bytes:
+        """The first images, sources above results; an incomplete row ends in white."""
+        return above_png([self.source, self.images], self.levels, self.facts, MOST_SHOWN, self.levels - 1)
+
+    _repr_png_ = png
+
     def __repr__(self) -> str:
-        many = f"{len(self):,} image{'s' if len(self) > 1 else ''}"
-        facts = self.facts
+        facts, many = self.facts, f"{len(self):,} image{'s' if len(self) > 1 else ''}"
         return (
             f"{many} of {facts['source']} translated by {facts['run']} ({facts['method']}, from t = {facts['start']:g})"
         )
@@ -297,9 +299,10 @@ def prepare_translate(run: Run, request: TranslateRequest, reporter: Reporter = 
         facts["repeats"] = method.repeats
     if isinstance(method, EGSDE):
         facts |= {"realistic": method.realistic, "faithful": method.faithful, "factor": method.factor}
-        facts |= {"recogniser": method.recogniser}
-        facts |= {"recogniser_sha256": None if classifier is None else classifier.sha256()}
-        recogniser = None if classifier is None else classifier.load(device, compute.batch or "auto", compute.precision)
+        facts |= {"recogniser": method.recogniser, "recogniser_sha256": None}
+    if classifier is not None:
+        facts["recogniser_sha256"] = classifier.sha256()
+        recogniser = classifier.load(device, compute.batch or "auto", compute.precision)
     return PreparedTranslation(run, images, method, plan, start, facts, sampling.seed, device, recogniser, source, rows)
 
 
