@@ -258,3 +258,13 @@ def test_every_door_gives_the_same(
     assert found == {key: said[key] for key in found}
     if "a.npz" in command:
         assert np.array_equal(np.load("a.npz")["images"], result.images)
+
+
+def test_finite_data_is_a_model_of_images() -> None:
+    images = dp.Images(dp.Digits("test").load().take(range(20)), levels=17)
+    points = dp.Pixels((1, 8, 8), 17).to_model(torch.from_numpy(np.asarray(images.pixels)))
+    model = Model(dp.FiniteData(points, dp.LinearProcess(dp.Cosine())), shape=(1, 8, 8), levels=17)
+    drawn = model.sample(8, steps=40).images
+    assert all((images.pixels == each).all((1, 2, 3)).any() for each in drawn)  # every sample is one of the images
+    with pytest.raises(dp.NoClosedForm):  # between a normal step and a mixture: the flow has the density
+        model.bits_per_dim(images, method=ChainBound(terms=1))

@@ -76,7 +76,7 @@ class Face:
         sampler: Any = None,
         grid: Any = None,
         variance: Variance | None = None,
-        clip: bool | float = True,
+        clip: bool | float | None = None,
         conditioning: Conditioning | None = None,
     ) -> Sampling:
         if conditioning is not None and (labels is not None or guidance):
@@ -85,7 +85,7 @@ class Face:
             several = [labels] if isinstance(labels, str | int) else labels
             names = None if several is None else tuple(map(str, several))
             conditioning = Conditioning(label=names, guidance=guidance)
-        clip = clip if isinstance(self.space, Pixels) else False  # points have no interval of grey levels
+        clip = self._clips if clip is None else clip
         return Sampling(
             n=n,
             seed=seed,
@@ -97,6 +97,11 @@ class Face:
             conditioning=conditioning,
             compute=self.compute,
         )
+
+    @property
+    def _clips(self) -> bool:
+        """Whether predicted images are clamped unless said: points have no interval, and exact means need none."""
+        return isinstance(self.space, Pixels) and not (isinstance(self.run, InMemoryRun) and self.run.exact)
 
     def _chosen(self, images: Pictures, *, place: str | Path | None, **options: Any) -> ImageSelection:
         if isinstance(self.run, InMemoryRun) and images is None:

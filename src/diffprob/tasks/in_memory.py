@@ -137,12 +137,14 @@ class InMemoryRun:
         recipe: its process and variance.
         space: of its points.
         chunks: whether its network is evaluated in chunks of a fixed size.
+        exact: whether it is no network: its means need no clipping, and mixtures cannot be clipped.
     """
 
     build: Callable[[Evaluation, Variance | None], NetDenoiser]
     recipe: _Parts
     space: Any
     chunks: bool
+    exact: bool = False
     meta: dict[str, Any] = field(default_factory=dict)
 
     path = Path(os.devnull)  # below which nothing can lie
@@ -206,7 +208,9 @@ def in_memory(
     if hasattr(model, "process"):
         if process is not None or prediction is not None or clock is not None:
             raise InputError(f"{type(model).__name__} has its own process, prediction and clock; leave them out")
-        return cast(Run, InMemoryRun(_exact(model), _Parts(model.process, OwnVariance()), space, chunks=False))
+        return cast(
+            Run, InMemoryRun(_exact(model), _Parts(model.process, OwnVariance()), space, chunks=False, exact=True)
+        )
     if not isinstance(model, nn.Module):
         raise InputError(f"{type(model).__name__} is no model: a denoiser with a process, or a torch module")
     if process is None:

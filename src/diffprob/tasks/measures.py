@@ -1,6 +1,7 @@
 """The face, as far as it measures: what is asked about images."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,8 @@ class Measures(Face):
         """
         self._only_images("bits/dim")
         chosen = self._chosen(images, split=split, n=n, seed=seed, resize=resize, place=place)
+        if not self._clips and not isinstance(method, ProbabilityFlow):
+            method = replace(method, clip=False)
         request = LikelihoodRequest(images=chosen, method=method, compute=self.compute)
         return likelihood(self.run, request, self.reporter)
 
@@ -121,6 +124,7 @@ class Measures(Face):
         """
         self._only_images("rate and distortion")
         chosen = self._chosen(images, split=split, n=n, seed=seed, resize=resize, place=place)
+        chain = chain if self._clips else replace(chain, clip=False)
         return rate(self.run, RateRequest(images=chosen, chain=chain, compute=self.compute), self.reporter)
 
     def evaluate(

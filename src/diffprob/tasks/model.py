@@ -85,7 +85,7 @@ class Model(Measures, Edits):
         sampler: Any = None,
         grid: Any = None,
         variance: Variance | None = None,
-        clip: bool | float = True,
+        clip: bool | float | None = None,
         conditioning: Conditioning | None = None,
         progressive: int = 0,
     ) -> Samples:
@@ -96,7 +96,8 @@ class Model(Measures, Edits):
             seed: of the first; image i has the seed ``seed + i``.
             labels: classes, in turn, by name or number; None: all in turn.
             guidance: W of classifier-free guidance, (1 + W) conditional - W unconditional.
-            steps, sampler, grid, variance, clip: as in `diffprob.tasks.plan.Sampling`; by default what suits the steps.
+            steps, sampler, grid, variance, clip: as in `diffprob.tasks.plan.Sampling`; by default what suits the steps,
+                and predicted images of a network are clamped.
             conditioning: in the place of ``labels`` and ``guidance``, all that there is to say.
             progressive: the first so many are followed on their way.
 
@@ -118,7 +119,7 @@ class Model(Measures, Edits):
         sampler: Any = None,
         grid: Any = None,
         variance: Variance | None = None,
-        clip: bool | float = True,
+        clip: bool | float | None = None,
         conditioning: Conditioning | None = None,
     ) -> Iterator[State]:
         """The chain that `sample` runs, one `State` after every step; its ``x`` (n, *shape) is in model space.
