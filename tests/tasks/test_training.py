@@ -1,0 +1,225 @@
+"""Training, fitting and what compares, asked from Python: the same numbers as the verbs, to the bit."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from cli.commands import TINY
+from tasks.heard import Heard
+
+from diffprob.base.errors import InputError
+from diffprob.cli.main import main
+from diffprob.recipes.digits import digits
+from diffprob.runs.folder import BaselineRun, RecogniserRun, Run, open_run
+from diffprob.tasks import distillation, training_run
+from diffprob.tasks.baselines import BaselineRequest, train_baseline
+from diffprob.tasks.classifier import ClassifierRequest, classifier
+from diffprob.tasks.compute import Compute
+from diffprob.tasks.distillation import DistillRequest, distill
+from diffprob.tasks.fitting import AnalyticFit, FitRequest, fit
+from diffprob.tasks.noisy_classifier import NoisyClassifierRequest, train_noisy_classifier
+from diffprob.tasks.training import TrainRequest, prepare_training, train
+from diffprob.tasks.training_plan import estimate_training
+from diffprob.tasks.training_run import Halted
+
+SMALL = {
+    "network.widths": (8, 8),
+    "network.groups": 4,
+    "training.batch": 8,
+    "training.samples": "2",
+    "training.checkpoint_every": 2,
+    "training.sample_every": 0,
+    "training.precision": "fp32",
+}
+CPU = {"device": "cpu"}
+CLOCKS = {"seconds", "seconds_training"}
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DIFFPROB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(training_run, "PREVIEW_STEPS", 2)
+    monkeypatch.setattr(training_run, "_loss_curve", lambda *_: None)
+    monkeypatch.setattr(distillation, "_fields", lambda *_: None)
+
+
+def verb(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    capsys.readouterr()
+    assert main([*words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def same(one: dict[str, Any], other: dict[str, Any], names: tuple[str, str]) -> None:
+    """Equal but for clocks and the folders' names."""
+    texts = (json.dumps({k: v for k, v in each.items() if k not in CLOCKS}) for each in (one, other))
+    first, second = (text.replace(f"runs/{name}", "RUN") for text, name in zip(texts, names, strict=True))
+    assert first == second
+
+
+def ended(heard: Heard) -> dict[str, int]:
+    """Where each bar ended."""
+    return {what: bar.done for what, _, bar in heard.bars}
+
+
+def weights(run: str) -> dict[str, torch.Tensor]:
+    return open_run(run).weights()
+
+
+def equal(one: str, other: str) -> bool:
+    first, second = weights(one), weights(other)
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    out = tmp_path_factory.mktemp("runs") / "teacher"
+    train(TrainRequest(recipe="digits", out=out, steps=2, overrides=SMALL, **CPU))
+    return Run.open(out)
+
+
+def test_python_and_the_verb_train_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    said = verb(capsys, "train", "digits", "--steps", "3", "--out", "runs/verb", *TINY)
+    heard = Heard()
+    result = train(TrainRequest(recipe="digits", out="runs/here", steps=3, overrides=SMALL, **CPU), heard)
+    assert result is not None
+    same(said, result.to_json(), ("verb", "here"))
+    assert equal("runs/verb", "runs/here") and isinstance(result.folder, Run)
+    assert repr(result).startswith("runs/here: step 3 of 3") and ended(heard) == {"train": 3}
+
+
+def test_images_of_ones_own_become_a_run_that_resumes(capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("mine.npy", np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8))
+    said = verb(capsys, "train", "--data", "mine.npy", "--steps", "4", "--out", "runs/verb", *TINY)
+    heard, known = Heard(), {"overrides": SMALL, "out": "runs/here", **CPU}
+    request = TrainRequest.of("mine.npy", steps=2, **known)
+    assert request == TrainRequest(data="mine.npy", steps=2, **known)
+    assert train(request, heard) is not None
+    assert any("20 images of 8x8" in note for note in heard.notes)
+    assert "anything can be changed with overrides, for instance overrides={'training.lr': '1e-4'}" in heard.notes
+    result = train(TrainRequest.of("mine.npy", steps=4, **known), heard)
+    assert result is not None and (result.resumed_at, result.step) == (2, 4)
+    assert equal("runs/verb", "runs/here") and said["step"] == result.step
+    assert train(TrainRequest.of("runs/here", device="cpu")).finished_before  # pyright: ignore[reportOptionalMemberAccess]
+    assert TrainRequest.of("digits").recipe == "digits" and TrainRequest.of("runs/here").recipe == "runs/here"
+    assert TrainRequest.of(digits()).recipe == digits()
+
+
+def test_whoever_asks_stops_a_training_with_a_checkpoint() -> None:
+    asked = 0
+
+    @contextmanager
+    def halt() -> Iterator[Any]:
+        def soon() -> bool:
+            nonlocal asked
+            asked += 1
+            return asked > 1
+
+        yield soon
+
+    request = TrainRequest(recipe="digits", out="runs/here", steps=9, overrides=SMALL, **CPU)
+    with pytest.raises(Halted, match="stopped at step 1; the same request resumes") as halted:
+        train(request, halt=halt)
+    assert halted.value.step == 1 and Run.open("runs/here").meta["step"] == 1
+
+
+def test_an_estimate_is_that_of_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    said = verb(capsys, "train", "digits", "--dry-run", "--out", "runs/verb", *TINY)
+    request = TrainRequest(recipe="digits", out="runs/here", overrides=SMALL, **CPU)
+    estimate = estimate_training(prepare_training(request)).to_json()
+    measured = {"seconds", "seconds_per_step"}
+    same(*({k: v for k, v in each.items() if k not in measured} for each in (said, estimate)), ("verb", "here"))
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({}, "train needs a recipe .* or data=PATH"),
+        ({"recipe": "digitz"}, "did you mean 'digits'"),
+        ({"recipe": "digits", "size": 8}, "size and channels are for data without a recipe; with one use overrides"),
+        ({"recipe": "digits", "overrides": {"training.lrr": 1}}, "no field 'lrr'"),
+        ({"recipe": "digits", "overrides": {"training.lr": "x"}}, "training.lr takes float"),
+        ({"recipe": "digits", "device": "cpux"}, "device=cpux"),
+    ],
+)
+def test_a_wrong_request_is_one_line(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said) as wrong:
+        train(TrainRequest(**{**CPU, **fields}))
+    assert "\n" not in str(wrong.value) and not Path("runs").exists()
+
+
+def test_numbers_outside_their_domain_are_refused_at_once() -> None:
+    for fields in ({"steps": 0}, {"size": 1}, {"channels": 2}, {"seed": -1}, {"processes": 0}):
+        with pytest.raises(ValueError, match=next(iter(fields))):
+            TrainRequest(recipe="digits", **fields)
+    with pytest.raises(ValueError, match="kind must be one of glow, ebm"):
+        BaselineRequest(kind="glov", data="digits")
+    with pytest.raises(ValueError, match="what must be a tuple"):
+        FitRequest(what="analytic")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="data must be a tuple"):
+        NoisyClassifierRequest(data="digits")  # pyright: ignore[reportArgumentType]
+
+
+def test_a_fit_is_that_of_the_verb(teacher: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    heard, compute = Heard(), Compute(device="cpu")
+    analytic = AnalyticFit(n=4, times=5)
+    result = fit(teacher, FitRequest(what=("analytic", "steps"), analytic=analytic, compute=compute), heard)
+    kept = {path.name: path.read_bytes() for path in teacher.path.glob("fit-*")}
+    said = verb(capsys, "fit", str(teacher.path), "analytic", "steps", "-n", "4", "--times", "5", "--device", "cpu")
+    assert len(kept) == 2 and kept == {path.name: path.read_bytes() for path in teacher.path.glob("fit-*")}
+    numbers = result.to_json()
+    for fits in (said["fits"], numbers["fits"]):
+        for about in fits.values():
+            del about["seconds"]
+    assert said == numbers and ended(heard) == {"analytic": 5}
+    with pytest.raises(InputError, match=r"nothing to fit is called 'analytics'.*did you mean"):
+        fit(teacher, FitRequest(what=("analytics",), compute=compute))
+    with pytest.raises(InputError, match="digits comes with the library and is only read: record would"):
+        fit(Run.open("digits"), FitRequest(what=("analytic",), compute=compute))
+
+
+def test_what_is_made_of_a_run_is_that_of_the_verb(teacher: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    few = {"training.batch": 4, "training.sample_every": 0}
+    sets = [word for path, value in few.items() for word in ("--set", f"{path}={value}")]
+    common = ("--steps", "1", "--device", "cpu", *sets)
+    said = verb(capsys, "distill", str(teacher.path), "--method", "gradient", "--out", "runs/verb", *common)
+    request = DistillRequest(method="gradient", out="runs/here", steps=1, overrides=few, **CPU)
+    result = distill(teacher, request)
+    assert result is not None
+    same(said, result.to_json(), ("verb", "here"))
+    assert equal("runs/verb", "runs/here")
+    said = verb(capsys, "recognise", str(teacher.path), "digits", "--out", "runs/verb2", *common)
+    classified = train_noisy_classifier(
+        teacher, NoisyClassifierRequest(data=("digits",), out="runs/here2", steps=1, overrides=few, **CPU)
+    )
+    assert classified is not None
+    same(said, classified.to_json(), ("verb2", "here2"))
+    assert equal("runs/verb2", "runs/here2") and isinstance(open_run("runs/here2"), RecogniserRun)
+    with pytest.raises(InputError, match="frozen belongs to method=scalar, not to method=gradient"):
+        distill(teacher, DistillRequest(method="gradient", frozen=True))
+
+
+def test_baselines_are_those_of_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    few = {"network.depth": 1, "network.width": 4, "training.batch": 4}
+    sets = [word for path, value in few.items() for word in ("--set", f"{path}={value}")]
+    said = verb(capsys, "baseline", "glow", "digits", "--steps", "1", "--out", "runs/verb", "--device", "cpu", *sets)
+    request = BaselineRequest(kind="glow", data="digits", out="runs/here", steps=1, overrides=few, **CPU)
+    result = train_baseline(request)
+    assert result is not None
+    mine = {"kind": "glow", **result.to_json()}
+    same({**said, "recipe": ""}, {**mine, "recipe": ""}, ("verb", "here"))  # each is called by its folder
+    assert equal("runs/verb", "runs/here") and isinstance(open_run("runs/here"), BaselineRun)
+    heard = Heard()
+    fresh = classifier(ClassifierRequest(data="digits", epochs=1, **CPU), heard)
+    said = verb(capsys, "baseline", "classifier", "digits", "--epochs", "1", "--device", "cpu")
+    known = {**fresh.to_json(), "fresh": False, "next": said["next"]}
+    assert {k: v for k, v in said.items() if k != "seconds"} == {k: v for k, v in known.items() if k != "seconds"}
+    assert ended(heard) == {"classifier": 11}
+    with pytest.raises(InputError, match=r"out=x.png: a name that ends in \.safetensors"):
+        classifier(ClassifierRequest(data="digits", out="x.png"))
