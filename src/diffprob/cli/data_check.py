@@ -15,7 +15,7 @@ EXAMPLES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """The data, which part of it, and how pictures are read."""
     parser.add_argument("data", metavar="PATH", help='a folder, a file, "digits" or "hf:NAME"')
     parser.add_argument("--size", type=whole(2), metavar="N", help="scale and crop pictures to NxN")
     parser.add_argument("--channels", type=int, choices=(1, 3), help="read pictures as grey (1) or colour (3)")
@@ -26,9 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Look at everything once."""
-    from diffprob.data import check, open_data
+    from diffprob.data import open_data
+    from diffprob.tasks.data_check import DataCheckRequest, check_data
 
-    return check(open_data(args.data, size=args.size, channels=args.channels, split=args.split)).to_dict()
+    data = open_data(args.data, size=args.size, channels=args.channels, split=args.split)
+    return check_data(DataCheckRequest(data=data)).to_json()
 
 
 def lines(result: dict[str, Any]) -> Iterator[str]:

@@ -2,10 +2,8 @@
 
 import argparse
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from diffprob.base.errors import InputError
 from diffprob.cli.parser import add_dry_run
 
 EXAMPLES = (
@@ -15,7 +13,7 @@ EXAMPLES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """The run, the new folder, and whether diffusers clips."""
     parser.add_argument("run", metavar="RUN", help="a run's folder, or the name of a packaged run")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="the new folder")
     parser.add_argument(
@@ -29,27 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Open the run, write the folder."""
-    from diffprob.interop.configs import Scheduling, scheduler_config
-    from diffprob.interop.diffusers import export_pipeline
     from diffprob.runs.folder import Run
+    from diffprob.tasks.exchange import ExportRequest, export_run, new_folder
 
-    out = Path(args.out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists already and is not an empty folder: choose another --out")
-    found = Run.open(args.run)
-    model = found.load()
-    clip = 1.0 if args.clip else None
-    scheduler = scheduler_config(Scheduling(model.process, model.prediction, model.variance, clip))
-    if not args.dry_run:
-        _, height, width = found.space.shape
-        export_pipeline(out, model, (height, width), clip, found.space.levels)
-    return {
-        "dry_run": args.dry_run,
-        "run": found.place,
-        "step": found.meta["step"],
-        "out": str(out),
-        "scheduler": scheduler,
-    }
+    new_folder(args.out)
+    request = ExportRequest(out=args.out, clip=args.clip, dry_run=args.dry_run)
+    return export_run(Run.open(args.run), request).to_json()
 
 
 def lines(result: dict[str, Any]) -> Iterator[str]:

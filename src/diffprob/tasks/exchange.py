@@ -1,0 +1,248 @@
+"""Models to and from diffusers' folders; diffusers itself is not needed."""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from diffprob.base.checks import flag, text, whole
+from diffprob.base.errors import InputError
+from diffprob.conditions.condition import Labels
+from diffprob.config.recipe import Recipe, parameter_count
+from diffprob.data import Folder, HuggingFace
+from diffprob.data.images import Source
+from diffprob.data.places import absolute
+from diffprob.interop.configs import Scheduling, scheduler_config, scheduling
+from diffprob.interop.diffusers import Pipeline, export_pipeline, load_pipeline
+from diffprob.runs.folder import Run
+from diffprob.runs.publish import write_run
+from diffprob.space.pixels import Pixels
+from diffprob.tasks.options import option
+from diffprob.tasks.reporter import SILENT, Reporter
+from diffprob.training.settings import Training
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest:
+    """A folder for diffusers' DDPMPipeline.
+
+    Args:
+        out: the new folder.
+        clip: whether its sampler clips to [-1, 1].
+        dry_run: whether to write nothing.
+
+    Raises:
+        ValueError: a field of another type.
+    """
+
+    out: str
+    clip: bool = True
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        text("out", self.out)
+        flag("clip", self.clip)
+        flag("dry_run", self.dry_run)
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What was written.
+
+    Args:
+        request: what was asked for.
+        run: that was written, by its place.
+        step: of its weights.
+        scheduler: diffusers' settings for the process.
+    """
+
+    request: ExportRequest
+    run: str
+    step: int
+    scheduler: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON literals by name."""
+        out = str(Path(self.request.out))
+        return {
+            "dry_run": self.request.dry_run,
+            "run": self.run,
+            "step": self.step,
+            "out": out,
+            "scheduler": self.scheduler,
+        }
+
+
+def export_run(run: Run, request: ExportRequest) -> ExportResult:
+    """Write a run as a folder that diffusers opens.
+
+    Raises:
+        InputError: the folder is there and not empty, a run without a model, or a part that diffusers does not have.
+    """
+    out = new_folder(request.out)
+    model = run.load()
+    clip = 1.0 if request.clip else None
+    scheduler = scheduler_config(Scheduling(model.process, model.prediction, model.variance, clip))
+    if not request.dry_run:
+        _, height, width = run.space.shape
+        export_pipeline(out, model, (height, width), clip, run.space.levels)
+    return ExportResult(request, run.place, run.meta["step"], scheduler)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportRequest:
+    """A run to be made of a diffusers folder.
+
+    Args:
+        folder: what diffusers' save_pretrained wrote.
+        out: the new run's folder.
+        size: of the images, where the folder does not say.
+        levels: grey levels; None: what the folder says, else 256.
+        null_label: whether the network's last class stands for no label.
+        data: what it was trained on, for the recipe; None: not known.
+        step: training steps behind the weights.
+        dry_run: whether to write nothing.
+
+    Raises:
+        ValueError: a number outside its domain.
+    """
+
+    folder: str
+    out: str
+    size: int | None = None
+    levels: int | None = None
+    null_label: bool = False
+    data: Source | None = None
+    step: int = 0
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        text("folder", self.folder)
+        text("out", self.out)
+        whole("size", self.size, 1, none=True)
+        whole("levels", self.levels, 2, 256, none=True)
+        flag("null_label", self.null_label)
+        whole("step", self.step)
+        flag("dry_run", self.dry_run)
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """What was read, and the recipe that says it.
+
+    Args:
+        request: what was asked for.
+        recipe: of the new run.
+        weights: how the folder keeps them, such as "float32" or "fp16".
+        clip: to which its sampler clips; None: it does not.
+    """
+
+    request: ImportRequest
+    recipe: Recipe
+    weights: str
+    clip: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON literals by name."""
+        recipe = self.recipe
+        return {
+            "dry_run": self.request.dry_run,
+            "run": str(Path(self.request.out)),
+            "parameters": parameter_count(recipe),
+            "shape": list(recipe.space.shape),
+            **{name: repr(getattr(recipe, name)) for name in ("network", "process", "prediction", "variance")},
+            "weights": self.weights,
+            "clip": self.clip,
+        }
+
+
+def import_run(request: ImportRequest, reporter: Reporter = SILENT) -> ImportResult:
+    """Make a run of a diffusers folder, and open it.
+
+    Raises:
+        InputError: the new folder is there and not empty; a file is missing, damaged or pickled; a setting that has no
+            counterpart here, or does not go with what was asked for.
+    """
+    out = new_folder(request.out)
+    pipeline = load_pipeline(request.folder)
+    settings = scheduling(pipeline.scheduler or {}, f"scheduler_config.json of {request.folder}")
+    recipe = _recipe(request, pipeline, settings, reporter)
+    if not request.dry_run:
+        weights = {f"net.{name}": tensor for name, tensor in pipeline.state.items()}
+        write_run(out, recipe, weights, step=request.step)
+        Run.open(out)
+    return ImportResult(request, recipe, pipeline.variant or "float32", settings.clip)
+
+
+def new_folder(out: str) -> Path:
+    """A folder that is not there yet, or empty.
+
+    Raises:
+        InputError: something is there.
+    """
+    path = Path(out)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path} exists already and is not an empty folder: choose another {option('out')}")
+    return path
+
+
+def _recipe(request: ImportRequest, pipeline: Pipeline, settings: Scheduling, reporter: Reporter) -> Recipe:
+    spec, (height, width) = pipeline.spec, _size(request, pipeline)
+    if spec.in_channels not in {1, 3}:
+        raise InputError(f"{request.folder}: a network of images with {spec.in_channels} channels; 1 or 3 can be a run")
+    square = height if height == width else None
+    data: Any = absolute(request.data) if request.data else Folder("not-known", square, spec.in_channels)
+    if isinstance(data, Folder | HuggingFace):
+        data = replace(data, channels=spec.in_channels)
+    try:
+        return Recipe(
+            name=re.sub(r"[^\w.-]+", "-", Path(request.out).resolve().name),
+            data=data,
+            space=Pixels((spec.in_channels, height, width), _levels(request, pipeline)),
+            network=spec,
+            process=settings.process,
+            prediction=settings.prediction,
+            clock=settings.clock,
+            variance=settings.variance,
+            condition=_condition(request, pipeline, reporter),
+            training=Training(steps=max(1, request.step)),
+        )
+    except ValueError as error:
+        raise InputError(f"{request.folder}: {error}") from error
+
+
+def _size(request: ImportRequest, pipeline: Pipeline) -> tuple[int, int]:
+    size, asked = pipeline.size, request.size
+    if asked is not None:
+        if size is not None and size != (asked, asked):
+            said = f"{request.folder} says that its images are {size[0]}x{size[1]}"
+            raise InputError(f"{option('size', asked)}: {said}")
+        size = (asked, asked)
+    if size is None:
+        raise InputError(f"{request.folder} does not say the size of its images; give {option('size', 'N')}")
+    return size
+
+
+def _levels(request: ImportRequest, pipeline: Pipeline) -> int:
+    if request.levels is not None and pipeline.levels not in (None, request.levels):
+        said = f"{request.folder} says that its images have {pipeline.levels}"
+        raise InputError(f"{option('levels', request.levels)}: {said}")
+    return request.levels or pipeline.levels or 256
+
+
+def _condition(request: ImportRequest, pipeline: Pipeline, reporter: Reporter) -> Labels | None:
+    """The labels that the network is told."""
+    classes, asked = pipeline.spec.classes, option("null_label")
+    if pipeline.condition is not None:
+        if request.null_label and not pipeline.condition.drop:
+            raise InputError(f"{asked}: {request.folder} says that each of its {classes} labels is a class")
+        return pipeline.condition
+    if not classes:
+        if request.null_label:
+            raise InputError(f"{asked}: the network of {request.folder} is told no labels")
+        return None
+    if not request.null_label:
+        which = f"{request.folder} names none of its {classes} classes"
+        reporter.note(f"note: {which}; if the last stands for no label: {asked}")
+    # How often training dropped the label is not known; that it did is all that counts afterwards.
+    return Labels(classes - 1) if request.null_label else Labels(classes, drop=0.0)
