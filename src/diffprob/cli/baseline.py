@@ -29,7 +29,7 @@ KINDS = ("classifier", "glow", "ebm")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """Which density, on which data, and how long to train."""
     parser.add_argument("kind", metavar="KIND", help="classifier, glow or ebm")
     parser.add_argument(
         "data", metavar="DATA", help='images (for a classifier labelled): a folder, a file, "digits" or "hf:NAME"'

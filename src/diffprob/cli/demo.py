@@ -51,7 +51,7 @@ FIT = ("-n", "16", "--times", "100")  # of the variances, in seconds; the path t
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """How long, where the run goes, and its seed."""
     parser.add_argument("--short", action="store_true", help="about 40 s in all, with a worse model")
     parser.add_argument("--fresh", action="store_true", help="delete the run of an earlier demo and start anew")
     parser.add_argument("--out", metavar="RUN", help="the run's folder (runs/demo, or runs/demo-short)")

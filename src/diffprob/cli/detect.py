@@ -37,7 +37,7 @@ WAYS = ("pearson", "spearman", "partial")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """The run, images that belong and that do not, the proxies, and where scores go."""
     parser.add_argument("run", metavar="RUN", help="a run's folder, or the name of a packaged run (diffprob show runs)")
     parser.add_argument("judged", nargs="?", metavar="DATA", help="images to rank, or one (instead of --outside)")
     parser.add_argument(

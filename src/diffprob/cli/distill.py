@@ -23,7 +23,7 @@ EXAMPLES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """The teacher, the student's recipe, and how long to train."""
     parser.add_argument("run", metavar="RUN", help="the teacher: a run's folder, or the name of a packaged run")
     parser.add_argument("--method", required=True, metavar="M", help="gradient, scalar or full")
     parser.add_argument("--data", metavar="PATH", help="where the run's images lie, if not where its recipe says")

@@ -31,7 +31,7 @@ FEATURES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """The run, the real images, which metrics in which features, and how samples are drawn."""
     parser.add_argument("run", metavar="RUN", help="a run's folder, or the name of a packaged run")
     parser.add_argument("place", nargs="?", metavar="DATA", help="the same as --data")
     add_place(parser)

@@ -24,7 +24,7 @@ EXAMPLES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """The run, what is fitted, and how many images and times it takes."""
     parser.add_argument("run", metavar="RUN", help="a run's folder")
     parser.add_argument("what", nargs="+", metavar="WHAT", help="analytic, npr, sn, ocm, steps: one or several")
     parser.add_argument("--data", metavar="PATH", help="where the run's own images lie, if not where its recipe says")

@@ -26,7 +26,7 @@ NOISES = ("shared", "independent", "rescaled")  # those of `diffprob.sampling.be
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """The run, the images to go between, how many steps, and how they are drawn."""
     parser.add_argument("run", metavar="RUN", help="a run's folder, or the name of a packaged run (diffprob show runs)")
     parser.add_argument("first", metavar="A", help=ONE_IMAGE)
     parser.add_argument("second", metavar="B", help="the other image")

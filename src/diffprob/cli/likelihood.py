@@ -39,7 +39,7 @@ _OWN = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """The run, which images, by which method with options of its own, and where the numbers go."""
     parser.add_argument("--method", choices=METHODS, default="bound", help="what stands for -log p (bound)")
     add_bounding(parser, 1000)
     parser.add_argument("--terms", metavar="N", help=f"bounds: random terms for each image, or all ({TERMS})")

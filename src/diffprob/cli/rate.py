@@ -28,7 +28,7 @@ ROWS = 10  # of the table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """The run, which images, the chain, and how the curves are shown."""
     add_bounding(parser, 64)
     parser.add_argument("--rows", type=whole(2), default=ROWS, metavar="N", help=f"of the table ({ROWS})")
     parser.add_argument("--out", default="rate.png", metavar="FILE", help="the curves as .png, or all numbers as .json")

@@ -25,7 +25,7 @@ EXAMPLES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """Of which run the classifier is, and how long to train it."""
     parser.add_argument("run", metavar="RUN", help="whose noise it is: a run's folder, or the name of a packaged run")
     parser.add_argument("data", metavar="DATA", nargs="+", help="labelled images, or two or more sources of images")
     parser.add_argument("--size", type=whole(2), metavar="N", help="scale and crop pictures to NxN")

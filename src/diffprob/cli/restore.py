@@ -49,7 +49,7 @@ TAKES = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """The run, the damaged images, what was done to them, and how they are drawn."""
     parser.add_argument("run", metavar="RUN", help="a run's folder, or the name of a packaged run (diffprob show runs)")
     parser.add_argument("images", metavar="IMAGES", help=KINDS)
     parser.add_argument("--out", default="restored", metavar="DIR", help="a new or empty folder (restored)")

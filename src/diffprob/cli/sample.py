@@ -35,7 +35,7 @@ COUNT, COUNT_FROM = 64, 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """The run, how and of what to draw, and where the images go."""
     parser.add_argument("run", metavar="RUN", help="a run's folder, or the name of a packaged run (diffprob show runs)")
     add_drawing(parser, None)
     parser.add_argument(

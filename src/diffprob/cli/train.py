@@ -24,7 +24,7 @@ EXAMPLES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """The recipe or data, settings of its fields, where the run goes, and when to stop."""
     parser.add_argument(
         "recipe",
         nargs="?",

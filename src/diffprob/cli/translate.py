@@ -42,7 +42,7 @@ TAKES = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+    """The two runs, the images, the method with options of its own, and where results go."""
     parser.add_argument("run", metavar="RUN", help="of the kind wanted: a run's folder, or the name of a packaged run")
     parser.add_argument("source", metavar="SOURCE", help='the images: a folder, a file, "digits" or "hf:NAME"')
     parser.add_argument("--out", required=True, metavar="FOLDER", help="a new or empty folder")
