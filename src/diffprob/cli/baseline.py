@@ -29,7 +29,7 @@ KINDS = ("classifier", "glow", "ebm")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which density, on which data, and how long to train."""
+    """What to train (a classifier, a flow or an energy), on which data, and for how long."""
     parser.add_argument("kind", metavar="KIND", help="classifier, glow or ebm")
     parser.add_argument(
         "data", metavar="DATA", help='images (for a classifier labelled): a folder, a file, "digits" or "hf:NAME"'
