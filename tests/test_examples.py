@@ -11,6 +11,7 @@ SAID = {
     "sample": "64 images 1x8x8 in 17 grey levels of digits",
     "likelihood": "bits/dim (variational bound) of 20 images",
     "outliers": "flagged: [4, 5, 6, 7]",
+    "train": "step 20",
     "two_moons": "500 points",
     "own_network": "bits/dim",
     "diffusers_network": "bits/dim",

@@ -13,7 +13,7 @@ import diffprob as dp
 from diffprob.cli.main import main
 from diffprob.tasks.bounds import ChainBound
 from diffprob.tasks.likelihood import ContinuousTimeBound, ProbabilityFlow
-from diffprob.tasks.model import Model, load
+from diffprob.tasks.model import Model, load, train
 
 MEAN, COV = torch.tensor([0.5, -1.0]), torch.tensor([[0.5, 0.2], [0.2, 0.3]])
 
@@ -268,3 +268,27 @@ def test_finite_data_is_a_model_of_images() -> None:
     assert all((images.pixels == each).all((1, 2, 3)).any() for each in drawn)  # every sample is one of the images
     with pytest.raises(dp.NoClosedForm):  # between a normal step and a mixture: the flow has the density
         model.bits_per_dim(images, method=ChainBound(terms=1))
+
+
+SMALL = {
+    "network.widths": (8, 8), "network.groups": 4, "training.batch": 8, "training.precision": "fp32",
+    "training.sample_every": 0,
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_training_and_fits_are_those_of_the_verbs(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = [text for name, value in SMALL.items() for text in ("--set", f"{name}={value!r}")]
+    verb(capsys, "train", "digits", *options, "--steps", "2", "--out", "a")
+    model = train("digits", overrides=SMALL, steps=1, out="b", device="cpu")
+    model = train("digits", overrides=SMALL, steps=2, out="b", device="cpu")  # goes on
+    assert model.run.sha256() == dp.Run.open("a").sha256() and model.run.meta["step"] == 2
+    verb(capsys, "fit", "a", "analytic", "-n", "64")
+    assert "analytic" in model.fit("analytic").fits
+    there = [(Path(run) / "fit-analytic.safetensors").read_bytes() for run in ("a", "b")]
+    assert there[0] == there[1]
+    page = model.report("page.html", n=4, steps=2)
+    assert Path("page.html").read_bytes() == page.page and b"<html" in page.page

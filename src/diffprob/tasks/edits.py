@@ -18,6 +18,7 @@ from diffprob.tasks.face import Face, Pictures
 from diffprob.tasks.images import ImageSource
 from diffprob.tasks.restoration import Restored, RestoreRequest, restore
 from diffprob.tasks.rows import ImageRows
+from diffprob.tasks.translation import Translated, TranslateRequest, TranslationMethod, translate
 
 
 class Edits(Face):
@@ -120,6 +121,38 @@ class Edits(Face):
             sampling=self._sampling(**drawing),
         )
         return restore(self.run, request, self.reporter)
+
+    def translate(
+        self,
+        images: Pictures,
+        method: TranslationMethod,
+        *,
+        n: int | None = None,
+        split: str = "auto",
+        resize: bool = False,
+        **drawing: Any,
+    ) -> Translated:
+        """Turn images of one kind into images of this model's kind; those of `diffprob translate`.
+
+        Args:
+            images: of the source's kind, as in `data`.
+            method: ``DDIB()``, ``EGSDE(recogniser=...)`` or ``SDEdit()`` of `diffprob.tasks.translation`.
+            n: only the first so many; None: all.
+            split, resize: as in `data`.
+            drawing: the other keywords of `sample`.
+
+        Raises:
+            InputError: images of another kind, or options that do not go together.
+        """
+        request = TranslateRequest(
+            images=self._given(images),
+            method=method,
+            split=split,
+            n=n,
+            resize=resize,
+            sampling=self._sampling(**drawing),
+        )
+        return translate(self.run, request, self.reporter)
 
     def _given(self, images: Pictures) -> ImageSource:
         source = self._source(images)

@@ -4,7 +4,7 @@ Every method fills the request of a task from its keywords, with the task's defa
 on the door it was asked through.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from diffprob.base.distributions import Distribution
 from diffprob.base.errors import InputError
 from diffprob.base.shapes import per_sample
+from diffprob.config.recipe import Kind
 from diffprob.denoise.denoiser import Clock
 from diffprob.denoise.prediction import Prediction
 from diffprob.denoise.variance import Variance
@@ -22,14 +23,20 @@ from diffprob.process.linear import LinearProcess
 from diffprob.runs.folder import Run
 from diffprob.sampling.simulate import State
 from diffprob.space.pixels import Pixels
+from diffprob.storage import files
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.conditioning import Conditioning
 from diffprob.tasks.edits import Edits
 from diffprob.tasks.face import Labels, Warnings
+from diffprob.tasks.fitting import FitRequest, FitResult, fit
 from diffprob.tasks.in_memory import InMemoryRun, in_memory, is_pipeline, pipeline_in_memory
 from diffprob.tasks.measures import Measures
 from diffprob.tasks.reporter import Reporter
+from diffprob.tasks.reporting import PageResult, ReportRequest, html_path, report
 from diffprob.tasks.sample import SampleRequest, Samples, chain, sample
+from diffprob.tasks.training import TrainRequest
+from diffprob.tasks.training import train as run_training
+from diffprob.tasks.training_run import Halt, never
 
 
 class Model(Measures, Edits):
@@ -153,6 +160,45 @@ class Model(Measures, Edits):
         mean = self.denoise(xt, time).mean
         return (per_sample(alpha, xt) * mean - xt) / per_sample(sigma**2, xt)
 
+    def fit(self, *what: str, record: bool = False, seed: int = 0, place: str | Path | None = None) -> FitResult:
+        """Fit the best reverse variances, and the best steps, to the run; as `diffprob fit`.
+
+        Args:
+            what: some of "analytic", "npr", "sn", "ocm", "steps".
+            record: write also into a run that comes with the library.
+            seed: decides which images, times and noise.
+            place: where the run's own images lie, if not where its recipe says.
+
+        Raises:
+            InputError: a model in memory, or a run that cannot be written.
+        """
+        if isinstance(self.run, InMemoryRun):
+            raise InputError("a model in memory has no folder that a fit could be kept in")
+        data = None if place is None else str(place)
+        request = FitRequest(what=what, record=record, seed=seed, data=data, compute=self.compute)
+        result = fit(self.run, request, self.reporter)
+        self.run = Run.open(self.run.path)
+        return result
+
+    def report(self, path: str | Path, *, data: str | None = None, **drawing: Any) -> PageResult:
+        """Write the report of the run: one HTML page, as that of `diffprob report --out`.
+
+        Args:
+            path: of the page.
+            data: where the run's data is now; "none": it is not looked for; None: where the recipe says.
+            drawing: the keywords of `sample`.
+
+        Raises:
+            InputError: a model in memory, or the disk refuses.
+        """
+        if isinstance(self.run, InMemoryRun):
+            raise InputError("a model in memory has no training that could be reported")
+        path = html_path(str(path))
+        result = report(self.run, ReportRequest(sampling=self._sampling(**drawing), data=data), self.reporter)
+        with files.saying(f"write {path}", "; what existed before is intact"):
+            files.write_file(Path(path), [result.page])
+        return result
+
     def __repr__(self) -> str:
         where = f"{self.run.place!r}" if not isinstance(self.run, InMemoryRun) else "a denoiser in memory"
         shape = "x".join(map(str, self.shape))
@@ -190,3 +236,56 @@ def load(
     if not isinstance(model, Run):
         model = pipeline_in_memory(model) if is_pipeline(model) else Run.open(model)
     return Model.of(model, compute, reporter)
+
+
+def train(
+    what: str | Path | Kind,
+    *,
+    out: str | Path | None = None,
+    steps: int | None = None,
+    size: int | None = None,
+    labels: bool = False,
+    data: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    device: str = "auto",
+    seconds: float | None = None,
+    reporter: Reporter = Warnings(),
+    halt: Halt = never,
+) -> Model:
+    """Train a model and open it; the same call again resumes, one with more steps goes on; as `diffprob train`.
+
+    Args:
+        what: a folder or a file of images, a recipe (by name, as a file, or itself), or a run to go on with.
+        out: the run's folder; None: ``runs/NAME``.
+        steps: train until this step; None: the recipe's.
+        size: of images: scale and crop pictures to size x size.
+        labels: tell the network the label of each image.
+        data: images for a recipe or a run, if not those that it says.
+        overrides: values of fields of the recipe by their path, ``{"training.lr": 1e-4}``.
+        seed: decides weights at the start, order and noise; None: the recipe's.
+        device: "auto" (a CUDA GPU if there is one), "cpu", "cuda" or "cuda:1".
+        seconds: stop, with a checkpoint, when this much time has passed.
+        reporter: who hears notes and progress (`Reporter`): a callback of one's own is its ``progress``.
+        halt: asked between steps; what it returns stops the training, with a checkpoint.
+
+    Raises:
+        InputError: nothing that can be trained; nothing is created.
+        NumericalError: the training diverged; the last checkpoint is kept.
+    """
+    request = TrainRequest.of(
+        what,
+        out=out,
+        steps=steps,
+        size=size,
+        labels=labels,
+        overrides=dict(overrides or {}),
+        seed=seed,
+        device=device,
+        seconds=seconds,
+        **({} if data is None else {"data": data}),
+    )
+    result = run_training(request, reporter, halt)
+    if result is None:
+        raise InputError("only the first process of a training has its model: `diffprob train` is for torchrun")
+    return load(result.run, device=device, reporter=reporter)
