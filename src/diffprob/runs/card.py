@@ -13,7 +13,7 @@ from diffprob.runs.measurements import Measurement, tables
 _DENOISER = (
     *("```sh", "diffprob sample PATH_OF_THIS_FOLDER -n 64 --seed 0 --out samples.png", "```", ""),
     *("```python", "import diffprob as dp", ""),
-    *('model = dp.Run.open("PATH_OF_THIS_FOLDER").load()  # model(xt, t) is p(x_0 | x_t)', "```"),
+    *('model = dp.load("PATH_OF_THIS_FOLDER")  # model.sample(64), model.bits_per_dim(images), ...', "```"),
 )
 _CLASSIFIER = ("```sh", "diffprob translate RUN IMAGES --recogniser PATH_OF_THIS_FOLDER --out FOLDER", "```")
 _DENSITY = ("```sh", "diffprob detect RUN --outside IMAGES --with PATH_OF_THIS_FOLDER", "```")
