@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffprob.cli import output
 from diffprob.cli.parser import add_device, add_dry_run, add_seed
 from diffprob.cli.progress import TERMINAL, Progress, duration, say
 from diffprob.cli.signals import stopping
@@ -273,6 +272,7 @@ def _record(found: "Run", rows: list[dict[str, Any]], n: int, seed: int, referen
 
 def _pictures(found: "Run", drawn: Any, ancestral: "np.ndarray", real: "np.ndarray", seeds: str) -> dict[str, str]:
     """Samples beside real digits, and the progression, into the run; the paths by name."""
+    from diffprob.reporting import artifacts
     from diffprob.reporting.figures import grid_image
 
     most = found.space.levels
@@ -285,8 +285,8 @@ def _pictures(found: "Run", drawn: Any, ancestral: "np.ndarray", real: "np.ndarr
         }
     )
     files = {
-        "samples beside real digits": ("samples.png", output.png(sheet, facts)),
-        "from noise to digits": ("progression.png", output.progression_png(drawn.frames, most, drawn.times)),
+        "samples beside real digits": ("samples.png", artifacts.png(sheet, facts)),
+        "from noise to digits": ("progression.png", artifacts.progression_png(drawn.frames, most, drawn.times)),
     }
     for name, contents in files.values():
         found.add(name, contents)

@@ -224,6 +224,7 @@ def _write(folder: Path, result: dict[str, Any], detection: "DetectionResult", l
     Raises:
         InputError: the disk refuses.
     """
+    from diffprob.reporting import artifacts
     from diffprob.reporting.detection import comparison_figures, map_sheet
 
     output.write_file(folder / CSV, detection.to_csv().encode())  # which makes the folder
@@ -236,7 +237,7 @@ def _write(folder: Path, result: dict[str, Any], detection: "DetectionResult", l
         judged, places = detection.outside[0], detection.maps.places
         names = [judged.called(int(place)) for place in places]
         picture, white = map_sheet(judged.levels[places], detection.maps.values, levels, names)
-        output.write_file(folder / MAPS, output.png(picture, {"map": repr(detection.maps.map), "white": white}))
+        output.write_file(folder / MAPS, artifacts.png(picture, {"map": repr(detection.maps.map), "white": white}))
         pictures.append(MAPS)
     result["files"] = [JSON, CSV, *pictures]
     output.write_file(folder / JSON, output.json_bytes(result))
@@ -246,6 +247,7 @@ def _extremes(folder: Path, detection: "DetectionResult", levels: int) -> list[s
     """The least typical images over the most typical ones, by the first proxy."""
     import numpy as np
 
+    from diffprob.reporting import artifacts
     from diffprob.tasks.separation import ENDS
 
     ranking, judged = detection.rankings[0], detection.outside[0]
@@ -253,5 +255,5 @@ def _extremes(folder: Path, detection: "DetectionResult", levels: int) -> list[s
     places = np.r_[ranking.order[:shown], ranking.order[::-1][:shown]]
     names = [judged.called(int(place)) for place in places]
     facts = {"proxy": ranking.proxy, "above": "least typical", "below": "most typical"}
-    output.write_file(folder / "extremes.png", output.named_png(judged.levels[places], levels, names, facts, shown))
+    output.write_file(folder / "extremes.png", artifacts.named_png(judged.levels[places], levels, names, facts, shown))
     return ["extremes.png"]

@@ -71,17 +71,21 @@ def write(out: str, pictures: Iterable[tuple[str, bytes]], names: list[str], fac
 
 def write_samples(kind: str, out: str, samples: "Samples", levels: int, progression: bytes | None = None) -> None:
     """Write samples as a grid, as arrays or one by one; into a folder a progression goes with them."""
+    from diffprob.reporting import artifacts
+
     images, seeds, facts = samples.images, samples.seeds, samples.facts
     if kind == "npz":
-        output.write_file(out, output.arrays(images, seeds, {**facts, "levels": levels}))
+        output.write_file(out, artifacts.arrays(images, seeds, {**facts, "levels": levels}))
     elif kind == "png":
-        output.write_file(out, output.grid_png(images, levels, facts))
+        output.write_file(out, artifacts.grid_png(images, levels, facts))
     else:
         names = [name_of(seed) for seed in seeds.tolist()]
 
         def pictures() -> Iterator[tuple[str, bytes]]:
+            from diffprob.reporting import artifacts
+
             for name, seed, image in zip(names, seeds.tolist(), images, strict=True):
-                yield name, output.tile_png(image, levels, {**facts, "seeds": str(seed)})
+                yield name, artifacts.tile_png(image, levels, {**facts, "seeds": str(seed)})
             if progression is not None:
                 yield PROGRESSION, progression
 
@@ -112,12 +116,14 @@ def together(out: str) -> Path:
 
 def write_restored(out: str, restored: "Restored") -> None:
     """A picture for each image, under the name of what it was made of; one of them together; the facts as JSON."""
+    from diffprob.reporting import artifacts
+
     levels, stds = restored.levels, restored.stds
     first = int(restored.facts["seeds"].partition("..")[0])
     shared = {**restored.facts, "psnr": restored.psnr}
     for k, (name, image) in enumerate(zip(restored.names, restored.images, strict=True)):
         own = {**shared, "seeds": str(first + k), **({"std": stds[k]} if stds else {})}
-        output.write_file(Path(out) / f"{name}.png", output.tile_png(image, levels, own))
+        output.write_file(Path(out) / f"{name}.png", artifacts.tile_png(image, levels, own))
     output.write_file(together(out), restored.png())
     output.write_file(Path(out) / FACTS, output.json_bytes({**shared, "stds": stds, "names": list(restored.names)}))
 
@@ -137,10 +143,12 @@ def check_empty(out: str) -> None:
 
 def write_translated(out: str, translated: "Translated") -> None:
     """A picture for each image, numbered in the source's order, a grid of sources above results, and the facts."""
+    from diffprob.reporting import artifacts
+
     folder, levels, facts = Path(out), translated.levels, translated.facts
     for k, (seed, image) in enumerate(zip(translated.seeds.tolist(), translated.images, strict=True)):
         own = {**facts, "seeds": str(seed), "n": 1, "source_image": k}
-        output.write_file(folder / IMAGES / f"{k:05d}.png", output.tile_png(image, levels, own))
+        output.write_file(folder / IMAGES / f"{k:05d}.png", artifacts.tile_png(image, levels, own))
     output.write_file(folder / GRID, translated.png())
     output.write_file(folder / FACTS, output.json_bytes(facts))
 

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,6 @@ from diffprob.base.finite import check_numbers
 from diffprob.storage import files
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from diffprob.tasks.rows import ImageRows
 
 PICTURE, ARRAYS = ".png", ".npz"
@@ -102,48 +100,6 @@ def json_bytes(result: Mapping[str, Any]) -> bytes:
     """
     check_numbers(result)
     return (json.dumps(result, indent=1, allow_nan=False) + "\n").encode()
-
-
-def png(image: Any, facts: Mapping[str, Any]) -> bytes:
-    """`diffprob.reporting.artifacts.png`."""
-    from diffprob.reporting import artifacts
-
-    return artifacts.png(image, facts)
-
-
-def grid_png(levels: "np.ndarray", most: int, facts: Mapping[str, Any], columns: int | None = None) -> bytes:
-    """`diffprob.reporting.artifacts.grid_png`."""
-    from diffprob.reporting import artifacts
-
-    return artifacts.grid_png(levels, most, facts, columns)
-
-
-def named_png(levels: "np.ndarray", most: int, names: Sequence[str], facts: Mapping[str, Any], columns: int) -> bytes:
-    """`diffprob.reporting.artifacts.named_png`."""
-    from diffprob.reporting import artifacts
-
-    return artifacts.named_png(levels, most, names, facts, columns)
-
-
-def tile_png(image: "np.ndarray", most: int, facts: Mapping[str, Any]) -> bytes:
-    """`diffprob.reporting.artifacts.tile_png`."""
-    from diffprob.reporting import artifacts
-
-    return artifacts.tile_png(image, most, facts)
-
-
-def progression_png(frames: Sequence["np.ndarray"], most: int, times: Sequence[float]) -> bytes:
-    """`diffprob.reporting.artifacts.progression_png`."""
-    from diffprob.reporting import artifacts
-
-    return artifacts.progression_png(frames, most, times)
-
-
-def arrays(levels: "np.ndarray", seeds: "np.ndarray", facts: Mapping[str, Any]) -> bytes:
-    """`diffprob.reporting.artifacts.arrays`."""
-    from diffprob.reporting import artifacts
-
-    return artifacts.arrays(levels, seeds, facts)
 
 
 def write_rows(kind: str, out: str, rows: "ImageRows") -> None:

@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Draw and write; the result says everything that decided the images."""
+    from diffprob.reporting import artifacts
     from diffprob.runs.folder import Run
     from diffprob.tasks.sample import SampleRequest, draw_sample, prepare_sample
 
@@ -83,7 +84,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.dry_run:
         return {**prepared.to_json(), "out": args.out, "progression": None, "dry_run": True}
     samples = draw_sample(prepared, TERMINAL)
-    progression = None if beside is None else output.progression_png(samples.frames, run.space.levels, samples.times)
+    progression = None if beside is None else artifacts.progression_png(samples.frames, run.space.levels, samples.times)
     gallery.write_samples(kind, args.out, samples, run.space.levels, progression)
     if beside is not None and progression is not None and kind != "folder":
         output.write_file(beside, progression)
