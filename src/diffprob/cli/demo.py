@@ -46,7 +46,8 @@ class Plan:
 
 FULL = Plan(steps=2500, seconds=170.0, ddim=50, ancestral=250)
 SHORT = Plan(steps=400, seconds=20.0, ddim=20, ancestral=50, measured=120, terms=20)
-FIT = ("-n", "16", "--times", "100")  # of the variances, in seconds; the path then ends where the levels are told apart
+# Of the variances, in seconds; the path then ends where the levels are told apart.
+FIT_IMAGES, FIT_TIMES = 16, 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -171,16 +172,26 @@ def _bits(found: "Run", plan: Plan, args: argparse.Namespace) -> list[dict[str, 
     """Bits/dim of held-out digits: by the bound with fitted variances and steps, and by a histogram of every pixel."""
     import numpy as np
 
-    from diffprob.cli import fit, likelihood
     from diffprob.data import Digits
     from diffprob.density.histogram import PixelHistogram
     from diffprob.runs.measurements import Measurement
+    from diffprob.tasks.bounds import ChainBound
+    from diffprob.tasks.compute import Compute
+    from diffprob.tasks.fitting import AnalyticFit, FitRequest, fit
+    from diffprob.tasks.images import ImageSelection
+    from diffprob.tasks.likelihood import LikelihoodRequest, likelihood, likelihood_measurement
 
-    common = ["--seed", str(args.seed), "--device", args.device]
-    _verb(fit, [str(found.path), "analytic", "steps", *FIT, *common])
-    how = ["-n", str(plan.measured), "--steps", str(plan.terms), "--terms", "all", "--batch", str(CHUNK)]
-    bound = _verb(likelihood, [str(found.path), *how, *common])
-    chosen = [image["index"] for image in bound["images"]]
+    analytic, here = AnalyticFit(n=FIT_IMAGES, times=FIT_TIMES), Compute(device=args.device)
+    fits = FitRequest(what=("analytic", "steps"), analytic=analytic, seed=args.seed, compute=here)
+    fit(found, fits, TERMINAL)
+    request = LikelihoodRequest(
+        images=ImageSelection(n=plan.measured, seed=args.seed),
+        method=ChainBound(steps=plan.terms, terms=None),
+        compute=Compute(device=args.device, batch=CHUNK),
+    )
+    bound = likelihood(found, request, TERMINAL)
+    found.record(likelihood_measurement(bound))
+    chosen = bound.index
     train, held = Digits("train").load(), Digits("test").load()
     counted = PixelHistogram.fit(train.take(range(len(train))), train.levels).bits_per_dim(held.take(chosen))
     mean, error = float(counted.mean()), float(counted.std(ddof=1) / np.sqrt(len(counted)))
@@ -188,7 +199,7 @@ def _bits(found: "Run", plan: Plan, args: argparse.Namespace) -> list[dict[str, 
     low, high = mean - 1.96 * error, mean + 1.96 * error
     found.record(Measurement(name, mean, len(chosen), args.seed, low=low, high=high, split="test"))
     rows = (
-        (f"this model, {plan.terms} steps", bound["bits_per_dim"], bound["standard_error"]),
+        (f"this model, {plan.terms} steps", bound.mean, bound.standard_error),
         ("histogram of every pixel", mean, error),
     )
     return [{"what": what, "value": value, "error": err, "n": len(chosen)} for what, value, err in rows]
@@ -308,13 +319,6 @@ def _report(run: "Run", plan: Plan, args: argparse.Namespace) -> str | None:
     drawing = Sampling(steps=plan.ddim, seed=args.seed, compute=Compute(device=args.device, batch=CHUNK))
     run.add(INSIDE, report(run, ReportRequest(sampling=drawing), TERMINAL).page)
     return str(run.path / INSIDE)
-
-
-def _verb(module: Any, options: list[str]) -> dict[str, Any]:
-    """What another verb answers to these options."""
-    parser = argparse.ArgumentParser()
-    module.add_arguments(parser)
-    return module.run(parser.parse_args(options))
 
 
 def _side_by_side(pictures: dict[str, Any]) -> Any:
