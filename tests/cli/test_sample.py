@@ -204,7 +204,8 @@ def test_import_dry_run_writes_nothing(diffprob: Callable, trained: Path) -> Non
 
 def test_demo(diffprob: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "SHORT", demo.Plan(2, 600.0, ddim=2, ancestral=1, measured=5, terms=3))
-    monkeypatch.setattr(demo, "FIT", ("-n", "2", "--times", "8"))
+    monkeypatch.setattr(demo, "FIT_IMAGES", 2)
+    monkeypatch.setattr(demo, "FIT_TIMES", 8)
     monkeypatch.setattr(demo, "UNTRAINED_STEPS", 1)
     assert "would train" in diffprob("demo", "--short", *CPU, "--dry-run").out
     assert not list(Path().iterdir())

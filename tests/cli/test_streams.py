@@ -1,5 +1,6 @@
 """What leaves the program: every stream takes it, nothing in it is obeyed, an optional last step loses no result."""
 
+import errno
 import io
 import json
 import shutil
@@ -15,6 +16,7 @@ from diffprob.cli import likelihood, main, output, progress
 from diffprob.runs.folder import Run
 from diffprob.runs.measurements import Measurement
 from diffprob.runs.writer import RunWriter
+from diffprob.storage import files
 from diffprob.storage.manifest import Manifest
 
 HOSTILE = "\x1b[2J\x07\rforged\n\u202eabc [red]a[/b] <script>x</script> # Injected"
@@ -180,10 +182,14 @@ def test_what_was_measured_is_printed_when_the_disk_is_full_by_then(diffprob, ti
 
 
 def test_a_training_is_not_lost_for_its_pictures(diffprob, tiny, monkeypatch) -> None:
-    def full(path, _contents) -> None:
-        raise InputError(f"cannot write {path}: no space left on device")
+    write = files.write_file
 
-    monkeypatch.setattr(output, "write_file", full)
+    def full(path, pieces) -> None:
+        if Path(path).suffix == ".png":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write(path, pieces)
+
+    monkeypatch.setattr(files, "write_file", full)
     done: Done = diffprob(
         "train", tiny, "--steps", "6", "--set", "training.sample_every=3", "--device", "cpu", "--json"
     )

@@ -116,7 +116,7 @@ def check_order(order: float, steps: Sequence[int], errors: Sequence[float], sla
 
 def z_scores(values: Tensor, expected: Tensor | float) -> Tensor:
     """(mean over the first axis - expected) in standard errors of that mean."""
-    values = values.double()
+    values = values.detach().double()
     error = values.std(0) / len(values) ** 0.5
     return (values.mean(0) - expected) / error.clamp_min(1e-300)
 
