@@ -55,7 +55,7 @@ class RateResult:
 
     @property
     def points(self) -> list[dict[str, Any]]:
-        """After each number of steps: t, the rate in bits/dim and its standard error, and the RMSE in grey levels."""
+        """The time, the rate in bits/dim and its standard error, and the RMSE in grey levels, after each step."""
         curve, bits, grey = self.curve, 1 / math.log(2), (self.levels - 1) / 2
         return [
             {
