@@ -113,7 +113,7 @@ class Face:
             raise InputError(f"{what} is for images of grey levels: dp.Model(..., shape=(C, H, W), levels=256)")
 
     def _points(self, points: Any) -> Tensor:
-        x = torch.as_tensor(points, dtype=torch.float32)
+        x = torch.as_tensor(points, dtype=torch.float32).to(self.compute.on())
         if tuple(x.shape[1:]) != self.shape or not len(x):
             raise InputError(f"points (n, {', '.join(map(str, self.shape))}) would be right, got {tuple(x.shape)}")
         return x

@@ -66,7 +66,8 @@ class Measures(Face):
 
         Args:
             images, split, n, resize, place: as in `data`; a batch is taken whole.
-            method: ``ChainBound()``, ``ContinuousTimeBound()`` or ``ProbabilityFlow()``.
+            method: ``ChainBound()``, ``ContinuousTimeBound()`` or ``ProbabilityFlow()``; an exact denoiser is never
+                clipped.
             seed: which images, and their noise.
 
         Raises:

@@ -147,7 +147,7 @@ class Model(Measures, Edits):
         Raises:
             ValueError: t is no time.
         """
-        return self.denoiser()(xt, torch.as_tensor(t, dtype=torch.float64))
+        return self.denoiser()(xt.to(self.compute.on()), torch.as_tensor(t, dtype=torch.float64))
 
     def score(self, xt: Tensor, t: Tensor | float) -> Tensor:
         """grad log p_t(x_t) = (alpha E[x_0 | x_t] - x_t)/sigma^2, (B, *shape): Tweedie's formula (Efron 2011, eq. 1.4).
@@ -155,7 +155,7 @@ class Model(Measures, Edits):
         Raises:
             ValueError: t is no time, or 0, where there is no noise.
         """
-        time = nearest(self.process, t)
+        time, xt = nearest(self.process, t), xt.to(self.compute.on())
         alpha, sigma = self.process.coefficients(time)
         mean = self.denoise(xt, time).mean
         return (per_sample(alpha, xt) * mean - xt) / per_sample(sigma**2, xt)

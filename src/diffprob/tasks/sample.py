@@ -9,12 +9,11 @@ import numpy as np
 from torch import Tensor
 
 from diffprob.base.checks import instance, whole
-from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.reporting.artifacts import arrays, grid_png
 from diffprob.runs.folder import Run
 from diffprob.sampling.simulate import State, simulate, start
-from diffprob.storage import files
+from diffprob.tasks.display import save
 from diffprob.tasks.drawing import counted, draw, limited
 from diffprob.tasks.plan import Sampling, SamplingPlan, plan_sampling
 from diffprob.tasks.reporter import SILENT, Reporter
@@ -120,17 +119,10 @@ class Samples:
         Raises:
             InputError: another suffix, points that are no images, or the disk refuses; what existed before is intact.
         """
-        path, contents = Path(path), b""
-        if path.suffix.lower() == ".npz":
-            contents = arrays(self.images, self.seeds, {**self.facts, "levels": self.levels})
-        elif path.suffix.lower() == ".png" and self.levels:
-            contents = grid_png(self.images, self.levels, self.facts)
-        else:
-            right = "x.png or x.npz" if self.levels else "x.npz"
-            raise InputError(f"{path}: {right} would be right")
-        with files.saying(f"write {path}", "; what existed before is intact"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            files.write_file(path, [contents])
+        kinds = {".npz": lambda: arrays(self.images, self.seeds, {**self.facts, "levels": self.levels})}
+        if (levels := self.levels) is not None:
+            kinds = {".png": lambda: grid_png(self.images, levels, self.facts), **kinds}
+        save(path, kinds)
 
     def _repr_png_(self) -> bytes | None:
         return grid_png(self.images[:MOST_SHOWN], self.levels, {}) if self.levels else None
