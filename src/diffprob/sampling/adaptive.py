@@ -97,12 +97,12 @@ def march(images: Images, attempt: Attempt, control: Control, x: Tensor, d: Tens
         better, worse, ahead = attempt(images(active), x[active], at[active], sign * step, d[active])
         error = control.error(better, worse, previous[active])
         passed, change = error <= 1, control.factor(error)
-        good, moved = active[passed], passed.to(x.device)
-        x[good], previous[good] = better[moved], worse[moved]
+        good, accepted = active[passed], passed.to(x.device)
+        x[good], previous[good] = better[accepted], worse[accepted]
         at[good] = torch.where(step == left, span[1], at[active] + sign * step)[passed]
         known[good] = ahead is not None
         if ahead is not None:
-            d[good] = ahead[moved]
+            d[good] = ahead[accepted]
         # A step that only the end cut short says nothing against a longer one.
         h[active] = torch.where(passed & (step < wanted), torch.maximum(wanted, step * change), step * change)
         if bool((h < SMALLEST).any()):

@@ -219,11 +219,11 @@ class UniPC:
             x = self._advance(process, kept[0], state.t, times, images, image)
         count = fewer(state, self.p)
         times, images = [state.t, *times][:count], [image, *images][:count]
-        moved = self._advance(process, x, s, times, images)
+        x_s = self._advance(process, x, s, times, images)
         # A step from pure noise was exact: it is neither corrected nor a point of the next one.
         pairs = [] if from_pure_noise(process, state.t) else list(zip(times, images, strict=True))
         memory = (x, *(item for pair in pairs for item in pair)) if pairs else ()
-        return State(moved, s, state.index + 1, posterior, memory)
+        return State(x_s, s, state.index + 1, posterior, memory)
 
     def _advance(
         self,

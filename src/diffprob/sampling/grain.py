@@ -89,9 +89,9 @@ class GrainSolver:
         if kept:
             x = self._advance(process, kept[0], times[1], t, times[: self.p + 1], centres[: self.p + 1])
         times, centres = times[: self.p], centres[: self.p]
-        moved = self._advance(process, x, t, s, times, centres)
+        x_s = self._advance(process, x, t, s, times, centres)
         memory = (x, *(item for pair in zip(times, centres, strict=True) for item in pair))
-        return State(moved, s, state.index + 1, posterior, memory)
+        return State(x_s, s, state.index + 1, posterior, memory)
 
     def finish(self, model: Denoiser, state: State, rng: Rng) -> State:
         """The step to t = 0; where a process has noise at t = 0, the predicted image."""
@@ -122,11 +122,11 @@ class GrainSolver:
         at = (last + first) / 2 + half * _NODES.to(half.device).reshape(-1, *[1] * half.ndim)
         measure = half * _WEIGHTS.to(half.device).reshape(-1, *[1] * half.ndim) * torch.cosh(at)
         known = [self._scales(process, time)[1] for time in times]
-        moved = per_sample(after / before, x) * x
+        x_s = per_sample(after / before, x) * x
         for k, centre in enumerate(centres):
             basis = torch.ones_like(at)
             for j, other in enumerate(known):
                 if j != k:
                     basis = basis * (at - other) / (known[k] - other)
-            moved = moved + per_sample(after / self.extent * (measure * basis).sum(0), x) * centre
-        return moved
+            x_s = x_s + per_sample(after / self.extent * (measure * basis).sum(0), x) * centre
+        return x_s

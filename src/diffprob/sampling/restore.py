@@ -37,8 +37,8 @@ def level_time(process: LinearProcess, std: Tensor | float) -> Tensor:
     low, high = known_noise(process)
     # Written so that a NaN fails; 1e-9 for what was computed from the ends themselves.
     if not bool(((std >= low * (1 - 1e-9)) & (std <= high * (1 + 1e-9))).all()):
-        found = ", ".join(f"{float(each):g}" for each in std.flatten()[:3])
-        raise InputError(f"noise of std {found}: the model knows stds from {low:.3g} to {high:.3g}")
+        stds = ", ".join(f"{float(value):g}" for value in std.flatten()[:3])
+        raise InputError(f"noise of std {stds}: the model knows stds from {low:.3g} to {high:.3g}")
     return process.schedule.time(-2 * std.log())
 
 
@@ -206,7 +206,7 @@ def uncut(
 
 @dataclass(frozen=True, eq=False)
 class Inpaint:
-    """A sampler that is told some pixels: after every step they are those of q(x_s|x_0), the others the sampler's.
+    """A sampler with some known pixels: after every step they are those of q(x_s|x_0), the others the sampler's.
 
     By itself that never lets the new pixels see how the known ones look at s. With ``jumps`` every step is taken back
     by q(x_t|x_s) and made again so many times, which brings the two into harmony. Costs 1 + jumps steps each.
@@ -238,8 +238,8 @@ class Inpaint:
     @property
     def evaluations(self) -> int | None:
         """Of the model in one step, repetitions included."""
-        each = self.sampler.evaluations
-        return None if each is None else each * (1 + self.jumps)
+        inner = self.sampler.evaluations
+        return None if inner is None else inner * (1 + self.jumps)
 
     def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
         """One step from state.t to s."""

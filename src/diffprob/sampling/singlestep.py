@@ -72,23 +72,23 @@ def _dpm_solver(model: Denoiser, state: State, s: Tensor, order: int) -> State:
         (alpha, sigma), h = process.coefficients(end), (process.logsnr(end) - process.logsnr(t)) / 2
         return per_sample(alpha / process.alpha(t), x) * x - per_sample(sigma * torch.expm1(h), x) * noise, h
 
-    def less(moved: Tensor, end: Tensor, factor: Tensor, change: Tensor) -> Tensor:
-        return moved - per_sample(process.sigma(end) * factor, x) * change
+    def less(estimate: Tensor, end: Tensor, factor: Tensor, change: Tensor) -> Tensor:
+        return estimate - per_sample(process.sigma(end) * factor, x) * change
 
-    moved, h = first(s)
+    x_s, h = first(s)
     if order == 1:
-        return State(moved, s, state.index + 1, posterior)
+        return State(x_s, s, state.index + 1, posterior)
     m = between(process, s, t, {2: 1 / 2, 3: 1 / 3}[order])
     y, _ = first(m)
     change = predicted_noise(process, model(y, m), y, m) - noise
     if order == 2:
-        return State(less(moved, s, torch.expm1(h), change), s, state.index + 1, posterior)
+        return State(less(x_s, s, torch.expm1(h), change), s, state.index + 1, posterior)
     m = between(process, s, t, 2 / 3)
     y, part = first(m)
     y = less(y, m, 2 * (torch.expm1(part) / part - 1), change)
     change = predicted_noise(process, model(y, m), y, m) - noise
-    moved = less(moved, s, 1.5 * (torch.expm1(h) / h - 1), change)
-    return State(moved, s, state.index + 1, posterior)
+    x_s = less(x_s, s, 1.5 * (torch.expm1(h) / h - 1), change)
+    return State(x_s, s, state.index + 1, posterior)
 
 
 @dataclass(frozen=True)
@@ -234,8 +234,8 @@ class Heun:
         y, ahead = x / per_sample(alpha_t, x), predicted / per_sample(alpha_s, x)
         slope = (y - posterior.mean) / per_sample(level_t, x)
         slope = (slope + (ahead - model(predicted, s).mean) / per_sample(level_s, x)) / 2
-        moved = per_sample(alpha_s, x) * (y + per_sample(level_s - level_t, x) * slope)
-        return State(moved, s, state.index + 1, posterior)
+        x_s = per_sample(alpha_s, x) * (y + per_sample(level_s - level_t, x) * slope)
+        return State(x_s, s, state.index + 1, posterior)
 
     def _noisier(self, process: LinearProcess, state: State, rng: Rng) -> tuple[Tensor, Tensor]:
         """x at a noise level (1 + churn) times the state's, where churn applies and the schedule has such a time."""
@@ -248,7 +248,7 @@ class Heun:
         if wanted < process.logsnr(torch.ones((), dtype=torch.float64)):
             return state.x, state.t
         t = process.schedule.time(wanted)
-        above, there = process.coefficients(t)
-        extra = ((there / above) ** 2 - level**2).clamp_min(0).sqrt() * self.noise
+        alpha_t, sigma_t = process.coefficients(t)
+        extra = ((sigma_t / alpha_t) ** 2 - level**2).clamp_min(0).sqrt() * self.noise
         z = process.law.sample(rng.fold("churn").at(state.index), state.x.shape[1:], state.x.dtype)
-        return per_sample(above, z) * (state.x / per_sample(alpha, z) + per_sample(extra, z) * z), t
+        return per_sample(alpha_t, z) * (state.x / per_sample(alpha, z) + per_sample(extra, z) * z), t

@@ -99,7 +99,7 @@ def carried(
     """Up by `invert` under one model, down by `DDIM` under another, both of one process: what the first explains by
     noise the second draws from the same noise, (B, *event).
 
-    The models may be one network told different labels (editing), or two networks (dual diffusion implicit bridges).
+    The models may be one network under different labels (editing), or two networks (dual diffusion implicit bridges).
     Times up to less than 1 keep more of the image.
 
     Args:
