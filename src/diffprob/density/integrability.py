@@ -63,12 +63,12 @@ def integrability(
     whole("nodes", nodes, 1, 1000)
     if len(x0) < 2:
         raise InputError(f"standard errors need at least 2 images, got {len(x0)}")
-    found = []
+    results = []
     for number, time in enumerate(times):
         t = torch.tensor(float(time), dtype=torch.float64)
-        here = rng.at(number)
-        corners = torch.stack([noised(model.process, x0, t, here.fold(f"corner {i}")) for i in range(3)], 1)
-        parts = [asymmetry(model, corners[:, 0], t, here.fold(f"direction {k}")) for k in range(probes)]
+        streams = rng.at(number)
+        corners = torch.stack([noised(model.process, x0, t, streams.fold(f"corner {i}")) for i in range(3)], 1)
+        parts = [asymmetry(model, corners[:, 0], t, streams.fold(f"direction {k}")) for k in range(probes)]
         above, below = (torch.stack(part).mean(0) for part in zip(*parts, strict=True))
         rho = float(above.mean() / (4 * below.mean()))
         # The error of a ratio of means, to first order.
@@ -76,8 +76,8 @@ def integrability(
         squares = loop_integral(model, corners, t, nodes) ** 2
         loop = math.sqrt(float(squares.mean()))
         loop_error = _standard_error(squares) / (2 * loop) if loop else 0.0
-        found.append(Integrability(float(time), rho, rho_error, loop, loop_error, len(x0)))
-    return found
+        results.append(Integrability(float(time), rho, rho_error, loop, loop_error, len(x0)))
+    return results
 
 
 def asymmetry(model: Denoiser, xt: Tensor, t: Tensor, rng: Rng) -> tuple[Tensor, Tensor]:

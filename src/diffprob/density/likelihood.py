@@ -111,8 +111,8 @@ class FlowDensity(Proxy):
             space = Pixels((1, 1, x[0].numel()), self.levels)
             rows = space.exact(x.reshape(len(x), *space.shape))
             x = dequantised(space, rows, rng).reshape(x.shape)
-        found = flow_log_prob(model, x, rng, self.divergence, self.tolerance, self.tolerance)
-        return found.log_prob[:, None]
+        flow = flow_log_prob(model, x, rng, self.divergence, self.tolerance, self.tolerance)
+        return flow.log_prob[:, None]
 
 
 @dataclass(frozen=True)

@@ -71,8 +71,8 @@ class Typical(Proxy):
         scores = enough(self.of.score(statistics, inner)[:, None], self, 1)[:, 0]
         if bool(scores.min() == scores.max()):
             raise InputError(f"{self!r}: all images that belong have the same score, so that none is typical")
-        found = {_INNER + name: value for name, value in inner.items()}
-        return found | {"typical mean": scores.mean(), "typical std": scores.std()}
+        fitted = {_INNER + name: value for name, value in inner.items()}
+        return fitted | {"typical mean": scores.mean(), "typical std": scores.std()}
 
     def score(self, statistics: Tensor, fitted: Fitted | None = None) -> Tensor:
         """Minus the distance from the mean in standard deviations, (B,)."""

@@ -44,7 +44,7 @@ class Term(NamedTuple):
     """One evaluation of the model: a step's KL, or the reconstruction at the last noisy time.
 
     Args:
-        t: where the model was asked, () or (B,).
+        t: where the model was evaluated, () or (B,).
         nats: of this step, (B,).
         weight: how many steps it stands for, () or (B,); 1 unless steps are drawn at random.
         error: |x_0 - E[x_0|x_t]|^2, (B,).
@@ -212,8 +212,8 @@ def variational_bound(
     Reference: Ho et al. 2020, eqs. 5 and 13; Kingma et al., "Variational diffusion models" (2021), eq. 11.
     """
     times = noisy_times(model.process, times)
-    found = bound_terms(model, x0, times, rng, decoder, terms, eta)
-    return _added(prior_nats(model.process, x0, times[0]), found)
+    parts = bound_terms(model, x0, times, rng, decoder, terms, eta)
+    return _added(prior_nats(model.process, x0, times[0]), parts)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Rate, distortion and time: what a chain has told of an image when it has come down to t, and what is still wrong."""
+"""Rate, distortion and time: the nats that a chain has spent on an image on its way down to t, and its error there."""
 
 from dataclasses import dataclass
 
@@ -56,8 +56,8 @@ def rate_distortion(t: Tensor, prior: Tensor, nats: Tensor, error: Tensor, dimen
     whole("dimensions", dimensions, 1)
     terms, images = t.shape, prior.shape
     if len(terms) != 1 or len(images) != 1 or 0 in (*terms, *images) or not nats.shape == error.shape == terms + images:
-        found = ", ".join(str(tuple(each.shape)) for each in (t, prior, nats, error))
-        raise ValueError(f"t (K,), prior (n,), nats and error (K, n) with K and n at least 1, got {found}")
+        shapes = ", ".join(str(tuple(value.shape)) for value in (t, prior, nats, error))
+        raise ValueError(f"t (K,), prior (n,), nats and error (K, n) with K and n at least 1, got {shapes}")
     check_tensors({"prior": prior, "nats": nats, "error": error}, "the terms are")
     spent = torch.cat([prior[None], nats]).double().cumsum(0) / dimensions
     root = error.shape[1] ** 0.5
