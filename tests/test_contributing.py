@@ -18,7 +18,7 @@ from diffprob.sampling.simulate import State, simulate
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_the_sampler_in_contributing_has_its_order(tmp_path: Path) -> None:
+def test_sampler_in_contributing_has_its_declared_order(tmp_path: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
     path = tmp_path / "midpoint.py"
     path.write_text(code)

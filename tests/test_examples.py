@@ -21,7 +21,7 @@ SAID = {
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # notes: what was converted
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_it_runs(
+def test_example_script_runs(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if path.stem == "diffusers_network":
@@ -32,7 +32,7 @@ def test_it_runs(
     assert SAID[path.stem] in capsys.readouterr().out
 
 
-def test_the_page_in_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_of_the_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(__file__).resolve().parents[1] / "docs" / "python.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     assert len(blocks) == 3

@@ -42,7 +42,7 @@ assert main(["sample", "mine", "-n", "2", "--steps", "2", "--out", "mine.png", "
 
 
 @pytest.mark.parametrize("what", BLOCKS)
-def test_an_example_runs_and_is_known_afterwards(what: str, tmp_path: Path) -> None:
+def test_extension_example_runs_and_is_registered(what: str, tmp_path: Path) -> None:
     head = (
         "import sys, torch\nfrom diffprob.cli.main import main\nTWO = ['--inside', 'digits', '--outside', 'digits']\n"
     )

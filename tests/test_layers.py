@@ -168,7 +168,7 @@ def problems(module: str, text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_module_keeps_the_rules(module: str) -> None:
+def test_module_follows_the_rules(module: str) -> None:
     found = problems(module, (SOURCE / module).read_text())
     assert not found
 
@@ -178,7 +178,7 @@ def test_every_package_has_a_layer() -> None:
     assert packages <= set(LAYERS), "docs/architecture.md must name the layer of every package"
 
 
-def test_the_layers_are_those_of_the_design() -> None:
+def test_layers_are_in_the_documented_order() -> None:
     order = ["base", "process", "denoise", "guidance", "sampling", "likelihood", "density", "data", "config", "runs"]
     order += ["recipes", "reporting", "cli"]
     numbers = [LAYERS[name] for name in order]
@@ -187,7 +187,7 @@ def test_the_layers_are_those_of_the_design() -> None:
     assert LAYERS["training"] == LAYERS["data"] == LAYERS["evaluation"] == LAYERS["conform"]
 
 
-def test_every_module_is_in_the_reference() -> None:
+def test_every_module_is_in_the_api_reference() -> None:
     """autodoc lists every documented public object of a module that docs/api.md names."""
     listed = re.findall(r"automodule:: ([\w.]+)", (ROOT / "docs" / "api.md").read_text())
     assert len(listed) == len(set(listed)), "a module is listed twice"
@@ -225,11 +225,11 @@ def circles(sources: dict[str, str]) -> list[str]:
     return found
 
 
-def test_no_modules_import_each_other_in_a_loop() -> None:
+def test_no_circular_imports() -> None:
     assert not circles({module: (SOURCE / module).read_text() for module in MODULES})
 
 
-def test_a_planted_loop_is_found() -> None:
+def test_planted_circular_import_is_detected() -> None:
     a = "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    from diffprob.base.b import B\n"
     b = "def f():\n    from diffprob.base import c\n"
     sources = {"base/a.py": a, "base/b.py": b, "base/c.py": "import diffprob.base.a\n", "base/d.py": a}
@@ -270,7 +270,7 @@ PLANTED = {
 
 
 @pytest.mark.parametrize("case", PLANTED)
-def test_a_planted_mistake_is_found(case: str) -> None:
+def test_planted_rule_violation_is_detected(case: str) -> None:
     module, code, expected = PLANTED[case]
     assert any(expected in line for line in problems(module, HEADER + code)), problems(module, HEADER + code)
 

@@ -64,7 +64,7 @@ print("\\n" + json.dumps([code or 0, sorted({name.split(".")[0] for name in sys.
         assert not set(HEAVY) & set(loaded)
 
 
-def test_help_answers_at_once() -> None:
+def test_help_is_fast() -> None:
     code = """
 import resource, subprocess, sys
 subprocess.run([sys.executable, "-m", "diffprob", "--help"], capture_output=True, check=True)
@@ -74,7 +74,7 @@ print(used.ru_utime + used.ru_stime)
     assert min(float(python(code)) for _ in range(3)) < 0.4
 
 
-def test_importing_diffprob_costs_little_beyond_torch() -> None:
+def test_importing_diffprob_adds_little_to_importing_torch() -> None:
     code = """
 import gc, time
 gc.disable()  # a collection of all that torch has made takes 0.1 s, and falls in here or does not
@@ -95,14 +95,14 @@ print(lazy / theirs, (time.process_time() - start) / theirs)
     assert full < 0.65
 
 
-def test_the_version_is_the_projects() -> None:
+def test_version_matches_pyproject() -> None:
     import diffprob
 
     assert diffprob.__version__ == PROJECT["version"] == version("diffprob")
     assert PROJECT["version"] in (ROOT / "CHANGELOG.md").read_text()
 
 
-def test_the_package_says_that_it_is_typed() -> None:
+def test_package_is_marked_as_typed() -> None:
     """What `Typing :: Typed` promises: the marker lies in the package, and so in the wheel, which takes it whole."""
     assert "Typing :: Typed" in PROJECT["classifiers"] and (ROOT / "src" / "diffprob" / "py.typed").is_file()
     tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
@@ -118,14 +118,14 @@ def test_every_dependency_is_pinned_within_its_range() -> None:
             assert requirement.specifier.contains(pin), f"{requirement} excludes {pin}"
 
 
-def test_constraints_choose_no_build() -> None:
+def test_constraints_choose_no_torch_build() -> None:
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     assert len(lines) == len(PINS)
     assert lines[0].startswith("torch==")
     assert not any(re.search(r"\+|--|://|torchvision|nvidia|triton", line) for line in lines)
 
 
-def test_ci_runs_what_the_makefile_has() -> None:
+def test_ci_runs_only_makefile_targets() -> None:
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     subprocess.run(["bash", "-n", str(script)], check=True)
@@ -138,7 +138,7 @@ def makefile_targets() -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_commands_on_the_pages_exist(page: Path) -> None:
+def test_commands_in_the_docs_exist(page: Path) -> None:
     text = page.read_text()
     blocks = "\n".join(
         re.findall(r"```(?:sh|bash|console)\n(.*?)```", text, re.DOTALL) + re.findall(r"`([^`\n]+)`", text)
@@ -149,7 +149,7 @@ def test_commands_on_the_pages_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_links_between_pages_lead_somewhere(page: Path) -> None:
+def test_links_between_docs_pages_resolve(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), target

@@ -27,13 +27,13 @@ def log_probabilities(mean: float, std: float, levels: int) -> torch.Tensor:
     ("mean", "std"),
     [(0.0, 0.3), (0.1234, 0.01), (-0.99, 0.00738), (0.2, 1e-4), (1.0, 0.05), (0.5, 10.0), (21.0, 1.0), (-3.0, 0.1)],
 )
-def test_sums_to_one(mean: float, std: float, levels: int) -> None:
+def test_probabilities_sum_to_one(mean: float, std: float, levels: int) -> None:
     total = math.fsum(log_probabilities(mean, std, levels).exp().tolist())
     assert abs(total - 1) < 1e-12
 
 
 @pytest.mark.parametrize(("mean", "std"), [(0.1234, 0.01), (0.7, 0.3), (21.0, 1.0), (-0.4, 0.02)])
-def test_every_level_against_mpmath(mean: float, std: float) -> None:
+def test_every_level_matches_mpmath(mean: float, std: float) -> None:
     """Relative accuracy of every probability, also of those beyond 1e-308 and 20 standard deviations away."""
     ours = log_probabilities(mean, std, 17)
     with mpmath.workdps(60):
@@ -51,7 +51,7 @@ def test_every_level_against_mpmath(mean: float, std: float) -> None:
             assert abs(float(ours[k]) - expected) < 1e-12 * max(1.0, abs(expected)), (k, float(ours[k]), expected)
 
 
-def test_levels_far_away_stay_finite() -> None:
+def test_log_probabilities_far_from_the_mean_are_finite() -> None:
     logs = log_probabilities(0.0, 0.005, 256)
     assert torch.isfinite(logs).all()
     assert (logs[:128].diff() > 0).all()
@@ -72,7 +72,7 @@ def test_gradients_are_finite_at_every_level() -> None:
         torch.testing.assert_close(gradients[i][:, 0], (moved[0] - moved[1]) / (2 * h), rtol=1e-6, atol=1e-6)
 
 
-def test_decoder_bits_of_ddpm() -> None:
+def test_decoder_bits_match_ddpm() -> None:
     """Bits per dimension of the last DDPM step for three choices of its deviation: 2.504, 2.393 and 2.465.
 
     An inner level, flat prior: x_1 = a_1 x_0 + s_1 eps with s_1 = 0.01, mean x_1/a_1. The figures are the reference's,
@@ -92,7 +92,7 @@ def test_decoder_bits_of_ddpm() -> None:
     assert measured[1] == min(measured)
 
 
-def test_samples_have_the_probabilities() -> None:
+def test_sample_frequencies_match_probabilities() -> None:
     n, levels = 40_000, 5
     base = LocationScale(tensor([[0.3]]).expand(n, 1), tensor(0.6))
     x = Discretised(base, levels).sample(Rng.of(0, n))
@@ -102,7 +102,7 @@ def test_samples_have_the_probabilities() -> None:
     assert_frequencies(np.bincount(k.long().numpy(), minlength=levels), p)
 
 
-def test_moments_are_those_of_the_base() -> None:
+def test_moments_equal_those_of_the_base_law() -> None:
     law = Discretised(LocationScale(tensor([[0.3]]), tensor(0.6)), 5)
     assert float(law.mean) == 0.3
     assert float(law.variance) == pytest.approx(0.36)
@@ -111,7 +111,7 @@ def test_moments_are_those_of_the_base() -> None:
             Discretised(law.base, bad)
 
 
-def test_normal_law_against_scipy() -> None:
+def test_normal_law_matches_scipy() -> None:
     z = torch.cat([torch.linspace(-38, 38, 3001, dtype=torch.float64), tensor([-1e3, -100.0])])
     np.testing.assert_allclose(Normal().log_density(z), stats.norm.logpdf(z), rtol=1e-14, atol=0)
     np.testing.assert_allclose(Normal().log_cdf(z), stats.norm.logcdf(z), rtol=1e-12, atol=1e-300)
@@ -122,7 +122,7 @@ def test_normal_law_against_scipy() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("far", [0.0, 0.4, 3.0, 30.0, 900.0, 2000.0, 3e4, 1e6])
-def test_derivatives_hold_however_far_out(dtype: torch.dtype, far: float) -> None:
+def test_gradients_are_accurate_far_in_the_tails(dtype: torch.dtype, far: float) -> None:
     """By mean and standard deviation, against the exact ones of 60 digits; so many standard deviations away."""
     levels, x, std = 256, 2 * 100 / 255 - 1, 0.01
     for sign in (-1, 1):
@@ -146,7 +146,7 @@ def test_derivatives_hold_however_far_out(dtype: torch.dtype, far: float) -> Non
         assert float(spread.grad) == pytest.approx(float(by_std), rel=slack, abs=slack)
 
 
-def test_derivatives_of_the_open_bins_hold_too() -> None:
+def test_gradients_of_the_outermost_bins_are_accurate() -> None:
     for x, mean, sign in ((-1.0, 29.0, -1), (1.0, -29.0, 1)):
         m = torch.tensor([[mean]], requires_grad=True)
         Discretised(LocationScale(m, torch.tensor(0.01)), 256).log_prob(torch.tensor([[x]])).sum().backward()
@@ -155,7 +155,7 @@ def test_derivatives_of_the_open_bins_hold_too() -> None:
         assert float(m.grad) == pytest.approx(sign * (z + 1 / z) / 0.01, rel=1e-5)
 
 
-def test_a_point_lies_in_one_bin() -> None:
+def test_law_without_spread_puts_all_mass_in_one_bin() -> None:
     x = 2 * torch.arange(5.0)[:, None] / 4 - 1
     for std in (torch.tensor(0.0), torch.tensor(1e-40)):
         found = Discretised(LocationScale(torch.full_like(x, 0.4), std), 5).log_prob(x)

@@ -58,12 +58,12 @@ def moments_by_quadrature(d: int, build: Callable[[int], Distribution]) -> tuple
     return mean, (mass[:, :, None] * offset[:, :, None] * offset[:, None, :]).sum(0)
 
 
-def test_integrates_to_one(case: tuple[int, Callable[[int], Distribution]]) -> None:
+def test_density_integrates_to_one(case: tuple[int, Callable[[int], Distribution]]) -> None:
     d, build = case
     integrates_to_one(lambda x: build(len(x)).log_prob(x), d)
 
 
-def test_mean_and_variance_are_those_of_the_density(case: tuple[int, Callable[[int], Distribution]]) -> None:
+def test_mean_and_variance_match_quadrature(case: tuple[int, Callable[[int], Distribution]]) -> None:
     d, build = case
     mean, cov = moments_by_quadrature(d, build)
     law = build(3)
@@ -72,13 +72,13 @@ def test_mean_and_variance_are_those_of_the_density(case: tuple[int, Callable[[i
     torch.testing.assert_close(variance, torch.diagonal(cov).expand(3, d), rtol=0, atol=1e-9)
 
 
-def test_samples_have_the_moments_of_the_density(case: tuple[int, Callable[[int], Distribution]]) -> None:
+def test_sample_moments_match_the_density(case: tuple[int, Callable[[int], Distribution]]) -> None:
     d, build = case
     mean, cov = moments_by_quadrature(d, build)
     assert_moments(build(40_000).sample(Rng.of(0, 40_000)), mean, cov)
 
 
-def test_samples_have_the_cross_entropy_of_the_density(case: tuple[int, Callable[[int], Distribution]]) -> None:
+def test_average_log_prob_of_samples_matches_the_entropy(case: tuple[int, Callable[[int], Distribution]]) -> None:
     """E[-log p] over samples is the entropy: this also catches samples of another shape with equal moments."""
     d, build = case
     points, weight = plane(-12, 12, 401) if d == 2 else line(-12, 12, 4001)
@@ -88,7 +88,7 @@ def test_samples_have_the_cross_entropy_of_the_density(case: tuple[int, Callable
     assert_mean(-law.log_prob(law.sample(Rng.of(1, 40_000))), entropy)
 
 
-def test_sample_is_a_pure_function_of_the_stream(case: tuple[int, Callable[[int], Distribution]]) -> None:
+def test_samples_depend_only_on_the_stream(case: tuple[int, Callable[[int], Distribution]]) -> None:
     _, build = case
     x = build(8).sample(Rng.of(5, 8))
     assert torch.equal(x, build(8).sample(Rng.of(5, 8)))
@@ -96,7 +96,7 @@ def test_sample_is_a_pure_function_of_the_stream(case: tuple[int, Callable[[int]
     assert not torch.equal(x, build(8).sample(Rng.of(5, 8).at(1)))
 
 
-def test_log_prob_against_torch_distributions() -> None:
+def test_log_prob_matches_torch_distributions() -> None:
     x = Rng.of(0, 50).normal((2,), torch.float64)
     normal = torch.distributions.Normal(MEAN2, tensor([0.6, 1.4]))
     torch.testing.assert_close(
@@ -111,7 +111,7 @@ def test_log_prob_against_torch_distributions() -> None:
     torch.testing.assert_close(CONTINUOUS["mixture-2"][1](50).log_prob(x), mixed.log_prob(x), rtol=1e-12, atol=1e-13)
 
 
-def test_events_of_any_shape() -> None:
+def test_image_density_equals_flattened_density() -> None:
     """A picture's density is that of its flattened numbers."""
     n, shape = 4, (2, 3, 3)
     x, mean = (Rng.of(i, n).normal(shape, torch.float64) for i in (0, 1))
@@ -136,7 +136,7 @@ def test_singular_gaussian_can_be_sampled() -> None:
     assert_mean(x[:, 0] ** 2, 1.0)
 
 
-def test_dirac_is_a_point() -> None:
+def test_dirac_has_no_spread() -> None:
     x = tensor([[1.0, 2.0]])
     point = Dirac(x)
     assert torch.equal(point.mean, x)
@@ -146,7 +146,7 @@ def test_dirac_is_a_point() -> None:
         point.log_prob(x)
 
 
-def test_mixture_of_points() -> None:
+def test_mixture_of_diracs_has_the_weighted_moments() -> None:
     points = tuple(Dirac(p.expand(20_000, 2)) for p in CENTRES)
     law = Mixture(LOGITS.expand(20_000, 3), points)
     weights = LOGITS.softmax(0)
@@ -162,7 +162,7 @@ def test_mixture_of_points() -> None:
             each.log_prob(x)
 
 
-def test_elements_choose_independently_and_events_do_not() -> None:
+def test_mixture_weights_per_element_draw_elements_independently() -> None:
     points = (Dirac(torch.full((20_000, 2), -1.0)), Dirac(torch.full((20_000, 2), 1.0)))
     together = Mixture(torch.zeros(20_000, 2), points).sample(Rng.of(0, 20_000))
     apart = Mixture(torch.zeros(20_000, 2, 2), points).sample(Rng.of(0, 20_000))
@@ -171,12 +171,12 @@ def test_elements_choose_independently_and_events_do_not() -> None:
     assert_mean(apart.mean(1), 0.0)
 
 
-def test_far_from_every_component_the_mixture_stays_finite() -> None:
+def test_mixture_log_prob_is_finite_far_from_every_component() -> None:
     law = CONTINUOUS["mixture-2"][1](1)
     assert torch.isfinite(law.log_prob(tensor([[1e3, -1e3]]))).all()
 
 
-def test_categorical_sums_to_one_and_is_sampled() -> None:
+def test_categorical_sums_to_one_and_sample_frequencies_match() -> None:
     n, k = 30_000, 5
     logits = Rng.of(3, 1).normal((2, k), torch.float64)
     law = Categorical(logits.expand(n, 2, k))
@@ -197,12 +197,12 @@ def test_categorical_sums_to_one_and_is_sampled() -> None:
     torch.testing.assert_close(single.log_prob(torch.tensor([2]))[0], p[0, 2].log(), rtol=1e-14, atol=0)
 
 
-def test_categorical_never_draws_what_is_impossible() -> None:
+def test_categorical_never_draws_a_class_of_probability_zero() -> None:
     logits = tensor([[-math.inf, 0.0, -math.inf, 0.0, -math.inf]]).expand(5000, 5)
     assert set(Categorical(logits).sample(Rng.of(0, 5000)).tolist()) == {1, 3}
 
 
-def test_dtypes_are_kept() -> None:
+def test_mean_variance_and_samples_keep_the_dtype() -> None:
     for dtype in (torch.float32, torch.float64):
         law = LocationScale(torch.zeros(2, 3, dtype=dtype), torch.ones((), dtype=dtype))
         mixture = Mixture(torch.zeros(2, 2, dtype=dtype), (law, law))
@@ -230,7 +230,7 @@ NO_CHOICE = {
 
 
 @pytest.mark.parametrize("what", NO_CHOICE)
-def test_what_has_no_meaning_is_refused(what: str) -> None:
+def test_invalid_arguments_are_errors(what: str) -> None:
     """Weights of no number chose the first component; half a step drew the numbers of the step before."""
     with pytest.raises((ValueError, NumericalError)):
         NO_CHOICE[what]()

@@ -32,12 +32,12 @@ FULL_P = Gaussian(tensor([[-0.5, 0.1]]), P_COV[None])
 
 @pytest.mark.parametrize("q", [DIAGONAL_Q, FULL_Q], ids=["diagonal", "full"])
 @pytest.mark.parametrize("p", [DIAGONAL_P, FULL_P], ids=["diagonal", "full"])
-def test_normals_against_integration(q: Distribution, p: Distribution) -> None:
+def test_kl_of_normals_matches_integration(q: Distribution, p: Distribution) -> None:
     assert abs(float(kl(q, p)) - numerical(q, p, 2)) < 1e-10
     assert float(kl(q, q)) == pytest.approx(0, abs=1e-14)
 
 
-def test_normals_against_torch() -> None:
+def test_kl_of_normals_matches_torch() -> None:
     n = 6
     mean_q, mean_p = (Rng.of(i, n).normal((3,), torch.float64) for i in (0, 1))
     roots = [Rng.of(i, n).normal((3, 3), torch.float64) for i in (2, 3)]
@@ -61,7 +61,7 @@ def test_normals_against_torch() -> None:
     torch.testing.assert_close(kl(Gaussian(mean_q, torch.diag_embed(std_q**2)), p), diagonal, rtol=1e-11, atol=1e-12)
 
 
-def test_pictures_and_broadcast_scales() -> None:
+def test_kl_of_images_with_broadcast_scales_matches_torch() -> None:
     n, shape = 3, (2, 4, 4)
     mean_q, mean_p = (Rng.of(i, n).normal(shape, torch.float64) for i in (0, 1))
     std_q, std_p = tensor([0.5, 1.0, 2.0]).reshape(-1, 1, 1, 1), tensor(0.8)
@@ -72,14 +72,14 @@ def test_pictures_and_broadcast_scales() -> None:
     torch.testing.assert_close(kl(q, p), oracle.flatten(1).sum(1), rtol=1e-13, atol=0)
 
 
-def test_nearly_equal_normals_do_not_go_negative() -> None:
+def test_kl_of_nearly_equal_normals_is_accurate() -> None:
     """KL of N(0, (1+h)^2) from N(0, 1) is h^2 to first order; it must not drown in rounding at h = 1e-6."""
     q = LocationScale(torch.zeros(1, 1, dtype=torch.float64), tensor(1 + 1e-6))
     p = LocationScale(torch.zeros(1, 1, dtype=torch.float64), tensor(1.0))
     assert abs(float(kl(q, p)) - 1e-12) < 2e-16
 
 
-def test_categoricals_against_torch() -> None:
+def test_kl_of_categoricals_matches_torch() -> None:
     logits_q, logits_p = (Rng.of(i, 4).normal((3, 5), torch.float64) for i in (0, 1))
     oracle = torch.distributions.kl_divergence(
         torch.distributions.Categorical(logits=logits_q), torch.distributions.Categorical(logits=logits_p)
@@ -99,12 +99,12 @@ def test_categoricals_against_torch() -> None:
         (Categorical(torch.zeros(1, 2)), DIAGONAL_P),
     ],
 )
-def test_no_closed_form_is_said(q: Distribution, p: Distribution) -> None:
+def test_pair_without_closed_form_is_an_error(q: Distribution, p: Distribution) -> None:
     with pytest.raises(NoClosedForm, match=rf"{type(q).__name__} \|\| {type(p).__name__}"):
         kl(q, p)
 
 
-def test_what_is_never_drawn_costs_nothing() -> None:
+def test_kl_of_categoricals_with_probability_zero() -> None:
     """0 log 0 = 0; infinity where p cannot do what q does; gradients stay finite."""
     never = -math.inf
     q = tensor([[[0.0, 0.0, never]], [[0.0, never, never]], [[0.0, 0.0, 0.0]]]).requires_grad_(True)
@@ -116,7 +116,7 @@ def test_what_is_never_drawn_costs_nothing() -> None:
     assert bool(torch.isfinite(q.grad).all())
 
 
-def test_normals_without_spread() -> None:
+def test_kl_of_normals_without_spread() -> None:
     x, zero, one = tensor([[0.3], [0.3]]), tensor(0.0), tensor(1.0)
     assert kl(LocationScale(x, one), LocationScale(x, zero)).tolist() == [math.inf] * 2
     assert kl(LocationScale(x, zero), LocationScale(x, one)).tolist() == [math.inf] * 2

@@ -30,7 +30,9 @@ KNOWN = [
 
 
 @pytest.mark.parametrize(("counter", "key", "expected"), KNOWN)
-def test_known_answers(counter: tuple[int, ...], key: tuple[int, ...], expected: tuple[int, ...]) -> None:
+def test_philox_matches_published_vectors(
+    counter: tuple[int, ...], key: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
     as_torch = philox([torch.tensor([c]) for c in counter], [torch.tensor([k]) for k in key])
     as_numpy = philox([np.array([c], dtype=np.int64) for c in counter], [np.array([k], dtype=np.int64) for k in key])
     assert tuple(int(word) for word in as_torch) == expected
@@ -38,7 +40,7 @@ def test_known_answers(counter: tuple[int, ...], key: tuple[int, ...], expected:
     assert tuple(reference.philox(counter, key)) == expected
 
 
-def test_numpy_gives_the_integers_of_torch() -> None:
+def test_numpy_and_torch_give_the_same_bits() -> None:
     words = np.random.Generator(np.random.PCG64(1)).integers(0, 2**32, (6, 500))
     ours = philox(list(torch.from_numpy(words[:4])), list(torch.from_numpy(words[4:])))
     theirs = philox(list(words[:4]), list(words[4:]))
@@ -49,7 +51,7 @@ def test_numpy_gives_the_integers_of_torch() -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 12345, 2**32 - 1, 2**32, 2**63 - 8])
-def test_bits_are_the_documented_layout(seed: int) -> None:
+def test_bits_match_the_reference_implementation(seed: int) -> None:
     rng = Rng.of(seed, 2).fold("step").fold("value").at(17)
     for i in range(2):
         expected = reference.words(seed + i, ("step", "value"), 17, 10)
@@ -57,7 +59,7 @@ def test_bits_are_the_documented_layout(seed: int) -> None:
         assert np.array_equal(rng.bits((2, 5))[i].flatten().numpy(), expected)
 
 
-def test_numbers_promised_to_every_version() -> None:
+def test_recorded_numbers_are_unchanged() -> None:
     """Changing a stream's name, the layout or the digest changes every sample ever recorded with its seed."""
     assert Rng.of(0, 1).bits((4,))[0].tolist() == list(KNOWN[0][2])
     assert np.array_equal(Rng.of(7, 1).fold("prior").bits((3,))[0].numpy(), reference.words(7, ("prior",), 0, 3))
@@ -66,7 +68,7 @@ def test_numbers_promised_to_every_version() -> None:
     assert np.array_equal(permutation(0, 0, 8), np.argsort(high * 2**31 + low // 2))
 
 
-def test_normals_follow_the_bits() -> None:
+def test_normals_match_the_reference_implementation() -> None:
     rng = Rng.of(99, 3).fold("a").at(4)
     normals = rng.normal((7,), torch.float64)
     for i in range(3):
@@ -77,7 +79,7 @@ def test_normals_follow_the_bits() -> None:
     np.testing.assert_allclose(uniforms[0].numpy(), (reference.words(99, ("a",), 4, 7) + 0.5) / 2**32, rtol=1e-16)
 
 
-def test_quantile_against_scipy() -> None:
+def test_normal_quantile_matches_scipy() -> None:
     edges = torch.tensor([0, 1, 2, 2**20, 2**31 - 1, 2**31, 2**32 - 2, 2**32 - 1])
     words = torch.cat([edges, Rng.of(3, 1).bits((20_000,))[0]])
     ours = normal_quantile(words)
@@ -88,7 +90,7 @@ def test_quantile_against_scipy() -> None:
     assert torch.equal(normal_quantile(2**32 - 1 - words), -ours), "not antisymmetric to the last bit"
 
 
-def test_quantile_increases_across_the_seam() -> None:
+def test_normal_quantile_increases_where_the_formula_changes() -> None:
     """AS 241 changes formula at |p - 1/2| = 0.425."""
     seam = int(0.075 * 2**32)
     for start in (seam - 500, 2**32 - seam - 500):
@@ -113,7 +115,7 @@ def assert_bits_of_the_first_version(rng: Rng, shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("tile", [30, blocks._TILE])
 @pytest.mark.parametrize("seed", [2**32 - 20, 2**63 - 300])
-def test_every_number_ever_drawn_keeps_its_bits(monkeypatch: pytest.MonkeyPatch, seed: int, tile: int) -> None:
+def test_fast_numbers_have_the_bits_of_the_first_version(monkeypatch: pytest.MonkeyPatch, seed: int, tile: int) -> None:
     """Samples beside each other and blocks beside each other, whole tiles and their ends, steps and streams."""
     monkeypatch.setattr(blocks, "_TILE", tile)
     for k, (n, shape) in enumerate(STREAMS):
@@ -121,7 +123,7 @@ def test_every_number_ever_drawn_keeps_its_bits(monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_long_streams_have_the_same_bits_on_any_number_of_threads(
+def test_long_streams_have_the_same_bits_for_any_number_of_threads(
     monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
@@ -131,13 +133,13 @@ def test_long_streams_have_the_same_bits_on_any_number_of_threads(
         assert torch.equal(rng.normal((count,)), first_version.quantile(first_version.words(rng, (count,))).float())
 
 
-def test_other_devices_have_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_path_for_other_devices_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_by_blocks", lambda seeds: False)
     for n, shape in STREAMS:
         assert_bits_of_the_first_version(Rng.of(2**40, n).fold("a").at(7), shape)
 
 
-def test_quantiles_of_the_ends_and_seams_keep_their_bits() -> None:
+def test_normal_quantile_keeps_its_bits_at_tails_and_formula_changes() -> None:
     """The farthest tails, both changes of formula at |p - 1/2| = 0.425, and the middle."""
     seam = int(0.075 * 2**32)
     places = (0, seam - 2000, 2**31 - 2000, 2**32 - seam - 2000, 2**32 - 4000)
@@ -191,7 +193,7 @@ def test_uniforms_are_uniform_and_open(dtype: torch.dtype) -> None:
     assert ((ends > 0) & (ends < 1)).all()
 
 
-def test_integers_are_even() -> None:
+def test_integers_are_uniform() -> None:
     values = Rng.of(2, 20_000).integers((3,), 7)
     assert values.dtype == torch.int64
     assert_frequencies(np.bincount(values.flatten().numpy(), minlength=7), np.full(7, 1 / 7))
@@ -205,7 +207,7 @@ def test_integers_are_even() -> None:
             Rng.of(0, 1).integers((), bad)
 
 
-def test_sample_i_depends_on_seed_i_alone() -> None:
+def test_sample_depends_only_on_its_own_seed() -> None:
     everything = Rng.of(10, 64).fold("step").at(3).normal((2, 5))
     for n in (1, 2, 7):
         assert torch.equal(Rng.of(10, n).fold("step").at(3).normal((2, 5)), everything[:n])
@@ -215,7 +217,7 @@ def test_sample_i_depends_on_seed_i_alone() -> None:
     assert torch.equal(Rng.of(10, 64).fold("step").at(3).select(slice(5, 9)).normal((2, 5)), everything[5:9])
 
 
-def test_the_same_call_gives_the_same_numbers() -> None:
+def test_same_call_gives_the_same_numbers() -> None:
     rng = Rng.of(4, 3)
     assert torch.equal(rng.normal((5,)), rng.normal((5,)))
     rng.fold("a")
@@ -260,7 +262,7 @@ def test_samples_are_uncorrelated() -> None:
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 10, 1797, 5000])
-def test_permutation_is_one(n: int) -> None:
+def test_permutation_contains_every_index_once(n: int) -> None:
     order = permutation(3, 5, n)
     assert order.dtype == np.int64
     assert np.array_equal(np.sort(order), np.arange(n))
@@ -268,7 +270,7 @@ def test_permutation_is_one(n: int) -> None:
     assert np.array_equal(order, permutation(3, 5, n))
 
 
-def test_permutations_differ_and_are_even() -> None:
+def test_permutations_differ_and_are_uniform() -> None:
     assert not np.array_equal(permutation(0, 0, 1000), permutation(0, 1, 1000))
     assert not np.array_equal(permutation(0, 0, 1000), permutation(1, 0, 1000))
     orders = np.stack([permutation(0, epoch, 5) for epoch in range(200)])
@@ -290,7 +292,7 @@ def test_derived_seeds_are_63_bit_and_distinct() -> None:
     Rng(torch.tensor(sorted(seeds)))
 
 
-def test_bad_arguments_are_named() -> None:
+def test_invalid_arguments_are_errors() -> None:
     with pytest.raises(ValueError, match="float32"):
         Rng(torch.zeros(3))
     with pytest.raises(ValueError, match=r"\(2, 2\)"):
@@ -305,7 +307,7 @@ def test_bad_arguments_are_named() -> None:
         normal_like(Rng.of(0, 3), torch.zeros(2, 5))
 
 
-def test_streams_of_images_belong_to_what_they_show():
+def test_streams_of_images_depend_only_on_the_image():
     images = torch.arange(24, dtype=torch.uint8).reshape(3, 1, 2, 4)
     one = Rng.of_images(7, images)
     assert torch.equal(Rng.of_images(7, images.flip(0)).seeds, one.seeds.flip(0))

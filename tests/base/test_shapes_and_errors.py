@@ -20,12 +20,12 @@ def test_per_sample_shapes_and_casts() -> None:
 
 
 @pytest.mark.parametrize("shape", [(2,), (4,), (3, 1), (3, 1, 1, 1)])
-def test_per_sample_refuses_another_batch(shape: tuple[int, ...]) -> None:
+def test_per_sample_with_another_batch_size_is_an_error(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=str(shape).replace("(", r"\(").replace(")", r"\)")):
         per_sample(torch.zeros(shape), torch.zeros(3, 2, 4, 4))
 
 
-def test_flat_sum() -> None:
+def test_flat_sum_sums_all_but_the_first_axis() -> None:
     x = torch.arange(24.0).reshape(2, 3, 4)
     assert flat_sum(x).tolist() == [66, 210]
     assert flat_sum(torch.tensor([5.0, 7.0])).tolist() == [5, 7]
@@ -41,13 +41,13 @@ def test_errors_share_a_base() -> None:
     ("word", "expected"),
     [("DDMI", "; did you mean 'DDIM'?"), ("ancestral", "; did you mean 'Ancestral'?"), ("qqq", ""), ("", "")],
 )
-def test_did_you_mean(word: str, expected: str) -> None:
+def test_did_you_mean_suggests_the_closest_name(word: str, expected: str) -> None:
     assert did_you_mean(word, ["Ancestral", "DDIM"]) == expected
     assert did_you_mean(word, iter(["Ancestral", "DDIM"])) == expected
     assert did_you_mean(word, []) == ""
 
 
 @pytest.mark.parametrize(("word", "expected"), [("digit", "digits"), ("Digit", "Digits"), ("DIGIT", "Digits")])
-def test_names_that_differ_in_their_case_alone_keep_it(word: str, expected: str) -> None:
+def test_did_you_mean_distinguishes_case(word: str, expected: str) -> None:
     for names in (["digits", "Digits"], ["Digits", "digits"]):
         assert did_you_mean(word, names) == f"; did you mean {expected!r}?"

@@ -9,7 +9,7 @@ from diffprob.base.errors import InputError, Missing, NumericalError
 from diffprob.base.text import one_line, printable
 
 
-def test_every_character_that_hides_or_commands_is_escaped_and_every_other_kept() -> None:
+def test_control_characters_are_escaped_and_others_kept() -> None:
     for code in (*range(0x3000), 0xD800, 0xE000, 0xFEFF, 0xFFFF, 0x1F600, 0xE0001, sys.maxunicode):
         character = chr(code)
         if unicodedata.category(character)[0] == "C" or character in "\u2028\u2029":
@@ -28,18 +28,18 @@ def test_every_character_that_hides_or_commands_is_escaped_and_every_other_kept(
         ("ünïcode 写真 é", "ünïcode 写真 é"),
     ],
 )
-def test_one_line(text: str, expected: str) -> None:
+def test_one_line_escapes_and_shortens(text: str, expected: str) -> None:
     assert one_line(text) == expected
     assert str(InputError(text)) == expected
 
 
 @pytest.mark.parametrize("kind", [InputError, Missing, NumericalError])
-def test_a_message_keeps_its_start_and_its_advice(kind: type[Exception]) -> None:
+def test_long_message_keeps_its_start_and_its_advice(kind: type[Exception]) -> None:
     message = str(kind("data x: " + "y" * 100_000 + "; a number would be right"))
     assert len(message) == 300
     assert message.startswith("data x: yyy") and message.endswith("yyy; a number would be right")
 
 
-def test_the_limit_counts_what_escaping_adds() -> None:
+def test_length_limit_includes_escapes() -> None:
     assert len(one_line("\x1b" * 1000)) == 300
     assert one_line("a" * 300) == "a" * 300

@@ -25,7 +25,7 @@ def data(*captions: str) -> SimpleNamespace:
     return SimpleNamespace(captions=captions, name="scenes")
 
 
-def test_words_are_numbered_from_one_and_padded_with_zeros() -> None:
+def test_tokens_start_at_one_and_are_padded_with_zeros() -> None:
     assert CAPTIONS.tokens("Two small  SEVENS").tolist() == [[2, 5, 4, 0]]
     rows = CAPTIONS.read(data("a seven", "two small sevens", "a seven"))
     assert rows.dtype == "int64" and rows.tolist() == [[1, 3, 0, 0], [2, 5, 4, 0], [1, 3, 0, 0]]
@@ -41,7 +41,7 @@ def test_words_are_numbered_from_one_and_padded_with_zeros() -> None:
         (" ", "must have words"),
     ],
 )
-def test_a_caption_that_cannot_be_told(caption: str, message: str) -> None:
+def test_invalid_caption_is_an_error(caption: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as refused:
         CAPTIONS.tokens(caption)
     assert "\n" not in str(refused.value)
@@ -49,7 +49,7 @@ def test_a_caption_that_cannot_be_told(caption: str, message: str) -> None:
         CAPTIONS.read(data("a", caption))
 
 
-def test_data_without_captions() -> None:
+def test_data_without_captions_is_an_error() -> None:
     for images in (SimpleNamespace(captions=None, name="mnist"), SimpleNamespace(name="mnist")):
         with pytest.raises(InputError, match="mnist has no captions"):
             CAPTIONS.read(images)
@@ -58,7 +58,7 @@ def test_data_without_captions() -> None:
     assert CAPTIONS.read(data()).shape == (0, 4)
 
 
-def test_examples_are_drawn_in_turn() -> None:
+def test_examples_are_used_in_turn() -> None:
     some = Captions(WORDS, 4, examples=("a seven", "two sevens")).some(3)
     assert some.tolist() == [[1, 3, 0, 0], [2, 4, 0, 0], [1, 3, 0, 0]]
     assert CAPTIONS.some(2).tolist() == [[0] * 4] * 2
@@ -74,13 +74,13 @@ def test_examples_are_drawn_in_turn() -> None:
         (torch.tensor([[1, 0, 2, 0]]), "padding must come after"),
     ],
 )
-def test_rows_are_checked(rows: torch.Tensor, message: str) -> None:
+def test_invalid_tokens_are_errors(rows: torch.Tensor, message: str) -> None:
     CAPTIONS.check(torch.tensor([[1, 2, 3, 4], [0, 0, 0, 0], [5, 0, 0, 0]]))
     with pytest.raises(InputError, match=message):
         CAPTIONS.check(rows)
 
 
-def test_without_drop_there_is_no_empty_caption() -> None:
+def test_empty_caption_without_drop_is_an_error() -> None:
     always = Captions(WORDS, 4, 0.0, ("a seven",))
     assert always.some(2).tolist() == [[1, 3, 0, 0]] * 2
     for refused in (always.null, lambda: always.check(torch.zeros(1, 4, dtype=torch.int64))):
@@ -102,12 +102,12 @@ def test_without_drop_there_is_no_empty_caption() -> None:
         ({"examples": ("a eight",)}, "examples must be captions: 'eight' in"),
     ],
 )
-def test_fields_are_checked(fields: dict, message: str) -> None:
+def test_invalid_fields_are_errors(fields: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Captions(**{"words": WORDS, **fields})
 
 
-def test_training_drops_whole_captions() -> None:
+def test_training_drops_whole_captions_at_the_set_rate() -> None:
     """Each with probability 0.3, by its own stream: 4 standard errors of a share among 4000 are 0.029."""
     condition, rows = Captions(WORDS, 4, 0.3), torch.tensor([[2, 5, 4, 0]]).repeat(4000, 1)
     found = told(condition, rows, torch.zeros(4000, 1), Rng.of(0, 4000))
@@ -127,7 +127,7 @@ def network(chunk: int | None) -> NetDenoiser:
     return model.requires_grad_(False)
 
 
-def test_a_network_is_told_captions_and_guided() -> None:
+def test_network_takes_captions_and_guidance() -> None:
     """Every sample its own, one for all, none; and (1 + w) E[x0|c] - w E[x0|none] of separate evaluations."""
     x, t, w = Rng.of(0, 3).normal((1, 4, 4), torch.float64), torch.tensor(0.4).double(), 1.5
     rows = torch.cat([CAPTIONS.tokens(c) for c in ("a seven", "two small sevens", "a small seven")])
@@ -139,7 +139,7 @@ def test_a_network_is_told_captions_and_guided() -> None:
     torch.testing.assert_close(guided, (1 + w) * own - w * none, rtol=1e-10, atol=1e-10)
 
 
-def test_a_samples_bits_do_not_depend_on_its_neighbours_captions() -> None:
+def test_sample_bits_do_not_depend_on_other_captions() -> None:
     x, t = Rng.of(0, 3).normal((1, 4, 4), torch.float64), torch.tensor(0.4).double()
     rows = torch.tensor([[1, 3, 0, 0], [2, 5, 4, 0], [0, 0, 0, 0]])
     model = network(2)

@@ -18,7 +18,7 @@ HALF = Degraded((1, 4, 4))
 X = Rng.of(0, 5).normal((1, 4, 4), torch.float64)
 
 
-def test_means_of_blocks_in_their_places() -> None:
+def test_low_resolution_images_are_block_means() -> None:
     """A product with matrices: P x P', where P averages pairs and repeats the mean."""
     p = torch.kron(torch.eye(2), torch.full((2, 2), 0.5)).double()
     torch.testing.assert_close(HALF.of(X), p @ X @ p.T, rtol=1e-14, atol=1e-14)
@@ -29,7 +29,7 @@ def test_means_of_blocks_in_their_places() -> None:
         HALF.of(X[:, :, :2])
 
 
-def test_rows_are_checked() -> None:
+def test_invalid_conditions_are_errors() -> None:
     for rows in (HALF.of(X), HALF.of(X.float()), HALF.some(3), Degraded((1, 4, 4), drop=0.1).null()):
         HALF.check(rows)
     for wrong in (X[:, :, :2], X.long(), X[0]):
@@ -42,7 +42,7 @@ def test_rows_are_checked() -> None:
     assert some[:, 0, 0, 0].tolist() == [-1, 0, 1] and torch.equal(HALF.of(some), some)
 
 
-def test_the_null_needs_drop() -> None:
+def test_null_condition_without_drop_is_an_error() -> None:
     with pytest.raises(InputError, match="trained with drop above 0"):
         HALF.null()
     assert Degraded((3, 4, 8), drop=0.1).null().shape == (1, 3, 4, 8)
@@ -57,12 +57,12 @@ def test_the_null_needs_drop() -> None:
         ({"drop": 1.0}, "drop must lie"),
     ],
 )
-def test_fields_are_checked(fields: dict, message: str) -> None:
+def test_invalid_fields_are_errors(fields: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Degraded(**{"shape": (1, 4, 4), **fields})
 
 
-def test_training_makes_them_from_the_images() -> None:
+def test_training_computes_conditions_from_the_images() -> None:
     """All of them told, or a share dropped: 4 standard errors of 0.25 among 2000 are 0.039."""
     assert HALF.read(object()) is None
     assert torch.equal(told(HALF, None, X, Rng.of(0, 5)), HALF.of(X))
@@ -73,7 +73,7 @@ def test_training_makes_them_from_the_images() -> None:
     assert abs(gone.double().mean() - 0.25) < 4 * (0.1875 / 2000) ** 0.5
 
 
-def test_a_network_is_told_them_and_guided() -> None:
+def test_network_takes_low_resolution_conditions_and_guidance() -> None:
     condition, t, w = Degraded((1, 4, 4), drop=0.1), torch.tensor(0.4).double(), 1.5
     torch.manual_seed(0)
     net = ConcatenatedUNetSpec(UNetSpec(1, 1, (8, 8), 1, (False, True), groups=4)).build().double()

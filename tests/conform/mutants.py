@@ -36,7 +36,10 @@ from diffprob.net import glow  # noqa: E402
 from diffprob.process import grids, linear, schedule  # noqa: E402
 from diffprob.sampling.ancestral import DDIM  # noqa: E402
 
-BRIDGE = ["process/test_linear.py::test_bridge_of_any_step", "process/test_linear.py::test_bridge_is_bayes_rule"]
+BRIDGE = [
+    "process/test_linear.py::test_bridge_of_any_step_matches_the_formula",
+    "process/test_linear.py::test_bridge_satisfies_bayes_rule",
+]
 EXACT = ["sampling/test_exactness.py::test_full_covariance_is_exact_for_any_number_of_steps[5-1.0]"]
 ORDER = ["conform/test_samplers.py::test_declared_order_on_gaussian_data"]
 original_bridge = linear.LinearProcess.bridge_coefficients
@@ -46,8 +49,8 @@ original_kl = divergence.kl
 original_noise = glow.Glow.noise
 original_noised = bound._noised
 original_slope = flow._slope
-DENSITY = ["likelihood/test_flow.py::test_normal_data_and_the_exact_prior_give_the_exact_density"]
-ENTROPY = ["likelihood/test_bound.py::test_exact_posterior_costs_the_entropy_on_every_grid"]
+DENSITY = ["likelihood/test_flow.py::test_flow_density_is_exact_on_normal_data"]
+ENTROPY = ["likelihood/test_bound.py::test_bound_of_the_exact_posterior_is_the_entropy"]
 
 
 @dataclass(frozen=True)
@@ -157,19 +160,22 @@ MUTANTS: dict[str, Mutant] = {
         ["denoise/test_net_denoiser.py::test_clock_is_exact_for_every_index"],
     ),
     "table of abar off by one": Mutant(
-        schedule, "_log_alphas", shifted_table, ["process/test_schedules.py::test_ddpm_constants"]
+        schedule, "_log_alphas", shifted_table, ["process/test_schedules.py::test_ddpm_alphas_match_published"]
     ),
     "sign of the score": Mutant(
         prediction.Score,
         "coefficients",
         lambda self, p, t: (1 / p.alpha(t), -(p.sigma(t) ** 2) / p.alpha(t)),
-        ["denoise/test_prediction.py::test_target_is_the_papers", "denoise/test_ideal.py::test_tweedie_by_hand"],
+        [
+            "denoise/test_prediction.py::test_target_matches_the_papers",
+            "denoise/test_ideal.py::test_tweedie_score_matches_the_formula",
+        ],
     ),
     "unit data without the square": Mutant(
         variance.UnitData,
         "__call__",
         lambda self, p, t: p.sigma(t),
-        ["denoise/test_prediction.py::test_variances_of_ddpm_steps"],
+        ["denoise/test_prediction.py::test_fixed_variances_match_the_ddpm_code"],
     ),
     "one noise for all steps": Mutant(
         rng.Rng,
@@ -181,23 +187,26 @@ MUTANTS: dict[str, Mutant] = {
         blocks,
         "keys_of",
         lambda seeds: original_keys(seeds)[:, ::-1],
-        ["base/test_rng.py::test_bits_are_the_documented_layout"],
+        ["base/test_rng.py::test_bits_match_the_reference_implementation"],
     ),
     "bins half as wide": Mutant(
         distributions.Discretised,
         "log_prob",
         lambda self, x: distributions.Discretised(self.base, 2 * self.levels).log_prob(x),
-        ["base/test_discretised.py::test_sums_to_one"],
+        ["base/test_discretised.py::test_probabilities_sum_to_one"],
     ),
     "divergence the wrong way round": Mutant(
-        divergence, "kl", lambda q, p: original_kl(p, q), ["base/test_divergence.py::test_normals_against_integration"]
+        divergence,
+        "kl",
+        lambda q, p: original_kl(p, q),
+        ["base/test_divergence.py::test_kl_of_normals_matches_integration"],
     ),
     "half of a step's divergence": Mutant(bound, "kl", lambda q, p: 0.5 * original_kl(p=p, q=q), ENTROPY),
     "a divergence without its logarithm": Mutant(
         bound,
         "kl",
         without_logarithm,
-        ["likelihood/test_bound.py::test_gaps_of_the_published_variances[50-beta-0.836-0.0005]"],
+        ["likelihood/test_bound.py::test_gaps_of_fixed_variances_match_published[50-beta-0.836-0.0005]"],
     ),
     "less noise than the time says": Mutant(
         bound, "_noised", lambda process, x0, t, rng: original_noised(process, x0, t / 2, rng), ENTROPY
@@ -210,7 +219,7 @@ MUTANTS: dict[str, Mutant] = {
         denoiser.NetDenoiser,
         "_chunked",
         reversed_chunks,
-        ["denoise/test_net_denoiser.py::test_chunks_change_nothing_but_rounding"],
+        ["denoise/test_net_denoiser.py::test_chunked_results_equal_whole_results_up_to_rounding"],
     ),
     "a sampler that claims order 2": Mutant(tables.SAMPLERS, "Boastful", Boastful, ORDER),
     "a sampler that repeats its noise": Mutant(

@@ -50,7 +50,7 @@ def states(process: LinearProcess, t: float, n: int = 5) -> Tensor:
 @pytest.mark.parametrize("t", TIMES)
 @pytest.mark.parametrize("process", PROCESSES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_score_is_the_gradient(kind: str, process: str, t: float) -> None:
+def test_score_is_the_gradient_of_log_prob(kind: str, process: str, t: float) -> None:
     model = exact_models(PROCESSES[process])[kind]
     x = states(PROCESSES[process], t).requires_grad_()
     gradient = torch.autograd.grad(model.log_prob(x, tensor(t)).sum(), x)[0]
@@ -62,7 +62,7 @@ def test_score_is_the_gradient(kind: str, process: str, t: float) -> None:
 @pytest.mark.parametrize("t", TIMES)
 @pytest.mark.parametrize("process", PROCESSES)
 @pytest.mark.parametrize("kind", ["gaussian", "mixture", "finite"])
-def test_covariance_is_the_second_derivative(kind: str, process: str, t: float) -> None:
+def test_covariance_matches_the_hessian_of_log_prob(kind: str, process: str, t: float) -> None:
     """Cov[x_0|x_t] = sigma^2/alpha^2 (I + sigma^2 Hess log q(x_t))."""
     model = exact_models(PROCESSES[process])[kind]
     alpha, sigma = PROCESSES[process].coefficients(t)
@@ -76,7 +76,7 @@ def test_covariance_is_the_second_derivative(kind: str, process: str, t: float) 
 
 
 @pytest.mark.parametrize("t", TIMES)
-def test_covariance_of_two_points(t: float) -> None:
+def test_covariance_of_two_points_matches_the_hessian(t: float) -> None:
     model = TwoPoint()
     alpha, sigma = DDPM.coefficients(t)
     x = states(DDPM, t, 1)[0]
@@ -89,7 +89,7 @@ def test_covariance_of_two_points(t: float) -> None:
 
 
 @pytest.mark.parametrize("t", [0.001, 0.02, 0.3, 0.7, 1.0])
-def test_gaussian_data_against_the_matrix_formulas(t: float) -> None:
+def test_gaussian_data_matches_the_matrix_formulas(t: float) -> None:
     model, n = gaussian_data(), 4
     alpha, sigma = (float(c) for c in DDPM.coefficients(t))
     x = alpha * MEAN + sigma * Rng.of(0, n).normal((3,), torch.float64)
@@ -106,7 +106,7 @@ def test_gaussian_data_against_the_matrix_formulas(t: float) -> None:
     torch.testing.assert_close(model.log_prob(x, tensor(t)), expected, rtol=1e-11, atol=1e-11)
 
 
-def test_analytic_gaussian_numbers() -> None:
+def test_reverse_covariance_of_gaussian_data_is_the_optimal_ddpm_covariance() -> None:
     """Optimal DDPM covariance beta/alpha (I - beta S_t^-1), which is what `reverse` gives for the exact posterior."""
     model = gaussian_data()
     for i in (2, 100, 700, 1000):
@@ -120,7 +120,7 @@ def test_analytic_gaussian_numbers() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_time_per_sample(kind: str) -> None:
+def test_times_may_differ_between_samples(kind: str) -> None:
     model = exact_models()[kind]
     t = tensor([0.01, 0.3, 0.6, 0.9])
     x = Rng.of(0, 4).normal((2,), torch.float64)
@@ -143,7 +143,7 @@ def test_noisy_density_integrates_to_one(kind: str, t: float) -> None:
 
 
 @pytest.mark.parametrize("t", TIMES)
-def test_two_points_are_four_points_of_the_plane(t: float) -> None:
+def test_two_point_per_coordinate_matches_finite_data_of_the_corners(t: float) -> None:
     corners = FiniteData(torch.cartesian_prod(tensor([-1.0, 1.0]), tensor([-1.0, 1.0])))
     x = states(DDPM, t)
     pair, finite = TwoPoint()(x, tensor(t)), corners(x, tensor(t))
@@ -157,7 +157,7 @@ def test_two_points_are_four_points_of_the_plane(t: float) -> None:
     torch.testing.assert_close(pair.variance, 1 - torch.tanh(alpha * x / sigma**2) ** 2, rtol=1e-10, atol=1e-15)
 
 
-def test_special_cases_agree() -> None:
+def test_special_cases_match_the_simpler_models() -> None:
     """A mixture of one normal is that normal; without covariance it is a finite data set; one point is a point."""
     x, t = states(DDPM, 0.4), tensor(0.4)
     gaussian = exact_models()["gaussian"]
@@ -174,7 +174,7 @@ def test_special_cases_agree() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_posterior_mean_is_that_of_bayes_rule(kind: str) -> None:
+def test_posterior_mean_matches_forward_samples(kind: str) -> None:
     """E[x_0|x_t] and the mean over forward pairs: E[x_0 - E[x_0|x_t]] = 0 against any function of x_t, here 1 and
     x_t."""
     model, n, t = exact_models()[kind], 40_000, tensor(0.4)
@@ -200,7 +200,7 @@ def test_posterior_mean_is_that_of_bayes_rule(kind: str) -> None:
 @pytest.mark.parametrize(
     ("i", "nats", "digits"), [(1, 0.693147, 6), (100, 0.688647, 6), (500, 0.040920, 6), (1000, 2.0e-5, 6)]
 )
-def test_information_in_two_points(i: int, nats: float, digits: int) -> None:
+def test_information_of_two_points_matches_published(i: int, nats: float, digits: int) -> None:
     """I(x_0; x_t) = E log q(x_t|x_0)/q(x_t) per dimension, the figures of the reference."""
     t = i / 1000
     alpha, sigma = DDPM.coefficients(t)
@@ -211,7 +211,7 @@ def test_information_in_two_points(i: int, nats: float, digits: int) -> None:
     assert round(float((mass * gap).sum()), digits) == pytest.approx(nats, abs=10.0**-digits)
 
 
-def test_information_grows_with_half_the_error() -> None:
+def test_information_derivative_is_half_the_mmse() -> None:
     """dI/dSNR = mmse/2 = 0.46056 at t = 500/1000 (Guo, Shamai & Verdu 2005)."""
     z, dz = line(-10, 10, 4001)
     mass = torch.exp(-z * z / 2) * dz / math.sqrt(2 * math.pi)
@@ -230,7 +230,7 @@ def test_float32_states_give_float32_posteriors() -> None:
         assert model.log_prob(x, tensor(0.5)).dtype == model.score(x, tensor(0.5)).dtype == torch.float32
 
 
-def test_pictures_are_flattened_and_restored() -> None:
+def test_image_events_match_flattened_events() -> None:
     """(B, C, H, W) states: the same numbers as for the flattened event."""
     x = Rng.of(0, 3).normal((1, 1, 3), torch.float64)
     flat = gaussian_data()(x.reshape(3, 3), tensor(0.5))
@@ -241,13 +241,13 @@ def test_pictures_are_flattened_and_restored() -> None:
     assert finite(x, tensor(0.5)).mean.shape == finite.score(x, tensor(0.5)).shape == x.shape
 
 
-def test_tweedie_by_hand() -> None:
+def test_tweedie_score_matches_the_formula() -> None:
     alpha, sigma = DDPM.coefficients(0.5)
     score = tweedie_score(DDPM, tensor([[2.0]]), tensor([[3.0]]), tensor(0.5))
     assert float(score) == pytest.approx(float((alpha * 2 - 3) / sigma**2), rel=1e-14)
 
 
-def test_mixtures_are_checked() -> None:
+def test_invalid_mixtures_are_errors() -> None:
     part = gaussian_data()
     with pytest.raises(ValueError, match="2 weights for 1"):
         MixtureData(tensor([0.5, 0.5]), (part,))
@@ -284,13 +284,13 @@ NO_DATA = {
 
 
 @pytest.mark.parametrize("what", NO_DATA)
-def test_what_is_no_data_is_refused(what: str) -> None:
+def test_invalid_data_is_an_error(what: str) -> None:
     with pytest.raises((ValueError, NumericalError)) as caught:
         NO_DATA[what]()
     assert len(str(caught.value)) < 300
 
 
-def test_rounding_below_zero_is_none() -> None:
+def test_negative_eigenvalues_from_rounding_are_accepted() -> None:
     """A singular covariance whose null direction came out as -1e-7."""
     flat = GaussianData(tensor([0.0, 0.0]), tensor([[1.0, 1.0], [1.0, 1.0]]) - 1e-7 * TWO)
     assert bool(torch.isfinite(flat(torch.zeros(1, 2), tensor(0.5)).sample(Rng.of(0, 1))).all())

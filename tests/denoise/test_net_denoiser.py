@@ -48,7 +48,7 @@ def test_clock_is_exact_for_every_index() -> None:
     assert one.dtype == torch.float64
 
 
-def test_clock_between_indices() -> None:
+def test_clock_interpolates_between_indices() -> None:
     assert float(Index(1000)(tensor(0.12345))) == pytest.approx(122.45, abs=1e-9)
     assert float(Scale()(tensor(1.0))) == 999.0
     assert float(Scale(1000.0)(tensor(0.25))) == 250.0
@@ -57,7 +57,7 @@ def test_clock_between_indices() -> None:
             bad()
 
 
-def test_network_is_told_the_label_and_called_once() -> None:
+def test_network_gets_the_time_label_and_is_called_once() -> None:
     model = net_denoiser()
     model(pictures(3), tensor([0.001, 0.5, 1.0]))
     ((shape, dtype, label),) = model.net.calls
@@ -68,7 +68,7 @@ def test_network_is_told_the_label_and_called_once() -> None:
     assert model.net.calls[1][2].tolist() == [699] * 3
 
 
-def test_posterior_is_the_prediction_of_the_network() -> None:
+def test_posterior_matches_the_network_prediction() -> None:
     x, t = pictures(3, dtype=torch.float64), tensor([0.1, 0.5, 1.0])
     for prediction in (Epsilon(), Data(), Velocity()):
         for variance in (Zero(), UnitData()):
@@ -83,7 +83,7 @@ def test_posterior_is_the_prediction_of_the_network() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("n", [1, 2, 5, 8, 9, 16, 17])
-def test_chunks_change_nothing_but_rounding(n: int, channels: int) -> None:
+def test_chunked_results_equal_whole_results_up_to_rounding(n: int, channels: int) -> None:
     """Every sample comes back, in order, at its own time; padding is dropped."""
     net = unet(channels).double()
     x, t = pictures(n, channels, torch.float64), torch.linspace(0.05, 0.95, n, dtype=torch.float64)
@@ -92,7 +92,7 @@ def test_chunks_change_nothing_but_rounding(n: int, channels: int) -> None:
     torch.testing.assert_close(chunked, whole, rtol=1e-10, atol=1e-10)
 
 
-def test_chunks_have_one_size() -> None:
+def test_every_chunk_has_the_full_size() -> None:
     model = net_denoiser(chunk=8)
     for n in (1, 7, 8, 9, 20):
         model.net.calls.clear()
@@ -102,7 +102,7 @@ def test_chunks_have_one_size() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_sample_has_the_same_bits_in_any_batch(channels: int) -> None:
+def test_sample_has_the_same_bits_in_any_batch(channels: int) -> None:
     model = NetDenoiser(unet(channels), DDPM, evaluation=Evaluation(chunk=16))
     x, t = pictures(64, channels), torch.linspace(0.05, 0.95, 64, dtype=torch.float64)
     with torch.no_grad():
@@ -122,7 +122,7 @@ def test_a_sample_has_the_same_bits_in_any_batch(channels: int) -> None:
         assert torch.equal(model(one, tensor(0.5)).mean, model(one.clone(), tensor(0.5)).mean)
 
 
-def test_a_sample_has_the_same_bits_on_one_thread_or_two() -> None:
+def test_sample_has_the_same_bits_on_one_thread_or_two() -> None:
     model = NetDenoiser(unet(1), DDPM, evaluation=Evaluation(chunk=16))
     threads = torch.get_num_threads()
     results = []
@@ -154,7 +154,7 @@ def test_padding_does_not_leak() -> None:
     assert rows.tolist() == pytest.approx([0, 1, 2, 3, 0, 1], abs=1e-6)
 
 
-def test_gradients_flow_and_no_mode_is_set() -> None:
+def test_gradients_flow_and_grad_mode_is_unchanged() -> None:
     for chunk in (None, 4):
         model = net_denoiser(chunk=chunk)
         x = pictures(6).requires_grad_()
@@ -167,7 +167,7 @@ def test_gradients_flow_and_no_mode_is_set() -> None:
         assert torch.is_grad_enabled()
 
 
-def test_gradients_of_padded_chunks_are_those_of_the_batch() -> None:
+def test_gradients_of_padded_chunks_match_the_whole_batch() -> None:
     gradients = []
     for chunk in (None, 4):
         model = net_denoiser(chunk=chunk).double()
@@ -177,7 +177,7 @@ def test_gradients_of_padded_chunks_are_those_of_the_batch() -> None:
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_stays_inside(precision: str) -> None:
+def test_half_precision_is_used_only_inside_the_network(precision: str) -> None:
     """Autocast rounds the network only: state and posterior keep their dtype, the label stays float32 (bf16(999) is
     1000)."""
     exact, half = (NetDenoiser(unet(1), DDPM, evaluation=Evaluation(precision=p)) for p in ("fp32", precision))
@@ -206,7 +206,7 @@ def test_states_keep_their_dtype() -> None:
             assert posterior.mean.dtype == posterior.std.dtype == dtype
 
 
-def test_extra_outputs_survive() -> None:
+def test_extra_outputs_are_kept() -> None:
     class Two(TinyNet):
         def forward(self, x: Tensor, t: Tensor) -> Output:
             return Output(super().forward(x, t).main, torch.full_like(x, 7.0))
@@ -216,7 +216,7 @@ def test_extra_outputs_survive() -> None:
     assert (extra == 7).all()
 
 
-def test_bad_evaluations_are_refused() -> None:
+def test_invalid_evaluation_settings_are_errors() -> None:
     for bad in (0, -1):
         with pytest.raises(ValueError, match=str(bad)):
             Evaluation(chunk=bad)
@@ -224,7 +224,7 @@ def test_bad_evaluations_are_refused() -> None:
         Evaluation(precision="fp8")
 
 
-def test_clip_moves_the_mean_only() -> None:
+def test_clip_changes_only_the_mean() -> None:
     model = NetDenoiser(TinyNet(), DDPM, variance=UnitData())
     x = pictures(4)
     posterior, clipped = model(x, tensor(0.9)), Clip(model)(x, tensor(0.9))
@@ -237,7 +237,7 @@ def test_clip_moves_the_mean_only() -> None:
         Clip(model, 1.0, 1.0)
 
 
-def test_clip_refuses_what_it_cannot_clamp() -> None:
+def test_clip_of_a_full_covariance_is_an_error() -> None:
     from truth.models import gaussian_data
 
     with pytest.raises(ValueError, match="Gaussian"):

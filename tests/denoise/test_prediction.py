@@ -46,17 +46,17 @@ TARGETS = {
 
 
 @pytest.mark.parametrize("prediction", TARGETS, ids=repr)
-def test_target_is_the_papers(prediction: Prediction) -> None:
+def test_target_matches_the_papers(prediction: Prediction) -> None:
     torch.testing.assert_close(prediction.target(DDPM, X0, NOISE, T), TARGETS[prediction], rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize("prediction", TARGETS, ids=repr)
-def test_the_target_stands_for_the_data(prediction: Prediction) -> None:
+def test_to_x0_and_from_x0_invert_each_other(prediction: Prediction) -> None:
     torch.testing.assert_close(prediction.to_x0(DDPM, XT, T, TARGETS[prediction]), X0, rtol=0, atol=1e-10)
     torch.testing.assert_close(prediction.from_x0(DDPM, XT, T, X0), TARGETS[prediction], rtol=1e-9, atol=1e-10)
 
 
-def test_conversions_between_outputs() -> None:
+def test_conversions_between_predictions_match_the_formulas() -> None:
     """Each formula of the reference, through the hub."""
     out = Rng.of(3, 6).normal((2, 3), torch.float64)
 
@@ -78,7 +78,7 @@ def test_conversions_between_outputs() -> None:
     same(convert(Mean(), Epsilon(), out)[1:], ((XT - (1 - beta).sqrt() * out) * S / beta)[1:])
 
 
-def test_mean_is_that_of_the_next_step() -> None:
+def test_mu_prediction_is_the_mean_of_the_next_step() -> None:
     mu = Mean().target(DDPM, X0, NOISE, T)
     s = (INDEX[1:] - 1).double() / 1000
     torch.testing.assert_close(mu[1:], DDPM.bridge(X0[1:], XT[1:], s, T[1:]).mean, rtol=0, atol=1e-12)
@@ -86,7 +86,7 @@ def test_mean_is_that_of_the_next_step() -> None:
 
 
 @pytest.mark.parametrize("prediction", TARGETS, ids=repr)
-def test_float32_inverts_to_1e_4_everywhere(prediction: Prediction) -> None:
+def test_float32_conversion_errors_are_below_1e_4(prediction: Prediction) -> None:
     x0, noise = X0.float(), NOISE.float()
     for i in range(1, 1001, 37):
         t = tensor(i / 1000)
@@ -112,7 +112,7 @@ def test_float32_inverts_to_1e_4_everywhere(prediction: Prediction) -> None:
     ],
     ids=["straight", "vp", "sub-vp"],
 )
-def test_velocity_off_the_circle(process: LinearProcess, velocity: object) -> None:
+def test_velocity_inverts_for_every_scaling(process: LinearProcess, velocity: object) -> None:
     """v = alpha eps - sigma x_0 inverts for every scaling, not only where alpha^2 + sigma^2 = 1."""
     t = torch.linspace(0.05, 1, 6, dtype=torch.float64)
     alpha, sigma = (c.reshape(SHAPE) for c in process.coefficients(t))
@@ -122,7 +122,7 @@ def test_velocity_off_the_circle(process: LinearProcess, velocity: object) -> No
     torch.testing.assert_close(torch.stack([a, b]), torch.stack(velocity(*process.coefficients(t))), rtol=1e-13, atol=0)
 
 
-def test_mean_refuses_no_steps() -> None:
+def test_mu_prediction_with_zero_steps_is_an_error() -> None:
     with pytest.raises(ValueError, match="0"):
         Mean(0)
 
@@ -139,7 +139,7 @@ PROCESSES = [
 
 @pytest.mark.parametrize("process", PROCESSES, ids=repr)
 @pytest.mark.parametrize(("s", "t"), [(0.001, 0.002), (0.2, 0.5), (0.5, 0.51), (0.001, 0.999)])
-def test_variance_choices_are_the_published_ones(process: LinearProcess, s: float, t: float) -> None:
+def test_fixed_variances_match_the_papers(process: LinearProcess, s: float, t: float) -> None:
     """Zero gives btil; unit data the variance of x_s given x_t for N(0, I) data.
 
     For variance-preserving processes the latter is the forward variance beta_{t|s} itself.
@@ -160,7 +160,7 @@ def test_variance_choices_are_the_published_ones(process: LinearProcess, s: floa
         assert variance(UnitData()) == pytest.approx(float(forward), rel=1e-9)
 
 
-def test_variances_of_ddpm_steps() -> None:
+def test_fixed_variances_match_the_ddpm_code() -> None:
     """fixed_small and fixed_large of the released code, from their own tables."""
     betas, posterior = LinearBetas().betas(), UnitData()
     x = torch.zeros(1, 1, dtype=torch.float64)
@@ -173,7 +173,7 @@ def test_variances_of_ddpm_steps() -> None:
 
 
 @pytest.mark.parametrize("prediction", [Epsilon(), Score(), Velocity(), Data(), Mean()], ids=repr)
-def test_what_divides_by_the_signal_needs_some(prediction: Prediction) -> None:
+def test_prediction_that_divides_by_zero_signal_is_an_error(prediction: Prediction) -> None:
     """alpha(1) = 0 on straight paths: a training would end with a network from which nothing can be drawn."""
     straight = LinearProcess(Straight(), StraightScaling())
     prediction.check(LinearProcess(Cosine()))
@@ -189,7 +189,7 @@ def test_what_divides_by_the_signal_needs_some(prediction: Prediction) -> None:
 
 
 @pytest.mark.parametrize("prediction", [Epsilon(), Velocity(), Data(), Mean()], ids=repr)
-def test_no_chain_begins_at_infinite_noise(prediction: Prediction) -> None:
+def test_process_with_infinite_noise_is_an_error(prediction: Prediction) -> None:
     process = LinearProcess(Straight(), VarianceExploding())
     with pytest.raises(ValueError, match="infinite noise at t = 1"):
         NetDenoiser(TinyNet(), process, prediction)
@@ -197,7 +197,7 @@ def test_no_chain_begins_at_infinite_noise(prediction: Prediction) -> None:
         replace(named("digits"), process=process, prediction=prediction)
 
 
-def test_errors_that_are_multiplied_beyond_use_are_said() -> None:
+def test_large_error_amplification_warns() -> None:
     """Predicted noise on the cosine schedule, 1/alpha = 20,291 at pure noise; clipped or begun later it is well."""
     cosine, rng = LinearProcess(Cosine()), Rng.of(0, 2)
     model = NetDenoiser(TinyNet(), cosine)

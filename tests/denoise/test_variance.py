@@ -36,7 +36,7 @@ def exact_moments(process, c, times):
 @pytest.mark.parametrize(
     "process", [DDPM, LinearProcess(VPSDE()), LinearProcess(Straight(), StraightScaling())], ids=repr
 )
-def test_exact_on_isotropic_gaussian_data_for_any_steps_and_eta(process, n, eta, moment):
+def test_analytic_variance_is_exact_on_isotropic_gaussian_data(process, n, eta, moment):
     c, m = 0.37, torch.tensor([0.3, -0.2], dtype=torch.float64)
     times = Uniform()(process, n)
     table = exact_moments(process, c, Uniform()(process, 60).flip(0))
@@ -57,7 +57,7 @@ def test_exact_on_isotropic_gaussian_data_for_any_steps_and_eta(process, n, eta,
     assert (mean - wanted[0]).abs().max() < 1e-12 and (cov - wanted[1]).abs().max() < tolerance
 
 
-def test_zero_and_unit_data_are_beta_tilde_and_beta():
+def test_zero_and_unit_data_match_beta_tilde_and_beta():
     x = torch.zeros(1, 1, dtype=torch.float64)
     for s, t in ((0.1, 0.5), (0.001, 0.002), (0.3, 1.0)):
         s, t = torch.tensor(s, dtype=torch.float64), torch.tensor(t, dtype=torch.float64)
@@ -91,7 +91,7 @@ def sample_of(mixture, rng):
 TIMES = torch.tensor([1, 30, 200, 500, 800, 1000], dtype=torch.float64) / 1000
 
 
-def test_both_moments_are_the_exact_average_within_their_standard_errors(mixture):
+def test_fitted_moments_match_the_exact_ones_within_standard_errors(mixture):
     n = 40_000
     rng = Rng.of(0, n)
     found = noise_moments(mixture, lambda k: sample_of(mixture, rng.fold("data").at(k)), TIMES, rng)
@@ -108,7 +108,7 @@ def test_both_moments_are_the_exact_average_within_their_standard_errors(mixture
             assert own < 0.05 * truth + 1e-12, (name, float(t))
 
 
-def test_the_step_variance_is_the_mean_squared_error_of_the_step(mixture):
+def test_step_variance_matches_the_mean_squared_error(mixture):
     """ell^2 + c0^2 Var against Monte Carlo of E(x_s - mu)^2, within 0.5% (Bao et al. 2022, theorem 1)."""
     n, steps = 60_000, {0.03: (0.001, 1.0), 0.2: (0.03, 0.0), 0.5: (0.2, 1.0), 1.0: (0.5, 0.5)}
     rng, times = Rng.of(7, n), torch.tensor(list(steps), dtype=torch.float64)
@@ -130,7 +130,7 @@ def test_the_step_variance_is_the_mean_squared_error_of_the_step(mixture):
             assert t < 0.5 or abs(found - truth) < 5e-3 * truth, (moment, float(t))
 
 
-def test_bounds_bind_where_they_should_and_nowhere_else():
+def test_bounds_apply_only_where_exceeded():
     x = torch.zeros(1, 1, dtype=torch.float64)
     table = exact_moments(DDPM, 9.0, torch.arange(1, 1001, dtype=torch.float64) / 1000)
     t, last, next_to = (torch.tensor(v, dtype=torch.float64) for v in (0.9, 0.001, 0.002))
@@ -147,7 +147,7 @@ def test_bounds_bind_where_they_should_and_nowhere_else():
 
 
 @pytest.mark.parametrize("kind", [NoiseResidual, SquaredNoise, OptimalCovariance])
-def test_a_head_of_one_is_unit_data(kind):
+def test_head_output_of_one_matches_unit_data(kind):
     x = torch.randn(3, 1, 2, 2, dtype=torch.float64)
     t = torch.tensor([0.1, 0.5, 1.0], dtype=torch.float64)
     found = kind(**FREE).posterior(DDPM, t, x, torch.ones_like(x))
@@ -157,7 +157,7 @@ def test_a_head_of_one_is_unit_data(kind):
         kind().posterior(DDPM, t, x, None)
 
 
-def test_learned_range_gives_both_ends_on_native_and_longer_steps():
+def test_learned_range_reaches_both_fixed_variances():
     x = torch.randn(2, 3, dtype=torch.float64)
     for s, t in ((0.499, 0.5), (0.2, 0.5), (0.001, 0.002), (0.001, 1.0)):
         s, t = torch.tensor(s, dtype=torch.float64), torch.tensor(t, dtype=torch.float64)
@@ -172,7 +172,7 @@ def test_learned_range_gives_both_ends_on_native_and_longer_steps():
     assert torch.allclose(middle, (ends[0] * ends[1]).sqrt() + torch.zeros_like(x), rtol=1e-9)
 
 
-def test_learned_diagonal_is_the_variance_of_its_own_step():
+def test_learned_diagonal_gives_the_variance_of_its_own_step():
     x = torch.randn(2, 3, dtype=torch.float64)
     t = torch.tensor(0.5, dtype=torch.float64)
     s = t - 1e-3
@@ -182,14 +182,14 @@ def test_learned_diagonal_is_the_variance_of_its_own_step():
     assert torch.allclose(learned.variance, log_variance.exp(), rtol=1e-9)
 
 
-def test_a_network_without_its_second_half_is_refused():
+def test_learned_variance_without_second_output_is_an_error():
     x, t = torch.zeros(1, 3), torch.tensor(0.5).double()
     for kind in (LearnedRange(), LearnedDiagonal()):
         with pytest.raises(ValueError, match="twice as many outputs"):
             kind.posterior(DDPM, t, x, None)
 
 
-def test_settings_are_checked_and_said():
+def test_invalid_settings_are_errors_and_repr_shows_settings():
     with pytest.raises(ValueError, match="'mean'"):
         Analytic(moment="mean")
     with pytest.raises(ValueError, match="bound must be above 0"):
@@ -201,7 +201,7 @@ def test_settings_are_checked_and_said():
         noise_moments(GaussianData(torch.zeros(1), torch.eye(1)), lambda k: torch.zeros(1, 1), TIMES, Rng.of(0, 1))
 
 
-def test_between_the_times_the_relative_variance_is_interpolated():
+def test_relative_variance_is_interpolated_between_times():
     coarse = exact_moments(DDPM, 0.37, torch.arange(20, 1001, 20, dtype=torch.float64) / 1000)
     t = torch.tensor([0.001, 0.5, 0.513, 1.0], dtype=torch.float64)
     truth = exact_moments(DDPM, 0.37, t).norm
@@ -211,14 +211,14 @@ def test_between_the_times_the_relative_variance_is_interpolated():
     assert isinstance(Analytic(moments=coarse).posterior(DDPM, t, torch.zeros(4, 1), None), LocationScale)
 
 
-def test_gamma_is_the_mean_square_of_the_score():
+def test_gamma_is_the_mean_squared_score():
     table = exact_moments(DDPM, 0.37, TIMES)
     alpha, sigma = DDPM.coefficients(TIMES)
     assert torch.allclose(table.gamma(DDPM)[0], 1 / (0.37 * alpha**2 + sigma**2), rtol=1e-9)
 
 
 @pytest.mark.parametrize("huge", [10**20, 10**300, 1e300, 10**19])
-def test_bounds_that_no_number_of_the_machine_holds_are_none(huge: float) -> None:
+def test_bounds_beyond_float_range_never_apply(huge: float) -> None:
     mean, variance = torch.zeros(2, 1), torch.full((2, 1), 1e6)
     found = SquaredNoise(bound=huge, last=huge).bounded(mean, variance)
     assert torch.equal(found.std, torch.full((2, 1), 1e3)) and found.rule is None
@@ -241,7 +241,7 @@ NO_TABLE = {
 
 
 @pytest.mark.parametrize("what", NO_TABLE)
-def test_what_is_no_table_of_moments_is_refused(what: str) -> None:
+def test_invalid_moment_tables_are_errors(what: str) -> None:
     """Falling times came out as a table that is wrong everywhere; t = 0 divided by zero."""
     model = GaussianData(torch.zeros(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64), DDPM)
     with pytest.raises((ValueError, NumericalError)):

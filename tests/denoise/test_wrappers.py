@@ -40,7 +40,7 @@ MEAN[0] *= 0.1  # within the range: nothing to do
 
 
 @pytest.mark.parametrize("quantile", [0.5, 0.9, 0.995, 1.0])
-def test_dynamic_thresholding_is_imagens(quantile: float) -> None:
+def test_dynamic_clip_matches_imagen(quantile: float) -> None:
     """q = max(1, the sample's quantile of |x_0|), then clamp(x_0, -q, q)/q: by numpy."""
     clipped = DynamicClip(Fixed(MEAN), quantile)(MEAN, T).mean
     for mean, found in zip(MEAN.numpy(), clipped, strict=True):
@@ -50,13 +50,13 @@ def test_dynamic_thresholding_is_imagens(quantile: float) -> None:
     assert float(clipped.abs().max()) <= 1 + 1e-6
 
 
-def test_another_bound_scales_along() -> None:
+def test_dynamic_clip_scales_with_its_bound() -> None:
     clipped = DynamicClip(Fixed(3 * MEAN), 0.9, bound=3.0)(MEAN, T).mean
     torch.testing.assert_close(clipped, 3 * DynamicClip(Fixed(MEAN), 0.9)(MEAN, T).mean)
 
 
 @pytest.mark.parametrize("wrap", [Clip, DynamicClip])
-def test_only_the_mean_changes(wrap) -> None:
+def test_wrappers_change_only_the_mean(wrap) -> None:
     model = Fixed(MEAN)
     wrapped = wrap(model)
     law = wrapped(MEAN, T)
@@ -68,7 +68,7 @@ def test_only_the_mean_changes(wrap) -> None:
         wrap(exact_models()["gaussian"])(torch.zeros(2, 2), T)
 
 
-def test_a_sample_does_not_see_its_companions() -> None:
+def test_sample_does_not_depend_on_its_batch() -> None:
     model, x = DynamicClip(net_denoiser(chunk=2), 0.8), Rng.of(0, 5).normal((1, 8, 8))
     with torch.no_grad():
         assert torch.equal(model(x, T).mean[3:4], model(x[3:4], T).mean)
@@ -83,6 +83,6 @@ def test_a_sample_does_not_see_its_companions() -> None:
         ((0.9, -1.0), "bound must be positive, got -1.0"),
     ],
 )
-def test_wrong_settings_are_named(arguments, said: str) -> None:
+def test_invalid_settings_are_errors(arguments, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         DynamicClip(Fixed(MEAN), *arguments)

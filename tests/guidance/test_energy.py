@@ -102,7 +102,7 @@ def numerical(energy: Callable[[Tensor], Tensor], x: Tensor, h: float = 1e-5) ->
 
 @pytest.mark.parametrize("energy", ENERGIES.values(), ids=ENERGIES)
 @pytest.mark.parametrize("t", [T, tensor([0.2, 0.5, 0.9])], ids=["one time", "a time each"])
-def test_the_mean_moves_by_the_gradient(energy, t: Tensor) -> None:
+def test_mean_shifts_by_the_energy_gradient(energy, t: Tensor) -> None:
     """sigma^2/alpha grad E, by central differences: h^2 times a third derivative, and 1e-16/h."""
     plain = model()
 
@@ -118,7 +118,7 @@ def test_the_mean_moves_by_the_gradient(energy, t: Tensor) -> None:
     assert float(expected.abs().max()) > 1e-3
 
 
-def test_the_network_is_asked_once_and_keeps_no_graph() -> None:
+def test_network_is_called_once_and_keeps_no_graph() -> None:
     plain = model()
     for name, energy in ENERGIES.items():
         plain.net.calls.clear()
@@ -130,7 +130,7 @@ def test_the_network_is_asked_once_and_keeps_no_graph() -> None:
     assert all(parameter.grad is None for parameter in plain.parameters())
 
 
-def test_what_the_posterior_learned_keeps_no_graph_either() -> None:
+def test_learned_variance_keeps_no_graph() -> None:
     """A variance and a step rule that the network predicts."""
 
     class Learned:
@@ -156,14 +156,14 @@ def test_what_the_posterior_learned_keeps_no_graph_either() -> None:
     ],
     ids=["label", "observed", "experts"],
 )
-def test_scale_zero_is_the_model_to_the_bit(energy) -> None:
+def test_scale_zero_gives_the_bits_of_the_model(energy) -> None:
     plain = net_denoiser(PROCESS, channels=2)
     x = X.float()
     assert torch.equal(EnergyGuided(plain, energy)(x, T).mean, plain(x, T).mean)
 
 
 @pytest.mark.parametrize("of_estimate", [False, True])
-def test_a_quadratic_energy_tilts_a_gaussian(of_estimate: bool) -> None:
+def test_quadratic_energy_on_gaussian_data_matches_the_closed_form(of_estimate: bool) -> None:
     """score = -S^-1 (x - alpha m) - J^T L (E - b), with J = 1, or alpha C S^-1 where E is the estimate."""
     mean, cov = tensor([0.3, -0.2]), tensor([[0.5, 0.2], [0.2, 0.3]])
     curvature, centre = tensor([[2.0, 0.3], [0.3, 1.0]]), tensor([0.4, 0.9])
@@ -180,7 +180,7 @@ def test_a_quadratic_energy_tilts_a_gaussian(of_estimate: bool) -> None:
     assert torch.equal(found.cov, data(x, T).cov)
 
 
-def test_its_own_gradient_is_exact_too() -> None:
+def test_gradient_of_the_guided_model_is_exact() -> None:
     """Who differentiates the guided model gets the derivative of all of it: here of an affine map, A."""
     data = GaussianData(tensor([0.3, -0.2]), tensor([[0.5, 0.2], [0.2, 0.3]]), PROCESS)
     for of_estimate in (False, True):
@@ -198,7 +198,7 @@ def two_classes() -> tuple[MixtureData, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("y", [0, 1])
-def test_an_exact_classifier_gives_the_class(y: int) -> None:
+def test_exact_classifier_gives_the_class_conditional_model(y: int) -> None:
     """Equal covariances: log p(0|x) - log p(1|x) is linear in x, and the guided model is that of the class alone."""
     mixture, means, cov = two_classes()
 
@@ -216,7 +216,7 @@ def test_an_exact_classifier_gives_the_class(y: int) -> None:
         torch.testing.assert_close(guided(x, tensor(t)).mean, expected, rtol=1e-9, atol=1e-9)
 
 
-def test_of_ddim_it_is_the_papers_step() -> None:
+def test_classifier_guidance_with_ddim_matches_the_paper() -> None:
     """eps = eps(x) - sigma s grad log p(y|x) (Dhariwal & Nichol, algorithm 2)."""
     plain, scale = model(), 2.5
     alpha, sigma = PROCESS.coefficients(T)
@@ -245,7 +245,7 @@ class Read:
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.3])
-def test_the_gradient_through_the_estimate_gives_the_conditional_model(noise: float) -> None:
+def test_reconstruction_guidance_with_exact_variance_gives_the_conditional_model(noise: float) -> None:
     """With the variance of y given x_t in closed form, E[x_0|x_t, y] is exact: that of N(m, C) given y."""
     mean, cov = tensor([0.3, -0.2, 0.5]), tensor([[0.5, 0.2, 0.1], [0.2, 0.3, 0.05], [0.1, 0.05, 0.4]])
     a, y = tensor([1.0, 0.0, -0.5]), 0.7
@@ -259,7 +259,7 @@ def test_the_gradient_through_the_estimate_gives_the_conditional_model(noise: fl
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.3])
-def test_observed_pixels_of_white_data(noise: float) -> None:
+def test_observed_pixels_of_white_data_match_the_conditional_model(noise: float) -> None:
     """N(m, I): the known pixels become those of N(m, I) given y, the others stay, on any scaling of the process."""
     for process in (PROCESS, LinearProcess(LogLinear(), VarianceExploding())):
         data = IsotropicData(0.2, 1.0, process)
@@ -270,7 +270,7 @@ def test_observed_pixels_of_white_data(noise: float) -> None:
         torch.testing.assert_close(guided(X, T).mean, expected, rtol=1e-10, atol=1e-10)
 
 
-def test_the_gradient_of_the_distance_has_length_scale() -> None:
+def test_distance_gradient_has_length_scale() -> None:
     """Of white data: J = alpha/(alpha^2 + sigma^2), so grad (scale |r|) is as long as scale J, however far."""
     process = LinearProcess(LogLinear(), VarianceExploding())
     data = IsotropicData(0.0, 1.0, process)
@@ -286,7 +286,7 @@ SAMPLERS = [Ancestral(), DDIM(), DDIM(eta=0.5), DPMpp(2), UniPC(2)]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
-def test_every_sampler_takes_it(sampler) -> None:
+def test_every_sampler_works_with_classifier_guidance(sampler) -> None:
     """A chain of the mixture with its exact classifier is the chain of the class; spread aside."""
     mixture, *_ = two_classes()
     label = LabelEnergy(mixture._log_joint, torch.tensor([1]))
@@ -300,7 +300,7 @@ def test_every_sampler_takes_it(sampler) -> None:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
-def test_every_sampler_takes_a_gradient_through_the_network(sampler) -> None:
+def test_every_sampler_works_with_gradients_through_the_network(sampler) -> None:
     """And a sample does not see its companions."""
     plain, times = net_denoiser(PROCESS, chunk=2, channels=2), torch.linspace(1, 0.1, 4, dtype=torch.float64)
 
@@ -319,7 +319,7 @@ def curved32(x: Tensor, t: Tensor) -> Tensor:
     return curved(x.double(), t).float()
 
 
-def test_outside_the_interval_there_is_no_guidance() -> None:
+def test_no_guidance_outside_the_interval() -> None:
     plain = model()
     energy = ENERGIES["sum"]
     guided, everywhere = EnergyGuided(plain, energy, 0.3, 0.6), EnergyGuided(plain, energy)
@@ -343,7 +343,7 @@ def test_pure_noise_is_not_guided() -> None:
 
 
 @pytest.mark.parametrize(("factor", "shape"), [(2, (8, 8)), (4, (16, 12)), (3, (8, 9)), (1, (5, 4)), (32, (8, 8))])
-def test_the_low_pass_is_antialiased_linear_interpolation(factor: int, shape: tuple[int, int]) -> None:
+def test_low_pass_matches_antialiased_interpolation(factor: int, shape: tuple[int, int]) -> None:
     image, low = Rng.of(0, 2).normal((3, *shape), torch.float64), LowPass(factor)
     few = tuple(max(1, round(size / factor)) for size in shape)
     down = F.interpolate(image, few, mode="bilinear", antialias=True)
@@ -353,7 +353,7 @@ def test_the_low_pass_is_antialiased_linear_interpolation(factor: int, shape: tu
     assert low(image.float()).dtype == torch.float32
 
 
-def test_the_experts_on_their_own_source() -> None:
+def test_egsde_energies_of_the_source_itself() -> None:
     """S_s = 1 and S_i = 0 on x_t itself, which is q(x_t|x) with one noise for all t."""
     realistic, faithful = experts(2.0, repeats=1)
     noise = realistic.noises[0]
@@ -364,7 +364,7 @@ def test_the_experts_on_their_own_source() -> None:
         torch.testing.assert_close(faithful(xt, xt, tensor(t)), torch.zeros(3).double(), rtol=0, atol=1e-20)
 
 
-def test_repeats_average_over_noises() -> None:
+def test_repeated_noises_average_to_the_expectation() -> None:
     """K = 200 draws: the mean of |LP(y - alpha x - sigma e)|^2 is |LP(y - alpha x)|^2 + sigma^2 |LP|^2."""
     low, k = LowPass(2), 200
     faithful = Faithful(low, SOURCE[:1], PROCESS, Rng.of(0, 1), 1.0, k)
@@ -395,7 +395,7 @@ def recursion(start: Tensor, times: Tensor, data: IsotropicData, faithful: Faith
     return d - st**2 / at * 2 * faithful.scale * gram @ (m - at * image - st * noise) @ gram
 
 
-def test_the_faithful_expert_moves_the_mean_of_a_chain_as_predicted() -> None:
+def test_faithfulness_energy_shifts_the_chain_mean_as_predicted() -> None:
     """Two normals, source and target: every step is linear. DDIM to rounding; the ancestral mean within 4 errors."""
     data, times = IsotropicData(-0.4, 0.3, PROCESS), LogSNR()(PROCESS, 12)
     faithful = Faithful(LowPass(2), SOURCE[:1], PROCESS, Rng.of(5, 1), 0.4)
@@ -422,12 +422,12 @@ def test_the_faithful_expert_moves_the_mean_of_a_chain_as_predicted() -> None:
         (lambda: EnergyGuided(two_classes()[0], Tilt(torch.eye(2), tensor([0, 0])))(X[:, 0, 0, :2], T), "got Mixture"),
     ],
 )
-def test_what_makes_no_sense(act, said: str) -> None:
+def test_invalid_arguments_are_errors(act, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         act()
 
 
-def test_an_energy_of_the_wrong_kind_is_refused() -> None:
+def test_energy_of_the_wrong_shape_is_an_error() -> None:
     class Whole:
         scale, of_estimate = 1.0, False
 

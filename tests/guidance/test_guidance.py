@@ -41,7 +41,7 @@ LABELS = torch.tensor([0, 1, 2, 1, 0])
 
 
 @pytest.mark.parametrize("w", [-0.5, 0.5, 2.0, 4.0])
-def test_the_guided_score_of_two_gaussians(w: float) -> None:
+def test_guided_score_of_two_gaussians_matches_the_closed_form(w: float) -> None:
     """score = (1 + w) score_c - w score_u, linear with precision (1 + w)/vc - w/vu at the noised variances."""
     inside, everything = gaussian(0.7, 0.2), gaussian(0.0, 0.9)
     x = Rng.of(1, 7).normal((2,), torch.float64)
@@ -54,7 +54,7 @@ def test_the_guided_score_of_two_gaussians(w: float) -> None:
     assert torch.equal(guided(x, T).cov, inside(x, T).cov)
 
 
-def test_weight_zero_is_the_conditional_model_to_the_bit_and_asks_nothing_else() -> None:
+def test_weight_zero_gives_the_conditional_model_with_no_other_call() -> None:
     model = network()
     asked = []
     handle = model.net.register_forward_hook(lambda *_: asked.append(len(_[1][0])))
@@ -64,14 +64,14 @@ def test_weight_zero_is_the_conditional_model_to_the_bit_and_asks_nothing_else()
     assert torch.equal(guided, model.given(LABELS)(X, T).mean)
 
 
-def test_weight_minus_one_is_the_unconditional_model_to_the_bit() -> None:
+def test_weight_minus_one_gives_the_unconditional_model() -> None:
     model = network()
     guided = ClassifierFree(model, LABELS, -1.0)(X, T).mean
     assert torch.equal(guided, model(X, T).mean)
     assert not torch.equal(guided, model.given(LABELS)(X, T).mean)
 
 
-def test_both_branches_are_one_evaluation() -> None:
+def test_conditional_and_unconditional_are_one_network_call() -> None:
     """Of ten samples for five, with the answers of two separate ones."""
     model, w = network(), 1.5
     asked = []
@@ -83,7 +83,7 @@ def test_both_branches_are_one_evaluation() -> None:
     torch.testing.assert_close(guided, (1 + w) * one - w * two, rtol=1e-5, atol=1e-5)
 
 
-def test_noise_predictions_combine_as_in_the_paper() -> None:
+def test_guidance_of_noise_predictions_matches_the_paper() -> None:
     """eps = (1 + w) eps_c - w eps_0 (Ho & Salimans, eq. 6) is the same as combining E[x_0|x_t]."""
     model, w = network().double(), 2.0
     x = X.double()
@@ -96,7 +96,7 @@ def test_noise_predictions_combine_as_in_the_paper() -> None:
     torch.testing.assert_close(guided, (x - sigma * eps) / alpha, rtol=1e-10, atol=1e-10)
 
 
-def test_outside_the_interval_there_is_no_guidance() -> None:
+def test_no_guidance_outside_the_interval() -> None:
     model = network()
     guided = ClassifierFree(model, LABELS, 2.0, low=0.3, high=0.6)
     plain, everywhere = model.given(LABELS), ClassifierFree(model, LABELS, 2.0)
@@ -110,7 +110,7 @@ def test_outside_the_interval_there_is_no_guidance() -> None:
     torch.testing.assert_close(found[~inside], plain(X, mixed).mean[~inside])
 
 
-def test_rescaling_keeps_the_unguided_contrast() -> None:
+def test_rescaling_keeps_the_unguided_standard_deviation() -> None:
     model = network()
     plain, hot = model.given(LABELS)(X, T).mean, ClassifierFree(model, LABELS, 5.0)(X, T).mean
     cooled = ClassifierFree(model, LABELS, 5.0, rescale=1.0)(X, T).mean
@@ -120,7 +120,7 @@ def test_rescaling_keeps_the_unguided_contrast() -> None:
 
 
 @pytest.mark.parametrize("sampler", [Ancestral(), DDIM(), DDIM(eta=0.5), DPMpp(2), UniPC(2)], ids=repr)
-def test_every_sampler_takes_a_guided_model(sampler) -> None:
+def test_every_sampler_works_with_a_guided_model(sampler) -> None:
     """A chain of guided Gaussians with equal covariances is that of the Gaussian with mean (1 + w) m_c - w m_u."""
     strong, weak, w = gaussian(0.6, 0.3), gaussian(0.2, 0.3), 1.5
     times = torch.linspace(1, 0.05, 8, dtype=torch.float64)
@@ -131,20 +131,20 @@ def test_every_sampler_takes_a_guided_model(sampler) -> None:
     torch.testing.assert_close(*chains, rtol=1e-10, atol=1e-10)
 
 
-def test_a_sample_does_not_see_its_companions() -> None:
+def test_sample_does_not_depend_on_its_batch() -> None:
     model = network(chunk=4)
     whole = ClassifierFree(model, LABELS, 1.0)(X, T).mean
     alone = ClassifierFree(model, LABELS[3:4], 1.0)(X[3:4], T).mean
     assert torch.equal(whole[3:4], alone)
 
 
-def test_one_row_serves_all_samples() -> None:
+def test_one_condition_is_shared_by_all_samples() -> None:
     model = network()
     one = model.given(torch.tensor([1]))(X, T).mean
     assert torch.equal(one, model.given(torch.ones(5, dtype=torch.int64))(X, T).mean)
 
 
-def test_a_condition_changes_no_other_view_of_the_network() -> None:
+def test_conditioning_does_not_change_the_original_model() -> None:
     model = network()
     before = model(X, T).mean
     other = model.given(LABELS)
@@ -154,7 +154,7 @@ def test_a_condition_changes_no_other_view_of_the_network() -> None:
         other(X[:2], T)
 
 
-def test_labels_are_dropped_as_often_as_asked() -> None:
+def test_labels_are_dropped_at_the_set_rate() -> None:
     """Binomial with p = 0.3: four standard errors of n = 4000; the others keep their label."""
     rows = torch.arange(4000) % 3
     found = told(Labels(3, 0.3), rows, torch.zeros(4000, 1, 1, 1), Rng.of(0, 4000))
@@ -175,7 +175,7 @@ def test_labels_are_dropped_as_often_as_asked() -> None:
         (lambda: NetDenoiser(torch.nn.Identity(), PROCESS).given(LABELS), "takes no condition"),
     ],
 )
-def test_what_cannot_be_told(act, said: str) -> None:
+def test_invalid_conditions_are_errors(act, said: str) -> None:
     with pytest.raises(InputError, match=said):
         act()
 
@@ -188,18 +188,18 @@ def test_what_cannot_be_told(act, said: str) -> None:
         ({"weight": 1.0, "rescale": 1.5}, "rescale must lie in"),
     ],
 )
-def test_settings_out_of_range(arguments, said: str) -> None:
+def test_invalid_settings_are_errors(arguments, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Extrapolated(gaussian(0, 1), gaussian(0, 1), **arguments)
 
 
-def test_a_mixture_cannot_be_guided() -> None:
+def test_guiding_a_mixture_posterior_is_an_error() -> None:
     model = MixtureData.of(torch.ones(1), torch.zeros(1, 2), torch.eye(2)[None], PROCESS)
     with pytest.raises(ValueError, match="can be guided, got Mixture"):
         Extrapolated(model, gaussian(0, 1), 1.0)(torch.zeros(1, 2), T)
 
 
-def test_two_models_have_one_process() -> None:
+def test_guidance_with_two_processes_is_an_error() -> None:
     """Means at the same t but with another noise have nothing to do with each other."""
     other = GaussianData(torch.zeros(2), torch.eye(2), LinearProcess())
     with pytest.raises(ValueError, match="one process"):

@@ -126,7 +126,7 @@ def average(bound: Bound) -> float:
 @pytest.mark.parametrize(
     "grid", [(Uniform(), 1), (Uniform(), 2), (Trailing(), 7), (LogSNR(), 30), (Uniform(), 200)], ids=str
 )
-def test_exact_posterior_costs_the_entropy_on_every_grid(process: LinearProcess, grid) -> None:
+def test_bound_of_the_exact_posterior_is_the_entropy(process: LinearProcess, grid) -> None:
     rule, n = grid
     times, model = rule(process, n), gaussian_data(process)
     x0, rng = sigma_points(MEAN, COV)
@@ -135,7 +135,7 @@ def test_exact_posterior_costs_the_entropy_on_every_grid(process: LinearProcess,
     assert abs(average(found) - exact) < 1e-11 * max(1, abs(exact), float(found.prior.mean()))
 
 
-def test_one_thousand_native_steps() -> None:
+def test_bound_of_one_thousand_steps_is_the_entropy() -> None:
     x0, rng = sigma_points(MEAN, COV)
     process = LinearProcess()
     found = variational_bound(gaussian_data(), x0, Native()(process, 1000), rng, CONTINUOUS)
@@ -160,7 +160,7 @@ GAPS = [
 
 
 @pytest.mark.parametrize(("n", "rule", "gap", "half"), GAPS)
-def test_gaps_of_the_published_variances(n: int, rule: str, gap: float, half: float) -> None:
+def test_gaps_of_fixed_variances_match_published(n: int, rule: str, gap: float, half: float) -> None:
     process = LinearProcess()
     x0, rng = sigma_points(MEAN, COV)
     # Beta-tilde has no spread at the last time: the decoder then has the noise of that time.
@@ -169,7 +169,7 @@ def test_gaps_of_the_published_variances(n: int, rule: str, gap: float, half: fl
     assert average(found) - entropy(COV) == pytest.approx(gap, abs=half)
 
 
-def test_isotropic_data_lie_on_the_rate_distortion_curve_of_shannon() -> None:
+def test_isotropic_data_lie_on_shannons_rate_distortion_curve() -> None:
     """R = d/2 log(c/D) for N(0, c I), at every time of a chain with the exact posterior."""
     process, c, d = LinearProcess(Cosine()), 0.4, 3
     x0, rng = sigma_points(torch.zeros(d).double(), c * torch.eye(d).double())
@@ -206,7 +206,7 @@ def expected_rate(n: int) -> float:
     return total
 
 
-def test_the_rate_of_two_points_tends_to_the_information_from_above() -> None:
+def test_rate_of_two_points_decreases_to_the_information() -> None:
     found = [expected_rate(n) for n, _ in TWO_POINTS]
     for value, (_, known) in zip(found, TWO_POINTS, strict=True):
         assert value == pytest.approx(known, abs=6e-5)
@@ -231,7 +231,7 @@ def test_random_terms_are_unbiased() -> None:
 
 
 @pytest.mark.parametrize("process", PROCESSES[1:], ids=lambda p: type(p.schedule).__name__)
-def test_infinitely_many_steps(process: LinearProcess) -> None:
+def test_continuous_bound_integrand_is_exact_and_midpoint_rule_has_order_two(process: LinearProcess) -> None:
     """At the middle of every part the integrand is exact; the midpoint rule has the order 2."""
     model = IsotropicData(0.2, 0.3, process)
     x0, rng = sigma_points(tensor([0.2, 0.2]), 0.3 * torch.eye(2).double())
@@ -246,7 +246,7 @@ def test_infinitely_many_steps(process: LinearProcess) -> None:
     assert found == pytest.approx(low - high, rel=1e-3)
 
 
-def test_infinitely_many_steps_are_the_limit() -> None:
+def test_continuous_bound_is_the_entropy_on_the_exact_model() -> None:
     """On the exact model: the entropy and the KL of the prior, and what the decoder's own spread costs nothing."""
     process = LinearProcess(VPSDE())
     model = IsotropicData(0.0, 0.3, process)
@@ -273,7 +273,7 @@ class UniformLaw:
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
-def test_a_uniform_model_costs_the_logarithm_of_the_levels(levels: int) -> None:
+def test_uniform_model_costs_the_logarithm_of_the_levels(levels: int) -> None:
     """From pure noise, where nothing is known (alpha = 0), straight to the levels."""
     process = LinearProcess(Straight(), StraightScaling())
 
@@ -322,7 +322,7 @@ DECODERS = [
 
 
 @pytest.mark.parametrize(("rule", "extra", "variance"), DECODERS, ids=str)
-def test_the_spread_of_the_decoder(rule, extra: float, variance: float) -> None:
+def test_decoder_standard_deviation_by_rule(rule, extra: float, variance: float) -> None:
     model = Spread(rule, extra)
     t, before = tensor(0.001), tensor(0.002)
     xt = tensor([[0.3, -0.2]])
@@ -335,7 +335,7 @@ def test_the_spread_of_the_decoder(rule, extra: float, variance: float) -> None:
         assert torch.allclose(alone.variance, tensor(beta(1) / (1 - beta(1))), rtol=1e-12, atol=0)
 
 
-def test_flat_pixels_cost_what_the_spread_of_the_decoder_says() -> None:
+def test_decoder_bits_of_uniform_pixels_match_ddpm() -> None:
     """Bits/dim of a flat prior over 256 levels seen through the noise of x_1: 2.504 for btil_2, 2.393 for beta_1."""
     process = LinearProcess()
     k = torch.arange(20, 236, dtype=torch.float64).repeat_interleave(400)[:, None]
@@ -350,7 +350,7 @@ def test_flat_pixels_cost_what_the_spread_of_the_decoder_says() -> None:
         assert abs(float(nats.mean()) - bits) < 4 * error + 5e-4  # known to three digits
 
 
-def test_the_published_chain_decodes_with_the_published_noise() -> None:
+def test_decoder_bits_of_the_published_chain_match_ddpm() -> None:
     """Beta ("fixed large") at the error that Ho et al. 2020 report, .95 of 255: L_0 = 1.97 bits/dim; beta_1: 2.09."""
     z = torch.linspace(-8, 8, 816, dtype=torch.float64)[:, None]
     weight, level, error = torch.exp(-0.5 * z * z)[:, 0], tensor([[2 * 128 / 255 - 1]]), 0.95 * 2 / 255
@@ -370,7 +370,7 @@ def test_the_published_chain_decodes_with_the_published_noise() -> None:
     assert bits(Decoder(256, math.sqrt(beta(1)))) == pytest.approx(2.093, abs=5e-4)
 
 
-def test_the_levels_are_asked_for_and_compared_with_the_images() -> None:
+def test_decoder_levels_are_required_and_checked_against_the_images() -> None:
     """Packaged digits have 17 levels: the 256 that were the default cost 19 bits/dim without a word."""
     run = Run.open("digits")
     model, x0 = run.load(), run.space.to_model(torch.from_numpy(Digits("test").load().take(range(2))))
@@ -398,7 +398,7 @@ def tiny() -> NetDenoiser:
     return model.eval().requires_grad_(False)
 
 
-def test_companions_and_order_change_no_bit() -> None:
+def test_bound_has_the_same_bits_in_any_batch() -> None:
     model = tiny()
     x0 = 2 * Rng.of(1, 41).fold("data").uniform((1, 8, 8), torch.float64) - 1
     x0 = ((x0 + 1) * 8).round() / 8 - 1
@@ -412,7 +412,7 @@ def test_companions_and_order_change_no_bit() -> None:
     assert all(torch.equal(a[2:3], b) for a, b in zip(whole, alone, strict=True))
 
 
-def test_other_members_of_the_family_cost_more() -> None:
+def test_bound_grows_as_eta_falls() -> None:
     """With eta < 1 the kernels of an exact posterior are not those of one chain: a bound, but not a tight one."""
     x0, rng = sigma_points(MEAN, COV)
     times = Uniform()(LinearProcess(), 20)
@@ -420,7 +420,7 @@ def test_other_members_of_the_family_cost_more() -> None:
     assert costs[0] < costs[1] < costs[2]
 
 
-def test_what_has_no_bound() -> None:
+def test_models_without_a_bound_are_errors() -> None:
     x0, model = MEAN[None], gaussian_data()
     rng, times = Rng.of(0, 1), Uniform()(LinearProcess(), 5)
     with pytest.raises(ValueError, match="without noise"):

@@ -52,7 +52,7 @@ def root(matrix: Tensor, power: float = 0.5) -> Tensor:
 
 
 @over_processes
-def test_normal_data_and_the_exact_prior_give_the_exact_density(process: LinearProcess) -> None:
+def test_flow_density_is_exact_on_normal_data(process: LinearProcess) -> None:
     """The parts, too: x_1 = alpha_1 m + (S_1/S_0)^(1/2) (x - alpha_0 m), and the volume grows by det(S_1/S_0)^(1/2)."""
     model, (t0, one), rng = gaussian_data(process), ends(process), Rng.of(0, B)
     data, prior = normal_marginal(process, t0), normal_marginal(process, one)
@@ -70,7 +70,7 @@ def test_normal_data_and_the_exact_prior_give_the_exact_density(process: LinearP
     assert torch.equal(usual.log_prob, usual.prior + usual.divergence)
 
 
-def test_a_prior_without_signal_costs_nothing() -> None:
+def test_standard_normal_prior_is_accurate_for_the_cosine_schedule() -> None:
     """The cosine table ends at alpha = 5e-5: N(0, I) is good to 1e-3 nats."""
     model, (t0, _), rng = gaussian_data(PROCESSES["cosine"]), ends(PROCESSES["cosine"]), Rng.of(1, B)
     x = normal_marginal(model.process, t0).sample(rng)
@@ -78,7 +78,7 @@ def test_a_prior_without_signal_costs_nothing() -> None:
     torch.testing.assert_close(found.log_prob, model.log_prob(x, t0), rtol=0, atol=1e-3)
 
 
-def test_a_mixture() -> None:
+def test_flow_density_matches_an_exact_mixture() -> None:
     process = PROCESSES["ve"]
     model, (t0, one) = mixture_data(process), ends(process)
     x = tensor([[-0.8, 0.3], [0.1, 0.1], [0.75, 0.6], [0.0, -1.1], [-2.0, 1.0]])
@@ -92,7 +92,7 @@ def test_a_mixture() -> None:
     assert len(found.evaluations.unique()) > 1, "samples share steps"
 
 
-def test_signs_seen_by_a_diagonal_jacobian() -> None:
+def test_one_rademacher_probe_is_exact_for_a_diagonal_jacobian() -> None:
     """Independent coordinates: one Rademacher probe gives the trace itself, on events of any shape, in float32 too."""
     model = TwoPoint(LinearProcess(LogLinear(0.3, 500.0), VarianceExploding()))
     rng = Rng.of(0, 5)
@@ -120,7 +120,7 @@ class Wrong:
 
 
 @over_processes
-def test_any_field_has_a_normalised_density(process: LinearProcess) -> None:
+def test_flow_density_of_any_field_integrates_to_one(process: LinearProcess) -> None:
     x = torch.linspace(-6, 6, 241, dtype=torch.float64)[:, None]
     density = flow_log_prob(Wrong(process), x, Rng.of(0, len(x)), Exact(), 1e-5, 1e-5).log_prob.exp()
     assert float(density.max()) > 0.2
@@ -128,7 +128,7 @@ def test_any_field_has_a_normalised_density(process: LinearProcess) -> None:
 
 
 @pytest.mark.parametrize("kind", ["vp-sde", "straight"])
-def test_the_latent_gives_back_the_noise(kind: str) -> None:
+def test_flow_latent_recovers_the_noise_of_the_sampler(kind: str) -> None:
     """Down by the sampler, up by the likelihood."""
     process = PROCESSES[kind]
     model, (t0, one), rng = mixture_data(process), ends(process), Rng.of(3, B)
@@ -147,7 +147,7 @@ def volume(process: LinearProcess) -> Tensor:
 
 @pytest.mark.parametrize("law", ["rademacher", "gaussian"])
 @pytest.mark.parametrize("probes", [1, 3])
-def test_one_set_of_probes_serves_a_whole_solve(law: str, probes: int) -> None:
+def test_probes_stay_fixed_during_a_solve(law: str, probes: int) -> None:
     """Then a linear field gives v^T B v, which has a known mean and variance; VE has a determinant of its own."""
     process, rng = PROCESSES["ve"], Rng.of(5, 3000)
     chosen = Hutchinson(probes, law)
@@ -165,7 +165,7 @@ def test_one_set_of_probes_serves_a_whole_solve(law: str, probes: int) -> None:
     assert_mean((grown - torch.trace(b)) ** 2, 2 * (b if law == "gaussian" else off).square().sum() / probes)
 
 
-def test_the_exact_divergence_needs_no_streams_and_the_estimate_its_own() -> None:
+def test_only_estimated_divergence_depends_on_the_random_stream() -> None:
     model, x = gaussian_data(), MEAN.expand(2, 3)
     a, b = (flow_log_prob(model, x, Rng.of(seed, 2), Exact(), 1e-2, 1e-2) for seed in (0, 9))
     assert torch.equal(a.log_prob, b.log_prob)
@@ -175,7 +175,7 @@ def test_the_exact_divergence_needs_no_streams_and_the_estimate_its_own() -> Non
 
 @pytest.mark.parametrize("divergence", [Exact(), Hutchinson(2), Hutchinson(1, "gaussian")], ids=repr)
 @pytest.mark.parametrize("kind", ["exact", "network"])
-def test_a_sample_keeps_its_bits_in_any_company(kind: str, divergence) -> None:
+def test_sample_has_the_same_bits_in_any_batch(kind: str, divergence) -> None:
     """With an exact model whose arithmetic is elementwise, and with a network in chunks."""
     process = LinearProcess(LogLinear(0.5, 20.0), VarianceExploding())
     model = TwoPoint(process) if kind == "exact" else net_denoiser(process, chunk=4)
@@ -211,7 +211,7 @@ def test_every_sample_has_its_own_number_of_evaluations() -> None:
     assert len(found.evaluations.unique()) > 1
 
 
-def test_a_model_without_a_gradient_is_refused() -> None:
+def test_model_without_a_gradient_is_an_error() -> None:
     class Constant:
         process = LinearProcess()
 
@@ -222,7 +222,7 @@ def test_a_model_without_a_gradient_is_refused() -> None:
         flow_log_prob(Constant(), torch.zeros(2, 3), Rng.of(0, 2))
 
 
-def test_a_model_that_is_not_finite_is_said_to_be() -> None:
+def test_model_output_that_is_not_finite_is_an_error() -> None:
     class Broken:
         process = LinearProcess()
 
@@ -242,11 +242,11 @@ def test_a_model_that_is_not_finite_is_said_to_be() -> None:
         (lambda: flow_log_prob(gaussian_data(), MEAN.expand(2, 3), Rng.of(0, 2), rtol=0.0), "rtol must .*got 0.0"),
     ],
 )
-def test_wrong_settings_are_named(make, said) -> None:
+def test_invalid_settings_are_errors(make, said) -> None:
     with pytest.raises(ValueError, match=said):
         make()
 
 
-def test_settings_are_their_repr() -> None:
+def test_repr_shows_the_settings() -> None:
     assert [repr(Exact()), repr(Hutchinson())] == ["Exact()", "Hutchinson(probes=1, law='rademacher')"]
     assert LinearBetas().start == 1 / 1000, "t0 of the tables"

@@ -15,7 +15,7 @@ from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import Cosine
 
 
-def test_sums_and_averages() -> None:
+def test_rate_and_distortion_are_running_sums_and_averages() -> None:
     t = tensor([1.0, 0.5, 0.1])
     prior, nats = tensor([0.5, 1.5]), tensor([[1.0, 3.0], [2.0, 2.0], [4.0, 6.0]])
     found = rate_distortion(t, prior, nats, tensor([[8.0, 8.0], [2.0, 6.0], [0.0, 2.0]]), 4)
@@ -29,7 +29,7 @@ def test_sums_and_averages() -> None:
     assert one.total_error is None and one.rate_error is None  # not 0: it is not known
 
 
-def test_normal_data_lie_on_shannons_curve() -> None:
+def test_normal_data_lie_on_shannons_rate_distortion_curve() -> None:
     """R(D) = 1/2 log(c/D) nats per dimension for N(0, c I), within the standard errors of 2,000 images."""
     process, c, d, n = LinearProcess(Cosine()), 0.4, 4, 2000
     x0 = math.sqrt(c) * Rng.of(7, n).fold("data").normal((d,), torch.float64)
@@ -45,7 +45,7 @@ def test_normal_data_lie_on_shannons_curve() -> None:
     assert float(found.rate[-1] - found.rate[0]) > 1
 
 
-def test_what_is_no_curve_is_refused() -> None:
+def test_invalid_curves_are_errors() -> None:
     t, prior, terms = tensor([1.0, 0.5]), torch.ones(3), torch.ones(2, 3)
     for d in (0, -1, 2.5, True):
         with pytest.raises(ValueError, match="dimensions"):

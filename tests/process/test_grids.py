@@ -28,17 +28,17 @@ def indices(times: torch.Tensor, steps: int = 1000) -> list[int]:
     return index.long().flip(0).tolist()
 
 
-def test_uniform_is_the_published_list() -> None:
+def test_uniform_matches_the_published_list() -> None:
     assert indices(Uniform()(DDPM, 10)) == [1, 112, 223, 334, 445, 556, 667, 778, 889, 1000]
 
 
-def test_uniform_is_the_formula_for_every_length() -> None:
+def test_uniform_matches_the_formula() -> None:
     """round(1 + k (T-1)/(n-1)), ties to the even index."""
     for n in [*range(2, 60), 80, 100, 112, 200, 223, 250, 334, 500, 667, 999, 1000]:
         assert indices(Uniform()(DDPM, n)) == [round(1 + Fraction(k * 999, n - 1)) for k in range(n)], n
 
 
-def test_trailing_is_the_formula_for_every_length() -> None:
+def test_trailing_matches_the_formula() -> None:
     """round(T - k T/n), ties to the even index: np.round(np.arange(T, 0, -T/n)) of the reference."""
     for n in [*range(1, 60), 80, 100, 160, 200, 250, 400, 500, 800, 1000]:
         expected = [round(1000 - Fraction(k * 1000, n)) for k in range(n)][::-1]
@@ -48,14 +48,14 @@ def test_trailing_is_the_formula_for_every_length() -> None:
     assert indices(Trailing()(DDPM, 80)) == np.round(np.arange(1000, 0, -12.5)).astype(int)[::-1].tolist()
 
 
-def test_leading_is_the_formula() -> None:
+def test_leading_matches_the_formula() -> None:
     """1, 1 + T//n, 1 + 2 (T//n), ...; the last lies below T."""
     for n in (1, 2, 3, 10, 30, 300, 999, 1000):
         assert indices(Leading()(DDPM, n)) == [1 + k * (1000 // n) for k in range(n)]
 
 
 @pytest.mark.parametrize("grid", [Native(), Uniform(), Trailing(), Leading()], ids=repr)
-def test_as_many_times_as_the_schedule_has_are_all_of_them(grid: Native) -> None:
+def test_grid_of_all_times_is_the_whole_schedule(grid: Native) -> None:
     for steps in (10, 1000):
         process = LinearProcess(LinearBetas(steps, 1e-4, 0.02))
         assert indices(grid(process, steps), steps) == list(range(1, steps + 1))
@@ -67,7 +67,7 @@ def test_quadratic_is_denser_near_the_data() -> None:
     assert indices(QuadraticTimes()(DDPM, 10)) == np.round(expected).astype(int).tolist()
 
 
-def test_logsnr_is_even() -> None:
+def test_logsnr_grid_is_evenly_spaced() -> None:
     for process in (SDE, LinearProcess(OrnsteinUhlenbeck()), LinearProcess(LogLinear(), VarianceExploding())):
         logsnr = process.logsnr(LogSNR()(process, 17))
         ends = process.logsnr(torch.tensor([1.0, process.schedule.start], dtype=torch.float64))
@@ -77,7 +77,7 @@ def test_logsnr_is_even() -> None:
         torch.testing.assert_close(logsnr.diff(), logsnr.diff().mean().expand(16), rtol=1e-10, atol=0)
 
 
-def test_karras_gives_the_noise_levels_of_edm() -> None:
+def test_karras_matches_edm() -> None:
     process = LinearProcess(LogLinear(0.002, 80.0), VarianceExploding())
     sigma = process.sigma(Karras()(process, 18))
     expected = (80 ** (1 / 7) + np.arange(18) / 17 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
@@ -88,7 +88,7 @@ def test_karras_gives_the_noise_levels_of_edm() -> None:
     torch.testing.assert_close(ratio.diff(), ratio.diff().mean().expand(8), rtol=1e-9, atol=0)
 
 
-def test_times_that_meet_are_pushed_apart() -> None:
+def test_duplicate_times_are_separated() -> None:
     """Ten noise levels of an eleven-step schedule: Karras puts many of them between two knots."""
     process = LinearProcess(LinearBetas(11, 1e-3, 0.6))
     for grid in (
@@ -125,7 +125,7 @@ def test_continuous_grids_decrease_for_any_length() -> None:
             assert times[-1] > 0
 
 
-def test_a_straight_path_starts_at_pure_noise() -> None:
+def test_grids_of_straight_paths_start_at_pure_noise() -> None:
     process = LinearProcess(Straight(), StraightScaling())
     for grid in (LogSNR(), Karras()):
         times = grid(process, 10)
@@ -135,21 +135,21 @@ def test_a_straight_path_starts_at_pure_noise() -> None:
 
 @over_grids
 @pytest.mark.parametrize("n", [0, -1])
-def test_no_times_are_refused(grid: Uniform, n: int) -> None:
+def test_grid_of_no_times_is_an_error(grid: Uniform, n: int) -> None:
     for process in (DDPM, SDE):
         with pytest.raises(ValueError):
             grid(process, n)
 
 
 @over_grids
-def test_more_times_than_there_are_is_refused(grid: Uniform) -> None:
+def test_more_times_than_the_schedule_has_is_an_error(grid: Uniform) -> None:
     with pytest.raises(ValueError, match=r"1001|20"):
         grid(DDPM, 1001)
     with pytest.raises(ValueError, match="20"):
         grid(LinearProcess(Cosine(10)), 20)
 
 
-def test_native_is_for_tables_and_all_of_them() -> None:
+def test_native_needs_a_table_and_all_its_times() -> None:
     with pytest.raises(ValueError, match="continuous"):
         Native()(SDE, 10)
     with pytest.raises(ValueError, match="not 999"):

@@ -29,7 +29,7 @@ DDPM = LinearProcess()
 ABAR = torch.from_numpy(cumulative(ddpm_betas()))
 
 
-def test_bridge_of_one_step_is_ddpm_eq_6_and_7() -> None:
+def test_bridge_of_one_step_matches_ddpm() -> None:
     betas = torch.from_numpy(ddpm_betas())
     i = torch.arange(2, 1001)
     beta, abar, before = betas[i - 1], ABAR[i], ABAR[i - 1]
@@ -40,7 +40,7 @@ def test_bridge_of_one_step_is_ddpm_eq_6_and_7() -> None:
 
 
 @pytest.mark.parametrize(("s", "t"), [(1, 1000), (100, 500), (499, 500), (3, 7), (999, 1000)])
-def test_bridge_of_any_step(s: int, t: int) -> None:
+def test_bridge_of_any_step_matches_the_formula(s: int, t: int) -> None:
     """c0 = a_s beta_{t|s}/bbar_t, ct = sqrt(alpha_{t|s}) bbar_s/bbar_t, btil = beta_{t|s} bbar_s/bbar_t."""
     alpha, bar_s, bar_t = ABAR[t] / ABAR[s], 1 - ABAR[s], 1 - ABAR[t]
     c = DDPM.bridge_coefficients(s / 1000, t / 1000)
@@ -51,7 +51,7 @@ def test_bridge_of_any_step(s: int, t: int) -> None:
 
 @pytest.mark.parametrize("eta", [0.0, 0.3, 0.7, 1.0])
 @pytest.mark.parametrize(("s", "t"), [(0.0, 1.0), (1e-4, 1.0), (1e-3, 0.5), (0.4, 0.41), (0.9999, 1.0)])
-def test_bridge_to_full_relative_accuracy(s: float, t: float, eta: float) -> None:
+def test_bridge_matches_mpmath(s: float, t: float, eta: float) -> None:
     """The family in 50 digits: also ct of a step over the whole range, where 1 - SNR_t/SNR_s is one up to 1e-13."""
     c = LinearProcess(VPSDE()).bridge_coefficients(s, t, eta)
     with mpmath.workdps(50):
@@ -68,7 +68,7 @@ def test_bridge_to_full_relative_accuracy(s: float, t: float, eta: float) -> Non
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("t", [0.001, 0.5, 1.0])
-def test_the_step_to_the_data_returns_the_data(t: float, eta: float) -> None:
+def test_bridge_to_time_zero_returns_the_data(t: float, eta: float) -> None:
     for process in (
         DDPM,
         LinearProcess(VPSDE()),
@@ -88,7 +88,7 @@ def test_deterministic_bridge_keeps_the_noise() -> None:
     torch.testing.assert_close((law.mean - a * x0) / sigma, (xt - a_t * x0) / sigma_t, rtol=1e-12, atol=1e-13)
 
 
-def test_bridge_is_bayes_rule() -> None:
+def test_bridge_satisfies_bayes_rule() -> None:
     """q(x_s|x_t,x_0) q(x_t|x_0) = q(x_t|x_s) q(x_s|x_0) for the Markov chain, pointwise."""
     s, t = 0.35, 0.6
     x0, xs, xt = (Rng.of(i, 20).normal((1,), torch.float64) for i in range(3))
@@ -109,7 +109,7 @@ def test_bridge_is_bayes_rule() -> None:
     ],
     ids=lambda v: repr(v)[:60],
 )
-def test_prior_and_marginal(process: LinearProcess, sigma: float) -> None:
+def test_prior_and_marginal_moments(process: LinearProcess, sigma: float) -> None:
     like = torch.zeros(5, 2, 3)
     prior = process.prior(like)
     assert prior.mean.shape == like.shape
@@ -132,7 +132,7 @@ def test_float32_states_stay_float32() -> None:
         assert law.mean.dtype == law.variance.dtype == torch.float32
 
 
-def test_one_time_per_sample() -> None:
+def test_times_may_differ_between_samples() -> None:
     x0, xt = (Rng.of(i, 3).normal((2,), torch.float64) for i in (0, 1))
     s, t = tensor([0.1, 0.2, 0.3]), tensor([0.4, 0.5, 0.6])
     law = DDPM.bridge(x0, xt, s, t, eta=0.5)
@@ -158,7 +158,7 @@ POSTERIORS = {
 
 @pytest.mark.parametrize("eta", [0.2, 0.6, 1.0])
 @pytest.mark.parametrize("name", POSTERIORS)
-def test_reverse_is_the_average_of_the_bridge(name: str, eta: float) -> None:
+def test_reverse_is_the_bridge_averaged_over_the_posterior(name: str, eta: float) -> None:
     """Density of p(x_s|x_t) against the bridge averaged over the posterior by quadrature."""
     posterior, xt, s, t = POSTERIORS[name], tensor([[0.3]]), 0.3, 0.7
     law = DDPM.reverse(posterior, xt, s, t, eta)
@@ -177,19 +177,19 @@ def test_reverse_is_the_average_of_the_bridge(name: str, eta: float) -> None:
     integrates_to_one(law.log_prob, 1)
 
 
-def test_reverse_at_eta_zero_still_spreads_the_posterior() -> None:
+def test_reverse_at_eta_zero_keeps_the_posterior_variance() -> None:
     law = DDPM.reverse(POSTERIORS["normal"], tensor([[0.3]]), 0.3, 0.7, eta=0.0)
     c = DDPM.bridge_coefficients(0.3, 0.7, 0.0)
     assert float(law.std) == pytest.approx(float(c.c0) * 0.7, rel=1e-13)
     assert float(DDPM.reverse(POSTERIORS["point"], tensor([[0.3]]), 0.3, 0.7, eta=0.0).variance) == 0
 
 
-def test_unknown_posterior_is_refused() -> None:
+def test_unsupported_posterior_is_an_error() -> None:
     with pytest.raises(NoClosedForm, match="Categorical"):
         DDPM.reverse(Categorical(torch.zeros(1, 1, 2)), torch.zeros(1, 1), 0.3, 0.7)
 
 
-def test_wrong_arguments_are_refused() -> None:
+def test_invalid_arguments_are_errors() -> None:
     for s, t in ((0.7, 0.3), (1.0, 0.5)):
         with pytest.raises(ValueError, match="s < t"):
             DDPM.bridge_coefficients(s, t)
@@ -198,7 +198,7 @@ def test_wrong_arguments_are_refused() -> None:
             DDPM.bridge_coefficients(0.3, 0.7, eta)
 
 
-def test_step_divergence_is_snr_times_error() -> None:
+def test_step_divergence_is_half_snr_difference_times_squared_error() -> None:
     """KL(bridge || bridge at x0h) = (SNR_s - SNR_t) |x_0 - x0h|^2 / 2 (the summand of the bound with btil)."""
     x0, guess, xt = (Rng.of(i, 6).normal((3,), torch.float64) for i in range(3))
     s = torch.linspace(0.001, 0.9, 6, dtype=torch.float64)
@@ -209,7 +209,7 @@ def test_step_divergence_is_snr_times_error() -> None:
 
 
 @pytest.mark.parametrize(("i", "weight"), [(2, 0.2727), (1000, 0.0102)])
-def test_weight_of_the_noise_error_in_the_bound(i: int, weight: float) -> None:
+def test_noise_error_weight_in_the_bound_matches_ddpm(i: int, weight: float) -> None:
     """With step variance beta: beta_t/(2 alpha_t bbar_t) |eps - eps_h|^2, the number of the DDPM paper's weighting."""
     beta = float(LinearBetas().betas()[i - 1])
     eps, guess = tensor([[0.7]]), tensor([[-0.4]])
@@ -224,7 +224,7 @@ def test_weight_of_the_noise_error_in_the_bound(i: int, weight: float) -> None:
     assert gap == pytest.approx(weight, abs=5e-5)
 
 
-def test_what_is_kept_of_a_time_serves_gradients_too() -> None:
+def test_coefficients_cached_under_inference_mode_work_with_autograd() -> None:
     """Coefficients of a single time are kept; asked for under inference_mode first, they still take part in a graph."""
     process, t = LinearProcess(LinearBetas(37)), torch.tensor(0.5, dtype=torch.float64)
     with torch.inference_mode():
@@ -242,7 +242,7 @@ def test_what_is_kept_of_a_time_serves_gradients_too() -> None:
 @pytest.mark.parametrize(
     "scaling", [VariancePreserving(), VarianceExploding(), SubVariancePreserving(), StraightScaling()], ids=repr
 )
-def test_coefficients_of_a_time_have_the_same_bits_alone_and_among_others(scaling: Scaling) -> None:
+def test_coefficients_have_the_same_bits_for_one_time_and_many(scaling: Scaling) -> None:
     """Solvers with steps of their own ask about as many times as there are samples that have not arrived."""
     logsnr = 6 * torch.linspace(-1, 1, 321, dtype=torch.float64)
     for k, (every, alone) in enumerate(
@@ -251,7 +251,7 @@ def test_coefficients_of_a_time_have_the_same_bits_alone_and_among_others(scalin
         assert torch.equal(every, alone), k
 
 
-def test_times_have_the_same_bits_alone_and_among_others() -> None:
+def test_times_from_logsnr_have_the_same_bits_for_one_and_many() -> None:
     """Of the schedules that have no table."""
     logsnr = 6 * torch.linspace(-1, 1, 321, dtype=torch.float64)
     for schedule in (Cosine(), VPSDE(), SubVP(), LogLinear(), OrnsteinUhlenbeck(), Straight()):

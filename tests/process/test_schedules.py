@@ -47,13 +47,13 @@ def knots(steps: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("i", ABAR)
-def test_ddpm_constants(i: int) -> None:
+def test_ddpm_alphas_match_published(i: int) -> None:
     value, unit = ABAR[i]
     assert abs(float(DDPM.alpha(i / 1000) ** 2) - value) <= max(unit, 1e-15 * value)
     assert float(DDPM.alpha(i / 1000) ** 2) == pytest.approx(value, rel=1e-9)
 
 
-def test_ddpm_sigmas_and_logsnr() -> None:
+def test_ddpm_sigmas_and_logsnr_match_published() -> None:
     assert float(DDPM.sigma(0.001)) == pytest.approx(0.01, rel=1e-13)
     assert float(DDPM.sigma(0.01)) == pytest.approx(0.0435292455, rel=2e-9)
     assert float(DDPM.logsnr(0.001)) / 2 == pytest.approx(4.60512018, rel=2e-9)
@@ -61,18 +61,18 @@ def test_ddpm_sigmas_and_logsnr() -> None:
 
 
 @pytest.mark.parametrize(("i", "value"), [(1, 0.0), (2, 5.453188e-5), (3, 8.548912e-5)])
-def test_ddpm_posterior_variances(i: int, value: float) -> None:
+def test_ddpm_posterior_variances_match_published(i: int, value: float) -> None:
     assert float(DDPM.bridge_coefficients((i - 1) / 1000, i / 1000).ell ** 2) == pytest.approx(value, rel=1e-7, abs=0)
 
 
 @pytest.mark.parametrize(("i", "ratio"), [(2, 0.455), (10, 0.853), (100, 0.982)])
-def test_ddpm_posterior_variance_ratios(i: int, ratio: float) -> None:
+def test_ddpm_posterior_variance_ratios_match_published(i: int, ratio: float) -> None:
     beta = float(LinearBetas().betas()[i - 1])
     assert float(DDPM.bridge_coefficients((i - 1) / 1000, i / 1000).ell ** 2) / beta == pytest.approx(ratio, abs=5e-4)
 
 
 @pytest.mark.parametrize(("second_moment", "nats"), [(1.0, 2.018e-5), (0.25, 7.3e-6 * math.log(2))])
-def test_ddpm_prior_gap(second_moment: float, nats: float) -> None:
+def test_ddpm_prior_gap_matches_published(second_moment: float, nats: float) -> None:
     """L_T per dimension, KL(q(x_T|x_0) || N(0, I))."""
     alpha, sigma = (float(c) for c in DDPM.coefficients(1.0))
     gap = 0.5 * (alpha**2 * second_moment + sigma**2 - 1 - 2 * math.log(sigma))
@@ -89,7 +89,7 @@ def test_ddpm_prior_gap(second_moment: float, nats: float) -> None:
     ],
     ids=repr,
 )
-def test_tables_are_products(schedule: Tabulated, betas: np.ndarray) -> None:
+def test_tables_match_cumulative_products(schedule: Tabulated, betas: np.ndarray) -> None:
     steps = len(betas)
     np.testing.assert_allclose(schedule.betas().numpy(), betas, rtol=1e-14)
     abar = cumulative(betas)
@@ -103,11 +103,11 @@ def test_tables_are_products(schedule: Tabulated, betas: np.ndarray) -> None:
     np.testing.assert_allclose(1 - (alpha[1:] / alpha[:-1]) ** 2, betas, rtol=1e-11)
 
 
-def test_latent_diffusion_keeps_signal() -> None:
+def test_scaled_linear_keeps_signal_at_the_end() -> None:
     assert float(LinearProcess(ScaledLinear()).alpha(1.0) ** 2) == pytest.approx(0.00466, abs=5e-6)
 
 
-def test_cosine_constants() -> None:
+def test_cosine_matches_published_constants() -> None:
     process = LinearProcess(Cosine())
     betas = Cosine().betas()
     assert float(betas[0]) == pytest.approx(4.128e-5, abs=5e-9)
@@ -122,7 +122,7 @@ def test_cosine_constants() -> None:
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.1, 20.0), (0.5, 3.0)])
-def test_vpsde_against_high_precision(low: float, high: float) -> None:
+def test_vpsde_matches_mpmath(low: float, high: float) -> None:
     process = LinearProcess(VPSDE(low, high))
     for t in (1e-5, 1e-3, 0.1, 0.37, 0.5, 0.9, 1.0):
         with mpmath.workdps(40):
@@ -137,7 +137,7 @@ def test_vpsde_against_high_precision(low: float, high: float) -> None:
         assert measured == pytest.approx(expected, rel=1e-13)
 
 
-def test_vpsde_against_the_discrete_chain() -> None:
+def test_vpsde_is_close_to_the_discrete_chain() -> None:
     """abar(1) of the SDE, and the gap of up to 0.068 in log abar to the table made of the same betas."""
     assert float(LinearProcess(VPSDE()).alpha(1.0) ** 2) == pytest.approx(4.3186e-5, rel=2e-5)
     t = knots(1000)[1:]
@@ -146,12 +146,12 @@ def test_vpsde_against_the_discrete_chain() -> None:
     assert int(gap.abs().argmax()) == 999
 
 
-def test_vpsde_noise_range_of_edm() -> None:
+def test_vpsde_noise_range_matches_edm() -> None:
     r = torch.exp(-LinearProcess(VPSDE()).logsnr(tensor([1e-3, 1.0])) / 2)
     assert r.tolist() == pytest.approx([0.0105, 152], rel=5e-3)
 
 
-def test_sub_vp_sigma_is_not_the_root() -> None:
+def test_sub_vp_sigma_is_one_minus_alpha_squared() -> None:
     process = LinearProcess(SubVP(), SubVariancePreserving())
     t = torch.linspace(1e-3, 1, 50, dtype=torch.float64)
     alpha, sigma = process.coefficients(t)
@@ -160,7 +160,7 @@ def test_sub_vp_sigma_is_not_the_root() -> None:
     torch.testing.assert_close(sigma, LinearProcess(VPSDE()).sigma(t) ** 2, rtol=1e-12, atol=0)
 
 
-def test_variance_exploding() -> None:
+def test_variance_exploding_matches_the_formula() -> None:
     process = LinearProcess(LogLinear(), VarianceExploding())
     t = torch.linspace(0, 1, 11, dtype=torch.float64)
     alpha, sigma = process.coefficients(t)
@@ -169,18 +169,18 @@ def test_variance_exploding() -> None:
 
 
 @pytest.mark.parametrize("horizon", [5.0, 1.3])
-def test_ornstein_uhlenbeck(horizon: float) -> None:
+def test_ornstein_uhlenbeck_matches_the_formula(horizon: float) -> None:
     process = LinearProcess(OrnsteinUhlenbeck(horizon))
     t = torch.linspace(1e-4, 1, 11, dtype=torch.float64)
     torch.testing.assert_close(process.alpha(t), torch.exp(-horizon * t), rtol=1e-13, atol=0)
     torch.testing.assert_close(process.sigma(t), torch.sqrt(-torch.expm1(-2 * horizon * t)), rtol=1e-13, atol=0)
 
 
-def test_ornstein_uhlenbeck_horizon_of_ddpm() -> None:
+def test_ornstein_uhlenbeck_horizon_matches_ddpm() -> None:
     assert -math.log(float(DDPM.alpha(1.0))) == pytest.approx(5.06, abs=5e-3)
 
 
-def test_straight_paths() -> None:
+def test_straight_paths_match_the_formula() -> None:
     process = LinearProcess(Straight(), StraightScaling())
     t = torch.linspace(0, 1, 21, dtype=torch.float64)
     alpha, sigma = process.coefficients(t)
@@ -205,7 +205,7 @@ def test_scalings_keep_their_identity(scaling: VariancePreserving) -> None:
     assert ends[1][1] == 1
 
 
-def test_between_the_knots_log_alpha_is_linear() -> None:
+def test_log_alpha_is_linear_between_knots() -> None:
     t = tensor([0.0005, 0.1234, 0.99975])
     left, right = (t * 1000).floor() / 1000, (t * 1000).ceil() / 1000
     weight = t * 1000 - (t * 1000).floor()
@@ -213,7 +213,7 @@ def test_between_the_knots_log_alpha_is_linear() -> None:
     torch.testing.assert_close(DDPM.alpha(t).log(), expected, rtol=1e-12, atol=1e-15)
 
 
-def test_a_time_a_rounding_error_off_the_knot_means_the_knot() -> None:
+def test_times_within_rounding_of_a_knot_snap_to_it() -> None:
     i = torch.arange(1, 1001, dtype=torch.float64)
     exact = DDPM.logsnr(i / 1000)
     for t in (i * 0.001, 1 - (1000 - i) / 1000, (i / 1000) * (1 + 1e-15)):
@@ -250,6 +250,6 @@ def test_ties_snap_to_the_even_index() -> None:
         lambda: VPSDE(0.1, math.nan),
     ],
 )
-def test_bad_arguments_are_refused_with_their_value(build: object) -> None:
+def test_invalid_arguments_are_errors_with_the_value(build: object) -> None:
     with pytest.raises(ValueError, match=r"got .*(\d|nan)"):
         build()

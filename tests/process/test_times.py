@@ -43,7 +43,7 @@ plane = torch.zeros(2, 2)
 
 @pytest.mark.parametrize(("t", "said"), WRONG.values(), ids=list(WRONG))
 @pytest.mark.parametrize("kind", [*NETS, *EXACT])
-def test_every_denoiser_refuses_what_is_no_time(kind: str, t, said: str) -> None:
+def test_invalid_time_is_an_error_in_every_denoiser(kind: str, t, said: str) -> None:
     model, x = (NETS[kind], IMAGES) if kind in NETS else (EXACT[kind], plane)
     with pytest.raises(ValueError, match=said):
         model(x, t)
@@ -64,12 +64,12 @@ def test_every_denoiser_refuses_what_is_no_time(kind: str, t, said: str) -> None
         lambda t: NETS["clipped"].model.raw(IMAGES, t),
     ],
 )
-def test_every_function_of_a_time_refuses_what_is_none(call, t, said: str) -> None:
+def test_invalid_time_is_an_error_in_every_function_of_time(call, t, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         call(t)
 
 
-def test_rounding_is_put_back_and_a_time_is_left_alone() -> None:
+def test_times_outside_by_rounding_are_clamped_and_others_unchanged() -> None:
     t = tensor([0.0, 0.3, 1.0])
     assert as_time(t, 10) is t
     assert as_time(tensor([-1e-12, 1 + 1e-12]), None).tolist() == [0, 1]
@@ -94,7 +94,7 @@ GRIDS = {
 
 
 @pytest.mark.parametrize(("times", "said"), GRIDS.values(), ids=list(GRIDS))
-def test_every_chain_refuses_what_is_no_grid(times, said: str) -> None:
+def test_invalid_grid_is_an_error_in_every_chain(times, said: str) -> None:
     model, x = gaussian_data(DDPM), torch.zeros(2, 3, dtype=torch.float64)
     rng = Rng.of(0, 2)
     for run in (
@@ -108,7 +108,7 @@ def test_every_chain_refuses_what_is_no_grid(times, said: str) -> None:
 
 
 @pytest.mark.parametrize("process", PROCESSES, ids=name)
-def test_a_grid_may_end_at_the_data_only_where_there_is_noise(process) -> None:
+def test_grid_may_end_at_time_zero_only_with_noise_there(process) -> None:
     times = tensor([1.0, 0.5, 0.0])
     if isinstance(process.schedule, LogLinear):
         assert torch.equal(noisy_times(process, times), times)
@@ -118,19 +118,19 @@ def test_a_grid_may_end_at_the_data_only_where_there_is_noise(process) -> None:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=name)
-def test_no_sampler_is_asked_for_a_step_to_the_data(sampler) -> None:
+def test_step_to_noiseless_data_is_an_error(sampler) -> None:
     process = LinearProcess(VPSDE())
     with pytest.raises(ValueError, match="has no noise"):
         draw(net_denoiser(process), sampler, tensor([1.0, 0.5, 0.0]), Rng.of(0, 2), (1, 8, 8))
 
 
-def test_a_tolerance_leads_to_no_infinite_end() -> None:
+def test_adaptive_step_to_infinite_lambda_is_an_error() -> None:
     model = gaussian_data(LinearProcess(VPSDE()))
     with pytest.raises(ValueError, match=r"lambda must be finite at both ends, got .* and inf"):
         AdaptiveODE().step(model, State(torch.zeros(1, 3, dtype=torch.float64), tensor(0.5)), tensor(0.0), Rng.of(0, 1))
 
 
-def test_a_chain_from_the_data_is_refused() -> None:
+def test_chain_from_time_zero_is_an_error() -> None:
     for t in (0.0, tensor(0.0)):
         with pytest.raises(ValueError, match=r"t must lie in \(0, 1\], got 0"):
             remaining(DDPM, tensor([1.0, 0.5]), t)
@@ -143,7 +143,7 @@ def test_a_chain_from_the_data_is_refused() -> None:
         continued(gaussian_data(DDPM), DDIM(), torch.zeros(1, 3), 500, tensor([1.0, 0.5]), Rng.of(0, 1))
 
 
-def test_a_learned_range_has_the_spread_of_x0_where_a_step_leads_to_the_data() -> None:
+def test_learned_range_of_a_step_to_the_data_has_the_variance_of_x0() -> None:
     mean, extra = torch.zeros(2, 3, dtype=torch.float64), torch.linspace(-1, 1, 6, dtype=torch.float64).reshape(2, 3)
     for t in (tensor(0.5), tensor([0.5, 0.001])):
         posterior = LearnedRange().posterior(DDPM, t, mean, extra)
@@ -157,7 +157,7 @@ def test_a_learned_range_has_the_spread_of_x0_where_a_step_leads_to_the_data() -
     assert bool(torch.isfinite(mixed.variance).all())
 
 
-def test_a_step_of_no_length_at_an_end_is_refused() -> None:
+def test_step_of_length_zero_is_an_error() -> None:
     for t in (0.0, tensor([0.0, 0.0])):
         with pytest.raises(ValueError, match="expected s < t, got s=0, t=0"):
             DDPM.bridge_coefficients(t, t)

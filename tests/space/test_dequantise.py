@@ -20,7 +20,7 @@ def all_levels(n: int, levels: int) -> Tensor:
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
-def test_the_noise_fills_the_bin_of_its_level(levels: int) -> None:
+def test_noise_stays_in_the_bin_of_its_level(levels: int) -> None:
     space, n = Pixels((1, 1, levels), levels), 500
     k = all_levels(n, levels)
     x = dequantised(space, k, Rng.of(0, n))
@@ -35,7 +35,7 @@ def test_the_noise_fills_the_bin_of_its_level(levels: int) -> None:
 
 @pytest.mark.parametrize("how", [Dequantisation(), Dequantisation(3, 4)], ids=repr)
 @pytest.mark.parametrize("levels", [2, 17, 256])
-def test_a_uniform_density_costs_log2_k(levels: int, how: Dequantisation) -> None:
+def test_uniform_density_costs_log2_levels(levels: int, how: Dequantisation) -> None:
     space = Pixels((1, 1, levels), levels)
     edge = 1 + space.bin_width / 2
 
@@ -47,7 +47,7 @@ def test_a_uniform_density_costs_log2_k(levels: int, how: Dequantisation) -> Non
     torch.testing.assert_close(bits, torch.full_like(bits, math.log2(levels)), rtol=1e-13, atol=0)
 
 
-def test_the_bound_is_an_expectation_and_tightens_to_the_mass_of_the_bins() -> None:
+def test_bound_matches_its_expectation_and_tightens_with_importance_samples() -> None:
     """A normal density on wide bins: E[log p(x + u)] has a closed form, the mass is a difference of cdfs."""
     space, n, std = Pixels((1, 1, 5), 5), 200, 0.35
     k = all_levels(n, 5)
@@ -69,7 +69,7 @@ def test_the_bound_is_an_expectation_and_tightens_to_the_mass_of_the_bins() -> N
     assert float(bounds[0]) < float(mass) - 0.5
 
 
-def test_the_density_gets_streams_of_its_own() -> None:
+def test_density_gets_separate_random_streams() -> None:
     seen = []
 
     def density(x: Tensor, rng: Rng) -> Tensor:
@@ -81,19 +81,19 @@ def test_the_density_gets_streams_of_its_own() -> None:
     assert len(set(seen)) == 6
 
 
-def test_wrong_settings_are_named() -> None:
+def test_invalid_settings_are_errors() -> None:
     for name in ("repeats", "importance"):
         with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
             Dequantisation(**{name: 0})
 
 
 @pytest.mark.parametrize("streams", [1, 3])
-def test_every_image_has_its_own_noise(streams: int) -> None:
+def test_wrong_number_of_streams_is_an_error(streams: int) -> None:
     with pytest.raises(ValueError, match=f"{streams} random streams for a batch of 2"):
         dequantised(Pixels((1, 1, 4), 4), all_levels(2, 4), Rng.of(0, streams))
 
 
-def test_a_density_has_a_number_for_each_image() -> None:
+def test_density_of_another_shape_is_an_error() -> None:
     """One for all of them would be shared without a word."""
     with pytest.raises(ValueError, match="a density must be"):
         Dequantisation().log_prob(lambda x, _: x.sum(), Pixels((1, 1, 4), 4), all_levels(2, 4), Rng.of(0, 2))

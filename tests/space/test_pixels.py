@@ -14,7 +14,7 @@ from diffprob.space.pixels import Pixels
 
 @pytest.mark.parametrize("levels", [2, 3, 16, 17, 255, 256])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_every_level_comes_back(levels: int, dtype: torch.dtype) -> None:
+def test_levels_survive_the_round_trip(levels: int, dtype: torch.dtype) -> None:
     space = Pixels((1, 1, levels), levels)
     k = torch.arange(levels, dtype=torch.uint8).reshape(1, 1, 1, -1)
     x = space.to_model(k, dtype)
@@ -27,7 +27,7 @@ def test_every_level_comes_back(levels: int, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
-def test_a_bin_reaches_half_a_width_to_either_side(levels: int) -> None:
+def test_bin_extends_half_a_width_to_either_side(levels: int) -> None:
     space = Pixels((1, 1, levels), levels)
     k = torch.arange(levels, dtype=torch.uint8).reshape(1, 1, 1, -1)
     x = space.to_model(k, torch.float64)
@@ -37,13 +37,13 @@ def test_a_bin_reaches_half_a_width_to_either_side(levels: int) -> None:
     assert torch.equal(space.to_data(x + 0.501 * space.bin_width)[..., inner], k[..., inner] + 1)
 
 
-def test_values_outside_are_clamped() -> None:
+def test_values_out_of_range_are_clamped() -> None:
     x = tensor([-7.0, -1.01, 1.01, 300.0, math.inf, -math.inf]).reshape(1, 1, 1, -1)
     assert Pixels((1, 1, 6), 256).to_data(x).flatten().tolist() == [0, 0, 255, 255, 255, 0]
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
-def test_a_uniform_model_costs_log2_k(levels: int) -> None:
+def test_uniform_density_costs_log2_levels(levels: int) -> None:
     space = Pixels((3, 8, 8), levels)
     assert space.dimensions == 192
     # Uniform on the K bins, which reach half a width beyond [-1, 1].
@@ -51,7 +51,7 @@ def test_a_uniform_model_costs_log2_k(levels: int) -> None:
     torch.testing.assert_close(space.bits_per_dim(nats), torch.full_like(nats, math.log2(levels)), rtol=1e-13, atol=0)
 
 
-def test_a_discretised_law_and_its_density_agree_for_fine_bins() -> None:
+def test_discretised_law_matches_its_density_for_fine_bins() -> None:
     """-log2 P(level) against bits_per_dim of -log p at the level: equal up to the curvature within a bin."""
     space = Pixels((1, 4, 4), 256)
     base = LocationScale(torch.zeros(5, 1, 4, 4, dtype=torch.float64), tensor(0.4))
@@ -69,32 +69,32 @@ def test_a_discretised_law_and_its_density_agree_for_fine_bins() -> None:
         ((1, 0, 8), 17, r"shape\[1\] must be at least 1, got 0"),
     ],
 )
-def test_bad_spaces_are_refused(shape: tuple[int, ...], levels: int, said: str) -> None:
+def test_invalid_spaces_are_errors(shape: tuple[int, ...], levels: int, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Pixels(shape, levels)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bool])
-def test_what_is_no_level_is_refused(dtype: torch.dtype) -> None:
+def test_fractional_levels_are_errors(dtype: torch.dtype) -> None:
     """Values in [0, 1] were nearly black images, and values above the levels brighter than white."""
     with pytest.raises(ValueError, match=r"whole numbers 0\.\.16 .*\(x \* 16\)\.round\(\)\.to\(torch\.uint8\)"):
         Pixels((1, 2, 2), 17).to_model(torch.ones(1, 1, 2, 2).to(dtype))
 
 
-def test_levels_outside_are_refused() -> None:
+def test_levels_out_of_range_are_errors() -> None:
     for wrong, levels in ((17, 17), (-1, 256), (256, 256)):
         with pytest.raises(ValueError, match=rf"levels must lie in 0\.\.{levels - 1}, got {wrong}"):
             Pixels((1, 1, 1), levels).to_model(torch.full((1, 1, 1, 1), wrong))
     assert Pixels((1, 1, 1)).to_model(torch.zeros(0, 1, 1, 1, dtype=torch.int64)).shape == (0, 1, 1, 1)
 
 
-def test_what_is_no_number_is_no_picture() -> None:
+def test_nan_is_an_error() -> None:
     with pytest.raises(NumericalError, match="not numbers"):
         Pixels((1, 1, 2)).to_data(tensor([0.5, math.nan]).reshape(1, 1, 1, 2))
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool])
-def test_levels_are_no_points(dtype: torch.dtype) -> None:
+def test_levels_passed_as_points_are_an_error(dtype: torch.dtype) -> None:
     """Level 0 as a point is the middle grey; and points of a whole type lose everything between -1 and 1."""
     space = Pixels((1, 1, 2))
     with pytest.raises(ValueError, match="floating type"):

@@ -40,7 +40,7 @@ KINDS = ("link", "dangling", "pipe", "device", "folder")
 
 @posix
 @pytest.mark.parametrize("kind", KINDS)
-def test_only_regular_files_are_read_and_appended_to(kind: str, secret: Path) -> None:
+def test_reading_or_appending_to_a_special_file_is_an_error(kind: str, secret: Path) -> None:
     path = secret.parent / "run" / "log.jsonl"
     plant(kind, path, secret)
     for read in (files.read_bytes, files.read_text, files.measure, files.open_log):
@@ -53,7 +53,7 @@ def test_only_regular_files_are_read_and_appended_to(kind: str, secret: Path) ->
 
 @posix
 @pytest.mark.parametrize("kind", KINDS[:4])
-def test_what_lies_where_a_file_is_written_is_replaced_and_not_followed(kind: str, secret: Path) -> None:
+def test_writing_replaces_a_link_without_following_it(kind: str, secret: Path) -> None:
     path = secret.parent / "run" / "samples.png"
     plant(kind, path, secret)
     files.write_file(path, [b"new"])
@@ -63,7 +63,7 @@ def test_what_lies_where_a_file_is_written_is_replaced_and_not_followed(kind: st
 
 
 @posix
-def test_a_new_file_is_never_written_through_a_link(secret: Path) -> None:
+def test_creating_a_file_through_a_link_is_an_error(secret: Path) -> None:
     for target in (secret, secret.with_name("not there")):
         path = secret.parent / "run" / f"to {target.name}"
         path.symlink_to(target)
@@ -74,7 +74,7 @@ def test_a_new_file_is_never_written_through_a_link(secret: Path) -> None:
     assert not secret.with_name("not there").exists()
 
 
-def test_a_size_is_bounded_before_anything_is_read(tmp_path: Path) -> None:
+def test_size_is_checked_before_reading(tmp_path: Path) -> None:
     path = tmp_path / "x"
     with path.open("wb") as file:
         file.truncate(1 << 40)  # holes: they take no room on the disk
@@ -86,7 +86,7 @@ def test_a_size_is_bounded_before_anything_is_read(tmp_path: Path) -> None:
         files.read_bytes(path, 4)
 
 
-def test_absence_and_damage_are_told_apart(tmp_path: Path) -> None:
+def test_missing_and_damaged_files_are_distinct_errors(tmp_path: Path) -> None:
     with pytest.raises(Missing):
         files.read_bytes(tmp_path / "x")
     (tmp_path / "file").write_bytes(b"\xff")
@@ -100,7 +100,7 @@ def test_absence_and_damage_are_told_apart(tmp_path: Path) -> None:
 
 
 @posix
-def test_no_folder_inside_is_a_link(secret: Path) -> None:
+def test_linked_subfolder_is_an_error(secret: Path) -> None:
     root = secret.parent / "run"
     (root / "samples").symlink_to(secret.parent)
     for use in (lambda: files.inside(root, "samples/secret"), lambda: files.subfolder(root, "samples", make=True)):
@@ -114,7 +114,7 @@ def test_no_folder_inside_is_a_link(secret: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../x", "a/../x", "/etc/passwd", "", "a//b", ".", "a\\b", "a\0b"])
-def test_names_that_lead_out_are_refused(name: str, tmp_path: Path) -> None:
+def test_name_leading_out_of_the_folder_is_an_error(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no name of a file"):
         files.inside(tmp_path, name)
 
@@ -123,18 +123,18 @@ def test_names_that_lead_out_are_refused(name: str, tmp_path: Path) -> None:
     "name",
     ["", ".", "..", "a/b", "a\\b", "../../x", "a\nb", "a\x1b[2J", "a\u202eb", "a\t", "\ud800", "a" * 201, "写" * 67],
 )
-def test_a_component_is_clean(name: str) -> None:
+def test_invalid_file_name_is_an_error(name: str) -> None:
     with pytest.raises(ValueError, match="a name "):
         files.clean_component(name)
 
 
 @pytest.mark.parametrize("name", ["digits", "my run (2)", "写真", "a[b]", "a..b", "写" * 66])
-def test_usual_names_are_components(name: str) -> None:
+def test_valid_file_names_are_accepted(name: str) -> None:
     assert files.clean_component(name) == name
 
 
 @posix
-def test_sweeping_stays_in_the_folder(secret: Path) -> None:
+def test_sweeping_temporary_files_stays_in_the_folder(secret: Path) -> None:
     root, elsewhere = secret.parent / "run", secret.parent / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / ".tmp-mine").write_bytes(SECRET)
@@ -151,7 +151,7 @@ def test_sweeping_stays_in_the_folder(secret: Path) -> None:
     assert (elsewhere / ".tmp-mine").read_bytes() == SECRET
 
 
-def test_two_writers_of_one_file_each_leave_a_whole_one(tmp_path: Path) -> None:
+def test_concurrent_writers_leave_a_whole_file(tmp_path: Path) -> None:
     """Pieces of both writers are interleaved in every order that threads find; there is no error and no torn file."""
     path, wrong = tmp_path / "samples.png", []
     sync, os_fsync = threading.Barrier(2), os.fsync
@@ -183,7 +183,7 @@ def test_two_writers_of_one_file_each_leave_a_whole_one(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["samples.png"]
 
 
-def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
+def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"old")
 
@@ -201,7 +201,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["folder", "x"]
 
 
-def test_the_log_is_appended_to_and_read_back(tmp_path: Path) -> None:
+def test_log_is_appended_and_read_back(tmp_path: Path) -> None:
     for _ in range(2):
         with files.open_log(tmp_path / "log") as file:
             file.write(b"line\n")

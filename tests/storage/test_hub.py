@@ -34,7 +34,7 @@ def server(monkeypatch):
     listening.close()
 
 
-def test_any_answer_is_one_and_silence_is_none(server):
+def test_any_http_status_counts_as_an_answer_and_silence_does_not(server):
     assert answers(server(b"HTTP/1.1 200 OK\r\n\r\n"), 2)
     assert answers(server(b"HTTP/1.1 404 Not Found\r\n\r\n"), 2)
     assert not answers(server(), 0.1)
@@ -45,7 +45,7 @@ def test_any_answer_is_one_and_silence_is_none(server):
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_settings_hold_for_the_block_and_those_of_the_user_stay(monkeypatch, there):
+def test_settings_apply_inside_the_block_and_user_settings_are_kept(monkeypatch, there):
     for name in NAMES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "77")
@@ -58,7 +58,7 @@ def test_settings_hold_for_the_block_and_those_of_the_user_stay(monkeypatch, the
     assert [name for name in NAMES if name in os.environ] == ["HF_HUB_ETAG_TIMEOUT"]
 
 
-def test_who_is_offline_on_purpose_does_not_ask(monkeypatch):
+def test_offline_mode_makes_no_request(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(hub, "answers", lambda endpoint: pytest.fail("asked"))
     with patience() as found:

@@ -31,13 +31,13 @@ def tensors():
     }
 
 
-def test_same_bytes_as_the_library(tensors):
+def test_bytes_match_the_safetensors_library(tensors):
     whole = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
     for metadata in (None, {"recipe": "x"}):
         assert b"".join(pieces(tensors, metadata)) == safetensors.torch.save(whole, metadata)
 
 
-def test_round_trip(tensors, tmp_path):
+def test_tensors_survive_the_round_trip(tensors, tmp_path):
     path = tmp_path / "x.safetensors"
     write(path, pieces(tensors, {"step": "3", "recipe": "R(a='é')"}))
     back = read(path)
@@ -50,7 +50,7 @@ def test_round_trip(tensors, tmp_path):
     assert all(torch.equal(back[name], tensor) for name, tensor in tensors.items())
 
 
-def test_unknown_dtype():
+def test_unknown_dtype_is_an_error():
     with pytest.raises(ValueError, match=r"z has dtype torch.complex64"):
         list(pieces({"z": torch.zeros(2, dtype=torch.complex64)}))
 
@@ -75,7 +75,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_refused_by_name(case, tmp_path):
+def test_damaged_file_is_an_error_naming_it(case, tmp_path):
     contents, message = FILES[case]
     path = tmp_path / "model.safetensors"
     path.write_bytes(contents)
@@ -86,12 +86,12 @@ def test_refused_by_name(case, tmp_path):
         assert "\n" not in str(caught.value)
 
 
-def test_missing(tmp_path):
+def test_missing_file_is_an_error(tmp_path):
     with pytest.raises(InputError, match=r"model\.safetensors"):
         read(tmp_path / "model.safetensors")
 
 
-def test_headers_that_begin_like_a_pickle_are_read(tmp_path):
+def test_header_that_begins_like_a_pickle_is_read(tmp_path):
     """The first byte of a safetensors file is that of its header's length, which may well be a pickle's first byte."""
     path, found = tmp_path / "x.safetensors", 0
     for length in range(1, 300):

@@ -28,7 +28,7 @@ def cost_of(costs, path):
     return float(sum(costs[i, j] for i, j in itertools.pairwise(path)))
 
 
-def test_dynamic_programming_finds_what_brute_force_finds():
+def test_cheapest_path_matches_brute_force():
     generator = torch.Generator().manual_seed(0)
     costs = torch.rand((9, 9), generator=generator, dtype=torch.float64)
     for n, path in enumerate(cheapest_paths(costs, 9), start=1):
@@ -39,7 +39,7 @@ def test_dynamic_programming_finds_what_brute_force_finds():
             assert path[0] == 0 and cost_of(costs, path.tolist()) == pytest.approx(best, abs=1e-12)
 
 
-def test_a_path_may_end_where_stopping_is_cheapest():
+def test_cheapest_path_with_end_costs_matches_brute_force():
     generator = torch.Generator().manual_seed(1)
     costs = torch.rand((8, 8), generator=generator, dtype=torch.float64)
     ends = torch.rand(8, generator=generator, dtype=torch.float64)
@@ -49,7 +49,7 @@ def test_a_path_may_end_where_stopping_is_cheapest():
         assert float(found) == pytest.approx(min(float(ends[p[0]]) + cost_of(costs, p) for p in every), abs=1e-12)
 
 
-def test_what_is_left_to_pay_for_the_level():
+def test_expected_level_cost_matches_monte_carlo():
     """Against a draw of errors, and the two limits."""
     error = torch.randn(200_000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     level = torch.full_like(error, 2 * 8 / 16 - 1)
@@ -64,7 +64,7 @@ def test_what_is_left_to_pay_for_the_level():
 
 
 @pytest.mark.parametrize("n", [2, 5, 40])
-def test_the_cost_is_the_bound_of_the_chain(n):
+def test_path_cost_matches_the_bound_of_the_chain(n):
     """Up to a constant that no path changes it is 1/2 sum log(1 - beta Gamma) (Bao et al. 2022, theorem 3)."""
     variance = average_variance([0.9, 0.1, 0.002])
     costs = step_costs(PROCESS, TIMES, variance)
@@ -80,7 +80,7 @@ def test_the_cost_is_the_bound_of_the_chain(n):
     assert cost_of(costs, path) == pytest.approx(published + ends, abs=rounding)
 
 
-def test_the_cost_is_the_expected_divergence_of_the_steps():
+def test_step_cost_is_the_expected_divergence():
     """Against the Gaussian formula: E KL(bridge || N(mean, v)) per dimension for isotropic and other data."""
     spectrum = torch.tensor([0.9, 0.1, 0.002], dtype=torch.float64)
     variance = average_variance(spectrum)
@@ -95,7 +95,7 @@ def test_the_cost_is_the_expected_divergence_of_the_steps():
         assert float(costs[i, j]) == pytest.approx(float(kl), rel=1e-11)
 
 
-def test_all_paths_of_isotropic_data_cost_the_same_and_the_best_path_of_others_less():
+def test_isotropic_paths_cost_the_same_and_others_gain_from_the_best_path():
     alike = step_costs(PROCESS, TIMES, average_variance([0.3, 0.3]))
     uneven = step_costs(PROCESS, TIMES, average_variance([0.9, 0.1, 0.002]))
     whole = cost_of(alike, range(40))
@@ -107,7 +107,7 @@ def test_all_paths_of_isotropic_data_cost_the_same_and_the_best_path_of_others_l
         assert gain > (0.01 if 2 < n < 20 else -1e-12)
 
 
-def test_the_grid_reads_its_paths():
+def test_least_cost_grid_returns_its_paths():
     variance = average_variance([0.9, 0.1, 0.002])
     paths = tuple(TIMES[path] for path in cheapest_paths(step_costs(PROCESS, TIMES, variance), 10))
     times = LeastCost(paths=paths)(PROCESS, 10)
@@ -115,7 +115,7 @@ def test_the_grid_reads_its_paths():
     assert LeastCost(paths=paths)(PROCESS, 1).tolist() == [1.0]
 
 
-def test_what_was_never_fitted_says_so():
+def test_least_cost_grid_without_fit_is_an_error():
     with pytest.raises(ValueError, match="never fitted"):
         LeastCost()(PROCESS, 10)
     with pytest.raises(ValueError, match="1 to 2 times, 3"):

@@ -66,7 +66,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_has_no_meaning_is_refused(what: str) -> None:
+def test_invalid_arguments_are_errors(what: str) -> None:
     """The label -100 guided nowhere; half a share was none; a network took the channels of one image for images."""
     with pytest.raises((ValueError, NumericalError)) as caught:
         REFUSED[what]()

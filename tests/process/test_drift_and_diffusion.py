@@ -25,7 +25,7 @@ PAPERS = [
 
 
 @pytest.mark.parametrize(("process", "f", "g2"), PAPERS, ids=lambda v: name(v) if isinstance(v, LinearProcess) else "")
-def test_continuous_processes_are_the_papers(process, f, g2) -> None:
+def test_drift_and_diffusion_of_continuous_processes_match_the_papers(process, f, g2) -> None:
     with torch.no_grad():
         measured = drift_and_diffusion(process, T)
     torch.testing.assert_close(measured[0], f, rtol=1e-9, atol=1e-9)
@@ -35,7 +35,7 @@ def test_continuous_processes_are_the_papers(process, f, g2) -> None:
 
 
 @pytest.mark.parametrize("schedule", [LinearBetas(), LinearBetas(10, 0.01, 0.5), Cosine(50)], ids=repr)
-def test_tables_have_their_betas(schedule) -> None:
+def test_drift_and_diffusion_of_tables_match_their_betas(schedule) -> None:
     """g^2 = T beta_i and f = T log(1 - beta_i)/2 at the knots, and anywhere in the interval below them."""
     process, betas, steps = LinearProcess(schedule), schedule.betas(), schedule.steps
     knots = torch.arange(1, steps + 1, dtype=torch.float64) / steps
@@ -46,7 +46,7 @@ def test_tables_have_their_betas(schedule) -> None:
 
 
 @pytest.mark.parametrize("process", PROCESSES, ids=name)
-def test_increments_carry_the_marginals_along(process) -> None:
+def test_increments_map_marginal_to_marginal(process) -> None:
     """alpha_t = alpha_s e^F and sigma_t^2 = e^(2F) sigma_s^2 + G."""
     s, t = process.schedule.snap(tensor([0.1, 0.3, 0.5])), process.schedule.snap(tensor([0.3, 0.5, 0.9]))
     drift, noise = increments(process, s, t)

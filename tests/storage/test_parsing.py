@@ -12,7 +12,7 @@ from diffprob.storage.foreign import parsing
     [IndexError("7"), struct.error("x"), SyntaxError("broken PNG file"), RecursionError(), EOFError(), Exception("any"),
      OSError("no errno"), ZeroDivisionError("a\nb\x1b")],
 )  # fmt: skip
-def test_whatever_a_parser_raises_names_the_file(error):
+def test_any_parser_error_names_the_file(error):
     said = r"^a\.png: a damaged or truncated image \(.*\); replace it$"
     with pytest.raises(InputError, match=said) as caught, parsing("a.png", "image", "replace it"):
         raise error
@@ -20,7 +20,7 @@ def test_whatever_a_parser_raises_names_the_file(error):
     assert caught.value.__cause__ is error
 
 
-def test_the_system_memory_and_our_own_errors_are_no_damage():
+def test_system_errors_are_not_reported_as_damage():
     with pytest.raises(InputError, match="cannot be read \\(Permission denied\\)"), parsing("a"):
         raise PermissionError(13, "Permission denied")
     with pytest.raises(InputError, match="not enough memory"), parsing("a"):
@@ -31,7 +31,7 @@ def test_the_system_memory_and_our_own_errors_are_no_damage():
         raise KeyboardInterrupt
 
 
-def test_warnings_of_a_parser_are_kept():
+def test_parser_warnings_raise_no_error():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with parsing("a"):
