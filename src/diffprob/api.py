@@ -7,7 +7,7 @@ from diffprob.base.laws import Normal
 from diffprob.base.rng import Rng, derive
 from diffprob.conditions.captions import Captions
 from diffprob.conditions.condition import Condition, Labels
-from diffprob.conditions.low_resolution import Degraded
+from diffprob.conditions.low_resolution import LowResolution
 from diffprob.config.pretrained import Trained
 from diffprob.config.recipe import Baseline, Recipe, Recogniser, build_model, build_recogniser
 from diffprob.config.registry import register
@@ -121,7 +121,7 @@ __all__ = [
     "ChainBound", "Cifar10", "Cifar100", "ClassifierFree", "Clip", "ComplexityCorrected", "Compute",
     "ConcatenatedUNet", "ConcatenatedUNetSpec", "Condition", "Conditioning", "ConformanceError", "ContextUNet",
     "ContextUNetSpec", "ContinuousBound", "ContinuousTimeBound", "ContrastiveDivergence", "Cosine", "DDIM",
-    "DPMAdaptive", "DPMFast", "DPMSolver", "DPMpp", "DPMpp2S", "DPMppSDE", "Data", "Decoder", "Degraded", "Denoising",
+    "DPMAdaptive", "DPMFast", "DPMSolver", "DPMpp", "DPMpp2S", "DPMppSDE", "Data", "Decoder", "Denoising",
     "DenoisingMatching", "DenoisingScore", "DensityModel", "Dequantisation", "DiffprobError", "Digits", "Dirac",
     "Discretised", "Distribution", "DynamicClip", "Elastic", "Energies", "Energy", "EnergyGuided", "EnergyNet",
     "EnergySpec", "Epsilon", "EpsilonTheta", "EpsilonThetaSpec", "EulerMaruyama", "Evaluation", "Exact",
@@ -130,8 +130,8 @@ __all__ = [
     "HuggingFace", "Hutchinson", "Hybrid", "Idx", "ImageBatch", "Images", "Index", "Inpaint", "InputError",
     "Integrability", "Joined", "Karras", "LabelEnergy", "Labels", "Leading", "Learned", "LearnedDiagonal",
     "LearnedRange", "LeastCost", "LinearBetas", "LinearProcess", "LocationScale", "LogDensity", "LogLinear", "LogSNR",
-    "LowPass", "MaximumLikelihood", "Mean", "Mixture", "MixtureData", "Model", "Monitor", "Native", "NegativeEnergy",
-    "NetDenoiser", "NoClosedForm", "NoiseMoments", "NoiseNorm", "NoiseResidual", "NoisyClassifier",
+    "LowPass", "LowResolution", "MaximumLikelihood", "Mean", "Mixture", "MixtureData", "Model", "Monitor", "Native",
+    "NegativeEnergy", "NetDenoiser", "NoClosedForm", "NoiseMoments", "NoiseNorm", "NoiseResidual", "NoisyClassifier",
     "NoisyClassifierNet", "NoisyClassifierSpec", "Normal", "NumericalError", "Observed", "OptimalCovariance",
     "OrnsteinUhlenbeck", "Output", "Part", "PathStatistics", "Pixels", "Potential", "PotentialSpec",
     "PredictorCorrector", "ProbabilityFlow", "Proxy", "Quadratic", "QuadraticTimes", "RateDistortion", "Realistic",

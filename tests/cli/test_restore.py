@@ -15,7 +15,7 @@ from PIL import Image
 
 import diffprob as dp
 from diffprob.cli.main import main
-from diffprob.conditions.low_resolution import Degraded
+from diffprob.conditions.low_resolution import LowResolution
 from diffprob.data.formats import folder
 from diffprob.data.images import Images
 from diffprob.data.sources import Digits
@@ -268,7 +268,7 @@ def test_the_first_pictures_of_a_folder_are_opened_alone(
 
 
 def test_a_run_that_is_always_told_images_draws_none_by_itself() -> None:
-    run: Any = SimpleNamespace(name="large", recipe=SimpleNamespace(condition=Degraded((1, 8, 8))))
+    run: Any = SimpleNamespace(name="large", recipe=SimpleNamespace(condition=LowResolution((1, 8, 8))))
     with pytest.raises(dp.InputError, match="draws none by itself: diffprob restore large IMAGES"):
         apply_guidance(None, run, Conditioning(), 1, Compute(), SILENT)  # pyright: ignore[reportArgumentType]
 

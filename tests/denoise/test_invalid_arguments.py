@@ -9,7 +9,7 @@ from truth.models import IsotropicData, net_denoiser, tensor
 from diffprob.base.errors import NumericalError
 from diffprob.base.rng import Rng
 from diffprob.conditions.condition import Labels
-from diffprob.conditions.low_resolution import Degraded
+from diffprob.conditions.low_resolution import LowResolution
 from diffprob.guidance.egsde import Faithful, LowPass
 from diffprob.guidance.energy import Energies, EnergyGuided, LabelEnergy, Observed
 from diffprob.process.linear import LinearProcess
@@ -60,8 +60,8 @@ REFUSED = {
     "half a label": lambda: Labels(3).some(2.5),
     "shares of fewer than none": lambda: Labels(3).in_shares((1, 1, 2), -3),
     "half a share": lambda: Labels(3).in_shares((1.5, 1, 2), 3),
-    "small images below none": lambda: Degraded((1, 8, 8)).some(-1),
-    "levels made small": lambda: Degraded((1, 8, 8)).of(LEVELS),
+    "small images below none": lambda: LowResolution((1, 8, 8)).some(-1),
+    "levels made small": lambda: LowResolution((1, 8, 8)).of(LEVELS),
 }
 
 

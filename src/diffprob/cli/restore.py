@@ -103,10 +103,10 @@ def _degradation(args: argparse.Namespace, run: "Run") -> "Degradation":
     Raises:
         InputError: options that do not go together.
     """
-    from diffprob.conditions.low_resolution import Degraded
+    from diffprob.conditions.low_resolution import LowResolution
     from diffprob.tasks.degradations import Denoise, Inpaint, SuperResolve
 
-    if isinstance(run.recipe.condition, Degraded):
+    if isinstance(run.recipe.condition, LowResolution):
         kind, meant = "small", f"{run.name}, which enlarges images"
     elif args.mask is not None or args.box is not None:
         kind, meant = "missing", "--mask" if args.mask is not None else "--box"

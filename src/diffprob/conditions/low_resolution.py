@@ -13,7 +13,7 @@ from diffprob.base.shapes import check_floats
 
 
 @dataclass(frozen=True)
-class Degraded:
+class LowResolution:
     """The image averaged over blocks of factor x factor pixels, each mean in the place of its block, (B, C, H, W).
 
     Training makes them from the images themselves, in model space. A network that is told them models p(x|c), of which

@@ -11,7 +11,7 @@ from diffprob.base.checks import able, instance, shown, text
 from diffprob.base.errors import InputError
 from diffprob.conditions.captions import Captions
 from diffprob.conditions.condition import Condition, Labels
-from diffprob.conditions.low_resolution import Degraded
+from diffprob.conditions.low_resolution import LowResolution
 from diffprob.config.spec import first_difference
 from diffprob.data.images import Images, Source
 from diffprob.denoise.denoiser import Clock, Evaluation, Index, NetDenoiser, Scale
@@ -286,7 +286,7 @@ def _check_told(recipe: Recipe | Recogniser) -> None:
     channels, *sides = recipe.space.shape
     wanted = {
         "classes": condition.rows if isinstance(condition, Labels) else 0,
-        "beside": channels if isinstance(condition, Degraded) else 0,
+        "beside": channels if isinstance(condition, LowResolution) else 0,
         "text.words": len(captions.words) if captions else 0,
         "text.length": captions.length if captions else 0,
     }
@@ -299,7 +299,7 @@ def _check_told(recipe: Recipe | Recogniser) -> None:
     for name, value in wanted.items():
         if found[name] != value:
             raise ValueError(f"network.{name} must be {value} with condition={shown(condition)}, got {found[name]}")
-    if isinstance(condition, Degraded) and condition.shape != recipe.space.shape:
+    if isinstance(condition, LowResolution) and condition.shape != recipe.space.shape:
         raise ValueError(f"condition.shape must be {recipe.space.shape} as in space, got {condition.shape}")
     size = getattr(network, "size", None)
     if size is not None and [size, size] != sides:

@@ -1,7 +1,7 @@
 """Every component by name. A new one is one line here: the command line, recipes and the conformance tests follow.
 
 One of somebody else's is added with `register`, in a script or in a package that names itself in the entry-point group
-``diffprob.components`` (`diffprob.config.installed`).
+``diffprob.components`` (`diffprob.config.installed`). Names of before are those of `diffprob.config.old_names`.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from diffprob.base.errors import InputError, did_you_mean
 from diffprob.base.laws import Normal
 from diffprob.conditions.captions import Captions
 from diffprob.conditions.condition import Labels
-from diffprob.conditions.low_resolution import Degraded
+from diffprob.conditions.low_resolution import LowResolution
 from diffprob.config.installed import Components, check_component
 from diffprob.config.pretrained import Trained
 from diffprob.config.recipe import Baseline, Recipe, Recogniser
@@ -99,7 +99,7 @@ PROCESSES = _family(LinearProcess)
 GRIDS = _family(Native, Uniform, QuadraticTimes, LogSNR, GrainGrid, Karras, Trailing, Leading, LeastCost)
 PREDICTIONS = _family(Epsilon, Data, Velocity, Score, Mean)
 CLOCKS = _family(Index, Scale)
-CONDITIONS = _family(Labels, Captions, Degraded)
+CONDITIONS = _family(Labels, Captions, LowResolution)
 VARIANCES = _family(
     Zero, UnitData, Analytic, NoiseResidual, SquaredNoise, OptimalCovariance, LearnedRange, LearnedDiagonal
 )

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from diffprob.conditions.low_resolution import Degraded
+from diffprob.conditions.low_resolution import LowResolution
 from diffprob.config.recipe import Recipe
 from diffprob.net.concatenated import ConcatenatedUNetSpec
 from diffprob.recipes.digits import digits
@@ -17,6 +17,6 @@ def digits_enlarged() -> Recipe:
         recipe,
         name="digits_enlarged",
         network=ConcatenatedUNetSpec(body),
-        condition=Degraded(recipe.space.shape, factor=2, drop=0.1),
+        condition=LowResolution(recipe.space.shape, factor=2, drop=0.1),
         training=replace(recipe.training, cooldown=1000),
     )

@@ -12,7 +12,7 @@ from diffprob.base.errors import InputError
 from diffprob.base.text import one_line, printable
 from diffprob.conditions.captions import Captions
 from diffprob.conditions.condition import Labels
-from diffprob.conditions.low_resolution import Degraded
+from diffprob.conditions.low_resolution import LowResolution
 from diffprob.denoise.denoiser import Denoiser, NetDenoiser
 from diffprob.guidance.classifier_free import ClassifierFree, Extrapolated
 from diffprob.guidance.energy import EnergyGuided, LabelEnergy
@@ -181,7 +181,7 @@ def _rows(
         return None, None
     if images is not None:
         return images, IMAGES
-    if isinstance(condition, Degraded):
+    if isinstance(condition, LowResolution):
         if not condition.drop:
             raise InputError(f"{run.name} enlarges images and draws none by itself: diffprob restore {run.name} IMAGES")
         return condition.null(), NONE
@@ -282,7 +282,7 @@ def _right(run: Run) -> str:
     kind = type(run.recipe.condition).__name__
     if kind == "NoneType":
         return f"{run.name} was trained without any (a recipe with condition=Labels(...) would be right)"
-    if kind == "Degraded":
+    if kind == "LowResolution":
         return f"{run.name} is told images: diffprob restore {run.name} IMAGES would be right"
     name = {"Labels": "label", "Captions": "caption"}.get(kind)
     return f"{run.name} is told {kind.lower()}" + (f": {option(name)} would be right" if name else "")

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from diffprob.base.checks import instance, whole
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng, normal_like
-from diffprob.conditions.low_resolution import Degraded
+from diffprob.conditions.low_resolution import LowResolution
 from diffprob.evaluation.likeness import mean_and_error, psnr
 from diffprob.reporting.artifacts import above_png
 from diffprob.runs.folder import Run
@@ -290,7 +290,7 @@ def _small(
     run: Run, request: RestoreRequest, given: InputImages, degradation: SuperResolve, reporter: Reporter
 ) -> tuple[SmallImages, InputImages | None]:
     shape, condition = run.space.shape, run.recipe.condition
-    if not isinstance(condition, Degraded):
+    if not isinstance(condition, LowResolution):
         raise InputError(f"{run.name} enlarges no images: one that is told smaller ones would be right")
     small = (shape[0], shape[1] // condition.factor, shape[2] // condition.factor)
     if given.shape != shape:

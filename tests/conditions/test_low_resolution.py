@@ -1,4 +1,4 @@
-"""Degraded images as a condition: block means, refusals, and a network that is told them."""
+"""Images of a low resolution as a condition: block means, refusals, and a network that takes them."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.conditions.condition import told
-from diffprob.conditions.low_resolution import Degraded
+from diffprob.conditions.low_resolution import LowResolution
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
 from diffprob.guidance.classifier_free import ClassifierFree
 from diffprob.net.concatenated import ConcatenatedUNetSpec
@@ -14,7 +14,7 @@ from diffprob.net.unet import UNetSpec
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import VPSDE
 
-HALF = Degraded((1, 4, 4))
+HALF = LowResolution((1, 4, 4))
 X = Rng.of(0, 5).normal((1, 4, 4), torch.float64)
 
 
@@ -23,14 +23,14 @@ def test_low_resolution_images_are_block_means() -> None:
     p = torch.kron(torch.eye(2), torch.full((2, 2), 0.5)).double()
     torch.testing.assert_close(HALF.of(X), p @ X @ p.T, rtol=1e-14, atol=1e-14)
     assert torch.equal(HALF.of(HALF.of(X)), HALF.of(X))
-    whole = Degraded((1, 4, 4), 4).of(X)
+    whole = LowResolution((1, 4, 4), 4).of(X)
     torch.testing.assert_close(whole, X.mean((2, 3), keepdim=True).expand_as(X), rtol=1e-14, atol=1e-14)
     with pytest.raises(ValueError, match="expected images of shape"):
         HALF.of(X[:, :, :2])
 
 
 def test_invalid_conditions_are_errors() -> None:
-    for rows in (HALF.of(X), HALF.of(X.float()), HALF.some(3), Degraded((1, 4, 4), drop=0.1).null()):
+    for rows in (HALF.of(X), HALF.of(X.float()), HALF.some(3), LowResolution((1, 4, 4), drop=0.1).null()):
         HALF.check(rows)
     for wrong in (X[:, :, :2], X.long(), X[0]):
         with pytest.raises(InputError, match="expected degraded images"):
@@ -45,7 +45,7 @@ def test_invalid_conditions_are_errors() -> None:
 def test_null_condition_without_drop_is_an_error() -> None:
     with pytest.raises(InputError, match="trained with drop above 0"):
         HALF.null()
-    assert Degraded((3, 4, 8), drop=0.1).null().shape == (1, 3, 4, 8)
+    assert LowResolution((3, 4, 8), drop=0.1).null().shape == (1, 3, 4, 8)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_null_condition_without_drop_is_an_error() -> None:
 )
 def test_invalid_fields_are_errors(fields: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Degraded(**{"shape": (1, 4, 4), **fields})
+        LowResolution(**{"shape": (1, 4, 4), **fields})
 
 
 def test_training_computes_conditions_from_the_images() -> None:
@@ -67,14 +67,14 @@ def test_training_computes_conditions_from_the_images() -> None:
     assert HALF.read(object()) is None
     assert torch.equal(told(HALF, None, X, Rng.of(0, 5)), HALF.of(X))
     x = Rng.of(0, 2000).normal((1, 4, 4))
-    found = told(Degraded((1, 4, 4), drop=0.25), None, x, Rng.of(0, 2000))
+    found = told(LowResolution((1, 4, 4), drop=0.25), None, x, Rng.of(0, 2000))
     gone = (found == 0).all(3).all(2)[:, 0]
     assert torch.equal(found[~gone], HALF.of(x)[~gone])
     assert abs(gone.double().mean() - 0.25) < 4 * (0.1875 / 2000) ** 0.5
 
 
 def test_network_takes_low_resolution_conditions_and_guidance() -> None:
-    condition, t, w = Degraded((1, 4, 4), drop=0.1), torch.tensor(0.4).double(), 1.5
+    condition, t, w = LowResolution((1, 4, 4), drop=0.1), torch.tensor(0.4).double(), 1.5
     torch.manual_seed(0)
     net = ConcatenatedUNetSpec(UNetSpec(1, 1, (8, 8), 1, (False, True), groups=4)).build().double()
     for parameter in net.parameters():
