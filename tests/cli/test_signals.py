@@ -14,11 +14,10 @@ import pytest
 import torch
 from cli.commands import TINY
 
-from diffprob.cli import signals
 from diffprob.cli.main import main
-from diffprob.cli.signals import AT_ONCE, Stopped, heeding, noting
 from diffprob.runs import states
-from diffprob.tasks import training_run
+from diffprob.tasks import signals, training_run
+from diffprob.tasks.signals import AT_ONCE, Stopped, heeding, noting
 from diffprob.training.loop import Trainer
 
 TERMINATED = 143

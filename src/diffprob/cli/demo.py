@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from diffprob.cli.parser import add_device, add_dry_run, add_seed
 from diffprob.cli.progress import TERMINAL, Progress, duration, say
-from diffprob.cli.signals import stopping
 from diffprob.storage.files import remove
 from diffprob.storage.folders import is_run
+from diffprob.tasks.signals import stopping
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,9 +17,9 @@ from diffprob.cli.options import spelling
 from diffprob.cli.output import check_writable
 from diffprob.cli.parser import Parser, add_json
 from diffprob.cli.progress import say
-from diffprob.cli.signals import Stopped, heeding
 from diffprob.config.installed import notes_to
 from diffprob.tasks.options import spelt
+from diffprob.tasks.signals import Stopped, heeding
 
 # verb: (module of this package, what it does). The modules are imported one at a time, when needed.
 VERBS = {

@@ -13,8 +13,8 @@ from diffprob.cli import trained
 from diffprob.cli.options import overrides
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, whole
 from diffprob.cli.progress import TERMINAL
-from diffprob.cli.signals import stopping
 from diffprob.cli.text import table
+from diffprob.tasks.signals import stopping
 
 EXAMPLES = (
     "diffprob recognise runs/dresses pictures/shirts pictures/dresses   # which folder is a noised image from?",

@@ -8,7 +8,7 @@ from diffprob.cli import trained
 from diffprob.cli.options import overrides
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, whole
 from diffprob.cli.progress import TERMINAL
-from diffprob.cli.signals import stopping
+from diffprob.tasks.signals import stopping
 
 EXAMPLES = (
     "diffprob train digits                                    # the embedded digits, into runs/digits",

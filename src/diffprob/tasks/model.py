@@ -34,9 +34,10 @@ from diffprob.tasks.measures import Measures
 from diffprob.tasks.reporter import Reporter
 from diffprob.tasks.reporting import PageResult, ReportRequest, html_path, report
 from diffprob.tasks.sample import SampleRequest, Samples, chain, sample
+from diffprob.tasks.signals import ctrl_c
 from diffprob.tasks.training import TrainRequest
 from diffprob.tasks.training import train as run_training
-from diffprob.tasks.training_run import Halt, never
+from diffprob.tasks.training_run import Halt
 
 
 class Model(Measures, Edits):
@@ -251,9 +252,12 @@ def train(
     device: str = "auto",
     seconds: float | None = None,
     reporter: Reporter = Warnings(),
-    halt: Halt = never,
+    halt: Halt = ctrl_c,
 ) -> Model:
     """Train a model and open it; the same call again resumes, one with more steps goes on; as `diffprob train`.
+
+    Ctrl-C, and the button that interrupts a notebook, stops after the step in hand, with a checkpoint; once more stops
+    at once.
 
     Args:
         what: a folder or a file of images, a recipe (by name, as a file, or itself), or a run to go on with.
@@ -267,9 +271,10 @@ def train(
         device: "auto" (a CUDA GPU if there is one), "cpu", "cuda" or "cuda:1".
         seconds: stop, with a checkpoint, when this much time has passed.
         reporter: who hears notes and progress (`Reporter`): a callback of one's own is its ``progress``.
-        halt: asked between steps; what it returns stops the training, with a checkpoint.
+        halt: a context in which the steps are taken; it gives what is asked between two of them, whether to stop.
 
     Raises:
+        Halted: a `KeyboardInterrupt` with its ``step``: Ctrl-C or ``halt`` stopped it, and all that was done is kept.
         InputError: nothing that can be trained; nothing is created.
         NumericalError: the training diverged; the last checkpoint is kept.
     """
