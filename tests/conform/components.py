@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from diffprob.config import registry as tables
-from diffprob.config.pretrained import Trained
+from diffprob.config.pretrained import PretrainedRun
 from diffprob.data.sources import Digits
 from diffprob.net.noisy import NoisyClassifierSpec
 from diffprob.net.text import TextEncoderSpec
@@ -82,7 +82,7 @@ REQUIRED: dict[str, Any] = {
     "sha256": "0123456789abcdef",
     "run": "digits",
     "objective": Denoising(),
-    "teacher": Trained("digits", "0123456789abcdef"),
+    "teacher": PretrainedRun("digits", "0123456789abcdef"),
     "body": _SMALL,
     "sigma": 0.3,
     "Captions.words": ("a", "seven"),

@@ -225,7 +225,7 @@ PLANTED = {
     "companions": (lambda: check_sampler(Together), "an image has other bits alone than in a batch of nine"),
     "moments": (lambda: check_sampler(Narrow), "standard errors off"),
     "raises": (lambda: check_sampler(Raising), "purity: raised KeyError: 'memory'"),
-    "no defaults": (lambda: check_sampler(dp.Trained), "Trained cannot be made with its defaults"),
+    "no defaults": (lambda: check_sampler(dp.PretrainedRun), "PretrainedRun cannot be made with its defaults"),
     "inverse": (lambda: check_process(Crooked), "time(logsnr(t)) is not t, but up to 0.001 off"),
     "ratio": (lambda: check_process(dp.LinearProcess(scaling=Halved())), "log(alpha^2/sigma^2) is not the log-SNR"),
     "bridge": (lambda: check_process(Leaking), "the bridge does not keep the variance"),

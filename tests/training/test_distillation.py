@@ -12,7 +12,7 @@ from truth.potential import gaussian_potential
 
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
-from diffprob.config.pretrained import Trained
+from diffprob.config.pretrained import PretrainedRun
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
 from diffprob.denoise.ideal import GaussianData
 from diffprob.denoise.learned import LearnedRange
@@ -221,7 +221,7 @@ def recipe(recipe, request):
     if request.param != "distilled":
         return recipe
     teacher = Run.open("digits")
-    return replace(recipe, process=teacher.process, objective=GradientDistillation(Trained.of(teacher)))
+    return replace(recipe, process=teacher.process, objective=GradientDistillation(PretrainedRun.of(teacher)))
 
 
 def test_trains_and_resumes(train, outcome, tmp_path) -> None:

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         InputError: nothing of this name.
     """
-    from diffprob.config.old_names import OLD_NAMES
+    from diffprob.config.old_names import current_name
     from diffprob.config.registry import ALL, FAMILIES
     from diffprob.recipes import RECIPES
     from diffprob.runs.folder import packaged
@@ -64,8 +64,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         }
     if what in RECIPES:
         return {"kind": "recipe", "name": what, **_recipe(what)}
-    if what not in ALL and OLD_NAMES.get(what) in ALL:
-        what = OLD_NAMES[what]
+    what = current_name(what, ALL)
     if what in ALL:
         return {"kind": "component", "name": what, **_component(ALL[what]), "help": inspect.getdoc(ALL[what]) or ""}
     known = [*families, "recipes", "runs", "metrics", *RECIPES, *packaged(), *ALL]

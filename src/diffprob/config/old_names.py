@@ -1,9 +1,25 @@
-"""Names that components and their fields had before: recipes written with them still open, and are written anew."""
+"""Names that components and their fields had before: recipes and runs that were written with them still open.
 
-OLD_NAMES: dict[str, str] = {
+What is saved again has today's names, and no message proposes an old one.
+"""
+
+from collections.abc import Container
+
+OLD_NAMES: dict[str, str] = {  # today's name of a component, by each that it had
     "Degraded": "LowResolution",
+    "Trained": "PretrainedRun",
 }
-"""Old name of a component: its name now."""
 
-OLD_FIELDS: dict[str, dict[str, str]] = {}
-"""Name of a component now: old names of its fields, each with its name now."""
+OLD_FIELDS: dict[str, dict[str, str]] = {}  # the same for the fields of a component, by its name of today
+
+
+def current_name(name: str, table: Container[str]) -> str:
+    """Today's name of a component of ``table``; any other name as it is."""
+    new = OLD_NAMES.get(name)
+    return name if new is None or new not in table else new
+
+
+def current_field(component: str, field: str, fields: Container[str]) -> str:
+    """Today's name of a field of ``component``, which has ``fields``; any other name as it is."""
+    new = OLD_FIELDS.get(component, {}).get(field)
+    return field if new is None or field in fields or new not in fields else new

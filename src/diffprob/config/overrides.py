@@ -14,7 +14,8 @@ from typing import Any
 from diffprob.base.checks import listed, shown
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.base.text import one_line
-from diffprob.config.spec import Table, children, current_field, parse
+from diffprob.config.old_names import current_field
+from diffprob.config.spec import Table, children, parse
 
 SCALARS = (bool, int, float, str, type(None), tuple, list, dict)
 LONGEST_PATH = 120  # characters; those of the deepest fields have 60
@@ -119,7 +120,8 @@ class _Assignment:
         value = _opened(value)
         if not isinstance(value, _Open):
             raise InputError(f"{here} is {shown(value)}, which has no fields; set it as a whole with {here}=...")
-        known, head = [name for name, _ in children(value.like)], current_field(value.kind.__name__, head)
+        known = [name for name, _ in children(value.like)]
+        head = current_field(value.kind.__name__, head, known)
         if head not in known:
             hint = _nearest(names, known, root)
             raise InputError(f"{here} has no field {shown(head)} (fields: {listed(known, head)}){hint}")

@@ -36,7 +36,7 @@ class Weights(Protocol):
 
 
 @dataclass(frozen=True)
-class Trained:
+class PretrainedRun:
     """The averaged weights of a run: a teacher to learn from, or what a training starts with.
 
     Args:
@@ -60,7 +60,7 @@ class Trained:
             raise ValueError(f"sha256 must be hexadecimal, {_LEAST_HASH} digits or more, got {shown(self.sha256)}")
 
     @classmethod
-    def of(cls, run: Weights) -> "Trained":
+    def of(cls, run: Weights) -> "PretrainedRun":
         """The weights that ``run`` has now."""
         return cls(run.place, run.sha256())
 
@@ -81,13 +81,13 @@ class Trained:
         return self._open().weights()
 
     def _open(self) -> Weights:
-        run = Trained.opener(self.run)
+        run = PretrainedRun.opener(self.run)
         if not run.sha256().startswith(self.sha256):
             raise InputError(f"{self.run} has other weights than the recipe names: sha256 {run.sha256()[:12]}...")
         return run
 
 
-def begin(model: nn.Module, start: Trained) -> list[str]:
+def begin(model: nn.Module, start: PretrainedRun) -> list[str]:
     """Copy the weights of a run into those of ``model`` that have their name and shape; returns the names.
 
     A network inside another goes by its own names: ``net.body.conv_in.weight`` begins with ``net.conv_in.weight``.

@@ -13,7 +13,8 @@ from diffprob.conditions.captions import Captions
 from diffprob.conditions.condition import Labels
 from diffprob.conditions.low_resolution import LowResolution
 from diffprob.config.installed import Components, check_component
-from diffprob.config.pretrained import Trained
+from diffprob.config.old_names import OLD_NAMES
+from diffprob.config.pretrained import PretrainedRun
 from diffprob.config.recipe import Baseline, Recipe, Recogniser
 from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.data.captioned import CaptionedDigits
@@ -131,7 +132,7 @@ OBJECTIVES = _family(
 TRAININGS = _family(Training)
 MONITORS = _family(Monitor)
 PARTS = _family(Part)
-TRAINED = _family(Trained)
+TRAINED = _family(PretrainedRun)
 RECIPE = _family(Recipe, Baseline, Recogniser)
 
 FAMILIES: dict[str, Components] = {
@@ -222,6 +223,8 @@ def register(component: Component | None = None, family: str = "") -> Component 
         return lambda each: register(each, family)
     check_component(component, family, ABILITIES[family])
     name = component.__name__
+    if name in OLD_NAMES:  # a recipe written before would mean another component by it
+        raise InputError(f"the name {name} is taken, by what is {OLD_NAMES[name]} now; another would be right")
     before = dict.get(ALL, name)
     if before is not None and not (name in _REGISTERED and _place(before) == _place(component)):
         raise InputError(f"the name {name} is taken, by {'.'.join(_place(before))}; another would be right")

@@ -12,7 +12,7 @@ from typing import Any
 from diffprob.base.checks import listed, shown
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.base.text import one_line
-from diffprob.config.old_names import OLD_FIELDS, OLD_NAMES
+from diffprob.config.old_names import current_field, current_name
 
 Table = Mapping[str, Callable[..., Any]]
 
@@ -22,8 +22,8 @@ LONGEST = 100_000  # characters of a specification: far above any real one, far 
 def parse(text: str, table: Table, inner: Table | None = None) -> Any:
     """Read a literal, or a call such as ``DDIM(eta=0.0)`` of a name in ``table``; ``DDIM`` alone is ``DDIM()``.
 
-    ``inner`` holds the names allowed inside a call (by default those of ``table``). Names that components and fields
-    had before are read as those of now (`diffprob.config.old_names`).
+    ``inner`` holds the names allowed inside a call (by default those of ``table``). Names that components and
+    their fields had before are read as today's (`config.old_names`).
 
     Raises:
         InputError: not such a text, an unknown name or field (with what is possible), or a constructor that refused.
@@ -79,16 +79,16 @@ class _Reader:
 
 
 def call(table: Table, name: str, args: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
-    """Build the component ``name`` of ``table``, also by names of before; a refusal names the component."""
-    if name not in table and OLD_NAMES.get(name) in table:
-        name = OLD_NAMES[name]
+    """Build the component ``name`` of ``table``; a refusal names the component."""
+    name = current_name(name, table)
     if name not in table:
         known = listed(table, name, more="diffprob show")
         raise InputError(f"unknown name {shown(name)} (known: {known}){did_you_mean(name, table)}")
     maker = table[name]
     signature = _signature(maker)
     parameters = signature.parameters
-    named = {current_field(name, field): value for field, value in named.items()}
+    today = {field: current_field(name, field, parameters) for field in named}
+    named = {field if new in named else new: named[field] for field, new in today.items()}
     for field in named:
         if field not in parameters:
             known = _fields(parameters, field)
@@ -101,11 +101,6 @@ def call(table: Table, name: str, args: tuple[Any, ...], named: Mapping[str, Any
         return maker(*args, **named)
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{name}: {one_line(error)}") from error
-
-
-def current_field(component: str, field: str) -> str:
-    """The name that ``field`` of a component has now."""
-    return OLD_FIELDS.get(component, {}).get(field, field)
 
 
 def render(value: Any, indent: str = "") -> str:

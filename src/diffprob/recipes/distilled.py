@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from diffprob.base.errors import InputError
-from diffprob.config.pretrained import Trained
+from diffprob.config.pretrained import PretrainedRun
 from diffprob.config.recipe import Recipe
 from diffprob.denoise.prediction import Epsilon
 from diffprob.denoise.variance import Zero
@@ -46,7 +46,7 @@ def distilled(run: Run, method: str, steps: int = STEPS, unfreeze: bool = True) 
     if run.recipe.condition is not None and method != "gradient":
         raise InputError(f"{run.place}: only --method gradient distils a run with condition={run.recipe.condition!r}")
     body = replace(net, out_channels=net.in_channels, dropout=0.0, classes=0)
-    teacher = Trained.of(run)
+    teacher = PretrainedRun.of(run)
     training = Training(
         steps=steps,
         batch=32,

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from diffprob.conditions.condition import Labels
-from diffprob.config.pretrained import Trained
+from diffprob.config.pretrained import PretrainedRun
 from diffprob.config.recipe import Recipe
 from diffprob.data.sources import Idx
 from diffprob.denoise.prediction import Velocity
@@ -58,5 +58,5 @@ def mnist_labels(path: str | None = None) -> Recipe:
         network=replace(network, classes=condition.rows),
         condition=condition,
         training=training,
-        start=Trained.of(Run.open(PRETRAINED / "mnist")),
+        start=PretrainedRun.of(Run.open(PRETRAINED / "mnist")),
     )

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from diffprob.base.errors import InputError
 from diffprob.conditions.condition import Labels
-from diffprob.config.pretrained import Trained
+from diffprob.config.pretrained import PretrainedRun
 from diffprob.config.recipe import Recogniser
 from diffprob.data.images import Source
 from diffprob.net.noisy import NoisyClassifierSpec
@@ -59,5 +59,5 @@ def recogniser(run: Run, data: Source, classes: int | tuple[str, ...], steps: in
             checkpoint_every=100,
             sample_every=0,
         ),
-        start=Trained.of(run),
+        start=PretrainedRun.of(run),
     )

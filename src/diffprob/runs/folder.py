@@ -11,7 +11,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.base.finite import check_tensors
-from diffprob.config.pretrained import Trained
+from diffprob.config.pretrained import PretrainedRun
 from diffprob.config.recipe import Baseline, Kind, Recipe, Recogniser, build_density, build_model, build_recogniser
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
 from diffprob.denoise.variance import Variance
@@ -212,7 +212,7 @@ class Run(RunFolder[Recipe]):
         return model.to(device)
 
 
-Trained.opener = Run.open
+PretrainedRun.opener = Run.open
 
 
 class BaselineRun(RunFolder[Baseline]):

@@ -9,7 +9,7 @@ from diffprob.base.checks import one_of, whole
 from diffprob.base.errors import InputError, Missing
 from diffprob.config.classes import labels_of, nameless
 from diffprob.config.overrides import assign_all
-from diffprob.config.pretrained import Trained
+from diffprob.config.pretrained import PretrainedRun
 from diffprob.config.recipe import Kind, Recipe
 from diffprob.config.registry import ALL
 from diffprob.config.spec import parse
@@ -199,7 +199,7 @@ def _anew(run: str, out: Path) -> str:
     on = f"to go on with {run}, leave {option('out')} away"
     if not old.meta["step"] or not hasattr(old.recipe, "start"):
         return f"{text}; {on}"
-    start = Trained(old.place, old.sha256()[:12])
+    start = PretrainedRun(old.place, old.sha256()[:12])
     return f"{text}; {on}; to begin with its weights, {option('overrides', {'start': repr(start)})}"
 
 

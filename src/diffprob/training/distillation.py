@@ -40,7 +40,7 @@ class GradientDistillation:
     times: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        able("teacher", self.teacher, "load", "Trained('runs/mine', sha256)")
+        able("teacher", self.teacher, "load", "PretrainedRun('runs/mine', sha256)")
         if self.times is not None:
             several("times", self.times, lambda name, t: real(name, t, "(0, 1]"), 1, 1000, "(0.1, 0.5)")
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diffprob.base.errors import InputError, NumericalError
-from diffprob.config.pretrained import Trained, begin
+from diffprob.config.pretrained import PretrainedRun, begin
 from diffprob.config.recipe import build_model
 from diffprob.net.potential import PotentialSpec
 from diffprob.net.scalar_unet import ScalarUNetSpec
@@ -20,18 +20,18 @@ def digits():
 
 
 def test_it_is_the_run_of_that_hash(digits):
-    found = Trained.of(digits)
+    found = PretrainedRun.of(digits)
     assert found.run == "digits" and len(found.sha256) == 64
     weights = found.weights()
     assert all(torch.equal(value, weights[name]) for name, value in digits.weights().items())
     assert found.load().process == digits.process
-    Trained("digits", found.sha256[:8]).load()
+    PretrainedRun("digits", found.sha256[:8]).load()
     with pytest.raises(InputError, match="other weights"):
-        Trained("digits", "0" * 64).load()
+        PretrainedRun("digits", "0" * 64).load()
     with pytest.raises(InputError, match="no run at"):
-        Trained("nowhere", "0" * 64).weights()
+        PretrainedRun("nowhere", "0" * 64).weights()
     with pytest.raises(ValueError, match="sha256"):
-        Trained("digits", "xyz")
+        PretrainedRun("digits", "xyz")
 
 
 @pytest.mark.parametrize("kind", ["same", "potential", "scalar"])
@@ -39,7 +39,7 @@ def test_a_training_begins_with_its_weights(digits, kind):
     net = replace(digits.recipe.network)
     network = {"same": net, "potential": PotentialSpec(net), "scalar": PotentialSpec(ScalarUNetSpec(net))}[kind]
     model = build_model(replace(digits.recipe, network=network))
-    taken, theirs = begin(model, Trained.of(digits)), digits.weights()
+    taken, theirs = begin(model, PretrainedRun.of(digits)), digits.weights()
     for name, value in model.state_dict().items():
         source = theirs.get(name.replace("net.body.", "net."))
         assert (name in taken) == (source is not None), name
@@ -53,12 +53,12 @@ def test_a_network_without_any_of_its_weights_is_refused(digits):
     theirs = {name: value.shape for name, value in digits.weights().items()}
     common = [name for name, value in model.state_dict().items() if theirs.get(name) == value.shape]
     if common:  # biases of the data's channels fit any network of these channels
-        assert begin(model, Trained.of(digits)) == common
+        assert begin(model, PretrainedRun.of(digits)) == common
     with pytest.raises(InputError, match="start: no weight"):
-        begin(torch.nn.Linear(2, 2), Trained.of(digits))
+        begin(torch.nn.Linear(2, 2), PretrainedRun.of(digits))
 
 
 def test_weights_that_are_no_numbers_begin_no_training(digits, monkeypatch):
-    monkeypatch.setattr(Trained, "weights", lambda _: {"net.conv_in.bias": torch.full((32,), torch.nan)})
+    monkeypatch.setattr(PretrainedRun, "weights", lambda _: {"net.conv_in.bias": torch.full((32,), torch.nan)})
     with pytest.raises(NumericalError, match=r"start: the weights of digits .*net\.conv_in\.bias holds NaN"):
-        begin(build_model(digits.recipe), Trained.of(digits))
+        begin(build_model(digits.recipe), PretrainedRun.of(digits))
