@@ -140,6 +140,6 @@ def test_what_nobody_asked_for_is_said_of_pictures_too(tmp_path: Path) -> None:
     said = ["images turned upright as their EXIF orientation says", "images with transparency composited over white"]
     found = select(str(tmp_path), GREY, "mine")
     assert found.converted == f"1 of 2 {said[0]}, 1 of 2 {said[1]}"
-    assert found.facts["converted"] == found.converted and found.images.notes == ()
+    assert found.provenance["converted"] == found.converted and found.images.notes == ()
     assert select(str(tmp_path / "clear.png"), GREY, "mine").converted == f"1 of 1 {said[1]}"
     assert select(str(tmp_path / "turned.png"), GREY, "mine").converted == f"1 of 1 {said[0]}"

@@ -50,21 +50,21 @@ def numbered(values: NDArray[np.integer]) -> tuple[NDArray[np.int64], tuple[str,
     Returns:
         Labels, int64 (N,); the value of each class as its name; and as int64, or () where class k has the value k.
     """
-    found, labels = np.unique(values, return_inverse=True)
-    own = tuple(found.astype(np.int64).tolist())
-    names = tuple(str(value) for value in found.tolist())
+    distinct, labels = np.unique(values, return_inverse=True)
+    own = tuple(distinct.astype(np.int64).tolist())
+    names = tuple(str(value) for value in distinct.tolist())
     return labels.reshape(-1).astype(np.int64), names, () if own == tuple(range(len(own))) else own
 
 
 def joint(parts: Iterable[Named | None], names: Sequence[str] = ()) -> tuple[str, ...]:
     """One numbering for several sets of images: ``names`` first, then what each has besides, in its order."""
-    found = list(all_composed(names))
-    known = set(found)
+    merged = list(all_composed(names))
+    known = set(merged)
     for part in parts:
         more = [] if part is None else [name for name in part.class_names if name and name not in known]
-        found += more
+        merged += more
         known |= set(more)
-    return tuple(found)
+    return tuple(merged)
 
 
 def absent(images: Named, names: Sequence[str]) -> tuple[str, ...]:

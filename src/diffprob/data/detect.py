@@ -28,23 +28,23 @@ def _in_folder(path: Path, split: str, size: int | None, channels: int | None) -
         return Cifar10(str(path / "cifar-10-batches-bin"), split)
     if "cifar-100-binary" in names:
         return Cifar100(str(path / "cifar-100-binary"), split)
-    found: dict[str, Source] = {}
+    candidates: dict[str, Source] = {}
     if any("idx3-ubyte" in name for name in names):
-        found["idx"] = Idx(str(path), split)
+        candidates["idx"] = Idx(str(path), split)
     if any(name.startswith(("data_batch_", "test_batch")) and name.endswith(".bin") for name in names):
-        found["CIFAR-10"] = Cifar10(str(path), split)
+        candidates["CIFAR-10"] = Cifar10(str(path), split)
     elif {"train.bin", "test.bin"} & names:
-        found["CIFAR-100"] = Cifar100(str(path), split)
+        candidates["CIFAR-100"] = Cifar100(str(path), split)
     if any(name.endswith("_32x32.mat") for name in names):
-        found["SVHN"] = Svhn(str(path), split)
+        candidates["SVHN"] = Svhn(str(path), split)
     arrays = sorted(name for name in names if name.endswith((".npy", ".npz")))
     if len(arrays) == 1:
-        found[arrays[0]] = Array(str(path / arrays[0]), split)
+        candidates[arrays[0]] = Array(str(path / arrays[0]), split)
     if any(name.lower().endswith(SUFFIXES) for name in names):
-        found["images"] = Folder(str(path), size, channels or 3, split)
-    known = _unique(found, path)
-    if known is not None:
-        return known
+        candidates["images"] = Folder(str(path), size, channels or 3, split)
+    source = _unique(candidates, path)
+    if source is not None:
+        return source
     if {"batches.meta", "data_batch_1", "meta"} & names:
         raise InputError(f"{path}: the pickled Python version of CIFAR; the binary version (.bin) would be right")
     if len(arrays) > 1:

@@ -2,7 +2,7 @@
 
 Images that have the run's shape (C, H, W) and number of grey levels pass as they are. Others are refused, in one line
 that names both and what would convert them; where that is asked for they are brought to the run's shape and levels in
-one way (`data.resize`), and what was done is kept in words, for whoever is told a number about them.
+one way (`data.resize`), and what was done is kept in words, for whoever reads a number about them.
 
 What is done to every picture that needs it (turned upright, put on white, the first of several frames taken) is kept in
 these words too. Two things lose nothing and are no conversion: pictures whose red, green and blue agree everywhere are
@@ -36,7 +36,7 @@ WHOLE = "all"  # the part of data without a test split that is read
 Size = tuple[int, int] | None  # (height, width) that pictures are brought to
 Read = tuple[Images, str, list[str]]  # images, the part of the data that they are, and what was done to them
 CONVERTED = "converted to"  # in the note about pictures that were made grey or coloured
-RESIZE = "--resize would convert them"  # how the command line is told to
+RESIZE = "--resize would convert them"  # the option of the command line
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +63,8 @@ class Selection:
         return len(self.images)
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """What every record says of its images: JSON literals by name."""
+    def provenance(self) -> dict[str, Any]:
+        """What every record has of its images: JSON literals by name."""
         return {
             "data": self.data,
             "data_sha256": self.digest,
@@ -81,7 +81,7 @@ class Selection:
 
 
 def select(
-    given: "str | np.ndarray | Images",
+    data: "str | np.ndarray | Images",
     space: Pixels,
     owner: str,
     split: str = "auto",
@@ -91,7 +91,7 @@ def select(
     """Images that are not known to be the run's own, for a run of ``space``.
 
     Args:
-        given: a picture, a folder of pictures, or any data that `open_data` knows, as text; or images in memory, uint8
+        data: a picture, a folder of pictures, or any data that `open_data` knows, as text; or images in memory, uint8
             (N, C, H, W) of 256 grey levels where no `Images` say more.
         space: shape and grey levels of the run.
         owner: the run's name, for messages.
@@ -104,12 +104,12 @@ def select(
         InputError: damaged, or of another shape or number of grey levels.
     """
     channels, height, width = space.shape
-    if not isinstance(given, str):
-        images = given if isinstance(given, Images) else Images(given, name="the given images")
+    if not isinstance(data, str):
+        images = data if isinstance(data, Images) else Images(data, name="the given images")
         text, part, done = images.name, WHOLE, []
     else:
-        text = given
-        images, part, done = read_any(given, (height, width) if resize else None, channels, split, how)
+        text = data
+        images, part, done = read_any(data, (height, width) if resize else None, channels, split, how)
     images, more = fitted(images, space, text, owner, resize, how)
     return Selection(images, text, part, OTHER, images.digest(), ", ".join([*done, *more]))
 
@@ -198,14 +198,14 @@ def _data(text: str, size: Size, channels: int, split: str, how: str, first: int
     source: Any = open_data(text, split=WHOLE if split == WHOLE else "train")
     tallies: list[Tally] = []
 
-    def load(each: Any) -> Images:
-        if isinstance(each, HuggingFace):
-            return replace(each, channels=3 if size is None else channels).load()
-        if not isinstance(each, Folder):
-            return each.load()
-        tallies[:] = [Tally(size, each.resample, 3 if size is None else channels)]
+    def load(part: Any) -> Images:
+        if isinstance(part, HuggingFace):
+            return replace(part, channels=3 if size is None else channels).load()
+        if not isinstance(part, Folder):
+            return part.load()
+        tallies[:] = [Tally(size, part.resample, 3 if size is None else channels)]
         try:
-            return read_folder(existing(each.path), each.split, tallies[0], first)
+            return read_folder(existing(part.path), part.split, tallies[0], first)
         except MixedSizes as error:
             raise InputError(f"{error.what}; {how}") from error
 
@@ -240,7 +240,7 @@ def _in_channels(images: Images, channels: int, tally: Tally | None) -> tuple[Im
 
 
 def _unasked(images: Images) -> tuple[Images, list[str]]:
-    """What was done to pictures without being asked for, which is then no note any more."""
+    """What was done to pictures although nobody wanted it, which is then no note any more."""
     changed = [note for note in images.notes if note.endswith(tuple(UNASKED.values()))]
     return replace(images, notes=tuple(note for note in images.notes if note not in changed)), changed
 

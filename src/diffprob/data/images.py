@@ -133,8 +133,8 @@ class Images:
         """Names of the classes that a run without class names calls 0..count - 1; "" where no image has that class."""
         values, occurring = self.label_values or range(len(self.class_names)), set(self.occurring)
         named = zip(values, self.class_names, strict=True)
-        found = {value: name for value, name in named if name in occurring}
-        return tuple(found.get(k, "") for k in range(count))
+        names = {value: name for value, name in named if name in occurring}
+        return tuple(names.get(k, "") for k in range(count))
 
     def aligned(self, names: Sequence[str]) -> "Images":
         """The same images with the classes numbered as in ``names``, by name; the same where they have no labels.

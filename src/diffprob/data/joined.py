@@ -91,8 +91,8 @@ def _called(source: Any) -> str:
 
 def _different(names: Sequence[str]) -> tuple[str, ...]:
     """The names, those that were there before with their count behind them."""
-    found: list[str] = []
+    unique: list[str] = []
     for name in map(composed, names):
         tried = [name, *(f"{name} ({k})" for k in range(2, len(names) + 2))]
-        found.append(next(each for each in tried if each not in found))
-    return tuple(found)
+        unique.append(next(candidate for candidate in tried if candidate not in unique))
+    return tuple(unique)

@@ -21,7 +21,7 @@ def innermost(source: Source, change: Callable[[Any], Any], whole: bool = False)
     if isinstance(source, First):
         return replace(source, source=innermost(source.source, change, whole), n=None if whole else source.n)
     if isinstance(source, Joined):
-        return replace(source, sources=tuple(innermost(each, change, whole) for each in source.sources))
+        return replace(source, sources=tuple(innermost(part, change, whole) for part in source.sources))
     return change(source)
 
 

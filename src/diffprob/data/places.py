@@ -26,14 +26,14 @@ def at_place(source: Source, place: str) -> Source:
         raise InputError(f"--data {place}: {source!r} has no path to replace; other data takes a recipe of its own")
     if len(known) > 1:
         raise InputError(f"--data {place}: {source!r} lies in {len(known)} places, which one cannot replace")
-    found: Any = open_data(place) if Path(place).expanduser().exists() else None
-    return innermost(source, lambda each: replace(each, path=found.path if type(found) is type(each) else place))
+    opened: Any = open_data(place) if Path(place).expanduser().exists() else None
+    return innermost(source, lambda part: replace(part, path=opened.path if type(opened) is type(part) else place))
 
 
 def is_kind(source: Source, other: Source) -> bool:
     """Whether ``other``, a source with a path, is the kind of data that ``source`` takes its images from."""
     kinds: set[type] = set()
-    innermost(source, _noting(lambda each: kinds.add(type(each))))
+    innermost(source, _noting(lambda part: kinds.add(type(part))))
     return hasattr(other, "path") and kinds == {type(other)}
 
 
@@ -49,18 +49,18 @@ def without_folders(source: Source) -> Source:
 
 def paths(source: Source) -> set[str | None]:
     """The paths of all that the source is made of; None for what has none."""
-    found: set[str | None] = set()
-    innermost(source, _noting(lambda each: found.add(getattr(each, "path", None))))
-    return found
+    places: set[str | None] = set()
+    innermost(source, _noting(lambda part: places.add(getattr(part, "path", None))))
+    return places
 
 
 def _noting(note: Callable[[Any], None]) -> Callable[[Any], Any]:
-    def change(each: Any) -> Any:
-        note(each)
-        return each
+    def change(part: Any) -> Any:
+        note(part)
+        return part
 
     return change
 
 
 def _with_path(change: Callable[[str], str]) -> Callable[[Any], Any]:
-    return lambda each: replace(each, path=change(each.path)) if hasattr(each, "path") else each
+    return lambda part: replace(part, path=change(part.path)) if hasattr(part, "path") else part

@@ -31,12 +31,12 @@ def resized(pixels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
         )
     if tuple(pixels.shape[1:]) == tuple(shape):
         return pixels
-    mode, found = "L" if channels == 1 else "RGB", np.empty((len(pixels), *shape), dtype=np.uint8)
+    mode, out = "L" if channels == 1 else "RGB", np.empty((len(pixels), *shape), dtype=np.uint8)
     for place, image in enumerate(pixels):
         picture = Image.fromarray(image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0)))
         array = np.asarray(cover(picture.convert(mode), height, width, "bicubic"))
-        found[place] = array[None] if channels == 1 else array.transpose(2, 0, 1)
-    return found
+        out[place] = array[None] if channels == 1 else array.transpose(2, 0, 1)
+    return out
 
 
 def requantised(pixels: np.ndarray, levels: int, wanted: int) -> np.ndarray:

@@ -140,7 +140,7 @@ def prepare(
     facts = {
         "run": run.place,
         **weights_facts(run, compute.best),
-        **found.facts,
+        **found.provenance,
         "n": len(chosen),
         "seed": images.seed,
         "levels": run.space.levels,

@@ -205,7 +205,7 @@ def prepare_evaluation(run: Run, request: EvaluationRequest, reporter: Reporter 
     facts = {
         "run": run.place,
         "n": n,
-        **real.reference.facts,
+        **real.reference.provenance,
         "reference": f"{len(real.reference):,} {real.reference.called}",
         "train_sha256": None if real.train is None else real.train.digest,
         "statistics": str(file) if file else None,

@@ -105,7 +105,7 @@ def take(selection: Selection, n: int, seed: int, name: str, reporter: Reporter 
     """
     images = selection.images
     chosen = np.sort(permutation(derive(seed, "images"), 0, len(images))[:n])
-    levels, about = images.take(chosen), {**selection.facts, "n": len(chosen)}
+    levels, about = images.take(chosen), {**selection.provenance, "n": len(chosen)}
     constant = chosen[levels.reshape(len(levels), -1).min(1) == levels.reshape(len(levels), -1).max(1)]
     if len(constant) == len(chosen):
         raise InputError(f"{name}: every image is constant: nothing can be told of them")

@@ -35,10 +35,10 @@ def _keys(names: tuple[str, ...], split: str) -> tuple[str | None, str | None, t
         if others := ", ".join(name for _, name in own[1:]):
             notes += (f"split {split!r} is {chosen} alone: {others} not taken",)
         return chosen, next(iter(labels), None), notes
-    for wanted, beside in (("images", "labels"), ("x", "y"), ("arr_0", "y")) if split != "test" else ():
-        if (found := _named(wanted, names)) is not None:
-            keys = (_named(key, names) for key in (beside, "labels", "y"))
-            return found, next((key for key in keys if key is not None), None), ()
+    for wanted, label_key in (("images", "labels"), ("x", "y"), ("arr_0", "y")) if split != "test" else ():
+        if (image_key := _named(wanted, names)) is not None:
+            keys = (_named(key, names) for key in (label_key, "labels", "y"))
+            return image_key, next((key for key in keys if key is not None), None), ()
     return None, None, ()
 
 
@@ -64,8 +64,8 @@ def _label_array(archive: Archive, name: str | None, pixels: Any, path: Path) ->
         return None
     header, n = archive.header(name), len(pixels) if pixels.ndim else 0
     if header.dtype.kind not in "iu" or header.shape not in ((n,), (n, 1)):
-        found = f"{header.dtype} {header.shape}"
-        raise InputError(f"{path}: labels ({name}) are {found}; whole numbers of shape ({n},) would be right")
+        actual = f"{header.dtype} {header.shape}"
+        raise InputError(f"{path}: labels ({name}) are {actual}; whole numbers of shape ({n},) would be right")
     return whole_labels(archive.read(name).reshape(-1), f"{path}: {name}")
 
 
@@ -118,7 +118,7 @@ def read_array_file(path: Path, split: str) -> Images:
         Missing: no array of the split.
         InputError: another format, pickled objects, a dtype or shape without images, a value not finite.
     """
-    labels, said, single = None, (), path.suffix.lower() != ".npz"
+    labels, remarks, single = None, (), path.suffix.lower() != ".npz"
     if path.is_dir():
         raise InputError(f"{path}: a folder; the path of one .npy or .npz file would be right")
     if single and split == "test":
@@ -126,14 +126,14 @@ def read_array_file(path: Path, split: str) -> Images:
     if single:
         pixels = map_npy(path)
     else:
-        pixels, labels, said = _from_npz(path, split)
+        pixels, labels, remarks = _from_npz(path, split)
     if pixels is None:
         wanted = "x_test or test_images" if split == "test" else "images, x or arr_0"
-        raise Missing(f"{path}: no {wanted} among its arrays ({', '.join(said) or 'none'})")
+        raise Missing(f"{path}: no {wanted} among its arrays ({', '.join(remarks) or 'none'})")
     if 0 in pixels.shape:
         raise InputError(f"{path}: holds no images: shape {'x'.join(map(str, pixels.shape))}")
     pixels, layout = _channels_first(pixels, path)
-    notes, rounded = [f"{path.name} read as {layout}", *said], 0.0
+    notes, rounded = [f"{path.name} read as {layout}", *remarks], 0.0
     if pixels.dtype.kind == "f":
         pixels, quantised, rounded = _quantise(pixels, path)
         notes.append(quantised)

@@ -43,8 +43,8 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         where = error.filename if isinstance(error.filename, str) else str(path)
-        given = "" if where == str(path) else f"{path}: "
-        raise InputError(f"{given}{where}: cannot be read ({error.strerror or one_line(error)})") from error
+        prefix = "" if where == str(path) else f"{path}: "
+        raise InputError(f"{prefix}{where}: cannot be read ({error.strerror or one_line(error)})") from error
 
 
 def existing(path: str) -> Path:
@@ -54,11 +54,11 @@ def existing(path: str) -> Path:
         Missing: nothing is there; the message names the nearest folder that does exist.
         InputError: a folder on the way cannot be looked into.
     """
-    found = Path(path).expanduser()
-    with reading(found):
-        if found.exists():
-            return found
-    parent = next((p for p in found.absolute().parents if p.is_dir()), Path("/"))
+    expanded = Path(path).expanduser()
+    with reading(expanded):
+        if expanded.exists():
+            return expanded
+    parent = next((p for p in expanded.absolute().parents if p.is_dir()), Path("/"))
     raise Missing(f"{path}: no such file or folder; {parent} exists, what follows it does not")
 
 
@@ -67,13 +67,13 @@ def entry(path: Path) -> bool:
     return os.path.lexists(path)
 
 
-def one_file(path: Path, split: str, words: tuple[str, ...]) -> Path:
-    """The path of a file that is taken whole for a split; its test split needs one of the ``words`` in its name.
+def one_file(path: Path, split: str, test_words: tuple[str, ...]) -> Path:
+    """The path of a file that is taken whole for a split; its test split needs one of the ``test_words`` in its name.
 
     Raises:
         Missing: images that may be the ones trained on are asked for as the test split.
     """
-    if split == "test" and not set(words) & set(re.split(r"[\W_]+", path.name.lower())):
+    if split == "test" and not set(test_words) & set(re.split(r"[\W_]+", path.name.lower())):
         raise Missing(f"{path}: one file, taken whole, has no 'test' split; the folder that holds both would be right")
     return path
 

@@ -30,9 +30,9 @@ def split_roots(root: Path, split: str) -> list[Path]:
     for name in parts_of((p.name for p in root.iterdir() if not p.exists()), split):
         raise _nowhere(root / name)
     names = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    beside = any(p.suffix.lower() in SUFFIXES for p in root.iterdir())
+    has_pictures = any(p.suffix.lower() in SUFFIXES for p in root.iterdir())
     both = bool(parts_of(names, "train") and parts_of(names, "test"))
-    if not both and (beside or not names or any(split_of(name) is None for name in names)):
+    if not both and (has_pictures or not names or any(split_of(name) is None for name in names)):
         if split != "test":
             return [root]
         raise Missing(f"{root}: no 'test' split; sub-folders train and test, or split 'all', would be right")
@@ -62,11 +62,11 @@ def list_pictures(root: Path) -> tuple[list[Path], list[Path]]:
     others: list[Path] = []
     seen: set[str] = set()
     for folder, folders, files in os.walk(root, onerror=_refuse, followlinks=True):
-        here = os.path.realpath(folder)
-        if here in seen:  # a link that leads back up
+        real = os.path.realpath(folder)
+        if real in seen:  # a link that leads back up
             folders.clear()
             continue
-        seen.add(here)
+        seen.add(real)
         hidden = [name for name in folders if name.startswith(".")]
         folders[:] = sorted(set(folders) - set(hidden))
         others += [Path(folder) / name for name in hidden]
@@ -92,8 +92,8 @@ def _classes(files: list[tuple[Path, Path]]) -> tuple[Labels | None, tuple[str, 
     parts = [file.relative_to(root).parts for root, file in files]
     outside = sum(len(part) == 1 for part in parts)
     if outside:
-        inside = len(parts) - outside
-        note = (f"no classes: {outside} of {len(parts)} images lie outside the sub-folders",) if inside else ()
+        in_folders = len(parts) - outside
+        note = (f"no classes: {outside} of {len(parts)} images lie outside the sub-folders",) if in_folders else ()
         return None, (), (), note
     called = {folder: composed(folder) for folder in sorted({part[0] for part in parts})}
     names = tuple(sorted(set(called.values()), key=natural))
@@ -184,8 +184,8 @@ def _split_notes(path: Path, split: str, roots: list[Path]) -> Iterator[str]:
             yield f"split {split!r} is the sub-folder {roots[0].name}"
         if passed := ", ".join(parts_of(names, split)[1:]):
             yield f"split {split!r} is {roots[0].name} alone: {passed} not taken"
-    if beside := ", ".join(name for name in names if split_of(name) is None):
-        yield f"sub-folders beside train and test not read: {beside}"
+    if others := ", ".join(name for name in names if split_of(name) is None):
+        yield f"sub-folders beside train and test not read: {others}"
 
 
 def _unread_notes(images: list[Path]) -> Iterator[str]:

@@ -16,8 +16,8 @@ from diffprob.storage.hub import installed, patience
 def _open(name: str, split: str) -> Any:
     if not installed("datasets"):
         raise InputError("Hugging Face data needs the package 'datasets': pip install 'diffprob[datasets]'")
-    with patience() as there:
-        advice = "" if there else "the hub does not answer, so that only what is in its cache can be read"
+    with patience() as online:
+        advice = "" if online else "the hub does not answer, so that only what is in its cache can be read"
         with parsing(f"hf:{name}: split {split!r}", "data set", advice, says="cannot be loaded"):
             import datasets
 

@@ -50,19 +50,19 @@ def _header(file: Stream, path: Path, ndim: int, count: int | None) -> tuple[int
     return shape
 
 
-def _cut_short(path: Path, shape: tuple[int, ...], found: int) -> InputError:
-    wrong = "cut short" if found < math.prod(shape) else "too long"
+def _cut_short(path: Path, shape: tuple[int, ...], size: int) -> InputError:
+    wrong = "cut short" if size < math.prod(shape) else "too long"
     sizes = "x".join(map(str, shape))
-    return InputError(f"{path}: {wrong}: {found} bytes of data, its header of {sizes} asks for {math.prod(shape)}")
+    return InputError(f"{path}: {wrong}: {size} bytes of data, its header of {sizes} asks for {math.prod(shape)}")
 
 
 def _map(path: Path, ndim: int, count: int | None = None) -> NDArray[np.uint8]:
     """Memory-map a plain idx file in place."""
     with opened(path) as file:
         shape = _header(file, path, ndim, count)
-        found = os.fstat(file.fileno()).st_size - file.tell()
-        if found != math.prod(shape):
-            raise _cut_short(path, shape, found)
+        size = os.fstat(file.fileno()).st_size - file.tell()
+        if size != math.prod(shape):
+            raise _cut_short(path, shape, size)
         return np.memmap(file, np.uint8, "r", offset=file.tell(), shape=shape)
 
 
@@ -71,16 +71,16 @@ def _inflate(path: Path, ndim: int, count: int | None = None) -> Iterator[bytes]
     with opened(path) as packed, gzip.GzipFile(fileobj=packed) as file:
         with _unpacking(path):
             shape = _header(file, path, ndim, count)
-        expected, found = math.prod(shape), 0
+        expected, size = math.prod(shape), 0
         check_unpacked(path, expected, os.fstat(packed.fileno()).st_size)
         yield _MAGIC[ndim].to_bytes(4, "big") + struct.pack(f">{ndim}I", *shape)
         while block := _block(file, path):
-            found += len(block)
-            if found > expected:
+            size += len(block)
+            if size > expected:
                 break
             yield block
-    if found != expected:
-        raise _cut_short(path, shape, found)
+    if size != expected:
+        raise _cut_short(path, shape, size)
 
 
 @contextmanager
@@ -181,18 +181,20 @@ def find_images(folder: Path, split: str) -> Path:
     """
     # whatever has the name: a link to nowhere, or a folder where no file has it, is not absent, it cannot be read
     names = [p.name for p in sorted(folder.iterdir(), key=lambda p: (p.is_dir(), p.name))]
-    found: dict[str, Path] = {}
+    candidates: dict[str, Path] = {}
     for name in names:
         stem = name.removesuffix(".gz")
         first = stem.split("-images", 1)[0]
         part = first.rsplit("-", 1)[-1]
         named = stem.replace(".", "-").endswith("-images-idx3-ubyte") and part in _STEMS[split]
-        if named and not (found and (folder / name).is_dir()):
-            found.setdefault(stem, folder / name)
-    if len(found) == 1:
-        return next(iter(found.values()))
-    if found:
-        raise InputError(f"{folder}: holds {len(found)} {split} sets ({', '.join(found)}); give the path of one file")
+        if named and not (candidates and (folder / name).is_dir()):
+            candidates.setdefault(stem, folder / name)
+    if len(candidates) == 1:
+        return next(iter(candidates.values()))
+    if candidates:
+        raise InputError(
+            f"{folder}: holds {len(candidates)} {split} sets ({', '.join(candidates)}); give the path of one file"
+        )
     want = f"{_STEMS[split][0]}-images-idx3-ubyte"
     near = [name for name in names if "idx3" in name]
     hint = f"; it holds {', '.join(near)} (another split, or a file to name)" if near else ""
@@ -203,8 +205,8 @@ def _labels_beside(images: Path) -> Path | None:
     name = images.name.removesuffix(".gz").replace("-images", "-labels").replace("idx3", "idx1")
     if name == images.name.removesuffix(".gz"):
         return None
-    there = [p for p in (images.with_name(name), images.with_name(name + ".gz")) if entry(p)]
-    return min(there, key=Path.is_dir, default=None)
+    present = [p for p in (images.with_name(name), images.with_name(name + ".gz")) if entry(p)]
+    return min(present, key=Path.is_dir, default=None)
 
 
 def read_idx(path: Path, split: str) -> Images:
@@ -223,11 +225,11 @@ def read_idx(path: Path, split: str) -> Images:
         pixels = pixels.transpose(0, 1, 3, 2)
         notes.append("EMNIST files hold the images transposed: set upright")
     labels: Labels | None = None
-    beside = _labels_beside(file)
-    if beside is None:
+    label_file = _labels_beside(file)
+    if label_file is None:
         notes.append(f"no labels beside {file.name}")
     else:
-        with reading(beside):
-            labels = read_array(beside, 1, len(pixels)).astype(np.int64)
+        with reading(label_file):
+            labels = read_array(label_file, 1, len(pixels)).astype(np.int64)
     folder = file.absolute().parent.name
     return Images(pixels, labels, name=f"{folder}/{file.name.split('-images')[0]}", notes=tuple(notes))

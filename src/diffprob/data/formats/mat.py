@@ -47,8 +47,8 @@ class _Inflated:
                 self.left -= len(block)
             with parsing(self.path, "MATLAB 5 file", _ADVICE):
                 self.ready += self.unpack.decompress(block, n - len(self.ready))
-        given, self.ready = self.ready[:n], self.ready[n:]
-        return given
+        data, self.ready = self.ready[:n], self.ready[n:]
+        return data
 
     def finish(self) -> None:
         """Go to the end, where zlib compares its checksum; there is nothing left but padding."""
@@ -65,10 +65,10 @@ class _Reader:
     path: Path
 
     def exactly(self, n: int) -> bytes:
-        found = self.stream.read(n)
-        if len(found) < n:
-            raise InputError(f"{self.path}: a MATLAB 5 file cut short: {len(found)} of {n} bytes; {_ADVICE}")
-        return found
+        data = self.stream.read(n)
+        if len(data) < n:
+            raise InputError(f"{self.path}: a MATLAB 5 file cut short: {len(data)} of {n} bytes; {_ADVICE}")
+        return data
 
     def tag(self) -> tuple[int, int, bytes | None]:
         """(type, bytes, the data where it lies in the tag)."""
@@ -113,12 +113,12 @@ def read_mat(path: Path, names: Collection[str]) -> dict[str, np.ndarray]:
         Missing, InputError: nothing there, no file; another format, cut short or damaged; an array that is no full one
             of real numbers; or one that would unpack to too much (`check_unpacked`).
     """
-    found: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     with opened(path) as file:
         order = _byte_order(file, path)
         size = file.seek(0, 2)
         file.seek(128)
-        while len(found) < len(names) and file.tell() < size:
+        while len(arrays) < len(names) and file.tell() < size:
             outer = _Reader(file, order, path)
             kind, length, data = outer.tag()
             end = file.tell() + length
@@ -134,14 +134,14 @@ def read_mat(path: Path, names: Collection[str]) -> dict[str, np.ndarray]:
                     raise outer.damaged(f"an element of type {kind} in the place of an array")
                 if (array := _head(inner)).name in names:
                     check_unpacked(path, size_inside, length)
-                    found[array.name] = _items(inner, array, size_inside)
+                    arrays[array.name] = _items(inner, array, size_inside)
                     inflated.finish()
             elif (array := _head(outer)).name in names:
-                found[array.name] = _items(outer, array, length)
+                arrays[array.name] = _items(outer, array, length)
                 if file.tell() > end:
                     raise outer.damaged(f"{array.name} is longer than its element")
             file.seek(end)
-    return found
+    return arrays
 
 
 def _byte_order(file: IO[bytes], path: Path) -> str:
@@ -178,9 +178,9 @@ def _items(reader: _Reader, array: _Array, most: int) -> np.ndarray:
     if kind not in _STORED:
         raise reader.damaged(f"{array.name} is stored in the unknown type {kind}")
     stored: np.dtype[Any] = np.dtype(reader.order + _STORED[kind])
-    asked = math.prod(array.shape) * stored.itemsize
-    if size != asked or size > most:
-        raise reader.damaged(f"{array.name} of {'x'.join(map(str, array.shape))} has {size} bytes, not {asked}")
+    expected = math.prod(array.shape) * stored.itemsize
+    if size != expected or size > most:
+        raise reader.damaged(f"{array.name} of {'x'.join(map(str, array.shape))} has {size} bytes, not {expected}")
     flat, done = blank_pixels((size,)), 0
     while done < size:
         block = reader.exactly(min(_BLOCK, size - done)) if data is None else data

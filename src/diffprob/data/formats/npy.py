@@ -91,10 +91,10 @@ def _fields(text: str) -> dict[str, str]:
     fields: dict[str, str] = {}
     rest = body[1].rstrip() if body else ""
     while rest:
-        found = _FIELD.match(rest)
-        if found is None or found["key"] in fields:
+        match = _FIELD.match(rest)
+        if match is None or match["key"] in fields:
             return {}
-        fields[found["key"]], rest = found["value"], rest[found.end() :]
+        fields[match["key"]], rest = match["value"], rest[match.end() :]
     return fields
 
 
@@ -106,11 +106,11 @@ def map_npy(path: Path) -> np.ndarray:
     """
     with opened(path) as file:
         header = read_header(file, path)
-        found = file.seek(0, 2) - header.offset
-        if found < header.size:
+        size = file.seek(0, 2) - header.offset
+        if size < header.size:
             sizes = "x".join(map(str, header.shape))
-            asked = f"its header of {sizes} ({header.dtype}) asks for {header.size}"
-            raise InputError(f"{path}: cut short: {found} bytes of data, {asked}")
+            expected = f"its header of {sizes} ({header.dtype}) asks for {header.size}"
+            raise InputError(f"{path}: cut short: {size} bytes of data, {expected}")
         if header.size == 0:
             return np.empty(header.shape, header.dtype)
         order = "F" if header.fortran else "C"
@@ -118,7 +118,7 @@ def map_npy(path: Path) -> np.ndarray:
 
 
 class Archive:
-    """The arrays of an .npz that is open; each is read when it is asked for, whole, into memory or onto the disk."""
+    """The arrays of an .npz that is open; each is read when it is needed, whole, into memory or onto the disk."""
 
     def __init__(self, path: Path, packed: zipfile.ZipFile) -> None:
         self.path = path

@@ -17,9 +17,9 @@ def split_of(name: str) -> str | None:
 def like_split(name: str) -> str | None:
     """ "train" or "test", if the name has such a word and else only words like images, set or a year: "Test_Images"."""
     words = [word for word in re.split(r"[\W_]+|(?<=[a-z])(?=\d)", name.lower()) if word]
-    found = {split_of(word) for word in words} - {None}
+    splits = {split_of(word) for word in words} - {None}
     rest = [word for word in words if split_of(word) is None and word not in _SHORT and not word.isdecimal()]
-    return found.pop() if len(found) == 1 and not rest else None
+    return splits.pop() if len(splits) == 1 and not rest else None
 
 
 def parts_of(names: Iterable[str], split: str) -> list[str]:
