@@ -59,22 +59,24 @@ def _check_columns(proxy: Proxy) -> None:
 def _check_statistics(proxy: Proxy, model: Any, x: Tensor) -> Tensor:
     who, n, kept = shown(proxy), len(x), x.clone()
     rng = Rng.of(5, n)
-    found = proxy.statistics(model, x, rng)
+    statistics = proxy.statistics(model, x, rng)
     shape = (n, len(proxy.columns))
-    expect(found.shape == shape, f"{who}: statistics are {tuple(found.shape)}, not (images, columns) = {shape}")
-    expect(found.dtype == torch.float64, f"{who}: statistics are {found.dtype}, not float64")
-    expect(not found.requires_grad, f"{who}: statistics carry gradients")
-    expect(torch.isfinite(found).all(), f"{who}: a statistic is not finite")
+    expect(
+        statistics.shape == shape, f"{who}: statistics are {tuple(statistics.shape)}, not (images, columns) = {shape}"
+    )
+    expect(statistics.dtype == torch.float64, f"{who}: statistics are {statistics.dtype}, not float64")
+    expect(not statistics.requires_grad, f"{who}: statistics carry gradients")
+    expect(torch.isfinite(statistics).all(), f"{who}: a statistic is not finite")
     expect(torch.equal(x, kept), f"{who} changes the images that it is given")
-    expect(torch.equal(proxy.statistics(model, x, rng), found), f"{who}: other statistics for the same arguments")
+    expect(torch.equal(proxy.statistics(model, x, rng), statistics), f"{who}: other statistics for the same arguments")
     for k in (0, n - 1):
         one = slice(k, k + 1)
         alone = proxy.statistics(model, x[one], rng.select(one))
-        near = ((alone - found[one]).abs() <= ROUNDING * (1 + found[one].abs())).all()
+        near = ((alone - statistics[one]).abs() <= ROUNDING * (1 + statistics[one].abs())).all()
         expect(near, f"{who}: the statistics of an image depend on its companions")
     shared = proxy.complete(proxy.measured.statistics(model, x, rng), x)
-    expect(torch.equal(shared, found), f"{who}: complete() of what `measured` measures gives other statistics")
-    return found
+    expect(torch.equal(shared, statistics), f"{who}: complete() of what `measured` measures gives other statistics")
+    return statistics
 
 
 def _check_score(proxy: Proxy, model: Any, x: Tensor, statistics: Tensor) -> None:

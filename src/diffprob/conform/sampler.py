@@ -107,13 +107,13 @@ def noise(sampler: Sampler) -> None:
     who, model = shown(sampler), net_denoiser(SDE)
     x = start(model, Rng.of(3, 4), SHAPE)
     with torch.no_grad():
-        here, there, later = (
+        same, other_seed, other_step = (
             sampler.step(model, State(x, TIMES[1], index=i), TIMES[2], Rng.of(seed, 4)).x
             for seed, i in ((3, 1), (50, 1), (3, 2))
         )
     # A stochastic sampler whose model has no variance may still be deterministic: DDIM(0, spread=True) on a point
     # posterior.
-    noisy, stepwise = not torch.equal(here, there), not torch.equal(here, later)
+    noisy, stepwise = not torch.equal(same, other_seed), not torch.equal(same, other_step)
     expect(noisy == stepwise, f"{who}: the noise depends on the {'seed' if noisy else 'step'} alone, not on both")
     expect(not (is_deterministic(sampler) and noisy), f"{who} declares an order, but its steps depend on the seed")
 
@@ -258,9 +258,11 @@ def moments(sampler: Sampler) -> None:
     mean, variance = alpha_s * 0.4, float(alpha_s**2 * 0.3 + sigma_s**2)
     _named(who, check_mean, last, mean)
     square = (last - mean) ** 2
-    found = float(square.mean())
+    spread = float(square.mean())
     allowed = 4 * float(square.std()) / n**0.5 + 0.08 * variance
-    expect(abs(found - variance) < allowed, f"{who}: the samples' variance is {found:.3f}, that of x_t {variance:.3f}")
+    expect(
+        abs(spread - variance) < allowed, f"{who}: the samples' variance is {spread:.3f}, that of x_t {variance:.3f}"
+    )
     kurtosis = float(((last - mean) ** 4).mean() / square.mean() ** 2)
     expect(abs(kurtosis - 3) < 4 * (24 / n) ** 0.5, f"{who}: the samples' kurtosis is {kurtosis:.2f}, a normal law's 3")
 

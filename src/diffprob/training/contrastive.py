@@ -41,9 +41,9 @@ def langevin(
     Reference: Welling & Teh (2011), eq. 4; order and clip as in the released code of Du & Mordatch (2019).
     """
     with torch.enable_grad():
-        moved = (x + noise * normal_like(rng, x)).detach().requires_grad_(True)
-        (gradient,) = torch.autograd.grad(energy(moved).sum(), moved)
-    return (moved.detach() - step_size * gradient.clamp(-clip, clip)).clamp(-bound, bound)
+        noisy = (x + noise * normal_like(rng, x)).detach().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(energy(noisy).sum(), noisy)
+    return (noisy.detach() - step_size * gradient.clamp(-clip, clip)).clamp(-bound, bound)
 
 
 class Replay:
@@ -186,6 +186,6 @@ class Contrasting:
         start = self.memory.draw(rng, x0)
         made = self.settings.chain(model, start, rng, self.bound)
         self.memory.note(made)
-        given = dequantised(self.space, self.space.to_data(x0), rng).to(x0.dtype)
-        above, below = (-model.raw(torch.cat([given, made]))).to(x0.dtype).chunk(2)
+        data = dequantised(self.space, self.space.to_data(x0), rng).to(x0.dtype)
+        above, below = (-model.raw(torch.cat([data, made]))).to(x0.dtype).chunk(2)
         return above - below + self.settings.weight * (above * above + below * below)

@@ -128,11 +128,11 @@ def targets(
         with torch.no_grad():
             mean, features = source(case.xt, case.t)
     mean, features = mean.detach(), features.detach()
-    found = {}
+    by_kind = {}
     if "npr" in kinds:
-        found["npr"] = noise_residual(process, case.x0, mean, case.t)
+        by_kind["npr"] = noise_residual(process, case.x0, mean, case.t)
     if "sn" in kinds:
-        found["sn"] = squared_noise(process, case.x0, case.noise, mean, case.t)
+        by_kind["sn"] = squared_noise(process, case.x0, case.noise, mean, case.t)
     if product is not None:
-        found["ocm"] = covariance_matching(process, case.signs, product, case.t)
-    return found, features
+        by_kind["ocm"] = covariance_matching(process, case.signs, product, case.t)
+    return by_kind, features

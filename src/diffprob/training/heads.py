@@ -127,9 +127,9 @@ def train_heads(
     first = 0 if state is None else state.step
     last = fit.steps if until is None else min(until, fit.steps)
     for step in range(first + 1, last + 1):
-        found, features, t = next(cases)
+        by_kind, features, t = next(cases)
         losses = {}
-        for kind, target in found.items():
+        for kind, target in by_kind.items():
             weight = (1 / squares[kind].clamp_min(_LEAST_SQUARE))[_bins(fit, t)].to(target)
             error = heads[kind](features) - target
             losses[kind] = (weight * flat_sum(error * error)).mean() / target[0].numel()
@@ -228,8 +228,8 @@ def _cases(
         if x0 is None:
             raise ValueError(f"the batches ended after {number}, the fit needs {fit.pilot + fit.steps}")
         drawn = draw(process, x0, Rng.of(key, len(x0)).at(number).to(x0.device))
-        found, features = targets(process, source, drawn, fit.kinds)
-        yield found, features, drawn.t
+        by_kind, features = targets(process, source, drawn, fit.kinds)
+        yield by_kind, features, drawn.t
 
 
 def _bins(fit: CovarianceFit, t: Tensor) -> Tensor:
@@ -241,10 +241,10 @@ def _mean_squares(fit: CovarianceFit, cases: Iterable[tuple[dict[str, Tensor], T
     logarithms linear between two."""
     sums = {kind: torch.zeros(fit.bins, dtype=torch.float64) for kind in fit.kinds}
     counts = torch.zeros(fit.bins, dtype=torch.float64)
-    for found, _, t in cases:
+    for by_kind, _, t in cases:
         where = _bins(fit, t)
         counts.index_add_(0, where, torch.ones(len(t), dtype=torch.float64))
-        for kind, target in found.items():
+        for kind, target in by_kind.items():
             sums[kind].index_add_(0, where, flat_sum(target.double() ** 2).cpu() / target[0].numel())
     _finite(sums, "a target in the pilot of the fit")
     filled = counts > 0

@@ -135,7 +135,7 @@ class Trainer:
         """
         self.resume()
         self.saved = self.step
-        while self.step < self.settings.steps and not self._asked():
+        while self.step < self.settings.steps and not self._stop_requested():
             began = time.perf_counter()
             self.advance()
             self.seconds += time.perf_counter() - began
@@ -181,12 +181,12 @@ class Trainer:
     def _main(self) -> bool:
         return self.accelerator.is_main_process
 
-    def _asked(self) -> bool:
+    def _stop_requested(self) -> bool:
         """Whether any process was asked to end here; all get the same answer, so that they end at the same step."""
-        asked = self.stopping or self.halt()
+        requested = self.stopping or self.halt()
         if self.accelerator.num_processes == 1:
-            return asked
-        return bool(self.accelerator.reduce(torch.tensor(float(asked), device=self.device), reduction="sum") > 0)
+            return requested
+        return bool(self.accelerator.reduce(torch.tensor(float(requested), device=self.device), reduction="sum") > 0)
 
     def _tell(self) -> None:
         if isinstance(self.average, NetDenoiser):

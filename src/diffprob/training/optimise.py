@@ -110,14 +110,14 @@ class Optimiser:
 
 def _parts(trained: Mapping[str, nn.Parameter], settings: Training) -> list[tuple[Part, list[str]]]:
     """The names that each part trains, and last those of no part; every name once, in the first part that fits."""
-    left, found = list(trained), []
+    left, groups = list(trained), []
     for part in settings.parts:
         names = [name for name in left if name.startswith(part.prefix)]
         if not names:
             raise InputError(f"no parameter is left for {part!r}: names begin with {', '.join(_beginnings(left))}")
-        found.append((part, names))
+        groups.append((part, names))
         left = [name for name in left if name not in set(names)]
-    return [*found, (Part(""), left)] if left else found
+    return [*groups, (Part(""), left)] if left else groups
 
 
 def _beginnings(names: list[str]) -> list[str]:
