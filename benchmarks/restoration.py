@@ -24,7 +24,7 @@ from torch import Tensor
 import diffprob as dp
 from diffprob.base.errors import InputError
 from diffprob.denoise.denoiser import Denoiser
-from diffprob.evaluation.likeness import mean_and_error, psnr
+from diffprob.evaluation.image_quality import mean_and_error, psnr
 from diffprob.guidance.energy import EnergyGuided, Observed
 from diffprob.reporting.figures import grid_image
 from diffprob.sampling.defaults import default

@@ -31,7 +31,7 @@ from diffprob.evaluation.classifier import classifier_for
 from diffprob.evaluation.classify import classify
 from diffprob.evaluation.features import extract
 from diffprob.evaluation.frechet import Statistics, frechet
-from diffprob.evaluation.structural import ssim
+from diffprob.evaluation.image_quality import ssim
 
 SHIRT, DRESS = 6, 3
 PLAIN = "0,0"  # SDEdit

@@ -34,8 +34,7 @@ from diffprob.density.potential import V0, relative_log_prob
 from diffprob.density.proxy import Proxy
 from diffprob.density.simplex import SimplexNoise
 from diffprob.density.typicality import Typical
-from diffprob.evaluation.likeness import psnr
-from diffprob.evaluation.structural import ssim
+from diffprob.evaluation.image_quality import psnr, ssim
 from diffprob.evaluation.transport import sliced_wasserstein2, wasserstein_1d
 from diffprob.guidance.classifier_free import ClassifierFree, Extrapolated
 from diffprob.guidance.egsde import Faithful, LowPass, Realistic

@@ -19,7 +19,7 @@ from diffprob.conditions.low_resolution import LowResolution
 from diffprob.data.formats import folder
 from diffprob.data.images import Images
 from diffprob.data.sources import Digits
-from diffprob.evaluation.likeness import psnr
+from diffprob.evaluation.image_quality import psnr
 from diffprob.guidance.energy import EnergyGuided, Observed
 from diffprob.sampling.exponential import DPMppSDE
 from diffprob.sampling.restore import Inpaint, denoised, draw_denoised, uncut

@@ -11,11 +11,10 @@ from diffprob.evaluation.diversity import class_histogram_distance, inception_sc
 from diffprob.evaluation.estimate import Estimate, student_95, subset, wilson
 from diffprob.evaluation.features import PcaFeatures, PixelFeatures, extract
 from diffprob.evaluation.frechet import Statistics, expected_bias
+from diffprob.evaluation.image_quality import psnr, ssim
 from diffprob.evaluation.kernel import kid, polynomial_mmd2
-from diffprob.evaluation.likeness import psnr
 from diffprob.evaluation.manifold import expected_coverage, precision_recall
 from diffprob.evaluation.memorisation import memorisation
-from diffprob.evaluation.structural import ssim
 from diffprob.evaluation.transport import sliced_wasserstein2, unit_directions, wasserstein_1d
 
 POINTS = np.random.default_rng(0).normal(size=(40, 4))

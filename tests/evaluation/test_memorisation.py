@@ -113,12 +113,12 @@ def test_a_verdict_agrees_with_its_interval():
         (0.4, 0.2, "memorises"),
     ):
         details = {"share": 0.8, "z": 4.0, "own_side_z": 0.0, "copied": copied + 0.1, "copied_low": copied}
-        assert module._verdict(details, high)[0] == verdict
+        assert module._conclude(details, high)[0] == verdict
 
 
 def test_more_than_copying_explains_is_no_verdict():
     """All samples beside training images of the subset, of which there are three times as many."""
-    found = module._verdict({"share": 1.0, "z": 9.0, "own_side_z": 0.0, "copied": 3.0, "copied_low": 2.6}, 0.2)
+    found = module._conclude({"share": 1.0, "z": 9.0, "own_side_z": 0.0, "copied": 3.0, "copied_low": 2.6}, 0.2)
     assert found[0] == "withheld" and "no copying explains" in str(found[1])
 
 
@@ -127,13 +127,13 @@ def test_sets_of_one_source_are_told_apart_as_chance_would():
     points, shares, deviations = normal(6, 2, 4), [], []
     for chosen in itertools.combinations(range(6), 3):
         others = [i for i in range(6) if i not in chosen]
-        share, z = module.told_apart(points[list(chosen)], points[others])
+        share, z = module.two_sample_test(points[list(chosen)], points[others])
         shares.append(share)
         deviations.append(z)
     assert np.mean(shares) == pytest.approx(2 / 5, rel=1e-14)
     assert np.mean(np.square(deviations)) == pytest.approx(1, rel=1e-12)
     x = normal(200 * 60, 5, 5).reshape(200, 60, 5)
-    z = torch.tensor([module.told_apart(each[:30], each[30:])[1] for each in x])
+    z = torch.tensor([module.two_sample_test(each[:30], each[30:])[1] for each in x])
     assert_mean(z, 0.0)
     assert_mean(z.square(), 1.0)
 

@@ -21,7 +21,7 @@ def judged(seed: int, n: int = 120, shift: int = 0) -> View:
     own = view(PixelFeatures(SHAPE, LEVELS), pixels)
     rng = np.random.default_rng(seed)
     probabilities = torch.from_numpy(rng.dirichlet(np.ones(CLASSES), n))
-    return View(pixels, own.features, probabilities, asked=rng.integers(0, CLASSES, n))
+    return View(pixels, own.features, probabilities, requested=rng.integers(0, CLASSES, n))
 
 
 @pytest.mark.parametrize("name", METRICS)

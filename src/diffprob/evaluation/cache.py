@@ -21,7 +21,7 @@ from diffprob.storage.folders import cache_folder
 _PREFIX = "features-"
 
 
-class Found(NamedTuple):
+class CachedFeatures(NamedTuple):
     """Features (N, d), whether they came from a file, and what there is to say about it, one sentence each."""
 
     features: Tensor
@@ -68,7 +68,7 @@ class FeatureCache:
         indices: np.ndarray | None = None,
         batch: int = 256,
         progress: Callable[[int], None] | None = None,
-    ) -> Found:
+    ) -> CachedFeatures:
         """What `diffprob.evaluation.features.extract` gives, from the file if there is one, else computed and kept.
 
         Args:
@@ -82,14 +82,14 @@ class FeatureCache:
         count = len(images) if indices is None else len(indices)
         if is_file(path):
             try:
-                found = _read(path, statement, (count, features.dimension))
+                vectors = _read(path, statement, (count, features.dimension))
                 _touch(path)
-                return Found(found, True, ())
+                return CachedFeatures(vectors, True, ())
             except InputError as error:
                 notes.append(f"{error}; computed again")
-        found = extract(features, images, indices, batch, progress)
-        notes += self._keep(path, found, statement)
-        return Found(found, False, tuple(notes))
+        vectors = extract(features, images, indices, batch, progress)
+        notes += self._keep(path, vectors, statement)
+        return CachedFeatures(vectors, False, tuple(notes))
 
     def _statement(self, features: Features, data: str, indices: np.ndarray | None) -> dict[str, str]:
         chosen = "all"
@@ -98,45 +98,45 @@ class FeatureCache:
             chosen = f"{len(order)} by sha256 {hashlib.sha256(order.data).hexdigest()}"
         return {"data": data, "indices": chosen, "features": features.digest, "resize": features.resize}
 
-    def _keep(self, path: Path, found: Tensor, statement: dict[str, str]) -> list[str]:
+    def _keep(self, path: Path, features: Tensor, statement: dict[str, str]) -> list[str]:
         """Write, then delete the files not used for longest until all fit; what went wrong, in words."""
         from safetensors.torch import save
 
-        size = found.numel() * found.element_size()
+        size = features.numel() * features.element_size()
         if size > self.most:
             return [f"the features take {size:,} bytes, more than the {self.most:,} of the cache: not kept"]
-        metadata = {"statement": json.dumps(statement, sort_keys=True), "sha256": digest_of({"features": found})}
+        metadata = {"statement": json.dumps(statement, sort_keys=True), "sha256": digest_of({"features": features})}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_file(path, [save({"features": found.contiguous()}, metadata)])
+            write_file(path, [save({"features": features.contiguous()}, metadata)])
             self._shrink(path)
         except OSError as error:
             return [f"the features are not kept in {self.folder}: {(error.strerror or str(error)).lower()}"]
         return []
 
     def _shrink(self, newest: Path) -> None:
-        files = [(found.stat(), found) for found in self.folder.glob(f"{_PREFIX}*.safetensors") if found != newest]
+        files = [(file.stat(), file) for file in self.folder.glob(f"{_PREFIX}*.safetensors") if file != newest]
         total = newest.stat().st_size + sum(stat.st_size for stat, _ in files)
-        for stat, found in sorted(files, key=lambda item: item[0].st_mtime_ns):
+        for stat, file in sorted(files, key=lambda item: item[0].st_mtime_ns):
             if total <= self.most:
                 break
-            found.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
             total -= stat.st_size
 
 
 def _read(path: Path, statement: dict[str, str], shape: tuple[int, int]) -> Tensor:
     try:
-        found, metadata = tensors.read_all(path)
+        stored, metadata = tensors.read_all(path)
     except InputError as error:
         raise InputError(f"the kept features {path} are damaged ({error})") from error
-    found = found.get("features", torch.empty(0))
+    features = stored.get("features", torch.empty(0))
     if metadata.get("statement") != json.dumps(statement, sort_keys=True):
         raise InputError(f"the kept features {path} are of something else")
-    if found.dtype != torch.float32 or tuple(found.shape) != shape:
-        raise InputError(f"the kept features {path} have the shape {tuple(found.shape)}, not {shape}")
-    if metadata.get("sha256") != digest_of({"features": found}):
+    if features.dtype != torch.float32 or tuple(features.shape) != shape:
+        raise InputError(f"the kept features {path} have the shape {tuple(features.shape)}, not {shape}")
+    if metadata.get("sha256") != digest_of({"features": features}):
         raise InputError(f"the kept features {path} are damaged (they do not match their own hash)")
-    return found
+    return features
 
 
 def _touch(path: Path) -> None:

@@ -94,8 +94,13 @@ class Plan:
     @property
     def statement(self) -> dict[str, str]:
         """The plan as text, all but the spec."""
-        said = {"data": self.data, "settings": repr(self.settings), "levels": str(self.levels), "held": str(self.held)}
-        return {**said, "class_names": json.dumps(self.names)} if self.names else said
+        settings = {
+            "data": self.data,
+            "settings": repr(self.settings),
+            "levels": str(self.levels),
+            "held": str(self.held),
+        }
+        return {**settings, "class_names": json.dumps(self.names)} if self.names else settings
 
     @property
     def path(self) -> Path:
@@ -245,10 +250,10 @@ def open_classifier(path: str | Path, device: str | torch.device = "cpu") -> Tra
         net = spec.build()
         net.load_state_dict(tensors)
         names = tuple(str(name) for name in json.loads(notes["class_names"]))
-        facts = int(notes["levels"]), float(notes["accuracy"]), int(notes["tested"]), notes["on"]
+        measured = int(notes["levels"]), float(notes["accuracy"]), int(notes["tested"]), notes["on"]
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise InputError(f"{path} does not hold a classifier that `diffprob baseline classifier` wrote") from error
-    return TrainedClassifier(net.eval().requires_grad_(False).to(device), *facts, names, Path(path))
+    return TrainedClassifier(net.eval().requires_grad_(False).to(device), *measured, names, Path(path))
 
 
 def save_classifier(net: Classifier, path: str | Path, notes: Mapping[str, str] | None = None) -> None:
@@ -269,9 +274,11 @@ def load_classifier(path: str | Path, spec: ClassifierSpec, notes: Mapping[str, 
     Raises:
         InputError: no such file, not a safetensors file, or written for another spec or other notes.
     """
-    found, said, tensors = _read(Path(path))
-    if (found, said) != (spec, dict(notes or {})):
-        raise InputError(f"{path} holds another classifier: {found} {said}, not {spec} {dict(notes or {})}")
+    stored_spec, stored_notes, tensors = _read(Path(path))
+    if (stored_spec, stored_notes) != (spec, dict(notes or {})):
+        raise InputError(
+            f"{path} holds another classifier: {stored_spec} {stored_notes}, not {spec} {dict(notes or {})}"
+        )
     net = spec.build()
     net.load_state_dict(tensors)
     return net.eval().requires_grad_(False)

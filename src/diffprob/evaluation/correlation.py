@@ -46,14 +46,14 @@ def spearman(a: Points, b: Points) -> Estimate:
     return _correlation({"a": a, "b": b}, {}, ranks=True)
 
 
-def partial(a: Points, b: Points, given: Points | Sequence[Points], ranks: bool = False) -> Estimate:
+def partial(a: Points, b: Points, covariates: Points | Sequence[Points], ranks: bool = False) -> Estimate:
     """The correlation of what is left of a and of b after a least-squares fit on k covariates, and a constant.
 
     The interval is that of `pearson` (with ``ranks`` of `spearman`) with n - 3 - k in the place of n - 3, and the
     p-value has n - 2 - k degrees of freedom; k is the rank of the covariates, details' ``covariates``.
 
     Args:
-        given: one covariate (n,), or several of them.
+        covariates: one (n,), or several of them.
         ranks: rank a, b and the covariates first.
 
     Exact when: all of them are jointly normal: p always, the interval as n grows.
@@ -63,7 +63,7 @@ def partial(a: Points, b: Points, given: Points | Sequence[Points], ranks: bool 
 
     Reference: Fisher, "The distribution of the partial correlation coefficient" (1924).
     """
-    columns = [given] if isinstance(given, torch.Tensor | np.ndarray) else list(given)
+    columns = [covariates] if isinstance(covariates, torch.Tensor | np.ndarray) else list(covariates)
     if not columns:
         raise InputError("a partial correlation needs at least one covariate")
     names = ["the covariate"] if len(columns) == 1 else [f"covariate {k}" for k in range(1, len(columns) + 1)]
@@ -82,8 +82,8 @@ def matrix(columns: Mapping[str, Points], ranks: bool = False) -> dict[tuple[str
     return {(one, two): _correlation({one: columns[one], two: columns[two]}, {}, ranks) for one, two in pairs}
 
 
-def _correlation(pair: Mapping[str, Points], given: Mapping[str, Points], ranks: bool) -> Estimate:
-    values = {name: _column(column, name, ranks) for name, column in {**pair, **given}.items()}
+def _correlation(pair: Mapping[str, Points], covariates: Mapping[str, Points], ranks: bool) -> Estimate:
+    values = {name: _column(column, name, ranks) for name, column in {**pair, **covariates}.items()}
     lengths = {name: len(column) for name, column in values.items()}
     n = next(iter(lengths.values()))
     for name, length in lengths.items():
@@ -91,8 +91,8 @@ def _correlation(pair: Mapping[str, Points], given: Mapping[str, Points], ranks:
             raise InputError(f"{name} has {length} values, {next(iter(lengths))} has {n}")
     offsets = {name: _centred(column, name) for name, column in values.items()}
     (a, b), k = (offsets[name] for name in pair), 0
-    if given:
-        basis, singular, _ = np.linalg.svd(np.stack([offsets[name] for name in given], 1), full_matrices=False)
+    if covariates:
+        basis, singular, _ = np.linalg.svd(np.stack([offsets[name] for name in covariates], 1), full_matrices=False)
         basis = basis[:, singular > _LEFT * singular[0]]
         k = basis.shape[1]
         a, b = (_remainder(offsets[name], basis, name) for name in pair)

@@ -81,11 +81,11 @@ def _pretrained(place: str, source: str) -> Any:
         config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False)
         if config.model_type not in _KINDS:
             raise InputError(f"{source} is a {config.model_type}; one of {', '.join(_KINDS)} would be right")
-        net, told = transformers.AutoModel.from_pretrained(
+        net, loading = transformers.AutoModel.from_pretrained(
             place, config=config, use_safetensors=True, trust_remote_code=False, dtype=torch.float32,
             output_loading_info=True,
         )  # fmt: skip
-    if missing := sorted(told["missing_keys"]):
+    if missing := sorted(loading["missing_keys"]):
         raise InputError(f"{source} lacks {len(missing)} weights, the first of them {missing[0]}")
     return net
 

@@ -103,17 +103,17 @@ def extract(
     chosen = np.arange(len(images)) if indices is None else positions(indices, len(images))
     if len(chosen) == 0:
         raise InputError("there are no images to compute features of")
-    found = torch.empty(len(chosen), features.dimension)
+    computed = torch.empty(len(chosen), features.dimension)
     for first in range(0, len(chosen), batch):
         index = chosen[first : first + batch]
-        found[first : first + len(index)] = features(_take(images, index))
-        if not bool(torch.isfinite(found[first : first + len(index)]).all()):
+        computed[first : first + len(index)] = features(_take(images, index))
+        if not bool(torch.isfinite(computed[first : first + len(index)]).all()):
             raise NumericalError(
                 f"{features.name}: features of images {first} to {first + len(index) - 1} are not finite"
             )
         if progress is not None:
             progress(first + len(index))
-    return found
+    return computed
 
 
 def digest_of(tensors: Mapping[str, Tensor], *statements: str) -> str:

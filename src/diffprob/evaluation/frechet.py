@@ -116,22 +116,22 @@ class Statistics:
             stored = open_file(followed(path), MOMENTS_LIMIT)
         except Missing as error:
             raise InputError(f"there are no statistics at {path}") from error
-        found: dict[str, np.ndarray] = {}
+        arrays: dict[str, np.ndarray] = {}
         with (
             stored,
             parsing(str(path), ".npz file", "one with 'mu' and 'sigma' would be right"),
             np.load(stored, allow_pickle=False) as file,
         ):
             if isinstance(file, np.lib.npyio.NpzFile):
-                found = {name: file[name] for name in ("mu", "sigma", "n") if name in file.files}
-        if not {"mu", "sigma"} <= found.keys():
+                arrays = {name: file[name] for name in ("mu", "sigma", "n") if name in file.files}
+        if not {"mu", "sigma"} <= arrays.keys():
             raise InputError(f"{path} holds no statistics: an .npz with 'mu' and 'sigma' is needed")
-        if wrong := next((each.dtype for each in found.values() if each.dtype.kind not in "iuf"), None):
+        if wrong := next((array.dtype for array in arrays.values() if array.dtype.kind not in "iuf"), None):
             raise InputError(f"{path}: its arrays hold {wrong}, and must hold numbers")
-        n = found.get("n", np.zeros(()))
+        n = arrays.get("n", np.zeros(()))
         if n.shape or not 0 <= n < 2**63:
             raise InputError(f"{path}: n must be one number of features, at least 0")
-        return cls.from_moments(found["mu"], found["sigma"], int(n) or None)
+        return cls.from_moments(arrays["mu"], arrays["sigma"], int(n) or None)
 
     def save(self, path: str | Path) -> None:
         """Write ``mu``, ``sigma`` and ``n`` (0: not known) to an .npz that other tools read; whole or not at all."""
@@ -245,7 +245,7 @@ def per_class_frechet(x: Points, x_labels: Points, y: Points, y_labels: Points, 
     """
     rows, others = features(x, "x"), features(y, "y")
     labels = [labels_of(x_labels, "x", len(rows)), labels_of(y_labels, "y", len(others))]
-    counts = [dict(zip(*(v.tolist() for v in each.unique(return_counts=True)), strict=True)) for each in labels]
+    counts = [dict(zip(*(v.tolist() for v in side.unique(return_counts=True)), strict=True)) for side in labels]
     shared = [label for label in counts[1] if min(counts[1][label], counts[0].get(label, 0)) >= 2]
     return {int(c): frechet(rows[labels[0] == c], others[labels[1] == c], seed) for c in sorted(shared)}
 

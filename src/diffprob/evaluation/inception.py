@@ -75,9 +75,11 @@ class InceptionFeatures:
         tensors, origin = _read(path)
         made = cls(_fill(tensors, path), origin == PUBLISHED, levels, device)
         if not made.published and not (len(accept) >= 8 and made.weights.startswith(accept.lower())):
-            said = f"was made of a file of SHA-256 {origin[:8]}..." if origin else "does not say what it was made of"
+            provenance = (
+                f"was made of a file of SHA-256 {origin[:8]}..." if origin else "does not say what it was made of"
+            )
             right = f"that of the published weights is {PUBLISHED[:8]}..."
-            raise InputError(f"{path} {said}, {right}; to use it all the same, accept {made.weights[:16]}")
+            raise InputError(f"{path} {provenance}, {right}; to use it all the same, accept {made.weights[:16]}")
         return made
 
     @torch.no_grad()
@@ -130,11 +132,11 @@ def _fill(tensors: dict[str, Tensor], path: Path) -> InceptionV3:
     for name, tensor in wanted.items():
         if name.endswith("num_batches_tracked"):
             tensors.setdefault(name, torch.zeros((), dtype=torch.int64))
-        found = tensors.get(name)
-        if found is None:
+        weight = tensors.get(name)
+        if weight is None:
             raise InputError(f"{path} is not InceptionV3's weights: it lacks {name}")
-        if found.shape != tensor.shape or found.dtype != tensor.dtype:
-            theirs, ours = f"{found.dtype} {tuple(found.shape)}", f"{tensor.dtype} {tuple(tensor.shape)}"
+        if weight.shape != tensor.shape or weight.dtype != tensor.dtype:
+            theirs, ours = f"{weight.dtype} {tuple(weight.shape)}", f"{tensor.dtype} {tuple(tensor.shape)}"
             raise InputError(f"{path} is not the weights of the FID's InceptionV3: {name} is {theirs}, not {ours}")
     if extra := sorted(set(tensors) - set(wanted)):
         raise InputError(f"{path} is not the weights of the FID's InceptionV3, which has no {extra[0]}")

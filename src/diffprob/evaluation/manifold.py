@@ -54,13 +54,13 @@ def precision_recall(x: Points, y: Points, k: int = 3, density_k: int = 5, seed:
     a, b = (s[torch.from_numpy(subset(len(s), n, seed, "balls"))] if len(s) > n else s for s in (a, b))
     a, b = a.double(), b.double()
     ball_a, ball_b = _radii(a, (k,)), _radii(b, (k, density_k))
-    inside = torch.zeros(n, dtype=torch.bool)
+    in_ball = torch.zeros(n, dtype=torch.bool)
     around = torch.zeros(n, dtype=torch.float64)
     reached = torch.zeros(n, dtype=torch.bool)
     nearest = torch.full((n,), math.inf, dtype=torch.float64)
     for first, square in _squares(a, b):
         rows = slice(first, first + len(square))
-        inside[rows] = (square <= ball_b[0]).any(1)
+        in_ball[rows] = (square <= ball_b[0]).any(1)
         around[rows] = (square <= ball_b[1]).sum(1).double()
         reached |= (square <= ball_a[0][rows, None]).any(0)
         nearest = torch.minimum(nearest, square.amin(0))
@@ -68,7 +68,7 @@ def precision_recall(x: Points, y: Points, k: int = 3, density_k: int = 5, seed:
     middle, half = float(density.mean()), NORMAL_95 * float(density.std()) / math.sqrt(n)
     wide = details | {"k": density_k}
     return {
-        "precision": _share(inside, details | {"k": k}),
+        "precision": _share(in_ball, details | {"k": k}),
         "recall": _share(reached, details | {"k": k}),
         "density": Estimate(middle, n, n, max(0.0, middle - half), middle + half, wide | {"expected": 1.0}),
         "coverage": _share(nearest <= ball_b[1], wide | {"expected": expected_coverage(n, n, density_k)}),
@@ -97,12 +97,12 @@ def _radii(points: Tensor, ks: tuple[int, ...]) -> list[Tensor]:
     Widened by the rounding error of a distance, so that the border is inside and copies of a point are at distance 0.
     """
     slack = 64 * torch.finfo(points.dtype).eps * float(points.square().sum(1).max())
-    found = []
+    distances = []
     for first, square in _squares(points, points):
         rows = torch.arange(len(square))
         square[rows, first + rows] = math.inf
-        found.append(square.topk(max(ks), largest=False).values)
-    nearest = torch.cat(found)
+        distances.append(square.topk(max(ks), largest=False).values)
+    nearest = torch.cat(distances)
     return [nearest[:, k - 1] + slack for k in ks]
 
 

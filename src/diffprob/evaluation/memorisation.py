@@ -16,7 +16,7 @@ _DRAWS = 400  # of the bootstrap
 _CHUNK = 1 << 22  # random integers held at a time
 FEWEST = 10  # images a side: below, z can hardly exceed 3, since it is at most sqrt(2s - 1)
 _SIGNIFICANT = 3.0  # standard errors: one honest model in 740 exceeds them
-_MOST_TOLD = 2000  # images a side among which it is asked whether both sides are from one source
+_MOST_TESTED = 2000  # images a side of the test whether both sides are from one source
 NONE, CLOSER = "none found", "closer to training images than chance"
 MEMORISES, WITHHELD = "memorises", "withheld"
 
@@ -66,8 +66,8 @@ def memorisation(samples: Points, train: Points, held_out: Points, seed: int = 0
     f s / (2 N) with N training images; ``copied`` is that f, with its interval from the same standard error. It is
     unbiased and not cut off: chance takes it below 0 and, where s is much less than N, above 1.
 
-    All of that takes held-out images from where the training images are from, which `told_apart` tests (``own_side``
-    and ``own_side_z``): where z of that exceeds 3, no verdict is given.
+    All of that takes held-out images from where the training images are from, which `two_sample_test` checks
+    (``own_side`` and ``own_side_z``): where z of that exceeds 3, no verdict is given.
 
     ``verdict``, with ``why`` in words where there is none: "withheld" where held-out and training images are told
     apart, or copied is above 1 by three standard errors, which no copying explains; "none found" for z <= 3;
@@ -96,10 +96,10 @@ def memorisation(samples: Points, train: Points, held_out: Points, seed: int = 0
         raise InputError("half of the held-out images are training images: held-out images must be other ones")
     low, high = _ratio_interval(to_train.numpy(), held_to_train.numpy(), seed)
     details = _share(samples, train, held_out, seed)
-    details["own_side"], details["own_side_z"] = told_apart(train, held_out, seed)
-    verdict, why = _verdict(details, high)
+    details["own_side"], details["own_side_z"] = two_sample_test(train, held_out, seed)
+    conclusion, why = _conclude(details, high)
     details |= {
-        "verdict": verdict,
+        "verdict": conclusion,
         "why": why,
         "train_distance": ours,
         "held_out_distance": theirs,
@@ -109,15 +109,15 @@ def memorisation(samples: Points, train: Points, held_out: Points, seed: int = 0
     return Estimate(ours / theirs, len(to_train), len(train), low, high, details)
 
 
-def _verdict(details: dict[str, Any], high: float) -> tuple[str, str | None]:
-    """The verdict, and in words why there is none."""
+def _conclude(details: dict[str, Any], high: float) -> tuple[str, str | None]:
+    """The conclusion, and in words why there is none."""
     share, three = details["share"], _SIGNIFICANT / NORMAL_95
     if details["own_side_z"] > _SIGNIFICANT:
-        told = (
+        reason = (
             f"{details['own_side']:.0%} of both have their nearest neighbour on their own side,"
             f" z = {details['own_side_z']:.1f}"
         )
-        return WITHHELD, f"the held-out images are from elsewhere than the training images: {told}"
+        return WITHHELD, f"the held-out images are from elsewhere than the training images: {reason}"
     if details["copied"] - three * (details["copied"] - details["copied_low"]) > 1:
         return WITHHELD, f"{share:.0%} of the samples are nearer to training images, which no copying explains"
     if details["z"] <= _SIGNIFICANT:
@@ -125,7 +125,7 @@ def _verdict(details: dict[str, Any], high: float) -> tuple[str, str | None]:
     return MEMORISES if high < 1 and (details["copied_low"] > 0.5 or high < 0.5) else CLOSER, None
 
 
-def told_apart(train: Points, held_out: Points, seed: int = 0) -> tuple[float, float]:
+def two_sample_test(train: Points, held_out: Points, seed: int = 0) -> tuple[float, float]:
     """Are two sets of images from one source? (share, z): how many have their nearest neighbour in their own set.
 
     Both sets are cut to one size s, at most 2,000 (random subsets by seed; so many that what changes the verdict is
@@ -137,7 +137,7 @@ def told_apart(train: Points, held_out: Points, seed: int = 0) -> tuple[float, f
 
     References: Schilling, "Multivariate two-sample tests based on nearest neighbors" (1986); Henze (1988).
     """
-    size = min(len(train), len(held_out), _MOST_TOLD)
+    size = min(len(train), len(held_out), _MOST_TESTED)
     sides = [flat_rows(_cut(points, size, seed, name), name) for points, name in ((train, "train"), (held_out, "held"))]
     nearest = _nearest_others(torch.cat(sides))
     count = 2 * size
@@ -157,14 +157,14 @@ def told_apart(train: Points, held_out: Points, seed: int = 0) -> tuple[float, f
 def _nearest_others(points: Tensor) -> Tensor:
     """The index of the nearest other point of each, int64 (n,); searched as `nearest_neighbours` does."""
     centred = (points.double() - points.double().mean(0)).float()
-    norms, found = centred.square().sum(1), []
+    norms, nearest = centred.square().sum(1), []
     rows = max(1, _BLOCK // max(len(points), points.shape[1]))
     for first in range(0, len(points), rows):
         block = centred[first : first + rows]
         distances = torch.addmm(norms, block, centred.T, alpha=-2)
         distances[torch.arange(len(block)), torch.arange(first, first + len(block))] = math.inf
-        found.append(distances.argmin(1))
-    return torch.cat(found)
+        nearest.append(distances.argmin(1))
+    return torch.cat(nearest)
 
 
 def _share(samples: Points, train: Points, held_out: Points, seed: int) -> dict[str, Any]:
@@ -200,14 +200,14 @@ def _ratio_interval(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[float, flo
     """Percentile bootstrap of median(x) / median(y)."""
     medians = []
     for values, name in ((x, "samples"), (y, "held out")):
-        ordered, found = np.sort(values), []
+        ordered, draws = np.sort(values), []
         rows = max(1, _CHUNK // len(ordered))
         for first in range(0, _DRAWS, rows):
             rng = Rng.of(derive(seed, "bootstrap") >> 1, min(rows, _DRAWS - first), first).fold(name)
             # The median of a draw is the value at the median of its ranks.
             picks = rng.integers((len(ordered),), len(ordered))
-            found.append(ordered[picks.median(1).values.numpy()])
-        medians.append(np.concatenate(found))
+            draws.append(ordered[picks.median(1).values.numpy()])
+        medians.append(np.concatenate(draws))
     ratios = medians[0] / np.maximum(medians[1], y[y > 0].min())  # a draw may hold mostly copies
     low, high = np.quantile(ratios, [0.025, 0.975])
     return float(low), float(high)

@@ -30,7 +30,7 @@ class View:
         features: (n, d).
         probabilities: (n, classes), where the features come from a classifier.
         labels: true classes (n,), where they are known.
-        asked: labels that the images were drawn for (n,), where there are any; for real images the true ones.
+        requested: labels that the images were drawn for (n,), where there are any; for real images the true ones.
         names: of the classes, for titles; empty where they have only numbers.
 
     All labels are in the numbering of the classifier.
@@ -40,7 +40,7 @@ class View:
     features: Tensor
     probabilities: Tensor | None = None
     labels: np.ndarray | None = None
-    asked: np.ndarray | None = None
+    requested: np.ndarray | None = None
     names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -58,7 +58,7 @@ def view(
     features: Features,
     pixels: np.ndarray,
     labels: np.ndarray | None = None,
-    found: Tensor | None = None,
+    known: Tensor | None = None,
     progress: Callable[[int], None] | None = None,
     names: Sequence[str] = (),
 ) -> View:
@@ -66,13 +66,13 @@ def view(
 
     Args:
         labels: their classes, in the numbering of the features where these are of a classifier.
-        found: their features, where they are known already.
+        known: their features, where they are computed already.
         names: of the classes, in that order.
     """
-    if found is None:
-        found = extract(features, pixels, progress=progress)
-    probabilities = features.probabilities(found) if isinstance(features, Judge) else None
-    return View(pixels, found, probabilities, labels, names=tuple(names))
+    if known is None:
+        known = extract(features, pixels, progress=progress)
+    probabilities = features.probabilities(known) if isinstance(features, Judge) else None
+    return View(pixels, known, probabilities, labels, names=tuple(names))
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,13 @@ def _frechet(x: View, y: View, seed: int) -> dict[str, Estimate]:
 def _per_class(x: View, y: View, seed: int) -> dict[str, Estimate]:
     if x.classes is None or y.classes is None:
         raise InputError("a Frechet distance for each class needs labels or a classifier")
-    found = per_class_frechet(x.features, x.classes, y.features, y.classes, seed)
-    names = {k: y.names[k] if k < len(y.names) else str(k) for k in found}
-    return {f"Frechet distance, class {names[k]}": each for k, each in found.items() if each.n >= LEAST_CLASS}
+    estimates = per_class_frechet(x.features, x.classes, y.features, y.classes, seed)
+    names = {k: y.names[k] if k < len(y.names) else str(k) for k in estimates}
+    return {
+        f"Frechet distance, class {names[k]}": estimate
+        for k, estimate in estimates.items()
+        if estimate.n >= LEAST_CLASS
+    }
 
 
 def _kid(x: View, y: View, seed: int) -> dict[str, Estimate]:
@@ -128,11 +132,11 @@ def _classes(x: View, y: View, _: int) -> dict[str, Estimate]:
 
 
 def _obedience(x: View, _: View, __: int) -> dict[str, Estimate]:
-    asked = x.labels if x.asked is None else x.asked
+    requested = x.labels if x.requested is None else x.requested
     assert x.probabilities is not None
-    if asked is None:
+    if requested is None:
         raise InputError("metric 'labels' needs the labels that the images were drawn for")
-    hits, n = int((x.probabilities.argmax(1).numpy() == asked).sum()), len(x)
+    hits, n = int((x.probabilities.argmax(1).numpy() == requested).sum()), len(x)
     return {"label accuracy": Estimate(hits / n, n, None, *wilson(hits, n))}
 
 
@@ -155,7 +159,7 @@ def _grey(x: View, y: View, _: int) -> dict[str, Estimate]:
 def _exact(x: View, y: View, seed: int) -> dict[str, Estimate]:
     n = min(len(x), len(y), MOST_EXACT)
     # At random: images may come ordered by class.
-    a, b = (each.features[subset(len(each), n, seed, "transport").copy()] for each in (x, y))
+    a, b = (side.features[subset(len(side), n, seed, "transport").copy()] for side in (x, y))
     return {"exact Wasserstein-2 distance": Estimate(wasserstein2_exact(a, b), n, n)}
 
 
@@ -238,15 +242,15 @@ def assess(generated: View, reference: View, names: Sequence[str] = DEFAULT, see
         InputError: an unknown metric, or one that these views do not allow.
     """
     check_names(names)
-    found: dict[str, Estimate] = {}
+    estimates: dict[str, Estimate] = {}
     for name in names:
         if METRICS[name].space == "probabilities" and generated.probabilities is None:
             raise InputError(f"metric {name!r} needs the features of a classifier")
         for title, estimate in METRICS[name].compute(generated, reference, seed).items():
-            found[title] = replace(estimate, details={"metric": name, **estimate.details})
-    return found
+            estimates[title] = replace(estimate, details={"metric": name, **estimate.details})
+    return estimates
 
 
-def leading(found: Mapping[str, Estimate], name: str) -> float:
+def leading(estimates: Mapping[str, Estimate], name: str) -> float:
     """The number of metric ``name`` itself."""
-    return found[METRICS[name].title].value
+    return estimates[METRICS[name].title].value

@@ -125,7 +125,7 @@ class Watch:
             told = model if rows is None else model.given(rows)
             drawn = draw(told, DDIM(), times, streams, self.recipe.space)
             asked = renumbered(rows.numpy() if rows is not None and labels else None, self.numbers, self.names)
-            own = replace(view(self.features, drawn.levels, names=self.names), asked=asked)
+            own = replace(view(self.features, drawn.levels, names=self.names), requested=asked)
             found = assess(own, self.reference, self.monitor.metrics)
         except NumericalError as error:  # the training itself may still be sound: the averaged weights lag behind
             self.note(f"nothing measured at step {step:,}: {error}")

@@ -12,7 +12,7 @@ from diffprob.base.checks import instance, whole
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng, normal_like
 from diffprob.conditions.low_resolution import LowResolution
-from diffprob.evaluation.likeness import mean_and_error, psnr
+from diffprob.evaluation.image_quality import mean_and_error, psnr
 from diffprob.reporting.artifacts import above_png
 from diffprob.runs.folder import Run
 from diffprob.sampling.ancestral import DDIM
