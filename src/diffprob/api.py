@@ -8,9 +8,10 @@ from diffprob.base.rng import Rng, derive
 from diffprob.conditions.captions import Captions
 from diffprob.conditions.condition import Condition, Labels
 from diffprob.conditions.low_resolution import LowResolution
+from diffprob.config.families import families
 from diffprob.config.pretrained import PretrainedRun
 from diffprob.config.recipe import Baseline, Recipe, Recogniser, build_model, build_recogniser
-from diffprob.config.registry import register
+from diffprob.config.registry import register, reserve
 from diffprob.conform import check_denoiser, check_process, check_proxy, check_sampler
 from diffprob.data import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Images, Svhn, check, open_data
 from diffprob.data.augment import Elastic, HorizontalFlip
@@ -166,3 +167,5 @@ FACE = (
     *("simulate", "draw", "State", "variational_bound", "continuous_bound", "flow_log_prob", "rate_distortion"),
     *("psnr", "ssim", "save_grid", "register", "DiffprobError", "InputError", "NumericalError"),
 )
+
+reserve({*__all__, *families(), "degradations"})  # dp.NAME is one thing

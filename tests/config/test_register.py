@@ -141,6 +141,8 @@ REFUSED = {
     "closed": (MyDDIM, "recipe", "'recipe' takes none but diffprob's own"),
     "taken": (type("DDIM", (DDIM,), {}), "sampler", "the name DDIM is taken, by diffprob.sampling.ancestral.DDIM"),
     "taken elsewhere": (type("Cosine", (DDIM,), {}), "sampler", "the name Cosine is taken, by diffprob.process"),
+    "taken on the face": (type("Rng", (DDIM,), {}), "sampler", "the name Rng is taken, by diffprob.Rng; another"),
+    "a family": (type("samplers", (DDIM,), {}), "sampler", "the name samplers is taken, by diffprob.samplers"),
     "no identifier": (type("a-b", (DDIM,), {}), "sampler", "'a-b' cannot name a component"),
     "a keyword": (type("lambda", (DDIM,), {}), "sampler", "'lambda' cannot name a component"),
     "a literal": (type("inf", (DDIM,), {}), "sampler", "'inf' cannot name a component"),

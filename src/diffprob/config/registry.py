@@ -4,7 +4,7 @@ One of somebody else's is added with `register`, in a script or in a package tha
 ``diffprob.components`` (`diffprob.config.installed`). Names of before are those of `diffprob.config.old_names`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar, overload
 
 from diffprob.base.errors import InputError, did_you_mean
@@ -188,6 +188,7 @@ ABILITIES: dict[str, tuple[str, ...]] = {
 }
 
 _REGISTERED: set[str] = set()  # by `register`
+_RESERVED: set[str] = set()  # by `reserve`
 
 
 @overload
@@ -213,8 +214,9 @@ def register(component: Component | None = None, family: str = "") -> Component 
         The component.
 
     Raises:
-        InputError: no such family, or one that takes no others; a name that is taken, or that a recipe cannot hold; no
-            frozen dataclass, or one that lacks what its family does.
+        InputError: no such family, or one that takes no others; a name that is taken (by another component, by anything
+            else of diffprob's, or in recipes of before) or that a recipe cannot hold; no frozen dataclass, or one that
+            lacks what its family does.
     """
     if family not in ABILITIES:
         closed = "takes none but diffprob's own" if family in FAMILIES else "is no family of components"
@@ -226,6 +228,8 @@ def register(component: Component | None = None, family: str = "") -> Component 
     if name in OLD_NAMES:  # a recipe written before would mean another component by it
         raise InputError(f"the name {name} is taken, by what is {OLD_NAMES[name]} now; another would be right")
     before = dict.get(ALL, name)
+    if before is None and name in _RESERVED:
+        raise InputError(f"the name {name} is taken, by diffprob.{name}; another would be right")
     if before is not None and not (name in _REGISTERED and _place(before) == _place(component)):
         raise InputError(f"the name {name} is taken, by {'.'.join(_place(before))}; another would be right")
     for table in FAMILIES.values():
@@ -233,6 +237,11 @@ def register(component: Component | None = None, family: str = "") -> Component 
     FAMILIES[family][name] = ALL[name] = component
     _REGISTERED.add(name)
     return component
+
+
+def reserve(names: Iterable[str]) -> None:
+    """Keep names, those of the face, from components of others."""
+    _RESERVED.update(names)
 
 
 def _place(component: Callable[..., object]) -> tuple[str, str]:
