@@ -181,7 +181,7 @@ MUTANTS: dict[str, Mutant] = {
         rng.Rng,
         "at",
         lambda self, step: self,
-        ["sampling/test_simulate.py::test_steps_and_samples_draw_their_own_noise"],
+        ["sampling/test_simulate.py::test_noise_is_independent_between_steps_and_samples"],
     ),
     "high and low word exchanged": Mutant(
         blocks,
@@ -226,7 +226,7 @@ MUTANTS: dict[str, Mutant] = {
         tables.SAMPLERS,
         "Forgetful",
         Forgetful,
-        ["conform/test_samplers.py::test_noise_is_used_exactly_by_stochastic_samplers"],
+        ["conform/test_samplers.py::test_only_stochastic_samplers_use_noise"],
     ),
     "a schedule with a crooked inverse": Mutant(
         tables.SCHEDULES, "Crooked", Crooked, ["conform/test_processes.py::test_schedule_inverts"]
@@ -244,25 +244,25 @@ MUTANTS: dict[str, Mutant] = {
         noise.NoiseNorm,
         "score",
         lambda _self, statistics, _fitted=None: -statistics[:, 0],
-        ["density/test_noise.py::test_among_images_of_the_data_a_larger_norm_is_denser"],
+        ["density/test_noise.py::test_noise_norm_grows_with_density_on_data"],
     ),
     "V_0 with the sign of log p": Mutant(
         potential.V0,
         "score",
         lambda _self, statistics, _fitted=None: -statistics[:, 1],
-        ["density/test_potential.py::test_v0_at_the_clean_image_with_label_0"],
+        ["density/test_potential.py::test_v0_matches_the_closed_form"],
     ),
     "typicality on one side": Mutant(
         typicality.Typical,
         "score",
         lambda self, statistics, _fitted=None: self.of.score(statistics),
-        ["density/test_typicality.py::test_the_mode_of_a_normal_law_is_not_typical"],
+        ["density/test_typicality.py::test_mode_of_a_normal_law_is_atypical"],
     ),
     "Glow without its volume": Mutant(
         glow.Glow,
         "noise",
         lambda self, x: (original_noise(self, x)[0], torch.zeros(len(x), dtype=torch.float64)),
-        ["net/test_glow.py::test_inverse_and_determinant"],
+        ["net/test_glow.py::test_inverse_and_determinant_match_the_jacobian"],
     ),
 }
 

@@ -48,7 +48,7 @@ CASES = [(family, name) for family, table in FAMILIES.items() for name in table]
 
 
 @pytest.mark.parametrize(("family", "name"), CASES)
-def test_an_argument_is_refused_in_one_short_line_or_can_be_used(family: str, name: str) -> None:
+def test_any_argument_is_usable_or_a_short_error(family: str, name: str) -> None:
     maker = ALL[name]
     base = SMALL.get(name) or example(maker)
     given = {key: getattr(base, key) for key in inspect.signature(maker).parameters}
@@ -103,13 +103,13 @@ def test_an_argument_is_refused_in_one_short_line_or_can_be_used(family: str, na
         "LearnedRange(1)",
     ],
 )
-def test_refused(text: str) -> None:
+def test_invalid_settings_are_short_errors(text: str) -> None:
     with pytest.raises(InputError) as caught:
         parse(text, ALL)
     assert len(str(caught.value)) <= 250
 
 
-def test_a_network_of_another_kind_is_refused_by_a_recipe() -> None:
+def test_recipe_with_a_network_of_another_kind_is_an_error() -> None:
     base = example(Recipe)
     for field, value in (
         ("network", EnergySpec()),
@@ -122,7 +122,7 @@ def test_a_network_of_another_kind_is_refused_by_a_recipe() -> None:
             Recipe(**{**vars(base), field: value})
 
 
-def test_what_the_largest_and_smallest_settings_make_is_finite() -> None:
+def test_extreme_settings_give_finite_results() -> None:
     use_schedule(Cosine(10**6))
     for rho in (0.1, 1000.0):
         use_grid(Karras(rho))

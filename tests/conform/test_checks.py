@@ -41,7 +41,7 @@ def model_for(proxy: Any) -> Any:
     return DensityModel(Square()) if isinstance(proxy, dp.LogDensity | dp.NegativeEnergy) else None
 
 
-def test_the_samplers_processes_and_denoisers_of_the_library_pass() -> None:
+def test_library_samplers_processes_and_denoisers_pass_the_checks() -> None:
     for sampler in (dp.Ancestral, dp.DDIM(spread=True), dp.UniPC(), dp.DPMAdaptive()):
         check_sampler(sampler)
     for process in (*PROCESSES, dp.Cosine, dp.LinearProcess):
@@ -53,11 +53,11 @@ def test_the_samplers_processes_and_denoisers_of_the_library_pass() -> None:
 
 
 @pytest.mark.parametrize("proxy", PROXIES, ids=name)
-def test_every_proxy_passes(proxy) -> None:
+def test_every_proxy_passes_the_checks(proxy) -> None:
     check_proxy(proxy, model_for(proxy))
 
 
-def test_proxies_that_follow_paths_pass() -> None:
+def test_path_proxies_pass_the_checks() -> None:
     check_proxy(dp.PathStatistics(steps=3))
     check_proxy(dp.Scoped())
 
@@ -245,7 +245,7 @@ PLANTED = {
 
 
 @pytest.mark.parametrize("case", PLANTED)
-def test_planted_errors_are_found(case: str) -> None:
+def test_planted_errors_are_detected(case: str) -> None:
     check, sentence = PLANTED[case]
     with pytest.raises(ConformanceError) as caught:
         check()

@@ -58,7 +58,7 @@ def test_prediction_inverts(prediction, process) -> None:
 
 
 @over_predictions
-def test_prediction_at_one_time_and_per_sample(prediction) -> None:
+def test_prediction_accepts_one_time_or_one_per_sample(prediction) -> None:
     process = PROCESSES[0]
     t = tensor([0.1, 0.1, 0.1])
     x = Rng.of(0, 3).normal((2, 2))
@@ -108,7 +108,7 @@ def fitted_to_unit_data(variance, process, t):
 
 @over_processes
 @over_variances
-def test_variance_is_one(variance, process) -> None:
+def test_variance_has_the_shape_and_value_for_unit_data(variance, process) -> None:
     """Shaped like the mean, non-negative, finite; for unit data sigma^2/(alpha^2 + sigma^2), unless fixed at zero."""
     t = times(process)[1:]  # the step that ends at the first time has no variance of its own
     mean = Rng.of(0, len(t)).normal((1, 8, 8), torch.float64)

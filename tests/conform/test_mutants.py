@@ -11,7 +11,7 @@ from conform.mutants import MUTANTS
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_planted_errors_are_found() -> None:
+def test_planted_errors_turn_tests_red() -> None:
     script = Path(__file__).with_name("mutants.py")
     done = subprocess.run(
         [sys.executable, str(script), "--json"], capture_output=True, text=True, timeout=590, check=False

@@ -41,7 +41,7 @@ def test_schedule_snaps_to_its_own_times(schedule) -> None:
 
 
 @over_scalings
-def test_scaling_has_the_ratio(scaling) -> None:
+def test_scaling_has_the_signal_to_noise_ratio(scaling) -> None:
     checks.ratio(scaling)
 
 

@@ -26,17 +26,17 @@ def test_step_is_pure_and_moves_the_clock(sampler) -> None:
 
 
 @over_samplers
-def test_a_step_goes_down_with_a_stream_for_each_sample(sampler) -> None:
+def test_upward_step_or_wrong_number_of_streams_is_an_error(sampler) -> None:
     checks.descent(sampler)
 
 
 @over_samplers
-def test_noise_is_used_exactly_by_stochastic_samplers(sampler) -> None:
+def test_only_stochastic_samplers_use_noise(sampler) -> None:
     checks.noise(sampler)
 
 
 @over_samplers
-def test_companions_do_not_matter(sampler) -> None:
+def test_sample_does_not_depend_on_its_batch(sampler) -> None:
     checks.companions(sampler)
 
 
@@ -59,7 +59,7 @@ def test_works_on_every_process(sampler, process) -> None:
 
 @over_samplers
 @pytest.mark.parametrize("evaluations", [1, 2, 7, 12])
-def test_evaluations_are_what_they_are_said_to_be(sampler, evaluations: int) -> None:
+def test_declared_evaluations_match_the_count(sampler, evaluations: int) -> None:
     checks.evaluations(sampler, [evaluations])
 
 
@@ -74,11 +74,11 @@ def test_declared_order_on_a_mixture(sampler) -> None:
 
 
 @pytest.mark.parametrize("sampler", [s for s in SAMPLERS if not is_deterministic(s)], ids=name)
-def test_weak_moments_of_stochastic_samplers(sampler) -> None:
+def test_stochastic_samplers_have_the_moments_of_the_data(sampler) -> None:
     checks.moments(sampler)
 
 
-def test_the_reference_flow_keeps_the_mixture() -> None:
+def test_reference_flow_maps_quantiles_of_the_mixture() -> None:
     """The oracle itself: its flow maps quantiles of the noisy law to quantiles of the data's."""
     times = LogSNR()(SDE, 2)
     ends = [tuple(float(c) for c in SDE.coefficients(t)) for t in times]

@@ -27,7 +27,7 @@ def at(process: LinearProcess, t: float) -> tuple[float, float]:
     return float(alpha), float(sigma)
 
 
-def test_the_map_of_normal_data_with_an_exact_chain() -> None:
+def test_map_of_normal_data_matches_the_closed_form() -> None:
     """Down to the last time u the chain draws from q(x_u|x_t), whatever its steps, and ends with E[x_0|x_u]. So y_0 is
     normal given x_t with mean E[x_0|x_t] and covariance Cov[x_0|x_t] - Cov[x_0|x_u]."""
     n, t, steps = 2500, 0.3, 3
@@ -46,7 +46,7 @@ def test_the_map_of_normal_data_with_an_exact_chain() -> None:
 
 
 @pytest.mark.parametrize("simplex", [False, True])
-def test_one_step_on_independent_pixels(simplex: bool) -> None:
+def test_map_of_one_step_matches_the_closed_form(simplex: bool) -> None:
     """E[x_0|x_t] - x_0 = -b (x_0 - m) + c sigma z with b = 1 - alpha c: per pixel b^2 (x_0 - m)^2 + c^2 sigma^2 for any
     noise of variance 1, however its pixels go together."""
     n, variance, t = 3000, 0.3, 0.25
@@ -59,7 +59,7 @@ def test_one_step_on_independent_pixels(simplex: bool) -> None:
     assert_mean(found, ((1 - alpha * c) ** 2 * (x - 0.2) ** 2 + c**2 * sigma**2)[0])
 
 
-def test_it_shows_where() -> None:
+def test_map_is_largest_at_the_outlying_pixel() -> None:
     """One pixel far from the data stands out, and the mean of the map is the reconstruction error."""
     model, x = IsotropicData(0.0, 0.05, VP), torch.zeros(1, 1, 6, 6, dtype=torch.float64)
     x[..., 2, 3] = 1.0
@@ -73,7 +73,7 @@ def test_it_shows_where() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("noise", [None, SimplexNoise(3, 0.8, 8.0)], ids=repr)
-def test_an_image_alone_has_the_bits_it_has_among_others(noise, dtype: torch.dtype) -> None:
+def test_scores_have_the_same_bits_in_any_batch(noise, dtype: torch.dtype) -> None:
     model, rng, rule = net_denoiser(chunk=4, channels=3), Rng.of(5, N), AnomalyMap(0.25, 3, 2, noise=noise)
     x = images((3, 6, 5), dtype)
     model = model.double() if dtype == torch.float64 else model
@@ -86,7 +86,7 @@ def test_an_image_alone_has_the_bits_it_has_among_others(noise, dtype: torch.dty
 
 
 @pytest.mark.parametrize(("octaves", "persistence", "wavelength"), [(1, 1.0, 5.3), (3, 0.6, 9.0), (6, 0.8, 64.0)])
-def test_every_pixel_has_mean_zero_and_variance_one(octaves: int, persistence: float, wavelength: float) -> None:
+def test_simplex_noise_has_mean_zero_and_variance_one(octaves: int, persistence: float, wavelength: float) -> None:
     n = 3000
     z = SimplexNoise(octaves, persistence, wavelength)(Rng.of(0, n), torch.empty(n, 2, 2, 5, dtype=torch.float64))
     assert_mean(z, 0.0)
@@ -94,7 +94,7 @@ def test_every_pixel_has_mean_zero_and_variance_one(octaves: int, persistence: f
     assert_mean(z[:, 0] * z[:, 1], 0.0)  # channels are independent
 
 
-def test_correlations_depend_on_distances_alone() -> None:
+def test_simplex_noise_correlation_depends_only_on_distance() -> None:
     """The same along rows, columns and the diagonal (3, 4), at every place; far apart there is none."""
     n, lag = 1000, 5
     z = SimplexNoise(1, 1.0, 16.0)(Rng.of(1, n), torch.empty(n, 1, 22, 22, dtype=torch.float64))
@@ -113,7 +113,7 @@ def test_correlations_depend_on_distances_alone() -> None:
     assert_mean(here * z[:, 0, 21, 21], 0.0)
 
 
-def test_the_spectrum_falls() -> None:
+def test_simplex_noise_spectrum_falls_with_frequency() -> None:
     """Power in rings of frequency, 0.8^2 for an octave that has four times the area: it falls in every octave, where
     independent pixels have the same everywhere."""
     n, size = 48, 64
@@ -138,7 +138,7 @@ def reference(x: float, y: float, gradients: dict) -> float:
     return total
 
 
-def test_it_is_the_sum_over_all_lattice_points() -> None:
+def test_simplex_noise_matches_the_sum_over_all_lattice_points() -> None:
     """Triangles and skewed coordinates are only a quick way to find those whose discs hold the point."""
     rng, wavelength, (height, width) = Rng.of(7, 1), 3.7, (9, 12)
     z = SimplexNoise(1, 1.0, wavelength)(rng, torch.empty(1, 1, height, width, dtype=torch.float64))[0, 0]
@@ -157,7 +157,7 @@ def test_it_is_the_sum_over_all_lattice_points() -> None:
             assert float(z[row, column]) == pytest.approx(exact / variance**0.5, abs=1e-9)
 
 
-def test_seeds_channels_and_types() -> None:
+def test_simplex_noise_seeds_channels_and_dtypes() -> None:
     noise, like = SimplexNoise(3, 0.8, 8.0), torch.empty(4, 3, 6, 5)
     z = noise(Rng.of(0, 4), like)
     assert z.dtype == torch.float32 and torch.equal(z, noise(Rng.of(0, 4), like))
@@ -166,7 +166,7 @@ def test_seeds_channels_and_types() -> None:
     torch.testing.assert_close(noise(Rng.of(0, 4), like.double()).float(), z, rtol=0, atol=0)
 
 
-def test_refusals() -> None:
+def test_invalid_arguments_are_errors() -> None:
     for make, words in [
         (lambda: SimplexNoise(0), "octaves must be at least 1, got 0"),
         (lambda: SimplexNoise(persistence=0.0), r"persistence must lie in \[1e-9, 1e9\], got 0.0"),

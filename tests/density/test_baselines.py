@@ -26,7 +26,7 @@ def levels():
 
 @pytest.mark.parametrize("spec", [GlowSpec(SPACE.shape, 2, 2, 8), EnergySpec(1, (8, 16))], ids=repr)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_companions_change_no_bit(spec, precision, levels):
+def test_density_model_has_the_same_bits_in_any_batch(spec, precision, levels):
     torch.manual_seed(0)
     model = DensityModel(spec.build().eval(), Evaluation(chunk=4, precision=precision))
     for parameter in model.parameters():
@@ -44,7 +44,7 @@ def test_companions_change_no_bit(spec, precision, levels):
     torch.testing.assert_close(loose, whole, rtol=1e-5 if precision == "fp32" else 0.02, atol=1e-5)
 
 
-def test_three_names_for_one_number():
+def test_energy_is_minus_log_prob():
     x = Rng.of(1, 6).normal((3,), torch.float64)
     density, energy = DensityModel(Normal(0.5, True)), DensityModel(Normal(0.5))
     law = torch.distributions.Normal(0, 0.5**0.5).log_prob(x).sum(1)
@@ -56,7 +56,7 @@ def test_three_names_for_one_number():
         energy.log_prob(x)
 
 
-def test_gradients_reach_images_and_weights():
+def test_gradients_flow_to_images_and_weights():
     model = DensityModel(Normal(0.5, True))
     x = Rng.of(1, 6).normal((3,), torch.float64).requires_grad_(True)
     by_x, by_v = torch.autograd.grad(model.raw(x).sum(), [x, model.net.v])
@@ -64,7 +64,7 @@ def test_gradients_reach_images_and_weights():
     torch.testing.assert_close(by_v, (x.detach().square().sum() / (2 * 0.5**2) - 6 * 3 / (2 * 0.5)))
 
 
-def test_mean_over_the_bins(levels):
+def test_log_density_averages_over_the_bins(levels):
     """E over u of log N(x + u; 0, v I) in closed form: u has the variance w^2/12."""
     model, n, v = DensityModel(Normal(0.7, True)), 2000, 0.7
     image = SPACE.to_model(levels[:1], torch.float64).expand(n, -1, -1, -1)
@@ -76,7 +76,7 @@ def test_mean_over_the_bins(levels):
     assert float(single.var() / found.var()) == pytest.approx(3, rel=0.3)  # of independent noises; 4 errors of a ratio
 
 
-def test_a_uniform_density_costs_its_levels(levels):
+def test_uniform_density_gives_log_levels(levels):
     class Uniform(nn.Module):
         def __init__(self):
             super().__init__()
@@ -107,7 +107,7 @@ def test_proxies_are_per_image_and_detached(levels):
     torch.testing.assert_close(NegativeEnergy()(energy, x, rng), -energy.energy(x).detach())
 
 
-def test_higher_is_denser():
+def test_proxies_are_higher_near_the_mode():
     """Near the mode of both kinds of model the proxies are larger; the images are levels of nine."""
     x = torch.linspace(0, 1, 5, dtype=torch.float64)[:, None, None, None].expand(5, 1, 4, 4)
     energy = NegativeEnergy()(DensityModel(Normal(0.5)), x, Rng.of(0, 5))
@@ -115,7 +115,7 @@ def test_higher_is_denser():
     assert energy.diff().max() < 0 and density.diff().max() < 0
 
 
-def test_misuse_is_named():
+def test_invalid_use_is_an_error():
     x, rng = torch.zeros(2, *SPACE.shape), Rng.of(0, 2)
     with pytest.raises(InputError, match=r"NegativeEnergy\(\) needs a DensityModel"):
         NegativeEnergy()(nn.Linear(1, 1), x, rng)

@@ -13,14 +13,14 @@ def test_equal_counts_cost_log2_of_the_levels() -> None:
     assert bits.tolist() == [2.0] * 4
 
 
-def test_the_rule_of_succession() -> None:
+def test_probabilities_follow_the_rule_of_succession() -> None:
     pixels = np.array([[[[0, 1]]], [[[0, 1]]], [[[0, 2]]]], np.uint8)
     bits = PixelHistogram.fit(pixels, 3).bits_per_dim(np.array([[[[0, 2]]], [[[1, 1]]]], np.uint8))
     # three images and three levels: p = (count + 1) / 6
     assert bits == pytest.approx([-np.log2([4 / 6, 2 / 6]).mean(), -np.log2([1 / 6, 3 / 6]).mean()], rel=1e-15)
 
 
-def test_the_digits_cost_what_the_page_says() -> None:
+def test_bits_per_dim_of_the_digits_match_the_docs() -> None:
     train, test = Digits("train").load(), Digits("test").load()
     model = PixelHistogram.fit(train.take(range(len(train))), 17)
     assert model.probabilities.sum(0) == pytest.approx(1, abs=1e-12)
@@ -37,6 +37,6 @@ def test_the_digits_cost_what_the_page_says() -> None:
         (np.zeros((2, 1, 1, 1), np.uint8), 1, "levels must be at least 2"),
     ],
 )
-def test_bad_images(pixels: np.ndarray, levels: int, message: str) -> None:
+def test_invalid_images_are_errors(pixels: np.ndarray, levels: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PixelHistogram.fit(pixels, levels)

@@ -33,7 +33,7 @@ class Linear:
 T = torch.tensor(0.2, dtype=torch.float64)
 
 
-def test_the_identity_behind_rho() -> None:
+def test_jacobian_products_match_frobenius_norms() -> None:
     """E|Jv - J^T v|^2 = |J - J^T|_F^2 and E|Jv|^2 = |J|_F^2, within 4 standard errors."""
     matrix = torch.randn(6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x = torch.randn(4000, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -43,7 +43,7 @@ def test_the_identity_behind_rho() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_symmetric_random_and_antisymmetric_matrices(dtype: torch.dtype) -> None:
+def test_rho_of_symmetric_random_and_antisymmetric_matrices(dtype: torch.dtype) -> None:
     """rho = 0, 1/2 and 1: exactly for the first and last, in expectation for independent entries."""
     d = 40
     random = torch.randn(d, d, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -60,7 +60,7 @@ def test_symmetric_random_and_antisymmetric_matrices(dtype: torch.dtype) -> None
     assert found["random"].n == 50 and found["random"].t == 0.2 and 0 < found["random"].rho_error < 0.1
 
 
-def test_the_loop_of_a_rotation_is_twice_its_area() -> None:
+def test_loop_integral_of_a_rotation_is_twice_its_area() -> None:
     """(-y, x): the integral around a triangle is 2 area; its sign is the direction."""
     model = Linear(torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=torch.float64))
     corners = torch.randn(20, 3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -72,7 +72,7 @@ def test_the_loop_of_a_rotation_is_twice_its_area() -> None:
     torch.testing.assert_close(loop_integral(model, corners.flip(1), T), -found, rtol=1e-10, atol=1e-12)
 
 
-def test_errors_of_the_loop_and_of_rho_cover() -> None:
+def test_standard_errors_of_loop_and_rho_cover_the_truth() -> None:
     """Root mean square and standard errors against many more images."""
     matrix = torch.randn(5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x0 = torch.randn(4000, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -88,7 +88,7 @@ def test_errors_of_the_loop_and_of_rho_cover() -> None:
 
 
 @pytest.mark.parametrize("data", [gaussian_data(), mixture_data()], ids=["gaussian", "mixture"])
-def test_exact_scores_are_gradients(data) -> None:
+def test_rho_and_loop_of_exact_scores_are_zero(data) -> None:
     """0 up to the square of float64's rounding, times the condition of the Jacobians (1e3 at the least times)."""
     d = len(data.components[0].mean) if hasattr(data, "components") else len(data.mean)
     x0 = 0.5 * torch.randn(30, d, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -107,7 +107,7 @@ def network(potential: bool) -> NetDenoiser:
 
 
 @pytest.mark.parametrize("t", [0.001, 0.9])
-def test_a_potential_in_float32_and_a_plain_network(t: float) -> None:
+def test_rho_is_zero_for_a_potential_and_not_for_a_plain_network(t: float) -> None:
     """A potential's rho is 0 up to squares of roundings, 1e-13 in float32; a plain network's is like a matrix's.
 
     Random activations bend the potential between the corners, so the loop takes more nodes than a trained one.
@@ -119,7 +119,7 @@ def test_a_potential_in_float32_and_a_plain_network(t: float) -> None:
     assert plain.rho > 0.1 and plain.loop > 10 * conservative.loop  # which is the quadrature's error
 
 
-def test_a_networks_rho_is_that_of_its_dense_jacobian() -> None:
+def test_rho_of_a_network_matches_its_dense_jacobian() -> None:
     model = network(False).double()
     x = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     alpha, sigma = model.process.coefficients(T)
@@ -129,7 +129,7 @@ def test_a_networks_rho_is_that_of_its_dense_jacobian() -> None:
         assert abs(float(values.mean() - exact)) < 4 * float(values.std()) / 10
 
 
-def test_numbers_belong_to_seeds() -> None:
+def test_results_depend_only_on_images_and_seeds() -> None:
     """Images on their own, or others beside them, change nothing; neither does another time before."""
     model = Linear(torch.randn(6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
     x0 = torch.randn(4, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -145,7 +145,7 @@ def test_numbers_belong_to_seeds() -> None:
     assert other.rho != again.rho and other.loop == again.loop
 
 
-def test_refusals() -> None:
+def test_invalid_arguments_are_errors() -> None:
     x0 = torch.zeros(1, 1, 8, 8)
     with pytest.raises(InputError, match="at least 2 images, got 1"):
         integrability(network(True), x0, (0.2,), Rng.of(0, 1))

@@ -33,7 +33,7 @@ X = tensor([[0.3, -0.5, 0.1], [0.9, -1.0, 0.4], [-0.4, 0.2, 0.3]])
 
 
 @pytest.mark.parametrize("eta", [1.0, 0.5])
-def test_the_bound_of_an_exact_posterior_is_the_density_of_each_image(eta: float) -> None:
+def test_bound_of_the_exact_posterior_is_log_p_of_each_image(eta: float) -> None:
     """With the full covariance the chain is the data's own, so that every image's average over the noise is log p."""
     exact = torch.distributions.MultivariateNormal(MEAN, COV).log_prob(X)
     n = 1000
@@ -51,7 +51,7 @@ def test_random_terms_are_unbiased() -> None:
     assert_mean(found[:, 0], torch.distributions.MultivariateNormal(MEAN, COV).log_prob(X[1]))
 
 
-def test_levels_make_it_a_probability() -> None:
+def test_bound_with_levels_matches_the_probability_of_the_bins() -> None:
     """Independent normal elements: the chain down to x_1 costs E log q(x_1|x_0)/q(x_1), and the bins then have
     E log P(bin|x_1), an integral over one normal number for each element."""
     space, n, m, v = Pixels((1, 2, 2), 16), 600, 0.1, 0.4
@@ -73,14 +73,14 @@ def test_levels_make_it_a_probability() -> None:
     assert_mean(proxy.statistics(model, x.expand(n, 1, 2, 2), Rng.of(2, n))[:, 0], exact)
 
 
-def test_it_is_the_bound() -> None:
+def test_bound_density_is_minus_the_variational_bound() -> None:
     """Its nats, with the other sign, and in float64 also for images in float32."""
     model, x, rng = net_denoiser(chunk=4), images(), Rng.of(3, N)
     bound = variational_bound(model, x.double(), Uniform()(model.process, 6), rng, Decoder(256), 3, 0.7)
     assert torch.equal(BoundDensity(6, 3, 256, 0.7)(model, x, rng), -bound.total)
 
 
-def test_the_flow_of_normal_data() -> None:
+def test_flow_density_of_normal_data_is_exact() -> None:
     """log q at the last noisy time, on the cosine schedule good to 1e-3 nats; with bins of width w the average over u
     is log q(x) - tr(S^-1) w^2/24."""
     model, start = gaussian_data(COSINE), tensor(COSINE.schedule.start)
@@ -102,7 +102,7 @@ def test_the_flow_of_normal_data() -> None:
     assert torch.equal(proxy(model, x[3:4], Rng.of(4, n).select(slice(3, 4))), values[3:4])
 
 
-def test_a_looser_tolerance_is_less_exact() -> None:
+def test_looser_tolerance_gives_a_larger_error() -> None:
     model, x = IsotropicData(0.1, 0.05, COSINE), X[:2]
     alpha, sigma = COSINE.coefficients(tensor(COSINE.schedule.start))
     law = torch.distributions.Normal(alpha * 0.1, (alpha**2 * 0.05 + sigma**2).sqrt())
@@ -135,7 +135,7 @@ def pictures(channels: int) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_pillow_reads_the_code(channels: int) -> None:
+def test_pillow_decodes_the_png_code(channels: int) -> None:
     for picture in pictures(channels):
         image = picture.permute(1, 2, 0).numpy()
         stream = encoded(image)
@@ -144,7 +144,7 @@ def test_pillow_reads_the_code(channels: int) -> None:
 
 
 @pytest.mark.parametrize("kind", range(5), ids=["none", "left", "up", "average", "paeth"])
-def test_every_filter_is_undone_by_pillow(kind: int) -> None:
+def test_pillow_decodes_every_png_filter(kind: int) -> None:
     """Also those that the shortest code of these pictures does not take."""
     for picture in pictures(3):
         image = picture.permute(1, 2, 0).numpy()
@@ -154,7 +154,7 @@ def test_every_filter_is_undone_by_pillow(kind: int) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_code_is_about_as_long_as_pillows(channels: int) -> None:
+def test_code_length_is_close_to_pillows(channels: int) -> None:
     """Pillow's file has 57 bytes besides its data, coded with the rule for rows only."""
     for picture in pictures(channels):
         image = picture.permute(1, 2, 0).numpy()
@@ -164,7 +164,7 @@ def test_the_code_is_about_as_long_as_pillows(channels: int) -> None:
         assert 0.6 * theirs - 64 < bits < 1.02 * theirs + 64, (tuple(picture.shape), bits, theirs)
 
 
-def test_noise_costs_its_bytes_and_a_constant_nearly_nothing() -> None:
+def test_code_length_of_noise_and_of_constant_images() -> None:
     noise = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (2, 3, 32, 32))).to(torch.uint8)
     bits = code_length(torch.cat([noise, torch.full_like(noise[:1], 90)]))
     assert bits.dtype == torch.float64
@@ -175,7 +175,7 @@ def test_noise_costs_its_bytes_and_a_constant_nearly_nothing() -> None:
             code_length(wrong)
 
 
-def test_the_correction_is_the_code_in_nats() -> None:
+def test_complexity_correction_is_the_code_length_in_nats() -> None:
     space, rng = Pixels((3, 6, 5)), Rng.of(5, N)
     x, model = images((3, 6, 5)), net_denoiser(channels=3, chunk=4)
     proxy = ComplexityCorrected(BoundDensity(3, None)).bind(space)
@@ -194,11 +194,11 @@ def test_the_correction_is_the_code_in_nats() -> None:
     [BoundDensity(3, None), BoundDensity(6, 2, 256), ComplexityCorrected(BoundDensity(2, None), 256)],
     ids=repr,
 )
-def test_an_image_alone_has_the_bits_it_has_among_others(proxy, dtype: torch.dtype) -> None:
+def test_scores_have_the_same_bits_in_any_batch(proxy, dtype: torch.dtype) -> None:
     assert_independent(proxy, dtype, channels=3 if dtype == torch.float32 else 1)
 
 
-def test_a_flow_has_its_own_steps() -> None:
+def test_flow_density_has_the_same_bits_in_any_batch() -> None:
     """Images of a batch take steps of their own: alone, one has the same bits; constant ones are dequantised too."""
     model, x, rng = net_denoiser(LinearProcess(Cosine(50)), chunk=2), images((1, 4, 3))[2:5], Rng.of(5, 3)
     proxy = FlowDensity(tolerance=0.9, levels=256)
@@ -208,7 +208,7 @@ def test_a_flow_has_its_own_steps() -> None:
         assert torch.equal(proxy.statistics(model, x[k : k + 1], rng.select(slice(k, k + 1))), found[k : k + 1])
 
 
-def test_refusals() -> None:
+def test_invalid_arguments_are_errors() -> None:
     for make, words in [
         (lambda: BoundDensity(0), "steps must be at least 1 or None, got 0"),
         (lambda: BoundDensity(terms=0), "terms must be at least 1 or None, got 0"),

@@ -44,7 +44,7 @@ def score_at(model: MixtureData, x: Tensor, t: float) -> Tensor:
 
 
 @pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
-def test_the_square_of_the_norm_on_normal_data(process: LinearProcess) -> None:
+def test_squared_noise_norm_on_normal_data_matches_the_closed_form(process: LinearProcess) -> None:
     n, t = 3000, 0.3
     alpha, sigma, s = coefficients(process, t)
     found = NoiseNorm(t, 1).statistics(gaussian_data(process), X0.expand(n, 3), Rng.of(0, n))[:, 0]
@@ -53,7 +53,7 @@ def test_the_square_of_the_norm_on_normal_data(process: LinearProcess) -> None:
     assert_mean(found.square(), exact)
 
 
-def test_the_norm_itself_is_that_of_a_shifted_normal_vector() -> None:
+def test_noise_norm_on_normal_data_has_the_noncentral_chi_mean() -> None:
     """sigma^2/(alpha^2 v + sigma^2) |z + alpha (x_0 - m)/sigma|: the mean of a noncentral chi distribution."""
     n, d, v, process = 1500, 12, 0.3, LinearProcess()
     alpha, sigma = (float(c) for c in process.coefficients(tensor(0.1)))
@@ -65,7 +65,7 @@ def test_the_norm_itself_is_that_of_a_shifted_normal_vector() -> None:
 
 
 @pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
-def test_the_norm_is_that_of_the_exact_score(process: LinearProcess) -> None:
+def test_noise_norm_equals_the_norm_of_the_exact_score(process: LinearProcess) -> None:
     """sigma |grad log q(x_t)|, averaged over the draws; rounding is relative to the larger of x_t and the noise."""
     model, rng, t = mixture_data(process), Rng.of(2, 5), 0.2
     x = rng.fold("x").normal((2,), torch.float64)
@@ -88,7 +88,7 @@ def many_dimensions(parts: int = 12, d: int = 64) -> tuple[MixtureData, Tensor]:
     return MixtureData.of(torch.ones(parts, dtype=torch.float64), means, covs, LinearProcess()), x
 
 
-def test_among_images_of_the_data_a_larger_norm_is_denser() -> None:
+def test_noise_norm_grows_with_density_on_data() -> None:
     """V_0 = -sigma_1 log q_1 falls as S grows; computed for such a mixture before: Pearson -0.904, Spearman -0.912. In
     log q the sign is positive, and with it the score. The other two proxies go with log q as well."""
     model, x = many_dimensions()
@@ -112,7 +112,7 @@ def test_among_images_of_the_data_a_larger_norm_is_denser() -> None:
     assert pearsonr(log_q.numpy(), DenoisingScore(0.05)(model, x, rng).numpy())[0] > 0.85
 
 
-def test_off_the_data_the_pull_back_grows() -> None:
+def test_scores_fall_with_distance_from_the_data() -> None:
     """A distance delta from a flat law: DenoisingScore is -alpha^2 delta^2/sigma^2, and S^2 gains as much."""
     cov = torch.diag(tensor([0.5, 0.5, 0.0]))
     model = GaussianData(torch.zeros(3, dtype=torch.float64), cov)
@@ -127,7 +127,7 @@ def test_off_the_data_the_pull_back_grows() -> None:
 
 
 @pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
-def test_the_denoised_image_says_the_score_of_the_blurred_data(process: LinearProcess) -> None:
+def test_denoising_score_matches_the_exact_score(process: LinearProcess) -> None:
     """-s^2 |grad log q(y)|^2 at y = x_0, q the density of x_t/alpha, whose gradient in y is alpha grad log q_t."""
     model, t = mixture_data(process), 0.15
     x = Rng.of(7, 6).normal((2,), torch.float64)
@@ -138,7 +138,7 @@ def test_the_denoised_image_says_the_score_of_the_blurred_data(process: LinearPr
 
 @pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
 @pytest.mark.parametrize("steps", [1, 3])
-def test_reconstructions_of_normal_data(process: LinearProcess, steps: int) -> None:
+def test_reconstruction_error_on_normal_data_matches_the_closed_form(process: LinearProcess, steps: int) -> None:
     """DDIM is linear: the matrix M of the chain, from E = m + A_t (x - alpha m) with A_t = alpha C S^-1, gives
     E|x_0 - y_0|^2 = |(alpha M - I)(x_0 - m)|^2 + sigma^2 tr(M M^T)."""
     n, t = 3000, 0.3
@@ -171,18 +171,18 @@ def test_reconstructions_of_normal_data(process: LinearProcess, steps: int) -> N
 @pytest.mark.parametrize(
     "proxy", [NoiseNorm(noises=3), ReconstructionError(noises=2, steps=3), DenoisingScore()], ids=repr
 )
-def test_an_image_alone_has_the_bits_it_has_among_others(proxy, dtype: torch.dtype) -> None:
+def test_scores_have_the_same_bits_in_any_batch(proxy, dtype: torch.dtype) -> None:
     assert_independent(proxy, dtype)
     assert_independent(proxy, dtype, channels=3)
 
 
-def test_times_are_those_of_training() -> None:
+def test_times_snap_to_the_training_times() -> None:
     """t = 0.0104 is not on a schedule of 1000 times: the network is asked at 0.01."""
     model, x, rng = gaussian_data(), X0.expand(2, 3), Rng.of(0, 2)
     assert torch.equal(NoiseNorm(0.0104)(model, x, rng), NoiseNorm(0.01)(model, x, rng))
 
 
-def test_refusals() -> None:
+def test_invalid_arguments_are_errors() -> None:
     for make, words in [
         (lambda: NoiseNorm(t=0), r"t must lie in \(0, 1\], got 0"),
         (lambda: NoiseNorm(noises=0), "noises must be at least 1, got 0"),

@@ -71,7 +71,7 @@ def moments(process: LinearProcess, t: Tensor) -> tuple[float, float, Tensor]:
 
 
 @pytest.mark.parametrize(("n", "k"), [(60, 6), (500, 3), (80, 1)])
-def test_the_normal_law_is_that_of_ledoit_and_wolf(n: int, k: int) -> None:
+def test_normal_fit_matches_ledoit_wolf(n: int, k: int) -> None:
     values, others = columns(n, k), columns(20, k) * 1.7
     mean, std = values.mean(0), values.std(0, ddof=1)
     cov = LedoitWolf().fit((values - mean) / std).covariance_ * np.outer(std, std)
@@ -82,7 +82,7 @@ def test_the_normal_law_is_that_of_ledoit_and_wolf(n: int, k: int) -> None:
     np.testing.assert_allclose(normal_log_density(fitted, torch.from_numpy(others)), exact, rtol=1e-9)
 
 
-def test_the_kernel_estimate_is_scipys_in_one_column_and_scikit_learns_in_more() -> None:
+def test_kernel_density_matches_scipy_and_scikit_learn() -> None:
     values, others = columns(70, 1), columns(9, 1)
     found = kernel_log_density(fit_kernel(torch.from_numpy(values), Columns(1)), torch.from_numpy(others))
     np.testing.assert_allclose(found, gaussian_kde(values[:, 0]).logpdf(others[:, 0]), rtol=1e-10)
@@ -95,7 +95,7 @@ def test_the_kernel_estimate_is_scipys_in_one_column_and_scikit_learns_in_more()
     assert torch.isfinite(kernel_log_density(fit_kernel(torch.from_numpy(values), Columns(4)), tensor([[1e6] * 4])))
 
 
-def test_what_cannot_be_fitted() -> None:
+def test_unfittable_statistics_are_errors() -> None:
     with pytest.raises(InputError, match=r"fitted to at least 50 images that belong, got 49$"):
         fit_normal(torch.randn(49, 3), Columns())
     same = torch.cat([torch.randn(60, 2), torch.ones(60, 1)], 1)
@@ -109,7 +109,7 @@ def test_what_cannot_be_fitted() -> None:
 
 
 @over_processes
-def test_norms_of_scores_of_normal_data(process: LinearProcess) -> None:
+def test_score_norms_of_normal_data_match_the_closed_form(process: LinearProcess) -> None:
     """sigma |S_t^-1 alpha (x_0 - m)| at sigma/alpha of the levels; with noise E of the square gains sigma^4 tr S^-2."""
     proxy, x = ScoreNorms(4, 0.05, 1.5), inside(5)
     times = proxy.times(process)
@@ -127,7 +127,7 @@ def test_norms_of_scores_of_normal_data(process: LinearProcess) -> None:
     assert_mean(noisy[:, 0].square(), exact)
 
 
-def test_levels_that_the_process_does_not_have() -> None:
+def test_noise_levels_outside_the_process_are_errors() -> None:
     model = gaussian_data()
     with pytest.raises(InputError, match=r"the process has noise levels from 0\.01 to 157"):
         ScoreNorms(least=0.001).statistics(model, inside(2), Rng.of(0, 2))
@@ -155,7 +155,7 @@ def images_of(path: PathStatistics, x: Tensor, process: LinearProcess) -> Tensor
 
 
 @over_processes
-def test_the_path_of_normal_data(process: LinearProcess) -> None:
+def test_path_statistics_of_normal_data_match_the_closed_form(process: LinearProcess) -> None:
     proxy, x = PathStatistics(7), inside(6)
     found = proxy.statistics(gaussian_data(process), x, Rng.of(0, 6))
     torch.testing.assert_close(found, images_of(proxy, x, process), rtol=1e-8, atol=1e-8)
@@ -171,7 +171,7 @@ class Constant:
         return Dirac(torch.full_like(xt, 0.5))
 
 
-def test_a_path_of_constant_noise_has_no_rate() -> None:
+def test_path_of_constant_noise_has_zero_rate() -> None:
     process = LinearProcess()
     found = PathStatistics(5).statistics(Constant(process), tensor([[0.25, 1.0]]), Rng.of(0, 1))
     alpha, sigma = process.coefficients(tensor(0.001))
@@ -181,7 +181,7 @@ def test_a_path_of_constant_noise_has_no_rate() -> None:
 
 
 @over_processes
-def test_the_ratio_of_score_and_curvature_on_normal_data(process: LinearProcess) -> None:
+def test_scoped_ratio_on_normal_data_matches_the_closed_form(process: LinearProcess) -> None:
     """Without noise |S^-1 (alpha x_0 - alpha m)|^2 / tr S^-1; with it E of the numerator over data is the trace."""
     proxy, x = Scoped((0.01, 0.4), 0, Exact()), inside(5)
     found = proxy.statistics(gaussian_data(process), x, Rng.of(0, 5))
@@ -195,7 +195,7 @@ def test_the_ratio_of_score_and_curvature_on_normal_data(process: LinearProcess)
     assert_mean(typical[:, 0], 1.0)
 
 
-def test_probes_estimate_the_trace_and_draws_are_put_together() -> None:
+def test_scoped_probes_estimate_the_trace_and_draws_are_combined() -> None:
     """On a mixture: 1/T averaged over probes is tr/|score|^2, here by d exact directions; two draws give the ratio of
     sums, not the mean of ratios."""
     model, n, t = mixture_data(), 1500, 0.2
@@ -218,13 +218,13 @@ def test_probes_estimate_the_trace_and_draws_are_put_together() -> None:
     torch.testing.assert_close(both, (parts[0][0] + parts[1][0]) / (parts[0][1] + parts[1][1]), rtol=1e-8, atol=0)
 
 
-def test_a_model_without_gradient_is_refused() -> None:
+def test_model_without_a_gradient_is_an_error() -> None:
     with pytest.raises(ValueError, match="no gradient with respect to the state"):
         Scoped().statistics(Constant(LinearProcess()), inside(2), Rng.of(0, 2))
 
 
 @pytest.mark.parametrize("proxy", [ScoreNorms(5), PathStatistics(6), Scoped((0.01, 0.3), 1, Exact())], ids=repr)
-def test_images_that_belong_score_above_others(proxy) -> None:
+def test_inside_images_score_above_outside_images(proxy) -> None:
     """Of three correlated dimensions the smallest has variance 0.002: images with that correlation broken stand out,
     though each of their coordinates is usual. Fitted on other images than those that are compared."""
     model = gaussian_data()
@@ -236,11 +236,11 @@ def test_images_that_belong_score_above_others(proxy) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("proxy", [ScoreNorms(3), ScoreNorms(2, noises=2), PathStatistics(4), Scoped()], ids=repr)
-def test_an_image_alone_has_the_bits_it_has_among_others(proxy, dtype: torch.dtype) -> None:
+def test_scores_have_the_same_bits_in_any_batch(proxy, dtype: torch.dtype) -> None:
     assert_independent(proxy, dtype, channels=3 if dtype == torch.float32 else 1)
 
 
-def test_refusals() -> None:
+def test_invalid_arguments_are_errors() -> None:
     for make, words in [
         (lambda: ScoreNorms(1), "levels must be at least 2, got 1"),
         (lambda: ScoreNorms(least=3.0), "least must lie between 0 and most, got 3.0 and 2.0"),

@@ -38,7 +38,7 @@ def points(data: GaussianData, t: torch.Tensor, n: int = 20) -> torch.Tensor:
 @pytest.mark.parametrize("process", PROCESSES)
 @pytest.mark.parametrize("prediction", PREDICTIONS, ids=repr)
 @pytest.mark.parametrize("t", [0.001, 0.3, 1.0])
-def test_exact_on_gaussian_data(process: str, prediction, t: float) -> None:
+def test_potential_of_gaussian_data_matches_log_density(process: str, prediction, t: float) -> None:
     """F_t = -sigma log q_t + C(t), so differences between images are those of log q_t, in nats."""
     data = gaussian_data(PROCESSES[process])
     model, t = gaussian_potential(data, prediction), torch.tensor(t, dtype=torch.float64)
@@ -50,7 +50,7 @@ def test_exact_on_gaussian_data(process: str, prediction, t: float) -> None:
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS, ids=repr)
-def test_its_gradient_is_the_noise_prediction(prediction) -> None:
+def test_gradient_of_the_potential_is_the_predicted_noise(prediction) -> None:
     data = gaussian_data()
     model, t = gaussian_potential(data, prediction), torch.tensor([0.01, 0.2, 0.9], dtype=torch.float64)
     x = points(data, torch.tensor(0.2), 3).requires_grad_()
@@ -60,7 +60,7 @@ def test_its_gradient_is_the_noise_prediction(prediction) -> None:
     torch.testing.assert_close(gradient, -sigma * data.score(x.detach(), t), rtol=1e-8, atol=1e-9)
 
 
-def test_v0_at_the_clean_image_with_label_0() -> None:
+def test_v0_matches_the_closed_form() -> None:
     """V_0 = sigma_1/2 (x - alpha m)^T S^-1 (x - alpha m): METHOD's reading, at t = 1/T; lower is denser."""
     data = gaussian_data()
     model, t = gaussian_potential(data), torch.tensor(0.001, dtype=torch.float64)
@@ -78,7 +78,7 @@ def test_v0_at_the_clean_image_with_label_0() -> None:
     torch.testing.assert_close(V0(0.3)(model, x, Rng.of(0, 20)), relative_log_prob(model, x, 0.3))
 
 
-def test_bits_do_not_depend_on_companions() -> None:
+def test_potential_has_the_same_bits_in_any_batch() -> None:
     torch.manual_seed(0)
     net = PotentialSpec(UNetSpec(1, 1, widths=(8,), layers=1, attention=(True,), groups=4)).build().eval()
     for parameter in net.parameters():
@@ -97,7 +97,7 @@ def test_bits_do_not_depend_on_companions() -> None:
     assert torch.equal(relative_log_prob(model, x, times), single)
 
 
-def test_what_is_no_potential_is_refused() -> None:
+def test_model_without_a_potential_is_an_error() -> None:
     x = torch.zeros(2, 1, 4, 4)
     for model in (net_denoiser(), gaussian_data()):
         with pytest.raises(InputError, match="potential"):

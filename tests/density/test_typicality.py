@@ -33,7 +33,7 @@ class NormalDensity(Proxy):
         return -0.5 * x.double().square().sum(1, keepdim=True)
 
 
-def test_the_mode_of_a_normal_law_is_not_typical() -> None:
+def test_mode_of_a_normal_law_is_atypical() -> None:
     """-|x|^2/2 has mean -d/2 and variance d/2: the score is -||x|^2 - d|/sqrt(2 d), best on the sphere, and the mode,
     the densest point, is sqrt(d/2) standard deviations away. One side takes half the points in it for the densest."""
     d, n = 40, 4000
@@ -52,7 +52,7 @@ def test_the_mode_of_a_normal_law_is_not_typical() -> None:
     assert auroc(proxy(None, fresh, streams, fitted), proxy(None, small, streams, fitted)).value > 0.9
 
 
-def test_one_that_is_fitted_itself() -> None:
+def test_typicality_of_a_fitted_proxy_uses_its_score() -> None:
     """The inner fit is that of the proxy alone, and what is compared is its score."""
     model, inner, n = gaussian_data(), ScoreNorms(3), 80
     x = Rng.of(0, n).normal((3,), torch.float64)
@@ -66,12 +66,12 @@ def test_one_that_is_fitted_itself() -> None:
     assert torch.equal(proxy(model, x, Rng.of(0, n), fitted), exact)
 
 
-def test_binding_reaches_the_proxy_inside() -> None:
+def test_bind_reaches_the_inner_proxy() -> None:
     assert Typical(NormalDensity()).bind(Pixels((1, 2, 2), 16)) == Typical(NormalDensity(16))
     assert Typical().of == NoiseNorm()
 
 
-def test_refusals() -> None:
+def test_invalid_arguments_are_errors() -> None:
     proxy = Typical(NormalDensity())
     with pytest.raises(InputError, match="at least 50 images that belong, got 10"):
         proxy.fit(torch.randn(10, 1))
@@ -83,7 +83,7 @@ def test_refusals() -> None:
         proxy.score(tensor([[1.0]]))
 
 
-def test_an_image_alone_has_the_bits_it_has_among_others() -> None:
+def test_scores_have_the_same_bits_in_any_batch() -> None:
     proxy = Typical(NoiseNorm(noises=2))
     found = assert_independent(proxy)
     fitted = proxy.fit(found.repeat(4, 1))

@@ -14,7 +14,7 @@ SECONDS = 50.0
 
 @pytest.mark.slow  # as long as it is told: what it finds grows with the time
 @pytest.mark.timeout(400)
-def test_nothing_that_comes_in_breaks_a_demand(tmp_path: Path) -> None:
+def test_fuzzed_inputs_give_no_unexpected_error(tmp_path: Path) -> None:
     counts = driver.fuzz(tmp_path, SECONDS, seed=1)
     assert {name.rpartition(": ")[0] for name in counts} == set(driver.all_targets())
 
@@ -47,7 +47,7 @@ PLANTED = {
 
 
 @pytest.mark.parametrize("name", PLANTED)
-def test_a_planted_fault_is_found_and_says_how_to_repeat_it(
+def test_planted_fault_is_detected_with_instructions_to_repeat(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target, said = PLANTED[name]

@@ -55,7 +55,7 @@ def refusal(folder: Path) -> str:
     return str(caught.value)
 
 
-def test_what_is_written_is_read_again(folder: Path) -> None:
+def test_exported_pipeline_loads_back(folder: Path) -> None:
     pipeline = load_pipeline(folder)
     assert pipeline.spec == SPEC and pipeline.size == (8, 8)
     state = model().net.state_dict()
@@ -69,7 +69,7 @@ def test_what_is_written_is_read_again(folder: Path) -> None:
     assert not list(folder.parent.glob(".*")), "no temporaries stay behind"
 
 
-def test_the_flat_layout_and_the_old_names_of_the_first_releases(folder: Path) -> None:
+def test_flat_layout_and_old_weight_names_load(folder: Path) -> None:
     """google/ddpm-cifar10-32 has its files at the top, and attention called query, key, value and proj_attn."""
     old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     state = load_file(folder / "unet" / WEIGHTS)
@@ -90,7 +90,7 @@ def test_the_flat_layout_and_the_old_names_of_the_first_releases(folder: Path) -
     assert all(torch.equal(pipeline.state[name], state[name]) for name in state)
 
 
-def test_the_published_configuration_of_ddpm_cifar10() -> None:
+def test_published_ddpm_cifar10_configuration_loads() -> None:
     config = {
         "_class_name": "UNet2DModel",
         "_diffusers_version": "0.0.4",
@@ -116,7 +116,7 @@ def test_the_published_configuration_of_ddpm_cifar10() -> None:
     assert network_spec(network_config(UNetSpec(), (32, 32))) == UNetSpec()
 
 
-def test_missing_settings_are_those_of_diffusers() -> None:
+def test_missing_settings_take_diffusers_defaults() -> None:
     diffusers = pytest.importorskip("diffusers")
     with torch.device("meta"):
         theirs = diffusers.UNet2DModel()
@@ -132,7 +132,7 @@ def test_missing_settings_are_those_of_diffusers() -> None:
     assert scheduling(defaults) == scheduling({}) == Scheduling()
 
 
-def test_pickled_weights_are_refused_with_the_way_out(folder: Path) -> None:
+def test_pickled_weights_are_an_error_with_advice(folder: Path) -> None:
     (folder / "unet" / WEIGHTS).unlink()
     assert "diffusion_pytorch_model.safetensors is missing" in refusal(folder)
     (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"\x80\x02}q\x00.")
@@ -161,7 +161,7 @@ def test_pickled_weights_are_refused_with_the_way_out(folder: Path) -> None:
         ({"add_attention": False}, "holds mid_block.attentions.0"),
     ],
 )
-def test_networks_that_do_not_fit_are_refused_by_name(folder: Path, settings: dict[str, Any], named: str) -> None:
+def test_unsupported_network_settings_are_errors(folder: Path, settings: dict[str, Any], named: str) -> None:
     change(folder / "unet" / "config.json", **settings)
     if named:
         message = refusal(folder)
@@ -185,18 +185,18 @@ def test_networks_that_do_not_fit_are_refused_by_name(folder: Path, settings: di
         ({"num_train_timesteps": "many"}, "scheduler_config.json"),
     ],
 )
-def test_schedulers_that_do_not_fit_are_refused_by_name(folder: Path, settings: dict[str, Any], named: str) -> None:
+def test_unsupported_scheduler_settings_are_errors(folder: Path, settings: dict[str, Any], named: str) -> None:
     change(folder / "scheduler" / "scheduler_config.json", **settings)
     assert named in refusal(folder)
 
 
 @pytest.mark.parametrize("size", [10**12, [True, 8], [8], "x", {"a": 1}, 0])
-def test_a_size_that_no_image_has_is_refused(folder: Path, size: Any) -> None:
+def test_invalid_sample_size_is_an_error(folder: Path, size: Any) -> None:
     change(folder / "unet" / "config.json", sample_size=size)
     assert "sample_size must be one or two positive numbers" in refusal(folder)
 
 
-def test_folders_that_are_something_else_are_refused(folder: Path, tmp_path: Path) -> None:
+def test_other_folders_are_errors(folder: Path, tmp_path: Path) -> None:
     assert "is not a folder" in refusal(tmp_path / "nothing")
     assert "config.json is missing" in refusal(tmp_path)
     change(folder / "model_index.json", _class_name="StableDiffusionPipeline")
@@ -234,7 +234,7 @@ def test_schedulers_survive_the_round_trip(schedule: Schedule, variance: Varianc
         )
 
 
-def test_components_without_counterpart_are_refused_on_export(tmp_path: Path) -> None:
+def test_export_of_unsupported_components_is_an_error(tmp_path: Path) -> None:
     cases: list[tuple[NetDenoiser, str]] = []
     cases.append((model(Score()), "Score()"))
     for process, named in (
@@ -280,7 +280,7 @@ CHAINS = [
 @pytest.mark.parametrize(
     ("prediction", "variance", "schedule", "clip"), CHAINS, ids=lambda v: repr(v).partition("(")[0]
 )
-def test_diffusers_opens_the_export_and_draws_the_same_images(
+def test_exported_pipeline_samples_match_diffusers(
     prediction: Prediction, variance: Variance, schedule: Schedule, clip: float | None, tmp_path: Path
 ) -> None:
     diffusers = pytest.importorskip("diffusers")
@@ -301,7 +301,7 @@ def test_diffusers_opens_the_export_and_draws_the_same_images(
     torch.testing.assert_close(images.clamp(-1, 1), expected, rtol=0, atol=1e-4)
 
 
-def test_a_class_conditional_network_answers_as_diffusers(tmp_path: Path) -> None:
+def test_class_conditional_network_matches_diffusers(tmp_path: Path) -> None:
     """The same weights and labels, written by ours and read by theirs; float32 roundings of a small network."""
     diffusers = pytest.importorskip("diffusers")
     spec = UNetSpec(1, 1, (8, 16), 1, (False, True), groups=4, padding=1, classes=4)
@@ -321,7 +321,7 @@ def test_a_class_conditional_network_answers_as_diffusers(tmp_path: Path) -> Non
         torch.testing.assert_close(found, ours.given(labels)(x, torch.tensor(0.5)).mean)
 
 
-def test_the_one_variant_there_is_is_read_and_named(folder: Path) -> None:
+def test_single_weight_variant_is_loaded_and_reported(folder: Path) -> None:
     path, half = folder / "unet" / WEIGHTS, folder / "unet" / "diffusion_pytorch_model.fp16.safetensors"
     state = load_file(path)
     path.unlink()
@@ -360,9 +360,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("part", "settings", "named"), WRONG, ids=lambda value: str(value)[:40])
-def test_settings_of_the_wrong_type_or_size_are_named_in_few_words(
-    part: str, settings: dict[str, Any], named: str
-) -> None:
+def test_invalid_settings_are_short_errors(part: str, settings: dict[str, Any], named: str) -> None:
     blocks = {
         "down_block_types": ["DownBlock2D"] * 2,
         "up_block_types": ["UpBlock2D"] * 2,
@@ -373,7 +371,7 @@ def test_settings_of_the_wrong_type_or_size_are_named_in_few_words(
     assert named in str(caught.value) and len(str(caught.value)) <= 200
 
 
-def test_a_file_is_one_of_the_folder_or_of_the_hubs_cache_around_it(folder: Path, tmp_path: Path) -> None:
+def test_links_are_followed_only_into_the_hub_cache(folder: Path, tmp_path: Path) -> None:
     """The cache keeps contents in blobs, and snapshots as folders of links to them; other links are not followed."""
     cache = tmp_path / "models--a--b"
     snapshot = cache / "snapshots" / "0123"

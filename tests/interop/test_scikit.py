@@ -27,7 +27,7 @@ UNITS, ORIGIN = np.array([30.0, 0.01]), np.array([-500.0, 2.0])
 
 
 @parametrize_with_checks([DiffusionDensity(NoiseNorm(noises=1), **{**QUICK, "random_state": None})])
-def test_keeps_the_conventions_of_scikit_learn(estimator, check):
+def test_estimator_passes_scikit_learn_checks(estimator, check):
     check(estimator)
 
 
@@ -49,7 +49,7 @@ def trained():
     )
 
 
-def test_the_density_of_a_mixture_is_learned(trained):
+def test_trained_model_learns_the_density_of_a_mixture(trained):
     rows, exact = mixture(200, 1)
     found = trained.score_samples(rows)
     assert stats.spearmanr(found, exact).statistic > 0.95
@@ -59,7 +59,7 @@ def test_the_density_of_a_mixture_is_learned(trained):
     assert len(trained.loss_curve_) == trained.n_iter_ == 300
 
 
-def test_the_density_integrates_to_one(trained):
+def test_density_integrates_to_one(trained):
     """On a grid of 4 standard deviations and more each way, by the rectangle rule, in the units of X."""
     low, high = ORIGIN + UNITS * [-2.0, -2.0], ORIGIN + UNITS * [2.0, 2.0]
     axes = [np.linspace(a, b, 31) for a, b in zip(low, high, strict=True)]
@@ -69,7 +69,7 @@ def test_the_density_integrates_to_one(trained):
     assert total == pytest.approx(1, abs=0.02)
 
 
-def test_rows_do_not_depend_on_their_neighbours(trained):
+def test_scores_do_not_depend_on_other_rows(trained):
     rows = mixture(7, 2)[0]
     whole = trained.score_samples(rows)
     np.testing.assert_allclose(trained.score_samples(rows[::-1])[::-1], whole, rtol=0, atol=1e-9)
@@ -88,7 +88,7 @@ def untrained(proxy=None, **settings):
     return DiffusionDensity(proxy, learning_rate=1e-300, **{**QUICK, **settings})
 
 
-def test_an_untrained_model_is_normal_with_the_moments_of_the_features():
+def test_untrained_density_is_normal_with_the_feature_moments():
     rows = normal()
     model = untrained().fit(rows)
     exact = stats.norm.logpdf(rows, rows.mean(0), rows.std(0)).sum(1)
@@ -101,7 +101,7 @@ def test_an_untrained_model_is_normal_with_the_moments_of_the_features():
     assert np.array_equal(model.sample(2000), drawn) and np.array_equal(model.sample(3), drawn[:3])
 
 
-def test_the_share_of_outliers_and_the_farthest_row():
+def test_predict_flags_the_set_share_and_the_farthest_row():
     rows = normal(200)
     model = untrained(contamination=0.15).fit(rows)
     assert (model.predict(rows) == -1).sum() == 30
@@ -109,7 +109,7 @@ def test_the_share_of_outliers_and_the_farthest_row():
     assert model.predict([ORIGIN + 20 * UNITS, rows.mean(0)]).tolist() == [-1, 1]
 
 
-def test_samples_come_from_the_density(trained):
+def test_samples_follow_the_density(trained):
     """The mean of log p over draws from p is that over the data, up to what the model has not learned."""
     drawn = trained.score_samples(trained.sample(200))
     data = trained.score_samples(mixture(200, 1)[0])
@@ -117,7 +117,7 @@ def test_samples_come_from_the_density(trained):
     assert abs(drawn.mean() - data.mean()) < 4 * error
 
 
-def test_an_int_repeats_everything():
+def test_random_state_makes_results_repeatable():
     rows = normal(20)
     one, two, three = (DiffusionDensity(**{**QUICK, "random_state": s}).fit(rows) for s in (1, 1, 2))
     assert one.loss_curve_ == two.loss_curve_ != three.loss_curve_
@@ -130,7 +130,7 @@ def test_an_int_repeats_everything():
     assert torch.equal(torch.random.get_rng_state(), state), "fit leaves torch's generator alone"
 
 
-def test_constant_features_are_left_out_and_looked_at():
+def test_constant_features_are_ignored_but_checked():
     rows = normal(20)
     wide = np.insert(rows, 1, 0.1, axis=1)  # 0.1 has a mean and a standard deviation with rounding errors
     plain, model = (DiffusionDensity(**QUICK).fit(x) for x in (rows, wide))
@@ -143,7 +143,7 @@ def test_constant_features_are_left_out_and_looked_at():
     assert np.all(model.sample(4)[:, 1] == pytest.approx(0.1, rel=1e-12))
 
 
-def test_other_proxies_are_those_of_the_standardised_rows():
+def test_proxies_are_computed_on_standardised_rows():
     rows = normal(60)
     model = untrained(NoiseNorm()).fit(rows)
     z = torch.from_numpy((rows - rows.mean(0)) / rows.std(0))
@@ -155,7 +155,7 @@ def test_other_proxies_are_those_of_the_standardised_rows():
         untrained(Typical(NoiseNorm())).fit(rows[:20])
 
 
-def test_bounds_are_densities_in_the_units_of_the_rows():
+def test_bounds_are_in_the_units_of_the_rows():
     rows = normal(20)
     bound = untrained(BoundDensity(steps=20, terms=None))
     one, two = (
@@ -165,7 +165,7 @@ def test_bounds_are_densities_in_the_units_of_the_rows():
     np.testing.assert_allclose(two - one, np.log(UNITS).sum(), rtol=1e-6)
 
 
-def test_a_missing_scikit_learn_is_explained(monkeypatch):
+def test_missing_scikit_learn_is_an_error_with_advice(monkeypatch):
     monkeypatch.delitem(vars(scikit), "DiffusionDensity")
     monkeypatch.setitem(sys.modules, "sklearn.base", None)
     with pytest.raises(InputError, match=r"pip install 'diffprob\[scikit-learn\]'"):
@@ -174,7 +174,7 @@ def test_a_missing_scikit_learn_is_explained(monkeypatch):
         _ = scikit.Density
 
 
-def test_bad_settings_are_named():
+def test_invalid_settings_are_errors():
     rows = normal(20)
     for settings, words in (
         ({"proxy": "flow"}, "proxy must be one of diffprob.density"),

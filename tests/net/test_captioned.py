@@ -32,7 +32,7 @@ def inputs(n: int = 3) -> tuple[Tensor, Tensor]:
     return torch.randn(n, 1, 8, 8).double(), torch.linspace(3, 999, n).double()
 
 
-def test_it_begins_as_the_plain_network_of_its_body() -> None:
+def test_initial_output_equals_the_unconditional_network() -> None:
     """Under the same names; with its first weights captions change nothing."""
     net, plain = network(None), BODY.build().double()
     nn.init.normal_(net.conv_out.weight)
@@ -43,7 +43,7 @@ def test_it_begins_as_the_plain_network_of_its_body() -> None:
     assert torch.equal(net(x, t, TOKENS).main, plain(x, t).main)
 
 
-def test_attention_to_words_equals_torchs() -> None:
+def test_cross_attention_matches_torch() -> None:
     """`nn.MultiheadAttention` with the same weights and its own mask, on the normed pixels."""
     net = network()
     attention: Any = net.get_submodule("mid_block.attentions.0.words")
@@ -71,7 +71,7 @@ def places(attention: Any, height: int, width: int) -> Tensor:
     return attention.place(torch.tensor(rows, dtype=torch.float64))
 
 
-def test_words_are_bound_to_places() -> None:
+def test_cross_attention_depends_on_position() -> None:
     """Pixels that look alike attend alike, but for their places: without those an even image stays even."""
     attention: Any = network().get_submodule("mid_block.attentions.0.words")
     x, vectors, mask = torch.ones(1, 16, 4, 4).double(), torch.randn(1, 5, 12).double(), torch.ones(1, 5).bool()
@@ -82,7 +82,7 @@ def test_words_are_bound_to_places() -> None:
     torch.testing.assert_close(even, even[..., :1, :1].expand_as(even), rtol=1e-12, atol=1e-12)
 
 
-def test_every_level_with_attention_reads_the_words() -> None:
+def test_every_attention_level_attends_to_the_caption() -> None:
     """The way down once, the middle once, the way up twice; the words come in there and nowhere else but the mean."""
     net, (x, t) = network(), inputs()
     reading = [name for name, _ in net.named_modules() if name.endswith(".words")]
@@ -97,7 +97,7 @@ def test_every_level_with_attention_reads_the_words() -> None:
     assert (other(x, t, TOKENS).main - before).abs().max() > 1e-5
 
 
-def test_padding_and_neighbours_change_nothing() -> None:
+def test_output_does_not_depend_on_padding_or_batch() -> None:
     """Rounding apart: other sizes of the same product take other kernels."""
     net, (x, t) = network(), inputs()
     whole = net(x, t, TOKENS).main
@@ -107,7 +107,7 @@ def test_padding_and_neighbours_change_nothing() -> None:
     assert (net(x, t, TOKENS.flip(0)).main - whole)[0].abs().max() > 1e-3
 
 
-def test_every_parameter_learns() -> None:
+def test_every_parameter_gets_a_gradient() -> None:
     net, (x, t) = network(), inputs()
     net(x, t, TOKENS).main.square().sum().backward()
     for name, parameter in net.named_parameters():
@@ -116,7 +116,7 @@ def test_every_parameter_learns() -> None:
         assert parameter.grad.abs().max() > 1e-8 or "to_k.bias" in name, name
 
 
-def test_the_gradient_of_the_input_is_right() -> None:
+def test_input_gradient_matches_finite_differences() -> None:
     """Along one direction, against the difference quotient: error h^2 plus rounding / h, here about 1e-9."""
     net, (x, t) = network(0.2), inputs(2)
     v, h = torch.randn_like(x), 1e-5
@@ -137,12 +137,12 @@ def test_the_gradient_of_the_input_is_right() -> None:
         (BODY, 3, "heads must divide"),
     ],
 )
-def test_fields_are_checked(body: UNetSpec, heads: int, message: str) -> None:
+def test_invalid_fields_are_errors(body: UNetSpec, heads: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CaptionedUNetSpec(body, SPEC.text, heads)
 
 
-def test_captions_are_needed() -> None:
+def test_missing_captions_are_an_error() -> None:
     with pytest.raises(ValueError, match="expected captions"):
         network()(*inputs())
     assert (SPEC.in_channels, SPEC.out_channels, SPEC.widths) == (1, 1, (8, 16))

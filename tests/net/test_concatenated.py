@@ -21,7 +21,7 @@ def network(body: UNetSpec = BODY, beside: int = 1) -> ConcatenatedUNet:
 X, T, C = torch.randn(3, 2, 8, 8).double(), torch.tensor([1.0, 50.0, 999.0]).double(), torch.randn(3, 1, 8, 8).double()
 
 
-def test_the_image_enters_by_the_first_convolution() -> None:
+def test_condition_enters_through_the_first_convolution_only() -> None:
     """Without its weights for the image, the network is the plain one of the body; and only the first has such."""
     net, plain = network(), BODY.build().double()
     state = {**net.state_dict(), "conv_in.weight": net.conv_in.weight[:, :2]}
@@ -35,7 +35,7 @@ def test_the_image_enters_by_the_first_convolution() -> None:
 
 
 @pytest.mark.parametrize(("channels", "out", "beside"), [(1, 1, 1), (1, 2, 1), (1, 4, 1), (2, 4, 2), (1, 2, 3)])
-def test_variances_are_learned_where_the_answer_is_twice_the_data(channels: int, out: int, beside: int) -> None:
+def test_learned_variance_needs_twice_the_data_channels(channels: int, out: int, beside: int) -> None:
     """Whatever number of channels the first convolution reads: also where the answer is twice that."""
     net = network(UNetSpec(channels, out, (8,), 1, (False,), groups=4), beside)
     found = net(X[:, :channels], T, torch.randn(3, beside, 8, 8))
@@ -43,7 +43,7 @@ def test_variances_are_learned_where_the_answer_is_twice_the_data(channels: int,
     assert (found.extra is None) == (out != 2 * channels)
 
 
-def test_what_does_not_fit() -> None:
+def test_condition_of_the_wrong_shape_is_an_error() -> None:
     net = network()
     for wrong in (None, C[:2], C[:, :, :4], torch.cat([C, C], 1)):
         with pytest.raises(ValueError, match=r"expected an image of shape \(3, 1, 8, 8\) beside x"):

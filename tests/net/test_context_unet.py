@@ -29,7 +29,7 @@ def inputs(n: int = 4, size: int = 8) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize(("features", "classes", "count"), [(128, 11, 6_585_601), (256, 11, 26_311_169)])
-def test_parameter_counts(features: int, classes: int, count: int) -> None:
+def test_parameter_counts_match_published(features: int, classes: int, count: int) -> None:
     """6,585,601 and 26.3 million are those of the published code, for ten classes in one colour."""
     with torch.device("meta"):
         net = ContextUNetSpec(features=features, classes=classes).build()
@@ -41,7 +41,7 @@ def test_parameter_counts(features: int, classes: int, count: int) -> None:
     [(ContextUNetSpec(features=8), (1, 28, 28)), (ContextUNetSpec(3, 6, 8, 0, 12), (3, 12, 12))],
     ids=["mnist", "variance"],
 )
-def test_shapes(spec: ContextUNetSpec, shape: tuple[int, ...]) -> None:
+def test_output_has_the_shape_of_the_input(spec: ContextUNetSpec, shape: tuple[int, ...]) -> None:
     net, x = spec.build(), torch.randn(2, *shape)
     label = torch.tensor([0, 10]) if spec.classes else None
     main, extra = net(x, torch.tensor(0.5), label)
@@ -51,7 +51,7 @@ def test_shapes(spec: ContextUNetSpec, shape: tuple[int, ...]) -> None:
     assert spec.size % factor == 0 and factor == 4
 
 
-def test_the_null_label_is_a_vector_of_zeros() -> None:
+def test_null_label_is_encoded_as_zeros() -> None:
     """Told the null, the network is the one whose first layer of the label's embedding has no weights at all."""
     net, (x, t) = network(), inputs()
     assert torch.equal(net.code(torch.arange(4)), torch.eye(4)[:, :3])
@@ -64,7 +64,7 @@ def test_the_null_label_is_a_vector_of_zeros() -> None:
     assert (found - net(x, t, torch.zeros(4, dtype=torch.int64)).main).abs().max() > 1e-6
 
 
-def test_a_label_is_plus_its_one_hot_vector() -> None:
+def test_label_is_encoded_as_its_one_hot_vector() -> None:
     net, seen = network(), []
     net.labels[0].register_forward_hook(lambda _m, given, _o: seen.append(given[0]))
     net(*inputs(3), torch.tensor([0, 2, 3]))
@@ -90,7 +90,7 @@ def test_the_label_multiplies_and_the_time_adds() -> None:
     assert torch.equal(seen["up"][0][:, 16:], F.max_pool2d(seen["down"][1], 2))
 
 
-def test_batch_norm_keeps_samples_apart_in_evaluation_mode_only() -> None:
+def test_samples_are_independent_only_in_evaluation_mode() -> None:
     """Rounding apart, for another batch size takes other kernels; in training mode neighbours change a sample."""
     net, (x, t), label = network(), inputs(), torch.tensor([0, 1, 2, 3])
     whole, alone = net(x, t, label).main, net(x[1:2], t[1:2], label[1:2]).main
@@ -99,7 +99,7 @@ def test_batch_norm_keeps_samples_apart_in_evaluation_mode_only() -> None:
     assert (net(x, t, label).main[1:2] - net(x[1:3], t[1:3], label[1:3]).main[:1]).abs().max() > 1e-2
 
 
-def test_every_parameter_learns() -> None:
+def test_every_parameter_gets_a_gradient() -> None:
     net = network().train()
     net(*inputs(), torch.tensor([0, 1, 2, 3])).main.square().sum().backward()
     # A bias before a batch norm has no effect: its gradient is rounding, of about 1e-16 in float64.
@@ -111,12 +111,12 @@ def test_every_parameter_learns() -> None:
 @pytest.mark.parametrize(
     ("field", "value"), [("features", 12), ("classes", 1), ("classes", -1), ("size", 30), ("in_channels", 0)]
 )
-def test_fields_are_checked(field: str, value: int) -> None:
+def test_invalid_fields_are_errors(field: str, value: int) -> None:
     with pytest.raises(ValueError, match=f"{field} must be .*{value}"):
         ContextUNetSpec(**{field: value})
 
 
-def test_inputs_are_checked() -> None:
+def test_invalid_inputs_are_errors() -> None:
     net, (x, t) = network(), inputs()
     with pytest.raises(ValueError, match="expected labels: classes=4"):
         net(x, t)

@@ -15,7 +15,7 @@ def x():
 
 @pytest.mark.parametrize("spectral", [False, True])
 @pytest.mark.parametrize("activation", ["silu", "leaky"])
-def test_gradient_is_the_slope(x, activation, spectral):
+def test_gradients_match_finite_differences(x, activation, spectral):
     """By x and by every parameter, along random directions: central differences over h.
 
     Their error is of the order h^2 where the network is smooth, and 1e-15/h; steps that are shorter meet fewer kinks.
@@ -37,7 +37,7 @@ def test_gradient_is_the_slope(x, activation, spectral):
         torch.testing.assert_close((gradient * direction).sum(), slope, rtol=10 * near, atol=near)
 
 
-def test_images_do_not_mix(x):
+def test_energy_of_an_image_does_not_depend_on_others(x):
     net = EnergySpec(2, (4, 6), 2).build().double()
     (gradient,) = torch.autograd.grad(net(x.requires_grad_(True))[1], x)
     reach = gradient.flatten(1).abs().amax(1)
@@ -64,7 +64,7 @@ def test_spectral_norms_are_one(x):
     assert not list(net.buffers())  # an average of the weights misses nothing
 
 
-def test_a_smooth_network_has_a_second_derivative(x):
+def test_smooth_network_has_second_derivatives(x):
     """Score matching needs the gradient of a gradient, by x and by the weights."""
     net = EnergySpec(2, (4, 6)).build().double()
     x = x.requires_grad_(True)
@@ -74,7 +74,7 @@ def test_a_smooth_network_has_a_second_derivative(x):
     assert net.conv_in.weight.grad.abs().max() > 0
 
 
-def test_low_precision_adds_up_in_full():
+def test_energies_are_summed_in_full_precision():
     torch.manual_seed(0)
     net = EnergySpec(1, (8, 8)).build()
     x = torch.rand(4, 1, 16, 16)
@@ -94,6 +94,6 @@ def test_low_precision_adds_up_in_full():
         ({"activation": "relu"}, "activation must be one of silu, leaky, got 'relu'"),
     ],
 )
-def test_settings_are_checked(changes, message):
+def test_invalid_settings_are_errors(changes, message):
     with pytest.raises(ValueError, match=message):
         EnergySpec(**changes)

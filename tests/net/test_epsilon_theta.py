@@ -19,7 +19,7 @@ def network(spec: EpsilonThetaSpec = SMALL) -> EpsilonTheta:
 
 
 @pytest.mark.parametrize(("norm", "count"), [(True, 105_272_579), (False, 105_272_579 - 2 * (3 * 1024 + 256))])
-def test_parameter_counts(norm: bool, count: int) -> None:
+def test_parameter_counts_match_published(norm: bool, count: int) -> None:
     """The published code's; without the norms that it never applies, of which three have 1024 channels, one has 256."""
     spec = EpsilonThetaSpec(norm_attention=norm)
     with torch.device("meta"):
@@ -31,7 +31,7 @@ def test_parameter_counts(norm: bool, count: int) -> None:
     assert sum(p.numel() for p in net.parameters()) == count
 
 
-def test_attention_without_its_norm() -> None:
+def test_attention_without_norm_matches_the_formula() -> None:
     """x + softmax(q k^T / sqrt(C)) v over the pixels of x itself, written out; with the norm it is another number."""
     net = network(EpsilonThetaSpec(1, 1, 8, (1, 2), groups=4, dropout=0.0, norm_attention=False))
     attention = next(m for m in net.modules() if isinstance(m, Attention))
@@ -45,7 +45,7 @@ def test_attention_without_its_norm() -> None:
         network().load_state_dict(net.state_dict())
 
 
-def test_shapes_and_learned_variances() -> None:
+def test_output_shapes_with_and_without_learned_variance() -> None:
     x = torch.randn(2, 3, 8, 8).double()
     spec = EpsilonThetaSpec(3, 6, 8, (1, 2, 2), blocks=2, groups=4, dropout=0.0, classes=3)
     main, extra = network(spec)(x, torch.tensor(5.0), torch.tensor([0, 2]))
@@ -53,7 +53,7 @@ def test_shapes_and_learned_variances() -> None:
     assert extra is not None and extra.shape == x.shape
 
 
-def test_every_parameter_learns_and_the_label_counts() -> None:
+def test_every_parameter_gets_a_gradient_and_labels_matter() -> None:
     net = network(EpsilonThetaSpec(1, 1, 16, (1, 2), groups=4, dropout=0.0, classes=2))
     x, t = torch.randn(2, 1, 8, 8).double(), torch.tensor([1.0, 700.0]).double()
     found = net(x, t, torch.tensor([0, 1])).main
@@ -71,12 +71,12 @@ def test_every_parameter_learns_and_the_label_counts() -> None:
     ("field", "value"),
     [("features", 60), ("multipliers", ()), ("multipliers", (1, 0)), ("dropout", 1.0), ("classes", -1), ("blocks", 0)],
 )
-def test_fields_are_checked(field: str, value: object) -> None:
+def test_invalid_fields_are_errors(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"{field}(\[\d\])? must"):
         EpsilonThetaSpec(**{field: value})  # pyright: ignore[reportArgumentType]
 
 
-def test_inputs_are_checked() -> None:
+def test_invalid_inputs_are_errors() -> None:
     net, x = network(), torch.randn(2, 1, 8, 8).double()
     with pytest.raises(ValueError, match="divisible by 2"):
         net(x[:, :, :7], torch.tensor(1.0))

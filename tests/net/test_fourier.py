@@ -12,7 +12,7 @@ from diffprob.net.unet import UNetSpec
 TINY = UNetSpec(in_channels=2, out_channels=2, widths=(8,), layers=1, attention=(False,), groups=4)
 
 
-def test_the_periods_are_two_levels_and_one():
+def test_finest_periods_are_two_levels_and_one():
     """Kingma et al. 2021 take 7 and 8 for 256 levels; on 17, whose distance is a power of two, neighbours alternate."""
     assert fourier_powers(256) == (7, 8) and fourier_powers(17) == (3, 4)
     x = 2 * torch.arange(17, dtype=torch.float64) / 16 - 1
@@ -23,7 +23,7 @@ def test_the_periods_are_two_levels_and_one():
         fourier_powers(2)
 
 
-def test_the_waves_are_the_inputs_after_the_image():
+def test_fourier_features_follow_the_image_channels():
     spec = replace(TINY, fourier=(0, 3))
     net = spec.build().double()
     assert net.conv_in.weight.shape == (8, 10, 3, 3)
@@ -35,7 +35,7 @@ def test_the_waves_are_the_inputs_after_the_image():
     assert torch.equal(seen[0], torch.cat(wanted, 1))
 
 
-def test_without_waves_nothing_changes():
+def test_no_fourier_features_leave_the_network_unchanged():
     torch.manual_seed(0)
     plain = TINY.build()
     torch.manual_seed(0)
@@ -46,6 +46,6 @@ def test_without_waves_nothing_changes():
 
 
 @pytest.mark.parametrize("wrong", [3, (1.5,), (-1,), (17,)])
-def test_wrong_powers(wrong):
+def test_invalid_powers_are_errors(wrong):
     with pytest.raises(ValueError, match="fourier"):
         replace(TINY, fourier=wrong)

@@ -37,7 +37,7 @@ def images(spec, n=6, dtype=torch.float64):
 
 
 @pytest.mark.parametrize("spec", VARIANTS, ids=repr)
-def test_inverse_and_determinant(spec):
+def test_inverse_and_determinant_match_the_jacobian(spec):
     """Both ways by rounding alone, and the determinant is that of the dense Jacobian of images -> noise."""
     glow, x = random_glow(spec), images(spec)
     noise, log_det = glow.noise(x)
@@ -51,7 +51,7 @@ def test_inverse_and_determinant(spec):
         assert float((torch.linalg.slogdet(jacobian)[1] - expected).detach()) == pytest.approx(0, abs=1e-10)
 
 
-def test_inverse_in_float32():
+def test_inverse_is_accurate_in_float32():
     spec = GlowSpec((1, 8, 8), 4, 3, 8)
     glow, x = random_glow(spec, torch.float32, 0.05), images(spec, dtype=torch.float32)
     torch.testing.assert_close(glow.inverse(glow.noise(x)[0]), x, rtol=1e-5, atol=1e-5)
@@ -93,7 +93,7 @@ def test_untrained_affine_is_linear():
     torch.testing.assert_close(glow.noise(2 * x)[0], 2 * noise)
 
 
-def test_samples_have_the_density_of_their_noise():
+def test_density_of_samples_matches_their_noise():
     glow = random_glow(GlowSpec((1, 4, 4), 2, 2, 6))
     rng = Rng.of(5, 8)
     x = glow.sample(rng)
@@ -106,7 +106,7 @@ def test_samples_have_the_density_of_their_noise():
     torch.testing.assert_close(glow.log_prob(x), normal + log_det)
 
 
-def test_images_do_not_mix():
+def test_density_of_an_image_does_not_depend_on_others():
     glow = random_glow(GlowSpec((1, 4, 4), 2, 2, 6))
     x = images(glow.spec).requires_grad_(True)
     (gradient,) = torch.autograd.grad(glow.log_prob(x)[2], x)
@@ -114,7 +114,7 @@ def test_images_do_not_mix():
     assert others[2] > 0 and others[[0, 1, 3, 4, 5]].max() == 0
 
 
-def test_first_batch_sets_the_actnorms():
+def test_first_batch_initialises_the_actnorms():
     """After the first batch in training mode, every channel behind an actnorm has mean 0 and variance 1 over it."""
     torch.manual_seed(0)
     glow = GlowSpec((1, 8, 8), 2, 2, 8).build().double()
@@ -139,7 +139,7 @@ def test_first_batch_sets_the_actnorms():
     assert all(torch.equal(first[name], value) for name, value in glow.state_dict().items())
 
 
-def test_no_state_beside_the_parameters():
+def test_model_has_no_buffers():
     """An average of parameters misses nothing: no buffers, and a copy that takes them over answers the same."""
     torch.manual_seed(0)
     glow = GlowSpec((1, 4, 4), 2, 1, 8).build().train()
@@ -154,7 +154,7 @@ def test_no_state_beside_the_parameters():
     assert torch.equal(average.train().log_prob(x), expected)  # nor is it set anew when its training goes on
 
 
-def test_processes_agree_on_the_first_batch(monkeypatch):
+def test_actnorm_initialisation_is_shared_between_processes(monkeypatch):
     """The moments are averaged over the processes: two halves of a batch set what the whole batch sets."""
     x = images(GlowSpec((1, 4, 4)), 8) * torch.linspace(0.5, 3, 8, dtype=torch.float64)[:, None, None, None]
     torch.manual_seed(0)
@@ -177,7 +177,7 @@ def test_processes_agree_on_the_first_batch(monkeypatch):
     torch.testing.assert_close(half.scales[0][0].log_scale, whole.scales[0][0].log_scale)
 
 
-def test_low_precision_reaches_the_couplings_only():
+def test_low_precision_is_used_only_in_the_couplings():
     """Under autocast the noise is still that of a bijection with the log-det it says: differences are those of h."""
     glow = random_glow(GlowSpec((1, 8, 8), 2, 2, 8), torch.float32, 0.05)
     x = images(glow.spec, dtype=torch.float32)
@@ -198,7 +198,7 @@ def test_squeeze_is_a_permutation():
     assert torch.equal(unsqueeze(squeezed), x)
 
 
-def test_trains_to_a_known_law():
+def test_training_reaches_the_entropy_of_a_normal_law():
     """Additive couplings and a learned top fit a correlated normal; the optimum is its entropy, met by 0.03 nats."""
     torch.manual_seed(0)
     cov = torch.tensor([[1.0, 0.8, 0, 0], [0.8, 1, 0, 0], [0, 0, 0.25, 0.1], [0, 0, 0.1, 0.5]], dtype=torch.float64)
@@ -229,18 +229,18 @@ def test_trains_to_a_known_law():
         ({"coupling": "cubic"}, "coupling"),
     ],
 )
-def test_settings_are_checked(changes, message):
+def test_invalid_settings_are_errors(changes, message):
     with pytest.raises(ValueError, match=message):
         GlowSpec(**({"shape": (1, 28, 28)} | changes))
 
 
-def test_other_shapes_are_refused():
+def test_wrong_image_shape_is_an_error():
     glow = GlowSpec((1, 4, 4), 1, 1, 4).build()
     with pytest.raises(ValueError, match=r"\(1, 4, 4\), got \(1, 8, 8\)"):
         glow.log_prob(torch.zeros(2, 1, 8, 8))
 
 
-def test_counts_without_memory():
+def test_network_builds_on_the_meta_device():
     with torch.device("meta"):
         glow = GlowSpec((3, 32, 32), 4, 3, 64).build()
     assert all(isinstance(p, nn.Parameter) and p.is_meta for p in glow.parameters())

@@ -19,7 +19,7 @@ def unet(out_channels: int = 3, widths: tuple[int, ...] = (8, 16)) -> UNet:
 
 
 @pytest.mark.parametrize("out_channels", [3, 6])
-def test_the_networks_own_output_keeps_its_bits(out_channels: int) -> None:
+def test_head_leaves_the_network_output_bits_unchanged(out_channels: int) -> None:
     net = unet(out_channels)
     x, t = torch.randn(5, 3, 16, 16), torch.tensor([0.0, 10.0, 500.0, 998.0, 999.0])
     for layout in (torch.contiguous_format, torch.channels_last):
@@ -32,7 +32,7 @@ def test_the_networks_own_output_keeps_its_bits(out_channels: int) -> None:
             assert torch.equal(output.extra, torch.ones_like(output.extra))
 
 
-def test_one_pass_through_the_network() -> None:
+def test_head_needs_one_network_pass() -> None:
     net, calls = unet(), []
     net.mid_block.resnets[0].register_forward_hook(lambda *_: calls.append(1))
     output = HeadedUNet(net, nn.Identity())(torch.randn(2, 3, 8, 8), torch.tensor(3.0))
@@ -42,7 +42,7 @@ def test_one_pass_through_the_network() -> None:
 
 @pytest.mark.parametrize("blocks", [0, 1])
 @pytest.mark.parametrize("size", [4, 32])
-def test_frozen_features_of_any_layout_give_the_same_gradients(blocks: int, size: int) -> None:
+def test_gradients_do_not_depend_on_memory_layout_or_frozen_features(blocks: int, size: int) -> None:
     """torch's own group norm crashes on channels-last features without a gradient."""
     features, found = torch.randn(4, 16, size, size), []
     for layout in (torch.contiguous_format, torch.channels_last):
@@ -58,7 +58,7 @@ def test_frozen_features_of_any_layout_give_the_same_gradients(blocks: int, size
 
 
 @pytest.mark.parametrize("blocks", [0, 1, 2])
-def test_a_new_head_answers_one_and_learns(blocks: int) -> None:
+def test_initial_head_outputs_one_and_learns(blocks: int) -> None:
     """Weight 0 and bias 1; every parameter gets a gradient once the last convolution has left 0."""
     head = HeadSpec(8, 3, groups=4, blocks=blocks).build()
     features = torch.randn(2, 8, 6, 6)
@@ -70,7 +70,7 @@ def test_a_new_head_answers_one_and_learns(blocks: int) -> None:
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in head.parameters())
 
 
-def test_the_simple_head_is_norm_silu_convolution() -> None:
+def test_head_without_blocks_is_norm_silu_convolution() -> None:
     head = HeadSpec(8, 2, groups=2, eps=1e-3).build().double()
     for parameter in head.parameters():
         parameter.data = torch.randn_like(parameter)
@@ -83,7 +83,7 @@ def test_the_simple_head_is_norm_silu_convolution() -> None:
     torch.testing.assert_close(head(features), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_the_head_keeps_its_own_precision() -> None:
+def test_head_computes_in_float32_under_autocast() -> None:
     """Under autocast the features may be bfloat16; the variance stays float32."""
     net = unet()
     model = HeadedUNet(net, HeadSpec.reading(net.spec, blocks=1).build())
@@ -94,7 +94,7 @@ def test_the_head_keeps_its_own_precision() -> None:
     assert model.double()(torch.randn(1, 3, 8, 8).double(), torch.tensor(3.0).double()).extra.dtype == torch.float64
 
 
-def test_specs_read_networks_and_refuse_nonsense() -> None:
+def test_head_spec_follows_the_network_and_checks_fields() -> None:
     assert HeadSpec.reading(UNetSpec(), 1) == HeadSpec(128, 3, 32, 1e-6, 1)
     assert HeadSpec.reading(unet(out_channels=6).spec).out_channels == 3
     assert repr(HeadSpec(8, 1, 4)) == "HeadSpec(channels=8, out_channels=1, groups=4, eps=1e-06, blocks=0)"

@@ -44,7 +44,7 @@ def empty():
         return InceptionV3().eval()
 
 
-def test_names_and_shapes_are_the_published_ones(empty):
+def test_weight_names_and_shapes_match_published(empty):
     state = empty.state_dict()
     assert len(state) == TENSORS
     assert sum(isinstance(module, nn.Conv2d) for module in empty.modules()) == CONVOLUTIONS
@@ -59,7 +59,7 @@ def test_names_and_shapes_are_the_published_ones(empty):
 
 
 @torch.no_grad()
-def test_every_stage_has_the_shape_of_the_paper():
+def test_stage_shapes_match_the_paper():
     with torch.device("meta"):
         net = InceptionV3().eval()
     net.to_empty(device="cpu")
@@ -73,7 +73,7 @@ def test_every_stage_has_the_shape_of_the_paper():
     assert net.features(torch.zeros(1, 3, 75, 75)).shape == (1, 2048)
 
 
-def test_average_pooling_counts_the_pixels_there_are():
+def test_average_pooling_excludes_the_padding():
     x = torch.randn(2, 3, 5, 6, generator=torch.Generator().manual_seed(0))
     ones = torch.ones(3, 1, 3, 3)
     total = F.conv2d(x, ones, padding=1, groups=3)
@@ -97,12 +97,12 @@ def test_maximum_pooling_ignores_the_padding():
     [(f"Mixed_{name}", "average") for name in ("5b", "5c", "5d", "6b", "6c", "6d", "6e", "7b")]
     + [("Mixed_7c", "max"), ("Mixed_6a", "shrink"), ("Mixed_7a", "shrink")],
 )
-def test_every_block_pools_as_published(empty, block, pool):
+def test_block_poolings_match_published(empty, block, pool):
     assert empty.get_submodule(block).pool == pool
 
 
 @pytest.mark.parametrize("block", ["Mixed_5b", "Mixed_6a", "Mixed_7a", "Mixed_7c"])
-def test_blocks_follow_their_formulas(block):
+def test_blocks_match_their_formulas(block):
     """One block of each kind, written out with torch's functions from the paper's figures 5 to 10."""
     torch.manual_seed(0)
     with torch.device("meta"):

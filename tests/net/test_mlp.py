@@ -32,7 +32,7 @@ def silu(x: Tensor) -> Tensor:
     return x / (1 + torch.exp(-x))
 
 
-def test_the_answer_is_the_formula() -> None:
+def test_output_matches_the_formula() -> None:
     net = network()
     weights = net.state_dict()
 
@@ -51,7 +51,7 @@ def test_the_answer_is_the_formula() -> None:
     torch.testing.assert_close(found.main, linear("outside", silu(h)), rtol=1e-12, atol=1e-12)
 
 
-def test_rows_do_not_see_each_other() -> None:
+def test_rows_are_independent() -> None:
     net = network()
     whole = net(X, T).main
     for k in range(5):
@@ -63,7 +63,7 @@ def test_rows_do_not_see_each_other() -> None:
     assert torch.equal(net(X, tensor(7.0)).main, net(X, torch.full((5,), 7.0).double()).main)
 
 
-def test_untrained_it_says_that_the_data_is_standard_normal() -> None:
+def test_untrained_model_predicts_standard_normal_data() -> None:
     """E[x_0|x_t] = alpha x_t for N(0, I) under a variance-preserving process: v is 0."""
     process = LinearProcess(Cosine())
     torch.manual_seed(0)
@@ -73,14 +73,14 @@ def test_untrained_it_says_that_the_data_is_standard_normal() -> None:
         torch.testing.assert_close(model(X, t).mean, exact(X, t).mean, rtol=1e-12, atol=1e-12)
 
 
-def test_every_weight_learns() -> None:
+def test_every_weight_gets_a_gradient() -> None:
     net = network()
     net(X, T).main.square().sum().backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
 
 
-def test_the_spec_is_its_repr_and_refuses_nonsense() -> None:
+def test_spec_repr_counts_and_invalid_fields() -> None:
     assert repr(MLPSpec(2)) == "MLPSpec(features=2, width=128, depth=3, embedding=64)"
     # In and out, two layers of the time, and three layers a block.
     sizes = (2 * 128 + 128) + (64 * 128 + 128) + (128 * 128 + 128) * (1 + 3 * 3) + (128 * 2 + 2)

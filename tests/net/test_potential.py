@@ -56,7 +56,7 @@ def derivative(f, x: Tensor, v: Tensor, h: float = 1e-3) -> Tensor:
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_main_is_the_gradient_of_the_scalar(name: str) -> None:
+def test_output_is_the_gradient_of_the_scalar(name: str) -> None:
     """Differences of fourth order with h = 0.001 in float64: h^4 = 1e-12 times a fifth derivative."""
     net = potential(name).double()
     x, t = case(net, dtype=torch.float64)
@@ -69,7 +69,7 @@ def test_main_is_the_gradient_of_the_scalar(name: str) -> None:
         torch.testing.assert_close((main * v).sum((1, 2, 3)), slope, rtol=1e-7, atol=1e-9)
 
 
-def test_the_scalar_is_the_sum_of_the_bodys_outputs() -> None:
+def test_scalar_is_the_sum_of_the_body_outputs() -> None:
     net = potential()
     x, t = case(net)
     torch.testing.assert_close(net.potential(x, t), net.body(x, t).main.sum((1, 2, 3)))
@@ -78,7 +78,7 @@ def test_the_scalar_is_the_sum_of_the_bodys_outputs() -> None:
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_derivatives_of_the_field(name: str) -> None:
+def test_jacobian_products_match_finite_differences_and_are_symmetric(name: str) -> None:
     """With a graph to x: J^T v is the difference quotient of the field, and J is symmetric."""
     net = potential(name).double().requires_grad_(False)
     x, t = case(net, dtype=torch.float64)
@@ -93,7 +93,7 @@ def test_derivatives_of_the_field(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_training_reaches_every_parameter_that_matters(name: str) -> None:
+def test_parameter_gradients_match_finite_differences(name: str) -> None:
     """The gradient of a loss of the field by differences along a random direction of all parameters at once."""
     net = potential(name).double()
     x, t = case(net, dtype=torch.float64)
@@ -121,7 +121,7 @@ def test_training_reaches_every_parameter_that_matters(name: str) -> None:
     assert (values[0] - values[1]) / 2e-5 == pytest.approx(expected, rel=1e-5)
 
 
-def test_what_is_added_to_the_scalar_changes_nothing() -> None:
+def test_constant_added_to_the_scalar_changes_nothing() -> None:
     net = potential()
     x, t = case(net)
     before = net(x, t).main
@@ -129,7 +129,7 @@ def test_what_is_added_to_the_scalar_changes_nothing() -> None:
     assert torch.equal(net(x, t).main, before)
 
 
-def test_grad_mode_decides_about_the_graph() -> None:
+def test_graph_is_kept_only_in_grad_mode() -> None:
     net = potential()
     x, t = case(net)
     with_graph = net(x, t).main
@@ -147,7 +147,7 @@ def test_grad_mode_decides_about_the_graph() -> None:
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_samples_are_apart(name: str) -> None:
+def test_samples_are_independent(name: str) -> None:
     net = potential(name).double()
     x, t = case(net, dtype=torch.float64)
     with torch.no_grad():
@@ -167,7 +167,9 @@ def test_batch_norm_couples_samples_in_training_mode() -> None:
 
 
 @pytest.mark.parametrize("name", ["unet", "rgb", "scalar-group"])
-def test_memory_formats_agree(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fast_group_norm_matches_the_definition_in_every_memory_format(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The fast group norm and its second derivative against the definition: field and all gradients of a loss."""
     monkeypatch.setattr(layers, "_REPAYING_PIXELS", 0)
     reference, found = potential(name), None
@@ -218,7 +220,7 @@ def test_higher_derivatives_of_the_fast_group_norm(silu: bool, shifted: bool) ->
 
 
 @pytest.mark.parametrize("name", ["unet", "scalar"])
-def test_bfloat16(name: str) -> None:
+def test_bfloat16_field_and_gradients_are_close_to_float32(name: str) -> None:
     """Field and gradients within 0.1 of their norm: 20 layers there and back, each rounding by up to 2^-9 = 0.002."""
     net = potential(name)
     x, t = case(net)
@@ -246,7 +248,7 @@ def test_long_sequences_have_second_derivatives() -> None:
     assert attention.to_q.weight.grad.abs().max() > 0
 
 
-def test_chunks_and_denoisers() -> None:
+def test_denoiser_of_a_potential_has_the_same_bits_in_any_batch() -> None:
     """In fixed chunks the bits depend on no companion; the mean is x_0 by the noise prediction."""
     model = NetDenoiser(potential(), LinearProcess(), evaluation=Evaluation(chunk=2))
     x, _ = case(model.net)
@@ -260,7 +262,7 @@ def test_chunks_and_denoisers() -> None:
 
 
 @pytest.mark.parametrize("sampler", [Ancestral(), DDIM(eta=0.0)], ids=repr)
-def test_samplers_draw_from_a_potential(sampler) -> None:
+def test_samples_of_the_exact_potential_match_the_exact_denoiser(sampler) -> None:
     """The exact potential of Gaussian data gives the samples of the exact denoiser, without a graph."""
     data = gaussian_data(LinearProcess(LinearBetas(20, 0.02, 0.5)))
     times, rng = torch.arange(20, 0, -1, dtype=torch.float64) / 20, Rng.of(3, 5)
@@ -297,7 +299,7 @@ def test_any_module_can_be_the_body() -> None:
     assert not main.requires_grad
 
 
-def test_specs() -> None:
+def test_spec_survives_the_round_trip() -> None:
     spec = PotentialSpec(ScalarUNetSpec(UNetSpec()))
     assert (spec.in_channels, spec.out_channels, spec.widths) == (3, 3, (128, 256, 256, 256))
     assert parse(repr(spec), ALL) == spec

@@ -24,7 +24,7 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
-def test_the_body_of_ddpm_on_cifar10() -> None:
+def test_parameter_count_of_the_ddpm_body() -> None:
     """13,411,712 parameters are left of google/ddpm-cifar10-32 without its way up; its lowest resolution is 256x4x4."""
     with torch.device("meta"):
         net = ScalarUNetSpec(UNetSpec()).build()
@@ -35,7 +35,7 @@ def test_the_body_of_ddpm_on_cifar10() -> None:
     assert small.features(torch.randn(2, 3, 32, 32), torch.tensor(5.0)).shape == (2, 256, 4, 4)
 
 
-def test_weights_of_a_unet_load_by_name_and_do_the_same() -> None:
+def test_unet_weights_load_by_name_and_give_the_same_features() -> None:
     teacher, net = randomised(UNET.build()), ScalarUNetSpec(UNET).build()
     above = ("up_blocks", "conv_norm_out", "conv_out")
     weights = {name: value for name, value in teacher.state_dict().items() if not name.startswith(above)}
@@ -46,7 +46,7 @@ def test_weights_of_a_unet_load_by_name_and_do_the_same() -> None:
     assert torch.equal(net.features(x, t), net.encode(x, t))
 
 
-def test_parts_cover_every_parameter_once() -> None:
+def test_parameter_groups_cover_every_parameter_once() -> None:
     spec = ScalarUNetSpec(UNET)
     names = [name for name, _ in spec.build().named_parameters()]
     parts = spec.parts()
@@ -60,7 +60,7 @@ def test_parts_cover_every_parameter_once() -> None:
 @pytest.mark.parametrize("norm", ["none", "group", "batch"])
 @pytest.mark.parametrize("activation", ["silu", "relu", "softplus"])
 @pytest.mark.parametrize("pool", ["mean", "sum"])
-def test_the_head_by_hand(norm: str, activation: str, pool: str) -> None:
+def test_head_matches_the_formula(norm: str, activation: str, pool: str) -> None:
     net = randomised(ScalarUNetSpec(UNET, (12, 4), norm, activation, pool).build()).double().eval()
     h = torch.randn(3, 16, 2, 2, dtype=torch.float64)
     weights = {name.removeprefix("head."): value for name, value in net.state_dict().items()}
@@ -79,13 +79,13 @@ def test_the_head_by_hand(norm: str, activation: str, pool: str) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_an_untrained_scalar_is_zero() -> None:
+def test_untrained_scalar_is_zero() -> None:
     net = ScalarUNetSpec(UNET).build()
     output = net(torch.randn(2, 3, 8, 8), torch.tensor(3.0))
     assert torch.equal(output.main, torch.zeros(2)) and output.extra is None
 
 
-def test_specs() -> None:
+def test_spec_survives_the_round_trip() -> None:
     spec = ScalarUNetSpec(UNET, (8,), norm="batch", activation="relu")
     assert parse(repr(spec), ALL) == spec and isinstance(spec.build(), ScalarUNet)
     assert (spec.in_channels, spec.widths) == (3, (8, 16))

@@ -41,7 +41,7 @@ def reference(net: TextEncoder, tokens: Tensor) -> Tensor:
     return net.norm(x)
 
 
-def test_equals_torchs_transformer() -> None:
+def test_encoder_matches_torchs_transformer() -> None:
     net = encoder()
     text = net(TOKENS)
     assert text.vectors.shape == (4, 5, 8)
@@ -53,7 +53,7 @@ def test_equals_torchs_transformer() -> None:
     torch.testing.assert_close(text.pooled, mean, rtol=1e-12, atol=1e-12)
 
 
-def test_padding_changes_nothing() -> None:
+def test_encoding_does_not_depend_on_padding() -> None:
     """A caption of two words reads the same with two places left, with one, and with none."""
     net = encoder()
     long, short = net(TOKENS[1:2]), net(TOKENS[1:2, :2])
@@ -61,7 +61,7 @@ def test_padding_changes_nothing() -> None:
     torch.testing.assert_close(long.pooled, short.pooled, rtol=1e-13, atol=1e-13)
 
 
-def test_the_empty_caption_is_finite_and_its_own() -> None:
+def test_empty_caption_has_a_finite_distinct_encoding() -> None:
     net = encoder()
     text = net(torch.zeros(1, 4, dtype=torch.int64))
     assert all(part.isfinite().all() for part in text)
@@ -70,18 +70,18 @@ def test_the_empty_caption_is_finite_and_its_own() -> None:
     assert all(p.grad is None or p.grad.isfinite().all() for p in net.parameters())
 
 
-def test_order_matters() -> None:
+def test_encoding_depends_on_word_order() -> None:
     net = encoder()
     assert (net(torch.tensor([[1, 2]])).pooled - net(torch.tensor([[2, 1]])).pooled).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize(("field", "value"), [("words", 0), ("length", 0), ("layers", -1), ("heads", 3), ("width", 0)])
-def test_fields_are_checked(field: str, value: int) -> None:
+def test_invalid_fields_are_errors(field: str, value: int) -> None:
     with pytest.raises(ValueError, match=f"{field} must .*{value}"):
         TextEncoderSpec(**{"words": 5, field: value})
 
 
 @pytest.mark.parametrize("wrong", [torch.zeros(4, dtype=torch.int64), torch.zeros(2, 4), TOKENS.repeat(1, 2)])
-def test_inputs_are_checked(wrong: Tensor) -> None:
+def test_invalid_inputs_are_errors(wrong: Tensor) -> None:
     with pytest.raises(ValueError, match=r"expected words int64 of shape \(B, 4\) or shorter"):
         encoder()(wrong)

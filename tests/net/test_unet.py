@@ -47,7 +47,7 @@ def in_memory(net: Module, memory_format: torch.memory_format = torch.channels_l
     ],
     ids=["cifar10", "lsun", "lsun-large"],
 )
-def test_parameter_counts_of_ddpm(widths: tuple[int, ...], level: int, count: int) -> None:
+def test_parameter_counts_match_ddpm(widths: tuple[int, ...], level: int, count: int) -> None:
     with torch.device("meta"):
         net = UNetSpec(widths=widths, attention=tuple(i == level for i in range(len(widths)))).build()
     assert sum(p.numel() for p in net.parameters()) == count
@@ -106,7 +106,7 @@ def joined(output: layers.Output) -> torch.Tensor:
 @pytest.mark.parametrize(
     "memory_format", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels-last"]
 )
-def test_equals_diffusers(name: str, memory_format: torch.memory_format, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unet_matches_diffusers(name: str, memory_format: torch.memory_format, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, size = CASES[name]
     monkeypatch.setattr(norms, "_FAST_ELEMENTS", 0)
     monkeypatch.setattr(layers, "_REPAYING_PIXELS", 0)
@@ -134,7 +134,7 @@ def test_equals_diffusers(name: str, memory_format: torch.memory_format, monkeyp
         )
 
 
-def test_starts_with_the_zeros_of_ddpm() -> None:
+def test_initial_output_is_zero_as_in_ddpm() -> None:
     spec = TINY
     net = spec.build()
     assert torch.equal(net(torch.randn(2, 1, 8, 8), torch.tensor(3.0)).main, torch.zeros(2, 1, 8, 8))
@@ -148,7 +148,7 @@ def test_starts_with_the_zeros_of_ddpm() -> None:
     assert spread == pytest.approx((2 / (32 + 32)) ** 0.5, rel=0.1)  # uniform with variance 2 / (fan_in + fan_out)
 
 
-def test_public_parts_compose_to_the_output() -> None:
+def test_features_and_output_layer_compose_to_the_output() -> None:
     net = randomised(TINY.build())
     x, t = torch.randn(2, 1, 8, 8), torch.tensor([5.0, 700.0])
     features = net.features(x, t)
@@ -157,7 +157,7 @@ def test_public_parts_compose_to_the_output() -> None:
     assert net(x, t).extra is None
 
 
-def test_scalar_time_is_every_samples_time_and_neighbours_do_not_matter() -> None:
+def test_scalar_time_applies_to_every_sample_and_samples_are_independent() -> None:
     net = randomised(TINY.build())
     x = torch.randn(3, 1, 8, 8)
     with torch.no_grad():
@@ -169,7 +169,7 @@ def test_scalar_time_is_every_samples_time_and_neighbours_do_not_matter() -> Non
 
 
 @pytest.mark.parametrize("setup", ["autocast", "bfloat16"])
-def test_time_embedding_tells_998_from_999_in_bfloat16(setup: str) -> None:
+def test_time_embedding_distinguishes_998_and_999_in_bfloat16(setup: str) -> None:
     net = TINY.build()
     exact = net.time_embedding(torch.tensor([998.0, 999.0]))
     with torch.autocast("cpu", torch.bfloat16, enabled=setup == "autocast"):
@@ -182,7 +182,7 @@ def test_time_embedding_tells_998_from_999_in_bfloat16(setup: str) -> None:
     assert (found[0] - found[1]).abs().max() > 0.05
 
 
-def test_float64_is_float64_throughout() -> None:
+def test_float64_network_computes_in_float64() -> None:
     net = randomised(TINY.build())
     x, t = torch.randn(2, 1, 8, 8), torch.tensor([0.0, 999.0])
     single = net(x, t).main
@@ -199,7 +199,7 @@ def test_float64_is_float64_throughout() -> None:
     "memory_format", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels-last"]
 )
 @pytest.mark.parametrize("threshold", [0, 1000], ids=["transposed", "enlarged"])
-def test_upsampling_is_nearest_then_convolution(
+def test_upsampling_matches_nearest_then_convolution(
     memory_format: torch.memory_format, threshold: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(layers, "_REPAYING_PIXELS", threshold)
@@ -219,7 +219,7 @@ NORMS = [
 
 
 @pytest.mark.parametrize(("groups", "channels", "size", "silu", "shifted"), NORMS)
-def test_fast_norm_is_the_definition(
+def test_fast_norm_matches_the_definition(
     groups: int, channels: int, size: int, silu: bool, shifted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(norms, "_FAST_ELEMENTS", 0)
@@ -253,7 +253,7 @@ def test_fast_norm_is_the_definition(
     assert coarse.dtype == torch.bfloat16 and (coarse - expected[0]).norm() < 0.01 * expected[0].norm()
 
 
-def test_second_and_forward_derivatives_on_the_fast_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fast_path_has_second_and_forward_derivatives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(norms, "_FAST_ELEMENTS", 0)
     monkeypatch.setattr(layers, "_REPAYING_PIXELS", 0)
     net = in_memory(randomised(TINY.build()))
@@ -331,7 +331,7 @@ def assert_same_gradients(found: dict[str, Tensor], expected: dict[str, Tensor],
         assert (found[name] - wanted).norm() <= 1e-5 * size, name
 
 
-def test_every_block_is_traced_into_one_graph_with_the_eager_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_block_is_one_graph_with_the_eager_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layers, "_REPAYING_PIXELS", 0)
     net = in_memory(Bend())
     inputs = (torch.randn(2, 4, 4, 4).to(memory_format=torch.channels_last), torch.randn(2, 6))
@@ -343,7 +343,9 @@ def test_every_block_is_traced_into_one_graph_with_the_eager_gradients(monkeypat
 @pytest.mark.timeout(600)
 @pytest.mark.skipif("DIFFPROB_TEST_COMPILED" not in os.environ, reason="minutes of C++: set DIFFPROB_TEST_COMPILED=1")
 @pytest.mark.parametrize("threshold", [0, 1000], ids=["transposed", "enlarged"])
-def test_compiled_gradients_are_the_eager_ones(threshold: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_gradients_match_eager_gradients(
+    threshold: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Written with `F.interpolate`, upsampling lets Inductor lose gradients in silence."""
     # A killed run leaves half a library in the shared cache.
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
@@ -369,12 +371,12 @@ def test_compiled_gradients_are_the_eager_ones(threshold: int, tmp_path: Path, m
         ({"widths": (3, 6), "attention": (False, False), "groups": 3}, "first width must be even"),
     ],
 )
-def test_spec_refuses_with_the_value(settings: dict[str, object], message: str) -> None:
+def test_invalid_fields_are_errors_with_the_value(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         UNetSpec(**settings)  # type: ignore[arg-type]
 
 
-def test_shapes_that_do_not_fit_are_refused() -> None:
+def test_wrong_input_shape_is_an_error() -> None:
     net = UNetSpec(in_channels=1, out_channels=1, widths=(8,) * 4, layers=1, attention=(False,) * 4, groups=4).build()
     with pytest.raises(ValueError, match="divisible by 8 for 4 levels, got 28x28"):
         net(torch.zeros(1, 1, 28, 28), torch.tensor(0.0))
@@ -384,7 +386,7 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         net(torch.zeros(2, 1, 8, 8), torch.zeros(3))
 
 
-def test_dropout_acts_in_training_only() -> None:
+def test_dropout_is_active_only_in_training() -> None:
     net = randomised(
         UNetSpec(
             in_channels=1, out_channels=1, widths=(8,), layers=1, attention=(False,), groups=4, dropout=0.5

@@ -44,7 +44,7 @@ def exact():
     ],
     ids=["ode", "dpm-12", "dpm-23"],
 )
-def test_the_error_follows_the_tolerance(make, tolerances, exact) -> None:
+def test_error_is_bounded_by_the_tolerance(make, tolerances, exact) -> None:
     """Errors of single steps add up and are stretched where trajectories part: within 20 times the tolerance."""
     spent = []
     for tolerance in tolerances:
@@ -60,7 +60,7 @@ def test_the_error_follows_the_tolerance(make, tolerances, exact) -> None:
 
 
 @pytest.mark.parametrize("sampler", [AdaptiveODE(), DPMAdaptive(2), DPMAdaptive(3)], ids=repr)
-def test_a_sample_keeps_its_bits_in_any_company(sampler) -> None:
+def test_sample_has_the_same_bits_in_any_batch(sampler) -> None:
     """One, three and nine samples, and any order, in float32 through a network in chunks."""
     model = net_denoiser(SDE, chunk=4)
     everything = draw(model, sampler, ENDS, Rng.of(5, 9), (1, 8, 8))
@@ -70,7 +70,7 @@ def test_a_sample_keeps_its_bits_in_any_company(sampler) -> None:
     assert torch.equal(draw(model, sampler, ENDS, backwards, (1, 8, 8)), everything.flip(0))
 
 
-def test_every_sample_has_its_own_number_of_steps() -> None:
+def test_number_of_steps_adapts_to_each_sample() -> None:
     counts = []
     for x in (0.002, 1.0):
         model = Counting()
@@ -83,7 +83,7 @@ def test_every_sample_has_its_own_number_of_steps() -> None:
     assert together.calls == max(counts)
 
 
-def test_more_times_change_the_result_within_the_tolerance_only(exact) -> None:
+def test_result_does_not_depend_on_the_grid_beyond_the_tolerance(exact) -> None:
     """Ends of intervals are hit exactly, and the step found in one is where the next begins."""
     times = LogSNR()(SDE, 6)
     states = list(simulate(MixtureMean(), AdaptiveODE(1e-5, 1e-5), X, times, Rng.of(0, 7)))
@@ -103,7 +103,7 @@ PROCESSES = {
 
 @pytest.mark.parametrize("sampler", [AdaptiveODE(1e-6, 1e-6), DPMAdaptive(3, 1e-5, 1e-5)], ids=repr)
 @pytest.mark.parametrize("kind", PROCESSES)
-def test_the_flow_of_a_normal_on_other_processes(kind: str, sampler) -> None:
+def test_flow_of_normal_data_matches_the_closed_form_on_every_process(kind: str, sampler) -> None:
     """x -> alpha_s m + (S_s/S_t)^(1/2) (x - alpha_t m), from pure noise too."""
     process = PROCESSES[kind]
     t, s = tensor(1.0), tensor(process.schedule.start or 1e-3)
@@ -114,7 +114,7 @@ def test_the_flow_of_a_normal_on_other_processes(kind: str, sampler) -> None:
     torch.testing.assert_close(end, exact, rtol=0, atol=1e-4)
 
 
-def test_a_model_that_is_not_finite_is_said_to_be() -> None:
+def test_model_output_that_is_not_finite_is_an_error() -> None:
     class Broken:
         process = SDE
 
@@ -136,6 +136,6 @@ def test_a_model_that_is_not_finite_is_said_to_be() -> None:
         (lambda: DPMAdaptive(rtol=-1.0), "rtol must lie in .*got -1.0"),
     ],
 )
-def test_wrong_settings_are_named(make, said) -> None:
+def test_invalid_settings_are_errors(make, said) -> None:
     with pytest.raises(ValueError, match=said):
         make()

@@ -27,14 +27,14 @@ WEIGHTS = tensor([0.0, 0.25, 0.5, 0.9, 1.0])
 
 
 @pytest.mark.parametrize("process", PROCESSES, ids=repr)
-def test_a_noised_image_has_the_law_of_the_process(process: LinearProcess) -> None:
+def test_noised_images_have_the_marginal_moments(process: LinearProcess) -> None:
     x0 = tensor([[0.3, -0.8]])
     alpha, sigma = process.coefficients(0.4)
     drawn = noised(process, x0.expand(20_000, 2), 0.4, Rng.of(1, 20_000))
     assert_moments(drawn, alpha * x0[0], sigma**2 * torch.eye(2))
 
 
-def test_one_stream_is_one_noise_for_all() -> None:
+def test_one_stream_gives_every_image_the_same_noise() -> None:
     x0 = tensor([[0.3, -0.8], [0.1, 0.9]])
     alone = [noised(DDPM, x[None], 0.4, Rng.of(7, 1)) for x in x0]
     assert torch.equal(noised(DDPM, x0, 0.4, Rng.of(7, 1)), torch.cat(alone))
@@ -49,7 +49,7 @@ def modes(means: Tensor, deviation: float, process: LinearProcess) -> MixtureDat
 
 @pytest.mark.parametrize("process", PROCESSES, ids=repr)
 @pytest.mark.parametrize("logsnr", [-0.5, 0.3, 1.0])
-def test_the_modes_come_out_with_their_posterior_frequencies(process: LinearProcess, logsnr: float) -> None:
+def test_modes_are_drawn_at_their_posterior_frequencies(process: LinearProcess, logsnr: float) -> None:
     """METHOD: p(mode | x_t) = w_k N(x_t; alpha m_k, alpha^2 c + sigma^2) over their sum; the modes do not overlap."""
     means, deviation, n = tensor([[-1.0, 0.4], [0.7, 0.6], [0.1, -0.9]]), 0.1, 2000
     model = modes(means, deviation, process)
@@ -66,7 +66,7 @@ def test_the_modes_come_out_with_their_posterior_frequencies(process: LinearProc
     assert_frequencies(torch.bincount(nearest, minlength=3).numpy(), expected)
 
 
-def test_draws_from_one_noised_image_have_the_moments_of_the_posterior() -> None:
+def test_draws_from_one_noised_image_have_the_posterior_moments() -> None:
     model, n = mixture_data(), 5000
     xt = noised(DDPM, tensor([[0.1, 0.3]]), 0.3, Rng.of(3, 1)).expand(n, 2)
     posterior = model(xt[:1], tensor(0.3))
@@ -78,7 +78,7 @@ def test_draws_from_one_noised_image_have_the_moments_of_the_posterior() -> None
 
 
 @pytest.mark.parametrize("sampler", [Ancestral(), DPMppSDE()], ids=name)
-def test_a_row_depends_on_its_own_seed_alone(sampler: object) -> None:
+def test_sample_depends_only_on_its_own_seed(sampler: object) -> None:
     model, xt = net_denoiser(chunk=4), Rng.of(9, 1).normal(SHAPE)
 
     def drawn(n: int, first: int = 0) -> Tensor:
@@ -92,7 +92,7 @@ def test_a_row_depends_on_its_own_seed_alone(sampler: object) -> None:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=name)
-def test_every_sampler_goes_on_from_a_noised_image(sampler: object) -> None:
+def test_every_sampler_starts_from_a_noised_image(sampler: object) -> None:
     process = LinearProcess(VPSDE())
     model, xt = gaussian_data(process), tensor([[0.2, -0.4, 0.3]]).expand(4, 3)
     *_, last = continued(model, sampler, xt, 0.37, LogSNR()(process, 12), Rng.of(0, 4))
@@ -100,7 +100,7 @@ def test_every_sampler_goes_on_from_a_noised_image(sampler: object) -> None:
     assert float((last.x - model.mean).abs().max()) < 6
 
 
-def test_the_remaining_times() -> None:
+def test_remaining_times_start_at_the_given_time() -> None:
     process, times = LinearProcess(VPSDE()), tensor([1.0, 0.75, 0.5, 0.25])
     assert remaining(process, times, 1.0).tolist() == [1, 0.75, 0.5, 0.25]
     assert remaining(process, times, 0.5).tolist() == [0.5, 0.25]
@@ -118,7 +118,7 @@ def test_the_remaining_times() -> None:
             remaining(process, times, t)
 
 
-def test_from_the_start_it_is_the_whole_chain() -> None:
+def test_chain_from_pure_noise_equals_the_whole_chain() -> None:
     model, rng, times = net_denoiser(chunk=4), Rng.of(5, 3), Uniform()(DDPM, 6)
     x = rng.normal(SHAPE)
     whole = [state.x for state in simulate(model, DPMppSDE(), x, times, rng)]
@@ -129,7 +129,7 @@ def test_from_the_start_it_is_the_whole_chain() -> None:
 
 @pytest.mark.parametrize("process", PROCESSES, ids=repr)
 @pytest.mark.parametrize("noise", NOISES)
-def test_the_variance_of_a_mixture_of_noised_images(noise: str, process: LinearProcess) -> None:
+def test_interpolated_noised_images_have_the_expected_variance(noise: str, process: LinearProcess) -> None:
     """sigma^2 for shared and rescaled noise, sigma^2 ((1 - l)^2 + l^2) for independent noises."""
     elements, t = 20_000, 0.4
     x0, y0 = (torch.full((1, elements), value, dtype=torch.float64) for value in (0.7, -0.4))
@@ -148,7 +148,7 @@ def test_the_variance_of_a_mixture_of_noised_images(noise: str, process: LinearP
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("noise", NOISES)
-def test_the_ends_of_a_mixture_are_the_noised_images(noise: str, dtype: torch.dtype) -> None:
+def test_interpolation_ends_are_the_noised_images(noise: str, dtype: torch.dtype) -> None:
     x0, y0 = (Rng.of(k, 1).normal(SHAPE, dtype) for k in (1, 2))
     drawn = mixed(DDPM, x0, y0, 0.5, WEIGHTS, Rng.of(3, 1), noise)
     assert drawn.dtype == dtype
@@ -162,13 +162,13 @@ def test_the_ends_of_a_mixture_are_the_noised_images(noise: str, dtype: torch.dt
     assert torch.equal(mix(x0, y0, WEIGHTS)[[0, -1]], torch.cat([x0, y0]))
 
 
-def test_another_noise_is_refused() -> None:
+def test_unknown_noise_mode_is_an_error() -> None:
     with pytest.raises(ValueError, match="noise must be one of shared, independent, rescaled, got 'pink'"):
         mixed(DDPM, torch.zeros(1, 2), torch.zeros(1, 2), 0.5, WEIGHTS, Rng.of(0, 1), "pink")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_slerp_goes_evenly_in_angle_and_norm(dtype: torch.dtype) -> None:
+def test_slerp_is_linear_in_angle_and_norm(dtype: torch.dtype) -> None:
     a, b = Rng.of(1, 1).normal(SHAPE, dtype), 3 * Rng.of(2, 1).normal(SHAPE, dtype)
     between = slerp(a, b, WEIGHTS)
     assert between.dtype == dtype
@@ -186,7 +186,7 @@ def test_slerp_goes_evenly_in_angle_and_norm(dtype: torch.dtype) -> None:
     torch.testing.assert_close(angle(flat[:-1], last), (1 - WEIGHTS[:-1]) * whole, **tolerance)
 
 
-def test_slerp_at_the_edges_of_its_range() -> None:
+def test_slerp_of_parallel_and_opposite_vectors() -> None:
     a = tensor([[3.0, 4.0]])
     torch.testing.assert_close(slerp(a, 2 * a, tensor([0.5])), 1.5 * a, rtol=1e-15, atol=0)
     nearly = a + 1e-9 * tensor([[-4.0, 3.0]])
@@ -199,7 +199,7 @@ def test_slerp_at_the_edges_of_its_range() -> None:
         slerp(a, 0 * a, tensor([0.5]))
 
 
-def test_karras_times_from_the_middle() -> None:
+def test_remaining_karras_times_decrease_without_tiny_steps() -> None:
     """Whatever the grid: times fall from t, and no step in log-SNR is less than half the next."""
     process = LinearProcess(VPSDE())
     for t in np.linspace(0.05, 1, 40):

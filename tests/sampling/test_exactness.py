@@ -82,7 +82,7 @@ def test_full_covariance_is_exact_for_every_process(process: LinearProcess, eta:
 
 @pytest.mark.parametrize("eta", [0.0, 0.3, 0.8, 1.0])
 @pytest.mark.parametrize("process", PROCESSES, ids=repr)
-def test_bridge_after_marginal_is_marginal(process: LinearProcess, eta: float) -> None:
+def test_bridge_maps_marginal_to_marginal(process: LinearProcess, eta: float) -> None:
     """All members of the family share q(x_s|x_0): mean c0 x_0 + ct alpha_t x_0, variance ct^2 sigma_t^2 + ell^2."""
     times = torch.cat([torch.linspace(process.schedule.start, 1, 9, dtype=torch.float64), tensor([0.0, 0.5, 0.501])])
     s, t = torch.cartesian_prod(times, times).T
@@ -98,7 +98,7 @@ def test_bridge_after_marginal_is_marginal(process: LinearProcess, eta: float) -
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 @pytest.mark.parametrize("process", PROCESSES, ids=repr)
-def test_two_steps_are_one(process: LinearProcess, eta: float) -> None:
+def test_two_bridge_steps_compose_to_one(process: LinearProcess, eta: float) -> None:
     """Given x_0, t -> s -> r has the law of t -> r: respacing is consistent at eta 0 and 1."""
     r, s, t = (process.schedule.snap(tensor(v)) for v in (0.05, 0.4, 0.8))
     long = process.bridge_coefficients(r, t, eta)
@@ -133,7 +133,7 @@ def isotropic(model: GaussianData, variance: Variance) -> Callable[[Tensor, Tens
 
 @pytest.mark.parametrize("steps", [1, 2, 20])
 @pytest.mark.parametrize("process", PROCESSES, ids=repr)
-def test_unit_data_is_exact_on_unit_data_only(process: LinearProcess, steps: int) -> None:
+def test_unit_data_variance_is_exact_only_on_unit_data(process: LinearProcess, steps: int) -> None:
     """beta is the optimal variance for N(m, I), for every spacing and process, and is wrong by O(1) elsewhere."""
     times = to_data(process, steps)
     unit, half = GaussianData(MEAN, I3, process), GaussianData(MEAN, 0.5 * I3, process)
@@ -148,7 +148,7 @@ def test_unit_data_is_exact_on_unit_data_only(process: LinearProcess, steps: int
     assert len(times) == 1 or float(wrong.abs().max()) > 1e-4
 
 
-def test_zero_is_exact_on_a_single_point() -> None:
+def test_zero_variance_is_exact_on_a_single_point() -> None:
     point = GaussianData(MEAN, 0 * I3)
     times = to_data(DDPM, 7)[:-1]
     mean, cov = run(point, times, 1.0, isotropic(point, Zero()))
@@ -173,7 +173,7 @@ def test_isotropic_variance_is_exact_on_isotropic_data(steps: int, eta: float) -
 
 
 @pytest.mark.parametrize(("variance", "error"), [(Zero(), 0.27), (UnitData(), 0.042)], ids=["small", "large"])
-def test_published_variances_converge_as_one_over_k(variance: Variance, error: float) -> None:
+def test_fixed_variance_errors_fall_as_one_over_steps(variance: Variance, error: float) -> None:
     """Largest error of the covariance on eigenvalues 0.9, 0.1, 0.002: .27 and .042 with 20 steps, then like 1/K."""
     model = GaussianData(MEAN, torch.diag(tensor([0.9, 0.1, 0.002])), LinearProcess(VPSDE()))
     errors = []
@@ -187,7 +187,7 @@ def test_published_variances_converge_as_one_over_k(variance: Variance, error: f
     assert -math.log2(errors[-1] / errors[-2]) > 0.75
 
 
-def test_spread_ddim_is_the_analytic_one() -> None:
+def test_spread_ddim_has_the_exact_covariance_for_every_eta() -> None:
     """With an exact posterior every eta has the right covariance; the point version of eta = 0 has not."""
     model, times = gaussian_data(), LogSNR()(DDPM, 6)
     expected = marginal_moments(DDPM, MEAN, COV, times[-1])
@@ -207,7 +207,7 @@ def test_spread_ddim_is_the_analytic_one() -> None:
         assert torch.equal(state.x, law.sample(Rng.of(7, 3).fold("step").at(4)))
 
 
-def test_ancestral_draws_from_the_reverse_kernel() -> None:
+def test_ancestral_step_samples_the_reverse_kernel() -> None:
     model, times, x = gaussian_data(), Leading()(DDPM, 6), Rng.of(0, 3).normal((3,), torch.float64)
     state = Ancestral().step(model, State(x, times[2], index=2), times[3], Rng.of(7, 3))
     law = DDPM.reverse(model(x, times[2]), x, times[3], times[2])
@@ -231,7 +231,7 @@ def expected_step_rates(model: GaussianData, times: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("steps", [2, 10, 1000])
-def test_rates_add_up_to_the_information(steps: int) -> None:
+def test_step_rates_sum_to_the_information(steps: int) -> None:
     """Sum of all rates down to x_1 = I(x_0; x_1) - I(x_0; x_T), I = log det(I + SNR C)/2, for every spacing."""
     model = GaussianData(MEAN, torch.diag(tensor([0.9, 0.1, 0.002])))
     times = Uniform()(DDPM, steps)

@@ -38,7 +38,7 @@ def exact_data(x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("process", PROCESSES, ids=str)
 @pytest.mark.parametrize("p", [1, 2, 3])
 @pytest.mark.parametrize("n", [1, 2, 6])
-def test_one_step_is_exact_on_data_that_is_all_grain(process, p: int, n: int) -> None:
+def test_one_step_is_exact_on_normal_data_of_the_grain_variance(process, p: int, n: int) -> None:
     """N(m, grain^2): the flow keeps (x - alpha m)/s, and one evaluation at t = 1 is enough."""
     grain, mean = 0.3, 0.4
     model = IsotropicData(mean, grain**2, process)
@@ -48,14 +48,14 @@ def test_one_step_is_exact_on_data_that_is_all_grain(process, p: int, n: int) ->
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-11)
 
 
-def test_without_grain_the_first_step_is_that_of_ddim() -> None:
+def test_first_step_without_grain_equals_ddim() -> None:
     model, state = MixtureMean(), State(X, tensor(0.8))
     found = GrainSolver(1, grain=1e-6).step(model, state, tensor(0.5), RNG)
     torch.testing.assert_close(found.x, DDIM().step(model, state, tensor(0.5), RNG).x, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("p", [1, 2, 3])
-def test_declared_order_down_to_the_data(p: int) -> None:
+def test_declared_order_holds_down_to_time_zero(p: int) -> None:
     """On the grid of the solver from t = 1 to t = 0, the last step being `finish`."""
     solver, steps = GrainSolver(p, grain=0.1), (40, 80, 160)
     exact = exact_data(X)
@@ -64,7 +64,7 @@ def test_declared_order_down_to_the_data(p: int) -> None:
     assert_order(solver.order, steps, errors)
 
 
-def test_few_evaluations_come_nearest_to_the_data() -> None:
+def test_grain_solver_is_most_accurate_with_few_evaluations() -> None:
     """Eight evaluations of a mixture against its exact flow, root mean square over starts."""
     x = torch.special.ndtri(tensor([(k + 0.5) / 64 for k in range(64)]))[:, None]
     exact = exact_data(x)
@@ -77,7 +77,7 @@ def test_few_evaluations_come_nearest_to_the_data() -> None:
     assert error(GrainSolver(), GrainGrid()) < 0.8 * min(error(*other) for other in others)
 
 
-def test_noise_that_never_vanishes_ends_with_the_mean() -> None:
+def test_chain_with_noise_at_time_zero_ends_with_the_mean() -> None:
     """With sigma(0) > 0 there is no step to the data."""
     process = LinearProcess(LogLinear(), VarianceExploding())
     model = IsotropicData(0.4, 0.01, process)
@@ -87,7 +87,7 @@ def test_noise_that_never_vanishes_ends_with_the_mean() -> None:
 
 
 @pytest.mark.parametrize(("bend", "dwell"), [(0.0, 0.0), (-0.5, 0.0), (-0.4, 0.5)])
-def test_the_grid_is_even_in_its_variable_with_the_data_for_its_end(bend: float, dwell: float) -> None:
+def test_grain_grid_is_even_in_its_variable(bend: float, dwell: float) -> None:
     n, v = 9, torch.linspace(0, 1, 10, dtype=torch.float64)
     for process in (SDE, LinearProcess(Straight(), StraightScaling())):
         times = GrainGrid(0.05, 2.0, bend, dwell)(process, n)
@@ -99,7 +99,7 @@ def test_the_grid_is_even_in_its_variable_with_the_data_for_its_end(bend: float,
         torch.testing.assert_close(u, expected[:-1], rtol=1e-9, atol=1e-12)
 
 
-def test_the_strongest_shape_still_decreases_and_dwells_in_the_middle() -> None:
+def test_grain_grid_decreases_for_extreme_shapes() -> None:
     """The slope is at least 1 - dwell/2 - bend^2/(6 dwell) > 0; the middle steps are the shorter ones."""
     for bend in (-0.99, 0.0, 0.99):
         for dwell in (0.0, 0.33, 0.99):
@@ -115,13 +115,13 @@ def test_the_strongest_shape_still_decreases_and_dwells_in_the_middle() -> None:
     assert middle(0.5) == pytest.approx(whole * (0.2 - 0.048), rel=1e-6)
 
 
-def test_a_long_grid_ends_at_the_last_noisy_time() -> None:
+def test_long_grain_grid_ends_at_the_last_noisy_time() -> None:
     times = GrainGrid()(SDE, 2000)
     assert times[-1] == SDE.schedule.start
     assert GrainGrid()(SDE, 20)[-1] > SDE.schedule.start
 
 
-def test_the_default_depends_on_the_evaluations_and_the_number_of_elements() -> None:
+def test_default_sampler_depends_on_evaluations_and_dimensions() -> None:
     process = LinearProcess()
     assert default(1000, process, (1, 8, 8)) == (Ancestral(), Uniform())
     for n in (5, 20):
@@ -149,6 +149,6 @@ def test_the_default_depends_on_the_evaluations_and_the_number_of_elements() -> 
         (lambda: GrainGrid(dwell=-0.1), r"dwell must lie in \[0, 1\), got -0.1"),
     ],
 )
-def test_wrong_settings_are_named(make, said) -> None:
+def test_invalid_settings_are_errors(make, said) -> None:
     with pytest.raises(ValueError, match=said):
         make()

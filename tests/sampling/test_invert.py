@@ -44,7 +44,7 @@ def exact(process: LinearProcess, t: float) -> Tensor:
 
 
 @pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
-def test_the_latent_converges_to_the_exact_flow(process: LinearProcess) -> None:
+def test_latent_converges_to_the_exact_flow(process: LinearProcess) -> None:
     errors = [
         float((invert(data(process), X0, Uniform()(process, n)) - exact(process, 1.0)).abs().max()) for n in STEPS
     ]
@@ -53,7 +53,7 @@ def test_the_latent_converges_to_the_exact_flow(process: LinearProcess) -> None:
 
 
 @pytest.mark.parametrize("grid", [Uniform(), LogSNR()], ids=repr)
-def test_there_and_back_the_error_falls_with_the_step(grid: object) -> None:
+def test_round_trip_error_falls_with_the_step(grid: object) -> None:
     process = PROCESSES["VP"]
     errors = []
     for n in STEPS:
@@ -65,14 +65,14 @@ def test_there_and_back_the_error_falls_with_the_step(grid: object) -> None:
     assert errors[-1] < 0.02
 
 
-def test_a_part_of_the_way() -> None:
+def test_inversion_of_part_of_the_times_matches_the_flow() -> None:
     process = PROCESSES["VP"]
     times = Uniform()(process, 800)
     latent = invert(data(process), X0, times[times <= 0.4])
     torch.testing.assert_close(latent, exact(process, float(times[times <= 0.4][0])), rtol=0, atol=5e-3)
 
 
-def test_of_one_point_it_is_exact_for_any_number_of_steps() -> None:
+def test_inversion_of_point_data_is_exact() -> None:
     """A model that always says m: x_0 = m has no noise, and every latent is alpha m."""
 
     process = PROCESSES["VP"]
@@ -84,7 +84,7 @@ def test_of_one_point_it_is_exact_for_any_number_of_steps() -> None:
         torch.testing.assert_close(back(model, latent, times), MEAN[None], rtol=0, atol=1e-12)
 
 
-def test_with_noise_the_latents_of_flat_data_are_spread_like_noise() -> None:
+def test_noisy_latents_of_point_data_are_normal() -> None:
     """On one point the noise of the last time is carried up unchanged: the latent is x_1 with that noise."""
     process, n = PROCESSES["VP"], 2000
     model = GaussianData(MEAN, torch.zeros(3, 3, dtype=torch.float64), process)
@@ -93,7 +93,7 @@ def test_with_noise_the_latents_of_flat_data_are_spread_like_noise() -> None:
     torch.testing.assert_close(latent, noised(process, x0, 1.0, rng), rtol=0, atol=1e-9)
 
 
-def test_it_costs_one_evaluation_a_time_and_ignores_companions() -> None:
+def test_inversion_costs_one_evaluation_a_time_and_ignores_the_batch() -> None:
     net = net_denoiser(chunk=4)
     x0 = Rng.of(3, 5).normal((1, 8, 8))
     times = Trailing()(net.process, 6)

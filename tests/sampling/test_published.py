@@ -26,7 +26,7 @@ SOLVERS = {
 
 @pytest.mark.parametrize("betas", THEIRS)
 @pytest.mark.parametrize("solver", SOLVERS, ids=name)
-def test_solvers_give_what_diffusers_gives_by_default(solver, betas: str) -> None:
+def test_solvers_match_diffusers(solver, betas: str) -> None:
     """Few steps and many; their last sigma is 0, where a step of first order is the reconstruction."""
     diffusers, process = pytest.importorskip("diffusers"), THEIRS[betas]
     model, x = IsotropicData(0.4, 0.01, process), Rng.of(0, 8).normal((2,), torch.float64)
@@ -47,7 +47,7 @@ def test_solvers_give_what_diffusers_gives_by_default(solver, betas: str) -> Non
 
 
 @pytest.mark.parametrize("solver", [*SOLVERS, UniPC(3, "bh1"), UniPC(1), DPMpp(1), DPMppSDE()], ids=name)
-def test_pure_noise_is_no_point_of_a_polynomial(solver) -> None:
+def test_multistep_solvers_start_from_infinite_log_snr(solver) -> None:
     """alpha = 0 at t = 1, where the log-SNR is infinite: any number of times, and the flow x -> m + v^(1/2) x."""
     process = LinearProcess(Straight(), StraightScaling())
     model, x = IsotropicData(0.4, 0.09, process), torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None]
@@ -62,7 +62,7 @@ def test_pure_noise_is_no_point_of_a_polynomial(solver) -> None:
         assert near < min(0.02, far / 4)
 
 
-def test_the_lower_last_step_keeps_the_order() -> None:
+def test_lower_order_last_step_keeps_the_order() -> None:
     """UniPC(3) on a mixture: a step of order 2 errs by h^3 once. Between 160 and 320 steps its error changes sign."""
     x, steps = torch.linspace(-1.7, 1.6, 7, dtype=torch.float64)[:, None], (320, 640)
     ends = [tuple(float(c) for c in SDE.coefficients(t)) for t in LogSNR()(SDE, 2)]

@@ -35,7 +35,7 @@ PROCESSES = {
 
 
 @pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
-def test_the_time_of_a_noise(process: LinearProcess) -> None:
+def test_level_time_has_the_given_noise_level(process: LinearProcess) -> None:
     for std in (0.02, 0.1, 0.7, 2.0):
         alpha, sigma = process.coefficients(level_time(process, std))
         assert float(sigma / alpha) == pytest.approx(std, rel=1e-9)
@@ -51,7 +51,7 @@ def wiener(data: GaussianData, y: Tensor, std: float) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
-def test_denoising_normal_data_is_the_wiener_filter(process: LinearProcess) -> None:
+def test_denoising_normal_data_matches_the_wiener_filter(process: LinearProcess) -> None:
     data, y = gaussian_data(process), Rng.of(0, 5).normal((3,), torch.float64)
     for std in (0.02, 0.3, 1.7):
         mean, cov = wiener(data, y, std)
@@ -65,7 +65,7 @@ def test_denoising_normal_data_is_the_wiener_filter(process: LinearProcess) -> N
 
 @pytest.mark.parametrize("process", [PROCESS, DDPM], ids=["VP", "DDPM"])
 @pytest.mark.parametrize("std", [0.3, 1.0007])
-def test_draws_in_the_place_of_the_mean(process: LinearProcess, std: float) -> None:
+def test_denoised_draws_match_the_wiener_posterior(process: LinearProcess, std: float) -> None:
     """Normal with the Wiener filter's mean and covariance, on a discrete schedule too, where 1.0007 is no level."""
     data, y, n = gaussian_data(process), tensor([[0.9, -0.2, 0.6]]), 4000
     mean, cov = wiener(data, y, std)
@@ -74,7 +74,7 @@ def test_draws_in_the_place_of_the_mean(process: LinearProcess, std: float) -> N
 
 
 @pytest.mark.parametrize("std", [0.0, 0.003])
-def test_less_noise_than_the_model_knows(std: float) -> None:
+def test_draws_below_the_least_noise_level_match_the_posterior(std: float) -> None:
     """The first level of the DDPM schedule is 0.01: noise is added up to that, and y drawn again from there."""
     data, n = gaussian_data(DDPM), 4000
     y = tensor([[0.9, -0.2, 0.6]])
@@ -86,7 +86,7 @@ def test_less_noise_than_the_model_knows(std: float) -> None:
 
 
 @pytest.mark.parametrize("std", [0.0, 0.05, 0.35, 0.36, 1.0, 3.0])
-def test_where_a_chain_begins(std: float) -> None:
+def test_chain_starts_at_the_next_level_with_the_missing_noise_added(std: float) -> None:
     """At the first of ten levels above the noise, to which the missing noise is added: variances, not deviations."""
     process, asked = LinearProcess(LinearBetas(10, 0.01, 0.5)), []
 
@@ -106,7 +106,7 @@ def test_where_a_chain_begins(std: float) -> None:
     assert_uncorrelated(added, y)
 
 
-def test_no_noise_is_added_where_none_is_missing() -> None:
+def test_no_noise_is_added_at_an_exact_level() -> None:
     process = LinearProcess(LinearBetas(10, 0.01, 0.5))
     std = float(process.sigma(0.3) / process.alpha(0.3))
     y, data = Rng.of(0, 4).normal((3,), torch.float64), IsotropicData(0.1, 0.5, process)
@@ -115,7 +115,7 @@ def test_no_noise_is_added_where_none_is_missing() -> None:
 
 
 @pytest.mark.parametrize("std", [0.009, 200.0, float("nan")])
-def test_noise_that_the_model_never_saw(std: float) -> None:
+def test_noise_outside_the_models_range_is_an_error(std: float) -> None:
     with pytest.raises(InputError, match=r"noise of std .*: the model knows stds from 0.01 to 157"):
         denoised(gaussian_data(DDPM), torch.zeros(1, 3).double(), std)
 
@@ -127,7 +127,7 @@ def picture(size: int) -> Tensor:
 
 
 @pytest.mark.parametrize("std", [0.02, 0.1, 0.5])
-def test_the_size_of_noise(std: float) -> None:
+def test_noise_estimate_is_unbiased(std: float) -> None:
     """Without bias where the mask sees nothing of the image. Its error is 1.77 std/sqrt(responses): the indicator of
     |r| < median has Hermite coefficients, which weigh the powers of the responses' correlations."""
     n, size = 400, 32
@@ -139,11 +139,11 @@ def test_the_size_of_noise(std: float) -> None:
     assert torch.equal(estimate_noise(images[5:6]), found[5:6])
 
 
-def test_without_noise_it_is_nothing() -> None:
+def test_noise_estimate_without_noise_is_zero() -> None:
     assert float(estimate_noise(picture(32))) < 1e-14
 
 
-def test_the_size_of_noise_in_a_textured_image() -> None:
+def test_noise_estimate_on_a_textured_image() -> None:
     """Waves and discs that the mask sees: within 10 %, and so is the wavelet estimate of the same noise."""
     place = torch.linspace(-1, 1, 96, dtype=torch.float64)
     rows, columns = place[:, None], place
@@ -164,7 +164,7 @@ def wavelet_estimate(image: np.ndarray) -> float:
     return float(np.median(np.abs(detail)) / 0.67448975)
 
 
-def test_the_estimate_written_out() -> None:
+def test_noise_estimate_matches_the_formula() -> None:
     images = Rng.of(3, 2).normal((3, 9, 7), torch.float64)
     mask = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]) / 6
     assert np.linalg.norm(mask) == pytest.approx(1)
@@ -176,7 +176,7 @@ def test_the_estimate_written_out() -> None:
 
 
 @pytest.mark.parametrize(("mean", "std"), [(-1.0, 0.4), (-0.8, 0.2), (0.9, 0.5), (0.0, 1.5)])
-def test_what_was_cut_off(mean: float, std: float) -> None:
+def test_values_beyond_the_limits_match_truncated_normals(mean: float, std: float) -> None:
     """Normal beyond the limits, as scipy's truncated normals are; elsewhere not touched."""
     n, low, high = 20_000, -0.9, 0.7
     centre = torch.full((3, n), mean, dtype=torch.float64)
@@ -191,12 +191,12 @@ def test_what_was_cut_off(mean: float, std: float) -> None:
     assert torch.equal(beyond(cut[2:], centre[2:], std, Rng.of(2, 1), low, high), found[2:])
 
 
-def test_what_cannot_have_been_cut_off_is_the_limit() -> None:
+def test_impossible_clipping_returns_the_limit() -> None:
     found = beyond(tensor([[-1.0, 1.0]]), tensor([[1.0, -1.0]]), 1e-3, Rng.of(0, 1))
     assert found.tolist() == [[-1.0, 1.0]]
 
 
-def test_noise_is_made_whole_where_the_image_is_known() -> None:
+def test_unclipping_with_a_known_image_restores_normal_noise() -> None:
     """A file cuts it at -1 and 1; with x_0 = -0.9 or 0.5 known, y is N(x_0, std^2) again."""
     std, elements = 0.4, 20_000
     for x0 in (-0.9, 0.5):
@@ -209,7 +209,7 @@ def test_noise_is_made_whole_where_the_image_is_known() -> None:
         assert size.tolist() == [std]
 
 
-def test_the_size_of_noise_that_was_cut_off() -> None:
+def test_estimate_of_clipped_noise_is_unbiased() -> None:
     """On black, where half of it is: an estimate of half of it becomes one without bias, within 4 standard errors and
     what 10 turns leave of the difference, each of which leaves about half."""
     std, n, side = 0.3, 40, 32
@@ -220,7 +220,7 @@ def test_the_size_of_noise_that_was_cut_off() -> None:
     assert float(after.mean()) == pytest.approx(std, rel=4 * 1.77 / (30 * n**0.5) + 2 / 900 + 2**-10)
 
 
-def test_where_nothing_is_cut_off_the_model_is_not_asked() -> None:
+def test_unclipped_images_make_no_model_call() -> None:
     y = 0.1 * Rng.of(0, 3).normal((1, 8, 8), torch.float64)
     for std, sizes in ((0.1, tensor([0.1] * 3)), (None, estimate_noise(y))):
         found, size = uncut(None, y, std, Rng.of(1, 3))  # pyright: ignore[reportArgumentType]
@@ -228,7 +228,7 @@ def test_where_nothing_is_cut_off_the_model_is_not_asked() -> None:
         assert torch.equal(size, sizes)
 
 
-def test_cut_noise_costs_little_once_it_is_made_whole() -> None:
+def test_unclipping_recovers_the_denoising_error() -> None:
     """Dark images whose pixels all have one value, so that the mean has 64 times as many to go by as it has noise: cut
     at -1 they look brighter than they are."""
     n, std, pixels = 500, 0.5, 64
@@ -276,7 +276,7 @@ def repainted(start: Tensor, times: Tensor, jumps: int) -> Tensor:
 
 
 @pytest.mark.parametrize("jumps", [0, 3])
-def test_the_mean_of_an_inpainted_chain(jumps: int) -> None:
+def test_inpainting_chain_mean_matches_the_recursion(jumps: int) -> None:
     n, times = 3000, LogSNR()(PROCESS, 12)
     start = Rng.of(0, 1).normal((3,), torch.float64)
     sampler = Inpaint(DDIM(), MASK, KNOWN, jumps)
@@ -286,7 +286,7 @@ def test_the_mean_of_an_inpainted_chain(jumps: int) -> None:
     assert cost(sampler, 12) == 11 * (jumps + 1) + 1
 
 
-def test_a_step_is_taken_back_by_the_noise_between() -> None:
+def test_inpainting_jump_adds_the_noise_of_the_step() -> None:
     """x_t ~ N(alpha_t/alpha_s x_s, sigma_t^2 - (alpha_t/alpha_s sigma_s)^2), seen by a sampler that answers 1."""
     seen = []
 
@@ -317,7 +317,7 @@ def test_a_step_is_taken_back_by_the_noise_between() -> None:
     assert_mean((known - 0.5 * a)[:, None] ** 2, sd**2)
 
 
-def test_with_many_jumps_the_mean_is_the_conditional_one() -> None:
+def test_inpainting_with_many_jumps_approaches_the_conditional_mean() -> None:
     """Within 4 errors and 0.03; without jumps the new pixels hardly heed the known one."""
     n, times, exact = 1000, LogSNR()(PROCESS, 16), conditional()
     errors = []
@@ -328,7 +328,7 @@ def test_with_many_jumps_the_mean_is_the_conditional_one() -> None:
     assert float(errors[1]) < 0.03 + 4 * n**-0.5
 
 
-def test_guidance_by_the_known_pixels() -> None:
+def test_reconstruction_guidance_approaches_the_conditional_mean() -> None:
     """Of the affine DDIM chain from the mean of x_1, which ends at the mean of all: near E[x_0|known], since v_t takes
     known pixels for uncorrelated with the others."""
     times, exact = LogSNR()(PROCESS, 200), conditional()
@@ -342,7 +342,7 @@ def test_guidance_by_the_known_pixels() -> None:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=name)
-def test_with_nothing_known_it_is_the_sampler(sampler) -> None:
+def test_inpainting_without_known_pixels_equals_the_sampler(sampler) -> None:
     times, rng = LogSNR()(PROCESS, 8), Rng.of(2, 3)
     x = rng.normal((3,), torch.float64)
     told = Inpaint(sampler, torch.zeros(3), torch.zeros(3))
@@ -353,7 +353,7 @@ def test_with_nothing_known_it_is_the_sampler(sampler) -> None:
     assert torch.equal(last.x, KNOWN.expand(3, 3))
 
 
-def test_a_row_depends_on_its_own_seed_alone() -> None:
+def test_sample_depends_only_on_its_own_seed() -> None:
     model, times = net_denoiser(DDPM, chunk=4), Uniform()(DDPM, 5)
     mask = (Rng.of(1, 1).normal((1, 8, 8)) > 0).float()
     image = Rng.of(2, 1).normal((1, 8, 8))

@@ -45,7 +45,7 @@ def law_at_the_end(process, sampler, times):
 
 @pytest.mark.parametrize("sampler", [EulerMaruyama(), ReverseDiffusion()], ids=repr)
 @pytest.mark.parametrize("kind", PROCESSES)
-def test_weak_order_one(kind: str, sampler) -> None:
+def test_sde_solvers_have_weak_order_one(kind: str, sampler) -> None:
     """Mean and variance of the chain without sampling: slope 1 from 40 to 320 steps, also on a table of 1000 times.
 
     Subgrids of the table are uniform: those in log-SNR cannot get finer than the table near the data.
@@ -65,7 +65,7 @@ def test_weak_order_one(kind: str, sampler) -> None:
         assert_order(1, STEPS, means, slack=0.15)
 
 
-def test_every_knot_of_the_table_is_the_published_step() -> None:
+def test_steps_between_knots_match_the_papers() -> None:
     """x + log(1 - beta)/2-drift and beta noise; reverse diffusion is 2 - sqrt(1 - beta), beta, sqrt(beta)."""
     process, x = PROCESSES["table"], Rng.of(0, 4).normal((3,), torch.float64)
     beta, model = LinearBetas().betas(), gaussian_data(process)
@@ -81,7 +81,7 @@ def test_every_knot_of_the_table_is_the_published_step() -> None:
 
 
 @pytest.mark.parametrize("sampler", [EulerMaruyama(), ReverseDiffusion(), PredictorCorrector()], ids=repr)
-def test_from_pure_noise_it_is_the_ancestral_step(sampler) -> None:
+def test_step_from_pure_noise_equals_ancestral(sampler) -> None:
     """f is infinite where alpha = 0."""
     model = IsotropicData(0.4, 0.0, LinearProcess(Straight(), StraightScaling()))
     state, rng = State(Rng.of(0, 3).normal((4,), torch.float64), tensor(1.0)), Rng.of(5, 3)
@@ -91,7 +91,7 @@ def test_from_pure_noise_it_is_the_ancestral_step(sampler) -> None:
 
 
 @pytest.mark.parametrize("process", [PROCESSES["vp"], PROCESSES["ve"]], ids=["vp", "ve"])
-def test_the_corrector_keeps_the_law_up_to_its_finite_step(process) -> None:
+def test_corrector_has_its_stationary_variance(process) -> None:
     """At a fixed level the chain's variance is v/(1 - e/(2v)) with e = 2 A snr^2 v: 1.026 v at 0.16 where A = 1.
 
     Norms over 2000 elements vary by 2%, so e is nearly a constant.
@@ -108,7 +108,7 @@ def test_the_corrector_keeps_the_law_up_to_its_finite_step(process) -> None:
     assert abs(ratio - 1 / (1 - 0.16**2)) < 4 * (2 / (n * d)) ** 0.5 + 0.002
 
 
-def test_correcting_makes_few_steps_better() -> None:
+def test_corrector_improves_few_steps() -> None:
     """30 steps of reverse diffusion on N(m, v I) in 400 dimensions, with and without two corrections."""
     process = PROCESSES["vp"]
     model, times = IsotropicData(0.4, 0.05, process), LogSNR()(process, 31)
@@ -122,7 +122,7 @@ def test_correcting_makes_few_steps_better() -> None:
     assert error(PredictorCorrector(corrections=2)) < 0.5 * error(ReverseDiffusion())
 
 
-def test_a_corrector_at_a_mode_stays() -> None:
+def test_corrector_with_zero_score_does_not_move() -> None:
     """The score is exactly 0: the step would be infinite."""
     model = IsotropicData(0.0, 0.3, PROCESSES["vp"])
     out = PredictorCorrector().step(
@@ -142,7 +142,7 @@ def test_a_corrector_at_a_mode_stays() -> None:
         (lambda: AnnealedLangevin(convention="v2"), "convention must be one of code, paper, got 'v2'"),
     ],
 )
-def test_wrong_settings_are_named(make, said) -> None:
+def test_invalid_settings_are_errors(make, said) -> None:
     with pytest.raises(ValueError, match=said):
         make()
 
@@ -158,7 +158,7 @@ def still(process, sampler, level: float, n: int = 20, d: int = 1000):
 
 
 @pytest.mark.parametrize(("size", "expected"), [(0.062, 1.032), (0.1, 1.053), (0.2, 1.111)])
-def test_langevin_has_the_stationary_variance_of_its_finite_step(size: float, expected: float) -> None:
+def test_langevin_has_its_stationary_variance(size: float, expected: float) -> None:
     """1/(1 - size/2), to 4 standard errors of 20,000 values; the paper's convention is half the step."""
     steps = math.ceil(4 / size)
     bound = 4 * (2 / 20_000) ** 0.5 * expected + 5e-4
@@ -167,7 +167,7 @@ def test_langevin_has_the_stationary_variance_of_its_finite_step(size: float, ex
     assert abs(1 / (1 - size / 2) - expected) < 6e-4
 
 
-def test_langevin_is_the_published_update() -> None:
+def test_langevin_matches_the_published_update() -> None:
     """In y = x/alpha at the level sigma/alpha: y + a score(y) + sqrt(2a) z, on a process with alpha < 1."""
     for process in (PROCESSES["vp"], PROCESSES["ve"]):
         model, t = gaussian_data(process), tensor(0.6)
@@ -200,7 +200,7 @@ def annealed(process, sampler, levels: int) -> float:
 
 
 @pytest.mark.parametrize("process", [LinearProcess(LogLinear(0.01, 50.0), VarianceExploding()), PROCESSES["table"]])
-def test_langevin_lags_behind_the_levels_less_with_more_steps(process) -> None:
+def test_langevin_error_falls_with_more_steps(process) -> None:
     """NCSNv2's 232 levels with 5 steps leave the variance of a wide normal too large by a seventh at most.
 
     The level falls by du = 2 log(sigma_t/sigma_s) while a chain forgets 2 size n per level: its excess is of the order
@@ -212,7 +212,7 @@ def test_langevin_lags_behind_the_levels_less_with_more_steps(process) -> None:
     assert few < 1 / 7
 
 
-def test_a_level_without_signal_is_scaled() -> None:
+def test_langevin_at_a_level_without_signal_scales_the_state() -> None:
     """alpha = 0 at t = 1 of a straight path, where y is infinite."""
     process = LinearProcess(Straight(), StraightScaling())
     x = torch.ones(1, 2, dtype=torch.float64)
@@ -222,7 +222,7 @@ def test_a_level_without_signal_is_scaled() -> None:
     torch.testing.assert_close(out.x, 0.7 * x, rtol=0, atol=1e-5)
 
 
-def test_sigma_hat_of_ddim_is_ancestral_with_unit_data() -> None:
+def test_ddim_with_sigma_hat_equals_ancestral_with_unit_data() -> None:
     """The mean of eta = 1 with the forward variance 1 - abar_t/abar_s (Song et al. 2021, DDIM, appendix D.3)."""
     process = PROCESSES["table"]
     times = Uniform()(process, 7)

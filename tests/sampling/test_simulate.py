@@ -31,7 +31,7 @@ def chain(sampler: object, n: int = 3, first: int = 0, model: object = None) -> 
     return list(simulate(model, sampler, start(model, rng, SHAPE), TIMES, rng))
 
 
-def test_the_generator_yields_every_step_and_the_reconstruction() -> None:
+def test_simulate_yields_every_step_and_the_reconstruction() -> None:
     states = chain(Ancestral())
     assert [float(s.t) for s in states] == [*TIMES[1:].tolist(), 0.0]
     assert [s.index for s in states] == [1, 2, 3, 4, 5, 6]
@@ -42,7 +42,7 @@ def test_the_generator_yields_every_step_and_the_reconstruction() -> None:
     assert torch.equal(states[2].posterior.mean, model(states[1].x, TIMES[2]).mean)
 
 
-def test_one_time_is_the_reconstruction_alone() -> None:
+def test_chain_of_one_time_is_the_reconstruction() -> None:
     model, x = gaussian_data(), Rng.of(0, 2).normal((3,), torch.float64)
     (state,) = simulate(model, Ancestral(), x, tensor([1.0]), Rng.of(0, 2))
     assert torch.equal(state.x, model(x, tensor(1.0)).mean)
@@ -55,7 +55,7 @@ def test_draw_is_the_end_of_the_chain() -> None:
         assert not x.requires_grad
 
 
-def test_the_start_is_the_prior() -> None:
+def test_chain_starts_from_the_prior() -> None:
     process = LinearProcess(LogLinear(), VarianceExploding())
     x = start(net_denoiser(process), Rng.of(0, 20_000), (2,), torch.float64)
     assert_moments(x, torch.zeros(2), 2500 * torch.eye(2))
@@ -63,7 +63,7 @@ def test_the_start_is_the_prior() -> None:
 
 @pytest.mark.parametrize("sampler", [Ancestral(), DDIM(), DDIM(0.5), DDIM(1.0, spread=True)], ids=repr)
 @pytest.mark.parametrize("stop", [1, 3, 5])
-def test_a_copied_state_resumes_with_the_same_bits(sampler: object, stop: int) -> None:
+def test_copied_state_resumes_with_the_same_bits(sampler: object, stop: int) -> None:
     states = chain(sampler)
     copies = [copy.deepcopy(states[stop - 1]), pickle.loads(pickle.dumps(states[stop - 1]))]  # noqa: S301
     assert not copies[0].x.is_set_to(states[stop - 1].x)
@@ -75,7 +75,7 @@ def test_a_copied_state_resumes_with_the_same_bits(sampler: object, stop: int) -
             assert (a.index, float(a.t)) == (b.index, float(b.t))
 
 
-def test_a_wrong_index_would_change_the_noise() -> None:
+def test_noise_depends_on_the_step_index() -> None:
     states = chain(Ancestral())
     state = replace(states[1], index=0)
     rest = list(simulate(net_denoiser(chunk=4), Ancestral(), state, TIMES, Rng.of(5, 3)))
@@ -83,14 +83,14 @@ def test_a_wrong_index_would_change_the_noise() -> None:
 
 
 @pytest.mark.parametrize("sampler", [Ancestral(), DDIM(), DDIM(0.5)], ids=repr)
-def test_image_i_has_the_same_bits_in_every_batch(sampler: object) -> None:
+def test_sample_has_the_same_bits_in_any_batch(sampler: object) -> None:
     everything = chain(sampler, 64)[-1].x
     for n in (1, 2, 7):
         assert torch.equal(chain(sampler, n)[-1].x, everything[:n])
     assert torch.equal(chain(sampler, 3, first=31)[-1].x, everything[31:34])
 
 
-def test_steps_and_samples_draw_their_own_noise() -> None:
+def test_noise_is_independent_between_steps_and_samples() -> None:
     """The increments of a chain whose model says nothing: successive noises are independent, so variances add."""
 
     class Origin:
@@ -123,19 +123,19 @@ BAD_TIMES = {
 
 
 @pytest.mark.parametrize("name", BAD_TIMES)
-def test_bad_times_are_refused(name: str) -> None:
+def test_invalid_times_are_errors(name: str) -> None:
     model = gaussian_data()
     with pytest.raises(ValueError, match=r"times must|a time in \[0, 1\]"):
         next(simulate(model, Ancestral(), torch.zeros(1, 3).double(), tensor(BAD_TIMES[name]), Rng.of(0, 1)))
 
 
-def test_a_state_off_the_grid_is_refused() -> None:
+def test_state_off_the_grid_is_an_error() -> None:
     state = State(torch.zeros(1, 3, dtype=torch.float64), tensor(0.123))
     with pytest.raises(ValueError, match=r"0\.123"):
         next(simulate(gaussian_data(), Ancestral(), state, TIMES, Rng.of(0, 1)))
 
 
-def test_the_callers_grad_mode_is_left_alone() -> None:
+def test_grad_mode_of_the_caller_is_unchanged() -> None:
     model = net_denoiser()
     rng = Rng.of(0, 2)
     weights = [p.clone() for p in model.parameters()]
@@ -152,7 +152,7 @@ def test_the_callers_grad_mode_is_left_alone() -> None:
     assert all(torch.equal(a, b) for a, b in zip(weights, model.parameters(), strict=True))
 
 
-def test_guidance_may_differentiate_inside() -> None:
+def test_denoiser_may_use_gradients_inside_the_loop() -> None:
     """A denoiser that opens enable_grad works in the loop: no inference mode anywhere."""
     exact = gaussian_data()
 
@@ -171,7 +171,7 @@ def test_guidance_may_differentiate_inside() -> None:
 
 
 @pytest.mark.parametrize("t", [0.1, 0.6, 1.0])
-def test_one_step_lands_on_the_data(t: float) -> None:
+def test_one_step_to_time_zero_draws_data_points(t: float) -> None:
     """The exact posterior of finite data, stepped to t = 0, draws data points with its own frequencies."""
     model, n = exact_models()["finite"], 20_000
     xt = tensor([[0.2, 0.1]]).expand(n, 2)
@@ -182,7 +182,7 @@ def test_one_step_lands_on_the_data(t: float) -> None:
     assert_frequencies(torch.bincount(nearest, minlength=4).numpy(), weights.numpy())
 
 
-def test_many_steps_reach_every_data_point_evenly() -> None:
+def test_chain_draws_every_data_point_equally_often() -> None:
     model, n = exact_models()["finite"], 4000
     x = draw(model, Ancestral(), LogSNR()(DDPM, 12), Rng.of(0, n), (2,), torch.float64)
     distance, nearest = torch.cdist(x, model.points).min(1)
@@ -200,7 +200,7 @@ EXACT = [
 
 @pytest.mark.parametrize(("process", "steps"), EXACT, ids=repr)
 @pytest.mark.parametrize("sampler", [Ancestral(), DDIM(0.0, spread=True), DDIM(0.4, spread=True)], ids=repr)
-def test_mixtures_are_exact_for_any_number_of_steps(sampler: object, process: LinearProcess, steps: int) -> None:
+def test_ancestral_chain_is_exact_on_mixtures(sampler: object, process: LinearProcess, steps: int) -> None:
     """`reverse` of a mixture posterior is the exact kernel: moments to 4 standard errors after a handful of steps."""
     model, n = mixture_data(process), 5_000
     mean, cov = mixture_moments(model)
@@ -226,7 +226,7 @@ def model_draw(model: object, n: int) -> Tensor:
     return torch.stack(parts)[choice, torch.arange(n)]
 
 
-def test_progressive_errors_are_the_posterior_covariance() -> None:
+def test_errors_along_the_chain_match_the_posterior_covariance() -> None:
     """E|x_0 - E[x_0|x_t]|^2 = tr Cov[x_0|x_t] along the chain, with x_0 drawn from the last posterior."""
     model, n = gaussian_data(), 10_000
     x = Gaussian(DDPM.alpha(1.0) * model.mean.expand(n, 3), model.marginal_cov(tensor(1.0))).sample(Rng.of(1, n))
@@ -242,7 +242,7 @@ def test_progressive_errors_are_the_posterior_covariance() -> None:
         assert_mean((x0 - state.posterior.mean) * state.posterior.mean, 0.0)
 
 
-def test_the_reconstruction_is_the_mean() -> None:
+def test_reconstruction_is_the_posterior_mean() -> None:
     """What is lost is Cov[x_0|x_1], of the order of sigma_1^2."""
     model = FiniteData(tensor([[-1.0], [1.0]]))
     *_, last = simulate(model, DDIM(), Rng.of(0, 50).normal((1,), torch.float64), LogSNR()(DDPM, 40), Rng.of(0, 50))
@@ -256,12 +256,12 @@ def test_states_keep_their_dtype_through_a_chain() -> None:
 
 
 @pytest.mark.parametrize("eta", [-0.1, 1.5, math.nan])
-def test_bad_eta_is_refused(eta: float) -> None:
+def test_invalid_eta_is_an_error(eta: float) -> None:
     with pytest.raises(ValueError, match=str(eta)):
         DDIM(eta)
 
 
-def test_orders() -> None:
+def test_declared_orders_of_ancestral_and_ddim() -> None:
     assert Ancestral().order is None
     assert DDIM().order == 1
     assert DDIM(0.1).order is None

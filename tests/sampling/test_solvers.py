@@ -27,18 +27,18 @@ def end(sampler, times, model=None):
 
 
 @pytest.mark.parametrize("times", GRIDS, ids=["logsnr", "uniform"])
-def test_the_first_order_solvers_are_ddim(times):
+def test_first_order_solvers_equal_ddim(times):
     for solver in (DPMpp(points=1), DPMSolver(order=1)):
         torch.testing.assert_close(end(solver, times), end(DDIM(), times), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("times", GRIDS, ids=["logsnr", "uniform"])
-def test_sde_dpmpp_of_one_point_is_the_ancestral_sampler(times):
+def test_first_order_sde_dpmpp_equals_ancestral(times):
     """Of a posterior without variance: beta-tilde."""
     torch.testing.assert_close(end(DPMppSDE(history=1), times), end(Ancestral(), times), rtol=1e-12, atol=1e-12)
 
 
-def test_the_predictor_of_unipc_2_is_dpmpp_2m():
+def test_predictor_of_unipc_2_equals_dpmpp_2m():
     """The corrector changes x_t; with the last correction undone both predict alike."""
     model, times = MixtureMean(), GRIDS[0]
     rng = Rng.of(0, 7)
@@ -52,7 +52,7 @@ def test_the_predictor_of_unipc_2_is_dpmpp_2m():
 
 
 @pytest.mark.parametrize("sampler", [DPMpp(3), DPMppSDE(), UniPC(3)], ids=name)
-def test_a_multistep_chain_survives_pickling(sampler):
+def test_pickled_multistep_chain_resumes_with_the_same_bits(sampler):
     model, times, rng = GaussianData(tensor([0.4]), tensor([[0.3]]), SDE), GRIDS[0], Rng.of(4, 7)
     states = list(simulate(model, sampler, X, times, rng))
     halfway = pickle.loads(pickle.dumps(states[5]))  # noqa: S301 - our own bytes
@@ -77,7 +77,7 @@ def test_second_order_beats_ddim_on_tabulated_schedules(process, solver):
     assert error(solver) < 0.5 * error(DDIM())
 
 
-def test_churn_keeps_the_law():
+def test_churn_keeps_the_marginal_law():
     """Heun with churn on a mixture: two moments of the data's noisy law, within four standard errors."""
     n, times = 4000, LogSNR()(SDE, 80)
     rng = Rng.of(3, n)
@@ -96,7 +96,7 @@ def test_churn_keeps_the_law():
 
 
 @pytest.mark.parametrize("total", range(1, 20))
-def test_fast_spends_what_it_is_given(total):
+def test_fast_uses_the_requested_evaluations(total):
     """Order 3 for all steps but the last: {2, 1}, {1} or {2} for K mod 3 = 0, 1, 2 (the published code)."""
     sampler, n = plan(DPMFast(), total + 1)
     orders = sampler.costs(n - 1)
@@ -106,7 +106,7 @@ def test_fast_spends_what_it_is_given(total):
     assert all(order == 3 for order in orders[: -2 if total % 3 == 0 else -1])
 
 
-def test_fast_is_single_steps_of_these_orders():
+def test_fast_equals_single_steps_of_the_expected_orders():
     sampler, n = plan(DPMFast(), 10)
     times, model, rng = LogSNR()(SDE, n), MixtureMean(), Rng.of(0, 7)
     state = State(X, times[0])
@@ -129,12 +129,12 @@ def test_fast_is_single_steps_of_these_orders():
         (lambda: Heun(noise=0.0), r"noise must lie in \(0, 1000\], got 0.0"),
     ],
 )
-def test_wrong_settings_are_named(make, said):
+def test_invalid_settings_are_errors(make, said):
     with pytest.raises(ValueError, match=said):
         make()
 
 
-def test_sde_solver_gives_what_diffusers_gives_with_the_same_noise():
+def test_sde_solver_matches_diffusers_with_the_same_noise():
     """DPMSolverMultistepScheduler, algorithm sde-dpmsolver++, trailing: float32 in both, errors of 1e-7 a step."""
     diffusers = pytest.importorskip("diffusers")
     process, rng = LinearProcess(LinearBetas()), Rng.of(3, 16)

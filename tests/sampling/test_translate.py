@@ -30,7 +30,7 @@ def features(x: Tensor, t: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(("t0", "repeats"), [(0.3, 1), (1.0, 1), (0.3, 2)])
-def test_of_the_same_law_it_changes_no_law(t0: float, repeats: int) -> None:
+def test_sdedit_of_samples_of_the_model_keeps_their_law(t0: float, repeats: int) -> None:
     """x ~ q(x_0) noised and drawn again has the law q(x_0), but for Cov[x_0|x_t1] < 1e-4 of the last mean."""
     data, n = gaussian_data(PROCESS), 3000
     values, vectors = torch.linalg.eigh(data.cov)
@@ -40,7 +40,7 @@ def test_of_the_same_law_it_changes_no_law(t0: float, repeats: int) -> None:
     assert float((found - source).std(0).max()) > 0.3
 
 
-def test_it_is_the_chain_from_the_noised_image_on_the_schedule() -> None:
+def test_sdedit_equals_the_chain_from_the_noised_image() -> None:
     model, rng, times = net_denoiser(DDPM, chunk=2), Rng.of(3, 2), Uniform()(DDPM, 6)
     source = Rng.of(0, 2).normal(SHAPE)
     found = sdedit(model, source, 0.4004, DPMppSDE(), times, rng)
@@ -49,7 +49,7 @@ def test_it_is_the_chain_from_the_noised_image_on_the_schedule() -> None:
     assert torch.equal(sdedit(model, source[1:], 0.4004, DPMppSDE(), times, rng.select(slice(1, 2))), found[1:])
 
 
-def test_the_less_noise_the_closer() -> None:
+def test_sdedit_with_less_noise_stays_closer_to_the_source() -> None:
     model, times = IsotropicData(0.0, 0.3, PROCESS), LogSNR()(PROCESS, 20)
     source = Rng.of(0, 50).normal(SHAPE, torch.float64)
     distance = [
@@ -60,7 +60,7 @@ def test_the_less_noise_the_closer() -> None:
 
 
 @pytest.mark.parametrize("sampler", [Ancestral(), DDIM(), UniPC(2)], ids=repr)
-def test_without_energies_it_is_sdedit_to_the_bit(sampler) -> None:
+def test_egsde_without_energies_gives_the_bits_of_sdedit(sampler) -> None:
     model, rng, times = net_denoiser(DDPM, chunk=2), Rng.of(3, 2), Uniform()(DDPM, 6)
     source = Rng.of(0, 2).normal(SHAPE)
     plain = sdedit(model, source, 0.5, sampler, times, rng)
@@ -71,7 +71,7 @@ def test_without_energies_it_is_sdedit_to_the_bit(sampler) -> None:
     assert bool(torch.isfinite(guided).all())
 
 
-def test_each_energy_does_what_it_is_for() -> None:
+def test_each_energy_lowers_its_own_distance() -> None:
     """Two normal domains: the faithful one brings the coarse part nearer the source, the realistic one lowers S_s."""
     data, n = IsotropicData(0.5, 0.3, PROCESS), 40
     times, rng = LogSNR()(PROCESS, 20), Rng.of(1, n)
@@ -92,7 +92,7 @@ def test_each_energy_does_what_it_is_for() -> None:
         assert float(change.mean()) < -4 * float(change.std()) / n**0.5
 
 
-def test_the_noise_of_the_experts_is_their_own_stream() -> None:
+def test_energies_use_a_separate_random_stream() -> None:
     """One for all times, another than the start's: the energy of the chain's start is |sigma LP(e - e')|^2."""
     rng, source = Rng.of(3, 4), Rng.of(0, 4).normal(SHAPE, torch.float64)
     faithful = Faithful(LowPass(2), source, PROCESS, rng, 1.0)
@@ -119,7 +119,7 @@ B = GaussianData(tensor([-0.6, 0.4]), tensor([[0.3, -0.1], [-0.1, 0.6]]), PROCES
 
 
 @pytest.mark.parametrize("top", [1.0, 0.4])
-def test_carried_from_one_normal_to_another_along_the_flows(top: float) -> None:
+def test_ddib_between_two_normals_matches_the_flows(top: float) -> None:
     x, steps = tensor([[0.8, -0.7], [-0.5, 0.1]]), [20, 40, 80, 160]
     errors = []
     for n in steps:
@@ -132,12 +132,12 @@ def test_carried_from_one_normal_to_another_along_the_flows(top: float) -> None:
     assert float((flow(B, flow(A, x, top, False), top, True) - x).abs().max()) > 0.3
 
 
-def test_carried_to_the_same_model_it_comes_back() -> None:
+def test_ddib_to_the_same_model_returns_the_source() -> None:
     x = tensor([[0.8, -0.7], [-0.5, 0.1]])
     assert float((carried(A, A, x, LogSNR()(PROCESS, 400)) - x).abs().max()) < 0.02
 
 
-def test_carried_with_noise_at_the_last_time() -> None:
+def test_ddib_with_noise_at_the_last_time() -> None:
     """Draws of A become draws of B: the mean within 4 errors and the bias of 1/n."""
     n = 2000
     values, vectors = torch.linalg.eigh(A.cov)
@@ -157,6 +157,6 @@ def test_carried_with_noise_at_the_last_time() -> None:
         (lambda: EnergyGuided(A, Faithful(LowPass(), A.mean[None], PROCESS, Rng.of(0, 2))), "2 random streams for 1"),
     ],
 )
-def test_what_makes_no_sense(act, said: str) -> None:
+def test_invalid_arguments_are_errors(act, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         act()

@@ -51,7 +51,7 @@ def spoilt(variance, prediction=Epsilon()):
 
 @pytest.mark.parametrize("prediction", [Epsilon(), Mean(10)], ids=repr)
 @pytest.mark.parametrize("variance", VARIANCES, ids=repr)
-def test_one_random_term_is_the_whole_bound_on_average(variance, prediction):
+def test_random_term_is_an_unbiased_estimate_of_the_bound(variance, prediction):
     """Times T, over d: the mean over t and x_t is that of `variational_bound` without its prior."""
     n, model = 20_000, spoilt(variance, prediction)
     x0 = grey(n)
@@ -65,7 +65,7 @@ def test_one_random_term_is_the_whole_bound_on_average(variance, prediction):
 
 
 @pytest.mark.parametrize("variance", VARIANCES, ids=repr)
-def test_every_term_is_the_term_of_the_bound(variance):
+def test_each_term_equals_the_term_of_the_bound(variance):
     """At the same x_t, to rounding: which term it is, and that the last one is the decoder's."""
     n, model, decoder = 5, spoilt(variance), Decoder(17)
     x0, rng = grey(n), Rng.of(3, n)
@@ -112,7 +112,7 @@ def test_hybrid_is_the_sum_of_its_losses():
 
 
 @pytest.mark.parametrize("variance", [LearnedRange(), LearnedDiagonal()], ids=repr)
-def test_the_learned_variance_goes_where_the_closed_form_says(variance):
+def test_learned_variance_reaches_the_closed_form(variance):
     """Data N(0, c I) and the exact mean: the best step variance is ell^2 + c0^2 sigma^2 c/(alpha^2 c + sigma^2)."""
     c, n = 0.4, 100
     model = for_gaussian(CHAIN, c, variance)
@@ -140,7 +140,7 @@ def test_the_learned_variance_goes_where_the_closed_form_says(variance):
     assert (best - 2 * bridge.ell.log()).max() > 1, "btil would not do"
 
 
-def test_a_variance_below_btil_still_has_a_gradient():
+def test_variance_below_beta_tilde_has_a_gradient():
     """Where the posterior of x_0 is cut at 0, the step of training is not."""
     model = spoilt(LearnedDiagonal())
     with torch.no_grad():
@@ -149,7 +149,7 @@ def test_a_variance_below_btil_still_has_a_gradient():
     assert torch.isfinite(found).all() and (found[1:] < -1e-3).all(), "a larger variance is better"
 
 
-def test_float32_is_enough_at_every_time():
+def test_terms_are_accurate_in_float32():
     """T = 1000, a network's precision: each term to 1e-3 of the mean term, no NaN in its gradient."""
     process = LinearProcess()
     n = 1000
@@ -174,7 +174,7 @@ def test_float32_is_enough_at_every_time():
     assert (single.double() - double).abs().max() < 1e-3 * double.mean()
 
 
-def test_a_sample_does_not_see_its_companions():
+def test_loss_of_a_sample_does_not_depend_on_its_batch():
     model, x0 = spoilt(LearnedRange()), grey(8)
     for objective in (VariationalBound(levels=17), Hybrid(levels=17)):
         together = objective(model, x0, Rng.of(0, 8))
@@ -182,7 +182,7 @@ def test_a_sample_does_not_see_its_companions():
         assert torch.allclose(together[3:4], alone, rtol=1e-12)
 
 
-def test_what_cannot_be_trained_is_said():
+def test_untrainable_combinations_are_errors():
     x0, rng = grey(2), Rng.of(0, 2)
     continuous = for_gaussian(LinearProcess(VPSDE()))
     for objective in (VariationalBound(levels=17), Hybrid(levels=17)):
@@ -211,7 +211,7 @@ def test_what_cannot_be_trained_is_said():
     [(LearnedDiagonal(), VariationalBound()), (UnitData(), VariationalBound()), (UnitData(), Denoising()),
      (LearnedRange(), Hybrid()), (LearnedRange(), VariationalBound(history=10))],
 )  # fmt: skip
-def test_the_rows_of_the_ablation_are_recipes(recipe, prediction, variance, objective):
+def test_published_ablation_rows_are_valid_recipes(recipe, prediction, variance, objective):
     """Ho et al. 2020, table 2, and Nichol & Dhariwal 2021, table 2."""
     outputs = 2 if isinstance(variance, LearnedRange | LearnedDiagonal) else 1
     network = replace(recipe.network, out_channels=outputs)
@@ -226,7 +226,7 @@ def test_the_rows_of_the_ablation_are_recipes(recipe, prediction, variance, obje
     assert loss.shape == (3,) and all(torch.isfinite(p.grad).all() for p in model.parameters())
 
 
-def test_fields_that_belong_together_are_set_together_in_any_order(recipe):
+def test_dependent_fields_may_be_set_in_any_order(recipe):
     settings = [("variance", "LearnedRange()"), ("objective", "Hybrid()"), ("network.out_channels", "2")]
     for order in itertools.permutations(settings):
         whole = assign_all(recipe, order)
@@ -242,7 +242,7 @@ def test_fields_that_belong_together_are_set_together_in_any_order(recipe):
         check_trainable(assign_all(recipe, settings[::2]))
 
 
-def test_a_diagonal_that_takes_a_native_step_and_a_longer_one_at_once():
+def test_learned_diagonal_accepts_steps_of_different_lengths():
     model = spoilt(LearnedDiagonal())
     x, t = grey(2), torch.tensor([0.5, 0.5], dtype=torch.float64)
     s = torch.tensor([0.4, 0.1], dtype=torch.float64)
@@ -253,14 +253,14 @@ def test_a_diagonal_that_takes_a_native_step_and_a_longer_one_at_once():
     assert torch.allclose(both[0], model.net.extra[4].exp()), "the native one is what the network says"
 
 
-def test_a_trainer_says_the_grey_levels():
+def test_bind_sets_the_grey_levels():
     space = Pixels((1, 2, 2), 17)
     assert VariationalBound().bind(spoilt(Zero()), space) == VariationalBound(levels=17)
     assert Hybrid().bind(spoilt(LearnedRange()), space) == Hybrid(levels=17)
     assert VariationalBound(levels=3).bind(spoilt(Zero()), space) == VariationalBound(levels=3)
 
 
-def test_mean_of_the_squared_error_in_mu():
+def test_mu_prediction_loss_matches_the_closed_form():
     """The row "mu, simple": |mu - muh|^2/d with mu = c0 x_0 + ct x_t, which is c0^2 |x_0 - x0h|^2/d."""
     n, model = 4000, for_gaussian(CHAIN, 0.4, Zero(), Mean(10))
     x0 = math.sqrt(0.4) * Rng.of(5, n).fold("data").normal((4,), torch.float64)

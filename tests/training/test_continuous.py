@@ -74,7 +74,7 @@ def bent(model, seed=0):
 @pytest.mark.parametrize(
     "process", [LinearProcess(LateVPSDE()), LinearProcess(LogLinear(0.05, 10.0), VarianceExploding())], ids=repr
 )
-def test_the_average_is_the_closed_form(process, prediction, importance):
+def test_average_loss_matches_the_closed_form(process, prediction, importance):
     n = 20_000
     model = for_gaussian(process, prediction=prediction)
     loss = ContinuousBound(importance)(model, gaussian(n), Rng.of(0, n)).detach()
@@ -89,7 +89,7 @@ def test_importance_sampling_lowers_the_variance():
 
 
 @pytest.mark.parametrize("seed", [None, 0, 1])
-def test_the_curve_between_its_ends_does_not_change_the_loss(seed):
+def test_loss_depends_only_on_the_ends_of_the_schedule(seed):
     """Kingma et al. 2021, section 5.1: the closed form knows the ends alone."""
     n, model = 20_000, for_gaussian(LATE)
     if seed is not None:
@@ -99,7 +99,7 @@ def test_the_curve_between_its_ends_does_not_change_the_loss(seed):
     assert loss.std() / math.sqrt(n) < 0.03 * closed_form(LATE)
 
 
-def test_the_curve_is_monotone_and_keeps_its_ends():
+def test_learned_schedule_is_monotone_and_keeps_its_ends():
     straight, model = Learned(6.0, -5.0, 8), bent(for_gaussian(LEARNED))
     schedule = model.process.schedule
     t = torch.linspace(1e-3, 1, 2001, dtype=torch.float64)
@@ -119,7 +119,7 @@ def test_the_curve_is_monotone_and_keeps_its_ends():
     assert repr(schedule) == "Learned(most=6.0, least=-5.0, units=8)"
 
 
-def test_the_table_is_a_schedule_like_any_other():
+def test_bound_measured_on_the_learned_schedule_matches_the_closed_form():
     """The bound of infinitely many steps that is measured afterwards has the same closed form."""
     n, model = 2000, bent(for_gaussian(LEARNED))
     with torch.no_grad():
@@ -127,14 +127,14 @@ def test_the_table_is_a_schedule_like_any_other():
     assert_mean(found, closed_form(LEARNED))
 
 
-def test_below_its_last_noisy_time_the_noise_falls_to_zero():
+def test_noise_falls_to_zero_below_the_last_noisy_time():
     t = torch.tensor([0.0, 1e-4, 5e-4, 1e-3], dtype=torch.float64)
     ratio = torch.exp(-0.5 * LEARNED.logsnr(t))
     torch.testing.assert_close(ratio, math.exp(-3) * t / 1e-3, rtol=1e-12, atol=0)
     torch.testing.assert_close(LEARNED.schedule.time(LEARNED.logsnr(t)), t, rtol=1e-12, atol=0)
 
 
-def test_the_curve_descends_on_the_square_and_the_network_on_the_loss():
+def test_schedule_minimises_the_squared_loss_and_network_the_loss():
     """Gradients against central differences of the averages of loss^2 and of loss."""
     model = for_gaussian(LEARNED, factor=0.8)
     model.double()
@@ -159,7 +159,7 @@ def test_the_curve_descends_on_the_square_and_the_network_on_the_loss():
             assert float(gradient[i]) == pytest.approx((above - below) / (2 * h), rel=1e-4, abs=1e-7)
 
 
-def test_training_the_curve_alone_lowers_the_variance():
+def test_training_only_the_schedule_lowers_the_variance():
     n = 256
     model = for_gaussian(LEARNED)
     model.net.factor.requires_grad_(False)
@@ -179,7 +179,7 @@ def test_training_the_curve_alone_lowers_the_variance():
     assert abs(float(before.mean() - after.mean())) < LIMIT * error
 
 
-def test_what_cannot_be_trained_is_said():
+def test_untrainable_combinations_are_errors():
     x0, rng = gaussian(2), Rng.of(0, 2)
     learned = for_gaussian(LEARNED)
     with pytest.raises(InputError, match=r"take objective=ContinuousBound\(\)"):
@@ -204,7 +204,7 @@ def recipe(recipe):
     return replace(recipe, process=LEARNED, objective=ContinuousBound(), training=training)
 
 
-def test_a_run_with_a_learned_schedule_comes_back(train, outcome, recipe, tmp_path):
+def test_run_with_a_learned_schedule_resumes_and_loads(train, outcome, recipe, tmp_path):
     """Resumed bits are equal; loaded, the process has the averaged curve, and samples and bounds take it as any."""
 
     def interrupt(progress):

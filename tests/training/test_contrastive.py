@@ -32,7 +32,7 @@ def after_step(v, step_size):
 
 
 @pytest.mark.parametrize("ratio", [0.1, 0.2, 0.8])
-def test_stationary_variance(ratio):
+def test_langevin_chains_reach_their_stationary_variance(ratio):
     """Chains of N(0, C) with two variances, long enough that e^-8 of the start is left."""
     v = torch.tensor([0.5, 1.0], dtype=torch.float64)
     step_size, n = ratio * 0.5, 5000
@@ -50,7 +50,7 @@ def test_stationary_variance(ratio):
     assert_moments(x + z, torch.zeros(2), torch.diag(torch.tensor([after_noise(float(one), step_size) for one in v])))
 
 
-def test_one_step_by_hand():
+def test_langevin_step_matches_the_formula():
     """Noise first, then the gradient at the noised point, cut; then the cube."""
     x = torch.tensor([[0.0, 0.5], [-1.0, 2.0]], dtype=torch.float64)
     rng = Rng.of(3, 2)
@@ -71,7 +71,7 @@ def test_one_step_by_hand():
         assert torch.equal(langevin(energy, x[1:], rng.select(slice(1, 2)), 0.3, 0.1), free[1:])
 
 
-def test_defaults_are_the_published_ones_on_another_scale():
+def test_defaults_match_published_after_rescaling():
     """The same chain in [0, 1] with the published numbers, mapped to [-1, 1] by 2y - 1."""
     y = Rng.of(0, 50).uniform((3,), torch.float64)
     x, published, ours = 2 * y - 1, (10, 0.005, 0.01), ContrastiveDivergence()
@@ -83,7 +83,7 @@ def test_defaults_are_the_published_ones_on_another_scale():
     assert (ours.steps, ours.buffer, ours.fresh, ours.weight) == (60, 10000, 0.05, 1.0)
 
 
-def test_chains_are_functions_of_seed_and_step():
+def test_chains_depend_only_on_seed_and_step():
     """Neither of the neighbours, nor the same at another step of the training."""
     model = DensityModel(EnergySpec(1, (4,)).build().double())
     objective = ContrastiveDivergence(steps=3, step_size=0.5, noise=0.1, clip=math.inf)
@@ -95,7 +95,7 @@ def test_chains_are_functions_of_seed_and_step():
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
 
 
-def test_what_a_buffer_draws():
+def test_replay_buffer_draws_noise_and_kept_samples_in_their_shares():
     """All from noise at first; then a share of 5%, the others evenly from what is kept, which is a ring."""
     n = 20_000
     replay, like = Replay((1,), 4, 0.05, 1.5), torch.zeros(n, 1)
@@ -113,7 +113,7 @@ def test_what_a_buffer_draws():
     assert_frequencies(counts.numpy(), torch.tensor([0.05, *[0.95 / 4] * 4]).numpy())
 
 
-def test_a_buffer_takes_in_processes_in_their_order():
+def test_replay_buffer_stores_processes_in_order():
     """Parts in the order of their steps, and in each the processes; more than fit leave the last ones."""
     replay = Replay((1,), 6, 0.0, 1.0)
     replay.note(torch.tensor([[1.0], [2.0]]))
@@ -132,7 +132,7 @@ def test_a_buffer_takes_in_processes_in_their_order():
     assert not torch.equal(other.images, replay.images)
 
 
-def test_the_loss_by_hand():
+def test_loss_matches_the_formula():
     """E+ - E- + weight (E+^2 + E-^2), with the end of the chain noted; only the energies carry gradients."""
     model = DensityModel(Normal(0.7))
     bound = ContrastiveDivergence(4, 0.05, 0.1, math.inf, 10, weight=0.5).bind(model, SPACE)
@@ -151,7 +151,7 @@ def test_the_loss_by_hand():
 
 
 @pytest.mark.parametrize("at_fixed_point", [True, False])
-def test_expected_loss(at_fixed_point):
+def test_average_loss_matches_the_closed_form(at_fixed_point):
     """With weight 0 and long chains: d/2v times the data's variance less the chains', in this family also the slope.
 
     Training therefore ends where the chains' variance is the data's, and E+ - E- is 0 there; the model's own variance
@@ -174,7 +174,7 @@ def test_expected_loss(at_fixed_point):
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_training_resumes_to_the_bit(accumulate):
+def test_training_resumes_with_the_same_bits(accumulate):
     """The buffer is part of the checkpoint, and parts of a batch draw what the whole batch draws."""
     objective = ContrastiveDivergence(steps=2, buffer=40, fresh=0.2)
     space = Pixels((1, 8, 8), 17)
@@ -216,12 +216,12 @@ def test_training_resumes_to_the_bit(accumulate):
         ({"fresh": 1.5}, r"fresh must lie in \[0, 1\], got 1\.5"),
     ],
 )
-def test_settings_are_checked(changes, message):
+def test_invalid_settings_are_errors(changes, message):
     with pytest.raises(ValueError, match=message):
         ContrastiveDivergence(**changes)
 
 
-def test_misuse_is_named():
+def test_invalid_use_is_an_error():
     objective = ContrastiveDivergence()
     with pytest.raises(InputError, match="trains a DensityModel"):
         objective.bind(torch.nn.Linear(1, 1), SPACE)

@@ -67,7 +67,7 @@ def conditional(process: LinearProcess, mean_of, xt: Tensor, t: Tensor, points: 
 
 @pytest.mark.parametrize("data", ["gaussian", "diagonal", "mixture"])
 @pytest.mark.parametrize("name", PROCESSES)
-def test_given_xt_every_target_is_the_exact_diagonal(name: str, data: str) -> None:
+def test_conditional_mean_of_every_target_is_the_exact_variance(name: str, data: str) -> None:
     process = PROCESSES[name]
     diagonal = GaussianData(tensor([0.3, -0.5]), torch.diag(tensor([0.7, 0.05])), process)
     model = {"gaussian": gaussian_data(process), "diagonal": diagonal, "mixture": mixture_data(process)}[data]
@@ -81,7 +81,7 @@ def test_given_xt_every_target_is_the_exact_diagonal(name: str, data: str) -> No
             torch.testing.assert_close(found[kind], exact, rtol=1e-8, atol=1e-9)
 
 
-def test_two_points() -> None:
+def test_targets_on_two_points_match_the_closed_form() -> None:
     """x_0 = -1 or 1: Var = 1 - tanh^2 from every kind, and OCM's targets do not scatter at all."""
     model = TwoPoint(DDPM)
     for t in map(tensor, TIMES[1:]):
@@ -101,7 +101,7 @@ def test_two_points() -> None:
         torch.testing.assert_close(one, exact.expand(-1, 6), rtol=1e-8, atol=1e-9)
 
 
-def test_spread_of_the_matching_targets() -> None:
+def test_covariance_matching_targets_have_the_expected_spread() -> None:
     """Over the signs: mean J_ii and variance sum over j != i of J_ji^2, also for a J that is not symmetric."""
     t, matrix = tensor(0.4), tensor([[0.5, 0.3, -0.2], [0.1, 0.4, 0.6], [-0.7, 0.2, 0.3]])
     alpha, sigma = DDPM.coefficients(t)
@@ -179,7 +179,7 @@ def test_step_variances_agree_with_monte_carlo(s: float, t: float) -> None:
             assert abs(float(both.mean()) - 1) < 0.005, f"{kind}, eta {eta}: {float(both.mean()) - 1:.3%}"
 
 
-def test_with_an_imperfect_mean_only_the_residual_is_right() -> None:
+def test_only_the_residual_target_is_right_for_an_imperfect_mean() -> None:
     """eh = E[eps|x_t] + b, b = 0.3 sin x + 0.1: NPR is E(x_s - mu)^2 for the mean mu of that eh; SN is not, and falls
     below zero."""
     model, s, t = mixture_data(), tensor(0.2), tensor(0.3)
@@ -209,7 +209,7 @@ def test_with_an_imperfect_mean_only_the_residual_is_right() -> None:
 
 
 @pytest.mark.parametrize("t", [0.001, 0.5, 1.0])
-def test_single_precision_is_enough(t: float) -> None:
+def test_targets_are_accurate_in_float32(t: float) -> None:
     """Nothing cancels: float32 targets are those of float64 within rounding of their inputs."""
     t = tensor(t)
     sigma = DDPM.sigma(t)
@@ -222,7 +222,7 @@ def test_single_precision_is_enough(t: float) -> None:
         assert (single - double).abs().max() < 1e-4 * double.abs().max()
 
 
-def test_squared_noise_is_what_its_name_says() -> None:
+def test_squared_noise_target_matches_the_formula() -> None:
     t = tensor(0.3)
     alpha, sigma = DDPM.coefficients(t)
     x0, noise, mean = (Rng.of(i, 50).normal((3,), torch.float64) for i in (1, 2, 3))
@@ -232,7 +232,7 @@ def test_squared_noise_is_what_its_name_says() -> None:
     torch.testing.assert_close(noise_residual(DDPM, x0, mean, t), (noise - eh) ** 2 * ratio)
 
 
-def test_times_are_spread_evenly_and_keyed_by_seed_and_step() -> None:
+def test_times_are_evenly_spread_and_depend_only_on_seed_and_step() -> None:
     most = round(noisiest(DDPM) * 1000)
     assert DDPM.logsnr(most / 1000) >= -7 > DDPM.logsnr((most + 1) / 1000)
     for step in range(3):
@@ -254,7 +254,7 @@ def test_times_are_spread_evenly_and_keyed_by_seed_and_step() -> None:
     torch.testing.assert_close(again.xt, (alpha[:, None] * x0 + sigma[:, None] * case.noise).float())
 
 
-def test_one_evaluation_serves_all_kinds() -> None:
+def test_all_targets_share_one_evaluation() -> None:
     calls = []
 
     def source(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -57,7 +57,7 @@ def images(n: int = 4) -> Tensor:
 
 
 @pytest.mark.parametrize("prediction", [Epsilon(), Velocity(), Data()], ids=repr)
-def test_nothing_is_left_to_learn_of_the_exact_potential(prediction) -> None:
+def test_loss_of_the_exact_potential_is_zero(prediction) -> None:
     """Squares of roundings, times 1/alpha^2 at the noise where eps goes by way of x_0."""
     data = gaussian_data()
     loss = GradientDistillation(Holding(data)).bind(gaussian_potential(data, prediction), SPACE)
@@ -67,7 +67,7 @@ def test_nothing_is_left_to_learn_of_the_exact_potential(prediction) -> None:
 
 
 @pytest.mark.parametrize("prediction", [Epsilon(), Velocity()], ids=repr)
-def test_the_loss_by_hand(prediction) -> None:
+def test_loss_matches_the_formula(prediction) -> None:
     """A teacher of another prediction: its mean of x_0 in the student's own terms."""
     process = LinearProcess(Cosine(1000))
     teacher = NetDenoiser(student().net.body, process, Velocity()).double()
@@ -83,7 +83,7 @@ def test_the_loss_by_hand(prediction) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
 
 
-def test_only_some_times() -> None:
+def test_times_can_be_restricted() -> None:
     data, seen = gaussian_data(), []
 
     class Spy(GaussianData):
@@ -102,7 +102,7 @@ def test_only_some_times() -> None:
     assert seen[1] == seen[0][5]
 
 
-def test_the_teacher_stays_as_it_is() -> None:
+def test_teacher_is_unchanged() -> None:
     net = replace(UNET, dropout=0.5).build().train()
     teacher = NetDenoiser(net, LinearProcess(), evaluation=Evaluation(chunk=3))
     model = student()
@@ -115,7 +115,7 @@ def test_the_teacher_stays_as_it_is() -> None:
     assert not isinstance(loss, nn.Module)
 
 
-def test_refusals() -> None:
+def test_invalid_use_is_an_error() -> None:
     objective = GradientDistillation(Holding(gaussian_data()))
     plain = NetDenoiser(UNET.build(), LinearProcess())
     with pytest.raises(InputError, match=r"network=PotentialSpec\(\.\.\.\)"):
@@ -155,7 +155,7 @@ class Softplus(nn.Module):
         return Output(h @ self.last + (x.flatten(1) @ self.form).square().sum(1) / 2)
 
 
-def test_a_distilled_potential_ranks_images_as_log_p_does() -> None:
+def test_distilled_potential_ranks_images_like_log_p() -> None:
     """The least noisy time of correlated Gaussian data in 1x4x4: rank correlation of -V_0 with log q at least 0.999.
 
     And in nats: log q from the scalar has a slope of 1 against the exact one.
@@ -224,7 +224,7 @@ def recipe(recipe, request):
     return replace(recipe, process=teacher.process, objective=GradientDistillation(PretrainedRun.of(teacher)))
 
 
-def test_trains_and_resumes(train, outcome, tmp_path) -> None:
+def test_training_resumes_with_the_same_bits(train, outcome, tmp_path) -> None:
     """Three steps and one more are four; the frozen bias stays, running statistics reach the averaged model."""
     whole = train(tmp_path / "whole", steps=4, batch=4)
     train(tmp_path / "cut", steps=3, batch=4)

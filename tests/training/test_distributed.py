@@ -25,7 +25,7 @@ def torchrun(processes, *arguments):
     )
 
 
-def test_two_processes_give_the_weights_of_one(tmp_path):
+def test_two_processes_give_the_weights_of_one_process(tmp_path):
     """float64, 20 steps, the same global batch: 1e-6."""
     alone = subprocess.run(
         [sys.executable, SCRIPT, tmp_path / "one", "1"], capture_output=True, text=True, timeout=120, check=False
@@ -38,7 +38,7 @@ def test_two_processes_give_the_weights_of_one(tmp_path):
     assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-6
 
 
-def test_fewer_processes_than_asked_for(tmp_path):
+def test_fewer_processes_than_requested_is_an_error(tmp_path):
     alone = subprocess.run(
         [sys.executable, SCRIPT, tmp_path / "x", "2"], capture_output=True, text=True, timeout=120, check=False
     )
@@ -47,7 +47,7 @@ def test_fewer_processes_than_asked_for(tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-def test_a_dead_process_ends_the_job(tmp_path):
+def test_dead_process_ends_the_job(tmp_path):
     began = time.monotonic()
     dead = torchrun(2, tmp_path / "run", 2, "dies")
     assert dead.returncode != 0

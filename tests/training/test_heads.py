@@ -88,7 +88,7 @@ def average(value: Tensor, t: Tensor, at: Tensor, weight: float) -> Tensor:
     return (MIXTURE.log_prob(at, t).exp()[:, None] * value).sum(0) * weight
 
 
-def test_the_fast_posterior_is_the_library_s() -> None:
+def test_fast_posterior_matches_the_library() -> None:
     x = points(50, 1)
     for t in (tensor(1 / 3), tensor(1.0), torch.ones(50, dtype=torch.float64)):
         mean, variance, _ = posterior(x, t)
@@ -96,7 +96,7 @@ def test_the_fast_posterior_is_the_library_s() -> None:
         torch.testing.assert_close(variance, MIXTURE(x, t).variance, rtol=1e-12, atol=1e-14)
 
 
-def test_a_fitted_head_agrees_with_monte_carlo(fitted) -> None:
+def test_fitted_head_matches_monte_carlo(fitted) -> None:
     """Steps with the learned variance, averaged over x_t: within 0.5% of E(x_s - mu)^2 for every kind, time and eta of
     the Markov chain; o itself within 4 standard errors of what the training saw; and the right shape over x_t."""
     at, weight = plane(-6, 6, 81)
@@ -127,7 +127,7 @@ def test_a_fitted_head_agrees_with_monte_carlo(fitted) -> None:
             assert error < {"npr": 0.5, "sn": 1.5, "ocm": 0.4}[kind] * constant, f"{kind} at {float(t):.2f}"
 
 
-def test_stopped_and_resumed_has_the_bits_of_an_unbroken_fit() -> None:
+def test_resumed_fit_has_the_bits_of_an_unbroken_fit() -> None:
     fit = CovarianceFit(steps=8, pilot=2, bins=3, warmup=3, seed=4)
     whole, seen = heads(), []
     last = train_heads(PROCESS, source, whole, batches(10, 32), fit, lambda step, losses: seen.append((step, losses)))
@@ -145,7 +145,7 @@ def test_stopped_and_resumed_has_the_bits_of_an_unbroken_fit() -> None:
     assert set(seen[0][1]) == set(KINDS)
 
 
-def test_a_kind_is_fitted_the_same_beside_others() -> None:
+def test_head_is_fitted_the_same_alone_and_with_others() -> None:
     fit = {kinds: CovarianceFit(kinds, steps=4, pilot=1, bins=4) for kinds in (("sn",), ("npr", "sn"))}
     found = [train_heads(PROCESS, source, heads(kinds), batches(5, 16), fit[kinds]) for kinds in fit]
     alone, beside = (state.heads["sn"] for state in found)
@@ -156,7 +156,7 @@ def test_a_kind_is_fitted_the_same_beside_others() -> None:
     assert not all(torch.equal(value, alone[name]) for name, value in beside.items())
 
 
-def test_empty_bins_take_their_neighbours_mean_square() -> None:
+def test_empty_bins_take_the_mean_square_of_their_neighbours() -> None:
     """Three times fill three of seven bins: 2, 4 and 6 (counted from 0)."""
     fit = CovarianceFit(steps=1, pilot=3, bins=7)
     logs = {k: v.log() for k, v in train_heads(PROCESS, source, heads(), batches(4, 32), fit).squares.items()}
@@ -182,7 +182,7 @@ def images(n: int) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("blocks", [0, 1])
-def test_a_fit_leaves_the_network_untouched_and_repeats_its_bits(blocks: int) -> None:
+def test_fit_leaves_the_network_unchanged_and_is_repeatable(blocks: int) -> None:
     model = unet_denoiser()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     modes = [module.training for module in model.modules()]
@@ -203,7 +203,7 @@ def test_a_fit_leaves_the_network_untouched_and_repeats_its_bits(blocks: int) ->
     assert head_spec(headed, blocks) == head_spec(model, blocks)
 
 
-def test_features_come_with_the_unclipped_mean() -> None:
+def test_feature_source_returns_features_and_the_unclipped_mean() -> None:
     model = unet_denoiser().eval()
     x, t = 3 * images(1)[0], tensor([0.001, 0.3, 0.9, 1.0])
     mean, features = feature_source(model)(x, t)
@@ -212,7 +212,7 @@ def test_features_come_with_the_unclipped_mean() -> None:
     assert features.shape == (4, 8, 8, 8)
 
 
-def test_what_is_not_finite_stops_the_fit() -> None:
+def test_loss_that_is_not_finite_stops_the_fit() -> None:
     fit = CovarianceFit(("npr",), steps=5, pilot=2, bins=4)
     for bad, where in ((1, "pilot"), (4, "step 3")):
         data = batches(7, 16)
@@ -221,7 +221,7 @@ def test_what_is_not_finite_stops_the_fit() -> None:
             train_heads(PROCESS, source, heads(("npr",)), data, fit)
 
 
-def test_bad_arguments_are_named() -> None:
+def test_invalid_arguments_are_errors() -> None:
     fit = CovarianceFit(("npr",), steps=5, pilot=2)
     with pytest.raises(ValueError, match="ended after 4, the fit needs 7"):
         train_heads(PROCESS, source, heads(("npr",)), batches(4, 8), fit)
@@ -238,7 +238,7 @@ def test_bad_arguments_are_named() -> None:
             bad()
 
 
-def test_the_rate_rises_and_falls() -> None:
+def test_learning_rate_warms_up_and_decays() -> None:
     fit = CovarianceFit(steps=100, warmup=10, lr=1.0)
     assert fit.rate(1) == pytest.approx(0.1)
     assert fit.rate(51) == pytest.approx(0.5)

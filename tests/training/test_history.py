@@ -32,7 +32,7 @@ def filled(losses, length=3):
     return history
 
 
-def test_probabilities_are_the_roots_of_the_mean_squares_once_all_times_are_known():
+def test_probabilities_are_roots_of_mean_squares_once_the_history_is_full():
     history = LossHistory(3, 2, 0.1)
     even = torch.full((3,), 1 / 3, dtype=torch.float64)
     history.note(torch.tensor([0, 0, 1, 1, 2, 0]), torch.tensor([9.0, 1.0, 2.0, 2.0, 5.0, 7.0]))
@@ -45,14 +45,14 @@ def test_probabilities_are_the_roots_of_the_mean_squares_once_all_times_are_know
     torch.testing.assert_close(history.probabilities, 0.9 * root / root.sum() + 0.1 * even)
 
 
-def test_draws_have_these_probabilities():
+def test_draws_follow_the_probabilities():
     history = filled([1.0, 5.0, 0.1, 2.0])
     index, p = history.draw(Rng.of(0, 20_000))
     assert_frequencies(torch.bincount(index, minlength=4).numpy(), history.probabilities.numpy())
     assert torch.equal(p, history.probabilities[index])
 
 
-def test_unbiased_and_of_lower_variance():
+def test_history_sampling_is_unbiased_with_lower_variance():
     """The terms of a chain differ by a factor of 30: drawn by their size, the estimate varies less."""
     n, model = 20_000, for_gaussian(CHAIN, 0.4, factor=0.9)
     x0 = grey(n)
@@ -67,7 +67,7 @@ def test_unbiased_and_of_lower_variance():
     assert chosen.var() < 0.5 * even.var()
 
 
-def test_two_processes_remember_what_one_would():
+def test_two_processes_record_the_same_history_as_one():
     index, losses = torch.arange(8) % 4, torch.rand(8, generator=torch.Generator().manual_seed(0))
     one, ranks = LossHistory(4, 2, 0.001), [LossHistory(4, 2, 0.001) for _ in range(2)]
     for part in (slice(0, 4), slice(4, 8)):  # two parts of a batch, each cut between two processes
@@ -82,7 +82,7 @@ def test_two_processes_remember_what_one_would():
         assert torch.equal(history.losses, one.losses) and torch.equal(history.counts, one.counts)
 
 
-def test_state_comes_back():
+def test_state_survives_the_round_trip():
     history, other = filled([1.0, 2.0]), LossHistory(2, 3, 0.001)
     other.load(history.state())
     assert torch.equal(other.probabilities, history.probabilities)
@@ -98,7 +98,7 @@ def recipe(recipe):
     return replace(recipe, network=network, process=CHAIN, objective=VariationalBound(history=2))
 
 
-def test_a_resumed_training_is_the_same(train, outcome, tmp_path):
+def test_resumed_training_has_the_same_bits(train, outcome, tmp_path):
     whole = train(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "cut", on_step=interrupt)
@@ -117,14 +117,14 @@ def interrupt(progress):
         raise KeyboardInterrupt
 
 
-def test_accumulating_draws_the_same_times(train, outcome, tmp_path):
+def test_gradient_accumulation_draws_the_same_times(train, outcome, tmp_path):
     one = train(tmp_path / "one", double=True, accumulate=1)
     two = train(tmp_path / "two", double=True, accumulate=2)
     assert torch.equal(one.memory.counts, two.memory.counts)
     torch.testing.assert_close(one.memory.losses, two.memory.losses, rtol=1e-4, atol=1e-6)
 
 
-def test_a_continuous_schedule_is_refused_by_the_trainer(train, recipe, tmp_path):
+def test_continuous_schedule_is_an_error(train, recipe, tmp_path):
     from diffprob.process.schedule import VPSDE
 
     object.__setattr__(recipe, "process", LinearProcess(VPSDE()))

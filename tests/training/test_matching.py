@@ -30,7 +30,7 @@ def linear(matrix, offset=MEAN):
 
 
 @pytest.mark.parametrize("spoilt", [False, True])
-def test_linear_scores_in_closed_form(spoilt):
+def test_loss_of_linear_scores_matches_the_closed_form(spoilt):
     """J of s = -A(x - m) is tr(A C A^T)/2 - tr A; the true score has -tr(C^-1)/2, -1/2 E|score|^2, and no s less."""
     matrix = PRECISION + (torch.tensor([[0.3, 0.5, 0], [-0.4, 0.2, 0], [0, 0.7, -0.1]]).double() if spoilt else 0)
     x = samples(20_000)
@@ -56,7 +56,7 @@ def curved(x):
     return torch.stack([a * b + c.sin(), b**2 - a, torch.exp(0.3 * a) * c], -1)
 
 
-def test_exact_trace_of_a_curved_score():
+def test_exact_loss_matches_the_jacobian_trace():
     x = samples(6)
     s = curved(x)
     jacobians = torch.stack([torch.autograd.functional.jacobian(curved, one) for one in x])
@@ -64,7 +64,7 @@ def test_exact_trace_of_a_curved_score():
 
 
 @pytest.mark.parametrize("reduced", [True, False])
-def test_all_signs_average_to_the_trace(reduced):
+def test_sliced_loss_averages_to_the_trace(reduced):
     """Each draw is v^T J v + |s|^2/2 or (v^T s)^2/2 of one of the 2^3 sign vectors; over all of them it is exact."""
     x = samples(1).expand(4000, -1)
     loss = sliced(curved, x, Rng.of(0, 4000), 1, reduced)
@@ -79,14 +79,14 @@ def test_all_signs_average_to_the_trace(reduced):
     assert_mean(loss, float(every.mean()))
 
 
-def test_signs_are_exact_for_diagonal_jacobians():
+def test_sliced_loss_is_exact_for_diagonal_jacobians():
     """And without the reduction they are not: (v^T s)^2 varies."""
     x = samples(50)
     torch.testing.assert_close(sliced(lambda y: -y - y**3, x, Rng.of(0, 50)), hyvarinen(lambda y: -y - y**3, x))
     assert (sliced(lambda y: -y, x, Rng.of(0, 50), 1, False) - hyvarinen(lambda y: -y, x)).abs().max() > 0.1
 
 
-def test_losses_are_their_samples_own():
+def test_loss_of_a_sample_does_not_depend_on_its_batch():
     x, rng = samples(6), Rng.of(5, 6)
     for loss in (
         lambda y, r: hyvarinen(curved, y),
@@ -99,7 +99,7 @@ def test_losses_are_their_samples_own():
     torch.testing.assert_close(sliced(torch.ones_like, x, rng), torch.full((6,), 1.5, dtype=torch.float64))
 
 
-def test_images_are_events():
+def test_loss_does_not_depend_on_the_event_shape():
     """The same numbers whatever the shape of a sample."""
     x = samples(5)
 
@@ -113,7 +113,7 @@ def test_images_are_events():
 
 
 @pytest.mark.parametrize("name", ["hyvarinen", "sliced", "plain", "denoising"])
-def test_slopes_by_parameters(name):
+def test_parameter_gradients_match_the_closed_form(name):
     """The gradient by the precision a of s = -a x, through the energy, in closed form for each sample."""
     x, rng, a = samples(7), Rng.of(3, 7), 1.3
     net = Normal(1 / a)
@@ -150,7 +150,7 @@ def test_score_of_is_differentiable_in_x():
         assert not score_of(lambda y: -(y**4).sum(1) / 4)(x).requires_grad
 
 
-def test_denoising_finds_the_precision_of_the_noised_data():
+def test_denoising_loss_is_minimal_at_the_noised_precision():
     """Least squares over the precision a: E[x_t z]/(sigma E[x_t^2]) = 1/(v + sigma^2), not 1/v."""
     n, v, sigma = 200_000, 0.5, 0.3
     x = v**0.5 * Rng.of(0, n).fold("data").normal((1,), torch.float64)
@@ -179,7 +179,7 @@ def draw(rng):
 
 
 @pytest.mark.parametrize("kind", ["hyvarinen", "sliced", "denoising"])
-def test_an_energy_learns_the_score(kind):
+def test_energy_network_learns_the_score(kind):
     """A small softplus network on a mixture of two normals: E|s - score|^2 falls below 8% of E|score|^2.
 
     A normal, which the network begins near, has more than 20%; 3 to 5% are reached here, and less with more steps.
@@ -216,7 +216,7 @@ def test_an_energy_learns_the_score(kind):
 
 
 @pytest.mark.parametrize("objective", [DenoisingMatching(0.3), SlicedMatching(0.3, 2), SlicedMatching(0.3, 1, False)])
-def test_objectives(objective):
+def test_objectives_match_their_losses(objective):
     """The losses with their weight sigma^2/d on noised images, for the gradient of an energy."""
     n, v, space = 8000, 0.5, Pixels((1, 1, 3), 256)
     model, x0 = DensityModel(Normal(v)), Rng.of(0, n).fold("x").normal((1, 1, 3), torch.float64)
@@ -229,7 +229,7 @@ def test_objectives(objective):
         objective.bind(nn.Linear(1, 1), space)
 
 
-def test_objectives_train_convolutions():
+def test_objectives_give_gradients_to_convolutions():
     """Second derivatives through the energy network: every weight gets a gradient, but the last bias has none."""
     torch.manual_seed(0)
     x0 = Rng.of(0, 4).normal((1, 8, 8))
@@ -240,7 +240,7 @@ def test_objectives_train_convolutions():
         assert empty == ["net.conv_out.bias"]
 
 
-def test_settings_are_checked():
+def test_invalid_settings_are_errors():
     for make in (DenoisingMatching, SlicedMatching, lambda sigma: denoising(curved, samples(2), sigma, Rng.of(0, 2))):
         with pytest.raises(ValueError, match=r"sigma must lie in \(0, 1000\], got 0\.0"):
             make(0.0)

@@ -22,7 +22,7 @@ from diffprob.training.settings import Training
 SPACE = Pixels((1, 8, 8), 17)
 
 
-def test_code_length_of_a_normal():
+def test_loss_of_a_normal_density_matches_the_closed_form():
     """In closed form: x + u has the second moment of x plus w^2/12."""
     n, v, space = 4000, 0.6, Pixels((1, 2, 2), 5)
     image = space.to_model(torch.tensor([[[[0, 1], [3, 4]]]]), torch.float64)
@@ -33,7 +33,7 @@ def test_code_length_of_a_normal():
     assert_mean(loss, nats / math.log(2) - math.log2(space.bin_width))
 
 
-def test_each_loss_is_its_own():
+def test_loss_of_a_sample_does_not_depend_on_its_batch():
     torch.manual_seed(0)
     model = DensityModel(GlowSpec(SPACE.shape, 2, 2, 8).build().double().eval())
     x0, rng = SPACE.to_model(Rng.of(0, 6).integers(SPACE.shape, 17), torch.float64), Rng.of(4, 6).at(3)
@@ -44,7 +44,7 @@ def test_each_loss_is_its_own():
     assert (MaximumLikelihood(17)(model, x0, rng.at(4)) != loss).all()
 
 
-def test_what_it_is_bound_to():
+def test_bind_sets_levels_and_checks_the_model():
     glow = DensityModel(GlowSpec(SPACE.shape, 1, 1, 4).build())
     assert MaximumLikelihood().bind(glow, SPACE) == MaximumLikelihood(17)
     with pytest.raises(InputError, match="normalised density such as Glow's, got a EnergyNet"):
@@ -63,7 +63,7 @@ def train(settings, store):
     return trainer
 
 
-def test_training_resumes_to_the_bit_and_its_average_is_usable():
+def test_training_resumes_with_the_same_bits_and_the_average_is_usable():
     settings = Training(
         steps=30, batch=16, lr=2e-3, warmup=5, precision="fp32", accumulate=2, checkpoint_every=11, sample_every=0
     )

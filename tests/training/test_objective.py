@@ -36,7 +36,7 @@ class Exact(nn.Module):
 
 
 @pytest.mark.parametrize("v", [0.25, 1.0])
-def test_the_optimal_network_has_the_mean_mmse(v):
+def test_optimal_network_reaches_the_mean_mmse(v):
     """The floor of L_simple is the mean over t of 1 - sigma^2/(alpha^2 v + sigma^2), not 0 (four standard errors)."""
     process = LinearProcess()
     x0 = math.sqrt(v) * Rng.of(5, 4096).fold("data").normal((4,), torch.float64)
@@ -47,14 +47,14 @@ def test_the_optimal_network_has_the_mean_mmse(v):
     assert abs(loss.mean() - floor) < 4 * loss.std() / math.sqrt(len(loss))
 
 
-def test_predicting_zero_costs_one():
+def test_predicting_zero_gives_loss_one():
     process = LinearProcess()
     x0 = Rng.of(5, 4096).fold("data").normal((4,), torch.float64)
     loss = Denoising()(NetDenoiser(Exact(process, Epsilon(), 1.0, factor=0.0), process), x0, Rng.of(0, 4096))
     assert abs(loss.mean() - 1) < 4 * loss.std() / math.sqrt(len(loss))
 
 
-def test_a_sample_does_not_see_its_companions():
+def test_loss_of_a_sample_does_not_depend_on_its_batch():
     process = LinearProcess()
     model = NetDenoiser(Exact(process, Velocity(), 0.5, factor=0.7), process, Velocity())
     x0 = Rng.of(5, 8).normal((4,), torch.float64)
@@ -63,7 +63,7 @@ def test_a_sample_does_not_see_its_companions():
     assert torch.allclose(together[3:4], alone, rtol=1e-12)
 
 
-def test_every_epoch_is_a_permutation():
+def test_every_epoch_visits_each_image_once():
     seen = order(0, 0, 30, 10)
     for epoch in range(3):
         assert sorted(seen[10 * epoch : 10 * epoch + 10]) == list(range(10))
@@ -71,7 +71,7 @@ def test_every_epoch_is_a_permutation():
     assert np.array_equal(order(0, 7, 9, 10), seen[7:16])
 
 
-def test_processes_and_parts_share_the_global_batch(images, recipe):
+def test_processes_and_accumulation_steps_split_the_global_batch(images, recipe):
     """Slot j of step n is the same image with the same streams, however the batch is cut."""
 
     def slots(world, accumulate):
@@ -91,12 +91,12 @@ def test_processes_and_parts_share_the_global_batch(images, recipe):
         assert all(torch.equal(cut[k][0], whole[k][0]) and cut[k][1] == whole[k][1] for k in whole)
 
 
-def test_a_batch_that_cannot_be_cut(images, recipe):
+def test_indivisible_batch_is_an_error(images, recipe):
     with pytest.raises(InputError, match=r"batch=8 .* 2 x 3"):
         Batches(images, recipe.space, Training(steps=1, batch=8, accumulate=2), 0, 3)
 
 
-def test_accumulating_is_the_same_as_the_whole_batch(train, outcome, tmp_path, recipe):
+def test_gradient_accumulation_matches_the_whole_batch(train, outcome, tmp_path, recipe):
     """Without dropout, in float64: two parts of 4 give the weights of one part of 8."""
     from dataclasses import replace
 

@@ -11,7 +11,7 @@ from diffprob.training.settings import Part
 MIDDLE, UP = "net.mid_block.", "net.up_blocks."
 
 
-def test_a_part_stays_until_its_step(train, recipe, tmp_path):
+def test_group_is_frozen_until_its_start(train, recipe, tmp_path):
     """Before its start a part has the bits it began with, in the raw weights and in the averages; then it moves."""
     parts = (Part(MIDDLE, start=3), Part(UP, start=6))
     torch.manual_seed(derive(recipe.training.seed, "weights"))
@@ -28,7 +28,7 @@ def test_a_part_stays_until_its_step(train, recipe, tmp_path):
     assert any(not torch.equal(now[name], start[name]) for name in names if name.startswith(MIDDLE))
 
 
-def test_a_slow_part_moves_by_its_share(train, tmp_path):
+def test_group_learns_at_its_own_rate(train, tmp_path):
     """AdamW's first step is lr x sign(gradient): a part with rate 0.1 moves a tenth as far, wherever it moves."""
     plain = train(tmp_path / "plain", steps=1, clip=float("inf"))
     slow = train(tmp_path / "slow", steps=1, clip=float("inf"), parts=(Part(MIDDLE, rate=0.1),))
@@ -43,7 +43,7 @@ def test_a_slow_part_moves_by_its_share(train, tmp_path):
             assert torch.equal(far, near), name
 
 
-def test_resuming_over_the_start_of_a_part_changes_nothing(train, outcome, tmp_path):
+def test_resuming_across_the_start_of_a_group_changes_no_bit(train, outcome, tmp_path):
     parts = (Part(MIDDLE, start=5, rate=0.5), Part(UP, start=100))
     train(tmp_path / "whole", steps=8, parts=parts)
     for steps in (3, 5, 6, 8):
@@ -55,7 +55,7 @@ def test_resuming_over_the_start_of_a_part_changes_nothing(train, outcome, tmp_p
     assert not any(name.startswith("optimiser." + UP) for name in left[1])
 
 
-def test_a_part_of_nothing_is_refused(train, tmp_path):
+def test_group_without_parameters_is_an_error(train, tmp_path):
     with pytest.raises(InputError, match="no parameter is left for Part"):
         train(tmp_path / "a", steps=1, parts=(Part("net.middle."),))
     with pytest.raises(InputError, match="no parameter is left for Part"):
@@ -63,6 +63,6 @@ def test_a_part_of_nothing_is_refused(train, tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [{"prefix": 3}, {"prefix": "net", "start": -1}, {"prefix": "net", "rate": 0.0}])
-def test_a_field_out_of_range_is_named(wrong):
+def test_invalid_fields_are_errors(wrong):
     with pytest.raises(ValueError, match=next(name for name in ("rate", "start", "prefix") if name in wrong)):
         Part(**wrong)

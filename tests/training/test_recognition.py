@@ -105,7 +105,7 @@ def losses(odds: Tensor, labels: Tensor) -> Tensor:
 
 @torch.no_grad()
 @pytest.mark.parametrize("t", [0.02, 0.2, 0.5, 0.8])
-def test_the_log_odds_become_those_of_bayes(linear: NoisyClassifier, t: float) -> None:
+def test_trained_log_odds_match_bayes_rule(linear: NoisyClassifier, t: float) -> None:
     """Where the network can be: within 0.1 and 10 % (rms); 17 weights from 200 batches of 128 are known to 0.05."""
     n = 2000
     x0, _ = drawn(0, n)
@@ -117,7 +117,7 @@ def test_the_log_odds_become_those_of_bayes(linear: NoisyClassifier, t: float) -
 
 @torch.no_grad()
 @pytest.mark.parametrize("t", [0.02, 0.2, 0.5])
-def test_the_half_u_net_learns_most_of_it(trained: NoisyClassifier, t: float) -> None:
+def test_half_unet_approaches_bayes_rule(trained: NoisyClassifier, t: float) -> None:
     """120 steps of 8 channels: less than 0.15 nats above Bayes' rule, half of the way from guessing or better."""
     n = 2000
     x0, labels = drawn(0, n)
@@ -130,7 +130,7 @@ def test_the_half_u_net_learns_most_of_it(trained: NoisyClassifier, t: float) ->
 
 
 @torch.no_grad()
-def test_at_pure_noise_they_can_only_guess(trained: NoisyClassifier, linear: NoisyClassifier) -> None:
+def test_accuracy_at_pure_noise_is_chance(trained: NoisyClassifier, linear: NoisyClassifier) -> None:
     """alpha = 0 at t = 1: an accuracy of 1/2; the least loss is log 2."""
     n = 4000
     x0, labels = drawn(0, n)
@@ -141,7 +141,7 @@ def test_at_pure_noise_they_can_only_guess(trained: NoisyClassifier, linear: Noi
     assert float(F.cross_entropy(linear(xt, tensor(1.0)), labels)) < math.log(2) + 0.02
 
 
-def test_guidance_by_it_finds_the_class(linear: NoisyClassifier) -> None:
+def test_guidance_by_the_classifier_moves_the_mean_as_predicted(linear: NoisyClassifier) -> None:
     """-grad E = (1 - p(y|x_t)) w, w = 2 alpha m: the mean of E[x_0|x_t] moves by sigma^2/alpha of that, within 15 %."""
     model, x, t = net_denoiser(PROCESS), Rng.of(0, 4).normal(SHAPE), tensor(0.5)
     alpha, sigma = PROCESS.coefficients(t)
@@ -152,7 +152,7 @@ def test_guidance_by_it_finds_the_class(linear: NoisyClassifier) -> None:
         torch.testing.assert_close(found.mean((1, 2, 3)).double(), expected, rtol=0.15, atol=0.05)
 
 
-def test_it_begins_with_no_opinion() -> None:
+def test_initial_predictions_are_uniform() -> None:
     model = classifier().given(torch.tensor([0, 1, 1]))
     loss = Recognition()(model, drawn(0, 3)[0], Rng.of(0, 3))
     torch.testing.assert_close(loss, torch.full((3,), math.log(2)))
@@ -166,7 +166,7 @@ def opinionated(chunk: int | None = None) -> NoisyClassifier:
     return model.requires_grad_(False)
 
 
-def test_each_loss_is_its_own() -> None:
+def test_loss_of_a_sample_does_not_depend_on_its_batch() -> None:
     x0, labels, rng = Rng.of(0, 5).normal((1, 4, 4)), torch.tensor([0, 2, 1, 1, 0]), Rng.of(4, 5).at(3)
     model = opinionated()
     loss = Recognition()(model.given(labels), x0, rng)
@@ -176,7 +176,7 @@ def test_each_loss_is_its_own() -> None:
     assert bool((Recognition()(model.given((labels + 1) % 3), x0, rng) != loss).all())
 
 
-def test_what_it_answers() -> None:
+def test_logits_depend_on_the_time_and_not_on_the_batch() -> None:
     model, x = opinionated(), Rng.of(0, 5).normal((1, 4, 4))
     logits = model(x, tensor(0.3))
     assert logits.shape == (5, 3)
@@ -192,7 +192,7 @@ def test_what_it_answers() -> None:
     assert chunked.features(x, tensor(0.3)).shape == (5, 8, 2, 2)
 
 
-def test_the_body_is_the_denoisers() -> None:
+def test_unet_weights_load_into_the_classifier_body() -> None:
     """The weights of a U-Net load by name; only the head is new."""
     body = UNetSpec(1, 1, (8, 8), 1, (False, True), groups=4)
     torch.manual_seed(0)
@@ -203,7 +203,7 @@ def test_the_body_is_the_denoisers() -> None:
     assert torch.equal(own.features(x, t), unet.encode(x, t))
 
 
-def test_training_resumes_to_the_bit() -> None:
+def test_training_resumes_with_the_same_bits() -> None:
     settings = replace(SETTINGS, steps=12, batch=16, checkpoint_every=5, cooldown=0, accumulate=2)
     whole, cut = MemoryStore(), MemoryStore()
     train(settings, whole)
@@ -231,6 +231,6 @@ def test_training_resumes_to_the_bit() -> None:
         (ValueError, lambda: NoisyClassifierSpec(3), "body must be a UNetSpec"),
     ],
 )
-def test_what_cannot_be(error, act, said: str) -> None:
+def test_invalid_use_is_an_error(error, act, said: str) -> None:
     with pytest.raises(error, match=said):
         act()

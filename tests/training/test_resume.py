@@ -20,7 +20,7 @@ def assert_same(left, right):
     assert left[2] == right[2]
 
 
-def test_stopped_between_two_checkpoints(train, outcome, tmp_path):
+def test_stopped_training_resumes_with_the_same_bits(train, outcome, tmp_path):
     """Asked to stop, a training keeps the last finished step, and the same command goes on from it."""
     train(tmp_path / "whole")
     steps = iter(range(13))
@@ -45,7 +45,7 @@ def test_an_exception_keeps_the_last_checkpoint(train, outcome, tmp_path):
     assert_same(outcome(tmp_path / "whole"), outcome(tmp_path / "cut"))
 
 
-def test_longer_than_planned(train, outcome, tmp_path):
+def test_extended_training_equals_a_longer_one(train, outcome, tmp_path):
     """More steps later is the same as more steps at once, up to the records at the old end."""
     train(tmp_path / "whole", steps=20)
     train(tmp_path / "cut", steps=10)
@@ -54,7 +54,7 @@ def test_longer_than_planned(train, outcome, tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_killed_at_ten_random_moments(train, outcome, tmp_path):
+def test_killed_training_resumes_with_the_same_bits(train, outcome, tmp_path):
     """kill -9, a checkpoint after every step, so that many of the kills fall into one being written."""
     train(tmp_path / "whole", checkpoint_every=1, steps=60)
     draws = random.Random(0)
@@ -84,7 +84,7 @@ def newest(folder):
     return max((int(name.removeprefix("step-")) for name in states), default=0)
 
 
-def test_not_a_number(train, outcome, tmp_path, monkeypatch):
+def test_loss_that_is_not_finite_stops_training(train, outcome, tmp_path, monkeypatch):
     """A loss that is not finite stops the training, names the step and keeps the last good checkpoint."""
 
     def poison(progress):
@@ -107,7 +107,7 @@ def test_not_a_number(train, outcome, tmp_path, monkeypatch):
     assert_same(outcome(tmp_path / "whole"), outcome(tmp_path / "run"))
 
 
-def test_another_precision_is_refused(train, tmp_path):
+def test_resuming_with_another_precision_is_an_error(train, tmp_path):
     train(tmp_path / "run", steps=8, precision="auto")
     import diffprob.training.loop as loop
 
@@ -118,7 +118,7 @@ def test_another_precision_is_refused(train, tmp_path):
             train(tmp_path / "run", steps=9, precision="auto")
 
 
-def test_processes_end_at_the_same_step(train, tmp_path, monkeypatch):
+def test_all_processes_stop_at_the_same_step(train, tmp_path, monkeypatch):
     """One of two is asked to stop: both hear of it before the next step, also the one that was not asked."""
     from diffprob.training.loop import make_accelerator
 
@@ -132,7 +132,7 @@ def test_processes_end_at_the_same_step(train, tmp_path, monkeypatch):
     assert Run.open(tmp_path / "run").meta["step"] == 2
 
 
-def test_weights_after_the_last_update_are_looked_at(train, tmp_path):
+def test_weights_after_the_last_update_are_checked(train, tmp_path):
     """The loss is that of before the update: weights that this makes infinite are not kept."""
 
     def poison(progress):
@@ -151,7 +151,7 @@ def test_weights_after_the_last_update_are_looked_at(train, tmp_path):
     assert Run.open(tmp_path / "run").meta["step"] == 21
 
 
-def test_other_threads_are_recorded_and_said(train, tmp_path, monkeypatch):
+def test_change_of_thread_count_is_recorded_and_noted(train, tmp_path, monkeypatch):
     """Sums in another order have other last bits: what computed which steps stands in the checkpoint."""
     first = train(tmp_path / "run", steps=2)
     assert first.notes == [] and train(tmp_path / "run", steps=3).notes == []
@@ -166,7 +166,7 @@ def test_other_threads_are_recorded_and_said(train, tmp_path, monkeypatch):
     assert {"device", "precision", "torch", "processes"} < set(made[0])
 
 
-def test_the_first_pictures_come_early(train, tmp_path, monkeypatch):
+def test_first_sample_images_come_early(train, tmp_path, monkeypatch):
     from diffprob.training import loop
 
     monkeypatch.setattr(loop, "EARLY", (1, 3, 9))

@@ -47,7 +47,7 @@ def chain(x: Tensor, n: int, sampler: object = Ancestral()) -> Tensor:
 
 @pytest.mark.parametrize("n", [0, -1, 2.5, NAN, True, "3", None, 10**9], ids=repr)
 @pytest.mark.parametrize("grid", GRIDS)
-def test_a_grid_has_a_number_of_times(grid: str, n: object) -> None:
+def test_invalid_number_of_times_is_an_error(grid: str, n: object) -> None:
     made = LeastCost(paths=(torch.ones(1), torch.ones(2))) if GRIDS[grid] is LeastCost else GRIDS[grid]()
     processes = [TEN] if GRIDS[grid] in (Native, LeastCost) else [TEN, SDE]
     for process in processes:
@@ -55,7 +55,7 @@ def test_a_grid_has_a_number_of_times(grid: str, n: object) -> None:
             made(process, n)
 
 
-def test_a_grid_takes_numpys_whole_numbers() -> None:
+def test_grid_accepts_numpy_integers() -> None:
     assert torch.equal(Uniform()(SDE, np.int64(4)), Uniform()(SDE, 4))
 
 
@@ -107,14 +107,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_has_no_meaning_is_refused(what: str) -> None:
+def test_invalid_arguments_are_errors(what: str) -> None:
     with pytest.raises((ValueError, InputError)) as caught:
         REFUSED[what]()
     assert len(str(caught.value)) < 300 and "ambiguous" not in str(caught.value)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_step_goes_down(sampler: str) -> None:
+def test_step_upwards_in_time_is_an_error(sampler: str) -> None:
     """Upwards Langevin's level would be another one, and the others' noise of a negative variance, or none."""
     state, stays = State(X, TIMES[1]), sampler == "AnnealedLangevin"
     for s in [TIMES[0], TIMES[1] * NAN, *([] if stays else [TIMES[1]])]:
@@ -143,7 +143,7 @@ NOT_FINITE = {
 
 @pytest.mark.parametrize("value", [NAN, math.inf])
 @pytest.mark.parametrize("what", NOT_FINITE)
-def test_images_that_are_not_finite_are_named(what: str, value: float) -> None:
+def test_images_that_are_not_finite_are_errors(what: str, value: float) -> None:
     """Also where the answer would be finite: a median passes over a NaN."""
     x = PICTURES.clone()
     x[1, 0, 1, 1] = value
@@ -151,12 +151,12 @@ def test_images_that_are_not_finite_are_named(what: str, value: float) -> None:
         NOT_FINITE[what](x)
 
 
-def test_a_model_that_gives_no_numbers_is_blamed_itself() -> None:
+def test_model_output_that_is_not_finite_is_an_error() -> None:
     with pytest.raises(NumericalError, match="the model's answers are not finite: a predicted image holds NaN"):
         uncut(IsotropicData(NAN, 0.2, TEN), PICTURES, 0.5, Rng.of(0, 3))
 
 
-def test_no_samples_are_samples() -> None:
+def test_empty_batch_gives_an_empty_result() -> None:
     """An empty batch comes out empty, of chains, bounds and flows."""
     model, none = gaussian_data(SDE), Rng.of(0, 0)
     x = torch.empty(0, *model.mean.shape, dtype=torch.float64)
@@ -177,7 +177,7 @@ def test_no_samples_are_samples() -> None:
 @pytest.mark.parametrize(
     "process", [LinearProcess(OrnsteinUhlenbeck(300.0)), LinearProcess(Straight(), StraightScaling())]
 )
-def test_times_of_nothing_but_noise_are_gone_through(sampler: str, process: LinearProcess) -> None:
+def test_chain_through_times_without_signal_stays_finite(sampler: str, process: LinearProcess) -> None:
     """alpha = e^-100 is no signal in float32, where it and its products are 0: as at alpha = 0, a step of DDIM."""
     model = IsotropicData(0.3, 0.2, process)
     x = draw(model, SAMPLERS[sampler](), Leading()(process, 3), Rng.of(0, 4), (2,))

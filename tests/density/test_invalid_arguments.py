@@ -72,7 +72,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_has_no_meaning_is_refused(what: str) -> None:
+def test_invalid_arguments_are_errors(what: str) -> None:
     with pytest.raises((ValueError, DiffprobError)) as caught:
         REFUSED[what]()
     assert len(str(caught.value)) < 300 and "zip()" not in str(caught.value)
