@@ -12,6 +12,7 @@ from PIL import Image
 import diffprob as dp
 from diffprob.base.rng import derive, permutation
 from diffprob.cli import demo
+from diffprob.tasks.demo import DemoPlan
 
 CPU = ("--device", "cpu")
 
@@ -203,10 +204,8 @@ def test_import_dry_run_writes_nothing(diffprob: Callable, trained: Path) -> Non
 
 
 def test_demo(diffprob: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "SHORT", demo.Plan(2, 600.0, ddim=2, ancestral=1, measured=5, terms=3))
-    monkeypatch.setattr(demo, "FIT_IMAGES", 2)
-    monkeypatch.setattr(demo, "FIT_TIMES", 8)
-    monkeypatch.setattr(demo, "UNTRAINED_STEPS", 1)
+    short = DemoPlan(2, 600.0, ddim=2, ancestral=1, untrained=1, measured=5, terms=3, fit_images=2, fit_times=8)
+    monkeypatch.setattr("diffprob.tasks.demo.SHORT", short)
     assert "would train" in diffprob("demo", "--short", *CPU, "--dry-run").out
     assert not list(Path().iterdir())
     done = diffprob("demo", "--short", *CPU, "--json")
@@ -241,10 +240,10 @@ def test_demo(diffprob: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_demo_stops_by_the_clock_and_goes_on(diffprob: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "SHORT", demo.Plan(steps=3, seconds=0.0, ddim=1, ancestral=1))
-    monkeypatch.setattr(demo, "_measure", lambda *_: {"table": [], "pictures": {}, "directions": 1, "real_draws": 1})
-    monkeypatch.setattr(demo, "_bits", lambda *_: [])
-    monkeypatch.setattr(demo, "_detect", lambda *_: [])
+    monkeypatch.setattr("diffprob.tasks.demo.SHORT", DemoPlan(steps=3, seconds=0.0, ddim=1, ancestral=1))
+    monkeypatch.setattr("diffprob.tasks.demo.compare_samples", lambda *_: ([], {}))
+    monkeypatch.setattr("diffprob.tasks.demo.compare_bits", lambda *_: [])
+    monkeypatch.setattr("diffprob.tasks.demo.detect_turned", lambda *_: [])
     result = diffprob("demo", "--short", *CPU, "--json").json
     assert (result["step"], result["timed_out"]) == (1, True)
     assert "goes on" in "\n".join(demo.lines(result))

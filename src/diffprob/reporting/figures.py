@@ -89,6 +89,20 @@ def named_grid(pixels: np.ndarray, names: Sequence[str], columns: int, levels: i
     return sheet
 
 
+def side_by_side(pictures: "Mapping[str, Image]") -> "Image":
+    """Grey pictures of one size in a row, each under its caption."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    width, height = next(iter(pictures.values())).size
+    gap, top = 12, 20
+    sheet = Image.new("L", (len(pictures) * (width + gap) - gap, height + top), 255)
+    font = ImageFont.load_default(_CAPTION)
+    for k, (caption, picture) in enumerate(pictures.items()):
+        sheet.paste(picture, (k * (width + gap), top))
+        ImageDraw.Draw(sheet).text((k * (width + gap) + width / 2, top / 2), caption, fill=0, font=font, anchor="mm")
+    return sheet
+
+
 def save_grid(
     pixels: np.ndarray,
     path: str | Path,
