@@ -21,7 +21,14 @@ BANNED_BELOW_7 = {"logging", "tqdm", "rich"}
 # open files by themselves, and what they open: weights behind that module's look, the package's own files, the
 # machine's description, and the user's own data, which have readers of their own.
 OPENERS = {
-    *("storage/files.py", "storage/tensors.py", "reporting/html.py", "tasks/cost.py", "cli/doctor.py", "cli/main.py"),
+    *(
+        "storage/files.py",
+        "storage/tensors.py",
+        "reporting/html.py",
+        "tasks/cost.py",
+        "tasks/machine.py",
+        "cli/main.py",
+    ),
     *("data/sources.py", "data/detect.py"),
 }
 READERS = "data/formats/"

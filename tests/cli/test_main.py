@@ -18,6 +18,7 @@ from diffprob.cli import doctor, show
 from diffprob.cli.main import VERBS, main
 from diffprob.cli.progress import Progress, duration
 from diffprob.runs.folder import PRETRAINED
+from diffprob.tasks import machine
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -189,9 +190,9 @@ def test_doctor_looks_and_writes_nothing(diffprob: Callable, tmp_path: Path) -> 
 
 
 def test_doctor_warns_of_torchvision(diffprob: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = doctor.find_spec
-    monkeypatch.setattr(doctor, "find_spec", lambda name: object() if name == "torchvision" else real(name))
-    monkeypatch.setattr(doctor, "_torch", lambda _: {})
+    real = machine.find_spec
+    monkeypatch.setattr(machine, "find_spec", lambda name: object() if name == "torchvision" else real(name))
+    monkeypatch.setattr(machine, "_torch", lambda _: {})
     warnings = diffprob("doctor", "--json").json["warnings"]
     assert any("torchvision" in warning for warning in warnings)
 

@@ -29,6 +29,7 @@ from diffprob.space.pixels import Pixels
 from diffprob.storage.manifest import Manifest
 from diffprob.storage.records import read_log
 from diffprob.storage.tensors import read_all
+from diffprob.tasks.catalogue import describe_run
 from diffprob.training.settings import Training
 from diffprob.training.store import Snapshot
 
@@ -186,7 +187,7 @@ def _tensors(path: Path, rng: random.Random) -> bytes:
 
 def _use(folder: Path) -> None:
     """Everything that opens a run, each by itself."""
-    _only_lines(lambda: list(show.lines(show._run(str(folder)))))
+    _only_lines(lambda: list(show.lines({"kind": "run", **describe_run(folder).to_json()})))
     try:
         run = open_run(folder)
     except (InputError, NumericalError) as error:

@@ -1,0 +1,225 @@
+"""What there is: recipes, packaged runs, metrics and components; or one of them in detail."""
+
+import inspect
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from diffprob.base.errors import InputError, did_you_mean
+from diffprob.config.classes import classes_text
+from diffprob.config.old_names import current_name
+from diffprob.config.recipe import parameter_count
+from diffprob.config.registry import ALL, FAMILIES
+from diffprob.config.spec import render
+from diffprob.evaluation.suite import METRICS
+from diffprob.recipes import RECIPES, named
+from diffprob.runs.fits import fitted
+from diffprob.runs.folder import Run, open_run, packaged
+from diffprob.runs.measurements import Measurement
+from diffprob.space.pixels import Pixels
+from diffprob.storage.folders import is_run
+from diffprob.storage.records import read_log
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A run in short.
+
+    Args:
+        path: where it lies, or its name, for a packaged one.
+        name: of the run.
+        shape: of its images, in words.
+        parameters: of the network.
+        step: of the weights, of ``steps``.
+        steps: of the training.
+        loss: the last that was logged; None: none was.
+        library: version of diffprob that trained it.
+        data_sha256: digest of its images, None where it is not known.
+        classes: that it can be conditioned on, in words; None: none.
+        fits: what was fitted to it; None for a baseline or classifier, to which nothing is.
+        measurements: all that are recorded with it.
+        text: its recipe.
+    """
+
+    path: str
+    name: str
+    shape: str
+    parameters: int
+    step: int
+    steps: int
+    loss: float | None
+    library: str
+    data_sha256: str | None
+    classes: str | None
+    fits: list[str] | None
+    measurements: list[Measurement]
+    text: str
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON literals by name."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class RecipeSummary:
+    """A recipe in short: what it is, parameters of its network, its images in words, and its text."""
+
+    summary: str
+    parameters: int
+    shape: str
+    text: str
+
+    def to_json(self, brief: bool = False) -> dict[str, Any]:
+        """JSON literals by name; ``brief`` leaves out the text."""
+        return {name: value for name, value in asdict(self).items() if not (brief and name == "text")}
+
+
+@dataclass(frozen=True)
+class ComponentSummary:
+    """A component in short.
+
+    Args:
+        call: its name with its fields and their defaults.
+        summary: what it is, in a sentence or two.
+        help: all that is said of it.
+        sampler: for a sampler: its "order" (None: stochastic), "evaluations" a step (None: by tolerance), "when" to use
+            it, and a "reference".
+    """
+
+    call: str
+    summary: str
+    help: str
+    sampler: dict[str, Any] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON literals by name, without the help."""
+        return {"call": self.call, "summary": self.summary, **(self.sampler or {})}
+
+
+def look_up(what: str | None = None) -> dict[str, Any]:
+    """What there is by the name ``what``, JSON literals by name; "kind" says which kind of answer it is.
+
+    Args:
+        what: "recipes", "runs", "metrics" or a family of components ("samplers", "grids", ...); or the name of one
+            recipe or component, or a run's name or folder; None: the names of all.
+
+    Raises:
+        InputError: nothing of this name.
+    """
+    families = {_plural(family): table for family, table in FAMILIES.items() if _plural(family) != "recipes"}
+    if what is None:
+        names = {family: list(table) for family, table in families.items()}
+        known = {"recipes": list(RECIPES), "runs": packaged(), "metrics": list(METRICS)}
+        return {"kind": "all", **known, "components": names}
+    if "/" in what or is_run(Path(what)) or what in packaged():
+        return {"kind": "run", **describe_run(what).to_json()}
+    what = ({family: _plural(family) for family in FAMILIES} | {"recipe": "recipes", "run": "runs"}).get(what, what)
+    if what == "recipes":
+        return {"kind": what, what: {name: describe_recipe(name).to_json(brief=True) for name in RECIPES}}
+    if what == "metrics":
+        about = {name: {"about": m.about, "space": m.space, "better": m.better} for name, m in METRICS.items()}
+        return {"kind": what, what: about}
+    if what == "runs":
+        return {"kind": what, what: {name: {"kind": "run", **describe_run(name).to_json()} for name in packaged()}}
+    if what in families:
+        components = {name: describe_component(kind).to_json() for name, kind in families[what].items()}
+        return {"kind": "family", "family": what, "components": components}
+    if what in RECIPES:
+        return {"kind": "recipe", "name": what, **describe_recipe(what).to_json()}
+    what = current_name(what, ALL)
+    if what in ALL:
+        component = describe_component(ALL[what])
+        return {"kind": "component", "name": what, **component.to_json(), "help": component.help}
+    names = [*families, "recipes", "runs", "metrics", *RECIPES, *packaged(), *ALL]
+    raise InputError(
+        f"nothing called {what!r} to show{did_you_mean(what, names) or '; diffprob show lists what there is'}"
+    )
+
+
+def describe_run(name: str | Path) -> RunSummary:
+    """A run, baseline or classifier, by its folder or name.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    run = open_run(name)
+    losses = [record["loss"] for record in read_log(run.path) if isinstance(record.get("loss"), int | float)]
+    return RunSummary(
+        path=run.place,
+        name=run.name,
+        shape=_shape(run.space),
+        parameters=parameter_count(run.recipe),
+        step=run.meta["step"],
+        steps=run.recipe.training.steps,
+        loss=losses[-1] if losses else None,
+        library=run.meta["library"],
+        data_sha256=run.meta["data"],
+        classes=classes_text(run.recipe) or None,
+        fits=fitted(run) if isinstance(run, Run) else None,
+        measurements=list(run.measurements),
+        text=render(run.recipe),
+    )
+
+
+def describe_recipe(name: str) -> RecipeSummary:
+    """A recipe of the library, by its name.
+
+    Raises:
+        InputError: there is none.
+    """
+    recipe = named(name)
+    make = getattr(import_module(f"diffprob.recipes.{RECIPES[name]}"), name)
+    return RecipeSummary(_summary(make), parameter_count(recipe), _shape(recipe.space), render(recipe))
+
+
+def describe_component(kind: Any) -> ComponentSummary:
+    """A component, by its class."""
+    arguments = [_short(str(parameter)) for parameter in inspect.signature(kind).parameters.values()]
+    sampler = None
+    if hasattr(kind, "evaluations"):
+        made = _made(kind)
+        numbers = {name: getattr(made, name, None) for name in ("order", "evaluations")}
+        sampler = {name: number if isinstance(number, int) else None for name, number in numbers.items()}
+        sampler |= {"when": _paragraph(kind, "When"), "reference": _paragraph(kind, "Reference")}
+    call = f"{kind.__name__}({', '.join(arguments)})"
+    return ComponentSummary(call, _summary(kind), inspect.getdoc(kind) or "", sampler)
+
+
+def _made(kind: Any) -> Any:
+    """The component with its defaults; the class itself where there are not enough."""
+    try:
+        return kind()
+    except (TypeError, ValueError):
+        return kind
+
+
+def _short(argument: str) -> str:
+    """``eta: float = 0.0`` as ``eta=0.0``; a default that is a factory is left out."""
+    name, _, default = argument.partition("=")
+    name = name.partition(":")[0].strip()
+    return name if not default or "<factory>" in default else f"{name}={default.strip()}"
+
+
+def _shape(space: Pixels) -> str:
+    channels, height, width = space.shape
+    return f"{height}x{width}x{channels}, {space.levels} levels"
+
+
+def _summary(kind: Any) -> str:
+    """The first paragraph of a docstring, as one line."""
+    text = inspect.getdoc(kind) or ""
+    return " ".join(text.partition("\n\n")[0].split())
+
+
+def _paragraph(kind: Any, heading: str) -> str:
+    """The paragraph of a docstring that begins with ``heading``, as one line."""
+    paragraphs = (inspect.getdoc(kind) or "").split("\n\n")
+    texts = (text.removeprefix(f"{heading}:") for text in paragraphs if text.startswith(f"{heading}:"))
+    return " ".join(next(texts, "").split()).rstrip(".")
+
+
+def _plural(family: str) -> str:
+    if family.endswith("y"):
+        return f"{family[:-1]}ies"
+    return f"{family}es" if family.endswith("s") else f"{family}s"
