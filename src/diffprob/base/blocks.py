@@ -127,13 +127,13 @@ class _Tiles:
             words = counters[: 4 * n].reshape(4, *shape)
             _begin(words, number[:, None] if short else number, self.counter, keys[:2])
             _rounds(words.reshape(2, 2, *shape), spare[: 2 * n].reshape(2, *shape), keys[2:])
-            found = words[: self.used]
+            results = words[: self.used]
             if self.finish is not None:
                 m = self.used * n
-                self.finish(found.reshape(-1), values[:m], memory[:, :m])
-                found = values[:m].reshape(self.used, *shape)
-            for place, each in zip(_ORDER, found, strict=False):
-                out[:, :, place] = each
+                self.finish(results.reshape(-1), values[:m], memory[:, :m])
+                results = values[:m].reshape(self.used, *shape)
+            for place, result in zip(_ORDER, results, strict=False):
+                out[:, :, place] = result
 
 
 def filled(

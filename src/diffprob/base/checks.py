@@ -56,8 +56,8 @@ def real(name: str, value: object, interval: str, none: bool = False) -> None:
         size = float(value) if isinstance(value, int | float) else math.nan
     except OverflowError:
         size = math.nan
-    inside = (low < size if open_low else low <= size) and (size < high if open_high else size <= high)
-    if not (number and inside):
+    in_interval = (low < size if open_low else low <= size) and (size < high if open_high else size <= high)
+    if not (number and in_interval):
         raise ValueError(
             f"{name} must {_within(interval, number, size < math.inf)}{_or_none(none)}, got {shown(value)}"
         )
@@ -82,9 +82,9 @@ def one_of(name: str, value: object, choices: Iterable[Any]) -> None:
     choices = tuple(choices)
     if any(type(value) is type(choice) and value == choice for choice in choices):
         return
-    words = [choice for choice in choices if isinstance(choice, str)]
-    hint = did_you_mean(value, words) if isinstance(value, str) and len(value) <= MOST_TEXT else ""
-    known = f"one of {', '.join(words)}" if words else f"{', '.join(map(str, choices[:-1]))} or {choices[-1]}"
+    names = [choice for choice in choices if isinstance(choice, str)]
+    hint = did_you_mean(value, names) if isinstance(value, str) and len(value) <= MOST_TEXT else ""
+    known = f"one of {', '.join(names)}" if names else f"{', '.join(map(str, choices[:-1]))} or {choices[-1]}"
     raise ValueError(f"{name} must be {known}, got {shown(value)}{hint}")
 
 
@@ -175,13 +175,13 @@ def positions(indices: "ArrayLike", n: int) -> "NDArray[np.int64]":
     """
     import numpy as np
 
-    found = np.asarray(indices)
-    if found.ndim != 1 or (found.dtype.kind not in "iu" and found.size):
-        raise ValueError(f"indices must be whole numbers (m,), got {found.dtype} {found.shape}")
-    if found.size and not (found.min() >= 0 and found.max() < n):
-        wrong = found.min() if found.min() < 0 else found.max()
+    array = np.asarray(indices)
+    if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
+        raise ValueError(f"indices must be whole numbers (m,), got {array.dtype} {array.shape}")
+    if array.size and not (array.min() >= 0 and array.max() < n):
+        wrong = array.min() if array.min() < 0 else array.max()
         raise ValueError(f"indices must lie in 0..{n - 1}, got {wrong}")
-    return found.astype(np.int64)
+    return array.astype(np.int64)
 
 
 def shown(value: object, most: int = 60) -> str:
@@ -198,7 +198,7 @@ def listed(names: Collection[str], word: str = "", most: int = 8, more: str = ""
 
     Args:
         names: what there is.
-        word: what was asked for.
+        word: what was typed.
         most: names that are written.
         more: where the rest are listed, such as "diffprob show samplers".
     """

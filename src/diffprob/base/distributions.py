@@ -120,7 +120,7 @@ class Gaussian:
 
     Args:
         mean: (B, *event) with d elements per event.
-        cov: (B or 1, d, d), symmetric and positive semi-definite; positive definite where a density is asked for.
+        cov: (B or 1, d, d), symmetric and positive semi-definite; positive definite where a density is computed.
     """
 
     mean: Tensor

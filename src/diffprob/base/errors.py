@@ -20,7 +20,7 @@ class InputError(DiffprobError):
 
 
 class Missing(InputError):
-    """What was asked for is not there at all: no such file, split or part. Never raised for what is there but damaged.
+    """What was wanted is not there at all: no such file, split or part. Never raised for what is there but damaged.
 
     Whoever falls back to something else may catch this one alone, so that damage is always said.
     """
@@ -35,7 +35,7 @@ class ConformanceError(DiffprobError, AssertionError):
 
 
 class NoClosedForm(DiffprobError):
-    """The quantity asked for has no closed form for this pair of distributions."""
+    """The quantity has no closed form for this pair of distributions."""
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

@@ -24,9 +24,9 @@ def check_tensors(tensors: Mapping[str, "Tensor"], what: str) -> None:
     Raises:
         NumericalError: "``what`` not finite: NAME holds NaN".
     """
-    found = not_finite(tensors)
-    if found is not None:
-        raise NumericalError(f"{what} not finite: {found}")
+    problem = not_finite(tensors)
+    if problem is not None:
+        raise NumericalError(f"{what} not finite: {problem}")
 
 
 def check_numbers(value: Any, name: str = "") -> None:

@@ -31,16 +31,16 @@ def check_widths(name: str, value: object, most: int = MOST_LEVELS) -> None:
 
 
 def check_weights(kind: str, parts: Iterable[tuple[int, int, int]]) -> None:
-    """Refuse a network of more than `MOST_WEIGHTS` weights, of about those of its layers: (inside, outside, how many).
+    """Refuse a network of more than `MOST_WEIGHTS` weights, of about those of its layers: (in, out, how many).
 
     Args:
         kind: the name of the component.
-        parts: a 3x3 convolution from ``inside`` to ``outside`` channels, so many times; a linear layer is a ninth.
+        parts: a 3x3 convolution from ``in`` to ``out`` channels, so many times; a linear layer is a ninth.
 
     Raises:
         ValueError: about how many there would be, and how many there may be.
     """
-    count = sum(9 * inside * outside * times for inside, outside, times in parts)
+    count = sum(9 * in_channels * out_channels * times for in_channels, out_channels, times in parts)
     if count > MOST_WEIGHTS:
         have = f"{kind} would have about {count:.0e} weights, and may have {MOST_WEIGHTS:.0e}"
         raise ValueError(f"{have}: take fewer or narrower layers")

@@ -100,8 +100,8 @@ class Rng:
         """
         array = np.ascontiguousarray(images.cpu().numpy() if isinstance(images, Tensor) else images)
         head = f"image {seed} {array.dtype.str} {array.shape[1:]} ".encode()
-        found = [hashlib.sha256(head + image.tobytes()).digest()[:8] for image in array]
-        return cls(torch.tensor([int.from_bytes(each, "little") >> 1 for each in found], device=device))
+        digests = [hashlib.sha256(head + image.tobytes()).digest()[:8] for image in array]
+        return cls(torch.tensor([int.from_bytes(digest, "little") >> 1 for digest in digests], device=device))
 
     def __len__(self) -> int:
         return self.seeds.shape[0]
@@ -139,8 +139,8 @@ class Rng:
     def _filled(self, shape: Sequence[int], dtype: torch.dtype, finish: Finish | None = None) -> Tensor:
         """Words, or what is made of them, (B, *shape), by the faster way that CPUs have."""
         kind = _NUMPY.get(dtype, np.float64)
-        found = filled(self.seeds.numpy(), self._counter, math.prod(shape), kind, finish, torch.get_num_threads())
-        return torch.from_numpy(found).reshape(len(self), *shape).to(dtype)
+        values = filled(self.seeds.numpy(), self._counter, math.prod(shape), kind, finish, torch.get_num_threads())
+        return torch.from_numpy(values).reshape(len(self), *shape).to(dtype)
 
     def bits(self, shape: Sequence[int] = ()) -> Tensor:
         """Uniform integers in [0, 2^32), int64 (B, *shape)."""

@@ -47,8 +47,8 @@ def composed(name: str) -> str:
 def all_composed(names: Iterable[str]) -> tuple[str, ...]:
     """All names in one normal form; as they are where two would become one name, which only older files can have."""
     names = tuple(names)
-    found = tuple(composed(name) for name in names)
-    return found if len(set(found)) == len(set(names)) else names
+    normal_forms = tuple(composed(name) for name in names)
+    return normal_forms if len(set(normal_forms)) == len(set(names)) else names
 
 
 def _escaped(character: str) -> str:

@@ -156,7 +156,7 @@ class AtTimes(Continuous):
         """The values, float64 (B,).
 
         Raises:
-            ValueError: asked at other times.
+            ValueError: other times.
         """
         if t is not self.times:
             raise ValueError("a schedule in training is known at the times of its batch only")

@@ -54,11 +54,11 @@ def reconstruction_costs(variance: Tensor, levels: int) -> Tensor:
     z = torch.linspace(-9, 9, 2001, dtype=torch.float64)
     weight = torch.exp(-0.5 * z * z)
     level = torch.full_like(z, 2 * (levels // 2) / (levels - 1) - 1)[:, None]
-    found = []
+    costs = []
     for std in variance.sqrt():
         law = Discretised(LocationScale(level + std * z[:, None], std), levels)
-        found.append(-(weight * law.log_prob(level)).sum() / weight.sum())
-    return torch.stack(found)
+        costs.append(-(weight * law.log_prob(level)).sum() / weight.sum())
+    return torch.stack(costs)
 
 
 def _check_variance(variance: Tensor) -> None:
