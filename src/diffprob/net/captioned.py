@@ -14,7 +14,7 @@ from diffprob.base.limits import MOST_WIDTH
 from diffprob.net.layers import Attention, mix_masked, split_heads
 from diffprob.net.norm import group_norm
 from diffprob.net.text import Text, TextEncoderSpec
-from diffprob.net.unet import Told, UNet, UNetSpec
+from diffprob.net.unet import Conditioning, UNet, UNetSpec
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class CaptionedUNetSpec:
     """The settings of a `CaptionedUNet`, all literals.
 
     Args:
-        body: the U-Net; its levels with attention, and its middle, are told the words one by one.
+        body: the U-Net; its levels with attention, and its middle, attend to the words one by one.
         text: how captions are read.
         heads: of the attention to the words; divides the width of every level that has it.
 
@@ -39,7 +39,7 @@ class CaptionedUNetSpec:
         instance("text", self.text, TextEncoderSpec)
         if self.body.classes:
             raise ValueError(f"body.classes must be 0 where captions are told, got {self.body.classes}")
-        attended = [w for w, here in zip(self.body.widths, self.body.attention, strict=True) if here]
+        attended = [w for w, attends in zip(self.body.widths, self.body.attention, strict=True) if attends]
         attended += [self.body.widths[-1]] if self.body.mid_attention else []
         if not attended:
             raise ValueError("body.attention must have a level with attention, or body.mid_attention be True")
@@ -89,14 +89,14 @@ class CaptionedUNet(UNet):
         self.pooled = nn.Linear(spec.text.width, 4 * spec.body.widths[0])
         for level in chain(self.down_blocks, [self.mid_block], self.up_blocks):
             own = cast(Iterable[Attention], level.attentions)
-            level.attentions = nn.ModuleList(_WithWords(each.group_norm.num_channels, spec) for each in own)
+            level.attentions = nn.ModuleList(_WithWords(attention.group_norm.num_channels, spec) for attention in own)
         self._initialise()
         last = [m.words.to_out for m in self.modules() if isinstance(m, _WithWords)]
         for module in [*last, self.pooled]:
             nn.init.zeros_(module.weight)
 
-    def told(self, t: Tensor, label: Tensor | None) -> Told:
-        """What the levels hear of the times (B,) and the captions (B, length).
+    def conditioning(self, t: Tensor, label: Tensor | None) -> Conditioning:
+        """The conditioning of the levels on the times (B,) and the captions (B, length).
 
         Raises:
             ValueError: no captions, or none of such a shape.
@@ -104,7 +104,7 @@ class CaptionedUNet(UNet):
         if label is None:
             raise ValueError("expected captions: int64 numbers of words (B, length), 0 for padding")
         text: Text = self.text(label)
-        return Told(F.silu(self.time_embedding(t) + self.pooled(text.pooled)), (text.vectors, text.mask))
+        return Conditioning(F.silu(self.time_embedding(t) + self.pooled(text.pooled)), (text.vectors, text.mask))
 
 
 class _WithWords(Attention):
@@ -135,8 +135,8 @@ class _ToWords(nn.Module):
         pixels = pixels + self.place(_places(height, width, pixels))
         parts = (self.to_q(pixels), self.to_k(vectors), self.to_v(vectors))
         q, k, v = (split_heads(part, self.heads) for part in parts)
-        mixed = self.to_out(mix_masked(q, k, v, mask).transpose(1, 2).flatten(2))
-        return x + mixed.view(batch, height, width, channels).permute(0, 3, 1, 2)
+        attended = self.to_out(mix_masked(q, k, v, mask).transpose(1, 2).flatten(2))
+        return x + attended.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
 _WAVES = (1.0, 2.0, 4.0)  # half periods over the image: the first tells one side from the other

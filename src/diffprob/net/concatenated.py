@@ -8,7 +8,7 @@ from torch import Tensor
 from diffprob.base.checks import MOST_CHANNELS, instance, whole
 from diffprob.net.layers import Output
 from diffprob.net.norm import group_norm
-from diffprob.net.unet import Told, UNet, UNetSpec
+from diffprob.net.unet import Conditioning, UNet, UNetSpec
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class ConcatenatedUNet(UNet):
         output = self.conv_out(group_norm(self.conv_norm_out, features))
         return Output(*output.chunk(2, dim=1)) if output.shape[1] == 2 * self.own else Output(output)
 
-    def _encode(self, x: Tensor, t: Tensor, label: Tensor | None) -> tuple[Tensor, Told, list[Tensor]]:
+    def _encode(self, x: Tensor, t: Tensor, label: Tensor | None) -> tuple[Tensor, Conditioning, list[Tensor]]:
         expected = (len(x), self.beside, *x.shape[2:])
         if label is None or tuple(label.shape) != expected:
             got = "none" if label is None else tuple(label.shape)

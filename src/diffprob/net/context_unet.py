@@ -18,7 +18,7 @@ class ContextUNetSpec:
     Args:
         in_channels, out_channels: of the images, and of the answer.
         features: channels F at the full resolution and the half one; a quarter has 2F.
-        classes: labels that it can be told, the null one included, as `Labels.rows` counts them; 0: none.
+        classes: labels that it takes, the null one included, as `Labels.rows` counts them; 0: none.
         size: height and width of the images, which the widest kernels fit; a multiple of 4.
 
     Raises:
@@ -65,12 +65,12 @@ class ContextUNet(nn.Module):
     Time and label enter twice on the way up, h <- embed(label) h + embed(time). Of the published code are kept: batch
     normalisation, so that in training mode the samples of a batch depend on each other and in evaluation mode not;
     ReLU in places where GELU is elsewhere; and the time as one number without sinusoids, so it should lie in (0, 1], as
-    the clock ``Scale(1.0)`` tells it (the published t/T). Mended are: a label enters as its one-hot vector, not as
+    the clock ``Scale(1.0)`` gives it (the published t/T). Mended are: a label enters as its one-hot vector, not as
     minus that; the null label ``classes - 1`` is the vector of zeros without a mask of its own; and residual sums are
     divided by sqrt(2), not by 1.414. Its noise levels (one factor too many) and images in [0, 1] are no matter of the
     network: a recipe has the usual ones.
 
-    Exact when: the null label is told: the labels' layers then see zeros.
+    Exact when: the label is the null one: the labels' layers then see zeros.
 
     Reference: Pearce, "Conditional diffusion MNIST" (2022), the code for Ho & Salimans (2022).
     """
@@ -130,9 +130,9 @@ class ContextUNet(nn.Module):
 class _Convolutions(nn.Module):
     """Twice convolution, batch norm, GELU; ``residual`` adds the input, or the first result where widths differ."""
 
-    def __init__(self, inside: int, outside: int, residual: bool = False) -> None:
+    def __init__(self, in_channels: int, out_channels: int, residual: bool = False) -> None:
         super().__init__()
-        self.one, self.two = _convolution(inside, outside), _convolution(outside, outside)
+        self.one, self.two = _convolution(in_channels, out_channels), _convolution(out_channels, out_channels)
         self.residual = residual
 
     def forward(self, x: Tensor) -> Tensor:
@@ -146,18 +146,18 @@ class _Convolutions(nn.Module):
 class _Up(nn.Module):
     """Double height and width, then four convolutions."""
 
-    def __init__(self, inside: int, outside: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.enlarge = nn.ConvTranspose2d(inside, outside, 2, 2)
-        self.body = nn.Sequential(_Convolutions(outside, outside), _Convolutions(outside, outside))
+        self.enlarge = nn.ConvTranspose2d(in_channels, out_channels, 2, 2)
+        self.body = nn.Sequential(_Convolutions(out_channels, out_channels), _Convolutions(out_channels, out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(self.enlarge(x))
 
 
-def _convolution(inside: int, outside: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inside, outside, 3, padding=1), nn.BatchNorm2d(outside), nn.GELU())
+def _convolution(in_channels: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 3, padding=1), nn.BatchNorm2d(out_channels), nn.GELU())
 
 
-def _embedding(inside: int, outside: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inside, outside), nn.GELU(), nn.Linear(outside, outside))
+def _embedding(in_features: int, out_features: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(in_features, out_features), nn.GELU(), nn.Linear(out_features, out_features))

@@ -77,8 +77,8 @@ class EnergyNet(nn.Module):
         for level, stage in enumerate(self.stages):
             h = stage(F.avg_pool2d(h, 2) if level else h)
         with torch.autocast(x.device.type, enabled=False):
-            summed = _activated(h.to(self.conv_out.weight.dtype), self.spec).sum((2, 3), keepdim=True)
-            return self.conv_out(summed).flatten()
+            pooled = _activated(h.to(self.conv_out.weight.dtype), self.spec).sum((2, 3), keepdim=True)
+            return self.conv_out(pooled).flatten()
 
 
 def _activated(x: Tensor, spec: EnergySpec) -> Tensor:
@@ -88,8 +88,8 @@ def _activated(x: Tensor, spec: EnergySpec) -> Tensor:
 class _Conv(nn.Conv2d):
     """A convolution; if ``spectral``, of the weight over the largest singular value of its (out, in k k) matrix."""
 
-    def __init__(self, inside: int, outside: int, kernel: int, spectral: bool) -> None:
-        super().__init__(inside, outside, kernel, padding=kernel // 2)
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, spectral: bool) -> None:
+        super().__init__(in_channels, out_channels, kernel, padding=kernel // 2)
         self.spectral = spectral
 
     def forward(self, input: Tensor) -> Tensor:
@@ -106,12 +106,12 @@ class _Conv(nn.Conv2d):
 class _Block(nn.Module):
     """conv(act(conv(act(x)))) + skip (1x1 conv where widths differ)."""
 
-    def __init__(self, inside: int, outside: int, spec: EnergySpec) -> None:
+    def __init__(self, in_channels: int, out_channels: int, spec: EnergySpec) -> None:
         super().__init__()
         self.spec = spec
-        self.conv1 = _Conv(inside, outside, 3, spec.spectral)
-        self.conv2 = _Conv(outside, outside, 3, spec.spectral)
-        self.shortcut = _Conv(inside, outside, 1, spec.spectral) if inside != outside else None
+        self.conv1 = _Conv(in_channels, out_channels, 3, spec.spectral)
+        self.conv2 = _Conv(out_channels, out_channels, 3, spec.spectral)
+        self.shortcut = _Conv(in_channels, out_channels, 1, spec.spectral) if in_channels != out_channels else None
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv2(_activated(self.conv1(_activated(x, self.spec)), self.spec))

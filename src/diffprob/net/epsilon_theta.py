@@ -40,7 +40,7 @@ class EpsilonThetaSpec:
         dropout: within the residual blocks.
         norm_attention: whether attention normalises its input. The published code makes and counts these norms, but
             never applies them; False leaves them out.
-        classes: labels that it can be told, the null one included, as `Labels.rows` counts them; 0: none.
+        classes: labels that it takes, the null one included, as `Labels.rows` counts them; 0: none.
 
     Raises:
         ValueError: a field is out of range; the message has its name and value.
@@ -159,11 +159,11 @@ class EpsilonTheta(nn.Module):
 class _Block(nn.Module):
     """A residual block and, where wanted, its attention."""
 
-    def __init__(self, spec: EpsilonThetaSpec, inside: int, outside: int, attention: bool) -> None:
+    def __init__(self, spec: EpsilonThetaSpec, in_channels: int, out_channels: int, attention: bool) -> None:
         super().__init__()
-        self.residual = ResBlock(inside, outside, 4 * spec.features, spec.groups, _EPS, spec.dropout)
+        self.residual = ResBlock(in_channels, out_channels, 4 * spec.features, spec.groups, _EPS, spec.dropout)
         kind = Attention if spec.norm_attention else _Unnormed
-        self.attention = kind(outside, None, spec.groups, _EPS) if attention else None
+        self.attention = kind(out_channels, None, spec.groups, _EPS) if attention else None
 
     def forward(self, x: Tensor, temb: Tensor) -> Tensor:
         h = self.residual(x, temb)

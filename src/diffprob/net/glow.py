@@ -103,7 +103,7 @@ class Glow(nn.Module):
         if x.shape[1:] != self.spec.shape:
             raise ValueError(f"expected images of shape {self.spec.shape}, got {tuple(x.shape[1:])}")
         total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-        found = []
+        noises = []
         for scale, steps in enumerate(self.scales):
             x = squeeze(x)
             for step in cast(Iterable[_Step], steps):
@@ -111,9 +111,9 @@ class Glow(nn.Module):
                 total = total + log_det
             x, leaving = x.chunk(2, 1) if scale < len(self.splits) else (x, x)
             mean, log_std = self._prior(scale, x)
-            found.append(((leaving - mean) * torch.exp(-log_std)).flatten(1))
+            noises.append(((leaving - mean) * torch.exp(-log_std)).flatten(1))
             total = total - _sum(log_std.expand_as(leaving))
-        return torch.cat(found, 1), total
+        return torch.cat(noises, 1), total
 
     @torch.no_grad()
     def inverse(self, noise: Tensor) -> Tensor:
@@ -200,10 +200,10 @@ def _unset(bias: Tensor, log_scale: Tensor) -> bool:
 class _ScaledConv(nn.Conv2d):
     """(W * x + b) exp(f s): an actnorm follows the convolution (f = 1), or W, b and s begin at 0 (f = 3)."""
 
-    def __init__(self, inside: int, outside: int, kernel: int = 3, zero: bool = False) -> None:
-        super().__init__(inside, outside, kernel, padding=kernel // 2)
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 3, zero: bool = False) -> None:
+        super().__init__(in_channels, out_channels, kernel, padding=kernel // 2)
         self.zero = zero
-        self.log_scale = nn.Parameter(torch.zeros(outside))
+        self.log_scale = nn.Parameter(torch.zeros(out_channels))
         nn.init.zeros_(cast(Tensor, self.bias))
         if zero:
             nn.init.zeros_(self.weight)

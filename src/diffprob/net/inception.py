@@ -71,13 +71,13 @@ class Mixed(nn.Module):
         self.branch_pool = ConvNorm(channels, pooled, (1, 1)) if pooled else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        found = []
+        outputs = []
         for branch in self.branches:
             y = x
             for conv in branch.chain:
                 y = self.get_submodule(conv.name)(y)
-            found += [self.get_submodule(conv.name)(y) for conv in branch.fork] or [y]
-        return torch.cat([*found, self.branch_pool(pool3x3(x, self.pool))], 1)
+            outputs += [self.get_submodule(conv.name)(y) for conv in branch.fork] or [y]
+        return torch.cat([*outputs, self.branch_pool(pool3x3(x, self.pool))], 1)
 
 
 def pool3x3(x: Tensor, kind: str) -> Tensor:

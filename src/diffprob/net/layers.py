@@ -83,15 +83,17 @@ class ResBlock(nn.Module):
     al. 2020, appendix B.
     """
 
-    def __init__(self, inside: int, outside: int, temb_channels: int, groups: int, eps: float, dropout: float) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, temb_channels: int, groups: int, eps: float, dropout: float
+    ) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(groups, inside, eps)
-        self.conv1 = nn.Conv2d(inside, outside, 3, padding=1)
-        self.time_emb_proj = nn.Linear(temb_channels, outside)
-        self.norm2 = nn.GroupNorm(groups, outside, eps)
+        self.norm1 = nn.GroupNorm(groups, in_channels, eps)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.time_emb_proj = nn.Linear(temb_channels, out_channels)
+        self.norm2 = nn.GroupNorm(groups, out_channels, eps)
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = nn.Conv2d(outside, outside, 3, padding=1)
-        self.conv_shortcut = nn.Conv2d(inside, outside, 1) if inside != outside else None
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
 
     def forward(self, x: Tensor, temb: Tensor) -> Tensor:
         h = self.conv1(group_norm(self.norm1, x))
@@ -121,8 +123,8 @@ class Attention(nn.Module):
         tokens = self.normed(x).permute(0, 2, 3, 1).reshape(batch, height * width, channels)
         heads = (batch, height * width, self.heads, channels // self.heads)
         q, k, v = (layer(tokens).view(heads).transpose(1, 2) for layer in (self.to_q, self.to_k, self.to_v))
-        mixed = _mix(q, k, v).transpose(1, 2).reshape(batch, height * width, channels)
-        return x + self.to_out[0](mixed).view(batch, height, width, channels).permute(0, 3, 1, 2)
+        attended = _mix(q, k, v).transpose(1, 2).reshape(batch, height * width, channels)
+        return x + self.to_out[0](attended).view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
 def _mix(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A network for rows of numbers: residual layers that are told the time."""
+"""A network for rows of numbers: residual layers conditioned on the time."""
 
 from dataclasses import dataclass
 

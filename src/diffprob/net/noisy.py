@@ -1,4 +1,4 @@
-"""The way down and the middle of a U-Net with a linear layer at the end: a classifier that is told the time."""
+"""The way down and the middle of a U-Net with a linear layer at the end: a classifier conditioned on the time."""
 
 from dataclasses import dataclass
 

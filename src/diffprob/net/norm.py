@@ -2,7 +2,7 @@
 
 torch's group norm is slow for channels-last tensors on a CPU (torch 2.13: up to ten times the contiguous one in the
 backward pass with bfloat16), where convolutions are fastest. `_FastNorm` computes the same from per-channel sums;
-everywhere else, and wherever third derivatives or forward mode are asked for, `_plain` is the definition.
+everywhere else, and wherever third derivatives or forward mode are needed, `_plain` is the definition.
 """
 
 from typing import Any, NamedTuple
@@ -107,17 +107,17 @@ class _FastNorm(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, shift: Tensor | None, groups: int, eps: float, silu: bool
     ) -> Tensor:
         v = _rows(x)
-        first, moved = None, None if shift is None else shift.float()
+        first, shift32 = None, None if shift is None else shift.float()
         # With bfloat16 weights torch would round the moments too, and the backward pass needs them.
         precise = weight.dtype == torch.float32 or not any(ctx.needs_input_grad)
         if shift is None and precise and v.shape[1] >= _NATIVE_PIXELS:
             size = (x.shape[0], x.shape[1], v.shape[1])
             y, mean, rstd = torch.native_group_norm(x, weight, bias, *size, groups, eps)
             mean, rstd = mean.float()[:, :, None], rstd.float()[:, :, None]
-            scale, offset = _affine(mean, rstd, weight, bias, moved, v.dtype)
+            scale, offset = _affine(mean, rstd, weight, bias, shift32, v.dtype)
         else:
-            mean, rstd, first = _moments(v, moved, groups, eps)
-            scale, offset = _affine(mean, rstd, weight, bias, moved, v.dtype)
+            mean, rstd, first = _moments(v, shift32, groups, eps)
+            scale, offset = _affine(mean, rstd, weight, bias, shift32, v.dtype)
             y = _image(torch.addcmul(offset, v, scale), x)
         ctx.save_for_backward(x, weight, bias, shift, mean, rstd, scale, offset, None if shift is None else first)
         ctx.settings = (groups, eps, silu)
@@ -279,8 +279,8 @@ def _thrice(tangents: tuple[Tensor | None, ...], grad: Tensor, saved: _Saved, se
     inputs = [tensor for tensor in (grad, *saved[:4]) if tensor is not None]
     inputs = [tensor if tensor.requires_grad else tensor.detach().requires_grad_() for tensor in inputs]
     y = _plain(inputs[1], inputs[2], inputs[3], inputs[4] if len(inputs) > 4 else None, *settings)
-    found = torch.autograd.grad(y, inputs[1:], inputs[0], create_graph=True)
-    pairs = [(one, tangent) for one, tangent in zip(found, tangents, strict=False) if tangent is not None]
+    grads = torch.autograd.grad(y, inputs[1:], inputs[0], create_graph=True)
+    pairs = [(one, tangent) for one, tangent in zip(grads, tangents, strict=False) if tangent is not None]
     outputs, along = zip(*pairs, strict=True)
     result = torch.autograd.grad(outputs, inputs, along, create_graph=True, allow_unused=True)
     return result if len(inputs) > 4 else (*result, None)

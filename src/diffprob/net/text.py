@@ -97,8 +97,8 @@ class TextEncoder(nn.Module):
         for block in self.blocks:
             x = block(x, mask)
         x = self.norm(x)
-        there = mask[:, :, None].to(x.dtype)
-        return Text(x, mask, (x * there).sum(1) / there.sum(1))
+        present = mask[:, :, None].to(x.dtype)
+        return Text(x, mask, (x * present).sum(1) / present.sum(1))
 
 
 class _Block(nn.Module):

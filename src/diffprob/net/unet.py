@@ -22,7 +22,7 @@ class UNetSpec:
     residual blocks per level on the way down (one more on the way up); ``padding`` 0 pads the stride-2 convolutions on
     the right and bottom only; ``head_dim`` None is a single attention head; ``cosine_first`` and ``freq_shift``
     describe the time embedding; ``center_input`` maps x to 2x - 1 first; ``fourier`` has the n of further inputs
-    sin(2^n pi x) and cos(2^n pi x), see `fourier_powers`; ``classes`` is the number of class labels it can be told, the
+    sin(2^n pi x) and cos(2^n pi x), see `fourier_powers`; ``classes`` is the number of class labels it takes, the
     null one included, 0 for none.
 
     Raises:
@@ -59,7 +59,7 @@ class UNetSpec:
         if any(width % self.groups for width in self.widths):
             raise ValueError(f"every width must be divisible by groups={self.groups}, got {shown(self.widths)}")
         whole("head_dim", self.head_dim, 1, MOST_WIDTH, none=True)
-        attended = [w for w, here in zip(self.widths, self.attention, strict=True) if here]
+        attended = [w for w, attends in zip(self.widths, self.attention, strict=True) if attends]
         attended += [self.widths[-1]] if self.mid_attention else []
         if self.head_dim is not None and any(width % self.head_dim for width in attended):
             raise ValueError(f"head_dim must divide every width with attention {attended}, got {self.head_dim}")
@@ -73,8 +73,8 @@ class UNetSpec:
         whole("classes", self.classes, 0, MOST_CLASSES)
         if self.widths[0] % 2 or self.widths[0] // 2 <= self.freq_shift:
             raise ValueError(f"the first width must be even and above {2 * self.freq_shift}, got {self.widths[0]}")
-        first, read = self.widths[0], self.in_channels * (1 + 2 * len(self.fourier))
-        ends = [(read, first, 1), (first, self.out_channels, 1), (self.classes, first, 1)]
+        first, channels = self.widths[0], self.in_channels * (1 + 2 * len(self.fourier))
+        ends = [(channels, first, 1), (first, self.out_channels, 1), (self.classes, first, 1)]
         check_weights("UNetSpec", [*ends, *((width, width, 5 * self.layers + 5) for width in self.widths)])
 
     def build(self) -> "UNet":
@@ -82,8 +82,8 @@ class UNetSpec:
         return UNet(self)
 
 
-class Told(NamedTuple):
-    """What every level of a network hears beside the image.
+class Conditioning(NamedTuple):
+    """What every level of a network takes beside the image.
 
     Args:
         temb: embedding of the time, and of the label where there is one, after its SiLU, (B, temb_channels).
@@ -155,10 +155,10 @@ class UNet(nn.Module):
 
     def features(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """What the last norm and convolution read: (B, widths[0], H, W)."""
-        h, told, skips = self._encode(x, t, label)
+        h, conditioning, skips = self._encode(x, t, label)
         for block in cast(Iterable[_Level], self.up_blocks):
             for i in range(len(block.resnets)):
-                h = block.layer(i, torch.cat([h, skips.pop()], dim=1), told)
+                h = block.layer(i, torch.cat([h, skips.pop()], dim=1), conditioning)
             h = block.resample(h)
         return h
 
@@ -166,8 +166,8 @@ class UNet(nn.Module):
         """The lowest resolution, after the middle block: (B, widths[-1], H / 2^(levels - 1), W / 2^(levels - 1))."""
         return self._encode(x, t, label)[0]
 
-    def told(self, t: Tensor, label: Tensor | None) -> Told:
-        """What the levels hear of the times (B,) and the labels; another kind of condition is another way to tell it.
+    def conditioning(self, t: Tensor, label: Tensor | None) -> Conditioning:
+        """The conditioning of the levels on the times (B,) and the labels; another kind of condition has another.
 
         Raises:
             ValueError: labels for a network without classes, or none for one with them.
@@ -178,24 +178,24 @@ class UNet(nn.Module):
         if self.class_embedding is not None:
             temb = temb + self.class_embedding(label)
         # Every residual block starts with a SiLU of the same embedding: once is enough.
-        return Told(F.silu(temb))
+        return Conditioning(F.silu(temb))
 
-    def _encode(self, x: Tensor, t: Tensor, label: Tensor | None) -> tuple[Tensor, Told, list[Tensor]]:
+    def _encode(self, x: Tensor, t: Tensor, label: Tensor | None) -> tuple[Tensor, Conditioning, list[Tensor]]:
         self._check(x, t)
-        told = self.told(t.to(x.device).expand(x.shape[0]), label)
+        conditioning = self.conditioning(t.to(x.device).expand(x.shape[0]), label)
         x = 2 * x - 1 if self.spec.center_input else x
         h = self.conv_in(torch.cat([x, *waves(x, self.spec.fourier)], 1) if self.spec.fourier else x)
         skips = [h]
         for block in cast(Iterable[_Level], self.down_blocks):
             for i in range(len(block.resnets)):
-                h = block.layer(i, h, told)
+                h = block.layer(i, h, conditioning)
                 skips.append(h)
             if block.downsamplers is not None:
                 h = block.resample(h)
                 skips.append(h)
         for i in range(2):
-            h = self.mid_block.layer(i, h, told)
-        return h, told, skips
+            h = self.mid_block.layer(i, h, conditioning)
+        return h, conditioning, skips
 
     def _check(self, x: Tensor, t: Tensor) -> None:
         levels = len(self.spec.widths)
@@ -245,10 +245,10 @@ class _Level(nn.Module):
         self.downsamplers = nn.ModuleList([Downsample(width, spec.padding)]) if down else None
         self.upsamplers = nn.ModuleList([Upsample(width)]) if up else None
 
-    def layer(self, i: int, x: Tensor, told: Told) -> Tensor:
+    def layer(self, i: int, x: Tensor, conditioning: Conditioning) -> Tensor:
         """Residual block ``i`` and, where there is one, its attention."""
-        x = self.resnets[i](x, told.temb)
-        return self.attentions[i](x, *told.context) if i < len(self.attentions) else x
+        x = self.resnets[i](x, conditioning.temb)
+        return self.attentions[i](x, *conditioning.context) if i < len(self.attentions) else x
 
     def resample(self, x: Tensor) -> Tensor:
         """The change of resolution, or ``x`` itself on the last level."""
