@@ -103,20 +103,20 @@ def test_missing_and_damaged_files_are_distinct_errors(tmp_path: Path) -> None:
 def test_linked_subfolder_is_an_error(secret: Path) -> None:
     root = secret.parent / "run"
     (root / "samples").symlink_to(secret.parent)
-    for use in (lambda: files.inside(root, "samples/secret"), lambda: files.subfolder(root, "samples", make=True)):
+    for use in (lambda: files.path_within(root, "samples/secret"), lambda: files.subfolder(root, "samples", make=True)):
         with pytest.raises(InputError, match="is a link"):
             use()
     assert files.subfolder(root, "state") is None
     assert files.subfolder(root, "state", make=True) == root / "state"
-    assert files.inside(root, "state/a") == root / "state" / "a"
+    assert files.path_within(root, "state/a") == root / "state" / "a"
     (secret.parent / "way").symlink_to(root)  # the way to the folder is the user's own
-    assert files.inside(secret.parent / "way", "state/a").parent.is_dir()
+    assert files.path_within(secret.parent / "way", "state/a").parent.is_dir()
 
 
 @pytest.mark.parametrize("name", ["../x", "a/../x", "/etc/passwd", "", "a//b", ".", "a\\b", "a\0b"])
 def test_name_leading_out_of_the_folder_is_an_error(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no name of a file"):
-        files.inside(tmp_path, name)
+        files.path_within(tmp_path, name)
 
 
 @pytest.mark.parametrize(

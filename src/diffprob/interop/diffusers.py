@@ -25,7 +25,7 @@ from diffprob.denoise.denoiser import Denoiser, NetDenoiser
 from diffprob.interop.configs import VERSION, Scheduling, network_config, network_spec, scheduler_config, scheduling
 from diffprob.net.unet import UNet, UNetSpec
 from diffprob.storage import tensors
-from diffprob.storage.files import inside, kind_of, read_text, saying, whole, write_new
+from diffprob.storage.files import kind_of, path_within, read_text, saying, whole, write_new
 
 OWN = "diffprob.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -154,7 +154,7 @@ def _file(folder: Path, name: str) -> Path:
 
     The cache (huggingface_hub) keeps contents in ``blobs`` and snapshots as folders of links to them.
     """
-    path = inside(folder, name)
+    path = path_within(folder, name)
     if kind_of(path) != "link":
         return path
     root, target = folder.resolve(), path.resolve()

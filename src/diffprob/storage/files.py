@@ -4,7 +4,7 @@ Whoever opens a run opens what somebody else may have made. So a file is read on
 without following a link, and its size is compared with a bound before a byte of it is read. A file is written whole or
 not at all, under a temporary name that nobody can foresee, and renamed over what was there: a link in its place is
 replaced and never written through, and of two writers each leaves a whole file. The folders above the one that a user
-named may be links; what lies inside a run may not (`inside`, `subfolder`).
+named may be links; what lies inside a run may not (`path_within`, `subfolder`).
 """
 
 import hashlib
@@ -92,7 +92,7 @@ def clean_component(name: str) -> str:
     return name
 
 
-def inside(folder: Path, name: str) -> Path:
+def path_within(folder: Path, name: str) -> Path:
     """The path of ``name``, such as "samples/a.png", in ``folder``; none of the folders between the two is a link.
 
     Raises:
@@ -116,7 +116,7 @@ def subfolder(folder: Path, name: str, make: bool = False) -> Path | None:
         InputError: something else is there, for instance a link to a folder: it is not followed.
         OSError: it cannot be made.
     """
-    place = inside(folder, name)
+    place = path_within(folder, name)
     kind = kind_of(place)
     if kind is None and make:
         place.mkdir(exist_ok=True)
@@ -164,12 +164,12 @@ def read_bytes(path: Path, most: int = RECORDS_LIMIT) -> bytes:
     """
     with open_file(path, most) as file:
         try:
-            found = file.read(most + 1)
+            content = file.read(most + 1)
         except OSError as error:
             raise InputError(f"{path} cannot be read: {_reason(error)}") from error
-    if len(found) > most:  # it grew while it was read
+    if len(content) > most:  # it grew while it was read
         raise InputError(f"{path} has more than {most:,} bytes")
-    return found
+    return content
 
 
 def read_text(path: Path, most: int = TEXT_LIMIT) -> str:

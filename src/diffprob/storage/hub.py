@@ -1,7 +1,7 @@
 """Calls of the Hugging Face hub's packages, with an end to their patience.
 
 Without a network they try again and again, which takes half a minute, and behind a proxy that swallows what it is sent
-minutes. So the hub is asked once whether it is there; where it does not answer they are told so, and what is in their
+minutes. So one request shows whether the hub is there; where it does not answer they get to know, and what is in their
 cache is read at once.
 """
 
@@ -28,42 +28,42 @@ def installed(package: str) -> bool:
 
 def answers(endpoint: str, seconds: float = SECONDS) -> bool:
     """Whether a server answers, whatever it says, within ``seconds``; through the proxies of the environment."""
-    found: list[bool] = []
+    results: list[bool] = []
 
     def ask() -> None:
         try:
             urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=seconds).close()
         except urllib.error.HTTPError:
-            found.append(True)
+            results.append(True)
         except urllib.error.URLError as error:
             # certificates may be known to those packages alone
-            found.append(isinstance(error.reason, ssl.SSLError))
+            results.append(isinstance(error.reason, ssl.SSLError))
         except (OSError, ValueError):
-            found.append(False)
+            results.append(False)
         else:
-            found.append(True)
+            results.append(True)
 
     # In a thread: looking up a name has no time limit of its own.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(seconds)
-    return bool(found and found[0])
+    return bool(results and results[0])
 
 
 @contextmanager
 def patience() -> Iterator[bool]:
-    """Settings under which the hub's packages are imported and called; whether the hub may be asked.
+    """Settings under which the hub's packages are imported and called; whether the hub answers.
 
     They read their settings when they are first imported, so that the import belongs into the block. What the user has
     set stays as it is, and so does the environment afterwards.
     """
     offline = any(os.environ.get(name, "").upper() in {"1", "ON", "YES", "TRUE"} for name in _OFFLINE)
-    there = not offline and answers(os.environ.get("HF_ENDPOINT") or ENDPOINT)
-    wanted = dict(_TIMES) | ({} if there else dict.fromkeys(_OFFLINE, "1"))
+    online = not offline and answers(os.environ.get("HF_ENDPOINT") or ENDPOINT)
+    wanted = dict(_TIMES) | ({} if online else dict.fromkeys(_OFFLINE, "1"))
     ours = {name: value for name, value in wanted.items() if name not in os.environ}
     os.environ.update(ours)
     try:
-        yield there
+        yield online
     finally:
         for name in ours:
             os.environ.pop(name, None)

@@ -13,10 +13,10 @@ from diffprob.storage.files import (
     RECORDS_LIMIT,
     Entry,
     Pieces,
-    inside,
     is_file,
     kind_of,
     measure,
+    path_within,
     read_bytes,
     size_of,
     sync,
@@ -61,9 +61,9 @@ class Manifest:
         if value["seal"] != _seal(parts):
             raise InputError(f"{path} is damaged: its contents do not match its own hash")
         meta, listed = parts["meta"], [parts["files"], parts["pending"]]
-        if not (isinstance(meta, dict) and _is_meta(meta) and all(isinstance(each, dict) for each in listed)):
+        if not (isinstance(meta, dict) and _is_meta(meta) and all(isinstance(entries, dict) for entries in listed)):
             raise InputError(f"{path} is damaged: it is not a manifest")
-        for name, entry in [item for each in listed for item in each.items()]:
+        for name, entry in [item for entries in listed for item in entries.items()]:
             if not (_is_name(name) and is_entry(entry)):
                 raise InputError(f"{path} is damaged: it is not a manifest, since {name!r} is no file with its hash")
         return cls(folder, **parts)
@@ -91,10 +91,10 @@ class Manifest:
         Raises:
             InputError: it is not listed, missing, no file of the folder itself, larger, or has another hash.
         """
-        path, entry = inside(self.folder, name), self.entry(name)
-        found = read_bytes(path, most)
+        path, entry = path_within(self.folder, name), self.entry(name)
+        content = read_bytes(path, most)
         for known in (entry, self.pending.get(name, entry)):
-            own = found[: known["bytes"]] if name == LOG else found
+            own = content[: known["bytes"]] if name == LOG else content
             if len(own) == known["bytes"] and hashlib.sha256(own).hexdigest() == known["sha256"]:
                 return own
         raise InputError(f"{path} does not match its SHA-256 in {NAME}: it was damaged or changed")
@@ -107,7 +107,7 @@ class Manifest:
         Raises:
             OSError: the disk refused; what existed before is intact.
         """
-        places = {name: inside(self.folder, name) for name in contents}
+        places = {name: path_within(self.folder, name) for name in contents}
         temporaries = {name: temporary(self.folder / NAME) for name in contents}
         self.settle()
         try:
@@ -133,7 +133,7 @@ class Manifest:
         if not self.pending:
             return
         for name, entry in self.pending.items():
-            path = inside(self.folder, name)
+            path = path_within(self.folder, name)
             if is_file(path) and _matches(name, path, entry):
                 self.files[name] = entry
         self.pending = {}
@@ -146,7 +146,7 @@ class Manifest:
             InputError: the first file that is missing or differs, by name.
         """
         for name in dict.fromkeys([*self.files, *self.pending] if only is None else only):
-            path = inside(self.folder, name)
+            path = path_within(self.folder, name)
             known = [entries[name] for entries in (self.files, self.pending) if name in entries]
             if kind_of(path) is None:
                 if name in self.files:

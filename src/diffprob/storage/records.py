@@ -53,11 +53,11 @@ def record(kind: type[T], value: Any, where: object) -> T:
     if not isinstance(value, dict):
         raise InputError(f"{where} is damaged: a {name} is an object, got {type(value).__name__}")
     hints, known = _hints(kind), {field.name: field for field in fields(kind)}  # pyright: ignore[reportArgumentType]
-    for field, found in value.items():
+    for field, item in value.items():
         if field not in known:
             raise InputError(f"{where} is damaged: a {name} has no field {field!r}")
-        if not fits(found, hints[field]):
-            raise InputError(f"{where} is damaged: {field} of a {name} cannot be {found!r}")
+        if not fits(item, hints[field]):
+            raise InputError(f"{where} is damaged: {field} of a {name} cannot be {item!r}")
     for field in known.values():
         if field.default is MISSING and field.default_factory is MISSING and field.name not in value:
             raise InputError(f"{where} is damaged: a {name} lacks its {field.name}")
@@ -76,7 +76,7 @@ def fits(value: Any, hint: Any) -> bool:
         return True
     origin = get_origin(hint)
     if origin in {Union, types.UnionType}:
-        return any(fits(value, each) for each in get_args(hint))
+        return any(fits(value, part) for part in get_args(hint))
     if hint in {None, type(None)}:
         return value is None
     if isinstance(value, bool):
@@ -85,9 +85,9 @@ def fits(value: Any, hint: Any) -> bool:
         return isinstance(value, int | float)
     if origin in {dict, Mapping}:
         names, values = get_args(hint)
-        return isinstance(value, dict) and all(fits(k, names) and fits(each, values) for k, each in value.items())
+        return isinstance(value, dict) and all(fits(k, names) and fits(item, values) for k, item in value.items())
     if origin in {list, tuple}:
-        return isinstance(value, list) and all(fits(each, get_args(hint)[0]) for each in value)
+        return isinstance(value, list) and all(fits(item, get_args(hint)[0]) for item in value)
     return isinstance(hint, type) and isinstance(value, hint)
 
 
@@ -99,7 +99,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     Raises:
         InputError: the log is no file of the run itself, or a line is damaged; its number is named.
     """
-    path, found = folder / LOG, []
+    path, records = folder / LOG, []
     if kind_of(path) is None:
         return []
     with open_file(path, LOG_LIMIT) as file:
@@ -109,8 +109,8 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
             value = load(line, f"line {number} of {path}")
             if not (isinstance(value, dict) and fits(value.get("step"), int) and value["step"] >= 0):
                 raise InputError(f"line {number} of {path} is damaged: it is no record of a step")
-            found.append(value)
-    return found
+            records.append(value)
+    return records
 
 
 @cache
@@ -122,8 +122,8 @@ def _check(value: Any, depth: int) -> None:
     if depth == 0:
         raise ValueError(f"more than {DEEPEST} levels")
     if isinstance(value, dict | list):
-        for each in value.values() if isinstance(value, dict) else value:
-            _check(each, depth - 1)
+        for item in value.values() if isinstance(value, dict) else value:
+            _check(item, depth - 1)
         if isinstance(value, dict):
             _check(list(value), depth)
     elif isinstance(value, str) and len(value) > LONGEST:
