@@ -127,16 +127,16 @@ class Captions:
         return torch.zeros(1, self.length, dtype=torch.int64)
 
     def _numbers(self, caption: str) -> tuple[int, ...]:
-        known, found = _numbered(self.words), caption.lower().split()
-        for word in found:
+        known, tokens = _numbered(self.words), caption.lower().split()
+        for word in tokens:
             if word not in known:
                 hint = did_you_mean(word, self.words)
                 raise InputError(f"{word!r} in {caption!r} is none of the {len(self.words)} words it can be told{hint}")
-        if not found:
+        if not tokens:
             raise InputError("a caption must have words; the empty one is null()")
-        if len(found) > self.length:
-            raise InputError(f"{caption!r} has {len(found)} words, at most {self.length} can be told")
-        return (*(known[word] for word in found), *(0,) * (self.length - len(found)))
+        if len(tokens) > self.length:
+            raise InputError(f"{caption!r} has {len(tokens)} words, at most {self.length} can be told")
+        return (*(known[word] for word in tokens), *(0,) * (self.length - len(tokens)))
 
 
 _NEVER = "there is no empty caption: a network trained with drop above 0 also models images of any caption"

@@ -160,8 +160,8 @@ class Labels:
     def some(self, n: int) -> Tensor:
         """All classes in turn, int64 (n,): 0, 1, ..., classes - 1, 0, ..., without those that training had none of."""
         whole("n", n)
-        there = [k for k in range(self.classes) if not self.names or self.names[k]]
-        return torch.tensor(there)[torch.arange(n) % len(there)]
+        present = [k for k in range(self.classes) if not self.names or self.names[k]]
+        return torch.tensor(present)[torch.arange(n) % len(present)]
 
     def in_shares(self, counts: Sequence[int], n: int) -> Tensor:
         """Classes in the shares of ``counts``, one for each class, int64 (n,); see `in_shares`.
@@ -215,14 +215,14 @@ def in_shares(counts: Sequence[int], n: int) -> Tensor:
     shares = shares[classes]
     total, room = int(shares.sum()), 2 * len(shares) - 2
     owed = np.zeros(len(shares), dtype=np.int64)  # total times what a class has too few
-    found = np.empty(n, dtype=np.int64)
+    chosen = np.empty(n, dtype=np.int64)
     for i in range(n):
         owed += shares
         # Of the classes that may be taken now, the one that must be taken soonest.
         slack = np.where(room * owed >= total, (total * (room - 1) - room * owed) / shares, np.inf)
-        found[i] = chosen = int(np.argmin(slack))
-        owed[chosen] -= total
-    return torch.from_numpy(classes[found])
+        chosen[i] = taken = int(np.argmin(slack))
+        owed[taken] -= total
+    return torch.from_numpy(classes[chosen])
 
 
 def told(condition: Condition, rows: Tensor | None, x0: Tensor, rng: Rng) -> Tensor:

@@ -110,7 +110,7 @@ class Evaluation:
         x = x if x.dtype == dtype else x.to(dtype)
         if x.ndim == 4:
             x = channels_last(x)
-        inputs = [each if each.dtype == dtype or not each.is_floating_point() else each.to(dtype) for each in more]
+        inputs = [value if value.dtype == dtype or not value.is_floating_point() else value.to(dtype) for value in more]
         autocast, kind = AUTOCAST[self.precision], x.device.type
         if autocast is None and not torch.is_autocast_enabled(kind):
             return part(x, *inputs)
@@ -124,15 +124,15 @@ class Evaluation:
             part: from inputs to answers, all (size, ...) or None.
             inputs: (B, ...), or None.
         """
-        n = next(len(each) for each in inputs if each is not None)
+        n = next(len(tensor) for tensor in inputs if tensor is not None)
         if self.chunk is None or self.chunk == n or not n:
             return list(part(*inputs))
         answers = []
         for first in range(0, n, self.chunk):
             own = slice(first, first + self.chunk)
-            given = [None if each is None else filled(each[own], self.chunk) for each in inputs]
-            answers.append([None if each is None else each[: n - first] for each in part(*given)])
-        return [None if each[0] is None else torch.cat(each) for each in zip(*answers, strict=True)]
+            padded = [None if tensor is None else filled(tensor[own], self.chunk) for tensor in inputs]
+            answers.append([None if tensor is None else tensor[: n - first] for tensor in part(*padded)])
+        return [None if tensor[0] is None else torch.cat(tensor) for tensor in zip(*answers, strict=True)]
 
 
 def first_weight(net: nn.Module) -> Tensor | None:
@@ -141,8 +141,8 @@ def first_weight(net: nn.Module) -> Tensor | None:
         if weight is not None:
             return weight
     for part in net._modules.values():
-        if part is not None and (found := first_weight(part)) is not None:
-            return found
+        if part is not None and (nested := first_weight(part)) is not None:
+            return nested
     return None
 
 
@@ -277,8 +277,8 @@ class NetDenoiser(nn.Module):
             others: of the same network, with its condition.
         """
         t, n = as_time(t, self.process.schedule.steps).to(xt.device), len(xt)
-        rows = [each.told(n, xt.device) for each in (self, *others)]
-        every = torch.cat([each for each in rows if each is not None])
+        rows = [branch.told(n, xt.device) for branch in (self, *others)]
+        every = torch.cat([row for row in rows if row is not None])
         times = (t.expand(n) if t.ndim == 0 else t).repeat(len(rows))
         main, extra = self._chunked(torch.cat([xt] * len(rows)), times, every)
         parts = [slice(k * n, (k + 1) * n) for k in range(len(rows))]

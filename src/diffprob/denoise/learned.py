@@ -95,8 +95,8 @@ class LearnedRange:
         # At the first time the lower bound is that of the second step, the upper one its own, as published.
         below = (torch.as_tensor(t, dtype=torch.float64) - (at - s)).clamp_min(0)
         small, large = process.bridge_coefficients(s, at).ell ** 2, increments(process, below, t)[1]
-        found = posterior_of_step(process, t, mean, between(small, large, fraction))
-        return Stepwise(found.mean, found.std, rule=RangeRule(fraction))
+        law = posterior_of_step(process, t, mean, between(small, large, fraction))
+        return Stepwise(law.mean, law.std, rule=RangeRule(fraction))
 
 
 @dataclass(frozen=True)
@@ -116,5 +116,5 @@ class LearnedDiagonal:
             ValueError: the network has no second half of outputs.
         """
         variance = _expect(extra, mean, repr(self)).exp()
-        found = posterior_of_step(process, t, mean, variance)
-        return Stepwise(found.mean, found.std, rule=DiagonalRule(variance))
+        law = posterior_of_step(process, t, mean, variance)
+        return Stepwise(law.mean, law.std, rule=DiagonalRule(variance))

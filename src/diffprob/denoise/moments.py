@@ -39,7 +39,7 @@ class NoiseMoments:
 
     def __post_init__(self) -> None:
         whole("count", self.count, 1)
-        columns = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "count"}
+        columns = {column.name: getattr(self, column.name) for column in fields(self) if column.name != "count"}
         if self.times.ndim != 1 or not len(self.times) or any(c.shape != self.times.shape for c in columns.values()):
             raise ValueError(f"moments are (K,) each, got {', '.join(f'{tuple(c.shape)}' for c in columns.values())}")
         if not bool((self.times.diff() > 0).all()):

@@ -100,7 +100,7 @@ class Fitted:
     def bounded(self, mean: Tensor, variance: Tensor) -> LocationScale:
         """The posterior around ``mean`` with the variance clamped to [0, bound]."""
         # Bounds of 1e18 bound nothing; whole numbers are taken, and may be longer than 64 bits.
-        most, last = (float(each) if each < 1e18 else math.inf for each in (self.bound, self.last))
+        most, last = (float(limit) if limit < 1e18 else math.inf for limit in (self.bound, self.last))
         rule = None if math.isinf(last) else QuietLanding(last)
         return Stepwise(mean, variance.clamp(0, most).sqrt(), rule=rule)
 

@@ -78,7 +78,9 @@ class Expert(ABC):
             raise ValueError(f"{len(rng)} random streams for {len(source)} source images")
         self.source, self.process, self.scale, self.repeats = source, process, scale, repeats
         streams = [rng.fold("egsde").at(k) for k in range(repeats)]
-        self.noises = [process.law.sample(each, source.shape[1:], source.dtype).to(source.device) for each in streams]
+        self.noises = [
+            process.law.sample(stream, source.shape[1:], source.dtype).to(source.device) for stream in streams
+        ]
 
     @abstractmethod
     def compare(self, xt: Tensor, source: Tensor, t: Tensor) -> Tensor:
@@ -87,8 +89,8 @@ class Expert(ABC):
     def __call__(self, x0: Tensor, xt: Tensor, t: Tensor) -> Tensor:
         """The energy, nats (B,)."""
         law = self.process.marginal(self.source, t)
-        each = [self.compare(xt, (law.mean + law.std * noise).to(xt), t) for noise in self.noises]
-        return self.scale * torch.stack(each).mean(0)
+        energies = [self.compare(xt, (law.mean + law.std * noise).to(xt), t) for noise in self.noises]
+        return self.scale * torch.stack(energies).mean(0)
 
 
 class Realistic(Expert):

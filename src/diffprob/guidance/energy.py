@@ -89,8 +89,8 @@ class EnergyGuided(Guided):
             x0 = posterior.mean if self.energy.of_estimate else posterior.mean.detach()
             nats = self.energy(x0, x, t)
             if nats.shape != (len(x),) or not nats.requires_grad:
-                found = f"{tuple(nats.shape)}{'' if nats.requires_grad else ' without a gradient'}"
-                raise ValueError(f"an energy must be ({len(x)},), a function of x_t (or of_estimate), got {found}")
+                actual = f"{tuple(nats.shape)}{'' if nats.requires_grad else ' without a gradient'}"
+                raise ValueError(f"an energy must be ({len(x)},), a function of x_t (or of_estimate), got {actual}")
             (slope,) = torch.autograd.grad(nats.sum(), x, create_graph=whole)
         return (posterior if whole else _detached(posterior)), slope
 
@@ -169,8 +169,8 @@ class LabelEnergy:
         """-scale log p(y|x_t), (B,)."""
         logits = self.classifier(xt, t)
         if len(self.rows) not in (1, len(xt)) or int(self.rows.max()) >= logits.shape[1]:
-            found = shown(self.rows.tolist())
-            raise ValueError(f"{len(xt)} states of {logits.shape[1]} classes, got the rows {found}")
+            got = shown(self.rows.tolist())
+            raise ValueError(f"{len(xt)} states of {logits.shape[1]} classes, got the rows {got}")
         rows = self.rows.to(logits.device).expand(len(xt))
         return self.scale * F.cross_entropy(logits, rows, reduction="none")
 

@@ -63,7 +63,7 @@ class Dequantisation:
         for repeat in range(self.repeats):
             streams = [rng.at(repeat * self.importance + k) for k in range(self.importance)]
             logs = [density(dequantised(space, levels, one), one.fold("density")).double() for one in streams]
-            if any(each.shape != total.shape for each in logs):
+            if any(log.shape != total.shape for log in logs):
                 raise ValueError(f"a density must be {tuple(total.shape)}, got {tuple(logs[0].shape)}")
             total += torch.logsumexp(torch.stack(logs), 0) - math.log(self.importance)
         return total / self.repeats

@@ -80,10 +80,10 @@ class Pixels:
             ValueError: whole numbers, or a value between two levels or outside of them.
             NumericalError: a value that is not a number.
         """
-        found = self.to_data(x)
+        levels = self.to_data(x)
         if (wrong := off_levels(x, self.levels)) is not None:
             raise ValueError(f"an image has the value {wrong:g}, none of {self.levels} levels on [-1, 1]")
-        return found
+        return levels
 
     def bits_per_dim(self, nats: Tensor) -> Tensor:
         """-log p of a density in model space, in nats, as bits/dim: nats/(d ln 2) - log2(bin width).
