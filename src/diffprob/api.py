@@ -37,7 +37,7 @@ from diffprob.density.simplex import SimplexNoise
 from diffprob.density.typicality import Typical
 from diffprob.evaluation.image_quality import psnr, ssim
 from diffprob.evaluation.transport import sliced_wasserstein2, wasserstein_1d
-from diffprob.guidance.classifier_free import ClassifierFree, Extrapolated
+from diffprob.guidance.classifier_free import AutoGuidance, ClassifierFree
 from diffprob.guidance.egsde import Faithful, LowPass, Realistic
 from diffprob.guidance.energy import Energies, Energy, EnergyGuided, LabelEnergy, Observed
 from diffprob.guidance.noisy_classifier import NoisyClassifier
@@ -116,36 +116,37 @@ from diffprob.training.settings import Monitor, Part, Training
 
 # fmt: off
 __all__ = [
-    "AdaptiveODE", "Analytic", "Ancestral", "AnnealedLangevin", "AnomalyMap", "Array", "Baseline", "BaselineRun",
-    "Bound", "BoundDensity", "CaptionedDigits", "CaptionedUNet", "CaptionedUNetSpec", "Captions", "Categorical",
-    "ChainBound", "Cifar10", "Cifar100", "ClassifierFree", "Clip", "ComplexityCorrected", "Compute", "ConcatenatedUNet",
-    "ConcatenatedUNetSpec", "Condition", "Conditioning", "ConformanceError", "ContextUNet", "ContextUNetSpec",
-    "ContinuousBound", "ContinuousTimeBound", "ContrastiveDivergence", "Cosine", "DDIM", "DPMAdaptive", "DPMFast",
-    "DPMSolver", "DPMpp", "DPMpp2S", "DPMppSDE", "Data", "Decoder", "Denoising", "DenoisingMatching", "DenoisingScore",
-    "DensityModel", "Dequantisation", "DiffprobError", "Digits", "Dirac", "Discretised", "Distribution", "DynamicClip",
-    "Elastic", "Energies", "Energy", "EnergyGuided", "EnergyNet", "EnergySpec", "Epsilon", "EpsilonTheta",
-    "EpsilonThetaSpec", "EulerMaruyama", "Evaluation", "Exact", "Extrapolated", "Faithful", "FiniteData", "First",
-    "FlowDensity", "FlowLikelihood", "Folder", "Gaussian", "GaussianData", "Glow", "GlowSpec", "GradientDistillation",
-    "GrainGrid", "GrainSolver", "Heun", "HorizontalFlip", "HuggingFace", "Hutchinson", "Hybrid", "Idx", "ImageBatch",
-    "Images", "Index", "Inpaint", "InputError", "Integrability", "Joined", "Karras", "LabelEnergy", "Labels", "Leading",
-    "Learned", "LearnedDiagonal", "LearnedRange", "LeastCost", "LinearBetas", "LinearProcess", "LocationScale",
-    "LogDensity", "LogLinear", "LogSNR", "LowPass", "LowResolution", "MaximumLikelihood", "Mean", "Mixture",
-    "MixtureData", "Model", "Monitor", "Native", "NegativeEnergy", "NetDenoiser", "NoClosedForm", "NoiseMoments",
-    "NoiseNorm", "NoiseResidual", "NoisyClassifier", "NoisyClassifierNet", "NoisyClassifierSpec", "Normal",
-    "NumericalError", "Observed", "OptimalCovariance", "OrnsteinUhlenbeck", "Output", "Part", "PathStatistics",
-    "Pixels", "Potential", "PotentialSpec", "PredictorCorrector", "PretrainedRun", "ProbabilityFlow", "Proxy",
-    "Quadratic", "QuadraticTimes", "RateDistortion", "Realistic", "Recipe", "Recogniser", "RecogniserRun",
-    "Recognition", "ReconstructionError", "ReverseDiffusion", "Rng", "Run", "RunWriter", "ScalarUNet", "ScalarUNetSpec",
-    "Scale", "ScaledLinear", "Scoped", "Score", "ScoreNorms", "SimplexNoise", "SlicedMatching", "SquaredNoise", "State",
-    "Straight", "StraightScaling", "SubVP", "SubVariancePreserving", "Svhn", "TextEncoder", "TextEncoderSpec",
-    "Trailing", "Trainer", "Training", "TwoPoint", "Typical", "UNet", "UNetSpec", "UniPC", "Uniform", "UnitData", "V0",
-    "VPSDE", "VarianceExploding", "VariancePreserving", "VariationalBound", "Velocity", "Zero", "bind_grid",
-    "bound_terms", "build_model", "build_recogniser", "carried", "cheapest_paths", "check", "check_denoiser",
-    "check_process", "check_proxy", "check_sampler", "check_step", "continued", "continuous_bound", "denoised",
-    "dequantised", "derive", "draw", "draw_denoised", "egsde", "estimate_noise", "flow_log_prob", "integrability",
-    "invert", "join", "kl", "load", "loss_curve", "make_accelerator", "mixed", "named", "noise_moments", "noised",
-    "open_data", "open_run", "packaged", "progression", "psnr", "rate_distortion", "recognised", "reconstruction_costs",
-    "register", "relative_log_prob", "save_grid", "sdedit", "simulate", "slerp", "sliced_wasserstein2", "ssim", "start",
+    "AdaptiveODE", "Analytic", "Ancestral", "AnnealedLangevin", "AnomalyMap", "Array", "AutoGuidance", "Baseline",
+    "BaselineRun", "Bound", "BoundDensity", "CaptionedDigits", "CaptionedUNet", "CaptionedUNetSpec", "Captions",
+    "Categorical", "ChainBound", "Cifar10", "Cifar100", "ClassifierFree", "Clip", "ComplexityCorrected", "Compute",
+    "ConcatenatedUNet", "ConcatenatedUNetSpec", "Condition", "Conditioning", "ConformanceError", "ContextUNet",
+    "ContextUNetSpec", "ContinuousBound", "ContinuousTimeBound", "ContrastiveDivergence", "Cosine", "DDIM",
+    "DPMAdaptive", "DPMFast", "DPMSolver", "DPMpp", "DPMpp2S", "DPMppSDE", "Data", "Decoder", "Denoising",
+    "DenoisingMatching", "DenoisingScore", "DensityModel", "Dequantisation", "DiffprobError", "Digits", "Dirac",
+    "Discretised", "Distribution", "DynamicClip", "Elastic", "Energies", "Energy", "EnergyGuided", "EnergyNet",
+    "EnergySpec", "Epsilon", "EpsilonTheta", "EpsilonThetaSpec", "EulerMaruyama", "Evaluation", "Exact", "Faithful",
+    "FiniteData", "First", "FlowDensity", "FlowLikelihood", "Folder", "Gaussian", "GaussianData", "Glow", "GlowSpec",
+    "GradientDistillation", "GrainGrid", "GrainSolver", "Heun", "HorizontalFlip", "HuggingFace", "Hutchinson",
+    "Hybrid", "Idx", "ImageBatch", "Images", "Index", "Inpaint", "InputError", "Integrability", "Joined", "Karras",
+    "LabelEnergy", "Labels", "Leading", "Learned", "LearnedDiagonal", "LearnedRange", "LeastCost", "LinearBetas",
+    "LinearProcess", "LocationScale", "LogDensity", "LogLinear", "LogSNR", "LowPass", "LowResolution",
+    "MaximumLikelihood", "Mean", "Mixture", "MixtureData", "Model", "Monitor", "Native", "NegativeEnergy",
+    "NetDenoiser", "NoClosedForm", "NoiseMoments", "NoiseNorm", "NoiseResidual", "NoisyClassifier",
+    "NoisyClassifierNet", "NoisyClassifierSpec", "Normal", "NumericalError", "Observed", "OptimalCovariance",
+    "OrnsteinUhlenbeck", "Output", "Part", "PathStatistics", "Pixels", "Potential", "PotentialSpec",
+    "PredictorCorrector", "PretrainedRun", "ProbabilityFlow", "Proxy", "Quadratic", "QuadraticTimes",
+    "RateDistortion", "Realistic", "Recipe", "Recogniser", "RecogniserRun", "Recognition", "ReconstructionError",
+    "ReverseDiffusion", "Rng", "Run", "RunWriter", "ScalarUNet", "ScalarUNetSpec", "Scale", "ScaledLinear", "Scoped",
+    "Score", "ScoreNorms", "SimplexNoise", "SlicedMatching", "SquaredNoise", "State", "Straight", "StraightScaling",
+    "SubVP", "SubVariancePreserving", "Svhn", "TextEncoder", "TextEncoderSpec", "Trailing", "Trainer", "Training",
+    "TwoPoint", "Typical", "UNet", "UNetSpec", "UniPC", "Uniform", "UnitData", "V0", "VPSDE", "VarianceExploding",
+    "VariancePreserving", "VariationalBound", "Velocity", "Zero", "bind_grid", "bound_terms", "build_model",
+    "build_recogniser", "carried", "cheapest_paths", "check", "check_denoiser", "check_process", "check_proxy",
+    "check_sampler", "check_step", "continued", "continuous_bound", "denoised", "dequantised", "derive", "draw",
+    "draw_denoised", "egsde", "estimate_noise", "flow_log_prob", "integrability", "invert", "join", "kl", "load",
+    "loss_curve", "make_accelerator", "mixed", "named", "noise_moments", "noised", "open_data", "open_run",
+    "packaged", "progression", "psnr", "rate_distortion", "recognised", "reconstruction_costs", "register",
+    "relative_log_prob", "save_grid", "sdedit", "simulate", "slerp", "sliced_wasserstein2", "ssim", "start",
     "step_costs", "train", "uncut", "variational_bound", "wasserstein_1d",
 ]
 # fmt: on

@@ -9,7 +9,7 @@ from diffprob.base.rng import Rng
 from diffprob.conditions.condition import Labels, told
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
 from diffprob.denoise.ideal import GaussianData, MixtureData, tweedie_score
-from diffprob.guidance.classifier_free import ClassifierFree, Extrapolated
+from diffprob.guidance.classifier_free import AutoGuidance, ClassifierFree
 from diffprob.net.unet import UNet, UNetSpec
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import VPSDE
@@ -45,7 +45,7 @@ def test_guided_score_of_two_gaussians_matches_the_closed_form(w: float) -> None
     """score = (1 + w) score_c - w score_u, linear with precision (1 + w)/vc - w/vu at the noised variances."""
     inside, everything = gaussian(0.7, 0.2), gaussian(0.0, 0.9)
     x = Rng.of(1, 7).normal((2,), torch.float64)
-    guided = Extrapolated(inside, everything, w)
+    guided = AutoGuidance(inside, everything, w)
     found = tweedie_score(PROCESS, guided(x, T).mean, x, T)
     alpha, sigma = PROCESS.coefficients(T)
     vc, vu = alpha**2 * 0.2 + sigma**2, alpha**2 * 0.9 + sigma**2
@@ -126,7 +126,7 @@ def test_every_sampler_works_with_a_guided_model(sampler) -> None:
     times = torch.linspace(1, 0.05, 8, dtype=torch.float64)
     chains = [
         draw(model, sampler, times, Rng.of(0, 6), (2,), torch.float64)
-        for model in (Extrapolated(strong, weak, w), gaussian((1 + w) * 0.6 - w * 0.2, 0.3))
+        for model in (AutoGuidance(strong, weak, w), gaussian((1 + w) * 0.6 - w * 0.2, 0.3))
     ]
     torch.testing.assert_close(*chains, rtol=1e-10, atol=1e-10)
 
@@ -190,17 +190,17 @@ def test_invalid_conditions_are_errors(act, said: str) -> None:
 )
 def test_invalid_settings_are_errors(arguments, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        Extrapolated(gaussian(0, 1), gaussian(0, 1), **arguments)
+        AutoGuidance(gaussian(0, 1), gaussian(0, 1), **arguments)
 
 
 def test_guiding_a_mixture_posterior_is_an_error() -> None:
     model = MixtureData.of(torch.ones(1), torch.zeros(1, 2), torch.eye(2)[None], PROCESS)
     with pytest.raises(ValueError, match="can be guided, got Mixture"):
-        Extrapolated(model, gaussian(0, 1), 1.0)(torch.zeros(1, 2), T)
+        AutoGuidance(model, gaussian(0, 1), 1.0)(torch.zeros(1, 2), T)
 
 
 def test_guidance_with_two_processes_is_an_error() -> None:
     """Means at the same t but with another noise have nothing to do with each other."""
     other = GaussianData(torch.zeros(2), torch.eye(2), LinearProcess())
     with pytest.raises(ValueError, match="one process"):
-        Extrapolated(gaussian(0.0, 1.0), other, 1.0)
+        AutoGuidance(gaussian(0.0, 1.0), other, 1.0)

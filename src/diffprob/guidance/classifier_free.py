@@ -46,7 +46,7 @@ class Guided:
         return replace(posterior, mean=mean)
 
 
-class Extrapolated(Guided):
+class AutoGuidance(Guided):
     """(1 + w) E[x_0|x_t] - w E'[x_0|x_t]: away from a weaker model, with the spread of the stronger one.
 
     The noise predictions and scores combine alike, (1 + w) eps - w eps', so on Gaussians the guided score is linear
@@ -127,8 +127,8 @@ def movable(posterior: Distribution) -> LocationScale | Gaussian:
     return posterior
 
 
-class ClassifierFree(Extrapolated):
-    """A network told a condition, away from the same network told none: `Extrapolated` in one batched evaluation.
+class ClassifierFree(AutoGuidance):
+    """A network told a condition, away from the same network told none: `AutoGuidance` in one batched evaluation.
 
     The conventions are those of the paper: w = 0 is conditional without guidance, w = -1 unconditional. Elsewhere a
     scale 1 + w is common.
@@ -136,7 +136,7 @@ class ClassifierFree(Extrapolated):
     Args:
         model: the network; `NetDenoiser.given` decides which rows.
         rows: the condition of each sample, or one for all.
-        weight, low, high, rescale: as for `Extrapolated`.
+        weight, low, high, rescale: as for `AutoGuidance`.
 
     Raises:
         InputError: a network that takes no such condition, or, unless w = 0, one that was never told the null.

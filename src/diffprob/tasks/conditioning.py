@@ -14,7 +14,7 @@ from diffprob.conditions.captions import Captions
 from diffprob.conditions.condition import Labels
 from diffprob.conditions.low_resolution import LowResolution
 from diffprob.denoise.denoiser import Denoiser, NetDenoiser
-from diffprob.guidance.classifier_free import ClassifierFree, Extrapolated
+from diffprob.guidance.classifier_free import AutoGuidance, ClassifierFree
 from diffprob.guidance.energy import EnergyGuided, LabelEnergy
 from diffprob.runs.folder import RecogniserRun, Run, open_run
 from diffprob.tasks.compute import Compute
@@ -123,7 +123,7 @@ def apply_guidance(
     if args.guide_with is not None:
         weak, unconditional = _weaker(run, args, compute, rows)
         facts["guidance"] = guidance + unconditional
-        return Guided(conditional, Extrapolated(conditional, weak, *settings), 2, facts)
+        return Guided(conditional, AutoGuidance(conditional, weak, *settings), 2, facts)
     if rows is None or said == NONE:
         raise InputError(
             f"{option('guidance', f'{args.guidance:g}')} steers towards what the network is told: {_right(run)}"
