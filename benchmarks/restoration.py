@@ -25,7 +25,7 @@ import diffprob as dp
 from diffprob.base.errors import InputError
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.evaluation.image_quality import mean_and_error, psnr
-from diffprob.guidance.energy import EnergyGuided, Observed
+from diffprob.guidance.energy import EnergyGuided, ReconstructionGuidance
 from diffprob.reporting.figures import grid_image
 from diffprob.sampling.defaults import default
 from diffprob.sampling.restore import Inpaint, denoised, draw_denoised, estimate_noise, uncut
@@ -170,7 +170,7 @@ def _holes(run: Any, arguments: argparse.Namespace) -> list[dict[str, Any]]:
             name, asked, how = f"repaint, {jumps} jumps", model, Inpaint(sampler, known, clean, jumps)
         else:
             name, how = f"guided, scale {scale:g}", sampler
-            asked = EnergyGuided(model, Observed(known, clean, model.process, scale))
+            asked = EnergyGuided(model, ReconstructionGuidance(known, clean, model.process, scale))
         times = grid(model.process, steps)
         drawn = draw(dp.Clip(asked), how, times, dp.Rng.of(arguments.seed, n), clean.shape[1:])
         apart = (_to_levels(drawn).astype(float) - _to_levels(clean)) ** 2

@@ -39,7 +39,7 @@ from diffprob.evaluation.image_quality import psnr, ssim
 from diffprob.evaluation.transport import sliced_wasserstein2, wasserstein_1d
 from diffprob.guidance.classifier_free import AutoGuidance, ClassifierFree
 from diffprob.guidance.egsde import Faithful, LowPass, Realistic
-from diffprob.guidance.energy import Energies, Energy, EnergyGuided, LabelEnergy, Observed
+from diffprob.guidance.energy import Energies, Energy, EnergyGuided, LabelEnergy, ReconstructionGuidance
 from diffprob.guidance.noisy_classifier import NoisyClassifier
 from diffprob.likelihood.bound import Bound, Decoder, bound_terms, continuous_bound, variational_bound
 from diffprob.likelihood.flow import Exact, FlowLikelihood, Hutchinson, flow_log_prob
@@ -132,22 +132,22 @@ __all__ = [
     "LinearProcess", "LocationScale", "LogDensity", "LogLinear", "LogSNR", "LowPass", "LowResolution",
     "MaximumLikelihood", "Mean", "Mixture", "MixtureData", "Model", "Monitor", "Native", "NegativeEnergy",
     "NetDenoiser", "NoClosedForm", "NoiseMoments", "NoiseNorm", "NoiseResidual", "NoisyClassifier",
-    "NoisyClassifierNet", "NoisyClassifierSpec", "Normal", "NumericalError", "Observed", "OptimalCovariance",
+    "NoisyClassifierNet", "NoisyClassifierSpec", "Normal", "NumericalError", "OptimalCovariance",
     "OrnsteinUhlenbeck", "Output", "Part", "PathStatistics", "Pixels", "Potential", "PotentialSpec",
     "PredictorCorrector", "PretrainedRun", "ProbabilityFlow", "Proxy", "Quadratic", "QuadraticTimes",
     "RateDistortion", "Realistic", "Recipe", "Recogniser", "RecogniserRun", "Recognition", "ReconstructionError",
-    "ReverseDiffusion", "Rng", "Run", "RunWriter", "ScalarUNet", "ScalarUNetSpec", "Scale", "ScaledLinear", "Scoped",
-    "Score", "ScoreNorms", "SimplexNoise", "SlicedMatching", "SquaredNoise", "State", "Straight", "StraightScaling",
-    "SubVP", "SubVariancePreserving", "Svhn", "TextEncoder", "TextEncoderSpec", "Trailing", "Trainer", "Training",
-    "TwoPoint", "Typical", "UNet", "UNetSpec", "UniPC", "Uniform", "UnitData", "V0", "VPSDE", "VarianceExploding",
-    "VariancePreserving", "VariationalBound", "Velocity", "Zero", "bind_grid", "bound_terms", "build_model",
-    "build_recogniser", "carried", "cheapest_paths", "check", "check_denoiser", "check_process", "check_proxy",
-    "check_sampler", "check_step", "continued", "continuous_bound", "denoised", "dequantised", "derive", "draw",
-    "draw_denoised", "egsde", "estimate_noise", "flow_log_prob", "integrability", "invert", "join", "kl", "load",
-    "loss_curve", "make_accelerator", "mixed", "named", "noise_moments", "noised", "open_data", "open_run",
-    "packaged", "progression", "psnr", "rate_distortion", "recognised", "reconstruction_costs", "register",
-    "relative_log_prob", "save_grid", "sdedit", "simulate", "slerp", "sliced_wasserstein2", "ssim", "start",
-    "step_costs", "train", "uncut", "variational_bound", "wasserstein_1d",
+    "ReconstructionGuidance", "ReverseDiffusion", "Rng", "Run", "RunWriter", "ScalarUNet", "ScalarUNetSpec", "Scale",
+    "ScaledLinear", "Scoped", "Score", "ScoreNorms", "SimplexNoise", "SlicedMatching", "SquaredNoise", "State",
+    "Straight", "StraightScaling", "SubVP", "SubVariancePreserving", "Svhn", "TextEncoder", "TextEncoderSpec",
+    "Trailing", "Trainer", "Training", "TwoPoint", "Typical", "UNet", "UNetSpec", "UniPC", "Uniform", "UnitData",
+    "V0", "VPSDE", "VarianceExploding", "VariancePreserving", "VariationalBound", "Velocity", "Zero", "bind_grid",
+    "bound_terms", "build_model", "build_recogniser", "carried", "cheapest_paths", "check", "check_denoiser",
+    "check_process", "check_proxy", "check_sampler", "check_step", "continued", "continuous_bound", "denoised",
+    "dequantised", "derive", "draw", "draw_denoised", "egsde", "estimate_noise", "flow_log_prob", "integrability",
+    "invert", "join", "kl", "load", "loss_curve", "make_accelerator", "mixed", "named", "noise_moments", "noised",
+    "open_data", "open_run", "packaged", "progression", "psnr", "rate_distortion", "recognised",
+    "reconstruction_costs", "register", "relative_log_prob", "save_grid", "sdedit", "simulate", "slerp",
+    "sliced_wasserstein2", "ssim", "start", "step_costs", "train", "uncut", "variational_bound", "wasserstein_1d",
 ]
 # fmt: on
 

@@ -20,7 +20,7 @@ from diffprob.data.formats import folder
 from diffprob.data.images import Images
 from diffprob.data.sources import Digits
 from diffprob.evaluation.image_quality import psnr
-from diffprob.guidance.energy import EnergyGuided, Observed
+from diffprob.guidance.energy import EnergyGuided, ReconstructionGuidance
 from diffprob.sampling.exponential import DPMppSDE
 from diffprob.sampling.restore import Inpaint, denoised, draw_denoised, uncut
 from diffprob.sampling.simulate import draw
@@ -138,7 +138,7 @@ def test_missing_pixels_are_the_librarys(diffprob: Callable, trained: Path, nois
     assert facts["repaint"]["box"] == "2,1,3,6" and facts["guided"]["mask"] == "mask.png"
     assert facts["guided"]["mask_sha256"] == Images(missing * np.uint8(255)).digest()
     assert np.array_equal(read("repaint"), to_levels(draw(model, told, times, rng, (1, 8, 8))))
-    guided = dp.Clip(EnergyGuided(model.model, Observed(known, image, model.process)))
+    guided = dp.Clip(EnergyGuided(model.model, ReconstructionGuidance(known, image, model.process)))
     draws = [draw(guided, sampler, times, each, (1, 8, 8)) for each in (rng, rng.fold("average 1"))]
     for name, x in (("guided", draws[0]), ("average", torch.stack(draws).mean(0))):
         assert np.array_equal(read(name), to_levels(torch.where(known, image, x)))

@@ -11,7 +11,7 @@ from diffprob.base.rng import Rng
 from diffprob.conditions.condition import Labels
 from diffprob.conditions.low_resolution import LowResolution
 from diffprob.guidance.egsde import Faithful, LowPass
-from diffprob.guidance.energy import Energies, EnergyGuided, LabelEnergy, Observed
+from diffprob.guidance.energy import Energies, EnergyGuided, LabelEnergy, ReconstructionGuidance
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import VPSDE
 from diffprob.sampling.ancestral import DDIM
@@ -30,18 +30,20 @@ def labelled(rows: list[int], scale: float = 1.0) -> EnergyGuided:
 
 
 REFUSED = {
-    "known pixels at another noise": lambda: EnergyGuided(MODEL, Observed(ALL, X, OTHER)),
+    "known pixels at another noise": lambda: EnergyGuided(MODEL, ReconstructionGuidance(ALL, X, OTHER)),
     "an expert of another noise": lambda: EnergyGuided(MODEL, Faithful(LowPass(2), X, OTHER, RNG)),
-    "one of two": lambda: EnergyGuided(MODEL, Energies((Observed(ALL, X, PROCESS), Observed(ALL, X, OTHER)))),
+    "one of two": lambda: EnergyGuided(
+        MODEL, Energies((ReconstructionGuidance(ALL, X, PROCESS), ReconstructionGuidance(ALL, X, OTHER)))
+    ),
     "no energies": lambda: Energies(()),
-    "a known pixel of no number": lambda: Observed(ALL, HOLED, PROCESS),
-    "a hidden pixel of no number": lambda: Observed(0 * ALL, HOLED, PROCESS),
+    "a known pixel of no number": lambda: ReconstructionGuidance(ALL, HOLED, PROCESS),
+    "a hidden pixel of no number": lambda: ReconstructionGuidance(0 * ALL, HOLED, PROCESS),
     "a pixel of no number to fill in": lambda: Inpaint(DDIM(), ALL, HOLED),
-    "known levels": lambda: Observed(ALL, LEVELS, PROCESS),
-    "a mask of no number": lambda: Observed(ALL * NAN, X, PROCESS),
-    "half a known pixel": lambda: Observed(ALL / 2, X, PROCESS),
+    "known levels": lambda: ReconstructionGuidance(ALL, LEVELS, PROCESS),
+    "a mask of no number": lambda: ReconstructionGuidance(ALL * NAN, X, PROCESS),
+    "half a known pixel": lambda: ReconstructionGuidance(ALL / 2, X, PROCESS),
     "half a pixel to fill in": lambda: Inpaint(DDIM(), ALL / 2, X),
-    "an observation without scale": lambda: Observed(ALL, X, PROCESS, scale=NAN),
+    "an observation without scale": lambda: ReconstructionGuidance(ALL, X, PROCESS, scale=NAN),
     "a class below 0": lambda: labelled([-100]),
     "a class that there is not": lambda: labelled([3])(X, T),
     "two classes for three": lambda: labelled([0, 1])(X, T),

@@ -16,7 +16,7 @@ from diffprob.base.rng import Rng
 from diffprob.denoise.ideal import GaussianData, MixtureData, tweedie_score
 from diffprob.denoise.learned import RangeRule
 from diffprob.guidance.egsde import Faithful, LowPass, Realistic
-from diffprob.guidance.energy import Energies, EnergyGuided, LabelEnergy, Observed
+from diffprob.guidance.energy import Energies, EnergyGuided, LabelEnergy, ReconstructionGuidance
 from diffprob.process.grids import LogSNR
 from diffprob.process.linear import LinearProcess, Stepwise, StraightScaling, VarianceExploding
 from diffprob.process.schedule import VPSDE, LogLinear, Straight
@@ -78,11 +78,11 @@ def experts(scale: float = 1.5, repeats: int = 2) -> tuple[Realistic, Faithful]:
 
 ENERGIES = {
     "label": LabelEnergy(curved, LABELS, 1.5),
-    "observed": Observed(MASK, SOURCE, PROCESS, 1.5, 0.2),
-    "distance": Observed(MASK, SOURCE, PROCESS, 1.5, distance=True),
+    "observed": ReconstructionGuidance(MASK, SOURCE, PROCESS, 1.5, 0.2),
+    "distance": ReconstructionGuidance(MASK, SOURCE, PROCESS, 1.5, distance=True),
     "realistic": experts()[0],
     "faithful": experts()[1],
-    "sum": Energies((*experts(), Observed(MASK, SOURCE, PROCESS, 0.7), LabelEnergy(curved, LABELS, 0.0))),
+    "sum": Energies((*experts(), ReconstructionGuidance(MASK, SOURCE, PROCESS, 0.7), LabelEnergy(curved, LABELS, 0.0))),
 }
 
 
@@ -139,7 +139,7 @@ def test_learned_variance_keeps_no_graph() -> None:
         def __call__(self, xt: Tensor, t: Tensor) -> Stepwise:
             return Stepwise(xt.sin(), xt.cos().abs(), rule=RangeRule(xt.sigmoid()))
 
-    guided = EnergyGuided(Learned(), Observed(MASK, SOURCE, PROCESS))
+    guided = EnergyGuided(Learned(), ReconstructionGuidance(MASK, SOURCE, PROCESS))
     with torch.no_grad():
         posterior = guided(X, T)
     assert torch.equal(posterior.std, X.cos().abs())
@@ -151,7 +151,7 @@ def test_learned_variance_keeps_no_graph() -> None:
     "energy",
     [
         LabelEnergy(curved, LABELS, 0.0),
-        Observed(MASK, SOURCE, PROCESS, 0.0),
+        ReconstructionGuidance(MASK, SOURCE, PROCESS, 0.0),
         Energies(experts(0.0)),
     ],
     ids=["label", "observed", "experts"],
@@ -263,7 +263,7 @@ def test_observed_pixels_of_white_data_match_the_conditional_model(noise: float)
     """N(m, I): the known pixels become those of N(m, I) given y, the others stay, on any scaling of the process."""
     for process in (PROCESS, LinearProcess(LogLinear(), VarianceExploding())):
         data = IsotropicData(0.2, 1.0, process)
-        guided = EnergyGuided(data, Observed(MASK, SOURCE, process, noise=noise))
+        guided = EnergyGuided(data, ReconstructionGuidance(MASK, SOURCE, process, noise=noise))
         known = IsotropicData(0.0, noise**2 / (1 + noise**2), process)
         known.mean = (SOURCE + 0.2 * noise**2) / (1 + noise**2)
         expected = torch.where(MASK > 0, known(X, T).mean, data(X, T).mean)
@@ -275,10 +275,13 @@ def test_distance_gradient_has_length_scale() -> None:
     process = LinearProcess(LogLinear(), VarianceExploding())
     data = IsotropicData(0.0, 1.0, process)
     alpha, sigma = process.coefficients(T)
-    moved = EnergyGuided(data, Observed(MASK, SOURCE, process, 0.3, distance=True))(X, T).mean - data(X, T).mean
+    moved = (
+        EnergyGuided(data, ReconstructionGuidance(MASK, SOURCE, process, 0.3, distance=True))(X, T).mean
+        - data(X, T).mean
+    )
     expected = sigma**2 / alpha * 0.3 * alpha / (alpha**2 + sigma**2)
     torch.testing.assert_close(moved.flatten(1).norm(dim=1), expected.expand(3), rtol=1e-12, atol=0)
-    there = Observed(MASK, data(X, T).mean, process, 0.3, distance=True)
+    there = ReconstructionGuidance(MASK, data(X, T).mean, process, 0.3, distance=True)
     assert torch.equal(EnergyGuided(data, there)(X, T).mean, data(X, T).mean), "no direction where all is reached"
 
 
@@ -306,7 +309,9 @@ def test_every_sampler_works_with_gradients_through_the_network(sampler) -> None
 
     def drawn(part: slice) -> Tensor:
         image = SOURCE.float()[part]
-        energy = Energies((Observed(MASK.float(), image, PROCESS, 0.1), LabelEnergy(curved32, LABELS[part])))
+        energy = Energies(
+            (ReconstructionGuidance(MASK.float(), image, PROCESS, 0.1), LabelEnergy(curved32, LABELS[part]))
+        )
         rng = Rng.of(0, 3).select(part)
         return draw(EnergyGuided(plain, energy), sampler, times, rng, SHAPE)
 
@@ -415,7 +420,7 @@ def test_faithfulness_energy_shifts_the_chain_mean_as_predicted() -> None:
     ("act", "said"),
     [
         (lambda: EnergyGuided(model(), ENERGIES["label"], 0.7, 0.3), "0 <= low <= high <= 1"),
-        (lambda: Observed(MASK, SOURCE, PROCESS, noise=-1.0), "noise must be at least 0"),
+        (lambda: ReconstructionGuidance(MASK, SOURCE, PROCESS, noise=-1.0), "noise must be at least 0"),
         (lambda: LowPass(0), "factor must be at least 1"),
         (lambda: Faithful(LowPass(2), SOURCE, PROCESS, Rng.of(0, 2)), "2 random streams for 3 source images"),
         (lambda: Faithful(LowPass(2), SOURCE, PROCESS, Rng.of(0, 3), repeats=0), "repeats must be at least 1"),

@@ -16,7 +16,7 @@ from diffprob.base.distributions import LocationScale
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.denoise.ideal import GaussianData
-from diffprob.guidance.energy import EnergyGuided, Observed
+from diffprob.guidance.energy import EnergyGuided, ReconstructionGuidance
 from diffprob.process.grids import LogSNR, Uniform
 from diffprob.process.linear import LinearProcess, StraightScaling, VarianceExploding
 from diffprob.process.schedule import VPSDE, LinearBetas, LogLinear, Straight
@@ -333,10 +333,12 @@ def test_reconstruction_guidance_approaches_the_conditional_mean() -> None:
     known pixels for uncorrelated with the others."""
     times, exact = LogSNR()(PROCESS, 200), conditional()
     start = PROCESS.alpha(1.0) * MEAN[None]
-    *_, last = simulate(EnergyGuided(DATA, Observed(MASK, KNOWN, PROCESS)), DDIM(), start, times, Rng.of(0, 1))
+    *_, last = simulate(
+        EnergyGuided(DATA, ReconstructionGuidance(MASK, KNOWN, PROCESS)), DDIM(), start, times, Rng.of(0, 1)
+    )
     assert float((exact - MEAN).abs().max()) > 0.7
     assert float((last.x[0] - exact).abs().max()) < 0.1
-    loose = EnergyGuided(DATA, Observed(MASK, KNOWN, PROCESS, scale=0.1))
+    loose = EnergyGuided(DATA, ReconstructionGuidance(MASK, KNOWN, PROCESS, scale=0.1))
     *_, less = simulate(loose, DDIM(), start, times, Rng.of(0, 1))
     assert float(MEAN[0]) < float(less.x[0, 0]) < float(last.x[0, 0])
 

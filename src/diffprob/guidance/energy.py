@@ -188,7 +188,7 @@ def check_known(mask: Tensor, image: Tensor) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Observed:
+class ReconstructionGuidance:
     """How far the estimate is from pixels that are known: scale |r|^2/(2 v_t), r = mask (image - E[x_0|x_t]).
 
     v_t = noise^2 + sigma^2/(alpha^2 + sigma^2) is the variance of what is observed, given x_t, for pixels of variance

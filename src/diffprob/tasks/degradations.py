@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffprob.base.checks import flag, one_of, real, several, whole
 from diffprob.base.rng import Rng
-from diffprob.guidance.energy import EnergyGuided, Observed
+from diffprob.guidance.energy import EnergyGuided, ReconstructionGuidance
 from diffprob.runs.folder import Run
 from diffprob.sampling.restore import Inpaint as InpaintSampler
 from diffprob.sampling.restore import denoised, draw_denoised, known_noise, uncut
@@ -250,7 +250,7 @@ class IncompleteImages:
         image = self.given.to_model(rng.seeds.device, part)
         model, sampler = plan.guided, plan.sampler
         if self.request.chosen == GUIDED:
-            model = EnergyGuided(model, Observed(known, image, model.process))
+            model = EnergyGuided(model, ReconstructionGuidance(known, image, model.process))
         else:
             sampler = InpaintSampler(sampler, known, image, self.jumps)
         model, shape = limited(model, plan.clip), self.given.shape
