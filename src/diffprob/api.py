@@ -38,7 +38,7 @@ from diffprob.density.typicality import Typical
 from diffprob.evaluation.image_quality import psnr, ssim
 from diffprob.evaluation.transport import sliced_wasserstein2, wasserstein_1d
 from diffprob.guidance.classifier_free import AutoGuidance, ClassifierFree
-from diffprob.guidance.egsde import Faithful, LowPass, Realistic
+from diffprob.guidance.egsde import FaithfulnessEnergy, LowPass, RealismEnergy
 from diffprob.guidance.energy import Energies, Energy, EnergyGuided, LabelEnergy, ReconstructionGuidance
 from diffprob.guidance.noisy_classifier import NoisyClassifier
 from diffprob.likelihood.bound import Bound, Decoder, bound_terms, continuous_bound, variational_bound
@@ -124,18 +124,18 @@ __all__ = [
     "DPMAdaptive", "DPMFast", "DPMSolver", "DPMpp", "DPMpp2S", "DPMppSDE", "Data", "Decoder", "Denoising",
     "DenoisingMatching", "DenoisingScore", "DensityModel", "Dequantisation", "DiffprobError", "Digits", "Dirac",
     "Discretised", "Distribution", "DynamicClip", "Elastic", "Energies", "Energy", "EnergyGuided", "EnergyNet",
-    "EnergySpec", "Epsilon", "EpsilonTheta", "EpsilonThetaSpec", "EulerMaruyama", "Evaluation", "Exact", "Faithful",
-    "FiniteData", "First", "FlowDensity", "FlowLikelihood", "Folder", "Gaussian", "GaussianData", "Glow", "GlowSpec",
-    "GradientDistillation", "GrainGrid", "GrainSolver", "Heun", "HorizontalFlip", "HuggingFace", "Hutchinson",
-    "Hybrid", "Idx", "ImageBatch", "Images", "Index", "Inpaint", "InputError", "Integrability", "Joined", "Karras",
-    "LabelEnergy", "Labels", "Leading", "Learned", "LearnedDiagonal", "LearnedRange", "LeastCost", "LinearBetas",
-    "LinearProcess", "LocationScale", "LogDensity", "LogLinear", "LogSNR", "LowPass", "LowResolution",
-    "MaximumLikelihood", "Mean", "Mixture", "MixtureData", "Model", "Monitor", "Native", "NegativeEnergy",
-    "NetDenoiser", "NoClosedForm", "NoiseMoments", "NoiseNorm", "NoiseResidual", "NoisyClassifier",
+    "EnergySpec", "Epsilon", "EpsilonTheta", "EpsilonThetaSpec", "EulerMaruyama", "Evaluation", "Exact",
+    "FaithfulnessEnergy", "FiniteData", "First", "FlowDensity", "FlowLikelihood", "Folder", "Gaussian",
+    "GaussianData", "Glow", "GlowSpec", "GradientDistillation", "GrainGrid", "GrainSolver", "Heun", "HorizontalFlip",
+    "HuggingFace", "Hutchinson", "Hybrid", "Idx", "ImageBatch", "Images", "Index", "Inpaint", "InputError",
+    "Integrability", "Joined", "Karras", "LabelEnergy", "Labels", "Leading", "Learned", "LearnedDiagonal",
+    "LearnedRange", "LeastCost", "LinearBetas", "LinearProcess", "LocationScale", "LogDensity", "LogLinear", "LogSNR",
+    "LowPass", "LowResolution", "MaximumLikelihood", "Mean", "Mixture", "MixtureData", "Model", "Monitor", "Native",
+    "NegativeEnergy", "NetDenoiser", "NoClosedForm", "NoiseMoments", "NoiseNorm", "NoiseResidual", "NoisyClassifier",
     "NoisyClassifierNet", "NoisyClassifierSpec", "Normal", "NumericalError", "OptimalCovariance",
     "OrnsteinUhlenbeck", "Output", "Part", "PathStatistics", "Pixels", "Potential", "PotentialSpec",
     "PredictorCorrector", "PretrainedRun", "ProbabilityFlow", "Proxy", "Quadratic", "QuadraticTimes",
-    "RateDistortion", "Realistic", "Recipe", "Recogniser", "RecogniserRun", "Recognition", "ReconstructionError",
+    "RateDistortion", "RealismEnergy", "Recipe", "Recogniser", "RecogniserRun", "Recognition", "ReconstructionError",
     "ReconstructionGuidance", "ReverseDiffusion", "Rng", "Run", "RunWriter", "ScalarUNet", "ScalarUNetSpec", "Scale",
     "ScaledLinear", "Scoped", "Score", "ScoreNorms", "SimplexNoise", "SlicedMatching", "SquaredNoise", "State",
     "Straight", "StraightScaling", "SubVP", "SubVariancePreserving", "Svhn", "TextEncoder", "TextEncoderSpec",

@@ -10,7 +10,7 @@ from diffprob.base.errors import NumericalError
 from diffprob.base.rng import Rng
 from diffprob.conditions.condition import Labels
 from diffprob.conditions.low_resolution import LowResolution
-from diffprob.guidance.egsde import Faithful, LowPass
+from diffprob.guidance.egsde import FaithfulnessEnergy, LowPass
 from diffprob.guidance.energy import Energies, EnergyGuided, LabelEnergy, ReconstructionGuidance
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import VPSDE
@@ -31,7 +31,7 @@ def labelled(rows: list[int], scale: float = 1.0) -> EnergyGuided:
 
 REFUSED = {
     "known pixels at another noise": lambda: EnergyGuided(MODEL, ReconstructionGuidance(ALL, X, OTHER)),
-    "an expert of another noise": lambda: EnergyGuided(MODEL, Faithful(LowPass(2), X, OTHER, RNG)),
+    "an expert of another noise": lambda: EnergyGuided(MODEL, FaithfulnessEnergy(LowPass(2), X, OTHER, RNG)),
     "one of two": lambda: EnergyGuided(
         MODEL, Energies((ReconstructionGuidance(ALL, X, PROCESS), ReconstructionGuidance(ALL, X, OTHER)))
     ),
@@ -49,10 +49,10 @@ REFUSED = {
     "two classes for three": lambda: labelled([0, 1])(X, T),
     "a class without scale": lambda: labelled([0], NAN),
     "half a class": lambda: LabelEnergy(lambda x, t: x, torch.tensor([0.5])),
-    "a source of no number": lambda: Faithful(LowPass(2), HOLED, PROCESS, RNG),
-    "a source of levels": lambda: Faithful(LowPass(2), LEVELS, PROCESS, RNG),
-    "an expert without scale": lambda: Faithful(LowPass(2), X, PROCESS, RNG, NAN),
-    "half a repeat": lambda: Faithful(LowPass(2), X, PROCESS, RNG, repeats=1.5),
+    "a source of no number": lambda: FaithfulnessEnergy(LowPass(2), HOLED, PROCESS, RNG),
+    "a source of levels": lambda: FaithfulnessEnergy(LowPass(2), LEVELS, PROCESS, RNG),
+    "an expert without scale": lambda: FaithfulnessEnergy(LowPass(2), X, PROCESS, RNG, NAN),
+    "half a repeat": lambda: FaithfulnessEnergy(LowPass(2), X, PROCESS, RNG, repeats=1.5),
     "a factor of no number": lambda: LowPass(NAN),
     "levels let through": lambda: LowPass(2)(LEVELS),
     "an image without its batch": lambda: NET(X[0], T),

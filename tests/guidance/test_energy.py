@@ -15,7 +15,7 @@ from diffprob.base.distributions import LocationScale
 from diffprob.base.rng import Rng
 from diffprob.denoise.ideal import GaussianData, MixtureData, tweedie_score
 from diffprob.denoise.learned import RangeRule
-from diffprob.guidance.egsde import Faithful, LowPass, Realistic
+from diffprob.guidance.egsde import FaithfulnessEnergy, LowPass, RealismEnergy
 from diffprob.guidance.energy import Energies, EnergyGuided, LabelEnergy, ReconstructionGuidance
 from diffprob.process.grids import LogSNR
 from diffprob.process.linear import LinearProcess, Stepwise, StraightScaling, VarianceExploding
@@ -69,9 +69,9 @@ class Matched:
         return LocationScale(self.model(xt, t).mean, tensor(0.1))
 
 
-def experts(scale: float = 1.5, repeats: int = 2) -> tuple[Realistic, Faithful]:
+def egsde_energies(scale: float = 1.5, repeats: int = 2) -> tuple[RealismEnergy, FaithfulnessEnergy]:
     rng = Rng.of(3, 3)
-    return Realistic(features, SOURCE, PROCESS, rng, scale, repeats), Faithful(
+    return RealismEnergy(features, SOURCE, PROCESS, rng, scale, repeats), FaithfulnessEnergy(
         LowPass(2), SOURCE, PROCESS, rng, scale, repeats
     )
 
@@ -80,9 +80,11 @@ ENERGIES = {
     "label": LabelEnergy(curved, LABELS, 1.5),
     "observed": ReconstructionGuidance(MASK, SOURCE, PROCESS, 1.5, 0.2),
     "distance": ReconstructionGuidance(MASK, SOURCE, PROCESS, 1.5, distance=True),
-    "realistic": experts()[0],
-    "faithful": experts()[1],
-    "sum": Energies((*experts(), ReconstructionGuidance(MASK, SOURCE, PROCESS, 0.7), LabelEnergy(curved, LABELS, 0.0))),
+    "realistic": egsde_energies()[0],
+    "faithful": egsde_energies()[1],
+    "sum": Energies(
+        (*egsde_energies(), ReconstructionGuidance(MASK, SOURCE, PROCESS, 0.7), LabelEnergy(curved, LABELS, 0.0))
+    ),
 }
 
 
@@ -152,7 +154,7 @@ def test_learned_variance_keeps_no_graph() -> None:
     [
         LabelEnergy(curved, LABELS, 0.0),
         ReconstructionGuidance(MASK, SOURCE, PROCESS, 0.0),
-        Energies(experts(0.0)),
+        Energies(egsde_energies(0.0)),
     ],
     ids=["label", "observed", "experts"],
 )
@@ -360,7 +362,7 @@ def test_low_pass_matches_antialiased_interpolation(factor: int, shape: tuple[in
 
 def test_egsde_energies_of_the_source_itself() -> None:
     """S_s = 1 and S_i = 0 on x_t itself, which is q(x_t|x) with one noise for all t."""
-    realistic, faithful = experts(2.0, repeats=1)
+    realistic, faithful = egsde_energies(2.0, repeats=1)
     noise = realistic.noises[0]
     for t in (0.2, 0.8):
         alpha, sigma = PROCESS.coefficients(t)
@@ -372,7 +374,7 @@ def test_egsde_energies_of_the_source_itself() -> None:
 def test_repeated_noises_average_to_the_expectation() -> None:
     """K = 200 draws: the mean of |LP(y - alpha x - sigma e)|^2 is |LP(y - alpha x)|^2 + sigma^2 |LP|^2."""
     low, k = LowPass(2), 200
-    faithful = Faithful(low, SOURCE[:1], PROCESS, Rng.of(0, 1), 1.0, k)
+    faithful = FaithfulnessEnergy(low, SOURCE[:1], PROCESS, Rng.of(0, 1), 1.0, k)
     alpha, sigma = PROCESS.coefficients(T)
     each = torch.stack([faithful.compare(X, alpha * SOURCE[:1] + sigma * e, T) for e in faithful.noises])
     frobenius = (low.along(4) ** 2).sum() ** 2 * SHAPE[0]
@@ -381,7 +383,7 @@ def test_repeated_noises_average_to_the_expectation() -> None:
     torch.testing.assert_close(faithful(X, X, T), each.mean(0))
 
 
-def recursion(start: Tensor, times: Tensor, data: IsotropicData, faithful: Faithful, eta: float) -> Tensor:
+def recursion(start: Tensor, times: Tensor, data: IsotropicData, faithful: FaithfulnessEnergy, eta: float) -> Tensor:
     """The mean of the guided chain, written out with matrices over the pixels and nothing of the library's samplers."""
     low = faithful.low_pass.along(4)
     gram = low.T @ low
@@ -403,7 +405,7 @@ def recursion(start: Tensor, times: Tensor, data: IsotropicData, faithful: Faith
 def test_faithfulness_energy_shifts_the_chain_mean_as_predicted() -> None:
     """Two normals, source and target: every step is linear. DDIM to rounding; the ancestral mean within 4 errors."""
     data, times = IsotropicData(-0.4, 0.3, PROCESS), LogSNR()(PROCESS, 12)
-    faithful = Faithful(LowPass(2), SOURCE[:1], PROCESS, Rng.of(5, 1), 0.4)
+    faithful = FaithfulnessEnergy(LowPass(2), SOURCE[:1], PROCESS, Rng.of(5, 1), 0.4)
     guided = EnergyGuided(data, faithful)
     *_, last = simulate(guided, DDIM(), X, times, Rng.of(0, 3))
     expected = recursion(X, times, data, faithful, 0.0)
@@ -422,8 +424,11 @@ def test_faithfulness_energy_shifts_the_chain_mean_as_predicted() -> None:
         (lambda: EnergyGuided(model(), ENERGIES["label"], 0.7, 0.3), "0 <= low <= high <= 1"),
         (lambda: ReconstructionGuidance(MASK, SOURCE, PROCESS, noise=-1.0), "noise must be at least 0"),
         (lambda: LowPass(0), "factor must be at least 1"),
-        (lambda: Faithful(LowPass(2), SOURCE, PROCESS, Rng.of(0, 2)), "2 random streams for 3 source images"),
-        (lambda: Faithful(LowPass(2), SOURCE, PROCESS, Rng.of(0, 3), repeats=0), "repeats must be at least 1"),
+        (lambda: FaithfulnessEnergy(LowPass(2), SOURCE, PROCESS, Rng.of(0, 2)), "2 random streams for 3 source images"),
+        (
+            lambda: FaithfulnessEnergy(LowPass(2), SOURCE, PROCESS, Rng.of(0, 3), repeats=0),
+            "repeats must be at least 1",
+        ),
         (lambda: EnergyGuided(two_classes()[0], Tilt(torch.eye(2), tensor([0, 0])))(X[:, 0, 0, :2], T), "got Mixture"),
     ],
 )

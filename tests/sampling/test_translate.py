@@ -10,7 +10,7 @@ from truth.statistics import assert_mean, assert_moments
 
 from diffprob.base.rng import Rng
 from diffprob.denoise.ideal import GaussianData
-from diffprob.guidance.egsde import Faithful, LowPass
+from diffprob.guidance.egsde import FaithfulnessEnergy, LowPass
 from diffprob.guidance.energy import EnergyGuided
 from diffprob.process.grids import LogSNR, Uniform
 from diffprob.process.linear import LinearProcess
@@ -95,7 +95,7 @@ def test_each_energy_lowers_its_own_distance() -> None:
 def test_energies_use_a_separate_random_stream() -> None:
     """One for all times, another than the start's: the energy of the chain's start is |sigma LP(e - e')|^2."""
     rng, source = Rng.of(3, 4), Rng.of(0, 4).normal(SHAPE, torch.float64)
-    faithful = Faithful(LowPass(2), source, PROCESS, rng, 1.0)
+    faithful = FaithfulnessEnergy(LowPass(2), source, PROCESS, rng, 1.0)
     start = noised(PROCESS, source, 0.5, rng)
     alpha, sigma = PROCESS.coefficients(0.5)
     other = rng.fold("egsde").normal(SHAPE, torch.float64)
@@ -154,7 +154,10 @@ def test_ddib_with_noise_at_the_last_time() -> None:
         (lambda: sdedit(A, A.mean[None], 0.5, DDIM(), tensor([1.0]), Rng.of(0, 1), 0), "repeats must be at least 1"),
         (lambda: sdedit(A, A.mean[None], 0.5, DDIM(), tensor([1.0]), Rng.of(0, 2)), "2 random streams"),
         (lambda: carried(A, gaussian_data(DDPM), A.mean[None], tensor([1.0])), "one process for both"),
-        (lambda: EnergyGuided(A, Faithful(LowPass(), A.mean[None], PROCESS, Rng.of(0, 2))), "2 random streams for 1"),
+        (
+            lambda: EnergyGuided(A, FaithfulnessEnergy(LowPass(), A.mean[None], PROCESS, Rng.of(0, 2))),
+            "2 random streams for 1",
+        ),
     ],
 )
 def test_invalid_arguments_are_errors(act, said: str) -> None:

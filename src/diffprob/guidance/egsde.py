@@ -93,7 +93,7 @@ class Expert(ABC):
         return self.scale * torch.stack(energies).mean(0)
 
 
-class Realistic(Expert):
+class RealismEnergy(Expert):
     """lambda_s S_s, the similarity to the noised source in the features of a classifier of domains: pushed down.
 
     S_s is the cosine between the channels, (f(y, t), f(x_t, t))/(|f| |f|), averaged over the positions. The classifier
@@ -128,7 +128,7 @@ class Realistic(Expert):
         return F.cosine_similarity(self.features(xt, t), theirs, dim=1).flatten(1).mean(1)
 
 
-class Faithful(Expert):
+class FaithfulnessEnergy(Expert):
     """lambda_i |LP y - LP x_t|^2, summed over pixels: what is coarse is kept.
 
     Args:

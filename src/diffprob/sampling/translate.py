@@ -9,7 +9,7 @@ from torch import Tensor
 from diffprob.base.checks import whole
 from diffprob.base.rng import Rng
 from diffprob.denoise.denoiser import Denoiser
-from diffprob.guidance.egsde import Faithful, Realistic
+from diffprob.guidance.egsde import FaithfulnessEnergy, RealismEnergy
 from diffprob.guidance.energy import Energies, EnergyGuided
 from diffprob.process.chain import nearest
 from diffprob.sampling.ancestral import DDIM
@@ -72,12 +72,12 @@ def egsde(
 ) -> Tensor:
     """`sdedit` with two energies: away from the source's domain in the features, towards its coarse content.
 
-    The noise of the experts is a draw of its own, the stream "egsde"; the released code has the start's.
+    The noise of the energies is a draw of its own, the stream "egsde"; the released code has the start's.
 
     Args:
         model, source, t0, sampler, times, rng: as for `sdedit`; the source is (B, C, H, W).
-        features: (x_t, t) -> (B, C, h, w) of a classifier of the two domains, see `Realistic`.
-        low_pass: such as `LowPass`, see `Faithful`.
+        features: (x_t, t) -> (B, C, h, w) of a classifier of the two domains, see `RealismEnergy`.
+        low_pass: such as `LowPass`, see `FaithfulnessEnergy`.
         realistic, faithful: lambda_s and lambda_i; the defaults are for 256x256.
         repeats: K, draws of noise in the energies.
 
@@ -85,11 +85,11 @@ def egsde(
 
     Reference: Zhao et al., "EGSDE: unpaired image-to-image translation via energy-guided SDEs" (2022), algorithm 1.
     """
-    experts = (
-        Realistic(features, source, model.process, rng, realistic, repeats),
-        Faithful(low_pass, source, model.process, rng, faithful, repeats),
+    energies = (
+        RealismEnergy(features, source, model.process, rng, realistic, repeats),
+        FaithfulnessEnergy(low_pass, source, model.process, rng, faithful, repeats),
     )
-    return sdedit(EnergyGuided(model, Energies(experts)), source, t0, sampler, times, rng)
+    return sdedit(EnergyGuided(model, Energies(energies)), source, t0, sampler, times, rng)
 
 
 @torch.no_grad()

@@ -97,8 +97,8 @@ class EGSDE:
         """The model, steered for these source images."""
         process, energies = model.process, []
         if recogniser is not None:
-            energies.append(egsde.Realistic(recogniser.features, source, process, rng, self.realistic))
-        energies.append(egsde.Faithful(egsde.LowPass(self.factor), source, process, rng, self.faithful))
+            energies.append(egsde.RealismEnergy(recogniser.features, source, process, rng, self.realistic))
+        energies.append(egsde.FaithfulnessEnergy(egsde.LowPass(self.factor), source, process, rng, self.faithful))
         return EnergyGuided(model, Energies(tuple(energies)))
 
 
