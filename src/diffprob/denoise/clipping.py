@@ -12,7 +12,7 @@ from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.linear import LinearProcess
 
 
-class Limited(ABC):
+class ClippedMean(ABC):
     """A denoiser whose posterior keeps its type and spread around a mean that is kept in range.
 
     Args:
@@ -28,11 +28,11 @@ class Limited(ABC):
         return self.model.process
 
     @abstractmethod
-    def moved(self, mean: Tensor) -> Tensor:
+    def clip_mean(self, mean: Tensor) -> Tensor:
         """What becomes of the mean (B, *event)."""
 
     def __call__(self, xt: Tensor, t: Tensor) -> LocationScale:
-        """p(x_0 | x_t) around the moved mean.
+        """p(x_0 | x_t) around the clipped mean.
 
         Raises:
             ValueError: the posterior is not a `LocationScale`.
@@ -40,10 +40,10 @@ class Limited(ABC):
         posterior = self.model(xt, t)
         if not isinstance(posterior, LocationScale):
             raise ValueError(f"only a LocationScale posterior can be clipped, got {type(posterior).__name__}")
-        return replace(posterior, mean=self.moved(posterior.mean))
+        return replace(posterior, mean=self.clip_mean(posterior.mean))
 
 
-class Clip(Limited):
+class Clip(ClippedMean):
     """Clamp the mean of p(x_0 | x_t) to the range of the data (Ho et al. 2020, released code).
 
     The step's mean is then computed from the clamped x_0, also in DDIM. Clipping changes the model: never clip in a
@@ -57,12 +57,12 @@ class Clip(Limited):
         self.low = low
         self.high = high
 
-    def moved(self, mean: Tensor) -> Tensor:
+    def clip_mean(self, mean: Tensor) -> Tensor:
         """The mean in [low, high]."""
         return mean.clamp(self.low, self.high)
 
 
-class DynamicClip(Limited):
+class DynamicClip(ClippedMean):
     """Dynamic thresholding: clamp the mean of p(x_0 | x_t) to [-q, q] and scale it by bound/q, each sample by its own
     q = max(bound, the quantile of |mean| over its elements).
 
@@ -87,7 +87,7 @@ class DynamicClip(Limited):
         self.quantile = quantile
         self.bound = bound
 
-    def moved(self, mean: Tensor) -> Tensor:
+    def clip_mean(self, mean: Tensor) -> Tensor:
         """The mean in [-bound, bound]."""
         sizes, _ = mean.abs().flatten(1).sort(1)
         # As numpy's and torch's quantile, which refuses rows of more than 2^24 elements.

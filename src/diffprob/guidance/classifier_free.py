@@ -15,7 +15,7 @@ from diffprob.process.linear import LinearProcess
 
 
 class Guided:
-    """A denoiser whose mean is moved where low <= t <= high, and is the model's own elsewhere.
+    """A denoiser whose mean is another where low <= t <= high, and is the model's own elsewhere.
 
     Args:
         model: the denoiser that is steered.
@@ -35,14 +35,16 @@ class Guided:
         """The process of the model."""
         return self.model.process
 
-    def inside(self, t: Tensor) -> Tensor:
+    def in_interval(self, t: Tensor) -> Tensor:
         """Whether t lies in the interval, bool, shaped like t."""
         return (t >= self.low) & (t <= self.high)
 
-    def moved(self, posterior: LocationScale | Gaussian, mean: Tensor, inside: Tensor) -> LocationScale | Gaussian:
-        """The posterior with another mean where ``inside``, () or (B,), is true."""
-        if not bool(inside.all()):
-            mean = torch.where(per_sample(inside.to(mean), mean) > 0, mean, posterior.mean)
+    def replace_mean(
+        self, posterior: LocationScale | Gaussian, mean: Tensor, in_interval: Tensor
+    ) -> LocationScale | Gaussian:
+        """The posterior with another mean where ``in_interval``, () or (B,), is true."""
+        if not bool(in_interval.all()):
+            mean = torch.where(per_sample(in_interval.to(mean), mean) > 0, mean, posterior.mean)
         return replace(posterior, mean=mean)
 
 
@@ -93,30 +95,30 @@ class AutoGuidance(Guided):
         """p(x_0 | x_t) around the guided mean.
 
         Raises:
-            ValueError: the posterior cannot be moved: it is no `LocationScale` and no `Gaussian`.
+            ValueError: the posterior cannot get another mean: it is no `LocationScale` and no `Gaussian`.
         """
         t = torch.as_tensor(t, dtype=torch.float64)
-        inside = self.inside(t)
-        if self.weight == 0 or not bool(inside.any()):
-            return movable(self.model(xt, t))
-        if self.weight == -1 and not self.rescale and bool(inside.all()):
-            return movable(self.weak(xt, t))
+        in_interval = self.in_interval(t)
+        if self.weight == 0 or not bool(in_interval.any()):
+            return with_mean(self.model(xt, t))
+        if self.weight == -1 and not self.rescale and bool(in_interval.all()):
+            return with_mean(self.weak(xt, t))
         strong, weak = self.both(xt, t)
         mean = (1 + self.weight) * strong.mean - self.weight * weak
         if self.rescale:
             mean = mean * per_sample(self._factor(strong.mean, mean), mean)
-        return self.moved(strong, mean, inside)
+        return self.replace_mean(strong, mean, in_interval)
 
     def both(self, xt: Tensor, t: Tensor) -> tuple[LocationScale | Gaussian, Tensor]:
         """The stronger model's posterior, and the weaker one's mean."""
-        return movable(self.model(xt, t)), self.weak(xt, t).mean
+        return with_mean(self.model(xt, t)), self.weak(xt, t).mean
 
     def _factor(self, plain: Tensor, guided: Tensor) -> Tensor:
         ratio = plain.flatten(1).std(1) / guided.flatten(1).std(1).clamp_min(torch.finfo(guided.dtype).tiny)
         return 1 + self.rescale * (ratio - 1)
 
 
-def movable(posterior: Distribution) -> LocationScale | Gaussian:
+def with_mean(posterior: Distribution) -> LocationScale | Gaussian:
     """The posterior, if its mean can be replaced.
 
     Raises:

@@ -12,7 +12,7 @@ from diffprob.base.checks import real, shown
 from diffprob.base.distributions import Gaussian, LocationScale
 from diffprob.base.shapes import check_points, flat_sum, per_sample
 from diffprob.denoise.denoiser import Denoiser
-from diffprob.guidance.classifier_free import Guided, movable
+from diffprob.guidance.classifier_free import Guided, with_mean
 from diffprob.process.linear import LinearProcess
 
 Classifying = Callable[[Tensor, Tensor], Tensor]
@@ -71,12 +71,12 @@ class EnergyGuided(Guided):
         """p(x_0 | x_t) around the guided mean."""
         t = torch.as_tensor(t, dtype=torch.float64)
         alpha, sigma = self.process.coefficients(t)
-        inside = self.inside(t) & (alpha.to(t.device) > 0)
-        if self.energy.scale == 0 or not bool(inside.any()):
-            return movable(self.model(xt, t))
+        in_interval = self.in_interval(t) & (alpha.to(t.device) > 0)
+        if self.energy.scale == 0 or not bool(in_interval.any()):
+            return with_mean(self.model(xt, t))
         posterior, slope = self._slope(xt, t)
         mean = posterior.mean - per_sample(sigma * sigma / alpha, xt) * slope
-        return self.moved(posterior, mean, inside)
+        return self.replace_mean(posterior, mean, in_interval)
 
     def _slope(self, xt: Tensor, t: Tensor) -> tuple[LocationScale | Gaussian, Tensor]:
         """The model's posterior and grad E, (B, *event)."""
@@ -85,7 +85,7 @@ class EnergyGuided(Guided):
         with torch.enable_grad():
             x = xt if whole else xt.detach().requires_grad_(True)
             with torch.set_grad_enabled(whole or self.energy.of_estimate):
-                posterior = movable(self.model(x, t))
+                posterior = with_mean(self.model(x, t))
             x0 = posterior.mean if self.energy.of_estimate else posterior.mean.detach()
             nats = self.energy(x0, x, t)
             if nats.shape != (len(x),) or not nats.requires_grad:
