@@ -93,7 +93,7 @@ from diffprob.sampling.restore import Inpaint, denoised, draw_denoised, estimate
 from diffprob.sampling.sde import EulerMaruyama, PredictorCorrector, ReverseDiffusion
 from diffprob.sampling.simulate import State, check_step, draw, simulate, start
 from diffprob.sampling.singlestep import DPMFast, DPMpp2S, DPMSolver, Heun
-from diffprob.sampling.translate import carried, egsde, sdedit
+from diffprob.sampling.translate import ddib, egsde, sdedit
 from diffprob.space.dequantise import Dequantisation, dequantised
 from diffprob.space.pixels import Pixels
 from diffprob.tasks.bounds import ChainBound

@@ -19,7 +19,7 @@ from diffprob.guidance.egsde import LowPass
 from diffprob.process.grids import Uniform
 from diffprob.runs.folder import RecogniserRun, open_run
 from diffprob.sampling.between import remaining
-from diffprob.sampling.translate import carried, egsde
+from diffprob.sampling.translate import ddib, egsde
 
 # The smallest training, coarse so that the features differ.
 SMALL = [
@@ -152,7 +152,7 @@ def test_inversion_is_the_librarys(diffprob: Callable, target: Path, domains: Pa
     sources = dp.Folder(str(domains / "threes"), channels=1, split="test").load().pixels[:3]
     model = run.load(chunk=3)
     times = remaining(model.process, dp.Trailing()(model.process, 5), 0.6)
-    x = carried(model, model, run.space.to_model(torch.from_numpy(sources)), times)
+    x = ddib(model, model, run.space.to_model(torch.from_numpy(sources)), times)
     assert np.array_equal(run.space.to_data(x).numpy(), levels("out"))
 
 

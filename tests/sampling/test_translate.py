@@ -18,7 +18,7 @@ from diffprob.process.schedule import VPSDE
 from diffprob.sampling.ancestral import DDIM, Ancestral
 from diffprob.sampling.between import continued, noised
 from diffprob.sampling.exponential import DPMppSDE, UniPC
-from diffprob.sampling.translate import carried, egsde, sdedit
+from diffprob.sampling.translate import ddib, egsde, sdedit
 
 PROCESS, DDPM = LinearProcess(VPSDE()), LinearProcess()
 SHAPE = (1, 4, 4)
@@ -126,7 +126,7 @@ def test_ddib_between_two_normals_matches_the_flows(top: float) -> None:
         times = LogSNR()(PROCESS, 2 * n)
         times = times[times <= top]
         exact = flow(B, flow(A, x, float(times[0]), False), float(times[0]), True)
-        errors.append(float((carried(A, B, x, times) - exact).abs().max()))
+        errors.append(float((ddib(A, B, x, times) - exact).abs().max()))
     assert_order(1, steps, errors)
     assert errors[-1] < 0.06
     assert float((flow(B, flow(A, x, top, False), top, True) - x).abs().max()) > 0.3
@@ -134,7 +134,7 @@ def test_ddib_between_two_normals_matches_the_flows(top: float) -> None:
 
 def test_ddib_to_the_same_model_returns_the_source() -> None:
     x = tensor([[0.8, -0.7], [-0.5, 0.1]])
-    assert float((carried(A, A, x, LogSNR()(PROCESS, 400)) - x).abs().max()) < 0.02
+    assert float((ddib(A, A, x, LogSNR()(PROCESS, 400)) - x).abs().max()) < 0.02
 
 
 def test_ddib_with_noise_at_the_last_time() -> None:
@@ -142,7 +142,7 @@ def test_ddib_with_noise_at_the_last_time() -> None:
     n = 2000
     values, vectors = torch.linalg.eigh(A.cov)
     source = A.mean + Rng.of(7, n).normal((2,), torch.float64) * values.sqrt() @ vectors.T
-    found = carried(A, B, source, LogSNR()(PROCESS, 200), Rng.of(0, n))
+    found = ddib(A, B, source, LogSNR()(PROCESS, 200), Rng.of(0, n))
     assert_mean(found - B.mean, (found - B.mean).mean(0).clamp(-0.01, 0.01))
     assert not found.requires_grad
 
@@ -153,7 +153,7 @@ def test_ddib_with_noise_at_the_last_time() -> None:
         (lambda: sdedit(A, A.mean[None], 0.0, DDIM(), tensor([1.0, 0.5]), Rng.of(0, 1)), "t must lie in"),
         (lambda: sdedit(A, A.mean[None], 0.5, DDIM(), tensor([1.0]), Rng.of(0, 1), 0), "repeats must be at least 1"),
         (lambda: sdedit(A, A.mean[None], 0.5, DDIM(), tensor([1.0]), Rng.of(0, 2)), "2 random streams"),
-        (lambda: carried(A, gaussian_data(DDPM), A.mean[None], tensor([1.0])), "one process for both"),
+        (lambda: ddib(A, gaussian_data(DDPM), A.mean[None], tensor([1.0])), "one process for both"),
         (
             lambda: EnergyGuided(A, FaithfulnessEnergy(LowPass(), A.mean[None], PROCESS, Rng.of(0, 2))),
             "2 random streams for 1",

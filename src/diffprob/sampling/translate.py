@@ -93,7 +93,7 @@ def egsde(
 
 
 @torch.no_grad()
-def carried(
+def ddib(
     source_model: Denoiser, target_model: Denoiser, source: Tensor, times: Tensor, rng: Rng | None = None
 ) -> Tensor:
     """Up by `invert` under one model, down by `DDIM` under another, both of one process: what the first explains by

@@ -21,7 +21,7 @@ from diffprob.reporting.artifacts import above_png
 from diffprob.runs.folder import Run
 from diffprob.sampling.between import remaining
 from diffprob.sampling.simulate import cost
-from diffprob.sampling.translate import carried, sdedit
+from diffprob.sampling.translate import ddib, sdedit
 from diffprob.tasks.conditioning import open_classifier
 from diffprob.tasks.drawing import calls, check_finite, counted, limited
 from diffprob.tasks.images import ImageSource, measured_on
@@ -219,7 +219,7 @@ class PreparedTranslation:
         plan, model, method = self.plan, self.plan.guided, self.method
         if self.source is not None:
             source = self.source if self.rows is None else self.source.given(self.rows[part])
-            x = carried(limited(source, plan.clip), limited(model, plan.clip), x0, self.visited)
+            x = ddib(limited(source, plan.clip), limited(model, plan.clip), x0, self.visited)
         else:
             assert not isinstance(method, DDIB)
             if isinstance(method, EGSDE):
