@@ -22,7 +22,7 @@ from diffprob.base.rng import Rng
 from diffprob.cli.main import main as diffprob
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.runs.folder import Run
-from diffprob.sampling.between import noised
+from diffprob.sampling.between import add_noise
 from diffprob.sampling.singlestep import predicted_noise
 from diffprob.tasks.images import splits
 
@@ -88,7 +88,7 @@ def _cases(run: Run, arguments: argparse.Namespace) -> Iterator[tuple[Any, ...]]
     x0 = run.space.to_model(torch.from_numpy((test or train).take(range(arguments.n))))
     for k in range(TIMES):
         t = run.process.schedule.snap(torch.tensor((k + 0.5) / TIMES, dtype=torch.float64))
-        xt = noised(run.process, x0, t, Rng.of(7, len(x0)).at(k))
+        xt = add_noise(run.process, x0, t, Rng.of(7, len(x0)).at(k))
         alpha, sigma = (float(c) for c in run.process.coefficients(t))
         yield t, xt, (xt - alpha * x0) / sigma
 

@@ -18,7 +18,7 @@ from diffprob.denoise.ideal import GaussianData, MixtureData
 from diffprob.density.noise import DenoisingScore, NoiseNorm, ReconstructionError
 from diffprob.process.linear import LinearProcess, VarianceExploding
 from diffprob.process.schedule import VPSDE, Cosine, LogLinear
-from diffprob.sampling.between import noised
+from diffprob.sampling.between import add_noise
 
 X0 = tensor([0.9, -1.0, 0.4])
 EYE = torch.eye(3, dtype=torch.float64)
@@ -70,7 +70,7 @@ def test_noise_norm_equals_the_norm_of_the_exact_score(process: LinearProcess) -
     model, rng, t = mixture_data(process), Rng.of(2, 5), 0.2
     x = rng.fold("x").normal((2,), torch.float64)
     sigma = process.sigma(tensor(t))
-    draws = [sigma * score_at(model, noised(process, x, tensor(t), rng.at(k)), t).norm(dim=1) for k in range(3)]
+    draws = [sigma * score_at(model, add_noise(process, x, tensor(t), rng.at(k)), t).norm(dim=1) for k in range(3)]
     found = NoiseNorm(t, 3)(model, x, rng)
     torch.testing.assert_close(found, torch.stack(draws).mean(0), rtol=1e-9, atol=1e-9)
 

@@ -17,7 +17,7 @@ from diffprob.process.schedule import VPSDE, LogLinear
 from diffprob.process.times import as_time
 from diffprob.sampling.adaptive import AdaptiveODE
 from diffprob.sampling.ancestral import DDIM
-from diffprob.sampling.between import continued, mix, noised, remaining
+from diffprob.sampling.between import add_noise, continued, mix, remaining
 from diffprob.sampling.invert import invert
 from diffprob.sampling.simulate import State, draw, simulate
 from diffprob.sampling.translate import sdedit
@@ -58,7 +58,7 @@ def test_invalid_time_is_an_error_in_every_denoiser(kind: str, t, said: str) -> 
         lambda t: DDPM.marginal(plane, t),
         lambda t: DDPM.bridge(plane, plane, tensor(0.1), t),
         lambda t: DDPM.bridge(plane, plane, t, tensor(1.0)),
-        lambda t: noised(DDPM, plane, t, Rng.of(0, 2)),
+        lambda t: add_noise(DDPM, plane, t, Rng.of(0, 2)),
         lambda t: increments(DDPM, tensor(0.0), t),
         lambda t: drift_and_diffusion(DDPM, t),
         lambda t: NETS["clipped"].model.raw(IMAGES, t),

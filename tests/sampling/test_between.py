@@ -16,7 +16,7 @@ from diffprob.process.grids import Karras, LogSNR, Trailing, Uniform
 from diffprob.process.linear import LinearProcess, StraightScaling, VarianceExploding
 from diffprob.process.schedule import VPSDE, LogLinear, Straight
 from diffprob.sampling.ancestral import Ancestral
-from diffprob.sampling.between import NOISES, continued, mix, mixed, noised, remaining, slerp
+from diffprob.sampling.between import NOISES, add_noise, continued, mix, mixed, remaining, slerp
 from diffprob.sampling.exponential import DPMppSDE
 from diffprob.sampling.simulate import simulate
 
@@ -30,16 +30,16 @@ WEIGHTS = tensor([0.0, 0.25, 0.5, 0.9, 1.0])
 def test_noised_images_have_the_marginal_moments(process: LinearProcess) -> None:
     x0 = tensor([[0.3, -0.8]])
     alpha, sigma = process.coefficients(0.4)
-    drawn = noised(process, x0.expand(20_000, 2), 0.4, Rng.of(1, 20_000))
+    drawn = add_noise(process, x0.expand(20_000, 2), 0.4, Rng.of(1, 20_000))
     assert_moments(drawn, alpha * x0[0], sigma**2 * torch.eye(2))
 
 
 def test_one_stream_gives_every_image_the_same_noise() -> None:
     x0 = tensor([[0.3, -0.8], [0.1, 0.9]])
-    alone = [noised(DDPM, x[None], 0.4, Rng.of(7, 1)) for x in x0]
-    assert torch.equal(noised(DDPM, x0, 0.4, Rng.of(7, 1)), torch.cat(alone))
+    alone = [add_noise(DDPM, x[None], 0.4, Rng.of(7, 1)) for x in x0]
+    assert torch.equal(add_noise(DDPM, x0, 0.4, Rng.of(7, 1)), torch.cat(alone))
     with pytest.raises(ValueError, match="3 random streams for a batch of 2"):
-        noised(DDPM, x0, 0.4, Rng.of(7, 3))
+        add_noise(DDPM, x0, 0.4, Rng.of(7, 3))
 
 
 def modes(means: Tensor, deviation: float, process: LinearProcess) -> MixtureData:
@@ -54,7 +54,7 @@ def test_modes_are_drawn_at_their_posterior_frequencies(process: LinearProcess, 
     means, deviation, n = tensor([[-1.0, 0.4], [0.7, 0.6], [0.1, -0.9]]), 0.1, 2000
     model = modes(means, deviation, process)
     t = float(process.schedule.snap(process.schedule.time(tensor(logsnr))))
-    xt = noised(process, tensor([[0.1, 0.3]]), t, Rng.of(3, 1))
+    xt = add_noise(process, tensor([[0.1, 0.3]]), t, Rng.of(3, 1))
     alpha, sigma = (float(c) for c in process.coefficients(t))
     gap = ((xt - alpha * means) ** 2).sum(1).numpy()
     joint = np.array([0.5, 0.3, 0.2]) * np.exp(-gap / (2 * (alpha**2 * deviation**2 + sigma**2)))
@@ -68,7 +68,7 @@ def test_modes_are_drawn_at_their_posterior_frequencies(process: LinearProcess, 
 
 def test_draws_from_one_noised_image_have_the_posterior_moments() -> None:
     model, n = mixture_data(), 5000
-    xt = noised(DDPM, tensor([[0.1, 0.3]]), 0.3, Rng.of(3, 1)).expand(n, 2)
+    xt = add_noise(DDPM, tensor([[0.1, 0.3]]), 0.3, Rng.of(3, 1)).expand(n, 2)
     posterior = model(xt[:1], tensor(0.3))
     *_, before, _ = continued(model, Ancestral(), xt, 0.3, Uniform()(DDPM, 30), Rng.of(5, n))
     alpha, sigma = DDPM.coefficients(before.t)
@@ -152,13 +152,13 @@ def test_interpolation_ends_are_the_noised_images(noise: str, dtype: torch.dtype
     x0, y0 = (Rng.of(k, 1).normal(SHAPE, dtype) for k in (1, 2))
     drawn = mixed(DDPM, x0, y0, 0.5, WEIGHTS, Rng.of(3, 1), noise)
     assert drawn.dtype == dtype
-    assert torch.equal(drawn[:1], noised(DDPM, x0, 0.5, Rng.of(3, 1)))
+    assert torch.equal(drawn[:1], add_noise(DDPM, x0, 0.5, Rng.of(3, 1)))
     back = mixed(DDPM, y0, x0, 0.5, WEIGHTS.flip(0), Rng.of(3, 1), noise)
     if noise == "shared":
-        assert torch.equal(drawn[-1:], noised(DDPM, y0, 0.5, Rng.of(3, 1)))
+        assert torch.equal(drawn[-1:], add_noise(DDPM, y0, 0.5, Rng.of(3, 1)))
         assert torch.equal(drawn[0], back[0])
     else:
-        assert torch.equal(drawn[-1:], noised(DDPM, y0, 0.5, Rng.of(3, 1).at(1)))
+        assert torch.equal(drawn[-1:], add_noise(DDPM, y0, 0.5, Rng.of(3, 1).at(1)))
     assert torch.equal(mix(x0, y0, WEIGHTS)[[0, -1]], torch.cat([x0, y0]))
 
 

@@ -23,7 +23,7 @@ from diffprob.process.linear import LinearProcess, StraightScaling, VarianceExpl
 from diffprob.process.path import LeastCost, cheapest_paths, reconstruction_costs, step_costs
 from diffprob.process.schedule import VPSDE, LinearBetas, OrnsteinUhlenbeck, Straight
 from diffprob.sampling.ancestral import DDIM, Ancestral
-from diffprob.sampling.between import noised, remaining
+from diffprob.sampling.between import add_noise, remaining
 from diffprob.sampling.defaults import affordable, default
 from diffprob.sampling.exponential import UniPC
 from diffprob.sampling.invert import invert
@@ -61,7 +61,7 @@ def test_grid_accepts_numpy_integers() -> None:
 
 REFUSED = {
     "levels as a state": lambda: chain(LEVELS, 3, UniPC()),
-    "levels noised": lambda: noised(TEN, LEVELS, 0.5, Rng.of(0, 3)),
+    "levels noised": lambda: add_noise(TEN, LEVELS, 0.5, Rng.of(0, 3)),
     "levels inverted": lambda: invert(MODEL, LEVELS, TIMES),
     "levels as x_0 of the bound": lambda: variational_bound(MODEL, LEVELS, TIMES, Rng.of(0, 3), Decoder(None)),
     "levels as x_0 of the flow": lambda: flow_log_prob(MODEL, LEVELS, Rng.of(0, 3)),
@@ -125,7 +125,7 @@ def test_step_upwards_in_time_is_an_error(sampler: str) -> None:
 PICTURES = torch.linspace(-1, 1, 27, dtype=torch.float64).reshape(3, 1, 3, 3)
 NOT_FINITE = {
     "a state": lambda x: [*simulate(MODEL, DDIM(), x, TIMES, Rng.of(0, 3))],
-    "noised": lambda x: noised(TEN, x, 0.5, Rng.of(0, 3)),
+    "noised": lambda x: add_noise(TEN, x, 0.5, Rng.of(0, 3)),
     "inverted": lambda x: invert(MODEL, x, TIMES),
     "edited": lambda x: sdedit(MODEL, x, 0.5, DDIM(), TIMES, Rng.of(0, 3)),
     "the bound of a density": lambda x: variational_bound(MODEL, x, TIMES, Rng.of(0, 3), Decoder(None)),

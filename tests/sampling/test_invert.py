@@ -12,7 +12,7 @@ from diffprob.process.grids import LogSNR, Trailing, Uniform
 from diffprob.process.linear import LinearProcess, StraightScaling, VarianceExploding
 from diffprob.process.schedule import VPSDE, LogLinear, Straight
 from diffprob.sampling.ancestral import DDIM
-from diffprob.sampling.between import noised
+from diffprob.sampling.between import add_noise
 from diffprob.sampling.invert import invert
 from diffprob.sampling.simulate import simulate
 
@@ -90,7 +90,7 @@ def test_noisy_latents_of_point_data_are_normal() -> None:
     model = GaussianData(MEAN, torch.zeros(3, 3, dtype=torch.float64), process)
     times, rng, x0 = Uniform()(process, 5), Rng.of(1, n), MEAN.expand(n, 3)
     latent = invert(model, x0, times, rng)
-    torch.testing.assert_close(latent, noised(process, x0, 1.0, rng), rtol=0, atol=1e-9)
+    torch.testing.assert_close(latent, add_noise(process, x0, 1.0, rng), rtol=0, atol=1e-9)
 
 
 def test_inversion_costs_one_evaluation_a_time_and_ignores_the_batch() -> None:

@@ -16,7 +16,7 @@ from diffprob.process.grids import LogSNR, Uniform
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import VPSDE
 from diffprob.sampling.ancestral import DDIM, Ancestral
-from diffprob.sampling.between import continued, noised
+from diffprob.sampling.between import add_noise, continued
 from diffprob.sampling.exponential import DPMppSDE, UniPC
 from diffprob.sampling.translate import ddib, egsde, sdedit
 
@@ -44,7 +44,7 @@ def test_sdedit_equals_the_chain_from_the_noised_image() -> None:
     model, rng, times = net_denoiser(DDPM, chunk=2), Rng.of(3, 2), Uniform()(DDPM, 6)
     source = Rng.of(0, 2).normal(SHAPE)
     found = sdedit(model, source, 0.4004, DPMppSDE(), times, rng)
-    *_, last = continued(model, DPMppSDE(), noised(DDPM, source, 0.4, rng), 0.4, times, rng)
+    *_, last = continued(model, DPMppSDE(), add_noise(DDPM, source, 0.4, rng), 0.4, times, rng)
     assert torch.equal(found, last.x)
     assert torch.equal(sdedit(model, source[1:], 0.4004, DPMppSDE(), times, rng.select(slice(1, 2))), found[1:])
 
@@ -96,7 +96,7 @@ def test_energies_use_a_separate_random_stream() -> None:
     """One for all times, another than the start's: the energy of the chain's start is |sigma LP(e - e')|^2."""
     rng, source = Rng.of(3, 4), Rng.of(0, 4).normal(SHAPE, torch.float64)
     faithful = FaithfulnessEnergy(LowPass(2), source, PROCESS, rng, 1.0)
-    start = noised(PROCESS, source, 0.5, rng)
+    start = add_noise(PROCESS, source, 0.5, rng)
     alpha, sigma = PROCESS.coefficients(0.5)
     other = rng.fold("egsde").normal(SHAPE, torch.float64)
     expected = LowPass(2)((start - alpha * source) - sigma * other).square().sum((1, 2, 3))

@@ -23,7 +23,7 @@ from diffprob.net.noisy import NoisyClassifierSpec
 from diffprob.net.unet import UNetSpec
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import Cosine
-from diffprob.sampling.between import noised
+from diffprob.sampling.between import add_noise
 from diffprob.space.pixels import Pixels
 from diffprob.training.loop import Trainer
 from diffprob.training.noisy_classifier import Recognition
@@ -109,7 +109,7 @@ def test_trained_log_odds_match_bayes_rule(linear: NoisyClassifier, t: float) ->
     """Where the network can be: within 0.1 and 10 % (rms); 17 weights from 200 batches of 128 are known to 0.05."""
     n = 2000
     x0, _ = drawn(0, n)
-    xt = noised(PROCESS, x0, t, Rng.of(1, n))
+    xt = add_noise(PROCESS, x0, t, Rng.of(1, n))
     logits, wanted = linear(xt, tensor(t)).double(), bayes(xt, t)
     error = (logits[:, 1] - logits[:, 0] - wanted).square().mean().sqrt()
     assert float(error) < 0.1 + 0.1 * float(wanted.std())
@@ -121,7 +121,7 @@ def test_half_unet_approaches_bayes_rule(trained: NoisyClassifier, t: float) -> 
     """120 steps of 8 channels: less than 0.15 nats above Bayes' rule, half of the way from guessing or better."""
     n = 2000
     x0, labels = drawn(0, n)
-    xt = noised(PROCESS, x0, t, Rng.of(1, n))
+    xt = add_noise(PROCESS, x0, t, Rng.of(1, n))
     logits, wanted = trained(xt, tensor(t)).double(), bayes(xt, t)
     odds = logits[:, 1] - logits[:, 0]
     found, least = losses(odds, labels), losses(wanted, labels)
@@ -134,7 +134,7 @@ def test_accuracy_at_pure_noise_is_chance(trained: NoisyClassifier, linear: Nois
     """alpha = 0 at t = 1: an accuracy of 1/2; the least loss is log 2."""
     n = 4000
     x0, labels = drawn(0, n)
-    xt, easy = (noised(PROCESS, x0, t, Rng.of(1, n)) for t in (1.0, 0.02))
+    xt, easy = (add_noise(PROCESS, x0, t, Rng.of(1, n)) for t in (1.0, 0.02))
     for model in (trained, linear):
         assert_mean((model(xt, tensor(1.0)).argmax(1) == labels).double(), 0.5)
         assert float((model(easy, tensor(0.02)).argmax(1) == labels).double().mean()) > 0.85

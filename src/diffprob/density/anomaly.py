@@ -11,7 +11,7 @@ from diffprob.denoise.denoiser import Denoiser
 from diffprob.density.measure import MOST_NOISES, descent
 from diffprob.density.simplex import SimplexNoise
 from diffprob.sampling.ancestral import Ancestral
-from diffprob.sampling.between import noised
+from diffprob.sampling.between import add_noise
 from diffprob.sampling.simulate import Sampler, simulate
 
 
@@ -57,7 +57,7 @@ class AnomalyMap:
         for k in range(self.repeats):
             streams = rng.fold(f"repeat {k}")
             if self.noise is None:
-                xt = noised(process, x, times[0], streams)
+                xt = add_noise(process, x, times[0], streams)
             else:
                 law = process.marginal(x, times[0])
                 xt = law.mean + law.std * self.noise(streams.fold("noised"), x)

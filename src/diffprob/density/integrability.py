@@ -14,7 +14,7 @@ from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng, normal_like
 from diffprob.base.shapes import flat_sum
 from diffprob.denoise.denoiser import Denoiser, NetDenoiser
-from diffprob.sampling.between import noised
+from diffprob.sampling.between import add_noise
 from diffprob.sampling.singlestep import predicted_noise
 
 
@@ -67,7 +67,7 @@ def integrability(
     for number, time in enumerate(times):
         t = torch.tensor(float(time), dtype=torch.float64)
         streams = rng.at(number)
-        corners = torch.stack([noised(model.process, x0, t, streams.fold(f"corner {i}")) for i in range(3)], 1)
+        corners = torch.stack([add_noise(model.process, x0, t, streams.fold(f"corner {i}")) for i in range(3)], 1)
         parts = [asymmetry(model, corners[:, 0], t, streams.fold(f"direction {k}")) for k in range(probes)]
         above, below = (torch.stack(part).mean(0) for part in zip(*parts, strict=True))
         rho = float(above.mean() / (4 * below.mean()))

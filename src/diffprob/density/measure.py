@@ -11,7 +11,7 @@ from diffprob.base.rng import Rng, one_for_each
 from diffprob.base.shapes import check_points
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.linear import LinearProcess
-from diffprob.sampling.between import noised
+from diffprob.sampling.between import add_noise
 from diffprob.sampling.singlestep import predicted_noise
 
 MOST_NOISES = 10_000  # drawn for one image
@@ -44,7 +44,7 @@ def states(process: LinearProcess, x: Tensor, t: Tensor, noises: int, rng: Rng) 
     if not noises:
         yield process.marginal(x, t).mean
     for k in range(noises):
-        yield noised(process, x, t, rng.at(k))
+        yield add_noise(process, x, t, rng.at(k))
 
 
 def noise(model: Denoiser, xt: Tensor, t: Tensor) -> Tensor:

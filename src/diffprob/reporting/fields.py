@@ -8,7 +8,7 @@ from torch import Tensor
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.denoise.denoiser import Denoiser
-from diffprob.sampling.between import noised
+from diffprob.sampling.between import add_noise
 from diffprob.sampling.singlestep import predicted_noise
 
 TIMES = (0.02, 0.1, 0.3, 0.6)
@@ -40,7 +40,7 @@ def fields_figure(
     grid = figure.subplots(len(times), 4, squeeze=False)
     for k, (row, time) in enumerate(zip(grid, times, strict=True)):
         t = process.schedule.snap(torch.tensor(time, dtype=torch.float64))
-        xt = noised(process, x0, t, rng.at(k))
+        xt = add_noise(process, x0, t, rng.at(k))
         one, two = (predicted_noise(process, model(xt, t), xt, t) for model in (teacher, student))
         error = float((one - two).double().square().mean())
         shown = (xt, one, two, one - two)

@@ -95,7 +95,7 @@ def log_snr(process: LinearProcess, t: float) -> str:
     return "no noise" if value > 0 else "no signal"
 
 
-def noised(
+def noising(
     pixels: np.ndarray, times: Sequence[float], process: LinearProcess, space: Pixels, rng: Rng
 ) -> tuple[list[np.ndarray], list[float]]:
     """Images (N, C, H, W) on their way to noise, x_t ~ q(x_t | x_0) with the same z at every t.

@@ -67,7 +67,7 @@ def noising(material: Material) -> "Markup":
         chosen = permutation(seed, 0, len(material.images))[:NOISED]
         first, names = material.images.take(chosen), [f"image {index} of the data" for index in chosen]
     streams = Rng.of(seed, len(first))
-    frames, times = pictures.noised(first, NOISING_TIMES, process, space, streams)
+    frames, times = pictures.noising(first, NOISING_TIMES, process, space, streams)
     strip = pictures.strip(frames, times, process, space.levels, names, "Noised copy")
     return fill("noising", {"strip": strip, "real": material.images is not None, "scaling": repr(process.scaling)})
 

@@ -19,7 +19,7 @@ from diffprob.sampling.simulate import Sampler, State, simulate
 NOISES = ("shared", "independent", "rescaled")
 
 
-def noised(process: LinearProcess, x0: Tensor, t: Tensor | float, rng: Rng) -> Tensor:
+def add_noise(process: LinearProcess, x0: Tensor, t: Tensor | float, rng: Rng) -> Tensor:
     """x_t = alpha x_0 + sigma z ~ q(x_t | x_0), (B, *event).
 
     Args:
@@ -109,7 +109,7 @@ def mixed(
     """
     if noise not in NOISES:
         raise ValueError(f"noise must be one of {', '.join(NOISES)}, got {noise!r}")
-    xt, yt = (noised(process, x, t, rng.at(k if noise != "shared" else 0)) for k, x in enumerate((x0, y0)))
+    xt, yt = (add_noise(process, x, t, rng.at(k if noise != "shared" else 0)) for k, x in enumerate((x0, y0)))
     between = mix(xt, yt, weights)
     if noise != "rescaled":
         return between

@@ -8,7 +8,7 @@ from diffprob.base.shapes import check_points
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.chain import noisy_times
 from diffprob.process.linear import LinearProcess
-from diffprob.sampling.between import noised
+from diffprob.sampling.between import add_noise
 from diffprob.sampling.singlestep import predicted_noise
 
 
@@ -42,7 +42,7 @@ def invert(model: Denoiser, x0: Tensor, times: Tensor, rng: Rng | None = None) -
         x = _renoised(process, x0, predicted_noise(process, model(guess, t), guess, t), t)
     else:
         one_for_each(rng, x0)
-        x = noised(process, x0, t, rng)
+        x = add_noise(process, x0, t, rng)
     for above in times.flip(0)[1:]:
         posterior = model(x, t)
         x = _renoised(process, posterior.mean, predicted_noise(process, posterior, x, t), above)

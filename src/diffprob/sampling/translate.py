@@ -13,7 +13,7 @@ from diffprob.guidance.egsde import FaithfulnessEnergy, RealismEnergy
 from diffprob.guidance.energy import Energies, EnergyGuided
 from diffprob.process.chain import nearest
 from diffprob.sampling.ancestral import DDIM
-from diffprob.sampling.between import continued, noised
+from diffprob.sampling.between import add_noise, continued
 from diffprob.sampling.invert import invert
 from diffprob.sampling.simulate import Sampler, simulate
 
@@ -51,7 +51,7 @@ def sdedit(
     t = nearest(model.process, t0)
     for k in range(repeats):
         streams = rng if k == 0 else rng.fold(f"repeat {k}")
-        xt = noised(model.process, source, t, streams)
+        xt = add_noise(model.process, source, t, streams)
         for state in continued(model, sampler, xt, t, times, streams):
             source = state.x
     return source

@@ -13,7 +13,7 @@ from diffprob.base.checks import MOST, flag, instance, one_of, real, several, wh
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.runs.folder import Run
-from diffprob.sampling.between import NOISES, mixed, noised, slerp
+from diffprob.sampling.between import NOISES, add_noise, mixed, slerp
 from diffprob.tasks.images import ImageSource
 from diffprob.tasks.inputs import InputImage, read_image
 from diffprob.tasks.options import option
@@ -118,7 +118,7 @@ def prepare_sample_from(run: Run, request: SampleFromRequest, reporter: Reporter
 
     def row(t: float, rng: Rng) -> np.ndarray:
         # One noise for all chains of all rows: that of the first seed.
-        xt = noised(rows.plan.model.process, rows.to_model(original.pixels), t, rng.select(slice(1)))
+        xt = add_noise(rows.plan.model.process, rows.to_model(original.pixels), t, rng.select(slice(1)))
         images = rows.decode(xt.expand(n, *xt.shape[1:]), t, rng)
         return np.concatenate([original.pixels, rows.visible(xt, t), images])
 
