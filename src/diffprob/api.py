@@ -84,7 +84,7 @@ from diffprob.runs.folder import BaselineRun, RecogniserRun, Run, open_run, pack
 from diffprob.runs.writer import RunWriter
 from diffprob.sampling.adaptive import AdaptiveODE, DPMAdaptive
 from diffprob.sampling.ancestral import DDIM, Ancestral
-from diffprob.sampling.between import add_noise, continued, mixed, slerp
+from diffprob.sampling.between import add_noise, interpolate_noised, sample_from, slerp
 from diffprob.sampling.exponential import DPMpp, DPMppSDE, UniPC
 from diffprob.sampling.grain import GrainSolver
 from diffprob.sampling.invert import invert

@@ -18,7 +18,7 @@ from diffprob.data.joined import Joined
 from diffprob.guidance.egsde import LowPass
 from diffprob.process.grids import Uniform
 from diffprob.runs.folder import RecogniserRun, open_run
-from diffprob.sampling.between import remaining
+from diffprob.sampling.between import times_from
 from diffprob.sampling.translate import ddib, egsde
 
 # The smallest training, coarse so that the features differ.
@@ -151,7 +151,7 @@ def test_inversion_is_the_librarys(diffprob: Callable, target: Path, domains: Pa
     run = dp.Run.open(target)
     sources = dp.Folder(str(domains / "threes"), channels=1, split="test").load().pixels[:3]
     model = run.load(chunk=3)
-    times = remaining(model.process, dp.Trailing()(model.process, 5), 0.6)
+    times = times_from(model.process, dp.Trailing()(model.process, 5), 0.6)
     x = ddib(model, model, run.space.to_model(torch.from_numpy(sources)), times)
     assert np.array_equal(run.space.to_data(x).numpy(), levels("out"))
 

@@ -17,7 +17,7 @@ from diffprob.process.schedule import VPSDE, LogLinear
 from diffprob.process.times import as_time
 from diffprob.sampling.adaptive import AdaptiveODE
 from diffprob.sampling.ancestral import DDIM
-from diffprob.sampling.between import add_noise, continued, mix, remaining
+from diffprob.sampling.between import add_noise, mix, sample_from, times_from
 from diffprob.sampling.invert import invert
 from diffprob.sampling.simulate import State, draw, simulate
 from diffprob.sampling.translate import sdedit
@@ -133,14 +133,14 @@ def test_adaptive_step_to_infinite_lambda_is_an_error() -> None:
 def test_chain_from_time_zero_is_an_error() -> None:
     for t in (0.0, tensor(0.0)):
         with pytest.raises(ValueError, match=r"t must lie in \(0, 1\], got 0"):
-            remaining(DDPM, tensor([1.0, 0.5]), t)
+            times_from(DDPM, tensor([1.0, 0.5]), t)
     with pytest.raises(ValueError, match="step 500 of 1000"):
         sdedit(gaussian_data(DDPM), torch.zeros(1, 3), 500, DDIM(), tensor([1.0, 0.5]), Rng.of(0, 1))
     for weights in (tensor(0.5), tensor([0.5, float("nan")])):
         with pytest.raises(ValueError, match=r"weights must be finite numbers \(L,\)"):
             mix(torch.zeros(1, 3), torch.ones(1, 3), weights)
     with pytest.raises(ValueError, match="step 500 of 1000"):
-        continued(gaussian_data(DDPM), DDIM(), torch.zeros(1, 3), 500, tensor([1.0, 0.5]), Rng.of(0, 1))
+        sample_from(gaussian_data(DDPM), DDIM(), torch.zeros(1, 3), 500, tensor([1.0, 0.5]), Rng.of(0, 1))
 
 
 def test_learned_range_of_a_step_to_the_data_has_the_variance_of_x0() -> None:

@@ -16,7 +16,7 @@ from diffprob.process.grids import Karras, LogSNR, Trailing, Uniform
 from diffprob.process.linear import LinearProcess, StraightScaling, VarianceExploding
 from diffprob.process.schedule import VPSDE, LogLinear, Straight
 from diffprob.sampling.ancestral import Ancestral
-from diffprob.sampling.between import NOISES, add_noise, continued, mix, mixed, remaining, slerp
+from diffprob.sampling.between import NOISES, add_noise, interpolate_noised, mix, sample_from, slerp, times_from
 from diffprob.sampling.exponential import DPMppSDE
 from diffprob.sampling.simulate import simulate
 
@@ -60,7 +60,7 @@ def test_modes_are_drawn_at_their_posterior_frequencies(process: LinearProcess, 
     joint = np.array([0.5, 0.3, 0.2]) * np.exp(-gap / (2 * (alpha**2 * deviation**2 + sigma**2)))
     expected = joint / joint.sum()
     assert expected.max() < 0.98, "nothing to see"
-    *_, last = continued(model, Ancestral(), xt.expand(n, 2), t, LogSNR()(process, 7), Rng.of(5, n))
+    *_, last = sample_from(model, Ancestral(), xt.expand(n, 2), t, LogSNR()(process, 7), Rng.of(5, n))
     distance, nearest = torch.cdist(last.x, means).min(1)
     assert float(distance.max()) < 6 * deviation
     assert_frequencies(torch.bincount(nearest, minlength=3).numpy(), expected)
@@ -70,7 +70,7 @@ def test_draws_from_one_noised_image_have_the_posterior_moments() -> None:
     model, n = mixture_data(), 5000
     xt = add_noise(DDPM, tensor([[0.1, 0.3]]), 0.3, Rng.of(3, 1)).expand(n, 2)
     posterior = model(xt[:1], tensor(0.3))
-    *_, before, _ = continued(model, Ancestral(), xt, 0.3, Uniform()(DDPM, 30), Rng.of(5, n))
+    *_, before, _ = sample_from(model, Ancestral(), xt, 0.3, Uniform()(DDPM, 30), Rng.of(5, n))
     alpha, sigma = DDPM.coefficients(before.t)
     assert_mean(before.x, alpha * posterior.mean[0])
     spread = alpha**2 * posterior.variance[0] + sigma**2
@@ -82,7 +82,7 @@ def test_sample_depends_only_on_its_own_seed(sampler: object) -> None:
     model, xt = net_denoiser(chunk=4), Rng.of(9, 1).normal(SHAPE)
 
     def drawn(n: int, first: int = 0) -> Tensor:
-        *_, last = continued(model, sampler, xt.expand(n, *SHAPE), 0.6, Uniform()(DDPM, 8), Rng.of(5, n, first))
+        *_, last = sample_from(model, sampler, xt.expand(n, *SHAPE), 0.6, Uniform()(DDPM, 8), Rng.of(5, n, first))
         return last.x
 
     eight = drawn(8)
@@ -95,27 +95,27 @@ def test_sample_depends_only_on_its_own_seed(sampler: object) -> None:
 def test_every_sampler_starts_from_a_noised_image(sampler: object) -> None:
     process = LinearProcess(VPSDE())
     model, xt = gaussian_data(process), tensor([[0.2, -0.4, 0.3]]).expand(4, 3)
-    *_, last = continued(model, sampler, xt, 0.37, LogSNR()(process, 12), Rng.of(0, 4))
+    *_, last = sample_from(model, sampler, xt, 0.37, LogSNR()(process, 12), Rng.of(0, 4))
     assert float(last.t) == 0
     assert float((last.x - model.mean).abs().max()) < 6
 
 
 def test_remaining_times_start_at_the_given_time() -> None:
     process, times = LinearProcess(VPSDE()), tensor([1.0, 0.75, 0.5, 0.25])
-    assert remaining(process, times, 1.0).tolist() == [1, 0.75, 0.5, 0.25]
-    assert remaining(process, times, 0.5).tolist() == [0.5, 0.25]
-    assert remaining(process, times, 0.7).tolist() == [0.7, 0.5, 0.25]
-    assert remaining(process, times, 0.51).tolist() == [0.51, 0.25], "0.51 takes the place of 0.5"
-    assert remaining(process, times, 0.26).tolist() == [0.26, 0.25], "the last time stays"
-    assert remaining(process, times, 0.1).tolist() == [0.1]
+    assert times_from(process, times, 1.0).tolist() == [1, 0.75, 0.5, 0.25]
+    assert times_from(process, times, 0.5).tolist() == [0.5, 0.25]
+    assert times_from(process, times, 0.7).tolist() == [0.7, 0.5, 0.25]
+    assert times_from(process, times, 0.51).tolist() == [0.51, 0.25], "0.51 takes the place of 0.5"
+    assert times_from(process, times, 0.26).tolist() == [0.26, 0.25], "the last time stays"
+    assert times_from(process, times, 0.1).tolist() == [0.1]
     for t in (0.25, 0.5, 0.75, 1.0):
         whole = Trailing()(DDPM, 20)
-        assert torch.equal(remaining(DDPM, whole, t), whole[whole <= t])
-    assert float(remaining(DDPM, times, 0.1234)[0]) == 0.123, "snapped"
-    assert float(remaining(LinearProcess(Straight(), StraightScaling()), times, 1.0)[1]) == 0.75, "alpha = 0 at t = 1"
+        assert torch.equal(times_from(DDPM, whole, t), whole[whole <= t])
+    assert float(times_from(DDPM, times, 0.1234)[0]) == 0.123, "snapped"
+    assert float(times_from(LinearProcess(Straight(), StraightScaling()), times, 1.0)[1]) == 0.75, "alpha = 0 at t = 1"
     for t in (0.0, -0.1, 1.1, math.nan):
         with pytest.raises(ValueError, match=r"t must lie in|a time in \[0, 1\]"):
-            remaining(process, times, t)
+            times_from(process, times, t)
 
 
 def test_chain_from_pure_noise_equals_the_whole_chain() -> None:
@@ -123,7 +123,7 @@ def test_chain_from_pure_noise_equals_the_whole_chain() -> None:
     x = rng.normal(SHAPE)
     whole = [state.x for state in simulate(model, DPMppSDE(), x, times, rng)]
     assert all(
-        torch.equal(a, b.x) for a, b in zip(whole, continued(model, DPMppSDE(), x, 1.0, times, rng), strict=True)
+        torch.equal(a, b.x) for a, b in zip(whole, sample_from(model, DPMppSDE(), x, 1.0, times, rng), strict=True)
     )
 
 
@@ -134,7 +134,7 @@ def test_interpolated_noised_images_have_the_expected_variance(noise: str, proce
     elements, t = 20_000, 0.4
     x0, y0 = (torch.full((1, elements), value, dtype=torch.float64) for value in (0.7, -0.4))
     alpha, sigma = process.coefficients(t)
-    drawn = mixed(process, x0, y0, t, WEIGHTS, Rng.of(2, 1), noise)
+    drawn = interpolate_noised(process, x0, y0, t, WEIGHTS, Rng.of(2, 1), noise)
     factor = (1 - WEIGHTS) ** 2 + WEIGHTS**2 if noise == "independent" else torch.ones(5)
     offset = drawn - alpha * (0.7 * (1 - WEIGHTS) - 0.4 * WEIGHTS)[:, None]
     assert_mean(offset.T, 0.0)
@@ -150,10 +150,10 @@ def test_interpolated_noised_images_have_the_expected_variance(noise: str, proce
 @pytest.mark.parametrize("noise", NOISES)
 def test_interpolation_ends_are_the_noised_images(noise: str, dtype: torch.dtype) -> None:
     x0, y0 = (Rng.of(k, 1).normal(SHAPE, dtype) for k in (1, 2))
-    drawn = mixed(DDPM, x0, y0, 0.5, WEIGHTS, Rng.of(3, 1), noise)
+    drawn = interpolate_noised(DDPM, x0, y0, 0.5, WEIGHTS, Rng.of(3, 1), noise)
     assert drawn.dtype == dtype
     assert torch.equal(drawn[:1], add_noise(DDPM, x0, 0.5, Rng.of(3, 1)))
-    back = mixed(DDPM, y0, x0, 0.5, WEIGHTS.flip(0), Rng.of(3, 1), noise)
+    back = interpolate_noised(DDPM, y0, x0, 0.5, WEIGHTS.flip(0), Rng.of(3, 1), noise)
     if noise == "shared":
         assert torch.equal(drawn[-1:], add_noise(DDPM, y0, 0.5, Rng.of(3, 1)))
         assert torch.equal(drawn[0], back[0])
@@ -164,7 +164,7 @@ def test_interpolation_ends_are_the_noised_images(noise: str, dtype: torch.dtype
 
 def test_unknown_noise_mode_is_an_error() -> None:
     with pytest.raises(ValueError, match="noise must be one of shared, independent, rescaled, got 'pink'"):
-        mixed(DDPM, torch.zeros(1, 2), torch.zeros(1, 2), 0.5, WEIGHTS, Rng.of(0, 1), "pink")
+        interpolate_noised(DDPM, torch.zeros(1, 2), torch.zeros(1, 2), 0.5, WEIGHTS, Rng.of(0, 1), "pink")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -203,7 +203,7 @@ def test_remaining_karras_times_decrease_without_tiny_steps() -> None:
     """Whatever the grid: times fall from t, and no step in log-SNR is less than half the next."""
     process = LinearProcess(VPSDE())
     for t in np.linspace(0.05, 1, 40):
-        path = remaining(process, Karras()(process, 12), float(t))
+        path = times_from(process, Karras()(process, 12), float(t))
         steps = process.logsnr(path).diff()
         assert float(path[0]) == t
         assert bool((path.diff() < 0).all())

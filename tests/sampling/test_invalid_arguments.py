@@ -23,7 +23,7 @@ from diffprob.process.linear import LinearProcess, StraightScaling, VarianceExpl
 from diffprob.process.path import LeastCost, cheapest_paths, reconstruction_costs, step_costs
 from diffprob.process.schedule import VPSDE, LinearBetas, OrnsteinUhlenbeck, Straight
 from diffprob.sampling.ancestral import DDIM, Ancestral
-from diffprob.sampling.between import add_noise, remaining
+from diffprob.sampling.between import add_noise, times_from
 from diffprob.sampling.defaults import affordable, default
 from diffprob.sampling.exponential import UniPC
 from diffprob.sampling.invert import invert
@@ -85,7 +85,7 @@ REFUSED = {
     "no times to pay": lambda: cost(UniPC(), 0),
     "half an evaluation to choose by": lambda: default(2.5, TEN, (1, 8, 8)),
     "none to afford": lambda: affordable(TEN, -1),
-    "a rising grid": lambda: remaining(TEN, TIMES.flip(0), 0.5),
+    "a rising grid": lambda: times_from(TEN, TIMES.flip(0), 0.5),
     "half a repeat": lambda: sdedit(MODEL, X, 0.5, DDIM(), TIMES, Rng.of(0, 3), repeats=1.5),
     "half a jump": lambda: Inpaint(DDIM(), torch.ones(2), X, jumps=1.5),
     "a mask of no number": lambda: Inpaint(DDIM(), torch.tensor([NAN, 1.0]), X),

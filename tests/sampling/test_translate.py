@@ -16,7 +16,7 @@ from diffprob.process.grids import LogSNR, Uniform
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import VPSDE
 from diffprob.sampling.ancestral import DDIM, Ancestral
-from diffprob.sampling.between import add_noise, continued
+from diffprob.sampling.between import add_noise, sample_from
 from diffprob.sampling.exponential import DPMppSDE, UniPC
 from diffprob.sampling.translate import ddib, egsde, sdedit
 
@@ -44,7 +44,7 @@ def test_sdedit_equals_the_chain_from_the_noised_image() -> None:
     model, rng, times = net_denoiser(DDPM, chunk=2), Rng.of(3, 2), Uniform()(DDPM, 6)
     source = Rng.of(0, 2).normal(SHAPE)
     found = sdedit(model, source, 0.4004, DPMppSDE(), times, rng)
-    *_, last = continued(model, DPMppSDE(), add_noise(DDPM, source, 0.4, rng), 0.4, times, rng)
+    *_, last = sample_from(model, DPMppSDE(), add_noise(DDPM, source, 0.4, rng), 0.4, times, rng)
     assert torch.equal(found, last.x)
     assert torch.equal(sdedit(model, source[1:], 0.4004, DPMppSDE(), times, rng.select(slice(1, 2))), found[1:])
 

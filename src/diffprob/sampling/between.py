@@ -40,7 +40,7 @@ def add_noise(process: LinearProcess, x0: Tensor, t: Tensor | float, rng: Rng) -
     return process.marginal(x0, t).sample(rng.fold("noised"))
 
 
-def remaining(process: LinearProcess, times: Tensor, t: Tensor | float) -> Tensor:
+def times_from(process: LinearProcess, times: Tensor, t: Tensor | float) -> Tensor:
     """The part of a grid that a chain from t visits: t first, then the times below it, float64 (m,).
 
     On a discrete schedule t is snapped to it. A time that is nearer to t than half the step after it (in log-SNR) is
@@ -58,10 +58,10 @@ def remaining(process: LinearProcess, times: Tensor, t: Tensor | float) -> Tenso
     return torch.cat([first, below])
 
 
-def continued(
+def sample_from(
     model: Denoiser, sampler: Sampler, xt: Tensor, t: Tensor | float, times: Tensor, rng: Rng
 ) -> Iterator[State]:
-    """Go on from x_t to the data: `simulate` on the `remaining` times draws x_0 ~ p(x_0|x_t) (Ho et al. 2020, fig. 7).
+    """Go on from x_t to the data: `simulate` on `times_from` t draws x_0 ~ p(x_0|x_t) (Ho et al. 2020, fig. 7).
 
     Args:
         model, sampler: as for `simulate`.
@@ -72,7 +72,7 @@ def continued(
     Exact when: the sampler is, such as `Ancestral` with an exact posterior: the modes of a mixture then come out with
     the frequencies p(mode | x_t).
     """
-    path = remaining(model.process, times, t)
+    path = times_from(model.process, times, t)
     return simulate(model, sampler, State(xt, path[0]), path, rng)
 
 
@@ -88,7 +88,7 @@ def mix(a: Tensor, b: Tensor, weights: Tensor) -> Tensor:
     return per_sample(1 - weights, a) * a + per_sample(weights, b) * b
 
 
-def mixed(
+def interpolate_noised(
     process: LinearProcess, x0: Tensor, y0: Tensor, t: Tensor | float, weights: Tensor, rng: Rng, noise: str = "shared"
 ) -> Tensor:
     """(1 - l) x_t + l y_t of two noised images, (L, *event), to be decoded from t (Ho et al. 2020, section 4.4).
@@ -123,7 +123,7 @@ def slerp(a: Tensor, b: Tensor, weights: Tensor) -> Tensor:
 
     (sin((1 - l) w)/sin(w) a/|a| + sin(l w)/sin(w) b/|b|) ((1 - l) |a| + l |b|), w the angle between a and b. Two
     independent noises in many dimensions are nearly orthogonal, and their straight mixture is too short by the r of
-    `mixed`.
+    `interpolate_noised`.
 
     Args:
         a, b: (1, *event).

@@ -15,7 +15,7 @@ from diffprob.base.shapes import check_points, per_sample
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.guidance.energy import check_known
 from diffprob.process.linear import LinearProcess
-from diffprob.sampling.between import continued
+from diffprob.sampling.between import sample_from
 from diffprob.sampling.simulate import Finishing, Sampler, State
 
 _QUARTILE = 0.6744897501960817  # of |z|, z standard normal: its median
@@ -91,7 +91,7 @@ def draw_denoised(model: Denoiser, sampler: Sampler, noisy: Tensor, std: float, 
     xt = per_sample(alpha, noisy) * noisy
     if float(missing) > 1e-6 * float(sigma):
         xt = xt + per_sample(missing, noisy) * normal_like(rng.fold("missing"), noisy)
-    for state in continued(model, sampler, xt, snapped, times, rng):
+    for state in sample_from(model, sampler, xt, snapped, times, rng):
         xt = state.x
     return xt
 

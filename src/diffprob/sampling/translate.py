@@ -13,7 +13,7 @@ from diffprob.guidance.egsde import FaithfulnessEnergy, RealismEnergy
 from diffprob.guidance.energy import Energies, EnergyGuided
 from diffprob.process.chain import nearest
 from diffprob.sampling.ancestral import DDIM
-from diffprob.sampling.between import add_noise, continued
+from diffprob.sampling.between import add_noise, sample_from
 from diffprob.sampling.invert import invert
 from diffprob.sampling.simulate import Sampler, simulate
 
@@ -35,7 +35,7 @@ def sdedit(
         source: x, (B, *event), in model space.
         t0: the time, in (0, 1]: how much is changed; on a discrete schedule the nearest one of it.
         sampler: for the way down.
-        times: a whole grid, decreasing, float64 (n,); see `remaining` for the part that is visited.
+        times: a whole grid, decreasing, float64 (n,); see `times_from` for the part that is visited.
         rng: one stream per image.
         repeats: how often; the result is then the source of the next, with noise of its own.
 
@@ -52,7 +52,7 @@ def sdedit(
     for k in range(repeats):
         streams = rng if k == 0 else rng.fold(f"repeat {k}")
         xt = add_noise(model.process, source, t, streams)
-        for state in continued(model, sampler, xt, t, times, streams):
+        for state in sample_from(model, sampler, xt, t, times, streams):
             source = state.x
     return source
 

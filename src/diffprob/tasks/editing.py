@@ -13,7 +13,7 @@ from diffprob.base.checks import MOST, flag, instance, one_of, real, several, wh
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.runs.folder import Run
-from diffprob.sampling.between import NOISES, add_noise, mixed, slerp
+from diffprob.sampling.between import NOISES, add_noise, interpolate_noised, slerp
 from diffprob.tasks.images import ImageSource
 from diffprob.tasks.inputs import InputImage, read_image
 from diffprob.tasks.options import option
@@ -209,7 +209,7 @@ def _between(rows: Rows, ends: Sequence[InputImage], t: float, points: int, nois
         latents = rows.encode(torch.cat([x0, y0]), t)
         mixtures = slerp(latents[:1], latents[1:], weights)
     else:
-        mixtures = mixed(rows.plan.model.process, x0, y0, t, weights, rng, noise)
+        mixtures = interpolate_noised(rows.plan.model.process, x0, y0, t, weights, rng, noise)
     # One seed for the whole row, so that it changes as evenly as the mixtures do.
     return rows.decode(mixtures, t, rng.select(torch.zeros(points, dtype=torch.long, device=rows.device)))
 

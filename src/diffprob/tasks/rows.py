@@ -15,7 +15,7 @@ from diffprob.process.grids import Trailing
 from diffprob.reporting.artifacts import arrays, grid_png
 from diffprob.runs.folder import Run
 from diffprob.sampling.ancestral import DDIM
-from diffprob.sampling.between import continued, remaining
+from diffprob.sampling.between import sample_from, times_from
 from diffprob.sampling.invert import invert
 from diffprob.sampling.simulate import cost
 from diffprob.space.pixels import Pixels
@@ -46,7 +46,7 @@ class Rows:
     def evaluations(self) -> list[int | None]:
         """Of the model for each image of each row; None where a tolerance decides."""
         process, times = self.plan.model.process, self.plan.times
-        return [cost(self.plan.sampler, len(remaining(process, times, t))) for t in self.at]
+        return [cost(self.plan.sampler, len(times_from(process, times, t))) for t in self.at]
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class Rows:
     def decode(self, xt: Tensor, t: float, rng: Rng) -> np.ndarray:
         """Grey levels of what a chain from t makes of x_t, uint8 (B, C, H, W)."""
         plan, x = self.plan, xt
-        for state in continued(limited(plan.guided, plan.clip), plan.sampler, xt, t, plan.times, rng):
+        for state in sample_from(limited(plan.guided, plan.clip), plan.sampler, xt, t, plan.times, rng):
             x = state.x
         check_finite(x, rng, self.plan.model)
         return self.space.to_data(x).cpu().numpy()
@@ -73,7 +73,7 @@ class Rows:
     def encode(self, x0: Tensor, t: float) -> Tensor:
         """The latents at t of images, by DDIM upwards."""
         plan = self.plan
-        return invert(limited(plan.guided, plan.clip), x0, remaining(plan.model.process, plan.times, t))
+        return invert(limited(plan.guided, plan.clip), x0, times_from(plan.model.process, plan.times, t))
 
     def visible(self, xt: Tensor, t: float) -> np.ndarray:
         """x_t as a picture: divided by (alpha^2 + sigma^2)^(1/2), which is 1 where variance is preserved."""

@@ -19,7 +19,7 @@ from diffprob.guidance.energy import Energies, EnergyGuided
 from diffprob.guidance.noisy_classifier import NoisyClassifier
 from diffprob.reporting.artifacts import above_png
 from diffprob.runs.folder import Run
-from diffprob.sampling.between import remaining
+from diffprob.sampling.between import times_from
 from diffprob.sampling.simulate import cost
 from diffprob.sampling.translate import ddib, sdedit
 from diffprob.tasks.conditioning import open_classifier
@@ -192,7 +192,7 @@ class PreparedTranslation:
     @property
     def visited(self) -> Tensor:
         """The times of the chain."""
-        return remaining(self.plan.model.process, self.plan.times, self.start)
+        return times_from(self.plan.model.process, self.plan.times, self.start)
 
     @property
     def evaluations(self) -> int | None:
