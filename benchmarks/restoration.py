@@ -28,7 +28,7 @@ from diffprob.evaluation.image_quality import mean_and_error, psnr
 from diffprob.guidance.energy import EnergyGuided, ReconstructionGuidance
 from diffprob.reporting.figures import grid_image
 from diffprob.sampling.defaults import default
-from diffprob.sampling.restore import Inpaint, denoised, draw_denoised, estimate_noise, uncut
+from diffprob.sampling.restore import Inpaint, denoised, draw_denoised, estimate_noise, unclip
 from diffprob.sampling.simulate import draw
 from diffprob.tasks.images import splits
 
@@ -80,7 +80,7 @@ def _noise(run: Any, arguments: argparse.Namespace) -> list[dict[str, Any]]:
             found |= _ours(model, noisy, std * UNIT, rng, kind == "file")
             some = slice(min(n, arguments.draws))
             times = dp.Uniform()(model.process, arguments.chain)
-            whole, streams = found.pop("uncut")[some], rng.select(some)
+            whole, streams = found.pop("unclip")[some], rng.select(some)
             found["mean, those drawn"] = found["mean"][some]
             found["draw"] = draw_denoised(model, dp.DDIM(eta=1.0), whole, std * UNIT, times, streams)
             stds = {name: float(value) / UNIT for name, value in found.pop("stds").items()}
@@ -102,15 +102,15 @@ def _ours(model: Denoiser, noisy: Tensor, std: float, rng: dp.Rng, cut: bool) ->
     with torch.no_grad():
         taken = denoised(model, noisy, std).mean
         reach = REACH if cut else float("inf")
-        whole, _ = uncut(model, noisy, std, rng, -reach, reach)
-        other, sizes = uncut(model, noisy, None, rng, -reach, reach)
+        whole, _ = unclip(model, noisy, std, rng, -reach, reach)
+        other, sizes = unclip(model, noisy, None, rng, -reach, reach)
         means = {
             "mean": denoised(model, whole, std).mean if cut else taken,
             "mean, estimated": denoised(model, other, sizes).mean,
             "mean, cut as it is": taken if cut else None,
         }
     stds = {"estimated": sizes.median(), "estimated, cut as it is": estimate_noise(noisy).median()}
-    return {**{name: x for name, x in means.items() if x is not None}, "uncut": whole, "stds": stds}
+    return {**{name: x for name, x in means.items() if x is not None}, "unclip": whole, "stds": stds}
 
 
 def _classical() -> tuple[Callable[..., Any], Callable[..., Any]]:

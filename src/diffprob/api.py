@@ -89,7 +89,7 @@ from diffprob.sampling.exponential import DPMpp, DPMppSDE, UniPC
 from diffprob.sampling.grain import GrainSolver
 from diffprob.sampling.invert import invert
 from diffprob.sampling.langevin import AnnealedLangevin
-from diffprob.sampling.restore import Inpaint, denoised, draw_denoised, estimate_noise, uncut
+from diffprob.sampling.restore import Inpaint, denoised, draw_denoised, estimate_noise, unclip
 from diffprob.sampling.sde import EulerMaruyama, PredictorCorrector, ReverseDiffusion
 from diffprob.sampling.simulate import State, check_step, draw, simulate, start
 from diffprob.sampling.singlestep import DPMFast, DPMpp2S, DPMSolver, Heun

@@ -22,7 +22,7 @@ from diffprob.data.sources import Digits
 from diffprob.evaluation.image_quality import psnr
 from diffprob.guidance.energy import EnergyGuided, ReconstructionGuidance
 from diffprob.sampling.exponential import DPMppSDE
-from diffprob.sampling.restore import Inpaint, denoised, draw_denoised, uncut
+from diffprob.sampling.restore import Inpaint, denoised, draw_denoised, unclip
 from diffprob.sampling.simulate import draw
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.conditioning import Conditioning, apply_guidance
@@ -96,7 +96,7 @@ def test_the_mean_is_the_librarys(diffprob: Callable, trained: Path, noisy: np.n
         option = () if noise is None else ("--noise", noise)
         result = diffprob("restore", trained, "noisy", *option, "--seed", "7", "--out", name, "--json", *FEW[-2:]).json
         std = None if noise is None else noise * UNIT
-        whole, stds = uncut(model, to_model(noisy), std, rng, UNIT / 2 - 1, 1 - UNIT / 2)
+        whole, stds = unclip(model, to_model(noisy), std, rng, UNIT / 2 - 1, 1 - UNIT / 2)
         assert np.array_equal(read(name), to_levels(denoised(model, whole, stds).mean))
         assert result["stds"] == pytest.approx((stds / UNIT).tolist())
         assert result["network_calls"] == (3 if noise else 6)
@@ -108,14 +108,14 @@ def test_draws_are_the_librarys(diffprob: Callable, trained: Path, noisy: np.nda
     common = ("restore", trained, "noisy", "--draw", "--seed", "7", *FEW)
     assert diffprob(*common, "--noise", "40", "--out", "known").code == 0
     model, sampler, times, rng = library(trained)
-    whole, _ = uncut(model, to_model(noisy), 40 * UNIT, rng, UNIT / 2 - 1, 1 - UNIT / 2)
+    whole, _ = unclip(model, to_model(noisy), 40 * UNIT, rng, UNIT / 2 - 1, 1 - UNIT / 2)
     wanted = draw_denoised(model, sampler, whole, 40 * UNIT, times, rng)
     assert np.array_equal(read("known"), to_levels(wanted))
     assert diffprob(*common, "--out", "estimated").code == 0
     model, *_ = library(trained, 1)
     for k, found in enumerate(read("estimated")):
         own = rng.select(slice(k, k + 1))
-        whole, stds = uncut(model, to_model(noisy[k : k + 1]), None, own, UNIT / 2 - 1, 1 - UNIT / 2)
+        whole, stds = unclip(model, to_model(noisy[k : k + 1]), None, own, UNIT / 2 - 1, 1 - UNIT / 2)
         assert np.array_equal(found[None], to_levels(draw_denoised(model, sampler, whole, float(stds[0]), times, own)))
 
 

@@ -27,7 +27,7 @@ from diffprob.sampling.between import add_noise, times_from
 from diffprob.sampling.defaults import affordable, default
 from diffprob.sampling.exponential import UniPC
 from diffprob.sampling.invert import invert
-from diffprob.sampling.restore import Inpaint, beyond, denoised, draw_denoised, estimate_noise, uncut
+from diffprob.sampling.restore import Inpaint, beyond, denoised, draw_denoised, estimate_noise, unclip
 from diffprob.sampling.simulate import State, cost, draw, plan, simulate
 from diffprob.sampling.translate import sdedit
 
@@ -90,9 +90,9 @@ REFUSED = {
     "half a jump": lambda: Inpaint(DDIM(), torch.ones(2), X, jumps=1.5),
     "a mask of no number": lambda: Inpaint(DDIM(), torch.tensor([NAN, 1.0]), X),
     "cut by noise below 0": lambda: beyond(X, X, -0.1, Rng.of(0, 3)),
-    "cut by noise of no number": lambda: uncut(MODEL, X, NAN, Rng.of(0, 3)),
+    "cut by noise of no number": lambda: unclip(MODEL, X, NAN, Rng.of(0, 3)),
     "cut between no limits": lambda: beyond(X, X, 0.1, Rng.of(0, 3), 1.0, -1.0),
-    "rounds below 0": lambda: uncut(MODEL, X, 0.5, Rng.of(0, 3), rounds=-1),
+    "rounds below 0": lambda: unclip(MODEL, X, 0.5, Rng.of(0, 3), rounds=-1),
     "noise below 0": lambda: draw_denoised(MODEL, Ancestral(), X, -1.0, TIMES, Rng.of(0, 3)),
     "a step of the forward process backwards": lambda: increments(TEN, 0.5, 0.2),
     "the slope at the data": lambda: drift_and_diffusion(SDE, torch.tensor([0.5, 0.0])),
@@ -135,7 +135,7 @@ NOT_FINITE = {
     "denoised": lambda x: denoised(MODEL, x, 0.5),
     "denoised by a chain": lambda x: draw_denoised(MODEL, DDIM(), x, 0.5, TIMES, Rng.of(0, 3)),
     "the noise of": estimate_noise,
-    "uncut": lambda x: uncut(MODEL, x, 0.5, Rng.of(0, 3)),
+    "uncut": lambda x: unclip(MODEL, x, 0.5, Rng.of(0, 3)),
     "a proxy": lambda x: NoiseNorm(0.5)(MODEL, x, Rng.of(0, 3)),
     "a proxy without noise": lambda x: DenoisingScore(0.5)(MODEL, x, Rng.of(0, 3)),
 }
@@ -153,7 +153,7 @@ def test_images_that_are_not_finite_are_errors(what: str, value: float) -> None:
 
 def test_model_output_that_is_not_finite_is_an_error() -> None:
     with pytest.raises(NumericalError, match="the model's answers are not finite: a predicted image holds NaN"):
-        uncut(IsotropicData(NAN, 0.2, TEN), PICTURES, 0.5, Rng.of(0, 3))
+        unclip(IsotropicData(NAN, 0.2, TEN), PICTURES, 0.5, Rng.of(0, 3))
 
 
 def test_empty_batch_gives_an_empty_result() -> None:

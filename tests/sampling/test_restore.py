@@ -22,7 +22,7 @@ from diffprob.process.linear import LinearProcess, StraightScaling, VarianceExpl
 from diffprob.process.schedule import VPSDE, LinearBetas, LogLinear, Straight
 from diffprob.sampling.ancestral import DDIM, Ancestral
 from diffprob.sampling.exponential import DPMpp
-from diffprob.sampling.restore import Inpaint, beyond, denoised, draw_denoised, estimate_noise, level_time, uncut
+from diffprob.sampling.restore import Inpaint, beyond, denoised, draw_denoised, estimate_noise, level_time, unclip
 from diffprob.sampling.simulate import State, cost, draw, simulate
 
 PROCESS, DDPM = LinearProcess(VPSDE()), LinearProcess()
@@ -202,7 +202,7 @@ def test_unclipping_with_a_known_image_restores_normal_noise() -> None:
     for x0 in (-0.9, 0.5):
         model = IsotropicData(x0, 0.0, PROCESS)
         y = x0 + std * Rng.of(0, 1).normal((elements,), torch.float64)
-        found, size = uncut(model, y.clamp(-1, 1), std, Rng.of(1, 1))
+        found, size = unclip(model, y.clamp(-1, 1), std, Rng.of(1, 1))
         assert_moments(found.T, tensor([x0]), tensor([[std**2]]))
         inside = y.abs() < 1
         assert torch.equal(found[inside], y[inside])
@@ -215,7 +215,7 @@ def test_estimate_of_clipped_noise_is_unbiased() -> None:
     std, n, side = 0.3, 40, 32
     cut = (std * Rng.of(0, n).normal((1, side, side), torch.float64) - 1).clamp(-1, 1)
     model = IsotropicData(-1.0, 0.0, PROCESS)
-    _, after = uncut(model, cut, None, Rng.of(1, n), rounds=10)
+    _, after = unclip(model, cut, None, Rng.of(1, n), rounds=10)
     assert float(estimate_noise(cut).mean()) < 0.6 * std
     assert float(after.mean()) == pytest.approx(std, rel=4 * 1.77 / (30 * n**0.5) + 2 / 900 + 2**-10)
 
@@ -223,7 +223,7 @@ def test_estimate_of_clipped_noise_is_unbiased() -> None:
 def test_unclipped_images_make_no_model_call() -> None:
     y = 0.1 * Rng.of(0, 3).normal((1, 8, 8), torch.float64)
     for std, sizes in ((0.1, tensor([0.1] * 3)), (None, estimate_noise(y))):
-        found, size = uncut(None, y, std, Rng.of(1, 3))  # pyright: ignore[reportArgumentType]
+        found, size = unclip(None, y, std, Rng.of(1, 3))  # pyright: ignore[reportArgumentType]
         assert torch.equal(found, y)
         assert torch.equal(size, sizes)
 
@@ -239,7 +239,7 @@ def test_unclipping_recovers_the_denoising_error() -> None:
     def error(noisy: Tensor) -> float:
         return float(((denoised(data, noisy, std).mean - x0) ** 2).mean())
 
-    whole, _ = uncut(data, y.clamp(-1, 1), std, Rng.of(2, n), rounds=8)
+    whole, _ = unclip(data, y.clamp(-1, 1), std, Rng.of(2, n), rounds=8)
     assert error(whole) < 1.5 * error(y)
     assert error(y.clamp(-1, 1)) > 5 * error(y)
 

@@ -156,7 +156,7 @@ def beyond(noisy: Tensor, mean: Tensor, std: Tensor | float, rng: Rng, low: floa
 
 
 @torch.no_grad()
-def uncut(
+def unclip(
     model: Denoiser,
     noisy: Tensor,
     std: Tensor | float | None,

@@ -14,7 +14,7 @@ from diffprob.base.rng import Rng
 from diffprob.guidance.energy import EnergyGuided, ReconstructionGuidance
 from diffprob.runs.folder import Run
 from diffprob.sampling.restore import Inpaint as InpaintSampler
-from diffprob.sampling.restore import denoised, draw_denoised, known_noise, uncut
+from diffprob.sampling.restore import denoised, draw_denoised, known_noise, unclip
 from diffprob.sampling.simulate import draw
 from diffprob.tasks.drawing import limited
 from diffprob.tasks.images import ImageSource
@@ -186,7 +186,7 @@ class NoisyImages:
         model, noisy = limited(plan.guided, plan.clip), self.given.to_model(rng.seeds.device, part)
         unit = self.given.unit
         std, reach = None if self.std is None else self.std * unit, 1 - unit / 2
-        whole, stds = uncut(model, noisy, std, rng, -reach, reach)
+        whole, stds = unclip(model, noisy, std, rng, -reach, reach)
         greys = (stds / unit).tolist()
         if self.drawn:
             return draw_denoised(model, plan.sampler, whole, float(stds[0]), plan.times, rng), greys
