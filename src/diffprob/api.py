@@ -140,14 +140,15 @@ __all__ = [
     "ScaledLinear", "Scoped", "Score", "ScoreNorms", "SimplexNoise", "SlicedMatching", "SquaredNoise", "State",
     "Straight", "StraightScaling", "SubVP", "SubVariancePreserving", "Svhn", "TextEncoder", "TextEncoderSpec",
     "Trailing", "Trainer", "Training", "TwoPoint", "Typical", "UNet", "UNetSpec", "UniPC", "Uniform", "UnitData",
-    "V0", "VPSDE", "VarianceExploding", "VariancePreserving", "VariationalBound", "Velocity", "Zero", "bind_grid",
-    "bound_terms", "build_model", "build_recogniser", "carried", "cheapest_paths", "check", "check_denoiser",
-    "check_process", "check_proxy", "check_sampler", "check_step", "continued", "continuous_bound", "denoised",
+    "V0", "VPSDE", "VarianceExploding", "VariancePreserving", "VariationalBound", "Velocity", "Zero", "add_noise",
+    "bind_grid", "bound_terms", "build_model", "build_recogniser", "cheapest_paths", "check", "check_denoiser",
+    "check_process", "check_proxy", "check_sampler", "check_step", "continuous_bound", "ddib", "denoised",
     "dequantised", "derive", "draw", "draw_denoised", "egsde", "estimate_noise", "flow_log_prob", "integrability",
-    "invert", "join", "kl", "load", "loss_curve", "make_accelerator", "mixed", "named", "noise_moments", "noised",
+    "interpolate_noised", "invert", "join", "kl", "load", "loss_curve", "make_accelerator", "named", "noise_moments",
     "open_data", "open_run", "packaged", "progression", "psnr", "rate_distortion", "recognised",
-    "reconstruction_costs", "register", "relative_log_prob", "save_grid", "sdedit", "simulate", "slerp",
-    "sliced_wasserstein2", "ssim", "start", "step_costs", "train", "uncut", "variational_bound", "wasserstein_1d",
+    "reconstruction_costs", "register", "relative_log_prob", "sample_from", "save_grid", "sdedit", "simulate",
+    "slerp", "sliced_wasserstein2", "ssim", "start", "step_costs", "train", "unclip", "variational_bound",
+    "wasserstein_1d",
 ]
 # fmt: on
 

@@ -137,7 +137,7 @@ def test_the_near_miss_of_the_manual():
 def test_fields_that_only_a_type_checker_can_read():
     @dataclass(frozen=True)
     class Odd:
-        number: "Unknown" = 3
+        number: "Unknown" = 3  # noqa: F821
 
     assert assign(Odd(), "number", "4", {}) == Odd(4)
     with pytest.raises(InputError, match="number takes int"):
