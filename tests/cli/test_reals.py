@@ -18,7 +18,6 @@ from diffprob.base.errors import InputError
 from diffprob.recipes import named
 from diffprob.runs.publish import write_run
 from diffprob.space.pixels import Pixels
-from diffprob.tasks.compute import weights_facts
 from diffprob.tasks.images import read_samples, splits
 
 
@@ -89,7 +88,7 @@ def test_a_damaged_test_split_is_said_and_not_passed_over(diffprob: Callable, da
 def test_damaged_samples_are_refused_whatever_is_wrong_with_them(trained: Path, tmp_path: Path) -> None:
     run, path = dp.Run.open(trained), tmp_path / "x.npz"
     pixels = np.arange(3 * 64, dtype=np.uint8).reshape(3, 1, 8, 8) % 17
-    facts = {**weights_facts(run, False), "steps": 3}
+    facts = {**run.weights_provenance(), "steps": 3}
     np.savez_compressed(path, images=pixels, metadata=np.array(json.dumps(facts)))
     data = path.read_bytes()
     found, levels = read_samples(path, run, ("steps",))

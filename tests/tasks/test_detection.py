@@ -157,4 +157,4 @@ def test_a_batch_is_taken_as_it_was_chosen() -> None:
     run = Run.open("digits")
     batch = ImageBatch(*ImageSelection(n=55, seed=3).of(run, SILENT))
     prepared = prepare_detection(run, asked(inside=batch, outside=(upside_down(),)))
-    assert (prepared.facts["inside"]["role"], prepared.facts["inside"]["converted"]) == ("test", "55 of 360")
+    assert (prepared.settings["inside"]["role"], prepared.settings["inside"]["converted"]) == ("test", "55 of 360")

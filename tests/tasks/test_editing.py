@@ -39,7 +39,7 @@ def by_verb(capsys: pytest.CaptureFixture[str], out: str, *words: str) -> dict[s
 def same(rows: ImageRows, verb: dict[str, Any], out: str) -> bool:
     assert verb == {**rows.to_json(), "out": out, "dry_run": False}
     with np.load(out) as stored:
-        assert json.loads(str(stored["metadata"])) == {**rows.facts, "levels": rows.levels}
+        assert json.loads(str(stored["metadata"])) == {**rows.settings, "levels": rows.levels}
         return np.array_equal(stored["images"], rows.images) and np.array_equal(stored["seeds"], rows.seeds)
 
 
@@ -71,7 +71,7 @@ def test_images_in_memory_are_taken() -> None:
     named = reconstruct(run, ReconstructRequest(image="digits:3", sampling=ONE))
     given = reconstruct(run, ReconstructRequest(image=Images(images.take([3]), levels=17), sampling=ONE))
     assert np.array_equal(named.images, given.images)
-    assert named.facts["from_sha256"] == given.facts["from_sha256"]
+    assert named.settings["from_sha256"] == given.settings["from_sha256"]
     bright = (np.round(images.take([3]) * (255 / 16)).astype(np.uint8))[0]
     assert np.array_equal(reconstruct(run, ReconstructRequest(image=bright, sampling=ONE)).images, named.images)
 

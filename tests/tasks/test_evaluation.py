@@ -66,10 +66,10 @@ def test_samples_and_real_images_in_memory() -> None:
     samples = held.take(range(len(held)))
     given = evaluate(run, asked(samples=samples, held_out=held))
     assert given.estimates["Frechet distance"].value < 1e-9
-    assert given.facts["drawing"]["sampler"] is None and given.facts["n"] == len(held)
+    assert given.settings["drawing"]["sampler"] is None and given.settings["n"] == len(held)
     one = ImageBatch(*ImageSelection(n=100).of(run, SILENT))
     part = evaluate(run, asked(samples=samples, held_out=one, metrics=("frechet",)))
-    assert (part.facts["converted"], part.reference.role) == ("100 of 360", "test")
+    assert (part.settings["converted"], part.reference.role) == ("100 of 360", "test")
     train = Digits("train").load()
     with pytest.raises(InputError, match=r"^held_out, .*: the images that digits was trained on"):
         prepare_evaluation(run, asked(held_out=train))
@@ -85,7 +85,7 @@ def test_exact_models_are_evaluated_against_images_that_are_given() -> None:
     run = dp.Model(exact, shape=(1, 8, 8), levels=17).run
     few = Sampling(n=20, steps=3, clip=False, compute=FEW.compute)
     result = evaluate(run, asked(sampling=few, held_out=Digits("test").load(), metrics=("frechet",)))
-    assert (result.facts["run"], result.facts["train_sha256"], result.real_n) == ("the given model", None, None)
+    assert (result.settings["run"], result.settings["train_sha256"], result.real_n) == ("the given model", None, None)
     with pytest.raises(InputError, match="has no images of its own: held_out=DATA would be right"):
         prepare_evaluation(run, asked())
 

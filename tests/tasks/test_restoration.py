@@ -52,7 +52,7 @@ def test_python_and_the_verb_restore_the_same(
     assert (tmp_path / "r.png").read_bytes() == restored.png()
     if restored.psnr is not None:
         ratio = f"{restored.psnr['restored'][0]:.2f} dB"
-        assert repr(restored) == f"2 images restored by digits (noise, {restored.facts['method']}), {ratio}"
+        assert repr(restored) == f"2 images restored by digits (noise, {restored.settings['method']}), {ratio}"
 
 
 def test_images_and_masks_in_memory_are_taken() -> None:

@@ -29,7 +29,7 @@ def test_python_and_the_verb_draw_the_same(tmp_path: Path, capsys: pytest.Captur
     assert verb == {**samples.to_json(), "out": out, "progression": None, "dry_run": False}
     with np.load(out) as stored:
         assert np.array_equal(stored["images"], samples.images) and np.array_equal(stored["seeds"], samples.seeds)
-        assert json.loads(str(stored["metadata"])) == {**samples.facts, "levels": samples.levels}
+        assert json.loads(str(stored["metadata"])) == {**samples.settings, "levels": samples.levels}
     assert (samples.images.shape, samples.seeds.tolist(), samples.evaluations) == ((3, 1, 8, 8), [2, 3, 4], 4)
     assert repr(samples).startswith("3 images 1x8x8 in 17 grey levels of digits, seeds 2..4")
 

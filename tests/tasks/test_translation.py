@@ -42,7 +42,7 @@ def test_python_and_the_verb_translate_the_same(
     result = json.loads(capsys.readouterr().out)
     translated = translate(Run.open("digits"), TranslateRequest(images="digits", method=method, n=2, sampling=FEW))
     assert result == {**translated.to_json(), "out": out, "dry_run": False}
-    assert json.loads((tmp_path / "t" / "facts.json").read_text()) == translated.facts
+    assert json.loads((tmp_path / "t" / "facts.json").read_text()) == translated.settings
     for k, image in enumerate(translated.images):
         with Image.open(tmp_path / "t" / "images" / f"{k:05d}.png") as picture:
             assert np.array_equal(np.round(np.asarray(picture) / 255 * 16).astype(np.uint8), image[0])

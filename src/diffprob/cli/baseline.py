@@ -104,7 +104,7 @@ def _classifier(args: argparse.Namespace) -> dict[str, Any]:
     output.check_writable(args.out or prepared.path)
     if args.dry_run:
         path = prepared.path
-        return {**prepared.facts, "dry_run": True, "path": str(path), "exists": path.exists(), "next": None}
+        return {**prepared.settings, "dry_run": True, "path": str(path), "exists": path.exists(), "next": None}
     result = train_classifier(prepared, TERMINAL).to_json()
     chosen = f" --features classifier:{result['path']}" if args.out else ""
     last = {name: result.pop(name) for name in ("seconds", "dry_run")}

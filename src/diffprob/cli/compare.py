@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     request = CompareRequest(sampling=sampling(args))
     prepared = prepare_comparison([Run.open(name) for name in args.runs], request, TERMINAL)
     if args.dry_run:
-        return {**prepared.facts, "out": args.out, "bytes": None, "dry_run": True}
+        return {**prepared.settings, "out": args.out, "bytes": None, "dry_run": True}
     result = make_comparison(prepared, TERMINAL)
     output.write_file(args.out, result.page)
     return {**result.to_json(), "out": args.out, "dry_run": False}

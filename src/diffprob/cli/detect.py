@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     output.check_writable(out)
     prepared = prepare_detection(run, request, TERMINAL)
     if args.dry_run:
-        return {**prepared.facts, "out": str(out), "dry_run": True}
+        return {**prepared.settings, "out": str(out), "dry_run": True}
     detection = measure_detection(prepared, TERMINAL)
     result = {**detection.to_json(), "out": str(out), "dry_run": False}
     kept = output.written(lambda: _write(out, result, detection, run.space.levels))
@@ -254,6 +254,8 @@ def _extremes(folder: Path, detection: "DetectionResult", levels: int) -> list[s
     shown = min(ENDS, len(ranking.order))
     places = np.r_[ranking.order[:shown], ranking.order[::-1][:shown]]
     names = [judged.called(int(place)) for place in places]
-    facts = {"proxy": ranking.proxy, "above": "least typical", "below": "most typical"}
-    output.write_file(folder / "extremes.png", artifacts.named_png(judged.levels[places], levels, names, facts, shown))
+    settings = {"proxy": ranking.proxy, "above": "least typical", "below": "most typical"}
+    output.write_file(
+        folder / "extremes.png", artifacts.named_png(judged.levels[places], levels, names, settings, shown)
+    )
     return ["extremes.png"]

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     )
     prepared = prepare_fit(Run.open(args.run), request, TERMINAL, writing=not args.dry_run)
     if args.dry_run:
-        return {**prepared.facts, "dry_run": True, "fits": {}}
+        return {**prepared.settings, "dry_run": True, "fits": {}}
     return run_fit(prepared, TERMINAL).to_json()
 
 

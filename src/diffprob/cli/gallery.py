@@ -50,7 +50,7 @@ def check(out: str) -> None:
             )
 
 
-def write(out: str, pictures: Iterable[tuple[str, bytes]], names: list[str], facts: dict[str, Any]) -> None:
+def write(out: str, pictures: Iterable[tuple[str, bytes]], names: list[str], settings: dict[str, Any]) -> None:
     """Write pictures by name and facts.json, and remove those of the call before that are not written again.
 
     Raises:
@@ -59,25 +59,25 @@ def write(out: str, pictures: Iterable[tuple[str, bytes]], names: list[str], fac
     check(out)
     folder = Path(out)
     old = _listed(folder) if folder.is_dir() else set()
-    _keep(folder, sorted({*old, *names}), facts)  # whoever is stopped in between can begin again
+    _keep(folder, sorted({*old, *names}), settings)  # whoever is stopped in between can begin again
     for name, contents in pictures:
         output.write_file(folder / name, contents)
     with saying(f"write {out}"):
         for name in sorted(old - set(names)):
             if is_file(folder / name):
                 remove(folder / name)
-    _keep(folder, names, facts)
+    _keep(folder, names, settings)
 
 
 def write_samples(kind: str, out: str, samples: "Samples", levels: int, progression: bytes | None = None) -> None:
     """Write samples as a grid, as arrays or one by one; into a folder a progression goes with them."""
     from diffprob.reporting import artifacts
 
-    images, seeds, facts = samples.images, samples.seeds, samples.facts
+    images, seeds, settings = samples.images, samples.seeds, samples.settings
     if kind == "npz":
-        output.write_file(out, artifacts.arrays(images, seeds, {**facts, "levels": levels}))
+        output.write_file(out, artifacts.arrays(images, seeds, {**settings, "levels": levels}))
     elif kind == "png":
-        output.write_file(out, artifacts.grid_png(images, levels, facts))
+        output.write_file(out, artifacts.grid_png(images, levels, settings))
     else:
         names = [name_of(seed) for seed in seeds.tolist()]
 
@@ -85,12 +85,12 @@ def write_samples(kind: str, out: str, samples: "Samples", levels: int, progress
             from diffprob.reporting import artifacts
 
             for name, seed, image in zip(names, seeds.tolist(), images, strict=True):
-                yield name, artifacts.tile_png(image, levels, {**facts, "seeds": str(seed)})
+                yield name, artifacts.tile_png(image, levels, {**settings, "seeds": str(seed)})
             if progression is not None:
                 yield PROGRESSION, progression
 
         more = [] if progression is None else [PROGRESSION]
-        write(out, pictures(), [*names, *more], facts)
+        write(out, pictures(), [*names, *more], settings)
         say(f"{len(images)} pictures in {out}")
 
 
@@ -115,12 +115,12 @@ def together(out: str) -> Path:
 
 
 def write_restored(out: str, restored: "Restored") -> None:
-    """A picture for each image, under the name of what it was made of; one of them together; the facts as JSON."""
+    """A picture for each image, under the name of what it was made of; one of them together; the settings as JSON."""
     from diffprob.reporting import artifacts
 
     levels, stds = restored.levels, restored.stds
-    first = int(restored.facts["seeds"].partition("..")[0])
-    shared = {**restored.facts, "psnr": restored.psnr}
+    first = int(restored.settings["seeds"].partition("..")[0])
+    shared = {**restored.settings, "psnr": restored.psnr}
     for k, (name, image) in enumerate(zip(restored.names, restored.images, strict=True)):
         own = {**shared, "seeds": str(first + k), **({"std": stds[k]} if stds else {})}
         output.write_file(Path(out) / f"{name}.png", artifacts.tile_png(image, levels, own))
@@ -142,19 +142,19 @@ def check_empty(out: str) -> None:
 
 
 def write_translated(out: str, translated: "Translated") -> None:
-    """A picture for each image, numbered in the source's order, a grid of sources above results, and the facts."""
+    """A picture for each image, numbered in the source's order, a grid of sources above results, and the settings."""
     from diffprob.reporting import artifacts
 
-    folder, levels, facts = Path(out), translated.levels, translated.facts
+    folder, levels, settings = Path(out), translated.levels, translated.settings
     for k, (seed, image) in enumerate(zip(translated.seeds.tolist(), translated.images, strict=True)):
-        own = {**facts, "seeds": str(seed), "n": 1, "source_image": k}
+        own = {**settings, "seeds": str(seed), "n": 1, "source_image": k}
         output.write_file(folder / IMAGES / f"{k:05d}.png", artifacts.tile_png(image, levels, own))
     output.write_file(folder / GRID, translated.png())
-    output.write_file(folder / FACTS, output.json_bytes(facts))
+    output.write_file(folder / FACTS, output.json_bytes(settings))
 
 
-def _keep(folder: Path, names: list[str], facts: dict[str, Any]) -> None:
-    text = json.dumps({**facts, "pictures": names}, indent=1, allow_nan=False) + "\n"
+def _keep(folder: Path, names: list[str], settings: dict[str, Any]) -> None:
+    text = json.dumps({**settings, "pictures": names}, indent=1, allow_nan=False) + "\n"
     output.write_file(folder / FACTS, text.encode())
 
 

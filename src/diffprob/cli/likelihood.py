@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     request = LikelihoodRequest(images=images(args), method=_method(args), compute=compute(args))
     prepared = prepare_likelihood(run, request, TERMINAL)
     if args.dry_run:
-        return {**prepared.facts, "dry_run": True}
+        return {**prepared.settings, "dry_run": True}
     found = measure_likelihood(prepared, TERMINAL)
     result = {**found.to_json(), "dry_run": False}
     out = output.written(lambda: output.write_file(args.out, _file(args.out, result))) if args.out else {}

@@ -44,10 +44,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if Path(args.out).suffix.lower() not in (".png", ".json"):
         raise InputError(f"--out {args.out}: a name that ends in .png or .json would be right")
     request = RateRequest(images=images(args), chain=ChainBound(**bound(args, terms=None)), compute=compute(args))
-    setup, facts = prepare_rate(Run.open(args.run), request, TERMINAL)
+    setup, settings = prepare_rate(Run.open(args.run), request, TERMINAL)
     if args.dry_run:
-        return {**facts, "out": args.out, "dry_run": True}
-    found = measure_rate(setup, facts, TERMINAL)
+        return {**settings, "out": args.out, "dry_run": True}
+    found = measure_rate(setup, settings, TERMINAL)
     result = {**found.to_json(args.rows), "out": args.out, "dry_run": False}
     check_numbers(result)
     wants_picture = args.out.lower().endswith(".png")

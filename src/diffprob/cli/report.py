@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     prepared = prepare_report(run, ReportRequest(sampling=sampling(args), data=args.data), TERMINAL)
     places = {"report": inside, "out": out}
     if args.dry_run:
-        return {**prepared.facts, **places, "bytes": None, "dry_run": True}
+        return {**prepared.settings, **places, "bytes": None, "dry_run": True}
     result = make_report(prepared, TERMINAL)
     if out is not None:
         output.write_file(out, result.page)

@@ -11,32 +11,32 @@ import numpy as np
 from diffprob.reporting.figures import grid_image, named_grid, progression_image
 
 
-def png(image: Any, facts: Mapping[str, Any]) -> bytes:
-    """A picture (a Pillow image) as PNG, with ``facts`` as text inside it."""
+def png(image: Any, metadata: Mapping[str, Any]) -> bytes:
+    """A picture (a Pillow image) as PNG, with ``metadata`` as text inside it."""
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
-    for name, value in facts.items():
+    for name, value in metadata.items():
         info.add_itxt(name, value if isinstance(value, str) else json.dumps(value))
     buffer = io.BytesIO()
     image.save(buffer, "PNG", pnginfo=info)
     return buffer.getvalue()
 
 
-def grid_png(levels: np.ndarray, most: int, facts: Mapping[str, Any], columns: int | None = None) -> bytes:
+def grid_png(levels: np.ndarray, most: int, metadata: Mapping[str, Any], columns: int | None = None) -> bytes:
     """Images of grey levels 0..most-1, uint8 (N, C, H, W), side by side."""
-    return png(grid_image(levels, columns, levels=most), facts)
+    return png(grid_image(levels, columns, levels=most), metadata)
 
 
 def above_png(
-    sets: Sequence[np.ndarray], levels: int, facts: Mapping[str, Any], most: int, fill: int, across: int = 12
+    sets: Sequence[np.ndarray], levels: int, metadata: Mapping[str, Any], most: int, fill: int, across: int = 12
 ) -> bytes:
     """The first images of several sets, uint8 (N, C, H, W) each: those of a set below those of the set before.
 
     Args:
         sets: of equal length.
         levels: their grey levels.
-        facts: what decided them.
+        metadata: what decided them.
         most: images of a set that are shown.
         fill: the grey level with which an incomplete row ends.
         across: images side by side.
@@ -47,17 +47,17 @@ def above_png(
         for images in sets:
             row = images[first : min(first + across, n)]
             rows.append(np.concatenate([row, np.full((across - len(row), *row.shape[1:]), fill, row.dtype)]))
-    return grid_png(np.concatenate(rows), levels, facts, across)
+    return grid_png(np.concatenate(rows), levels, metadata, across)
 
 
-def named_png(levels: np.ndarray, most: int, names: Sequence[str], facts: Mapping[str, Any], columns: int) -> bytes:
+def named_png(levels: np.ndarray, most: int, names: Sequence[str], metadata: Mapping[str, Any], columns: int) -> bytes:
     """Images of grey levels 0..most-1, uint8 (N, C, H, W), side by side above their names."""
-    return png(named_grid(levels, names, columns, most), facts)
+    return png(named_grid(levels, names, columns, most), metadata)
 
 
-def tile_png(image: np.ndarray, most: int, facts: Mapping[str, Any]) -> bytes:
+def tile_png(image: np.ndarray, most: int, metadata: Mapping[str, Any]) -> bytes:
     """One image of grey levels 0..most-1, uint8 (C, H, W), in its own size."""
-    return png(grid_image(image[None], 1, 1, 0, most), facts)
+    return png(grid_image(image[None], 1, 1, 0, most), metadata)
 
 
 def progression_png(frames: Sequence[np.ndarray], most: int, times: Sequence[float]) -> bytes:
@@ -67,11 +67,11 @@ def progression_png(frames: Sequence[np.ndarray], most: int, times: Sequence[flo
     return buffer.getvalue()
 
 
-def arrays(levels: np.ndarray, seeds: np.ndarray, facts: Mapping[str, Any]) -> bytes:
+def arrays(levels: np.ndarray, seeds: np.ndarray, metadata: Mapping[str, Any]) -> bytes:
     """An .npz file with ``images``, ``seeds`` and ``metadata`` (JSON text); the same input gives the same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, value in (("images", levels), ("seeds", seeds), ("metadata", np.array(json.dumps(facts)))):
+        for name, value in (("images", levels), ("seeds", seeds), ("metadata", np.array(json.dumps(metadata)))):
             member = io.BytesIO()
             np.lib.format.write_array(member, value, allow_pickle=False)
             # A fixed date: numpy would write the present one into every file.

@@ -104,7 +104,7 @@ class RunFolder(Generic[Kind_co]):
         """
         return self.manifest.entry(self.weights_path(best).name)["sha256"]
 
-    def weights_facts(self, best: bool = False) -> dict[str, Any]:
+    def weights_provenance(self, best: bool = False) -> dict[str, Any]:
         """Which weights: their step, and the SHA-256 of their file, JSON literals by name.
 
         Raises:

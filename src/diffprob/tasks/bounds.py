@@ -21,7 +21,7 @@ from diffprob.process.grids import Native, Uniform
 from diffprob.process.path import LeastCost
 from diffprob.runs.fits import ANALYTIC, STEPS, bind_grid, fitted
 from diffprob.runs.folder import Run
-from diffprob.tasks.compute import Compute, weights_facts
+from diffprob.tasks.compute import Compute
 from diffprob.tasks.drawing import limited, make_times
 from diffprob.tasks.images import ImageSelection
 from diffprob.tasks.reporter import Reporter
@@ -77,7 +77,7 @@ class LikelihoodSetup:
         decoder: p(x_0|x_t1).
         terms: random steps for each image, None for all.
         clip: whether the predicted image is clamped to [-1, 1].
-        facts: everything that decides the numbers, JSON literals by name.
+        settings: everything that decides the numbers, JSON literals by name.
     """
 
     run: Run
@@ -88,7 +88,7 @@ class LikelihoodSetup:
     decoder: Decoder
     terms: int | None
     clip: bool
-    facts: dict[str, Any]
+    settings: dict[str, Any]
 
     @property
     def denoiser(self) -> Denoiser:
@@ -114,8 +114,8 @@ class LikelihoodSetup:
         return self.run.space.to_model(levels, torch.float64)
 
     def without(self, *names: str) -> dict[str, Any]:
-        """The facts but for those that a method has not."""
-        return {name: value for name, value in self.facts.items() if name not in names}
+        """The settings but for those that a method has not."""
+        return {name: value for name, value in self.settings.items() if name not in names}
 
 
 def prepare(
@@ -137,9 +137,9 @@ def prepare(
     times = make_times(grid, model.process, n)
     decoder = Decoder(run.space.levels, chain.decoder_std)
     terms = None if chain.terms is None or chain.terms >= len(times) - 1 else chain.terms
-    facts = {
+    settings = {
         "run": run.place,
-        **weights_facts(run, compute.best),
+        **run.weights_provenance(compute.best),
         **found.provenance,
         "n": len(chosen),
         "seed": images.seed,
@@ -154,7 +154,7 @@ def prepare(
         "precision": model.evaluation.precision,
         "device": str(compute.on()),
     }
-    return LikelihoodSetup(run, model, found, chosen, times, decoder, terms, chain.clip, facts)
+    return LikelihoodSetup(run, model, found, chosen, times, decoder, terms, chain.clip, settings)
 
 
 def map_batches(
@@ -166,13 +166,13 @@ def map_batches(
     Raises:
         InputError: there is no bound or density of this kind.
     """
-    device = torch.device(setup.facts["device"])
+    device = torch.device(setup.settings["device"])
     parts: list[list[np.ndarray]] = []
     block = chunks * setup.chunk
     for first in range(0, len(setup.chosen), block):
         index = setup.chosen[first : first + block]
         levels = torch.from_numpy(setup.found.images.take(index)).to(device)
-        rng = Rng(torch.from_numpy(setup.facts["seed"] + index.astype(np.int64)).to(device))
+        rng = Rng(torch.from_numpy(setup.settings["seed"] + index.astype(np.int64)).to(device))
         try:
             parts.append([part.double().cpu().numpy() for part in measure(levels, rng)])
         except ValueError as error:

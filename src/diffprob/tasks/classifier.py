@@ -79,7 +79,7 @@ class PreparedClassifier:
         return self.plan.path if self.request.out is None else Path(self.request.out)
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """All that decides it, JSON literals by name."""
         spec = self.plan.spec
         with torch.device("meta"):
@@ -104,19 +104,19 @@ class ClassifierResult:
 
     Args:
         classifier: the network, what it was trained on, and how often it is right.
-        facts: all that decides it, JSON literals by name.
+        settings: all that decides it, JSON literals by name.
         seconds: that this took.
     """
 
     classifier: TrainedClassifier
-    facts: dict[str, Any]
+    settings: dict[str, Any]
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
         """JSON literals by name."""
         features, path = self.classifier.features(), self.classifier.path
         return {
-            **self.facts,
+            **self.settings,
             "accuracy": self.classifier.accuracy,
             "tested": self.classifier.tested,
             "on": self.classifier.on,
@@ -172,7 +172,7 @@ def train_classifier(prepared: PreparedClassifier, reporter: Reporter = SILENT) 
     began = time.monotonic()
     where = (prepared.device, prepared.request.out, reporter)
     trained = trained_classifier(prepared.train, prepared.test, prepared.plan.settings, *where)
-    return ClassifierResult(trained, prepared.facts, round(time.monotonic() - began, 1))
+    return ClassifierResult(trained, prepared.settings, round(time.monotonic() - began, 1))
 
 
 def labelled_test(

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -10,7 +9,7 @@ from diffprob.base.checks import one_of, whole
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.denoise.variance import Variance
-from diffprob.runs.folder import Run, RunFolder
+from diffprob.runs.folder import Run
 from diffprob.tasks.options import option
 
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -76,8 +75,3 @@ def choose_device(text: str) -> torch.device:
     if re.fullmatch(r"cuda(:\d+)?", text):
         raise InputError(f"{asked}: this machine has {', '.join(here)}; diffprob doctor says why")
     raise InputError(f"{asked}: no such device (auto, {', '.join(here)}){did_you_mean(text, ['auto', 'cuda', *here])}")
-
-
-def weights_facts(run: RunFolder[Any], best: bool = False) -> dict[str, Any]:
-    """Which weights: their step, and the SHA-256 of their file."""
-    return run.weights_facts(best)

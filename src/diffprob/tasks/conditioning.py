@@ -66,13 +66,13 @@ class Guided:
         conditional: the network with its condition.
         guided: what samplers see: the same, or guided.
         branches: evaluations of a network for each of the guided model.
-        facts: ``told`` and ``guidance`` as text, None where there is none.
+        settings: ``told`` and ``guidance`` as text, None where there is none.
     """
 
     conditional: NetDenoiser
     guided: Denoiser
     branches: int
-    facts: dict[str, str | None]
+    settings: dict[str, str | None]
 
 
 def apply_guidance(
@@ -109,27 +109,27 @@ def apply_guidance(
         raise InputError(f"{option('classifier_scale')} goes with {option('classify_with', 'REC')}")
     rows, said = _rows(run, args, n, reporter, one, images, counts)
     conditional = model if rows is None else model.given(rows)
-    facts: dict[str, str | None] = {"told": said, "guidance": None}
+    settings: dict[str, str | None] = {"told": said, "guidance": None}
     low, high = args.guidance_interval or (0.0, 1.0)
     if not args.guidance:
         for name in ("guidance_interval", "guidance_rescale", "guide_with"):
             if getattr(args, name):
                 raise InputError(f"{option(name)} goes with {option('guidance', 'W')}")
-        return Guided(conditional, conditional, 1, facts)
+        return Guided(conditional, conditional, 1, settings)
     if low > high:
         raise InputError(f"{option('guidance_interval', f'{low:g} {high:g}')}: the lower time comes first")
-    settings = (args.guidance, low, high, args.guidance_rescale)
-    facts["guidance"] = guidance = _text(args, low, high)
+    strength = (args.guidance, low, high, args.guidance_rescale)
+    settings["guidance"] = guidance = _text(args, low, high)
     if args.guide_with is not None:
         weak, unconditional = _weaker(run, args, compute, rows)
-        facts["guidance"] = guidance + unconditional
-        return Guided(conditional, AutoGuidance(conditional, weak, *settings), 2, facts)
+        settings["guidance"] = guidance + unconditional
+        return Guided(conditional, AutoGuidance(conditional, weak, *strength), 2, settings)
     if rows is None or said == NONE:
         raise InputError(
             f"{option('guidance', f'{args.guidance:g}')} steers towards what the network is told: {_right(run)}"
         )
-    guided = ClassifierFree(model, rows, *settings)
-    return Guided(conditional, guided, 1 if args.guidance == -1 else 2, facts)
+    guided = ClassifierFree(model, rows, *strength)
+    return Guided(conditional, guided, 1 if args.guidance == -1 else 2, settings)
 
 
 def _classified(model: NetDenoiser, run: Run, args: Conditioning, n: int, compute: Compute, one: bool) -> Guided:

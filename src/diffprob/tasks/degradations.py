@@ -151,7 +151,7 @@ class DegradedImages(Protocol):
         """What the network is told, a row for each image; None where images tell it nothing."""
         ...
 
-    def facts(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """What decided the images beside the plan of the drawing, JSON literals by name."""
         ...
 
@@ -207,7 +207,7 @@ class NoisyImages:
         """Nothing."""
         return
 
-    def facts(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """The noise; a mean has no chain."""
         method = {"method": "draw"} if self.drawn else {"method": "mean", "sampler": None, "grid": None, "steps": None}
         return {**method, "average": 1, "noise": self.std}
@@ -269,7 +269,7 @@ class IncompleteImages:
         """Nothing."""
         return
 
-    def facts(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """The method, and the share of each image (or of all) that is missing."""
         method, shares = self.request.chosen, self.missing.mean((1, 2, 3)).tolist()
         jumps = self.jumps if method == REPAINT else None
@@ -324,7 +324,7 @@ class SmallImages:
         condition: Any = run.recipe.condition
         return condition.spread(self.given.to_model(device))
 
-    def facts(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """The number of draws."""
         return {"method": "told", "average": self.average}
 

@@ -22,7 +22,7 @@ from diffprob.density.integrability import Integrability, integrability
 from diffprob.density.proxy import LEAST, Proxy
 from diffprob.runs.folder import Run
 from diffprob.runs.images import OwnImages
-from diffprob.tasks.compute import Compute, weights_facts
+from diffprob.tasks.compute import Compute
 from diffprob.tasks.display import html_table
 from diffprob.tasks.images import ImageSource, held_out_of, measured_on, own_images
 from diffprob.tasks.options import option
@@ -100,7 +100,7 @@ class PreparedDetection:
         subjects: the proxies, under their models.
         inside, outside: the images; one set ``outside`` where images are ranked.
         fitting: training images, where a proxy needs them.
-        facts: everything that decides the numbers, JSON literals by name.
+        settings: everything that decides the numbers, JSON literals by name.
     """
 
     run: Run
@@ -109,7 +109,7 @@ class PreparedDetection:
     inside: ImageSet
     outside: tuple[ImageSet, ...]
     fitting: ImageSet | None
-    facts: dict[str, Any]
+    settings: dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +142,7 @@ class DetectionResult:
         integrability: how far the run's own noise prediction is from a gradient field, at a few times.
         maps: where they were asked for.
         fits: what proxies were fitted to: ``fits.keep(run)`` spares the next call that.
-        facts: everything that decides the numbers, JSON literals by name.
+        settings: everything that decides the numbers, JSON literals by name.
     """
 
     scores: Scores
@@ -154,7 +154,7 @@ class DetectionResult:
     integrability: tuple[Integrability, ...]
     maps: Maps | None
     fits: ProxyFits
-    facts: dict[str, Any]
+    settings: dict[str, Any]
 
     @property
     def sets(self) -> tuple[ImageSet, ...]:
@@ -169,11 +169,11 @@ class DetectionResult:
         if self.separations:
             separation = [each.to_json() for each in self.separations]
             correlations = [each.to_json() for each in self.correlations]
-            return {**self.facts, "separation": separation, "correlations": correlations, **numbers}
+            return {**self.settings, "separation": separation, "correlations": correlations, **numbers}
         judged = self.outside[0]
         images = {"images": judged.index.tolist(), "image_files": list(judged.files)}
         alarms = {"false_alarms": self.rankings[0].false_alarms}
-        return {**self.facts, **images, **alarms, "ranks": [each.to_json() for each in self.rankings], **numbers}
+        return {**self.settings, **images, **alarms, "ranks": [each.to_json() for each in self.rankings], **numbers}
 
     def to_csv(self) -> str:
         """A row for each image: its set, its place in its data, its file where it has one, scores and complexity."""
@@ -219,9 +219,9 @@ def prepare_detection(run: Run, request: DetectionRequest, reporter: Reporter = 
     fitting = None
     if any(subject.proxy.needs_fit for subject in measured):
         fitting = _fitting(request, own or own_images(run), reporter)
-    facts = {
+    settings = {
         "run": run.place,
-        **weights_facts(run, compute.best),
+        **run.weights_provenance(compute.best),
         "proxies": [subject.label for subject in measured],
         "inside": {"name": inside.name, **inside.about},
         "outside": [{"name": each.name, **each.about} for each in outside],
@@ -230,7 +230,7 @@ def prepare_detection(run: Run, request: DetectionRequest, reporter: Reporter = 
         "precision": compute.precision,
         "device": str(device),
     }
-    return PreparedDetection(run, request, measured, inside, outside, fitting, facts)
+    return PreparedDetection(run, request, measured, inside, outside, fitting, settings)
 
 
 def detect(run: Run, request: DetectionRequest, reporter: Reporter = SILENT) -> DetectionResult:
@@ -260,7 +260,7 @@ def measure_detection(prepared: PreparedDetection, reporter: Reporter = SILENT) 
     gradients = _integrability(run, request, inside, reporter)
     maps = _maps(prepared, rankings[0], reporter) if rankings and request.map is not None else None
     return DetectionResult(
-        scores, inside, outside, separations, correlations, rankings, gradients, maps, fits, prepared.facts
+        scores, inside, outside, separations, correlations, rankings, gradients, maps, fits, prepared.settings
     )
 
 

@@ -122,8 +122,8 @@ def prepare_sample_from(run: Run, request: SampleFromRequest, reporter: Reporter
         images = rows.decode(xt.expand(n, *xt.shape[1:]), t, rng)
         return np.concatenate([original.pixels, rows.visible(xt, t), images])
 
-    facts = {**rows.facts, **original.facts("from")}
-    return PreparedRows(run, rows, facts, "sample", sampling.seed, n, rows.calls(n), row)
+    settings = {**rows.settings, **original.provenance("from")}
+    return PreparedRows(run, rows, settings, "sample", sampling.seed, n, rows.calls(n), row)
 
 
 def prepare_reconstruct(run: Run, request: ReconstructRequest, reporter: Reporter = SILENT) -> PreparedRows:
@@ -140,9 +140,9 @@ def prepare_reconstruct(run: Run, request: ReconstructRequest, reporter: Reporte
         latent = rows.encode(rows.to_model(original.pixels), t)
         return np.concatenate([original.pixels, rows.visible(latent, t), rows.decode(latent, t, rng)])
 
-    facts = {**rows.facts, **original.facts("from"), "rmse": None}
+    settings = {**rows.settings, **original.provenance("from"), "rmse": None}
     calls = rows.calls(1, 1)
-    return PreparedRows(run, rows, facts, "sample", sampling.seed, 1, calls, row, lambda row: _rmse(row[0], row[-1]))
+    return PreparedRows(run, rows, settings, "sample", sampling.seed, 1, calls, row, lambda row: _rmse(row[0], row[-1]))
 
 
 def prepare_interpolate(run: Run, request: InterpolateRequest, reporter: Reporter = SILENT) -> PreparedRows:
@@ -164,11 +164,11 @@ def prepare_interpolate(run: Run, request: InterpolateRequest, reporter: Reporte
     def row(t: float, rng: Rng) -> np.ndarray:
         return np.concatenate([ends[0].pixels, _between(rows, ends, t, points, noise, rng), ends[1].pixels])
 
-    facts = {**rows.facts, "points": points, "noise": noise}
-    facts |= {**ends[0].facts("a"), **ends[1].facts("b"), "latent": request.latent, "rmse": None}
+    settings = {**rows.settings, "points": points, "noise": noise}
+    settings |= {**ends[0].provenance("a"), **ends[1].provenance("b"), "latent": request.latent, "rmse": None}
     calls = rows.calls(points, 2 if request.latent else 0)
     what, seed = "interpolate", sampling.seed
-    return PreparedRows(run, rows, facts, what, seed, 1, calls, row, _rmse_of_ends, counted=False)
+    return PreparedRows(run, rows, settings, what, seed, 1, calls, row, _rmse_of_ends, counted=False)
 
 
 def sample_from(run: Run, request: SampleFromRequest, reporter: Reporter = SILENT) -> ImageRows:

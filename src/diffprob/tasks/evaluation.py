@@ -94,7 +94,7 @@ class PreparedEvaluation:
         statistics: to which there is one more Frechet distance.
         metrics: which.
         notes: a sentence for each metric that is left out.
-        facts: everything that decides the numbers, JSON literals by name.
+        settings: everything that decides the numbers, JSON literals by name.
     """
 
     run: Run
@@ -106,11 +106,11 @@ class PreparedEvaluation:
     statistics: Statistics | None
     metrics: tuple[str, ...]
     notes: tuple[str, ...]
-    facts: dict[str, Any]
+    settings: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """JSON literals by name."""
-        return {**self.facts, "features": self.request.features.text, "metrics": list(self.metrics)}
+        return {**self.settings, "features": self.request.features.text, "metrics": list(self.metrics)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +126,7 @@ class EvaluationResult:
         reference: the real images that samples were compared with.
         seed: of all randomness.
         notes: what a reader must know before comparing these numbers with any others.
-        facts: everything that decides the numbers, JSON literals by name.
+        settings: everything that decides the numbers, JSON literals by name.
     """
 
     estimates: dict[str, Estimate]
@@ -137,7 +137,7 @@ class EvaluationResult:
     reference: Selection
     seed: int
     notes: tuple[str, ...]
-    facts: dict[str, Any]
+    settings: dict[str, Any]
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -159,11 +159,11 @@ class EvaluationResult:
     def to_json(self) -> dict[str, Any]:
         """JSON literals by name."""
         how = {"features": self.features, "real_n": self.real_n}
-        return {**self.facts, **how, "rows": self.rows, "classes": list(self.classes), "notes": list(self.notes)}
+        return {**self.settings, **how, "rows": self.rows, "classes": list(self.classes), "notes": list(self.notes)}
 
     def __repr__(self) -> str:
         numbers = ", ".join(f"{title} {each.value:.4g}" for title, each in self.estimates.items())
-        return f"{numbers} ({self.facts['n']:,} samples against {self.facts['reference']})"
+        return f"{numbers} ({self.settings['n']:,} samples against {self.settings['reference']})"
 
     def _repr_html_(self) -> str:
         head = ("", "samples", "95% interval", "real images")
@@ -176,7 +176,7 @@ class EvaluationResult:
             )
             for title, each in self.estimates.items()
         ]
-        return html_table(f"{self.facts['n']:,} samples against {self.facts['reference']}", [head, *rows])
+        return html_table(f"{self.settings['n']:,} samples against {self.settings['reference']}", [head, *rows])
 
 
 def prepare_evaluation(run: Run, request: EvaluationRequest, reporter: Reporter = SILENT) -> PreparedEvaluation:
@@ -194,7 +194,7 @@ def prepare_evaluation(run: Run, request: EvaluationRequest, reporter: Reporter 
     if request.samples is None:
         counts = class_counts(run.recipe, numbers, real.reference.images, real.fitted[0])
         plan = plan_sampling(run, sampling, reporter, counts=counts)
-        drawing = {name: plan.facts[name] for name in DRAWN}
+        drawing = {name: plan.settings[name] for name in DRAWN}
     elif isinstance(request.samples, np.ndarray):
         samples, drawing = samples_of(request.samples, run), dict.fromkeys(DRAWN)
     else:
@@ -202,7 +202,7 @@ def prepare_evaluation(run: Run, request: EvaluationRequest, reporter: Reporter 
     statistics = Statistics.load(file) if file else None
     n = sampling.n if samples is None else len(samples)
     metrics, notes = _enough(request.metrics or DEFAULT, min(n, len(real.reference)), request.metrics is not None)
-    facts = {
+    settings = {
         "run": run.place,
         "n": n,
         **real.reference.provenance,
@@ -212,7 +212,7 @@ def prepare_evaluation(run: Run, request: EvaluationRequest, reporter: Reporter 
         "statistics_sha256": measure(followed(Path(file)))["sha256"] if file else None,
         "drawing": drawing,
     }
-    return PreparedEvaluation(run, request, real, numbers, plan, samples, statistics, metrics, notes, facts)
+    return PreparedEvaluation(run, request, real, numbers, plan, samples, statistics, metrics, notes, settings)
 
 
 def evaluate(
@@ -234,7 +234,7 @@ def measure_evaluation(prepared: PreparedEvaluation, reporter: Reporter = SILENT
         InputError: features that there are not for these images, or metrics that need others.
         NumericalError: a sample or a number is not finite.
     """
-    request, real, n = prepared.request, prepared.real, prepared.facts["n"]
+    request, real, n = prepared.request, prepared.real, prepared.settings["n"]
     seed, file = request.sampling.seed, request.statistics
     features = request.features.fit(*real.fitted, request.sampling.compute.on(), reporter)
     classes = class_names(features, real.fitted[0])
@@ -262,14 +262,14 @@ def measure_evaluation(prepared: PreparedEvaluation, reporter: Reporter = SILENT
         classes=classes,
         reference=real.reference,
         seed=seed,
-        notes=(*prepared.notes, *_notes(prepared.facts, estimates)),
-        facts=prepared.facts,
+        notes=(*prepared.notes, *_notes(prepared.settings, estimates)),
+        settings=prepared.settings,
     )
 
 
 def evaluation_measurements(result: EvaluationResult) -> list[Measurement]:
     """Every number as a run keeps it."""
-    facts, drawing = result.facts, result.facts["drawing"]
+    settings, drawing = result.settings, result.settings["drawing"]
     how = {"evaluations" if name == "steps" else name: drawing[name] for name in DRAWING if drawing[name] is not None}
     rows = [
         measurement(
@@ -277,9 +277,13 @@ def evaluation_measurements(result: EvaluationResult) -> list[Measurement]:
         )
         for row in result.rows
     ]
-    if facts["statistics"]:  # the one number that is not against these images
-        file = {"data": Path(facts["statistics"]).name, "digest": facts["statistics_sha256"], "role": "other data"}
-        name = _to_statistics(facts["statistics"])
+    if settings["statistics"]:  # the one number that is not against these images
+        file = {
+            "data": Path(settings["statistics"]).name,
+            "digest": settings["statistics_sha256"],
+            "role": "other data",
+        }
+        name = _to_statistics(settings["statistics"])
         rows = [replace(row, split="all", converted="", **file) if row.name == name else row for row in rows]
     return rows
 
@@ -357,21 +361,21 @@ def _memorised(own: View, real: RealImages, seed: int) -> dict[str, Estimate]:
     return {MEMORISED: memorisation(samples, train, held, seed)}
 
 
-def _notes(facts: Mapping[str, Any], estimates: Mapping[str, Estimate]) -> Iterator[str]:
+def _notes(settings: Mapping[str, Any], estimates: Mapping[str, Estimate]) -> Iterator[str]:
     distance = estimates.get("Frechet distance")
-    if distance is not None and facts["n"] < MANY:
+    if distance is not None and settings["n"] < MANY:
         bias, details = distance.details["bias"], distance.details
         about = details["expected_bias"] if bias is None else bias
-        line = f"n = {facts['n']:,} is below {MANY:,}: the Frechet distance is about {about:.3g} too large"
+        line = f"n = {settings['n']:,} is below {MANY:,}: the Frechet distance is about {about:.3g} too large"
         if details["extrapolated"] is not None:
             ends = f"{details['low_inf']:.4g} to {details['high_inf']:.4g}"
             line += f"; extrapolated to infinitely many samples: {details['extrapolated']:.4g} ({ends})"
         yield line
     if distance is not None:
         yield "Frechet distances and KIDs compare with others in the same features, split and n, and with nothing else"
-    if facts["train_sha256"] is None:
+    if settings["train_sha256"] is None:
         yield "the training images are not here: features are fitted to those compared with; no memorisation ratio"
-    if facts["role"] == "train":
+    if settings["role"] == "train":
         yield "compared with the training images themselves: a model that repeats them looks perfect"
     if MEMORISED in estimates:
         details = estimates[MEMORISED].details

@@ -130,15 +130,15 @@ class FitResult:
 
     Args:
         fits: about each by its name: its settings, a summary in words, and the seconds it took.
-        facts: what the fits have in common, JSON literals by name.
+        settings: what the fits have in common, JSON literals by name.
     """
 
     fits: dict[str, dict[str, Any]]
-    facts: dict[str, Any]
+    settings: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """JSON literals by name."""
-        return {**self.facts, "dry_run": False, "fits": self.fits}
+        return {**self.settings, "dry_run": False, "fits": self.fits}
 
     def __repr__(self) -> str:
         return "\n".join(f"{kind}: {about['summary']}" for kind, about in self.fits.items())
@@ -154,7 +154,7 @@ class PreparedFit:
         kinds: all that will be, in order; the path needs the analytic variance of the same weights.
         model: the run's network.
         images: its training images; None: none are needed.
-        facts: what the fits have in common, JSON literals by name.
+        settings: what the fits have in common, JSON literals by name.
     """
 
     run: Run
@@ -162,7 +162,7 @@ class PreparedFit:
     kinds: tuple[str, ...]
     model: NetDenoiser
     images: Images | None
-    facts: dict[str, Any]
+    settings: dict[str, Any]
 
     @property
     def device(self) -> torch.device:
@@ -222,14 +222,14 @@ def prepare_fit(run: Run, request: FitRequest, reporter: Reporter = SILENT, writ
         check_writable(run)
     model = compute.load(run, Zero())
     images = OwnImages(run, request.data).train.images if set(kinds) - {"steps"} else None
-    facts = {
+    settings = {
         "run": run.place,
         "what": list(kinds),
         "files": {kind: f"{run.place}/{fit_path(run, kind).name}" for kind in kinds},
         "seed": request.seed,
         "device": str(compute.on()),
     }
-    return PreparedFit(run, request, kinds, model, images, facts)
+    return PreparedFit(run, request, kinds, model, images, settings)
 
 
 def run_fit(prepared: PreparedFit, reporter: Reporter = SILENT) -> FitResult:
@@ -247,7 +247,7 @@ def run_fit(prepared: PreparedFit, reporter: Reporter = SILENT) -> FitResult:
             fits.update(_fit_heads(prepared, heads, reporter))
         if "steps" in kinds:
             fits["steps"] = _fit_steps(prepared)
-    return FitResult(fits, prepared.facts)
+    return FitResult(fits, prepared.settings)
 
 
 def _left(kinds: tuple[str, ...], fits: dict[str, Any]) -> str:

@@ -21,7 +21,6 @@ from diffprob.runs.images import OtherData, OwnImages, held_out_digest, images_o
 from diffprob.runs.measurements import Measurement
 from diffprob.storage.files import RECORDS_LIMIT
 from diffprob.storage.foreign import parsing
-from diffprob.tasks.compute import weights_facts
 from diffprob.tasks.options import option
 from diffprob.tasks.reporter import Reporter
 
@@ -316,13 +315,13 @@ def read_samples(path: Path, run: Run, names: Iterable[str], best: bool = False)
             raise InputError(foreign)
         pixels, text = stored.read("images"), stored.read("metadata", RECORDS_LIMIT)
     with parsing(path, "file of samples", "`diffprob sample --out x.npz` writes what would be right"):
-        facts = dict(json.loads(str(text)))
+        metadata = dict(json.loads(str(text)))
     if pixels.dtype != np.uint8 or tuple(pixels.shape[1:]) != tuple(run.space.shape) or not len(pixels):
         has = f"{pixels.dtype} {pixels.shape}"
         raise InputError(f"{asked}: images {has}, those of the run are uint8 (N, *{run.space.shape})")
-    if facts.get("model_sha256") != weights_facts(run, best)["model_sha256"]:
+    if metadata.get("model_sha256") != run.weights_provenance(best)["model_sha256"]:
         raise InputError(f"{asked}: drawn from other weights than those of {run.place}; draw them again")
-    return {name: facts.get(name) for name in names}, pixels
+    return {name: metadata.get(name) for name in names}, pixels
 
 
 def samples_of(pixels: np.ndarray, run: Run) -> np.ndarray:

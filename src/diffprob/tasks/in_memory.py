@@ -161,7 +161,7 @@ class InMemoryRun:
         """Of no file."""
         return ""
 
-    def weights_facts(self, best: bool = False) -> dict[str, Any]:
+    def weights_provenance(self, best: bool = False) -> dict[str, Any]:
         """Of no file.
 
         Raises:

@@ -40,7 +40,7 @@ class InputImage:
     pixels: np.ndarray
     text: str
 
-    def facts(self, name: str) -> dict[str, str]:
+    def provenance(self, name: str) -> dict[str, str]:
         """What is recorded of it: what it was called, under ``name``, and its SHA-256."""
         return {name: self.text, f"{name}_sha256": Images(self.pixels).digest()}
 
@@ -131,12 +131,12 @@ class InputImages:
         return len(self.pixels)
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def provenance(self) -> dict[str, Any]:
         """What is recorded of them, JSON literals by name."""
         own = {"images": self.text, "images_sha256": self.digest()}
         return {**own, "split": self.part, "converted": self.converted or None, "n": len(self.pixels)}
 
-    def facts_as(self, name: str) -> dict[str, Any]:
+    def provenance_as(self, name: str) -> dict[str, Any]:
         """The same of images that are given beside others, under names that begin with ``name``."""
         own = {"sha256": self.digest(), "split": self.part, "converted": self.converted or None}
         return {name: self.text, **{f"{name}_{key}": value for key, value in own.items()}}

@@ -109,7 +109,7 @@ class PreparedLikelihood:
         setup: the images and the model.
         measure: levels and streams to the nats of every part, each (B,).
         parts: their names.
-        facts: everything that decides the numbers, JSON literals by name.
+        settings: everything that decides the numbers, JSON literals by name.
         evaluations: of the network for each image; None where a tolerance decides.
         chunks: network calls' images in a block.
     """
@@ -117,7 +117,7 @@ class PreparedLikelihood:
     setup: LikelihoodSetup
     measure: Callable[[Tensor, Rng], list[Tensor]]
     parts: tuple[str, ...]
-    facts: dict[str, Any]
+    settings: dict[str, Any]
     evaluations: int | None
     chunks: int = CHUNKS
 
@@ -132,7 +132,7 @@ class LikelihoodResult:
         files: of each image; empty where they have none.
         selection: the data that the images are of.
         dimensions: of an image.
-        facts: everything that decides the numbers, JSON literals by name.
+        settings: everything that decides the numbers, JSON literals by name.
     """
 
     parts: dict[str, np.ndarray]
@@ -140,7 +140,7 @@ class LikelihoodResult:
     files: tuple[str, ...]
     selection: Selection
     dimensions: int
-    facts: dict[str, Any]
+    settings: dict[str, Any]
 
     @cached_property
     def per_image(self) -> np.ndarray:
@@ -175,7 +175,7 @@ class LikelihoodResult:
             for k, index in enumerate(self.index)
         ]
         return {
-            **self.facts,
+            **self.settings,
             "bits_per_dim": self.mean,
             "standard_error": self.standard_error,
             "terms_bits_per_dim": {name: float(bits.mean()) for name, bits in self.parts.items()},
@@ -185,7 +185,7 @@ class LikelihoodResult:
     def __repr__(self) -> str:
         error = "" if self.standard_error is None else f" +- {self.standard_error:.4f}"
         many = f"{len(self.index):,} image{'s' if len(self.index) > 1 else ''} of {self.selection.data}"
-        return f"{self.mean:.4f}{error} bits/dim ({self.facts['method']}) of {many} ({self.selection.role})"
+        return f"{self.mean:.4f}{error} bits/dim ({self.settings['method']}) of {many} ({self.selection.role})"
 
     def _repr_html_(self) -> str:
         rows = [(name, f"{float(bits.mean()):.4f}") for name, bits in self.parts.items()]
@@ -245,7 +245,7 @@ def measure_likelihood(prepared: PreparedLikelihood, reporter: Reporter = SILENT
         tuple(files[place] for place in setup.chosen) if files else (),
         setup.found,
         dimensions,
-        prepared.facts,
+        prepared.settings,
     )
     (wrong,) = (~np.isfinite(result.per_image)).nonzero()
     if len(wrong):
@@ -255,14 +255,14 @@ def measure_likelihood(prepared: PreparedLikelihood, reporter: Reporter = SILENT
 
 def likelihood_measurement(result: LikelihoodResult) -> Measurement:
     """The result as a run keeps it."""
-    mean, error, facts = result.mean, result.standard_error, result.facts
+    mean, error, settings = result.mean, result.standard_error, result.settings
     return Measurement(
-        name=f"bits/dim ({facts['method']})",
+        name=f"bits/dim ({settings['method']})",
         value=mean,
-        n=facts["n"],
-        seed=facts["seed"],
-        step=facts["step"],
-        details={name: facts[name] for name in SETTINGS if name in facts and name != "seed"},
+        n=settings["n"],
+        seed=settings["seed"],
+        step=settings["step"],
+        details={name: settings[name] for name in SETTINGS if name in settings and name != "seed"},
         low=None if error is None else mean - 1.96 * error,
         high=None if error is None else mean + 1.96 * error,
         **recorded_images(result.selection),
@@ -276,8 +276,8 @@ def _chain(setup: LikelihoodSetup, method: ChainBound) -> PreparedLikelihood:
         return _parts(prior_nats(setup.model.process, x0, setup.times[0]), terms)
 
     own = {"eta": method.eta, "dequantisation": "none", "evaluations": setup.evaluations}
-    facts = {"method": "variational bound", **setup.facts, **own}
-    return PreparedLikelihood(setup, measure, PARTS, facts, setup.evaluations)
+    settings = {"method": "variational bound", **setup.settings, **own}
+    return PreparedLikelihood(setup, measure, PARTS, settings, setup.evaluations)
 
 
 def _continuous(setup: LikelihoodSetup, method: ContinuousTimeBound) -> PreparedLikelihood:
@@ -287,8 +287,8 @@ def _continuous(setup: LikelihoodSetup, method: ContinuousTimeBound) -> Prepared
         return _parts(prior_nats(setup.model.process, x0, setup.times[0]), terms)
 
     own = {"terms": method.terms, "dequantisation": "none", "evaluations": method.terms + 1}
-    facts = {"method": "variational bound of infinitely many steps", **setup.without("grid", "steps"), **own}
-    return PreparedLikelihood(setup, measure, PARTS, facts, method.terms + 1)
+    settings = {"method": "variational bound of infinitely many steps", **setup.without("grid", "steps"), **own}
+    return PreparedLikelihood(setup, measure, PARTS, settings, method.terms + 1)
 
 
 def _parts(prior: Tensor, terms: Iterable[Term]) -> list[Tensor]:
@@ -312,7 +312,7 @@ def _flow(setup: LikelihoodSetup, method: ProbabilityFlow) -> PreparedLikelihood
         "divergence": repr(method.divergence),
         "tolerance": tolerance,
     }
-    facts = setup.without("grid", "steps", "terms", "variance", "decoder")
+    settings = setup.without("grid", "steps", "terms", "variance", "decoder")
     chunks = max(1, FLOWING // setup.chunk)
     names = ("density", "width of a bin")
-    return PreparedLikelihood(setup, measure, names, {"method": "probability flow", **facts, **own}, None, chunks)
+    return PreparedLikelihood(setup, measure, names, {"method": "probability flow", **settings, **own}, None, chunks)

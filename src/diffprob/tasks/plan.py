@@ -20,7 +20,7 @@ from diffprob.runs.folder import Run
 from diffprob.sampling.ancestral import Ancestral
 from diffprob.sampling.defaults import affordable, default
 from diffprob.sampling.simulate import cost, plan
-from diffprob.tasks.compute import Compute, weights_facts
+from diffprob.tasks.compute import Compute
 from diffprob.tasks.conditioning import NONE, Conditioning, apply_guidance, command_words
 from diffprob.tasks.drawing import calls, make_times, seeds_text
 from diffprob.tasks.options import option
@@ -76,7 +76,7 @@ class SamplingPlan:
         sampler: the sampler.
         times: the times of the grid.
         clip: False, True or the quantile of dynamic clipping.
-        facts: everything that decides the images, JSON literals by name.
+        settings: everything that decides the images, JSON literals by name.
         words: the options of the command line that condition and guide in the same way.
     """
 
@@ -86,7 +86,7 @@ class SamplingPlan:
     sampler: Any
     times: Tensor
     clip: bool | float
-    facts: dict[str, Any]
+    settings: dict[str, Any]
     words: tuple[str, ...] = ()
 
     @property
@@ -97,7 +97,7 @@ class SamplingPlan:
     def labels(self, n: int) -> np.ndarray | None:
         """The label that each of n images is drawn for, int64 (n,); None where there is none."""
         rows = self.model.given_rows
-        if rows is None or not isinstance(self.model.condition, Labels) or self.facts["told"] == NONE:
+        if rows is None or not isinstance(self.model.condition, Labels) or self.settings["told"] == NONE:
             return None
         return rows.expand(n).numpy()
 
@@ -134,16 +134,16 @@ def plan_sampling(
     model = compute.load(run, sampling.variance)
     guided = apply_guidance(model, run, sampling.conditioning, sampling.n, compute, reporter, one, images, counts)
     model, clip = guided.conditional, sampling.clip
-    facts = {
+    settings = {
         "Software": f"diffprob {library_version()}",
         "run": run.name,
-        **weights_facts(run, compute.best),
+        **run.weights_provenance(compute.best),
         "seeds": seeds_text(sampling.seed, sampling.n),
         "sampler": repr(sampler),
         "steps": None,
         "grid": repr(grid),
         "variance": repr(model.variance),
-        **guided.facts,
+        **guided.settings,
         "clip": clip if isinstance(clip, bool) else f"dynamic {clip:g}",
         "chunk": model.evaluation.chunk,
         "precision": model.evaluation.precision,
@@ -151,8 +151,8 @@ def plan_sampling(
         "torch": torch.__version__,
     }
     times, words = make_times(grid, model.process, n), command_words(sampling.conditioning)
-    found = SamplingPlan(model, guided.guided, guided.branches, sampler, times, clip, facts, words)
-    facts["steps"] = found.steps
+    found = SamplingPlan(model, guided.guided, guided.branches, sampler, times, clip, settings, words)
+    settings["steps"] = found.steps
     return found
 
 

@@ -41,12 +41,12 @@ class RateResult:
     Args:
         curve: in nats and in model space, as `diffprob.likelihood.rate.rate_distortion` has them.
         levels: grey levels K, for distortions on the scale of 0..K - 1.
-        facts: everything that decides the numbers, JSON literals by name.
+        settings: everything that decides the numbers, JSON literals by name.
     """
 
     curve: RateDistortion
     levels: int
-    facts: dict[str, Any]
+    settings: dict[str, Any]
 
     @property
     def total(self) -> float:
@@ -73,7 +73,7 @@ class RateResult:
         curve, bits, points = self.curve, 1 / math.log(2), self.points
         shown = sorted({round(k * (len(points) - 1) / (rows - 1)) for k in range(rows)})
         return {
-            **self.facts,
+            **self.settings,
             "total": curve.total * bits,
             "total_error": None if curve.total_error is None else curve.total_error * bits,
             "rate": float(curve.rate[-1]) * bits,
@@ -84,7 +84,7 @@ class RateResult:
         }
 
     def __repr__(self) -> str:
-        return f"{self.total:.4f} bits/dim over {self.facts['steps']} steps ({self.facts['n']} images)"
+        return f"{self.total:.4f} bits/dim over {self.settings['steps']} steps ({self.settings['n']} images)"
 
     def _repr_png_(self) -> bytes:
         return rate_figure(self.curve, self.levels)
@@ -97,7 +97,7 @@ def prepare_rate(run: Run, request: RateRequest, reporter: Reporter = SILENT) ->
         InputError: a run without a model, or images of another kind.
     """
     setup = prepare(run, request.images, request.chain, request.compute, reporter)
-    return setup, {**setup.facts, "evaluations": setup.evaluations}
+    return setup, {**setup.settings, "evaluations": setup.evaluations}
 
 
 def rate(run: Run, request: RateRequest = RateRequest(), reporter: Reporter = SILENT) -> RateResult:
@@ -109,7 +109,7 @@ def rate(run: Run, request: RateRequest = RateRequest(), reporter: Reporter = SI
     return measure_rate(*prepare_rate(run, request, reporter), reporter)
 
 
-def measure_rate(setup: LikelihoodSetup, facts: dict[str, Any], reporter: Reporter = SILENT) -> RateResult:
+def measure_rate(setup: LikelihoodSetup, settings: dict[str, Any], reporter: Reporter = SILENT) -> RateResult:
     """Make the measurement of `prepare_rate`.
 
     Raises:
@@ -125,4 +125,4 @@ def measure_rate(setup: LikelihoodSetup, facts: dict[str, Any], reporter: Report
     with reporter.progress("rate", calls, "network call") as bar, counted(setup.model, bar.update):
         prior, nats, error = (torch.from_numpy(part) for part in map_batches(setup, measure))
     found = rate_distortion(setup.times, prior, nats, error, setup.run.space.dimensions)
-    return RateResult(found, setup.run.space.levels, facts)
+    return RateResult(found, setup.run.space.levels, settings)

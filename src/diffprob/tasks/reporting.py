@@ -73,9 +73,13 @@ class PreparedReport:
     note: str
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """What will be drawn and how, JSON literals by name."""
-        return {"run": self.run.place, **_facts(self.plan, self.request.sampling), "data_here": self.images is not None}
+        return {
+            "run": self.run.place,
+            **_drawing_settings(self.plan, self.request.sampling),
+            "data_here": self.images is not None,
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,15 +88,15 @@ class PageResult:
 
     Args:
         page: the whole file, HTML.
-        facts: what was drawn for it and how, JSON literals by name.
+        settings: what was drawn for it and how, JSON literals by name.
     """
 
     page: bytes
-    facts: dict[str, Any]
+    settings: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """JSON literals by name."""
-        return {**self.facts, "bytes": len(self.page)}
+        return {**self.settings, "bytes": len(self.page)}
 
     def __repr__(self) -> str:
         return f"a page of {bytes_text(len(self.page))}"
@@ -117,7 +121,7 @@ def make_report(prepared: PreparedReport, reporter: Reporter) -> PageResult:
     run, request = prepared.run, prepared.request
     samples = draw_samples(run, prepared.plan, request.sampling, reporter)
     page = report_page(gather(run, samples, prepared.images, prepared.note))
-    return PageResult(page, prepared.facts)
+    return PageResult(page, prepared.settings)
 
 
 def report(run: Run, request: ReportRequest = ReportRequest(), reporter: Reporter = SILENT) -> PageResult:
@@ -162,10 +166,10 @@ class PreparedComparison:
     plans: tuple[SamplingPlan, ...]
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """What will be drawn and how, JSON literals by name."""
         pairs = zip(self.runs, self.plans, strict=True)
-        return {"runs": [{"run": run.place, **_facts(plan, self.request.sampling)} for run, plan in pairs]}
+        return {"runs": [{"run": run.place, **_drawing_settings(plan, self.request.sampling)} for run, plan in pairs]}
 
 
 def prepare_comparison(runs: Sequence[Run], request: CompareRequest, reporter: Reporter) -> PreparedComparison:
@@ -187,7 +191,7 @@ def make_comparison(prepared: PreparedComparison, reporter: Reporter) -> PageRes
     pairs = list(zip(prepared.runs, prepared.plans, strict=True))
     drawn = [draw_samples(run, plan, prepared.request.sampling, reporter, rows=0) for run, plan in pairs]
     page = compare_page([gather(run, samples) for run, samples in zip(prepared.runs, drawn, strict=True)])
-    return PageResult(page, prepared.facts)
+    return PageResult(page, prepared.settings)
 
 
 def compare(runs: Sequence[Run], request: CompareRequest = CompareRequest(), reporter: Reporter = SILENT) -> PageResult:
@@ -220,7 +224,7 @@ def draw_samples(run: Run, plan: SamplingPlan, sampling: Sampling, reporter: Rep
     return Samples(
         drawn.levels,
         sampling.seed,
-        **{name: plan.facts[name] for name in (*KEPT, "precision", "device")},
+        **{name: plan.settings[name] for name in (*KEPT, "precision", "device")},
         evaluations=drawn.evaluations,
         seconds=time.monotonic() - began,
         best=sampling.compute.best,
@@ -298,7 +302,7 @@ def _plan(run: Run, sampling: Sampling, reporter: Reporter) -> SamplingPlan:
     return plan_sampling(run, sampling, reporter)
 
 
-def _facts(plan: SamplingPlan, sampling: Sampling) -> dict[str, Any]:
+def _drawing_settings(plan: SamplingPlan, sampling: Sampling) -> dict[str, Any]:
     """What will be drawn, and how."""
-    facts = {name: plan.facts[name] for name in SAID}
-    return {"n": sampling.n, **facts, "network_calls": plan.calls(sampling.n, plan.steps)}
+    settings = {name: plan.settings[name] for name in SAID}
+    return {"n": sampling.n, **settings, "network_calls": plan.calls(sampling.n, plan.steps)}

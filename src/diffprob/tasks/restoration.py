@@ -81,7 +81,7 @@ class PreparedRestoration:
         plan: the model, sampler and times.
         rng: one stream an image.
         clean: the images without flaw, uint8 (n, C, H, W), or None.
-        facts: everything that decides the images, JSON literals by name.
+        settings: everything that decides the images, JSON literals by name.
     """
 
     run: Run
@@ -89,12 +89,12 @@ class PreparedRestoration:
     plan: SamplingPlan
     rng: Rng
     clean: np.ndarray | None
-    facts: dict[str, Any]
+    settings: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """JSON literals by name: the facts, and what will be spent."""
+        """JSON literals by name: the settings, and what will be spent."""
         spent = {"evaluations": None, "network_calls": self.degraded.calls(self.plan)}
-        return {**self.facts, "run": self.run.place, **spent, "stds": [], "psnr": None}
+        return {**self.settings, "run": self.run.place, **spent, "stds": [], "psnr": None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +112,7 @@ class Restored:
             where nothing clean is known. A ratio is None where it is infinite, an error where it is not known.
         network_calls: for all images.
         place: of the run.
-        facts: everything that decides the images, JSON literals by name.
+        settings: everything that decides the images, JSON literals by name.
     """
 
     images: np.ndarray
@@ -124,21 +124,21 @@ class Restored:
     psnr: dict[str, list[float | None]] | None
     network_calls: int
     place: str
-    facts: dict[str, Any]
+    settings: dict[str, Any]
 
     def __len__(self) -> int:
         return len(self.images)
 
     def to_json(self) -> dict[str, Any]:
-        """JSON literals by name: the facts, and what came out; no pixels."""
+        """JSON literals by name: the settings, and what came out; no pixels."""
         spent = {"evaluations": None, "network_calls": self.network_calls}
-        return {**self.facts, "run": self.place, **spent, "stds": self.stds, "psnr": self.psnr}
+        return {**self.settings, "run": self.place, **spent, "stds": self.stds, "psnr": self.psnr}
 
     def png(self) -> bytes:
         """The first images, given above restored, and clean ones below where they are known; an incomplete row ends in
         black."""
         sets = [self.given, self.images, *([] if self.clean is None else [self.clean])]
-        return above_png(sets, self.levels, {**self.facts, "psnr": self.psnr}, MOST_SHOWN, 0)
+        return above_png(sets, self.levels, {**self.settings, "psnr": self.psnr}, MOST_SHOWN, 0)
 
     _repr_png_ = png
 
@@ -146,7 +146,7 @@ class Restored:
         mean = None if self.psnr is None else self.psnr["restored"][0]
         near = "" if mean is None else f", {mean:.2f} dB"
         many = f"{len(self):,} image{'s' if len(self) > 1 else ''}"
-        return f"{many} restored by {self.facts['run']} ({self.facts['flaw']}, {self.facts['method']}){near}"
+        return f"{many} restored by {self.settings['run']} ({self.settings['flaw']}, {self.settings['method']}){near}"
 
 
 def prepare_restore(run: Run, request: RestoreRequest, reporter: Reporter = SILENT) -> PreparedRestoration:
@@ -162,14 +162,20 @@ def prepare_restore(run: Run, request: RestoreRequest, reporter: Reporter = SILE
     rng = Rng.of(request.sampling.seed, len(given), device=device)
     degraded, clean, sampling = _read(run, request, given, rng, reporter)
     plan = plan_sampling(run, sampling, reporter, True, degraded.condition(run, device))
-    facts = {**plan.facts, "flaw": degraded.kind, **given.facts, "levels": given.levels, **degraded.facts()}
+    settings = {
+        **plan.settings,
+        "flaw": degraded.kind,
+        **given.provenance,
+        "levels": given.levels,
+        **degraded.settings(),
+    }
     if request.clean is not None and clean is not None:
-        facts |= clean.facts_as("clean")
-    if facts["method"] == GUIDED and plan.sampler.order is not None:
+        settings |= clean.provenance_as("clean")
+    if settings["method"] == GUIDED and plan.sampler.order is not None:
         reporter.note(
             f"note: {plan.sampler!r} is deterministic: guided chains tend to fall out of the data; DPMppSDE(2) do not"
         )
-    return PreparedRestoration(run, degraded, plan, rng, None if clean is None else clean.pixels, facts)
+    return PreparedRestoration(run, degraded, plan, rng, None if clean is None else clean.pixels, settings)
 
 
 def restore(run: Run, request: RestoreRequest, reporter: Reporter = SILENT) -> Restored:
@@ -210,7 +216,7 @@ def make_restored(prepared: PreparedRestoration, reporter: Reporter = SILENT) ->
         psnr=None if prepared.clean is None else _compared(degraded, images, prepared.clean),
         network_calls=progress.done,
         place=prepared.run.place,
-        facts=prepared.facts,
+        settings=prepared.settings,
     )
 
 
@@ -253,7 +259,7 @@ def _read(
     else:
         assert degradation.mask is not None
         missing, masks = read_masks(degradation.mask, run, len(given), reporter)
-        said = masks.facts_as("mask")
+        said = masks.provenance_as("mask")
     sampling = replace(sampling, sampler=SAMPLER) if free else sampling
     clean = _clean(run, request, given, reporter)
     return IncompleteImages(given, missing, degradation, said), clean, sampling

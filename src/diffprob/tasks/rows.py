@@ -49,9 +49,9 @@ class Rows:
         return [cost(self.plan.sampler, len(times_from(process, times, t))) for t in self.at]
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """Everything that decides the rows beside the images they start from, JSON literals by name."""
-        return {**self.plan.facts, "at": list(self.at), "evaluations": self.evaluations}
+        return {**self.plan.settings, "at": list(self.at), "evaluations": self.evaluations}
 
     def calls(self, n: int, up: int = 0) -> int | None:
         """Of the network for n images a row, ``up`` of which are inverted first; None where a tolerance decides."""
@@ -88,7 +88,7 @@ class PreparedRows:
     Args:
         run: to draw from.
         rows: how each is made.
-        facts: everything that decides the images, JSON literals by name.
+        settings: everything that decides the images, JSON literals by name.
         what: for whoever hears the progress.
         seed: of the first stream.
         n: streams.
@@ -101,7 +101,7 @@ class PreparedRows:
 
     run: Run
     rows: Rows
-    facts: dict[str, Any]
+    settings: dict[str, Any]
     what: str
     seed: int
     n: int
@@ -111,9 +111,9 @@ class PreparedRows:
     counted: bool = True
 
     def to_json(self) -> dict[str, Any]:
-        """JSON literals by name: the facts, and what will be spent."""
+        """JSON literals by name: the settings, and what will be spent."""
         n = {"n": self.n} if self.counted else {}
-        return {**self.facts, "run": self.run.place, **n, "network_calls": self.network_calls}
+        return {**self.settings, "run": self.run.place, **n, "network_calls": self.network_calls}
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +129,7 @@ class ImageRows:
         levels: how many grey levels there are.
         network_calls: for all rows.
         place: of the run.
-        facts: everything that decides the images, JSON literals by name.
+        settings: everything that decides the images, JSON literals by name.
         n: images drawn from each time; None for an interpolation.
     """
 
@@ -139,28 +139,28 @@ class ImageRows:
     levels: int
     network_calls: int
     place: str
-    facts: dict[str, Any]
+    settings: dict[str, Any]
     n: int | None
 
     @property
     def rmse(self) -> Any:
         """How far each row is off at its ends, in grey levels: a number a row, for an interpolation two; None for draws
         from one image."""
-        return self.facts.get("rmse")
+        return self.settings.get("rmse")
 
     def to_json(self) -> dict[str, Any]:
-        """JSON literals by name: the facts, and what was spent; no pixels."""
+        """JSON literals by name: the settings, and what was spent; no pixels."""
         n = {} if self.n is None else {"n": self.n}
-        return {**self.facts, "run": self.place, **n, "network_calls": self.network_calls}
+        return {**self.settings, "run": self.place, **n, "network_calls": self.network_calls}
 
     def png(self) -> bytes:
         """All rows as a picture."""
         images, columns = self.images.reshape(-1, *self.images.shape[2:]), self.images.shape[1]
-        return grid_png(images, self.levels, self.facts, columns)
+        return grid_png(images, self.levels, self.settings, columns)
 
     def npz(self) -> bytes:
         """The arrays images (rows, columns, C, H, W), seeds and metadata."""
-        return arrays(self.images, self.seeds, {**self.facts, "levels": self.levels})
+        return arrays(self.images, self.seeds, {**self.settings, "levels": self.levels})
 
     def save(self, path: str | Path) -> None:
         """Write all rows as a picture (x.png), or the arrays (x.npz), as the verb does.
@@ -176,7 +176,7 @@ class ImageRows:
         rows, columns, *shape = self.images.shape
         times = ", ".join(f"{t:g}" for t in self.at)
         many = f"{rows} row{'s' if rows > 1 else ''} of {columns} images {'x'.join(map(str, shape))}"
-        return f"{many} of {self.facts['run']}, from t = {times}"
+        return f"{many} of {self.settings['run']}, from t = {times}"
 
 
 def plan_rows(run: Run, sampling: Sampling, at: Sequence[float], reporter: Reporter) -> Rows:
@@ -210,9 +210,9 @@ def draw_rows(prepared: PreparedRows, reporter: Reporter = SILENT) -> ImageRows:
         counted(rows.plan.model, progress.update),
     ):
         images = [prepared.row(t, rng) for t in rows.at]
-    facts = prepared.facts
+    settings = prepared.settings
     if prepared.rmse is not None:
-        facts = {**facts, "rmse": [prepared.rmse(row) for row in images]}
+        settings = {**settings, "rmse": [prepared.rmse(row) for row in images]}
     return ImageRows(
         images=np.stack(images),
         seeds=rng.seeds.cpu().numpy(),
@@ -220,7 +220,7 @@ def draw_rows(prepared: PreparedRows, reporter: Reporter = SILENT) -> ImageRows:
         levels=prepared.run.space.levels,
         network_calls=progress.done,
         place=prepared.run.place,
-        facts=facts,
+        settings=settings,
         n=prepared.n if prepared.counted else None,
     )
 

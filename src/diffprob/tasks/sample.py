@@ -56,9 +56,9 @@ class PreparedSample:
     plan: SamplingPlan
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """Everything that decides the images, JSON literals by name."""
-        return self.plan.facts
+        return self.plan.settings
 
     @property
     def network_calls(self) -> int | None:
@@ -72,9 +72,9 @@ class PreparedSample:
         return Rng.of(sampling.seed, sampling.n, device=sampling.compute.on())
 
     def to_json(self) -> dict[str, Any]:
-        """JSON literals by name: the facts, and what will be spent."""
+        """JSON literals by name: the settings, and what will be spent."""
         spent = {"network_calls": self.network_calls, "evaluations": self.plan.steps}
-        return {**self.facts, "run": self.run.place, "n": self.request.sampling.n, **spent}
+        return {**self.settings, "run": self.run.place, "n": self.request.sampling.n, **spent}
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +91,7 @@ class Samples:
         evaluations: of the model for each image, on average: samplers to a tolerance differ between images.
         network_calls: for all images.
         place: of the run.
-        facts: everything that decides the images, JSON literals by name.
+        settings: everything that decides the images, JSON literals by name.
     """
 
     images: np.ndarray
@@ -103,15 +103,15 @@ class Samples:
     evaluations: float
     network_calls: int
     place: str
-    facts: dict[str, Any]
+    settings: dict[str, Any]
 
     def __len__(self) -> int:
         return len(self.images)
 
     def to_json(self) -> dict[str, Any]:
-        """JSON literals by name: the facts, and what was spent; no pixels."""
+        """JSON literals by name: the settings, and what was spent; no pixels."""
         spent = {"network_calls": self.network_calls, "evaluations": self.evaluations}
-        return {**self.facts, "run": self.place, "n": len(self), **spent}
+        return {**self.settings, "run": self.place, "n": len(self), **spent}
 
     def save(self, path: str | Path) -> None:
         """Write all images side by side (x.png), or the arrays images, seeds and metadata (x.npz), as the verb does.
@@ -119,9 +119,9 @@ class Samples:
         Raises:
             InputError: another suffix, points that are no images, or the disk refuses; what existed before is intact.
         """
-        kinds = {".npz": lambda: arrays(self.images, self.seeds, {**self.facts, "levels": self.levels})}
+        kinds = {".npz": lambda: arrays(self.images, self.seeds, {**self.settings, "levels": self.levels})}
         if (levels := self.levels) is not None:
-            kinds = {".png": lambda: grid_png(self.images, levels, self.facts), **kinds}
+            kinds = {".png": lambda: grid_png(self.images, levels, self.settings), **kinds}
         save(path, kinds)
 
     def _repr_png_(self) -> bytes | None:
@@ -129,11 +129,12 @@ class Samples:
 
     def __repr__(self) -> str:
         if not self.levels:
-            return f"{len(self):,} points of {self.facts['run']}, seeds {self.facts['seeds']} ({self.facts['sampler']})"
+            where = f"{self.settings['run']}, seeds {self.settings['seeds']}"
+            return f"{len(self):,} points of {where} ({self.settings['sampler']})"
         shape = "x".join(map(str, self.images.shape[1:]))
-        how = f"{self.facts['sampler']}, {self.evaluations:g} evaluations each"
+        how = f"{self.settings['sampler']}, {self.evaluations:g} evaluations each"
         many = f"{len(self):,} image{'s' if len(self) > 1 else ''} {shape} in {self.levels} grey levels"
-        return f"{many} of {self.facts['run']}, seeds {self.facts['seeds']} ({how})"
+        return f"{many} of {self.settings['run']}, seeds {self.settings['seeds']} ({how})"
 
 
 def prepare_sample(run: Run, request: SampleRequest = SampleRequest(), reporter: Reporter = SILENT) -> PreparedSample:
@@ -178,7 +179,7 @@ def draw_sample(prepared: PreparedSample, reporter: Reporter = SILENT) -> Sample
         evaluations=drawn.evaluations,
         network_calls=progress.done,
         place=prepared.run.place,
-        facts=prepared.facts,
+        settings=prepared.settings,
     )
 
 

@@ -78,13 +78,13 @@ class ProxyFits:
 
     Args:
         fits: of each proxy, by its key.
-        facts: what to, by the same keys.
+        provenance: what to, by the same keys.
         best: whether under the best weights.
         new: whether some of it is not in the run yet.
     """
 
     fits: Fits
-    facts: dict[str, Any]
+    provenance: dict[str, Any]
     best: bool
     new: bool
 
@@ -94,7 +94,7 @@ class ProxyFits:
         Raises:
             InputError: the folder cannot be written, or a training is using it.
         """
-        keep_proxies(run, self.fits, self.facts, self.best)
+        keep_proxies(run, self.fits, self.provenance, self.best)
 
 
 def take(selection: Selection, n: int, seed: int, name: str, reporter: Reporter = SILENT) -> ImageSet:
@@ -173,20 +173,20 @@ def score_sets(
             known[key] = measure_statistics(bare, images, run, seed, device, reporter)
         return subject.proxy.complete(known[key], run.space.to_model(torch.from_numpy(images.levels)))
 
-    fits, facts = read_proxies(run, compute.best)
+    fits, provenance = read_proxies(run, compute.best)
     scores, changed = {}, False
     for subject in measured:
         fitted = None
         if subject.proxy.needs_fit and fitting is not None:
             key = f"{subject.proxy!r} {subject.sha256[:16]}"
             about = {**fitting.about, "seed": seed, "precision": compute.precision, "noise": "by content"}
-            if facts.get(key) != about:
-                fits[key], facts[key], changed = subject.proxy.fit(statistics(subject, fitting)), about, True
+            if provenance.get(key) != about:
+                fits[key], provenance[key], changed = subject.proxy.fit(statistics(subject, fitting)), about, True
             fitted = fits[key]
         scores[subject.label] = {
             each.name: subject.proxy.score(statistics(subject, each), fitted).numpy() for each in sets
         }
-    return scores, ProxyFits(fits, facts, compute.best, changed)
+    return scores, ProxyFits(fits, provenance, compute.best, changed)
 
 
 def subjects(

@@ -239,7 +239,7 @@ def draw_preview(model: NetDenoiser, recipe: Recipe, path: Path) -> None:
     n, steps = recipe.training.samples, affordable(recipe.process, PREVIEW_STEPS)
     times = make_times(Uniform(), model.process, steps)
     drawn = draw(model, DDIM(), times, Rng.of(0, n, device=device), recipe.space)
-    facts = {
+    settings = {
         "run": recipe.name,
         "seeds": seeds_text(0, n),
         "sampler": "DDIM()",
@@ -249,7 +249,7 @@ def draw_preview(model: NetDenoiser, recipe: Recipe, path: Path) -> None:
     }
     files.check_replaceable(path)
     with files.saying(f"write {path}", "; what existed before is intact"):
-        files.write_file(path, [grid_png(drawn.levels, recipe.space.levels, facts)])
+        files.write_file(path, [grid_png(drawn.levels, recipe.space.levels, settings)])
 
 
 def _loss_curve(store: RunWriter, reporter: Reporter) -> Path | None:

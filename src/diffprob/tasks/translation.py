@@ -169,7 +169,7 @@ class PreparedTranslation:
         method: how.
         plan: the run's network, sampler and grid.
         start: the time up to which there is noise, on the schedule.
-        facts: everything that decides the images, JSON literals by name.
+        settings: everything that decides the images, JSON literals by name.
         seed: of the first image.
         device: of the chains.
         recogniser: of `EGSDE`, or None.
@@ -182,7 +182,7 @@ class PreparedTranslation:
     method: TranslationMethod
     plan: SamplingPlan
     start: float
-    facts: dict[str, Any]
+    settings: dict[str, Any]
     seed: int
     device: torch.device
     recogniser: NoisyClassifier | None = None
@@ -211,8 +211,8 @@ class PreparedTranslation:
         return None if down is None or up is None else down + up
 
     def to_json(self) -> dict[str, Any]:
-        """JSON literals by name: the facts, and what will be spent."""
-        return {**self.facts, "run": self.run.place, "network_calls": self.network_calls}
+        """JSON literals by name: the settings, and what will be spent."""
+        return {**self.settings, "run": self.run.place, "network_calls": self.network_calls}
 
     def translated(self, x0: Tensor, part: slice, rng: Rng) -> Tensor:
         """Images (B, C, H, W) in model space, which are ``part`` of all of them, with one stream for each."""
@@ -240,7 +240,7 @@ class Translated:
         levels: how many grey levels there are.
         network_calls: of the run's network for all images.
         place: of the run.
-        facts: everything that decides the images, JSON literals by name.
+        settings: everything that decides the images, JSON literals by name.
     """
 
     images: np.ndarray
@@ -249,26 +249,25 @@ class Translated:
     levels: int
     network_calls: int
     place: str
-    facts: dict[str, Any]
+    settings: dict[str, Any]
 
     def __len__(self) -> int:
         return len(self.images)
 
     def to_json(self) -> dict[str, Any]:
-        """JSON literals by name: the facts, and what was spent; no pixels."""
-        return {**self.facts, "run": self.place, "network_calls": self.network_calls}
+        """JSON literals by name: the settings, and what was spent; no pixels."""
+        return {**self.settings, "run": self.place, "network_calls": self.network_calls}
 
     def png(self) -> bytes:
         """The first images, sources above results; an incomplete row ends in white."""
-        return above_png([self.source, self.images], self.levels, self.facts, MOST_SHOWN, self.levels - 1)
+        return above_png([self.source, self.images], self.levels, self.settings, MOST_SHOWN, self.levels - 1)
 
     _repr_png_ = png
 
     def __repr__(self) -> str:
-        facts, many = self.facts, f"{len(self):,} image{'s' if len(self) > 1 else ''}"
-        return (
-            f"{many} of {facts['source']} translated by {facts['run']} ({facts['method']}, from t = {facts['start']:g})"
-        )
+        settings, many = self.settings, f"{len(self):,} image{'s' if len(self) > 1 else ''}"
+        how = f"{settings['method']}, from t = {settings['start']:g}"
+        return f"{many} of {settings['source']} translated by {settings['run']} ({how})"
 
 
 def prepare_translate(run: Run, request: TranslateRequest, reporter: Reporter = SILENT) -> PreparedTranslation:
@@ -279,7 +278,7 @@ def prepare_translate(run: Run, request: TranslateRequest, reporter: Reporter = 
     """
     method, compute = request.method, request.sampling.compute
     device = compute.on()
-    images, facts = _read(run, request, reporter)
+    images, settings = _read(run, request, reporter)
     sampling = replace(request.sampling, n=len(images))
     classifier = None
     if isinstance(method, EGSDE) and method.recogniser is not None:
@@ -291,19 +290,21 @@ def prepare_translate(run: Run, request: TranslateRequest, reporter: Reporter = 
     if start < (last := float(plan.times[-1])):
         low = option("start", f"{start:g}")
         reporter.note(f"note: {low} lies below the grid's last time, {last:g}: use more {option('steps')}")
-    facts = {**plan.facts, **facts, "method": method.name, "start": start}
+    settings = {**plan.settings, **settings, "method": method.name, "start": start}
     source = rows = recogniser = None
     if isinstance(method, DDIB):
-        source, rows, facts["from"] = _source_model(run, request, method, plan, images)
+        source, rows, settings["from"] = _source_model(run, request, method, plan, images)
     else:
-        facts["repeats"] = method.repeats
+        settings["repeats"] = method.repeats
     if isinstance(method, EGSDE):
-        facts |= {"realistic": method.realistic, "faithful": method.faithful, "factor": method.factor}
-        facts |= {"recogniser": method.recogniser, "recogniser_sha256": None}
+        settings |= {"realistic": method.realistic, "faithful": method.faithful, "factor": method.factor}
+        settings |= {"recogniser": method.recogniser, "recogniser_sha256": None}
     if classifier is not None:
-        facts["recogniser_sha256"] = classifier.sha256()
+        settings["recogniser_sha256"] = classifier.sha256()
         recogniser = classifier.load(device, compute.batch or "auto", compute.precision)
-    return PreparedTranslation(run, images, method, plan, start, facts, sampling.seed, device, recogniser, source, rows)
+    return PreparedTranslation(
+        run, images, method, plan, start, settings, sampling.seed, device, recogniser, source, rows
+    )
 
 
 def translate(run: Run, request: TranslateRequest, reporter: Reporter = SILENT) -> Translated:
@@ -341,7 +342,7 @@ def make_translated(prepared: PreparedTranslation, reporter: Reporter = SILENT) 
         levels=images.levels,
         network_calls=progress.done,
         place=prepared.run.place,
-        facts=prepared.facts,
+        settings=prepared.settings,
     )
 
 
@@ -351,8 +352,8 @@ def _read(run: Run, request: TranslateRequest, reporter: Reporter) -> tuple[Imag
     n = min(request.n or len(selection), len(selection))
     images = replace(selection.images.some(range(n)), captions=None)
     text = request.images if isinstance(request.images, str) else selection.data
-    facts = {"source": text, "split": selection.split, "role": selection.role}
-    return images, {**facts, "converted": selection.converted or None, "n": n, "source_sha256": images.digest()}
+    settings = {"source": text, "split": selection.split, "role": selection.role}
+    return images, {**settings, "converted": selection.converted or None, "n": n, "source_sha256": images.digest()}
 
 
 def _source_model(
