@@ -15,7 +15,7 @@ from diffprob.base.rng import Rng
 from diffprob.conditions.condition import Labels
 from diffprob.config.recipe import Recipe
 from diffprob.data.images import Images
-from diffprob.data.limited import First
+from diffprob.data.limited import Subset
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.denoise.variance import UnitData
 from diffprob.evaluation.classifier import classifier_for
@@ -76,13 +76,13 @@ def real_images(recipe: Recipe) -> Real:
 def whole(recipe: Recipe) -> tuple[Any, int | None]:
     """The source that the training images are the first ones of, and the one class that is taken."""
     data = recipe.data
-    return (data.source, data.label) if isinstance(data, First) else (data, None)
+    return (data.source, data.label) if isinstance(data, Subset) else (data, None)
 
 
 def test_images(recipe: Recipe) -> Images:
     """The test images, of the one class if training saw one."""
     source, label = whole(recipe)
-    return First(replace(source, split="test"), None, label).load()
+    return Subset(replace(source, split="test"), None, label).load()
 
 
 def epochs(recipe: Recipe, out: Path, settings: Settings, every: int = 1) -> None:

@@ -17,7 +17,7 @@ from diffprob.data import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace,
 from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.data.captioned import CaptionedDigits
 from diffprob.data.joined import Joined, join
-from diffprob.data.limited import First
+from diffprob.data.limited import Subset
 from diffprob.denoise.clipping import Clip, DynamicClip
 from diffprob.denoise.denoiser import Evaluation, Index, NetDenoiser, Scale
 from diffprob.denoise.ideal import FiniteData, GaussianData, MixtureData, TwoPoint
@@ -125,30 +125,29 @@ __all__ = [
     "DenoisingMatching", "DenoisingScore", "DensityModel", "Dequantisation", "DiffprobError", "Digits", "Dirac",
     "Discretised", "Distribution", "DynamicClip", "Elastic", "Energies", "Energy", "EnergyGuided", "EnergyNet",
     "EnergySpec", "Epsilon", "EpsilonTheta", "EpsilonThetaSpec", "EulerMaruyama", "Evaluation", "Exact",
-    "FaithfulnessEnergy", "FiniteData", "First", "FlowDensity", "FlowLikelihood", "Folder", "Gaussian",
-    "GaussianData", "Glow", "GlowSpec", "GradientDistillation", "GrainGrid", "GrainSolver", "Heun", "HorizontalFlip",
-    "HuggingFace", "Hutchinson", "Hybrid", "Idx", "ImageBatch", "Images", "Index", "Inpaint", "InputError",
-    "Integrability", "Joined", "Karras", "LabelEnergy", "Labels", "Leading", "Learned", "LearnedDiagonal",
-    "LearnedRange", "LeastCost", "LinearBetas", "LinearProcess", "LocationScale", "LogDensity", "LogLinear", "LogSNR",
-    "LowPass", "LowResolution", "MaximumLikelihood", "Mean", "Mixture", "MixtureData", "Model", "Monitor", "Native",
-    "NegativeEnergy", "NetDenoiser", "NoClosedForm", "NoiseMoments", "NoiseNorm", "NoiseResidual", "NoisyClassifier",
-    "NoisyClassifierNet", "NoisyClassifierSpec", "Normal", "NumericalError", "OptimalCovariance",
-    "OrnsteinUhlenbeck", "Output", "Part", "PathStatistics", "Pixels", "Potential", "PotentialSpec",
-    "PredictorCorrector", "PretrainedRun", "ProbabilityFlow", "Proxy", "Quadratic", "QuadraticTimes",
-    "RateDistortion", "RealismEnergy", "Recipe", "Recogniser", "RecogniserRun", "Recognition", "ReconstructionError",
-    "ReconstructionGuidance", "ReverseDiffusion", "Rng", "Run", "RunWriter", "ScalarUNet", "ScalarUNetSpec", "Scale",
-    "ScaledLinear", "Scoped", "Score", "ScoreNorms", "SimplexNoise", "SlicedMatching", "SquaredNoise", "State",
-    "Straight", "StraightScaling", "SubVP", "SubVariancePreserving", "Svhn", "TextEncoder", "TextEncoderSpec",
-    "Trailing", "Trainer", "Training", "TwoPoint", "Typical", "UNet", "UNetSpec", "UniPC", "Uniform", "UnitData",
-    "V0", "VPSDE", "VarianceExploding", "VariancePreserving", "VariationalBound", "Velocity", "Zero", "add_noise",
-    "bind_grid", "bound_terms", "build_model", "build_recogniser", "cheapest_paths", "check", "check_denoiser",
-    "check_process", "check_proxy", "check_sampler", "check_step", "continuous_bound", "ddib", "denoised",
-    "dequantised", "derive", "draw", "draw_denoised", "egsde", "estimate_noise", "flow_log_prob", "integrability",
-    "interpolate_noised", "invert", "join", "kl", "load", "loss_curve", "make_accelerator", "named", "noise_moments",
-    "open_data", "open_run", "packaged", "progression", "psnr", "rate_distortion", "recognised",
-    "reconstruction_costs", "register", "relative_log_prob", "sample_from", "save_grid", "sdedit", "simulate",
-    "slerp", "sliced_wasserstein2", "ssim", "start", "step_costs", "train", "unclip", "variational_bound",
-    "wasserstein_1d",
+    "FaithfulnessEnergy", "FiniteData", "FlowDensity", "FlowLikelihood", "Folder", "Gaussian", "GaussianData", "Glow",
+    "GlowSpec", "GradientDistillation", "GrainGrid", "GrainSolver", "Heun", "HorizontalFlip", "HuggingFace",
+    "Hutchinson", "Hybrid", "Idx", "ImageBatch", "Images", "Index", "Inpaint", "InputError", "Integrability", "Joined",
+    "Karras", "LabelEnergy", "Labels", "Leading", "Learned", "LearnedDiagonal", "LearnedRange", "LeastCost",
+    "LinearBetas", "LinearProcess", "LocationScale", "LogDensity", "LogLinear", "LogSNR", "LowPass", "LowResolution",
+    "MaximumLikelihood", "Mean", "Mixture", "MixtureData", "Model", "Monitor", "Native", "NegativeEnergy",
+    "NetDenoiser", "NoClosedForm", "NoiseMoments", "NoiseNorm", "NoiseResidual", "NoisyClassifier",
+    "NoisyClassifierNet", "NoisyClassifierSpec", "Normal", "NumericalError", "OptimalCovariance", "OrnsteinUhlenbeck",
+    "Output", "Part", "PathStatistics", "Pixels", "Potential", "PotentialSpec", "PredictorCorrector", "PretrainedRun",
+    "ProbabilityFlow", "Proxy", "Quadratic", "QuadraticTimes", "RateDistortion", "RealismEnergy", "Recipe",
+    "Recogniser", "RecogniserRun", "Recognition", "ReconstructionError", "ReconstructionGuidance", "ReverseDiffusion",
+    "Rng", "Run", "RunWriter", "ScalarUNet", "ScalarUNetSpec", "Scale", "ScaledLinear", "Scoped", "Score", "ScoreNorms",
+    "SimplexNoise", "SlicedMatching", "SquaredNoise", "State", "Straight", "StraightScaling", "SubVP",
+    "SubVariancePreserving", "Subset", "Svhn", "TextEncoder", "TextEncoderSpec", "Trailing", "Trainer", "Training",
+    "TwoPoint", "Typical", "UNet", "UNetSpec", "UniPC", "Uniform", "UnitData", "V0", "VPSDE", "VarianceExploding",
+    "VariancePreserving", "VariationalBound", "Velocity", "Zero", "add_noise", "bind_grid", "bound_terms",
+    "build_model", "build_recogniser", "cheapest_paths", "check", "check_denoiser", "check_process", "check_proxy",
+    "check_sampler", "check_step", "continuous_bound", "ddib", "denoised", "dequantised", "derive", "draw",
+    "draw_denoised", "egsde", "estimate_noise", "flow_log_prob", "integrability", "interpolate_noised", "invert",
+    "join", "kl", "load", "loss_curve", "make_accelerator", "named", "noise_moments", "open_data", "open_run",
+    "packaged", "progression", "psnr", "rate_distortion", "recognised", "reconstruction_costs", "register",
+    "relative_log_prob", "sample_from", "save_grid", "sdedit", "simulate", "slerp", "sliced_wasserstein2", "ssim",
+    "start", "step_costs", "train", "unclip", "variational_bound", "wasserstein_1d",
 ]
 # fmt: on
 

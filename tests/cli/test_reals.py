@@ -37,7 +37,7 @@ def _run(data: Any) -> Any:
 
 @pytest.mark.parametrize("label", [None, 1])
 def test_held_out_images_are_of_the_class_trained_on_at_the_place_given(stored: Path, label: int | None) -> None:
-    run = _run(dp.First(dp.Array("gone.npz"), 4, label))
+    run = _run(dp.Subset(dp.Array("gone.npz"), 4, label))
     train, test = splits(run, str(stored))
     with np.load(stored) as parts:
         own, others = ((parts[f"x_{split}"], parts[f"y_{split}"]) for split in ("train", "test"))
@@ -48,7 +48,7 @@ def test_held_out_images_are_of_the_class_trained_on_at_the_place_given(stored: 
 
 
 def test_data_of_another_kind_is_read_as_it_is(stored: Path) -> None:
-    train, _ = splits(_run(dp.First(dp.Idx("gone"), 4)), str(stored))
+    train, _ = splits(_run(dp.Subset(dp.Idx("gone"), 4)), str(stored))
     assert len(train) == 20
 
 

@@ -22,7 +22,7 @@ from diffprob.cli.main import main
 from diffprob.cli.parser import whole
 from diffprob.config.recipe import parameter_count
 from diffprob.config.spec import render
-from diffprob.data import Array, First, Folder
+from diffprob.data import Array, Folder, Subset
 from diffprob.data.formats import folder
 from diffprob.runs.folder import open_run
 from diffprob.runs.writer import RunWriter
@@ -324,14 +324,14 @@ def test_runs_with_a_relative_path_and_the_name_of_their_data_go_on(diffprob: Ca
 
 
 def test_data_that_takes_some_of_a_source_moves(diffprob: Callable, tmp_path: Path) -> None:
-    """`First` takes its images at the place that --data names."""
+    """`Subset` takes its images at the place that --data names."""
     pixels = np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8)
     np.savez(tmp_path / "here.npz", images=pixels, labels=np.arange(20) % 2)
-    recipe = replace(automatic("here.npz")[0], data=First(Array("gone.npz"), 6, 1))
+    recipe = replace(automatic("here.npz")[0], data=Subset(Array("gone.npz"), 6, 1))
     Path("recipe.txt").write_text(render(recipe))
     done = diffprob("train", "./recipe.txt", "--data", "here.npz", "--out", "some", "--steps", "2", *TINY)
     assert done.code == 0, done.err
-    assert open_run("some").recipe.data == First(Array(str(tmp_path / "here.npz")), 6, 1)
+    assert open_run("some").recipe.data == Subset(Array(str(tmp_path / "here.npz")), 6, 1)
     planned = diffprob("train", "./recipe.txt", "--dry-run", "--out", "x", *TINY, "--json").json
     assert planned["about"]["data"].endswith("(not there: training needs it)")
 

@@ -93,7 +93,7 @@ def test_any_argument_is_usable_or_a_short_error(family: str, name: str) -> None
         "Captions(words=('a', 1))",
         "SimplexNoise(octaves=True)",
         "CaptionedDigits(count=1000000000)",
-        "First(Digits(), n=True)",
+        "Subset(Digits(), n=True)",
         "Training(steps=10, betas=('a', 'b'))",
         "LinearProcess(schedule=3)",
         "LinearProcess(scaling=Cosine())",

@@ -10,7 +10,7 @@ from PIL import Image
 
 from diffprob.base.errors import InputError
 from diffprob.conditions.condition import Labels
-from diffprob.data import Array, First, Folder, Images, Joined
+from diffprob.data import Array, Folder, Images, Joined, Subset
 from diffprob.data.classes import absent, joint, natural, numbered
 
 FRUIT = {"apple": 40, "banana": 128, "cherry": 215}
@@ -120,17 +120,17 @@ def test_a_class_that_is_none_of_the_others_is_named(tmp_path: Path) -> None:
 def test_one_class_is_taken_by_its_name_or_by_the_label_of_the_files(tmp_path: Path) -> None:
     pictures(tmp_path, {"1": 10, "10": 200, "2": 90})
     source = Folder(str(tmp_path), channels=1)
-    assert brightness(First(source, label="10").load()) == {"10": 200}
-    assert brightness(First(source, label=1).load()) == {"10": 200}  # of recipes that were written before
+    assert brightness(Subset(source, label="10").load()) == {"10": 200}
+    assert brightness(Subset(source, label=1).load()) == {"10": 200}  # of recipes that were written before
     with pytest.raises(InputError, match="no class '3' among 1, 2, 10"):
-        First(source, label="3").load()
+        Subset(source, label="3").load()
 
 
 def test_joined_sources_are_called_alike_in_every_split() -> None:
     from diffprob.data import Digits
     from diffprob.data.joined import join
 
-    both = Joined((First(Digits(), 5, label=1), First(Digits(), 5, label=8)))
+    both = Joined((Subset(Digits(), 5, label=1), Subset(Digits(), 5, label=8)))
     assert both.names == both.load().class_names == ("digits, class 1", "digits, class 8")
     assert Joined((Digits(), Digits("test"))).names == ("digits", "digits (2)")
     assert join([Digits().load(), Digits().load()]).class_names == ("digits/train", "digits/train (2)")
@@ -163,7 +163,7 @@ def test_a_name_in_two_unicode_forms_is_one_class(tmp_path: Path) -> None:
     assert both.class_counts == (6, 6, 6) and both.class_names == train.class_names
     assert any("5 sub-folders are 3 classes" in note for note in both.notes)
     for label in ("été", decomposed("été")):
-        assert len(First(Folder(str(tmp_path), channels=1, split="test"), label=label).load()) == 3
+        assert len(Subset(Folder(str(tmp_path), channels=1, split="test"), label=label).load()) == 3
         assert Labels(3, names=("café", "fa", "été")).number(label) == 2
     assert Labels(2, names=("a", decomposed("é"))) == Labels(2, names=("a", "é"))
 

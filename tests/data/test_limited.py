@@ -8,32 +8,32 @@ import pytest
 from diffprob.base.errors import InputError
 from diffprob.config.registry import ALL
 from diffprob.config.spec import parse
-from diffprob.data import Array, Digits, First, Images
+from diffprob.data import Array, Digits, Images, Subset
 
 
 def test_takes_the_first_images_with_their_labels():
-    whole, few = Digits().load(), First(Digits(), 7).load()
+    whole, few = Digits().load(), Subset(Digits(), 7).load()
     assert whole.labels is not None and few.labels is not None
     np.testing.assert_array_equal(few.pixels, whole.pixels[:7])
     np.testing.assert_array_equal(few.labels, whole.labels[:7])
     assert (few.levels, few.class_names, few.name) == (17, whole.class_names, "7 images of digits/train")
-    assert First(Digits()).load().digest() == whole.digest()
+    assert Subset(Digits()).load().digest() == whole.digest()
 
 
 def test_takes_one_class_alone_in_its_order():
     whole = Digits().load()
-    threes = First(Digits(), label=3).load()
+    threes = Subset(Digits(), label=3).load()
     assert threes.labels is not None
     assert len(threes) == int((whole.labels == 3).sum()) and set(threes.labels.tolist()) == {3}
-    np.testing.assert_array_equal(First(Digits(), 5, 3).load().pixels, whole.pixels[whole.labels == 3][:5])
-    assert First(Digits(), 5, 3).load().name == "5 images of label 3 of digits/train"
+    np.testing.assert_array_equal(Subset(Digits(), 5, 3).load().pixels, whole.pixels[whole.labels == 3][:5])
+    assert Subset(Digits(), 5, 3).load().name == "5 images of label 3 of digits/train"
 
 
 def test_a_label_below_0_is_one_that_files_may_give(tmp_path):
     np.savez(tmp_path / "x.npz", images=np.arange(48, dtype=np.uint8).reshape(3, 4, 4), labels=[1, -1, 1])
-    chosen = First(Array(str(tmp_path / "x.npz")), label=-1)
+    chosen = Subset(Array(str(tmp_path / "x.npz")), label=-1)
     assert chosen.load().pixels.min() == 16 and parse(repr(chosen), ALL) == chosen
-    assert First(chosen.source, label="-1").load().digest() == chosen.load().digest()
+    assert Subset(chosen.source, label="-1").load().digest() == chosen.load().digest()
 
 
 def test_captions_go_with_their_images():
@@ -41,32 +41,32 @@ def test_captions_go_with_their_images():
         def load(self):
             return Images(np.zeros((3, 1, 2, 2), np.uint8), captions=("one", "two", "three"))
 
-    assert First(Captioned(), 2).load().captions == ("one", "two")
+    assert Subset(Captioned(), 2).load().captions == ("one", "two")
 
 
 def test_reads_back():
-    for source in (First(Digits(), 9), First(Array("a b.npz"), None, 2)):
+    for source in (Subset(Digits(), 9), Subset(Array("a b.npz"), None, 2)):
         assert parse(repr(source), ALL) == source
 
 
 def test_refuses_what_is_not_there(tmp_path):
     with pytest.raises(InputError, match=r"digits/train has 1437 images: n=1438 are too many"):
-        First(Digits(), 1438).load()
+        Subset(Digits(), 1438).load()
     for label in (10, -1):
         with pytest.raises(
             InputError, match=rf"has no image of label {label}; those that the files give it are 0, 1, 2,"
         ):
-            First(Digits(), label=label).load()
+            Subset(Digits(), label=label).load()
     np.save(tmp_path / "x.npy", np.zeros((4, 8, 8), np.uint8))
     with pytest.raises(InputError, match="no labels"):
-        First(Array(str(tmp_path / "x.npy")), label=0).load()
+        Subset(Array(str(tmp_path / "x.npy")), label=0).load()
     wrong: list[dict[str, Any]] = [{"n": 0}, {"n": 2.0}, {"n": True}, {"label": 1.0}]
     for each in wrong:
         with pytest.raises(ValueError, match=r"must be a(t least| whole number)"):
-            First(Digits(), **each)
+            Subset(Digits(), **each)
     kind: Any = Digits
     with pytest.raises(ValueError, match=r"source cannot be <class"):
-        First(kind)
+        Subset(kind)
 
 
 def test_some_images_keep_what_belongs_to_each() -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from diffprob.base.errors import InputError, Missing
-from diffprob.data import Array, Cifar10, Cifar100, First, Folder, Idx, Svhn, open_data
+from diffprob.data import Array, Cifar10, Cifar100, Folder, Idx, Subset, Svhn, open_data
 from diffprob.data.nested import held_out_source
 
 
@@ -105,7 +105,7 @@ def test_one_of_five_batches_is_damage_and_a_class_that_does_not_occur_is_missin
         source.load()
     assert not isinstance(caught.value, Missing)
     with pytest.raises(Missing, match="label 7"):
-        First(held_out_source(source), label=7).load()
+        Subset(held_out_source(source), label=7).load()
 
 
 def test_a_place_or_an_array_that_is_not_there_is_missing(tmp_path: Path):

@@ -10,7 +10,7 @@ from diffprob.base.errors import InputError
 from diffprob.data.images import Source
 from diffprob.data.places import absolute, at_place, is_kind, paths, without_folders
 
-BOTH = dp.Joined((dp.First(dp.Array("gone.npz"), 3, 0), dp.First(dp.Array("gone.npz"), 2, 1)))
+BOTH = dp.Joined((dp.Subset(dp.Array("gone.npz"), 3, 0), dp.Subset(dp.Array("gone.npz"), 2, 1)))
 
 
 def test_what_is_taken_of_the_data_is_taken_at_the_other_place(tmp_path: Path) -> None:
@@ -18,7 +18,7 @@ def test_what_is_taken_of_the_data_is_taken_at_the_other_place(tmp_path: Path) -
     np.savez(tmp_path / "here.npz", images=pixels, labels=np.arange(12) % 2)
     found = at_place(BOTH, str(tmp_path / "here.npz")).load()
     np.testing.assert_array_equal(np.asarray(found.pixels)[:, 0], pixels[[0, 2, 4, 1, 3]])
-    some = at_place(dp.First(dp.Array("gone.npz"), 5), str(tmp_path / "here.npz")).load()
+    some = at_place(dp.Subset(dp.Array("gone.npz"), 5), str(tmp_path / "here.npz")).load()
     assert some.labels is not None and some.labels.tolist() == [0, 1, 0, 1, 0]
 
 

@@ -15,7 +15,7 @@ from diffprob.config.recipe import build_model
 from diffprob.config.registry import ALL
 from diffprob.config.spec import parse
 from diffprob.data.joined import Joined
-from diffprob.data.limited import First
+from diffprob.data.limited import Subset
 from diffprob.data.sources import Folder, Idx
 from diffprob.runs import folder as checkpoint
 from diffprob.runs.folder import Run, auto_chunk
@@ -256,7 +256,7 @@ def test_damaged_measurements_are_named(folder):
     ("data", "published"),
     [
         (Idx("/home/me/data/mnist"), Idx("mnist")),
-        (First(Idx("/home/me/data/mnist"), 7), First(Idx("mnist"), 7)),
+        (Subset(Idx("/home/me/data/mnist"), 7), Subset(Idx("mnist"), 7)),
         (Joined((Idx("/home/me/a"), Folder("/home/me/b"))), Joined((Idx("a"), Folder("b")))),
     ],
 )

@@ -14,7 +14,7 @@ from diffprob.conditions.condition import Labels
 from diffprob.config.recipe import build_model, parameter_count
 from diffprob.config.registry import ALL
 from diffprob.config.spec import parse, render
-from diffprob.data.limited import First
+from diffprob.data.limited import Subset
 from diffprob.data.sources import Cifar10, Digits, Idx
 from diffprob.net.context_unet import ContextUNetSpec
 from diffprob.recipes import named
@@ -40,9 +40,9 @@ def test_the_published_networks(name, count):
 def test_smaller_settings_read_back():
     for recipe in (thesis_mnist("p", 32, 10_000, lr=1e-3), thesis_cifar10("p", 32, 2000, 1, 2)):
         assert parse(render(recipe), ALL) == recipe
-    assert thesis_mnist("p", 32, 10_000).data == First(Idx("p"), 10_000)
+    assert thesis_mnist("p", 32, 10_000).data == Subset(Idx("p"), 10_000)
     assert thesis_mnist("p", 32, 10_000).training.steps == 20 * (10_000 // 256)
-    assert thesis_cifar10("p", label=1).data == First(Cifar10("p"), None, 1)
+    assert thesis_cifar10("p", label=1).data == Subset(Cifar10("p"), None, 1)
     assert thesis_cifar10("p", label=1, epochs=100).training.steps == 100 * (5000 // 64)
 
 
@@ -122,7 +122,7 @@ def test_from_training_to_figures(scripts, tmp_path, monkeypatch):
     recipe = thesis_mnist(epochs=2)
     recipe = replace(
         recipe,
-        data=First(Digits(), 96),
+        data=Subset(Digits(), 96),
         space=Pixels((1, 8, 8), 17),
         network=ContextUNetSpec(features=8, size=8),
         training=replace(recipe.training, steps=4, cooldown=4, checkpoint_every=2, batch=4, precision="fp32"),

@@ -11,7 +11,7 @@ from diffprob.data.images import Images, Source
 
 
 @dataclass(frozen=True)
-class First:
+class Subset:
     """The first ``n`` images of a source; with ``label`` the first ``n`` of that class.
 
     Args:

@@ -1,4 +1,4 @@
-"""What lies inside a source that is made of others: `First` and `Joined`."""
+"""What lies inside a source that is made of others: `Subset` and `Joined`."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,7 +8,7 @@ from typing import Any
 from diffprob.base.errors import Missing
 from diffprob.data.images import Source
 from diffprob.data.joined import Joined
-from diffprob.data.limited import First
+from diffprob.data.limited import Subset
 from diffprob.data.sources import Cifar10, Cifar100, Idx, Svhn
 
 
@@ -16,9 +16,9 @@ def innermost(source: Source, change: Callable[[Any], Any], whole: bool = False)
     """The source with ``change`` made to the sources that it is made of, or to itself where it is made of none.
 
     Args:
-        whole: let `First` take all images, of its class where it has one.
+        whole: let `Subset` take all images, of its class where it has one.
     """
-    if isinstance(source, First):
+    if isinstance(source, Subset):
         return replace(source, source=innermost(source.source, change, whole), n=None if whole else source.n)
     if isinstance(source, Joined):
         return replace(source, sources=tuple(innermost(part, change, whole) for part in source.sources))
@@ -26,7 +26,7 @@ def innermost(source: Source, change: Callable[[Any], Any], whole: bool = False)
 
 
 def held_out_source(source: Source) -> Source:
-    """The source of the test images that go with training images; of `First` all of its class, however few it takes.
+    """The source of the test images that go with training images; of `Subset` all of its class, however few it takes.
 
     Raises:
         Missing: a source without splits, or not of training images.

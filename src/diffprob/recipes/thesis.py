@@ -4,7 +4,7 @@ stand on; docs/results/thesis.md has what became of them here."""
 from diffprob.conditions.condition import Labels
 from diffprob.config.recipe import Recipe
 from diffprob.data.images import Source
-from diffprob.data.limited import First
+from diffprob.data.limited import Subset
 from diffprob.data.sources import Cifar10, Idx
 from diffprob.denoise.denoiser import Scale
 from diffprob.net.context_unet import ContextUNetSpec
@@ -37,7 +37,7 @@ def thesis_mnist(
     condition, epoch = Labels(10, drop=0.1), (images or 60_000) // 256
     return Recipe(
         name="thesis_mnist",
-        data=source if images is None else First(source, images),
+        data=source if images is None else Subset(source, images),
         space=Pixels((1, 28, 28)),
         network=ContextUNetSpec(features=features, classes=condition.rows),
         process=LinearProcess(LinearBetas(401, 1e-4, 0.02)),
@@ -67,7 +67,7 @@ def thesis_cifar10(
     count = images or (50_000 if label is None else 5_000)
     return Recipe(
         name="thesis_cifar10",
-        data=source if images is None and label is None else First(source, images, label),
+        data=source if images is None and label is None else Subset(source, images, label),
         space=Pixels((3, 32, 32)),
         network=EpsilonThetaSpec(features=features),
         process=LinearProcess(LinearBetas(1000, 1e-4, 0.01)),
