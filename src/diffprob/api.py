@@ -16,7 +16,7 @@ from diffprob.conform import check_denoiser, check_process, check_proxy, check_s
 from diffprob.data import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Images, Svhn, check, open_data
 from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.data.captioned import CaptionedDigits
-from diffprob.data.joined import Joined, join
+from diffprob.data.joined import Concatenated, concatenate
 from diffprob.data.limited import Subset
 from diffprob.denoise.clipping import Clip, DynamicClip
 from diffprob.denoise.denoiser import Evaluation, Index, NetDenoiser, Scale
@@ -119,17 +119,17 @@ __all__ = [
     "AdaptiveODE", "Analytic", "Ancestral", "AnnealedLangevin", "AnomalyMap", "Array", "AutoGuidance", "Baseline",
     "BaselineRun", "Bound", "BoundDensity", "CaptionedDigits", "CaptionedUNet", "CaptionedUNetSpec", "Captions",
     "Categorical", "ChainBound", "Cifar10", "Cifar100", "ClassifierFree", "Clip", "ComplexityCorrected", "Compute",
-    "ConcatenatedUNet", "ConcatenatedUNetSpec", "Condition", "Conditioning", "ConformanceError", "ContextUNet",
-    "ContextUNetSpec", "ContinuousBound", "ContinuousTimeBound", "ContrastiveDivergence", "Cosine", "DDIM",
-    "DPMAdaptive", "DPMFast", "DPMSolver", "DPMpp", "DPMpp2S", "DPMppSDE", "Data", "Decoder", "Denoising",
+    "Concatenated", "ConcatenatedUNet", "ConcatenatedUNetSpec", "Condition", "Conditioning", "ConformanceError",
+    "ContextUNet", "ContextUNetSpec", "ContinuousBound", "ContinuousTimeBound", "ContrastiveDivergence", "Cosine",
+    "DDIM", "DPMAdaptive", "DPMFast", "DPMSolver", "DPMpp", "DPMpp2S", "DPMppSDE", "Data", "Decoder", "Denoising",
     "DenoisingMatching", "DenoisingScore", "DensityModel", "Dequantisation", "DiffprobError", "Digits", "Dirac",
     "Discretised", "Distribution", "DynamicClip", "Elastic", "Energies", "Energy", "EnergyGuided", "EnergyNet",
     "EnergySpec", "Epsilon", "EpsilonTheta", "EpsilonThetaSpec", "EulerMaruyama", "Evaluation", "Exact",
     "FaithfulnessEnergy", "FiniteData", "FlowDensity", "FlowLikelihood", "Folder", "Gaussian", "GaussianData", "Glow",
     "GlowSpec", "GradientDistillation", "GrainGrid", "GrainSolver", "Heun", "HorizontalFlip", "HuggingFace",
-    "Hutchinson", "Hybrid", "Idx", "ImageBatch", "Images", "Index", "Inpaint", "InputError", "Integrability", "Joined",
-    "Karras", "LabelEnergy", "Labels", "Leading", "Learned", "LearnedDiagonal", "LearnedRange", "LeastCost",
-    "LinearBetas", "LinearProcess", "LocationScale", "LogDensity", "LogLinear", "LogSNR", "LowPass", "LowResolution",
+    "Hutchinson", "Hybrid", "Idx", "ImageBatch", "Images", "Index", "Inpaint", "InputError", "Integrability", "Karras",
+    "LabelEnergy", "Labels", "Leading", "Learned", "LearnedDiagonal", "LearnedRange", "LeastCost", "LinearBetas",
+    "LinearProcess", "LocationScale", "LogDensity", "LogLinear", "LogSNR", "LowPass", "LowResolution",
     "MaximumLikelihood", "Mean", "Mixture", "MixtureData", "Model", "Monitor", "Native", "NegativeEnergy",
     "NetDenoiser", "NoClosedForm", "NoiseMoments", "NoiseNorm", "NoiseResidual", "NoisyClassifier",
     "NoisyClassifierNet", "NoisyClassifierSpec", "Normal", "NumericalError", "OptimalCovariance", "OrnsteinUhlenbeck",
@@ -142,9 +142,9 @@ __all__ = [
     "TwoPoint", "Typical", "UNet", "UNetSpec", "UniPC", "Uniform", "UnitData", "V0", "VPSDE", "VarianceExploding",
     "VariancePreserving", "VariationalBound", "Velocity", "Zero", "add_noise", "bind_grid", "bound_terms",
     "build_model", "build_recogniser", "cheapest_paths", "check", "check_denoiser", "check_process", "check_proxy",
-    "check_sampler", "check_step", "continuous_bound", "ddib", "denoised", "dequantised", "derive", "draw",
-    "draw_denoised", "egsde", "estimate_noise", "flow_log_prob", "integrability", "interpolate_noised", "invert",
-    "join", "kl", "load", "loss_curve", "make_accelerator", "named", "noise_moments", "open_data", "open_run",
+    "check_sampler", "check_step", "concatenate", "continuous_bound", "ddib", "denoised", "dequantised", "derive",
+    "draw", "draw_denoised", "egsde", "estimate_noise", "flow_log_prob", "integrability", "interpolate_noised",
+    "invert", "kl", "load", "loss_curve", "make_accelerator", "named", "noise_moments", "open_data", "open_run",
     "packaged", "progression", "psnr", "rate_distortion", "recognised", "reconstruction_costs", "register",
     "relative_log_prob", "sample_from", "save_grid", "sdedit", "simulate", "slerp", "sliced_wasserstein2", "ssim",
     "start", "step_costs", "train", "unclip", "variational_bound", "wasserstein_1d",

@@ -14,7 +14,7 @@ from PIL import Image
 import diffprob as dp
 from diffprob.base.rng import Rng
 from diffprob.cli.main import main
-from diffprob.data.joined import Joined
+from diffprob.data.joined import Concatenated
 from diffprob.guidance.egsde import LowPass
 from diffprob.process.grids import Uniform
 from diffprob.runs.folder import RecogniserRun, open_run
@@ -107,7 +107,7 @@ def test_what_it_says_of_held_out_images_is_so(target: Path, rec: Path, domains:
     told = {item.name: item for item in found.measurements}["accuracy at t = 0.5"]
     assert told.n == len(x0) == 40 and told.split == told.role == "test"
     sources = tuple(dp.Folder(str(domains / name), channels=1, split="test") for name in ("threes", "eights"))
-    assert told.digest == Joined(sources).load().digest() and "threes" in told.data
+    assert told.digest == Concatenated(sources).load().digest() and "threes" in told.data
     from diffprob.base.rng import permutation
 
     chosen = torch.from_numpy(np.array(permutation(0, 0, 40)))

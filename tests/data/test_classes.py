@@ -10,7 +10,7 @@ from PIL import Image
 
 from diffprob.base.errors import InputError
 from diffprob.conditions.condition import Labels
-from diffprob.data import Array, Folder, Images, Joined, Subset
+from diffprob.data import Array, Concatenated, Folder, Images, Subset
 from diffprob.data.classes import absent, joint, natural, numbered
 
 FRUIT = {"apple": 40, "banana": 128, "cherry": 215}
@@ -128,12 +128,12 @@ def test_one_class_is_taken_by_its_name_or_by_the_label_of_the_files(tmp_path: P
 
 def test_joined_sources_are_called_alike_in_every_split() -> None:
     from diffprob.data import Digits
-    from diffprob.data.joined import join
+    from diffprob.data.joined import concatenate
 
-    both = Joined((Subset(Digits(), 5, label=1), Subset(Digits(), 5, label=8)))
+    both = Concatenated((Subset(Digits(), 5, label=1), Subset(Digits(), 5, label=8)))
     assert both.names == both.load().class_names == ("digits, class 1", "digits, class 8")
-    assert Joined((Digits(), Digits("test"))).names == ("digits", "digits (2)")
-    assert join([Digits().load(), Digits().load()]).class_names == ("digits/train", "digits/train (2)")
+    assert Concatenated((Digits(), Digits("test"))).names == ("digits", "digits (2)")
+    assert concatenate([Digits().load(), Digits().load()]).class_names == ("digits/train", "digits/train (2)")
 
 
 def test_classes_check_themselves() -> None:

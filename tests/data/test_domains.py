@@ -12,7 +12,7 @@ from diffprob.data.augment import Elastic, augment
 from diffprob.data.check import check
 from diffprob.data.detect import open_data
 from diffprob.data.images import Images
-from diffprob.data.joined import join
+from diffprob.data.joined import concatenate
 from diffprob.data.resize import requantised, resized
 
 PIXELS = np.zeros((3, 1, 4, 4), dtype=np.uint8)
@@ -36,7 +36,7 @@ def test_places_are_taken_in_any_whole_type() -> None:
 REFUSED = {
     "half a level": lambda: Images(PIXELS, levels=17.5),
     "rounding of no number": lambda: Images(PIXELS, rounded=math.nan),
-    "nothing to join": lambda: join([]),
+    "nothing to join": lambda: concatenate([]),
     "floats as pictures": lambda: resized(PIXELS / 2, (1, 8, 8)),
     "no numbers as pictures": lambda: resized(np.full(PIXELS.shape, math.nan), (1, 8, 8)),
     "a picture without height": lambda: resized(PIXELS, (1, 0, 8)),

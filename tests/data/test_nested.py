@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from diffprob.base.errors import Missing
-from diffprob.data import Array, Digits, Idx, Joined, Subset
+from diffprob.data import Array, Concatenated, Digits, Idx, Subset
 from diffprob.data.nested import held_out_source, innermost
 
 
@@ -18,7 +18,9 @@ def _moved(source: Any) -> Any:
 def test_a_change_reaches_the_innermost_sources_and_nothing_else():
     assert _moved(Idx("here", "test")) == Idx("there", "test")
     assert _moved(Subset(Subset(Idx("here"), 9), 7, 3)) == Subset(Subset(Idx("there"), 9), 7, 3)
-    assert _moved(Joined((Subset(Idx("a"), 2), Idx("b")))) == Joined((Subset(Idx("there"), 2), Idx("there")))
+    assert _moved(Concatenated((Subset(Idx("a"), 2), Idx("b")))) == Concatenated(
+        (Subset(Idx("there"), 2), Idx("there"))
+    )
 
 
 def test_the_test_images_beside_are_all_of_the_same_class():
@@ -28,7 +30,7 @@ def test_the_test_images_beside_are_all_of_the_same_class():
     threes = held_out_source(Subset(Subset(Digits(), 900), 5, label=3)).load()
     assert whole.labels is not None
     np.testing.assert_array_equal(threes.pixels, whole.pixels[whole.labels == 3])
-    joined = held_out_source(Joined((Subset(Digits(), 3, label=1), Subset(Digits(), 3, label=8)))).load()
+    joined = held_out_source(Concatenated((Subset(Digits(), 3, label=1), Subset(Digits(), 3, label=8)))).load()
     assert joined.labels is not None
     counts = [int((whole.labels == label).sum()) for label in (1, 8)]
     assert np.bincount(joined.labels).tolist() == counts
@@ -36,7 +38,7 @@ def test_the_test_images_beside_are_all_of_the_same_class():
 
 @pytest.mark.parametrize(
     "source",
-    [Digits("test"), Array("a.npy", "all"), Subset(Digits("test"), 3), Joined((Digits(), Array("a.npy", "all")))],
+    [Digits("test"), Array("a.npy", "all"), Subset(Digits("test"), 3), Concatenated((Digits(), Array("a.npy", "all")))],
 )
 def test_what_has_none_beside_it_is_named(source):
     with pytest.raises(Missing, match="no test split"):

@@ -10,7 +10,7 @@ from diffprob.base.errors import InputError
 from diffprob.data.images import Source
 from diffprob.data.places import absolute, at_place, is_kind, paths, without_folders
 
-BOTH = dp.Joined((dp.Subset(dp.Array("gone.npz"), 3, 0), dp.Subset(dp.Array("gone.npz"), 2, 1)))
+BOTH = dp.Concatenated((dp.Subset(dp.Array("gone.npz"), 3, 0), dp.Subset(dp.Array("gone.npz"), 2, 1)))
 
 
 def test_what_is_taken_of_the_data_is_taken_at_the_other_place(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_a_folder_above_the_data_will_do(tmp_path: Path) -> None:
     assert at_place(dp.Folder("gone", 8, 1), "not/there") == dp.Folder("not/there", 8, 1)
 
 
-@pytest.mark.parametrize("source", [dp.Digits(), dp.Joined((dp.Digits(), dp.Array("a.npy")))])
+@pytest.mark.parametrize("source", [dp.Digits(), dp.Concatenated((dp.Digits(), dp.Array("a.npy")))])
 def test_data_without_a_place_cannot_move(source: Source) -> None:
     with pytest.raises(InputError, match="has no path"):
         at_place(source, "there")
@@ -36,7 +36,7 @@ def test_data_without_a_place_cannot_move(source: Source) -> None:
 
 def test_data_of_several_places_cannot_move_to_one() -> None:
     with pytest.raises(InputError, match="in 2 places"):
-        at_place(dp.Joined((dp.Array("a.npy"), dp.Array("b.npy"))), "there")
+        at_place(dp.Concatenated((dp.Array("a.npy"), dp.Array("b.npy"))), "there")
 
 
 def test_paths_are_absolute_or_private_folders_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

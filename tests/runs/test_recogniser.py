@@ -12,7 +12,7 @@ from diffprob.config.recipe import Recogniser, build, build_recogniser, resumabl
 from diffprob.config.registry import ALL
 from diffprob.config.spec import parse, render
 from diffprob.data.images import Images
-from diffprob.data.joined import Joined, join
+from diffprob.data.joined import Concatenated, concatenate
 from diffprob.data.sources import Digits
 from diffprob.net.noisy import NoisyClassifierSpec
 from diffprob.net.unet import UNetSpec
@@ -44,7 +44,7 @@ def images(n=3, shape=(1, 8, 8), levels=17, name="a"):
 
 def test_it_reads_back():
     two = NoisyClassifierSpec(BODY, 2)
-    ours = recipe(data=Joined((Digits(), Digits("test"))), network=two, condition=Labels(2, drop=0.0))
+    ours = recipe(data=Concatenated((Digits(), Digits("test"))), network=two, condition=Labels(2, drop=0.0))
     assert parse(repr(ours), ALL) == parse(render(ours), ALL) == ours
 
 
@@ -125,7 +125,7 @@ def test_a_run_of_one_kind_is_not_gone_on_with_as_another():
 
 
 def test_joined_sources_are_classes_in_order():
-    ours = Joined((Digits("test"), Digits("train")))
+    ours = Concatenated((Digits("test"), Digits("train")))
     assert parse(repr(ours), ALL) == ours
     found, test, train = ours.load(), Digits("test").load(), Digits("train").load()
     assert found.levels == 17 and found.class_names == ("digits", "digits (2)")
@@ -138,11 +138,11 @@ def test_joined_sources_are_classes_in_order():
 def test_what_cannot_be_joined_is_named():
     wide, bright = images(shape=(1, 8, 9), name="wide"), images(levels=256, name="bright")
     with pytest.raises(InputError, match=r"a and wide cannot be joined: shape \(1, 8, 8\) and \(1, 8, 9\)"):
-        join([images(), images(), wide])
+        concatenate([images(), images(), wide])
     with pytest.raises(InputError, match="a and bright cannot be joined: number of grey levels 17 and 256"):
-        join([images(), bright])
+        concatenate([images(), bright])
     for wrong in ((), (Digits(),), [Digits(), Digits()], Digits()):
         with pytest.raises(ValueError, match=r"sources must (be a tuple|have 2)"):
-            Joined(wrong)  # pyright: ignore[reportArgumentType]
+            Concatenated(wrong)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=r"sources\[1\] cannot be 3: it has no load\(\)"):
-        Joined((Digits(), 3))  # pyright: ignore[reportArgumentType]
+        Concatenated((Digits(), 3))  # pyright: ignore[reportArgumentType]

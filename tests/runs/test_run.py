@@ -14,7 +14,7 @@ from diffprob.base.errors import InputError
 from diffprob.config.recipe import build_model
 from diffprob.config.registry import ALL
 from diffprob.config.spec import parse
-from diffprob.data.joined import Joined
+from diffprob.data.joined import Concatenated
 from diffprob.data.limited import Subset
 from diffprob.data.sources import Folder, Idx
 from diffprob.runs import folder as checkpoint
@@ -257,7 +257,7 @@ def test_damaged_measurements_are_named(folder):
     [
         (Idx("/home/me/data/mnist"), Idx("mnist")),
         (Subset(Idx("/home/me/data/mnist"), 7), Subset(Idx("mnist"), 7)),
-        (Joined((Idx("/home/me/a"), Folder("/home/me/b"))), Joined((Idx("a"), Folder("b")))),
+        (Concatenated((Idx("/home/me/a"), Folder("/home/me/b"))), Concatenated((Idx("a"), Folder("b")))),
     ],
 )
 def test_publish(folder, tmp_path, recipe, digest, data, published):

@@ -8,6 +8,7 @@ from collections.abc import Container
 OLD_NAMES: dict[str, str] = {  # today's name of a component, by each that it had
     "Degraded": "LowResolution",
     "First": "Subset",
+    "Joined": "Concatenated",
     "Trained": "PretrainedRun",
 }
 

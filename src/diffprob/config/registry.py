@@ -18,7 +18,7 @@ from diffprob.config.pretrained import PretrainedRun
 from diffprob.config.recipe import Baseline, Recipe, Recogniser
 from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.data.captioned import CaptionedDigits
-from diffprob.data.joined import Joined
+from diffprob.data.joined import Concatenated
 from diffprob.data.limited import Subset
 from diffprob.data.sources import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Svhn
 from diffprob.denoise.denoiser import Index, Scale
@@ -123,7 +123,9 @@ NETWORKS = _family(
 )
 TEXTS = _family(TextEncoderSpec)
 SPACES = _family(Pixels)
-SOURCES = _family(Digits, CaptionedDigits, Idx, Cifar10, Cifar100, Svhn, Folder, Array, HuggingFace, Joined, Subset)
+SOURCES = _family(
+    Digits, CaptionedDigits, Idx, Cifar10, Cifar100, Svhn, Folder, Array, HuggingFace, Concatenated, Subset
+)
 AUGMENTATIONS = _family(HorizontalFlip, Elastic)
 OBJECTIVES = _family(
     *(Denoising, VariationalBound, Hybrid, ContinuousBound),

@@ -3,11 +3,11 @@
 from diffprob.data.check import Report, check
 from diffprob.data.detect import open_data
 from diffprob.data.images import Images, Source
-from diffprob.data.joined import Joined, join
+from diffprob.data.joined import Concatenated, concatenate
 from diffprob.data.limited import Subset
 from diffprob.data.sources import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Svhn
 
 __all__ = [
-    "Array", "Cifar10", "Cifar100", "Digits", "Folder", "HuggingFace", "Idx", "Images", "Joined", "Report", "Source",
-    "Subset", "Svhn", "check", "join", "open_data",
+    "Array", "Cifar10", "Cifar100", "Concatenated", "Digits", "Folder", "HuggingFace", "Idx", "Images", "Report",
+    "Source", "Subset", "Svhn", "check", "concatenate", "open_data",
 ]  # fmt: skip

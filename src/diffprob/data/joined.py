@@ -18,7 +18,7 @@ def _is_source(name: str, value: object) -> None:
 
 
 @dataclass(frozen=True)
-class Joined:
+class Concatenated:
     """Several sources as one: the images of the k-th, counted from 0, have the label k, whatever theirs were.
 
     Args:
@@ -39,11 +39,11 @@ class Joined:
         return _different([_called(source) for source in self.sources])
 
     def load(self) -> Images:
-        """Load all of them and put one after the other; see `join`."""
-        return join([source.load() for source in self.sources], self.names)
+        """Load all of them and put one after the other; see `concatenate`."""
+        return concatenate([source.load() for source in self.sources], self.names)
 
 
-def join(parts: Sequence[Images], names: Sequence[str] = ()) -> Images:
+def concatenate(parts: Sequence[Images], names: Sequence[str] = ()) -> Images:
     """The images of all parts in order, in memory; those of part k are the class k.
 
     Args:

@@ -1,4 +1,4 @@
-"""What lies inside a source that is made of others: `Subset` and `Joined`."""
+"""What lies inside a source that is made of others: `Subset` and `Concatenated`."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,7 +7,7 @@ from typing import Any
 
 from diffprob.base.errors import Missing
 from diffprob.data.images import Source
-from diffprob.data.joined import Joined
+from diffprob.data.joined import Concatenated
 from diffprob.data.limited import Subset
 from diffprob.data.sources import Cifar10, Cifar100, Idx, Svhn
 
@@ -20,8 +20,8 @@ def innermost(source: Source, change: Callable[[Any], Any], whole: bool = False)
     """
     if isinstance(source, Subset):
         return replace(source, source=innermost(source.source, change, whole), n=None if whole else source.n)
-    if isinstance(source, Joined):
-        return replace(source, sources=tuple(innermost(part, change, whole) for part in source.sources))
+    if isinstance(source, Concatenated):
+        return replace(source, sources=tuple(innermost(each, change, whole) for each in source.sources))
     return change(source)
 
 

@@ -12,7 +12,7 @@ from diffprob.data.nested import innermost
 
 
 def at_place(source: Source, place: str) -> Source:
-    """The same data at another place, with all its options: `Subset` and `Joined` keep what they take of it.
+    """The same data at another place, with all its options: `Subset` and `Concatenated` keep what they take of it.
 
     Args:
         source: images with a path; where it is joined of several, all of one path.

@@ -20,7 +20,7 @@ from diffprob.config.classes import agreed, labels_of, nameless
 from diffprob.data.detect import open_data
 from diffprob.data.for_run import TEST, TRAIN, Selection
 from diffprob.data.images import Images
-from diffprob.data.joined import Joined, join
+from diffprob.data.joined import Concatenated, concatenate
 from diffprob.data.nested import held_out_source
 from diffprob.data.places import without_folders
 from diffprob.data.sources import Folder, HuggingFace
@@ -149,7 +149,7 @@ def prepare_noisy_classifier(
         InputError: images without labels or of another kind than the run's, or a run that begins no classifier.
     """
     sources = [source_for(text, run, request.size) for text in request.data]
-    data = sources[0] if len(sources) == 1 else Joined(tuple(sources))
+    data = sources[0] if len(sources) == 1 else Concatenated(tuple(sources))
     images = data.load()
     _check_fits(images, run)
     names = _classes(images)
@@ -276,4 +276,4 @@ def _held_out(sources: Sequence[Any], reporter: Reporter) -> Images | None:
             reporter.note(f"note: {source!r} has no test split: tested on the training images, which flatters")
             return None
         splits.append(images)
-    return splits[0] if len(splits) == 1 else join(splits, Joined(tuple(sources)).names)
+    return splits[0] if len(splits) == 1 else concatenate(splits, Concatenated(tuple(sources)).names)
