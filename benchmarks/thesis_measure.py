@@ -14,8 +14,8 @@ from torch import Tensor
 from diffprob.base.rng import Rng
 from diffprob.conditions.condition import Labels
 from diffprob.config.recipe import Recipe
+from diffprob.data.combined import Subset
 from diffprob.data.images import Images
-from diffprob.data.limited import Subset
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.denoise.variance import UnitData
 from diffprob.evaluation.classifier import classifier_for

@@ -16,8 +16,7 @@ from diffprob.conform import check_denoiser, check_process, check_proxy, check_s
 from diffprob.data import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Images, Svhn, check, open_data
 from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.data.captioned import CaptionedDigits
-from diffprob.data.joined import Concatenated, concatenate
-from diffprob.data.limited import Subset
+from diffprob.data.combined import Concatenated, Subset, concatenate
 from diffprob.denoise.clipping import Clip, DynamicClip
 from diffprob.denoise.denoiser import Evaluation, Index, NetDenoiser, Scale
 from diffprob.denoise.ideal import FiniteData, GaussianData, MixtureData, TwoPoint

@@ -14,7 +14,7 @@ from PIL import Image
 import diffprob as dp
 from diffprob.base.rng import Rng
 from diffprob.cli.main import main
-from diffprob.data.joined import Concatenated
+from diffprob.data.combined import Concatenated
 from diffprob.guidance.egsde import LowPass
 from diffprob.process.grids import Uniform
 from diffprob.runs.folder import RecogniserRun, open_run

@@ -128,7 +128,7 @@ def test_one_class_is_taken_by_its_name_or_by_the_label_of_the_files(tmp_path: P
 
 def test_joined_sources_are_called_alike_in_every_split() -> None:
     from diffprob.data import Digits
-    from diffprob.data.joined import concatenate
+    from diffprob.data.combined import concatenate
 
     both = Concatenated((Subset(Digits(), 5, label=1), Subset(Digits(), 5, label=8)))
     assert both.names == both.load().class_names == ("digits, class 1", "digits, class 8")

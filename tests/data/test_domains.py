@@ -10,9 +10,9 @@ from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.data.augment import Elastic, augment
 from diffprob.data.check import check
+from diffprob.data.combined import concatenate
 from diffprob.data.detect import open_data
 from diffprob.data.images import Images
-from diffprob.data.joined import concatenate
 from diffprob.data.resize import requantised, resized
 
 PIXELS = np.zeros((3, 1, 4, 4), dtype=np.uint8)

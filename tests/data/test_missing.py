@@ -13,7 +13,7 @@ from scipy.io import savemat
 
 from diffprob.base.errors import InputError, Missing
 from diffprob.data import Array, Cifar10, Cifar100, Folder, Idx, Subset, Svhn, open_data
-from diffprob.data.nested import held_out_source
+from diffprob.data.combined import held_out_source
 
 
 def _pictures(folder: Path) -> Path:

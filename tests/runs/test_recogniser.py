@@ -11,8 +11,8 @@ from diffprob.conditions.condition import Labels
 from diffprob.config.recipe import Recogniser, build, build_recogniser, resumable, space
 from diffprob.config.registry import ALL
 from diffprob.config.spec import parse, render
+from diffprob.data.combined import Concatenated, concatenate
 from diffprob.data.images import Images
-from diffprob.data.joined import Concatenated, concatenate
 from diffprob.data.sources import Digits
 from diffprob.net.noisy import NoisyClassifierSpec
 from diffprob.net.unet import UNetSpec

@@ -14,8 +14,7 @@ from diffprob.base.errors import InputError
 from diffprob.config.recipe import build_model
 from diffprob.config.registry import ALL
 from diffprob.config.spec import parse
-from diffprob.data.joined import Concatenated
-from diffprob.data.limited import Subset
+from diffprob.data.combined import Concatenated, Subset
 from diffprob.data.sources import Folder, Idx
 from diffprob.runs import folder as checkpoint
 from diffprob.runs.folder import Run, auto_chunk

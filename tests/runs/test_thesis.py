@@ -14,7 +14,7 @@ from diffprob.conditions.condition import Labels
 from diffprob.config.recipe import build_model, parameter_count
 from diffprob.config.registry import ALL
 from diffprob.config.spec import parse, render
-from diffprob.data.limited import Subset
+from diffprob.data.combined import Subset
 from diffprob.data.sources import Cifar10, Digits, Idx
 from diffprob.net.context_unet import ContextUNetSpec
 from diffprob.recipes import named

@@ -18,8 +18,7 @@ from diffprob.config.pretrained import PretrainedRun
 from diffprob.config.recipe import Baseline, Recipe, Recogniser
 from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.data.captioned import CaptionedDigits
-from diffprob.data.joined import Concatenated
-from diffprob.data.limited import Subset
+from diffprob.data.combined import Concatenated, Subset
 from diffprob.data.sources import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Svhn
 from diffprob.denoise.denoiser import Index, Scale
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange

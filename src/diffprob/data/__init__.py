@@ -1,10 +1,9 @@
 """Data: formats to uint8 arrays, sources as configuration, augmentation, and a check of whether data is usable."""
 
 from diffprob.data.check import Report, check
+from diffprob.data.combined import Concatenated, Subset, concatenate
 from diffprob.data.detect import open_data
 from diffprob.data.images import Images, Source
-from diffprob.data.joined import Concatenated, concatenate
-from diffprob.data.limited import Subset
 from diffprob.data.sources import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Svhn
 
 __all__ = [

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from diffprob.base.errors import InputError
+from diffprob.data.combined import innermost
 from diffprob.data.detect import open_data
 from diffprob.data.images import Source
-from diffprob.data.nested import innermost
 
 
 def at_place(source: Source, place: str) -> Source:

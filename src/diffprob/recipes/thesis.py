@@ -3,8 +3,8 @@ stand on; docs/results/thesis.md has what became of them here."""
 
 from diffprob.conditions.condition import Labels
 from diffprob.config.recipe import Recipe
+from diffprob.data.combined import Subset
 from diffprob.data.images import Source
-from diffprob.data.limited import Subset
 from diffprob.data.sources import Cifar10, Idx
 from diffprob.denoise.denoiser import Scale
 from diffprob.net.context_unet import ContextUNetSpec

@@ -11,11 +11,11 @@ import numpy as np
 from diffprob.base.checks import one_of, whole
 from diffprob.base.errors import InputError, Missing
 from diffprob.base.rng import derive, permutation
+from diffprob.data.combined import held_out_source
 from diffprob.data.for_run import TEST, TRAIN, Selection, select
 from diffprob.data.formats.files import opened
 from diffprob.data.formats.npy import open_npz
 from diffprob.data.images import Images
-from diffprob.data.nested import held_out_source
 from diffprob.runs.folder import Run
 from diffprob.runs.images import OtherData, OwnImages, held_out_digest, images_of
 from diffprob.runs.measurements import Measurement

@@ -8,8 +8,8 @@ from diffprob.base.errors import InputError, Missing
 from diffprob.base.text import one_line
 from diffprob.config.classes import settled
 from diffprob.config.recipe import Kind, check_trainable, resumable, space
+from diffprob.data.combined import innermost
 from diffprob.data.images import Images
-from diffprob.data.nested import innermost
 from diffprob.data.places import paths
 from diffprob.data.sources import HuggingFace
 from diffprob.runs.abandoned import is_abandoned

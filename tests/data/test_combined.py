@@ -8,7 +8,7 @@ import pytest
 
 from diffprob.base.errors import Missing
 from diffprob.data import Array, Concatenated, Digits, Idx, Subset
-from diffprob.data.nested import held_out_source, innermost
+from diffprob.data.combined import held_out_source, innermost
 
 
 def _moved(source: Any) -> Any:
