@@ -44,6 +44,10 @@ OPENING |= {
     "symlink_to",
 }
 SAFE_OPENERS = {"files", "Image", "Run", "RunWriter", "InceptionFeatures"}  # Image: of bytes, never of a path
+# The signal that asks a training to stop is answered while something else may be printing, straight to the stream.
+STREAMS = {"tasks/signals.py"}
+FOREIGN = {"data/formats/hub.py"}  # reads what another library, datasets, says of a split that it has not
+READING = {"startswith", "endswith", "partition", "rpartition", "removeprefix", "removesuffix", "find", "index"}
 BANNED_CALLS = {"eval", "exec", "__import__", "torch.load"}
 
 
@@ -148,6 +152,43 @@ def code_problems(module: str, tree: ast.Module) -> Iterator[str]:
                 yield f"line {node.lineno}: {node.name} passes **{node.args.kwarg.arg} through"
 
 
+def door_problems(module: str, tree: ast.Module) -> Iterator[str]:
+    """What belongs to the command line, outside of it: arguments, printing, and messages read back as data."""
+    if package(module) == "cli":
+        return
+    for name, line in imports(ast.walk(tree)):
+        if name.split(".")[0] == "argparse":
+            yield f"line {line}: imports argparse outside cli"
+        if name.startswith("diffprob.cli") and module != "__main__.py":
+            yield f"line {line}: imports {name}"
+    for node in ast.walk(tree):
+        line = getattr(node, "lineno", 0)
+        hint = ast.unparse(node.annotation) if isinstance(node, ast.arg | ast.AnnAssign) and node.annotation else ""
+        if re.search(r"\bNamespace\b", hint):
+            yield f"line {line}: takes a Namespace outside cli"
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"print", "builtins.print"}:
+            yield f"line {line}: prints outside cli"
+        name = ast.unparse(node) if isinstance(node, ast.Attribute) and module not in STREAMS else ""
+        if re.fullmatch(r"sys\.(__)?std(out|err)(__)?", name):
+            yield f"line {line}: uses {name} outside cli"
+        if isinstance(node, ast.ExceptHandler) and node.name and module not in FOREIGN:
+            yield from message_problems(node)
+
+
+def message_problems(handler: ast.ExceptHandler) -> Iterator[str]:
+    """Uses of the text of an error as data: its type or a field of its own is to say what happened."""
+    texts = {f"str({handler.name})", f"{handler.name}.args[0]"}
+    for node in ast.walk(handler):
+        compared = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+        if texts & set(map(ast.unparse, compared)):
+            yield f"line {node.lineno}: decides by the text of an error"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            owner = ast.unparse(node.func.value)
+            searched = owner == "re" and texts & set(map(ast.unparse, node.args))
+            if searched or (node.func.attr in READING and owner in texts):
+                yield f"line {node.lineno}: takes the text of an error apart"
+
+
 def undocumented(node: ast.Module | ast.ClassDef, prefix: str = "") -> Iterator[str]:
     """Public classes, functions and methods without a docstring."""
     for child in node.body:
@@ -166,7 +207,7 @@ def problems(module: str, text: str) -> list[str]:
     """Every broken rule of one module, as readable lines."""
     tree, lines = ast.parse(text), text.count("\n")
     found = [*import_problems(module, tree), *code_problems(module, tree), *undocumented(tree)]
-    found += file_problems(module, tree)
+    found += [*file_problems(module, tree), *door_problems(module, tree)]
     if lines > MAX_FILE:
         found.append(f"{lines} lines, at most {MAX_FILE}")
     if text.strip() and ast.get_docstring(tree) is None:
@@ -269,6 +310,24 @@ PLANTED = {
     "a folder deleted": ("cli/x.py", "import shutil\n\nshutil.rmtree('x')\n", "calls shutil.rmtree instead of"),
     "a figure to a path": ("reporting/x.py", "def _f(f, path):\n    f.savefig(path)\n", "savefig to a path"),
     "progress bar": ("sampling/x.py", "def _f():\n    import rich\n", "imports rich"),
+    "arguments parsed": ("tasks/x.py", "def _f():\n    import argparse\n", "imports argparse outside cli"),
+    "arguments taken": ("tasks/x.py", "def _f(args: 'argparse.Namespace'): ...\n", "takes a Namespace outside cli"),
+    "the command line imported": (
+        "tasks/x.py",
+        "def _f():\n    from diffprob.cli import main\n",
+        "imports cli of layer",
+    ),
+    "the command line at the top": ("api.py", "from diffprob.cli.main import main\n", "imports diffprob.cli.main.main"),
+    "printed": ("tasks/x.py", "def _f():\n    print('done')\n", "prints outside cli"),
+    "written to a stream": ("tasks/x.py", "import sys\n\nsys.stderr.write('x')\n", "uses sys.stderr outside cli"),
+    "a message searched": (
+        *("data/x.py", "try:\n    f()\nexcept ValueError as error:\n    if 'size' in str(error):\n        raise\n"),
+        "decides by the text of an error",
+    ),
+    "a message taken apart": (
+        *("data/x.py", "try:\n    f()\nexcept ValueError as error:\n    name = str(error).partition(' ')[0]\n"),
+        "takes the text of an error apart",
+    ),
     "kwargs": ("net/x.py", "def _f(**options):\n    return g(**options)\n", "passes **options"),
     "long function": ("net/x.py", "def _f():\n" + "    pass\n" * 60, "61 lines, at most 60"),
     "long file": ("net/x.py", "_x = 1\n" * 400, "401 lines, at most 400"),

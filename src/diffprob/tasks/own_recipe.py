@@ -10,6 +10,7 @@ from diffprob.config.recipe import Recipe
 from diffprob.data import Folder, HuggingFace, open_data
 from diffprob.data.check import network_levels
 from diffprob.data.for_run import uncoloured
+from diffprob.data.formats.pictures import MixedSizes
 from diffprob.data.images import Images
 from diffprob.net.unet import UNetSpec
 from diffprob.runs.files import read_recipe
@@ -48,10 +49,8 @@ def opened(
     source = open_data(data, size=size, channels=channels)
     try:
         images = source.load()
-    except InputError as error:
-        if "give a size" in str(error):
-            raise InputError(f"{error}: {option('size', 64)}, for instance") from error
-        raise
+    except MixedSizes as error:
+        raise InputError(f"{error}: {option('size', 64)}, for instance") from error
     if not isinstance(source, Folder | HuggingFace) or channels is not None:
         return source, images, []
     grey = uncoloured(images)

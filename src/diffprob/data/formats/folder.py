@@ -10,7 +10,7 @@ from diffprob.base.errors import InputError, Missing
 from diffprob.base.text import composed
 from diffprob.data.classes import natural
 from diffprob.data.formats.files import blank_pixels, reading
-from diffprob.data.formats.pictures import SUFFIXES, Tally, converting, read_picture, unread
+from diffprob.data.formats.pictures import SUFFIXES, MixedSizes, Tally, converting, read_picture, unread
 from diffprob.data.formats.splits import like_split, parts_of, split_of
 from diffprob.data.images import Images, Labels
 
@@ -104,18 +104,6 @@ def _classes(files: list[tuple[Path, Path]]) -> tuple[Labels | None, tuple[str, 
     note = (f"{len(called)} sub-folders are {len(names)} classes: some have one name in two Unicode forms",)
     labels = np.array([index[called[part[0]]] for part in parts], dtype=np.int64)
     return labels, names, values, note if len(called) > len(names) else ()
-
-
-class MixedSizes(InputError):
-    """Pictures of different sizes, and no size that they are to be brought to.
-
-    Args:
-        what: which, without what would be right.
-    """
-
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what}; give a size to resize and crop them all")
-        self.what = what
 
 
 def read_folder(path: Path, split: str, tally: Tally, first: int | None = None) -> Images:

@@ -7,7 +7,7 @@ import numpy as np
 from diffprob.base.errors import InputError, Missing, did_you_mean
 from diffprob.base.text import composed
 from diffprob.data.formats.files import blank_pixels, whole_labels
-from diffprob.data.formats.pictures import MAX_PIXELS, Tally, prepare
+from diffprob.data.formats.pictures import MAX_PIXELS, MixedSizes, Tally, prepare
 from diffprob.data.images import Images, Labels
 from diffprob.storage.foreign import parsing
 from diffprob.storage.hub import installed, patience
@@ -76,9 +76,9 @@ def read_hub(name: str, split: str, column: str, tally: Tally) -> Images:
         if pixels is None:
             pixels = blank_pixels((len(rows), *array.shape))
         if array.shape != pixels.shape[1:]:
-            raise InputError(
+            raise MixedSizes(
                 f"hf:{name}: row {k} has {array.shape[2]}x{array.shape[1]} pixels, row 0 "
-                f"{pixels.shape[3]}x{pixels.shape[2]}; give a size to resize and crop them all"
+                f"{pixels.shape[3]}x{pixels.shape[2]}"
             )
         pixels[k] = array
     with parsing(f"hf:{name}", says="its labels cannot be read"):

@@ -51,6 +51,18 @@ UNASKED = {
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
+class MixedSizes(InputError):
+    """Pictures of different sizes, and no size that they are to be brought to.
+
+    Args:
+        what: which, without what would be right.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}; give a size to resize and crop them all")
+        self.what = what
+
+
 def converting(files: Sequence[Path]) -> str:
     """How files that hold images but are not read can be made such as are, after a semicolon; or nothing."""
     held = Counter(_suffix(file.name) for file in files)
