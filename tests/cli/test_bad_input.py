@@ -84,7 +84,7 @@ BAD_DATA = {
 
 @pytest.mark.parametrize("verb", ["data-check", "train"])
 @pytest.mark.parametrize("make", BAD_DATA, ids=lambda make: make.__name__)
-def test_bad_data(diffprob: Callable, tmp_path: Path, verb: str, make: Callable[[Path], Path]) -> None:
+def test_invalid_data_is_an_error(diffprob: Callable, tmp_path: Path, verb: str, make: Callable[[Path], Path]) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
     data = make(folder)
@@ -121,7 +121,7 @@ def test_bad_data(diffprob: Callable, tmp_path: Path, verb: str, make: Callable[
     ],
     ids=" ".join,
 )
-def test_bad_samplers(diffprob: Callable, trained: Path, arguments: list[str], said: str) -> None:
+def test_invalid_samplers_are_errors(diffprob: Callable, trained: Path, arguments: list[str], said: str) -> None:
     done = diffprob("sample", trained, *arguments, *CPU)
     assert done.code == 2
     assert re.search(said, done.error), done.error
@@ -143,21 +143,21 @@ def test_bad_samplers(diffprob: Callable, trained: Path, arguments: list[str], s
     ],
     ids=" ".join,
 )
-def test_bad_fields(diffprob: Callable, arguments: list[str], said: str) -> None:
+def test_invalid_fields_are_errors(diffprob: Callable, arguments: list[str], said: str) -> None:
     done = diffprob("train", "digits", "--set", *arguments, *CPU)
     assert done.code == 2
     assert re.search(said, done.error), done.error
     assert not list(Path().iterdir())
 
 
-def test_a_run_with_a_missing_file(diffprob: Callable, tiny: Path) -> None:
+def test_run_with_a_missing_file_is_an_error(diffprob: Callable, tiny: Path) -> None:
     (tiny / "model.safetensors").unlink()
     done = diffprob("sample", tiny, *CPU)
     assert (done.code, "model.safetensors is missing" in done.error) == (2, True)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "recipe.txt", "README.md", "log.jsonl", "manifest.json"])
-def test_a_run_with_a_flipped_bit(diffprob: Callable, tiny: Path, name: str) -> None:
+def test_run_with_a_flipped_bit_is_an_error(diffprob: Callable, tiny: Path, name: str) -> None:
     data = bytearray((tiny / name).read_bytes())
     data[len(data) // 2] ^= 1
     (tiny / name).write_bytes(data)
@@ -168,14 +168,14 @@ def test_a_run_with_a_flipped_bit(diffprob: Callable, tiny: Path, name: str) -> 
     assert not Path("x").exists()
 
 
-def test_a_pickle_under_the_name_of_weights(diffprob: Callable, tiny: Path) -> None:
+def test_pickle_named_as_weights_is_an_error(diffprob: Callable, tiny: Path) -> None:
     torch.save({"net.conv_in.weight": torch.zeros(1)}, tiny / "model.safetensors")
     done = diffprob("sample", tiny, *CPU)
     assert (done.code, "is a pickle" in done.error) == (2, True)
     assert not Path("samples.png").exists()
 
 
-def test_a_diffusers_folder_with_only_a_pickle(diffprob: Callable, trained: Path) -> None:
+def test_diffusers_folder_with_only_a_pickle_is_an_error(diffprob: Callable, trained: Path) -> None:
     diffprob("export", trained, "--out", "folder")
     weights = Path("folder/unet/diffusion_pytorch_model.safetensors")
     torch.save({}, weights.with_suffix(".bin"))
@@ -196,7 +196,7 @@ def read_only(tmp_path: Path) -> Path:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions")
-def test_a_read_only_folder(diffprob: Callable, trained: Path, tmp_path: Path) -> None:
+def test_read_only_folder_is_an_error(diffprob: Callable, trained: Path, tmp_path: Path) -> None:
     locked = read_only(tmp_path)
     commands = [
         ["train", "digits", "--steps", "1", "--out", locked / "run", *TINY],
@@ -224,7 +224,9 @@ def full_after(monkeypatch: pytest.MonkeyPatch, calls: int) -> None:
 
 
 @pytest.mark.parametrize("calls", [0, 1, 3, 6, 8, 10])
-def test_a_full_disk_while_saving(diffprob: Callable, tiny: Path, monkeypatch: pytest.MonkeyPatch, calls: int) -> None:
+def test_full_disk_while_saving_keeps_the_run(
+    diffprob: Callable, tiny: Path, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
     weights = contents(tiny)["model.safetensors"]
     with monkeypatch.context() as patch:
         full_after(patch, calls)
@@ -238,7 +240,9 @@ def test_a_full_disk_while_saving(diffprob: Callable, tiny: Path, monkeypatch: p
     assert dp.Run.open(tiny).meta["step"] == 5
 
 
-def test_a_full_disk_while_writing_pictures(diffprob: Callable, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_while_writing_images_keeps_old_files(
+    diffprob: Callable, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Path("x.png").write_bytes(b"an older picture")
     full_after(monkeypatch, 0)
     done = diffprob("sample", trained, "-n", "1", "--steps", "1", "--out", "x.png", *CPU)
@@ -247,7 +251,7 @@ def test_a_full_disk_while_writing_pictures(diffprob: Callable, trained: Path, m
     assert Path("x.png").read_bytes() == b"an older picture"
 
 
-def test_a_training_that_diverges(diffprob: Callable) -> None:
+def test_diverging_training_is_an_error(diffprob: Callable) -> None:
     diverging = ["--set", "training.lr=1e30", "--set", "training.warmup=0", "--set", "training.checkpoint_every=1"]
     done = diffprob("train", "digits", "--steps", "50", "--out", "run", *TINY, *diverging)
     assert done.code == 3
@@ -259,7 +263,7 @@ def test_a_training_that_diverges(diffprob: Callable) -> None:
     assert run.load()
 
 
-def test_a_model_that_overflows_draws_nothing(diffprob: Callable, trained: Path) -> None:
+def test_model_that_overflows_is_an_error_and_writes_nothing(diffprob: Callable, trained: Path) -> None:
     """Weights that are finite, and samples that are not: exit code 3, the weights not blamed, and no picture."""
     from diffprob.runs.publish import write_run
 
@@ -271,7 +275,7 @@ def test_a_model_that_overflows_draws_nothing(diffprob: Callable, trained: Path)
     assert not Path("samples.png").exists()
 
 
-def test_a_folder_that_is_no_run_is_left_alone(diffprob: Callable) -> None:
+def test_folder_that_is_not_a_run_is_left_alone(diffprob: Callable) -> None:
     Path("photos").mkdir()
     Path("photos/a.txt").write_text("precious")
     Path("file").write_text("precious")
@@ -297,7 +301,7 @@ def test_a_folder_that_is_no_run_is_left_alone(diffprob: Callable) -> None:
     ],
     ids=lambda value: " ".join(value[:4]) if isinstance(value, list) else "",
 )
-def test_what_is_not_there_is_not_taken(diffprob: Callable, arguments: list[str], said: str) -> None:
+def test_missing_variances_and_empty_options_are_errors(diffprob: Callable, arguments: list[str], said: str) -> None:
     """A variance that was not learned; an option that an unset variable left empty, and one that nothing reads."""
     done = diffprob(*arguments, *([] if arguments[0] == "show" else CPU))
     assert done.code == 2 and said in done.error, done

@@ -29,7 +29,7 @@ def half(tmp_path: Path) -> Path:
     return path
 
 
-def test_trains_measures_keeps_and_finds_again(diffprob: Callable, cache: Path) -> None:
+def test_classifier_is_trained_measured_kept_and_reused(diffprob: Callable, cache: Path) -> None:
     first = diffprob("baseline", "classifier", "digits", *QUICK, "--json").json
     assert (first["fresh"], first["tested"], first["on"], first["classes"]) == (True, 360, "the test split", 10)
     assert first["data_sha256"] == dp.Digits().load().digest()
@@ -46,7 +46,7 @@ def test_trains_measures_keeps_and_finds_again(diffprob: Callable, cache: Path) 
     assert contents(cache) == before
 
 
-def test_grey_pictures_are_grey(diffprob: Callable, tmp_path: Path) -> None:
+def test_grey_images_have_one_channel(diffprob: Callable, tmp_path: Path) -> None:
     """As for `train --data`; but a run that was begun with three equal channels goes on with them."""
     from PIL import Image
 
@@ -68,7 +68,7 @@ def test_progress_is_on_stderr(diffprob: Callable) -> None:
     assert "next: diffprob evaluate RUN digits" in done.out
 
 
-def test_a_file_of_ones_own_is_not_overwritten(diffprob: Callable, tmp_path: Path) -> None:
+def test_existing_file_is_not_overwritten(diffprob: Callable, tmp_path: Path) -> None:
     result = diffprob("baseline", "classifier", "digits", *QUICK, "--out", "own/c.safetensors", "--json").json
     path = tmp_path / "own" / "c.safetensors"
     assert result["next"] == "diffprob evaluate RUN digits --features classifier:own/c.safetensors"
@@ -78,7 +78,7 @@ def test_a_file_of_ones_own_is_not_overwritten(diffprob: Callable, tmp_path: Pat
     assert "holds another classifier: its settings is" in done.error
 
 
-def test_without_a_test_split_says_what_is_held_back(diffprob: Callable, half: Path) -> None:
+def test_missing_test_split_reports_the_held_out_share(diffprob: Callable, half: Path) -> None:
     done = diffprob("baseline", "classifier", half, *QUICK)
     assert done.code == 0, done.err
     assert "no test split" in done.err
@@ -86,7 +86,7 @@ def test_without_a_test_split_says_what_is_held_back(diffprob: Callable, half: P
     assert "of 6 images (images held back)" in done.out
 
 
-def test_one_file_is_not_its_own_test_split(diffprob: Callable, tmp_path: Path) -> None:
+def test_single_file_is_not_its_own_test_split(diffprob: Callable, tmp_path: Path) -> None:
     """A file of idx images is taken whole, whatever the split: testing on the training images would flatter."""
     digits = dp.Digits("test").load()
     head = np.array([0x803, 60, 8, 8], ">i4").tobytes()
@@ -117,7 +117,7 @@ def test_dry_run_writes_nothing(diffprob: Callable, tmp_path: Path) -> None:
     ],
     ids=" ".join,
 )
-def test_bad_usage(diffprob: Callable, tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_invalid_options_are_errors(diffprob: Callable, tmp_path: Path, arguments: list[str], said: str) -> None:
     import re
 
     np.save(tmp_path / "plain.npy", np.zeros((30, 8, 8), np.uint8))

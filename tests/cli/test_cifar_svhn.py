@@ -37,9 +37,7 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_experiment_runs_from_files_to_tables(
-    files: Path, diffprob: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_experiment_runs_from_files_to_tables(files: Path, diffprob: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     script = importlib.import_module("cifar_svhn")
     monkeypatch.setattr(script, "GLOW", ("--set", "network.depth=1", "--set", "network.width=4"))

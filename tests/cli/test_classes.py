@@ -104,7 +104,9 @@ def numbers(place: Path) -> Recipe:
 
 
 @pytest.mark.parametrize("missing", ["apple", "banana", "cherry"])
-def test_a_perfect_classifier_is_always_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+def test_perfect_classifier_has_accuracy_one_with_a_class_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
     """Whichever class the test split lacks."""
     pictures(tmp_path / "train", FRUIT)
     pictures(tmp_path / "test", {name: grey for name, grey in FRUIT.items() if name != missing})
@@ -115,7 +117,7 @@ def test_a_perfect_classifier_is_always_right(tmp_path: Path, monkeypatch: pytes
     assert (made.accuracy, made.tested, made.class_names) == (1.0, 40, ("apple", "banana", "cherry"))
 
 
-def test_a_class_that_training_had_none_of_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_class_absent_from_training_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     train = of_greys(np.arange(40) % 2, class_names=("apple", "banana"))
     test = of_greys(np.arange(40) % 2, class_names=("apple", "durian"))
     monkeypatch.setattr(classifier, "fit_classifier", lambda pixels, labels, spec, *_: spec.build())
@@ -125,7 +127,7 @@ def test_a_class_that_training_had_none_of_is_left_out(monkeypatch: pytest.Monke
     assert made.notes == ("20 test images of classes that it was not trained on are left out: durian",)
 
 
-def test_every_number_of_a_class_is_of_the_class_of_that_name(
+def test_per_class_results_belong_to_the_named_class(
     diffprob: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`evaluate` of samples that are the test images themselves, with a test split that lacks the middle class."""
@@ -153,7 +155,7 @@ def test_every_number_of_a_class_is_of_the_class_of_that_name(
     assert "Frechet distance, class banana" not in rows and found["classes"] == list(names)
 
 
-def test_a_number_is_the_class_that_is_called_so(diffprob: Callable, tmp_path: Path) -> None:
+def test_numeric_label_selects_the_class_of_that_name(diffprob: Callable, tmp_path: Path) -> None:
     run = Run.open(written(tmp_path / "run", numbers(tmp_path)))
     assert run.recipe.condition == Labels(3, names=("1", "2", "10"))
     done = diffprob("sample", "run", "-n", "2", *DRAWN, "--label", "10", "1", "--out", "x.npz")
@@ -182,7 +184,7 @@ def test_classes_without_names_are_numbers() -> None:
             Labels(3, names=names)  # pyright: ignore[reportArgumentType]
 
 
-def test_a_class_that_the_new_data_lacks_is_not_drawn(tmp_path: Path) -> None:
+def test_class_absent_from_new_data_is_not_sampled(tmp_path: Path) -> None:
     """The recipe of another run has it; a run that was begun with the name goes on as it is."""
     pictures(tmp_path / "all", FRUIT)
     pictures(tmp_path / "some", {"apple": 40, "cherry": 215})
@@ -199,7 +201,7 @@ def test_a_class_that_the_new_data_lacks_is_not_drawn(tmp_path: Path) -> None:
     assert settled(other, begun.data.load()).condition == other.condition
 
 
-def test_a_run_of_before_keeps_its_numbers(tmp_path: Path) -> None:
+def test_old_run_keeps_its_class_numbers(tmp_path: Path) -> None:
     """It numbered folders as text: 1, 10, 2; nothing of it may become another class without a word."""
     now = numbers(tmp_path)
     images = now.data.load()
@@ -218,7 +220,7 @@ def test_a_run_of_before_keeps_its_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("first", [1, 2021])
-def test_only_classes_that_occur_are_drawn(tmp_path: Path, first: int) -> None:
+def test_only_occurring_classes_are_sampled(tmp_path: Path, first: int) -> None:
     labels = np.arange(60) % 3
     np.savez(tmp_path / "x.npz", images=of_greys(labels).pixels, labels=labels + first)
     condition = labels_of(Array(str(tmp_path / "x.npz")).load())
@@ -226,7 +228,7 @@ def test_only_classes_that_occur_are_drawn(tmp_path: Path, first: int) -> None:
     assert condition.some(4).tolist() == [0, 1, 2, 0]
 
 
-def test_a_label_of_millions_is_one_class(tmp_path: Path) -> None:
+def test_large_label_values_are_single_classes(tmp_path: Path) -> None:
     labels = np.arange(60) % 3
     np.savez(tmp_path / "x.npz", images=of_greys(labels).pixels, labels=labels * 11_000_000)
     source = Array(str(tmp_path / "x.npz"))
@@ -235,13 +237,13 @@ def test_a_label_of_millions_is_one_class(tmp_path: Path) -> None:
     assert getattr(made.network, "classes", None) == 4
 
 
-def test_labels_that_tell_every_image_apart_are_no_classes(diffprob: Callable) -> None:
+def test_labels_unique_to_each_image_are_an_error(diffprob: Callable) -> None:
     np.savez("x.npz", images=np.zeros((20_000, 8, 8), np.uint8), labels=np.arange(20_000))
     error = diffprob("train", "--data", "x.npz", "--labels", "--dry-run").error
     assert "20,000 different labels in 20,000 images are too many classes" in error
 
 
-def test_a_recipe_that_counts_classes_that_do_not_occur_draws_none_of_them() -> None:
+def test_recipe_with_absent_classes_samples_none_of_them() -> None:
     images = of_greys(np.arange(30) % 3, class_names=("1", "2", "3"), label_values=(1, 2, 3))
 
     class Given:
@@ -256,7 +258,7 @@ def test_a_recipe_that_counts_classes_that_do_not_occur_draws_none_of_them() -> 
 
 
 @pytest.mark.parametrize("counts", [(380, 10, 10), (1, 1, 1), (7, 0, 2, 1), (5,), (0, 3), (1000, 999, 1)])
-def test_every_beginning_has_the_shares(counts: tuple[int, ...]) -> None:
+def test_every_prefix_has_the_class_shares(counts: tuple[int, ...]) -> None:
     drawn = in_shares(counts, 300)
     found = torch.nn.functional.one_hot(drawn, len(counts)).cumsum(0)
     wanted = torch.arange(1, 301)[:, None] * torch.tensor(counts) / sum(counts)
@@ -266,7 +268,7 @@ def test_every_beginning_has_the_shares(counts: tuple[int, ...]) -> None:
         assert drawn.equal(torch.arange(300) % len(counts))
 
 
-def test_no_shares_are_refused() -> None:
+def test_invalid_counts_are_errors() -> None:
     for wrong in ((), (0, 0), (-1, 2)):
         with pytest.raises(ValueError, match="counts must be at least 0 and not all 0"):
             in_shares(wrong, 3)
@@ -274,7 +276,7 @@ def test_no_shares_are_refused() -> None:
         Labels(3).in_shares((1, 2), 3)
 
 
-def test_classes_are_drawn_and_watched_in_the_shares_of_the_data(
+def test_samples_and_monitor_follow_the_class_shares_of_the_data(
     diffprob: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A class of 2.5% of the images must not be a third of the samples."""
@@ -301,7 +303,7 @@ def test_classes_are_drawn_and_watched_in_the_shares_of_the_data(
     assert Run.open("run").measurements[0].details["told"] == found["drawing"]["told"]
 
 
-def test_a_recogniser_is_tested_on_the_classes_of_those_names(
+def test_noisy_classifier_is_tested_on_classes_of_the_same_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The test split lacks the middle class and has one that training had not."""
@@ -329,7 +331,7 @@ def test_a_recogniser_is_tested_on_the_classes_of_those_names(
     assert "20 images of classes that it was not trained on are left out: durian" in capsys.readouterr().err
 
 
-def test_a_folder_called_by_control_characters_is_printed_harmlessly(diffprob: Callable, tmp_path: Path) -> None:
+def test_control_characters_in_folder_names_are_escaped(diffprob: Callable, tmp_path: Path) -> None:
     pictures(tmp_path / "data", {"\x1b[31mred": 1, "plain": 99}, 30)
     done = diffprob("data-check", "data")
     assert done.code == 0 and "\x1b" not in done.out + done.err and r"\x1b[31mred: 30" in done.out

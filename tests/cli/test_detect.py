@@ -46,7 +46,7 @@ def rows(folder: Path) -> dict[str, dict[int, dict[str, float]]]:
     return found
 
 
-def test_the_table_is_that_of_the_scores(diffprob: Callable, tiny: Path, odd: Path) -> None:
+def test_table_matches_the_written_scores(diffprob: Callable, tiny: Path, odd: Path) -> None:
     found = diffprob("detect", tiny, "--outside", odd, "-n", "60", "--fit-images", "50", *FEW, "--json", *CPU).json
     assert found["proxies"] == ["ScoreNorms(levels=2)", "NoiseNorm(noises=1)"]
     assert found["inside"]["n"] == found["outside"][0]["n"] == 60
@@ -70,7 +70,7 @@ def test_the_table_is_that_of_the_scores(diffprob: Callable, tiny: Path, odd: Pa
 
 
 @pytest.mark.usefixtures("bare")
-def test_a_score_is_its_images_alone_and_fits_are_kept(diffprob: Callable, tiny: Path, odd: Path) -> None:
+def test_scores_do_not_depend_on_the_batch_and_fits_are_reused(diffprob: Callable, tiny: Path, odd: Path) -> None:
     common = ("--outside", odd, "--fit-images", "50", *FEW, "--json", *CPU)
     first = diffprob("detect", tiny, "-n", "60", "--out", "a", *common)
     assert "training images" in first.err and (tiny / "fit-proxies.safetensors").exists()
@@ -84,7 +84,7 @@ def test_a_score_is_its_images_alone_and_fits_are_kept(diffprob: Callable, tiny:
     assert "training images" in other.err and rows(Path("c")) != few
 
 
-def test_images_are_ranked_among_held_out_ones(diffprob: Callable, tiny: Path, odd: Path) -> None:
+def test_images_are_ranked_among_held_out_images(diffprob: Callable, tiny: Path, odd: Path) -> None:
     map_ = ("--map", "AnomalyMap(steps=2, repeats=1)")
     done = diffprob("detect", tiny, odd, "-n", "64", "--proxy", "NoiseNorm(noises=1)", *map_, "--out", "ranked", *CPU)
     found = json.loads(Path("ranked/detect.json").read_text())
@@ -103,7 +103,7 @@ def test_images_are_ranked_among_held_out_ones(diffprob: Callable, tiny: Path, o
 
 
 @pytest.mark.usefixtures("bare")
-def test_other_runs_say_their_own_density(
+def test_runs_with_a_density_use_their_own_proxy(
     diffprob: Callable, tiny: Path, odd: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = ["--set", "training.batch=4", "--set", "training.sample_every=0", *CPU[1:]]
@@ -133,7 +133,7 @@ def test_other_runs_say_their_own_density(
         assert f"note: runs/digits-glow was trained on {what}, not on those of digits" in capsys.readouterr().err
 
 
-def test_bad_input_is_one_line(diffprob: Callable, tiny: Path, odd: Path, tmp_path: Path) -> None:
+def test_invalid_input_is_a_one_line_error(diffprob: Callable, tiny: Path, odd: Path, tmp_path: Path) -> None:
     few = tmp_path / "few.npz"
     pixels = Digits("test").load().take(np.arange(60)) * np.uint8(15)
     np.savez(few, images=pixels[:20])
@@ -163,7 +163,7 @@ def test_bad_input_is_one_line(diffprob: Callable, tiny: Path, odd: Path, tmp_pa
 
 
 @pytest.mark.usefixtures("bare")
-def test_pictures_are_named_and_flagged_at_the_rate_asked_for(diffprob: Callable, tiny: Path, tmp_path: Path) -> None:
+def test_images_are_named_and_flagged_at_the_set_rate(diffprob: Callable, tiny: Path, tmp_path: Path) -> None:
     from PIL import Image
 
     levels = np.r_[Digits("train").load().take(np.arange(7)), np.full((1, 1, 8, 8), 16)]

@@ -30,12 +30,12 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distillation, "_fields", lambda *_: None)
 
 
-def test_both_fields_are_drawn(diffprob: Callable, tiny: Path) -> None:
+def test_field_plot_is_written(diffprob: Callable, tiny: Path) -> None:
     done = diffprob("distill", tiny, "--method", "gradient", "--steps", "1", "--out", "p", "--json", *SMALL).json
     assert done["fields"] == str(Path("p/fields.png")) and Path("p/fields.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_other_images_than_the_teachers_are_refused(diffprob: Callable) -> None:
+def test_images_other_than_the_teachers_are_an_error(diffprob: Callable) -> None:
     for name in ("own", "other"):
         np.save(f"{name}.npy", np.random.default_rng(len(name)).integers(0, 256, (40, 8, 8), dtype=np.uint8))
     made = diffprob("train", "--data", "own.npy", "--out", "teacher", "--steps", "1", *TINY)
@@ -49,7 +49,7 @@ def test_other_images_than_the_teachers_are_refused(diffprob: Callable) -> None:
 
 @pytest.mark.usefixtures("bare")
 @pytest.mark.parametrize("method", ["gradient", "scalar", "full"])
-def test_a_potential_is_a_run(diffprob: Callable, tiny: Path, method: str) -> None:
+def test_distilled_potential_is_a_run(diffprob: Callable, tiny: Path, method: str) -> None:
     out = f"runs/digits-{method}"
     done = diffprob("distill", tiny, "--method", method, "--steps", "4", "--json", *SMALL)
     assert done.json["run"] == out and done.json["step"] == 4 and done.json["denoises"]
@@ -66,7 +66,7 @@ def test_a_potential_is_a_run(diffprob: Callable, tiny: Path, method: str) -> No
 
 
 @pytest.mark.usefixtures("bare")
-def test_the_body_that_never_learns_is_the_teachers(diffprob: Callable, tiny: Path) -> None:
+def test_frozen_body_keeps_the_teachers_weights(diffprob: Callable, tiny: Path) -> None:
     common = ("--method", "scalar", "--steps", "4", "--json", *SMALL)
     for name, more in (("frozen", ("--frozen",)), ("free", ())):
         assert diffprob("distill", tiny, *common, "--out", name, *more).code == 0
@@ -80,7 +80,7 @@ def test_the_body_that_never_learns_is_the_teachers(diffprob: Callable, tiny: Pa
     assert moved and all("mid_block" in name or "down_blocks" in name for name in moved)
 
 
-def test_a_baseline_is_a_run(diffprob: Callable) -> None:
+def test_baseline_is_a_run(diffprob: Callable) -> None:
     for kind, setting in (("glow", "network.width=4"), ("ebm", "objective.steps=2")):
         common = ("baseline", kind, "digits", "--set", setting, *SMALL, "--json")
         first = diffprob(*common, "--steps", "2").json
@@ -96,7 +96,7 @@ def test_a_baseline_is_a_run(diffprob: Callable) -> None:
 
 
 @pytest.mark.usefixtures("bare")
-def test_bad_input_is_one_line(diffprob: Callable, tiny: Path) -> None:
+def test_invalid_input_is_a_one_line_error(diffprob: Callable, tiny: Path) -> None:
     for arguments, words in (
         (("distill", tiny, "--method", "gradeint"), "gradient"),
         (("distill", tiny, "--method", "gradient", "--frozen"), "--frozen belongs to --method scalar"),
@@ -113,7 +113,7 @@ def test_bad_input_is_one_line(diffprob: Callable, tiny: Path) -> None:
     assert "cannot be distilled" in diffprob("distill", "p", "--method", "gradient").error
 
 
-def test_no_picture_of_images_that_only_a_strangers_run_names(
+def test_images_named_only_by_a_foreign_run_are_not_plotted(
     diffprob: Callable, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a digest nothing says that what lies at the place is the run's data; weights may be trained on it."""
@@ -138,7 +138,7 @@ def test_no_picture_of_images_that_only_a_strangers_run_names(
     assert diffprob("distill", "stranger", *set_, "--out", "p3", *common).json["fields"] == "p3/fields.png"
 
 
-def test_the_training_is_not_lost_for_a_picture(
+def test_failed_plot_does_not_lose_the_training(
     diffprob: Callable, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:

@@ -27,7 +27,7 @@ def rows(result: dict) -> dict[str, dict]:
     return {row["title"]: row for row in result["rows"]}
 
 
-def test_every_number_says_how_it_was_made(diffprob, tiny):
+def test_every_measurement_records_how_it_was_made(diffprob, tiny):
     done = diffprob("evaluate", tiny, *QUICK, "--json", "--out", "numbers.json")
     assert done.code == 0
     result = done.json
@@ -53,7 +53,7 @@ def test_every_number_says_how_it_was_made(diffprob, tiny):
     assert "Frechet distance" in card and item.features in card
 
 
-def test_samples_of_a_file_give_the_numbers_of_the_drawing(diffprob, tiny):
+def test_samples_from_a_file_give_the_same_results(diffprob, tiny):
     drawn = diffprob("evaluate", tiny, *QUICK, "--json", "--no-record").json
     assert diffprob("sample", tiny, "-n", "60", "--steps", "2", "--out", "x.npz", "--device", "cpu").code == 0
     read = diffprob("evaluate", tiny, "--samples", "x.npz", *QUICK[4:], "--json", "--no-record").json
@@ -62,7 +62,7 @@ def test_samples_of_a_file_give_the_numbers_of_the_drawing(diffprob, tiny):
     assert not Run.open(tiny).measurements
 
 
-def test_a_packaged_run_is_not_written_to(diffprob, trained, monkeypatch):
+def test_packaged_run_is_not_changed(diffprob, trained, monkeypatch):
     before = contents(Path(Run.open("digits").path))
     done = diffprob(
         "evaluate", "digits", "-n", "20", "--steps", "1", "--features", "pixels", "--metrics", "sliced", "--json"
@@ -71,7 +71,7 @@ def test_a_packaged_run_is_not_written_to(diffprob, trained, monkeypatch):
     assert contents(Path(Run.open("digits").path)) == before
 
 
-def test_a_dry_run_draws_nothing(diffprob, tiny):
+def test_dry_run_samples_nothing(diffprob, tiny):
     before = contents(tiny)
     done = diffprob("evaluate", tiny, *QUICK, "--dry-run")
     assert done.code == 0 and "would compare 60 samples" in done.out
@@ -96,13 +96,13 @@ def test_a_dry_run_draws_nothing(diffprob, tiny):
         (["-n", "1", "--metrics", "frechet"], "frechet is left out: it needs 2 images a side"),
     ],
 )
-def test_bad_input_is_one_line(diffprob, tiny, arguments, said):
+def test_invalid_input_is_a_one_line_error(diffprob, tiny, arguments, said):
     done = diffprob("evaluate", tiny, *QUICK[2:], *arguments, *([] if "-n" in arguments else QUICK[:2]))
     assert done.code == 2
     assert said in done.error
 
 
-def test_samples_of_other_weights_are_refused(diffprob, tiny):
+def test_samples_of_other_weights_are_an_error(diffprob, tiny):
     assert diffprob("sample", "digits", "-n", "4", "--steps", "1", "--out", "x.npz").code == 0
     assert "drawn from other weights" in diffprob("evaluate", tiny, "--samples", "x.npz").error
     np.savez("y.npz", images=np.zeros((2, 1, 8, 8), np.uint8))
@@ -113,7 +113,7 @@ def test_samples_of_other_weights_are_refused(diffprob, tiny):
         assert diffprob("evaluate", tiny, "--samples", other).error == said
 
 
-def test_pictures_without_a_test_split(diffprob):
+def test_images_without_a_test_split(diffprob):
     """Compared with the training images, said aloud; with held-out pictures, grey as the run's, compared with these."""
     from PIL import Image
 
@@ -136,7 +136,7 @@ def test_pictures_without_a_test_split(diffprob):
     assert any(title.startswith("memorisation") for title in rows(held))
 
 
-def test_statistics_of_other_tools_are_a_reference(diffprob, tiny):
+def test_statistics_files_of_other_tools_serve_as_reference(diffprob, tiny):
     """The statistics of the held-out images themselves give the distance to these images."""
     from diffprob.data import Digits
     from diffprob.evaluation.features import PcaFeatures, extract
@@ -157,7 +157,7 @@ def test_statistics_of_other_tools_are_a_reference(diffprob, tiny):
     assert "nowhere.npz" in diffprob("evaluate", tiny, *QUICK, "--statistics", "nowhere.npz").error
 
 
-def test_other_images_at_the_place_are_never_taken_for_those_of_the_training(diffprob, tiny, tmp_path):
+def test_other_images_at_the_data_path_are_not_taken_for_training_images(diffprob, tiny, tmp_path):
     """Not as training images, whose repetition is looked for; as held-out ones they are called other data."""
     from diffprob.data import Digits
 
@@ -182,7 +182,7 @@ def log(run: Path) -> list[dict]:
     return [{name: value for name, value in line.items() if name not in CLOCKS} for line in lines]
 
 
-def test_measuring_while_training(diffprob):
+def test_monitoring_logs_metrics_keeps_best_weights_and_resumes(diffprob):
     """Metrics are in the log, the best weights are kept, and a resumed training has both to the bit."""
     train = ["train", "digits", "--set", MONITOR, *TINY]
     assert diffprob(*train, "--steps", "12", "--out", "whole").code == 0
@@ -211,7 +211,7 @@ def test_measuring_while_training(diffprob):
     assert done.json["step"] == best
 
 
-def test_a_monitor_that_cannot_be(diffprob):
+def test_invalid_monitor_is_an_error(diffprob):
     for value, said in (
         ('Monitor(metrics=("frechett",))', "did you mean 'frechet'?"),
         ('Monitor(metrics=("manifold",), best="kid")', "best must be one of the metrics"),
@@ -225,7 +225,7 @@ def test_a_monitor_that_cannot_be(diffprob):
         assert not Path("x").exists()
 
 
-def test_tensorboard(diffprob):
+def test_tensorboard_log_has_losses_and_metrics(diffprob):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

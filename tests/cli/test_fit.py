@@ -36,7 +36,7 @@ def levels(path: str) -> np.ndarray:
         return stored["images"]
 
 
-def test_every_fit_is_a_verified_file_of_the_run(fit: Path) -> None:
+def test_every_fit_is_listed_in_the_manifest(fit: Path) -> None:
     run = Run.open(fit)  # compares every file with its hash
     assert fitted(run) == ["analytic", *HEADS, "steps"]
     moments = read_moments(run)
@@ -47,7 +47,7 @@ def test_every_fit_is_a_verified_file_of_the_run(fit: Path) -> None:
     assert about["spec"]["channels"] == run.recipe.network.widths[0] and "head.conv.weight" in tensors
 
 
-def test_the_path_is_the_grid_called_best(diffprob: Callable, fit: Path) -> None:
+def test_best_grid_is_the_fitted_path(diffprob: Callable, fit: Path) -> None:
     run = Run.open(fit)
     grid = bind_grid(run, LeastCost())
     for n in (2, 10, 40):
@@ -61,7 +61,7 @@ def test_the_path_is_the_grid_called_best(diffprob: Callable, fit: Path) -> None
 @pytest.mark.parametrize(
     "variance", [Analytic(), Analytic(moment="norm"), NoiseResidual(), SquaredNoise(), OptimalCovariance()]
 )
-def test_samples_are_drawn_with_it(diffprob: Callable, fit: Path, variance: Analytic) -> None:
+def test_sampling_uses_the_fit(diffprob: Callable, fit: Path, variance: Analytic) -> None:
     common = (fit, "-n", "2", "--steps", "3", "--sampler", "Ancestral()", *CPU)
     facts = diffprob("sample", *common, "--variance", repr(variance), "--out", "own.npz", "--json").json
     assert facts["variance"] == repr(variance)
@@ -69,7 +69,7 @@ def test_samples_are_drawn_with_it(diffprob: Callable, fit: Path, variance: Anal
     assert not np.array_equal(levels("own.npz"), levels("zero.npz"))
 
 
-def test_a_head_adds_a_second_output_and_leaves_the_mean_alone(fit: Path) -> None:
+def test_fitted_head_leaves_the_mean_unchanged(fit: Path) -> None:
     run, x, t = Run.open(fit), Rng.of(0, 3).normal((1, 8, 8)), torch.tensor(0.5)
     plain, headed = run.load(), run.load(variance=NoiseResidual())
     assert torch.equal(plain(x, t).mean, headed(x, t).mean)
@@ -78,7 +78,7 @@ def test_a_head_adds_a_second_output_and_leaves_the_mean_alone(fit: Path) -> Non
     torch.testing.assert_close(one, headed(x, t).std, rtol=1e-4, atol=1e-6)
 
 
-def test_the_same_seed_gives_the_same_fit(diffprob: Callable, tiny: Path) -> None:
+def test_same_seed_gives_the_same_fit(diffprob: Callable, tiny: Path) -> None:
     found = []
     for seed in ("0", "0", "1"):
         diffprob("fit", tiny, "npr", "--steps", "3", "--batch", "4", "--seed", seed, *CPU)
@@ -86,7 +86,7 @@ def test_the_same_seed_gives_the_same_fit(diffprob: Callable, tiny: Path) -> Non
     assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
 
 
-def test_a_fit_to_other_weights_is_refused(diffprob: Callable, fit: Path, tmp_path: Path) -> None:
+def test_fit_to_other_weights_is_an_error(diffprob: Callable, fit: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(fit, tmp_path / "tiny")
     assert main(["train", "digits", "--steps", "5", "--out", str(folder), *TINY]) == 0
     said = diffprob("sample", folder, "--variance", "Analytic()").error
@@ -112,18 +112,20 @@ def test_a_fit_to_other_weights_is_refused(diffprob: Callable, fit: Path, tmp_pa
         (("train", "digits", "--set", "variance=LearnedRange()", "--out", "x"), "out_channels must be 2"),
     ],
 )
-def test_bad_input_is_one_line(diffprob: Callable, trained: Path, arguments: tuple[str, ...], said: str) -> None:
+def test_invalid_input_is_a_one_line_error(
+    diffprob: Callable, trained: Path, arguments: tuple[str, ...], said: str
+) -> None:
     done = diffprob(*(trained if word == "RUN" else word for word in arguments))
     assert done.code == 2 and said in done.error and not Path("x").exists()
 
 
-def test_dry_run_says_and_writes_nothing(diffprob: Callable, trained: Path) -> None:
+def test_dry_run_reports_and_writes_nothing(diffprob: Callable, trained: Path) -> None:
     done = diffprob("fit", trained, "npr", "steps", "--dry-run", "--json", *CPU)
     assert done.json["what"] == ["analytic", "npr", "steps"] and done.json["fits"] == {}
     assert not list(trained.glob("fit-*"))
 
 
-def test_a_damaged_fit_is_named(fit: Path, tmp_path: Path) -> None:
+def test_damaged_fit_is_an_error(fit: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(fit, tmp_path / "tiny"))
     path = folder / "fit-npr.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")

@@ -34,7 +34,7 @@ def picture(name: str, pixels: np.ndarray) -> str:
     return name
 
 
-def test_predictions_from_one_noised_image(diffprob: Callable, trained: Path) -> None:
+def test_samples_from_a_noised_image_match_the_library(diffprob: Callable, trained: Path) -> None:
     common = ("sample", trained, "--from", "digits:5", "--at", "0.8", "0.3", "--seed", "7", *FEW, *GRID)
     result = diffprob(*common, "--out", "x.npz", "--json").json
     images, seeds, facts = arrays("x.npz")
@@ -56,7 +56,7 @@ def test_predictions_from_one_noised_image(diffprob: Callable, trained: Path) ->
         assert grid.width > 4 * grid.height
 
 
-def test_a_chain_depends_on_its_seed_and_time_alone(diffprob: Callable, trained: Path) -> None:
+def test_chain_depends_only_on_its_seed_and_time(diffprob: Callable, trained: Path) -> None:
     common = ("sample", trained, "--from", "digits:5", *FEW)
     diffprob(*common, "--at", "0.8", "0.5", "--out", "eight.npz")
     diffprob(*common, "--at", "0.5", "-n", "3", "--out", "three.npz")
@@ -68,7 +68,7 @@ def test_a_chain_depends_on_its_seed_and_time_alone(diffprob: Callable, trained:
     assert not np.array_equal(arrays("other.npz")[0][0, 1], arrays("three.npz")[0][0, 1]), "another x_t"
 
 
-def test_pictures_are_read_like_data(diffprob: Callable, trained: Path) -> None:
+def test_image_files_are_read_like_data(diffprob: Callable, trained: Path) -> None:
     scaled = np.round(digit(5)[0] * (255 / 16))
     picture("grey.png", scaled)
     picture("rgb.png", np.repeat(scaled[..., None], 3, 2))
@@ -82,7 +82,7 @@ def test_pictures_are_read_like_data(diffprob: Callable, trained: Path) -> None:
     assert len(set(drawn)) == 1
 
 
-def test_a_deterministic_sampler_and_a_short_way_are_told(diffprob: Callable, trained: Path) -> None:
+def test_deterministic_samplers_and_short_chains_are_noted(diffprob: Callable, trained: Path) -> None:
     common = ("sample", trained, "--from", "digits:5", "-n", "2", *FEW, "--dry-run")
     assert "draws nothing: from one x_t all 2 images are the same" in diffprob(*common, "--sampler", "DDIM()").err
     told = diffprob(*common, *GRID, "--at", "0.1")
@@ -91,7 +91,7 @@ def test_a_deterministic_sampler_and_a_short_way_are_told(diffprob: Callable, tr
     assert "would draw 2 images from digits:5 at each t of 0.1" in told.out
 
 
-def test_reconstruction(diffprob: Callable, trained: Path) -> None:
+def test_reconstruction_matches_the_library(diffprob: Callable, trained: Path) -> None:
     common = ("sample", trained, "--from", "digits:5", "--reconstruct", *FEW)
     result = diffprob(*common, "--at", "1", "0.5", "--out", "x.npz", "--json").json
     images, _, facts = arrays("x.npz")
@@ -105,7 +105,7 @@ def test_reconstruction(diffprob: Callable, trained: Path) -> None:
     assert re.search(r"squared difference: \d+\.\d\d grey levels", plain.out)
 
 
-def test_interpolation(diffprob: Callable, trained: Path) -> None:
+def test_interpolation_matches_the_library(diffprob: Callable, trained: Path) -> None:
     common = ("interpolate", trained, "digits:5", "digits:9", *FEW)
     result = diffprob(*common, "--at", "0.5", "0.25", "--points", "5", "--out", "x.npz", "--json").json
     images, seeds, facts = arrays("x.npz")
@@ -124,7 +124,7 @@ def test_interpolation(diffprob: Callable, trained: Path) -> None:
     assert diffprob(*common).out.endswith("wrote interpolation.png\n")
 
 
-def test_the_ends_are_the_first_chain_from_each_image(diffprob: Callable, trained: Path) -> None:
+def test_interpolation_ends_equal_sampling_from_each_image(diffprob: Callable, trained: Path) -> None:
     """l = 0 and 1 are what `sample --from` draws with the same noise."""
     diffprob("interpolate", trained, "digits:5", "digits:9", "--points", "2", "--batch", "2", *FEW, "--out", "x.npz")
     for k, source in enumerate(("digits:5", "digits:9")):
@@ -133,7 +133,7 @@ def test_the_ends_are_the_first_chain_from_each_image(diffprob: Callable, traine
         assert np.array_equal(arrays(f"{k}.npz")[0][0, 2], arrays("x.npz")[0][0, 1 + k])
 
 
-def test_every_kind_of_mixture_is_another(diffprob: Callable, trained: Path) -> None:
+def test_interpolation_modes_give_different_images(diffprob: Callable, trained: Path) -> None:
     drawn = {}
     for name, options in {
         "shared": (),
@@ -180,7 +180,7 @@ def test_every_kind_of_mixture_is_another(diffprob: Callable, trained: Path) -> 
     ],
     ids=" ".join,
 )
-def test_bad_sources(diffprob: Callable, trained: Path, arguments: list[str], said: str) -> None:
+def test_invalid_sources_are_errors(diffprob: Callable, trained: Path, arguments: list[str], said: str) -> None:
     make_bad()
     before = contents(Path())
     done = diffprob("sample", trained, *arguments, *FEW)
@@ -207,7 +207,7 @@ def test_bad_sources(diffprob: Callable, trained: Path, arguments: list[str], sa
     ],
     ids=" ".join,
 )
-def test_bad_interpolations(diffprob: Callable, trained: Path, arguments: list[str], said: str) -> None:
+def test_invalid_interpolations_are_errors(diffprob: Callable, trained: Path, arguments: list[str], said: str) -> None:
     make_bad()
     before = contents(Path())
     done = diffprob("interpolate", trained, *arguments, *FEW)
@@ -226,7 +226,7 @@ def make_bad() -> None:
     np.save("y.npy", np.full((2, 8, 8), 7, np.uint8))
 
 
-def test_the_choices_of_noise_are_those_of_the_library() -> None:
+def test_noise_choices_match_the_library() -> None:
     from diffprob.cli import interpolate
     from diffprob.sampling import between
 

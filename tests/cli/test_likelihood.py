@@ -26,7 +26,7 @@ def fitted(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("method", ["bound", "continuous", "flow"])
-def test_every_method_adds_up_and_says_what_it_is(diffprob: Callable, trained: Path, method: str) -> None:
+def test_parts_sum_to_the_total_for_every_method(diffprob: Callable, trained: Path, method: str) -> None:
     more = ("--tolerance", "1e-2") if method == "flow" else ("--terms", "3")
     found = diffprob("likelihood", trained, "-n", "3", "--method", method, "--json", "--no-record", *more, *CPU).json
     bits = [image["bits_per_dim"] for image in found["images"]]
@@ -40,7 +40,7 @@ def test_every_method_adds_up_and_says_what_it_is(diffprob: Callable, trained: P
     assert ("variance" in found) == (method != "flow")
 
 
-def test_an_image_has_its_number_whatever_is_measured_with_it(diffprob: Callable, trained: Path) -> None:
+def test_result_of_an_image_does_not_depend_on_the_others(diffprob: Callable, trained: Path) -> None:
     common = ("--json", "--no-record", "--terms", "2", "--split", "train", *CPU)
     many = {i["index"]: i for i in diffprob("likelihood", trained, "-n", "40", *common).json["images"]}
     few = diffprob("likelihood", trained, "-n", "7", *common).json["images"]
@@ -49,7 +49,7 @@ def test_an_image_has_its_number_whatever_is_measured_with_it(diffprob: Callable
     assert [image["index"] for image in again] != [image["index"] for image in few]
 
 
-def test_the_fitted_path_and_variance_are_the_default(diffprob: Callable, fitted: Path, trained: Path) -> None:
+def test_fitted_path_and_variance_are_the_default(diffprob: Callable, fitted: Path, trained: Path) -> None:
     plain = diffprob("likelihood", trained, "--dry-run", "--json", *CPU).json
     assert (plain["grid"], plain["steps"], plain["variance"], plain["terms"]) == ("Native()", 1000, "Zero()", 50)
     told = diffprob("likelihood", fitted, "--dry-run", "--json", *CPU).json
@@ -62,7 +62,7 @@ def test_the_fitted_path_and_variance_are_the_default(diffprob: Callable, fitted
     assert (told["grid"], told["steps"]) == ("Uniform()", 100)
 
 
-def test_what_is_written(diffprob: Callable, tiny: Path) -> None:
+def test_likelihood_writes_table_and_record(diffprob: Callable, tiny: Path) -> None:
     done = diffprob("likelihood", tiny, "-n", "4", "--terms", "1", "--out", "x.csv", *CPU)
     assert done.code == 0 and "bits/dim" in done.out and "variational bound" in done.out
     rows = list(csv.DictReader(io.StringIO(Path("x.csv").read_text())))
@@ -75,7 +75,7 @@ def test_what_is_written(diffprob: Callable, tiny: Path) -> None:
     assert json.loads(Path("x.json").read_text())["n"] == 2
 
 
-def test_the_rate_adds_up_to_the_bound(diffprob: Callable, trained: Path) -> None:
+def test_rates_sum_to_the_bound(diffprob: Callable, trained: Path) -> None:
     common = ("-n", "3", "--steps", "6", "--json", *CPU)
     found = diffprob("rate", trained, "--rows", "4", "--out", "r.json", *common).json
     bound = diffprob("likelihood", trained, "--terms", "all", "--no-record", *common).json
@@ -110,12 +110,12 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), REFUSED, ids=" ".join)
-def test_bad_input(diffprob: Callable, trained: Path, arguments: tuple[str, ...], message: str) -> None:
+def test_invalid_input_is_an_error(diffprob: Callable, trained: Path, arguments: tuple[str, ...], message: str) -> None:
     done = diffprob("likelihood", trained, "-n", "2", "--no-record", *arguments, *CPU)
     assert done.code == 2 and message in done.error
 
 
-def test_images_of_another_kind(diffprob: Callable, trained: Path) -> None:
+def test_images_of_another_format_are_converted_or_errors(diffprob: Callable, trained: Path) -> None:
     from PIL import Image
 
     Path("colour").mkdir()
@@ -136,7 +136,7 @@ def test_images_of_another_kind(diffprob: Callable, trained: Path) -> None:
     assert "x.txt" in diffprob("rate", trained, "--out", "x.txt", *CPU).error
 
 
-def test_a_record_says_which_images_and_names_them(diffprob: Callable, tiny: Path) -> None:
+def test_record_names_its_images(diffprob: Callable, tiny: Path) -> None:
     """The run's own by any way, other data by theirs; one picture is enough."""
     few = ("-n", "3", "--terms", "1", "--json", *CPU)
     own = diffprob("likelihood", tiny, *few).json

@@ -30,7 +30,7 @@ def python(code: str) -> str:
     return run.stdout
 
 
-def test_every_help_ends_with_examples_and_needs_no_torch() -> None:
+def test_help_of_every_verb_has_examples_and_needs_no_torch() -> None:
     code = """
 import contextlib, io, json, sys
 from diffprob.cli.main import VERBS, main
@@ -105,7 +105,7 @@ def test_bare_command_and_help_list_the_verbs(diffprob: Callable) -> None:
     ],
     ids=" ".join,
 )
-def test_bad_usage_is_one_line_and_code_2(diffprob: Callable, arguments: list[str], said: str) -> None:
+def test_invalid_usage_is_a_one_line_error_with_code_2(diffprob: Callable, arguments: list[str], said: str) -> None:
     done = diffprob(*arguments)
     assert done.code == 2
     assert re.search(said, done.error), done.error
@@ -121,7 +121,9 @@ def test_bad_usage_is_one_line_and_code_2(diffprob: Callable, arguments: list[st
     ],
     ids=repr,
 )
-def test_exit_codes(diffprob: Callable, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int) -> None:
+def test_exit_code_depends_on_the_error(
+    diffprob: Callable, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
+) -> None:
     def fail(_: object) -> None:
         raise error
 
@@ -131,7 +133,7 @@ def test_exit_codes(diffprob: Callable, monkeypatch: pytest.MonkeyPatch, error: 
     assert done.error
 
 
-def test_what_is_not_foreseen_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unexpected_errors_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: object) -> None:
         raise RuntimeError("a bug")
 
@@ -140,13 +142,15 @@ def test_what_is_not_foreseen_keeps_its_traceback(monkeypatch: pytest.MonkeyPatc
         main(["doctor"])
 
 
-def test_a_reader_that_leaves_is_no_error() -> None:
+def test_closed_pipe_is_not_an_error() -> None:
     command = f"(sleep 0.3; exec {sys.executable} -m diffprob sample --help) | true; exit ${{PIPESTATUS[0]}}"
     run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
     assert (run.returncode, run.stderr) == (0, "")
 
 
-def test_json_is_one_object_whatever_a_library_prints(diffprob: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_output_is_one_object_whatever_a_library_prints(
+    diffprob: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def chatty(_: object) -> dict:
         print("a library's banner")
         return {"answer": 42}
@@ -157,7 +161,7 @@ def test_json_is_one_object_whatever_a_library_prints(diffprob: Callable, monkey
     assert "banner" in done.err
 
 
-def test_show(diffprob: Callable) -> None:
+def test_show_lists_recipes_and_describes_runs(diffprob: Callable) -> None:
     everything = diffprob("show", "--json").json
     assert "digits" in everything["recipes"]
     for family, names in everything["components"].items():
@@ -178,7 +182,7 @@ def _parsed(text: str) -> dp.Recipe:
     return parse(text, ALL)
 
 
-def test_doctor_looks_and_writes_nothing(diffprob: Callable, tmp_path: Path) -> None:
+def test_doctor_reports_and_writes_nothing(diffprob: Callable, tmp_path: Path) -> None:
     done = diffprob("doctor", "--json")
     report = done.json
     assert report["torch"]["version"].startswith("2.")
@@ -197,13 +201,13 @@ def test_doctor_warns_of_torchvision(diffprob: Callable, monkeypatch: pytest.Mon
     assert any("torchvision" in warning for warning in warnings)
 
 
-def test_data_check(diffprob: Callable) -> None:
+def test_data_check_reports_the_digits(diffprob: Callable) -> None:
     report = diffprob("data-check", "digits", "--split", "test", "--json").json
     assert (report["images"], report["levels"], report["digest"]) == (360, 17, dp.Digits("test").load().digest())
     assert "360 of 8x8" in diffprob("data-check", "digits", "--split", "test").out
 
 
-def test_progress_without_a_terminal_is_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_without_a_terminal_prints_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count(0, 4)
     monkeypatch.setattr("diffprob.cli.progress.time.monotonic", lambda: next(clock))
     text = io.StringIO()
@@ -218,11 +222,11 @@ def test_progress_without_a_terminal_is_plain_lines(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(5, "0:05"), (65, "1:05"), (7200, "2:00:00"), (3 * 86400, "3.0 days")])
-def test_duration(seconds: float, text: str) -> None:
+def test_duration_is_formatted_for_reading(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_on_a_terminal_draws_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -238,7 +242,7 @@ def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "10 of 10" in text.getvalue()
 
 
-def test_the_package_is_lazy_and_complete() -> None:
+def test_package_imports_lazily_and_exports_every_name() -> None:
     loaded = "import sys, diffprob; print([m for m in ('torch', 'numpy', 'argparse') if m in sys.modules])"
     assert python(loaded) == "[]\n"
     from diffprob import api
@@ -261,7 +265,7 @@ def test_the_package_is_lazy_and_complete() -> None:
         from diffprob import nothing  # noqa: F401
 
 
-def test_a_new_component_is_offered_by_its_entry_in_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_component_added_to_the_registry_is_available(monkeypatch: pytest.MonkeyPatch) -> None:
     from diffprob.config import registry as tables
 
     class Midpoint:
@@ -273,14 +277,14 @@ def test_a_new_component_is_offered_by_its_entry_in_the_tables(monkeypatch: pyte
     assert dp.Midpoint is Midpoint
 
 
-def test_the_example_of_the_package_runs() -> None:
+def test_example_in_the_package_docstring_runs() -> None:
     assert dp.__doc__
     code = "\n".join(line.strip() for line in dp.__doc__.splitlines() if line.startswith("    "))
     said = python(code)
     assert "bits/dim (variational bound) of 20 images" in said and said.startswith("1.")
 
 
-def test_the_place_of_the_installation_is_not_told(diffprob: Callable) -> None:
+def test_output_does_not_reveal_the_installation_path(diffprob: Callable) -> None:
     for command in (
         ["show", "digits"],
         ["sample", "digits", "--dry-run", "--json"],
@@ -294,7 +298,7 @@ def test_the_place_of_the_installation_is_not_told(diffprob: Callable) -> None:
         assert str(PRETRAINED.parent) not in done.out + done.err and "digits" in done.out + done.err, command
 
 
-def test_what_a_name_holds_is_not_obeyed_by_the_terminal(diffprob: Callable, trained: Path) -> None:
+def test_control_characters_in_names_are_escaped(diffprob: Callable, trained: Path) -> None:
     done = diffprob("export", trained, "--dry-run", "--out", "a\u202e\x1b[31mb")
     assert done.code == 0 and "a\\u202e\\x1b[31mb" in done.out
     assert (done.out + done.err).replace("\n", "").isprintable()

@@ -42,7 +42,7 @@ def spoilt(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tiny
 
 
-def test_weights_that_are_no_numbers_are_named_by_every_verb(diffprob: Callable, spoilt: Path) -> None:
+def test_weights_that_are_not_finite_are_an_error_in_every_verb(diffprob: Callable, spoilt: Path) -> None:
     before = contents(spoilt)
     for verb, options in VERBS.items():
         done = diffprob(verb, spoilt, *options)
@@ -52,7 +52,7 @@ def test_weights_that_are_no_numbers_are_named_by_every_verb(diffprob: Callable,
 
 
 @pytest.mark.parametrize("json", [(), ("--json",)])
-def test_a_result_is_looked_at_before_it_is_printed(
+def test_results_are_checked_before_printing(
     diffprob: Callable, monkeypatch: pytest.MonkeyPatch, json: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(doctor, "run", lambda _: {"rows": [{"rate": math.nan}]})
@@ -60,7 +60,7 @@ def test_a_result_is_looked_at_before_it_is_printed(
     assert (done.code, done.error) == (3, "rows.0.rate is not finite (nan): no result to give")
 
 
-def test_weights_are_blamed_only_where_they_are_bad() -> None:
+def test_weights_are_blamed_only_if_not_finite() -> None:
     net = torch.nn.Linear(2, 2)
     assert drawing.blame(net).startswith("the weights are finite")
     assert "weights" not in drawing.blame(lambda x, t: x)
@@ -69,7 +69,7 @@ def test_weights_are_blamed_only_where_they_are_bad() -> None:
     assert drawing.blame(net) == "the weights are damaged, bias holds infinity"
 
 
-def test_a_training_that_goes_out_of_range_ends_with_3_and_can_be_corrected(diffprob: Callable) -> None:
+def test_diverging_training_exits_with_3_and_can_be_corrected(diffprob: Callable) -> None:
     """No checkpoint holds a number that is none, and a run without any stands in nobody's way."""
     settings = [*TINY, "--set", "training.warmup=0", "--steps", "3", "--out", "wild"]
     for every in (1, 2):
@@ -84,6 +84,6 @@ def test_a_training_that_goes_out_of_range_ends_with_3_and_can_be_corrected(diff
     assert (done.code, "begun anew" in done.err) == (0, True)
 
 
-def test_nothing_is_kept_of_numbers_that_are_none(tmp_path: Path) -> None:
+def test_values_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
     with pytest.raises(NumericalError, match="x holds NaN"):
         list(tensors.pieces({"x": torch.tensor([math.nan])}))

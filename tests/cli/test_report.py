@@ -24,7 +24,7 @@ QUICK = ("-n", "3", "--batch", "3", "--steps", "2", "--device", "cpu")
 LEAST = ("-n", "1", "--batch", "1", "--steps", "1", "--device", "cpu")
 
 
-def test_a_report_goes_into_the_run_and_to_out(diffprob: Callable, tiny: Path) -> None:
+def test_report_is_written_to_the_run_and_to_out(diffprob: Callable, tiny: Path) -> None:
     result = diffprob("report", tiny, *QUICK, "--seed", "5", "--out", "a/page.html", "--json").json
     assert (result["report"], result["out"]) == (str(tiny / "report.html"), "a/page.html")
     assert (result["seeds"], result["steps"], result["sampler"]) == ("5..7", 2, "DPMppSDE(history=2)")
@@ -38,7 +38,7 @@ def test_a_report_goes_into_the_run_and_to_out(diffprob: Callable, tiny: Path) -
     dp.Run.open(tiny)  # the page is in the inventory
 
 
-def test_the_samples_are_those_of_sample(diffprob: Callable, tiny: Path) -> None:
+def test_report_shows_the_samples_of_the_verb_sample(diffprob: Callable, tiny: Path) -> None:
     options = ("--batch", "4", "--steps", "4", "--seed", "9", "--sampler", "DDIM(eta=1)", "--device", "cpu")
     assert diffprob("report", tiny, *options, "-n", "5").code == 0
     assert diffprob("sample", tiny, *options, "-n", "5", "--out", "x.npz").code == 0
@@ -54,7 +54,7 @@ def test_the_samples_are_those_of_sample(diffprob: Callable, tiny: Path) -> None
         assert np.array_equal(np.round(shown / 255 * 16), image[0])
 
 
-def test_a_packaged_run_is_left_alone(diffprob: Callable) -> None:
+def test_packaged_run_is_not_changed(diffprob: Callable) -> None:
     before = contents(PRETRAINED / "digits")
     done = diffprob("report", "digits", *LEAST)
     assert "wrote report-digits.html" in done.out
@@ -64,7 +64,7 @@ def test_a_packaged_run_is_left_alone(diffprob: Callable) -> None:
     assert "diffprob sample digits -n 1 --seed 0" in page.text
 
 
-def test_dry_run_says_and_does_nothing(diffprob: Callable, tiny: Path) -> None:
+def test_dry_run_reports_and_writes_nothing(diffprob: Callable, tiny: Path) -> None:
     before = contents(tiny)
     done = diffprob("report", tiny, *QUICK, "--dry-run", "--out", "x.html")
     assert f"would write {tiny}/report.html and x.html" in done.out
@@ -74,7 +74,9 @@ def test_dry_run_says_and_does_nothing(diffprob: Callable, tiny: Path) -> None:
     assert [path.name for path in Path().iterdir()] == ["tiny"]
 
 
-def test_bad_input_is_refused_before_drawing(diffprob: Callable, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_input_is_an_error_before_sampling(
+    diffprob: Callable, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("diffprob.tasks.reporting.draw_samples", lambda *_: pytest.fail("drew"))
     Path("file").write_text("")
     for arguments, said in (
@@ -97,7 +99,7 @@ def test_bad_input_is_refused_before_drawing(diffprob: Callable, tiny: Path, mon
         writer.close()
 
 
-def test_the_data_is_looked_for(diffprob: Callable, trained: Path) -> None:
+def test_data_is_searched_for_by_digest(diffprob: Callable, trained: Path) -> None:
     known, pixels = dp.Run.open(trained), dp.Digits("train").load().pixels
     for name, levels in (("here.npy", pixels), ("other.npy", pixels[::-1]), ("small.npy", pixels[:, :, :4])):
         np.save(name, levels)
@@ -120,7 +122,7 @@ def test_the_data_is_looked_for(diffprob: Callable, trained: Path) -> None:
     assert "not shown: what lies there" in said()
 
 
-def test_no_picture_of_images_that_only_a_strangers_run_names(
+def test_images_named_only_by_a_foreign_run_are_not_shown(
     diffprob: Callable, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = dp.Run.open(trained)
@@ -138,7 +140,7 @@ def test_no_picture_of_images_that_only_a_strangers_run_names(
     assert len(Page(Path("stranger/report.html").read_bytes()).all("img")) > alone
 
 
-def test_verbs_that_need_no_images_read_none(
+def test_verbs_without_measurements_read_no_images(
     diffprob: Callable, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What SECURITY.md says of opening a stranger's run: `--data` or a verb that measures reads, no other."""
@@ -163,7 +165,7 @@ def test_verbs_that_need_no_images_read_none(
     assert "private.npy" in read
 
 
-def test_compare_puts_runs_side_by_side(diffprob: Callable, tiny: Path) -> None:
+def test_compare_shows_runs_side_by_side(diffprob: Callable, tiny: Path) -> None:
     run = dp.Run.open(tiny)
     run.record(Measurement("KID", 0.5, 100, features="classifier", split="test"))
     result = diffprob("compare", tiny, "digits", *QUICK, "--out", "side.html", "--json").json
@@ -175,7 +177,7 @@ def test_compare_puts_runs_side_by_side(diffprob: Callable, tiny: Path) -> None:
     assert not (tiny / "report.html").exists()
 
 
-def test_commands_name_runs_without_foreign_folders(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proposed_commands_omit_foreign_folders(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tiny.parent)
     assert command_name(dp.Run.open(tiny)) == "tiny"
     assert command_name(dp.Run.open("tiny")) == "tiny"

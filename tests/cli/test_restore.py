@@ -61,7 +61,7 @@ def read(folder: str, names: tuple[str, ...] = ("a", "b", "sub/c")) -> np.ndarra
     return np.stack([np.asarray(Image.open(Path(folder) / f"{name}.png"))[None] for name in names])
 
 
-def test_network_calls_have_one_size_for_any_number_of_pictures(
+def test_network_batch_size_does_not_depend_on_the_number_of_images(
     diffprob: Callable, trained: Path, noisy: np.ndarray
 ) -> None:
     """The last bits of a picture would otherwise depend on how many there are."""
@@ -89,7 +89,7 @@ def library(run: Path, chunk: int = N) -> tuple[dp.Clip, DPMppSDE, torch.Tensor,
     return dp.Clip(model), DPMppSDE(), dp.Trailing()(model.process, 3), dp.Rng.of(7, N)
 
 
-def test_the_mean_is_the_librarys(diffprob: Callable, trained: Path, noisy: np.ndarray) -> None:
+def test_mean_matches_the_library(diffprob: Callable, trained: Path, noisy: np.ndarray) -> None:
     pictures("noisy", noisy)
     model, _, _, rng = library(trained)
     for name, noise in (("known", 40.0), ("estimated", None)):
@@ -103,7 +103,7 @@ def test_the_mean_is_the_librarys(diffprob: Callable, trained: Path, noisy: np.n
     assert not np.array_equal(read("known"), read("estimated"))
 
 
-def test_draws_are_the_librarys(diffprob: Callable, trained: Path, noisy: np.ndarray) -> None:
+def test_draws_match_the_library(diffprob: Callable, trained: Path, noisy: np.ndarray) -> None:
     pictures("noisy", noisy)
     common = ("restore", trained, "noisy", "--draw", "--seed", "7", *FEW)
     assert diffprob(*common, "--noise", "40", "--out", "known").code == 0
@@ -119,7 +119,7 @@ def test_draws_are_the_librarys(diffprob: Callable, trained: Path, noisy: np.nda
         assert np.array_equal(found[None], to_levels(draw_denoised(model, sampler, whole, float(stds[0]), times, own)))
 
 
-def test_missing_pixels_are_the_librarys(diffprob: Callable, trained: Path, noisy: np.ndarray) -> None:
+def test_inpainting_matches_the_library(diffprob: Callable, trained: Path, noisy: np.ndarray) -> None:
     pictures("images", noisy)
     missing = np.zeros((1, 1, 8, 8), dtype=bool)
     missing[..., 2:5, 1:7] = True
@@ -145,7 +145,7 @@ def test_missing_pixels_are_the_librarys(diffprob: Callable, trained: Path, nois
         assert np.array_equal(read(name)[:, ~missing[0]], noisy[:, ~missing[0]])
 
 
-def test_a_mask_for_each_image(diffprob: Callable, trained: Path, noisy: np.ndarray) -> None:
+def test_masks_may_differ_between_images(diffprob: Callable, trained: Path, noisy: np.ndarray) -> None:
     pictures("images", noisy)
     masks = np.zeros_like(noisy)
     for k in range(N):
@@ -160,7 +160,7 @@ def test_a_mask_for_each_image(diffprob: Callable, trained: Path, noisy: np.ndar
     assert np.array_equal(read("each")[1], read("box")[1])
 
 
-def test_enlarged_images_are_the_librarys(diffprob: Callable, enlarging: Path) -> None:
+def test_super_resolution_matches_the_library(diffprob: Callable, enlarging: Path) -> None:
     """From images of the run's size, made small; and the same from the small ones themselves, in another format."""
     digits = Digits("test").load()
     small = np.rint(digits.take(range(N)).reshape(N, 1, 4, 2, 4, 2).mean((3, 5))).astype(np.uint8)
@@ -181,7 +181,7 @@ def test_enlarged_images_are_the_librarys(diffprob: Callable, enlarging: Path) -
     assert (mean, error) == (pytest.approx(each.mean()), pytest.approx(each.std(ddof=1) / N**0.5))
 
 
-def test_small_pictures_are_enlarged(diffprob: Callable, enlarging: Path, noisy: np.ndarray) -> None:
+def test_small_images_are_enlarged(diffprob: Callable, enlarging: Path, noisy: np.ndarray) -> None:
     pictures("small", noisy[:, :, ::2, ::2])
     done = diffprob("restore", enlarging, "small", "--steps", "2", "--device", "cpu")
     assert f"enlarged 3 images of small, by {enlarging}" in done.out
@@ -191,7 +191,7 @@ def test_small_pictures_are_enlarged(diffprob: Callable, enlarging: Path, noisy:
     assert plain["told"] == "none"
 
 
-def test_it_is_tried_out_on_clean_images(diffprob: Callable, trained: Path) -> None:
+def test_add_noise_degrades_clean_images_and_reports_errors(diffprob: Callable, trained: Path) -> None:
     """Noise of one size on every value, rounded and cut off as a file has it; then as if such a file were given."""
     n, common = 40, ("restore", trained, "digits", "--add-noise", "2", "--device", "cpu", "--seed", "7")
     result = diffprob(*common, "-n", n, "--json").json
@@ -214,7 +214,7 @@ def test_it_is_tried_out_on_clean_images(diffprob: Callable, trained: Path) -> N
     assert "noise of 2 of 16 grey levels" in diffprob(*common, "-n", "2", "--out", "y").out
 
 
-def test_what_it_leaves_behind(diffprob: Callable, trained: Path, noisy: np.ndarray) -> None:
+def test_restore_writes_images_and_settings(diffprob: Callable, trained: Path, noisy: np.ndarray) -> None:
     pictures("noisy", noisy)
     dry = diffprob("restore", trained, "noisy", "--noise", "30", "--dry-run", "--device", "cpu")
     assert "would take the noise out of 3 images of noisy" in dry.out
@@ -240,7 +240,7 @@ def test_what_it_leaves_behind(diffprob: Callable, trained: Path, noisy: np.ndar
     assert contents(Path()) == after
 
 
-def test_what_it_does_unless_told(diffprob: Callable, trained: Path) -> None:
+def test_default_settings_of_restore(diffprob: Callable, trained: Path) -> None:
     common = ("restore", trained, "digits", "-n", "2", "--dry-run", "--json", "--device", "cpu")
     drawn = diffprob(*common, "--draw").json
     assert (drawn["sampler"], drawn["steps"], drawn["method"]) == ("DDIM(eta=1.0, spread=False)", 200, "draw")
@@ -253,7 +253,7 @@ def test_what_it_does_unless_told(diffprob: Callable, trained: Path) -> None:
     assert "DDIM(eta=0.0, spread=False) is deterministic" in steered.err
 
 
-def test_the_first_pictures_of_a_folder_are_opened_alone(
+def test_only_the_requested_images_are_opened(
     diffprob: Callable, trained: Path, noisy: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     common = ("--noise", "30", "--device", "cpu")
@@ -267,7 +267,7 @@ def test_the_first_pictures_of_a_folder_are_opened_alone(
     assert np.array_equal(read("two", ("a", "b")), read("all", ("a", "b")))
 
 
-def test_a_run_that_is_always_told_images_draws_none_by_itself() -> None:
+def test_run_conditioned_on_images_cannot_sample_alone() -> None:
     run: Any = SimpleNamespace(name="large", recipe=SimpleNamespace(condition=LowResolution((1, 8, 8))))
     with pytest.raises(dp.InputError, match="draws none by itself: diffprob restore large IMAGES"):
         apply_guidance(None, run, Conditioning(), 1, Compute(), SILENT)  # pyright: ignore[reportArgumentType]
@@ -305,7 +305,9 @@ def test_a_run_that_is_always_told_images_draws_none_by_itself() -> None:
     ],
     ids=" ".join,
 )
-def test_what_it_refuses(diffprob: Callable, trained: Path, noisy: np.ndarray, arguments: list[str], said: str) -> None:
+def test_invalid_input_is_an_error(
+    diffprob: Callable, trained: Path, noisy: np.ndarray, arguments: list[str], said: str
+) -> None:
     pictures("images", noisy)
     pictures("large", np.zeros((1, 1, 9, 9), np.uint8), ("a",))
     pictures("two", noisy[:2], ("a", "b"))
@@ -328,14 +330,16 @@ def test_what_it_refuses(diffprob: Callable, trained: Path, noisy: np.ndarray, a
     ],
     ids=" ".join,
 )
-def test_what_it_does_not_enlarge(diffprob: Callable, enlarging: Path, arguments: list[str], said: str) -> None:
+def test_invalid_super_resolution_input_is_an_error(
+    diffprob: Callable, enlarging: Path, arguments: list[str], said: str
+) -> None:
     pictures("large", np.zeros((1, 1, 9, 9), np.uint8), ("a",))
     done = diffprob("restore", enlarging, *arguments, "--device", "cpu")
     assert done.code == 2
     assert re.search(said, done.error), done.error
 
 
-def test_colour_is_not_taken_away_without_a_word(diffprob: Callable, trained: Path) -> None:
+def test_colour_images_for_a_grey_run_are_an_error(diffprob: Callable, trained: Path) -> None:
     """From pictures as from arrays; grey pictures kept in colour are grey."""
     for name, image in (("grey", np.full((8, 8, 3), 9, np.uint8)), ("colour", np.eye(8, 24, dtype=np.uint8) * 9)):
         Path(name).mkdir()

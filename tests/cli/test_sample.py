@@ -22,7 +22,7 @@ def arrays(path: Path | str) -> tuple[np.ndarray, np.ndarray, dict]:
         return stored["images"], stored["seeds"], json.loads(str(stored["metadata"]))
 
 
-def test_the_defaults_are_a_stochastic_solver_in_50_evaluations(diffprob: Callable, trained: Path) -> None:
+def test_default_is_a_stochastic_solver_with_50_evaluations(diffprob: Callable, trained: Path) -> None:
     result = diffprob("sample", trained, "-n", "2", *CPU, "--json").json
     assert (result["sampler"], result["steps"], result["out"]) == ("DPMppSDE(history=2)", 50, "samples.png")
     with Image.open("samples.png") as picture:
@@ -35,14 +35,14 @@ def test_the_defaults_are_a_stochastic_solver_in_50_evaluations(diffprob: Callab
     assert facts["model_sha256"] == contents(trained)["model.safetensors"]
 
 
-def test_ancestral_has_the_steps_of_training(diffprob: Callable, trained: Path) -> None:
+def test_ancestral_uses_the_training_steps(diffprob: Callable, trained: Path) -> None:
     for arguments in (["--steps", "1000"], ["--sampler", "Ancestral"]):
         result = diffprob("sample", trained, *arguments, "--dry-run", *CPU, "--json").json
         assert (result["sampler"], result["steps"]) == ("Ancestral()", 1000)
     assert not list(Path().iterdir())
 
 
-def test_the_evaluations_choose_sampler_and_grid(diffprob: Callable, trained: Path) -> None:
+def test_number_of_evaluations_selects_sampler_and_grid(diffprob: Callable, trained: Path) -> None:
     def chosen(*arguments: str) -> tuple[str, str, int]:
         told = diffprob("sample", trained, *arguments, "--dry-run", *CPU, "--json").json
         return told["sampler"].partition("(")[0], told["grid"].partition("(")[0], told["steps"]
@@ -55,12 +55,12 @@ def test_the_evaluations_choose_sampler_and_grid(diffprob: Callable, trained: Pa
     assert chosen("--steps", "8", "--sampler", "UniPC(2)") == ("UniPC", "Uniform", 8)
 
 
-def test_a_variance_that_nobody_draws_from_is_said(diffprob: Callable, trained: Path) -> None:
+def test_unused_variance_is_noted(diffprob: Callable, trained: Path) -> None:
     told = diffprob("sample", trained, "--sampler", "DDIM()", "--variance", "UnitData()", "--dry-run", *CPU)
     assert "draws nothing from a variance" in told.err and told.code == 0
 
 
-def test_an_image_depends_on_its_seed_alone(diffprob: Callable, trained: Path) -> None:
+def test_image_depends_only_on_its_seed(diffprob: Callable, trained: Path) -> None:
     common = (trained, "--steps", "4", "--sampler", "Ancestral", "--batch", "4", *CPU)
     diffprob("sample", *common, "-n", "7", "--seed", "10", "--out", "seven.npz")
     diffprob("sample", *common, "-n", "1", "--seed", "12", "--out", "one.npz")
@@ -75,7 +75,7 @@ def test_an_image_depends_on_its_seed_alone(diffprob: Callable, trained: Path) -
     assert Path("again.npz").read_bytes() == Path("seven.npz").read_bytes()
 
 
-def test_a_folder_has_one_picture_an_image(diffprob: Callable, trained: Path) -> None:
+def test_folder_output_has_one_file_per_image(diffprob: Callable, trained: Path) -> None:
     diffprob("sample", trained, "-n", "3", "--seed", "5", "--steps", "2", "--out", "a/b/", *CPU)
     diffprob("sample", trained, "-n", "3", "--seed", "5", "--steps", "2", "--out", "x.npz", *CPU)
     assert sorted(path.name for path in Path("a/b").iterdir()) == [
@@ -88,7 +88,7 @@ def test_a_folder_has_one_picture_an_image(diffprob: Callable, trained: Path) ->
     assert np.array_equal(levels, arrays("x.npz")[0][1, 0])
 
 
-def test_a_folder_holds_the_pictures_of_one_call_and_nothing_else_is_deleted(diffprob: Callable, trained: Path) -> None:
+def test_folder_output_replaces_only_its_own_images(diffprob: Callable, trained: Path) -> None:
     few = ("sample", trained, "--steps", "1", "--out", "pics/", *CPU)
     assert diffprob(*few, "-n", "3", "--progressive").code == 0
     (Path("pics") / "notes.txt").write_text("mine")
@@ -104,7 +104,7 @@ def test_a_folder_holds_the_pictures_of_one_call_and_nothing_else_is_deleted(dif
     assert (Path("x.png").read_text(), (Path("pics") / "notes.txt").read_text()) == ("mine", "mine")
 
 
-def test_every_choice_matters(diffprob: Callable, trained: Path) -> None:
+def test_every_option_changes_the_samples(diffprob: Callable, trained: Path) -> None:
     common = ("sample", trained, "-n", "4", "--steps", "5", *CPU)
     choices = {
         "plain": (),
@@ -122,7 +122,7 @@ def test_every_choice_matters(diffprob: Callable, trained: Path) -> None:
     assert not same
 
 
-def test_samplers_to_a_tolerance_count_what_they_spent(diffprob: Callable, trained: Path) -> None:
+def test_adaptive_samplers_report_their_evaluations(diffprob: Callable, trained: Path) -> None:
     common = ("sample", trained, "-n", "5", "--sampler", "AdaptiveODE(rtol=0.1, atol=0.1)", "--batch", "2", *CPU)
     plan = diffprob(*common, "--dry-run", "--json").json
     assert (plan["steps"], plan["network_calls"], plan["evaluations"]) == (None, None, None)
@@ -134,7 +134,7 @@ def test_samplers_to_a_tolerance_count_what_they_spent(diffprob: Callable, train
     assert "steps by tolerance" in diffprob(*common, "--out", "x.npz").out
 
 
-def test_fast_is_set_up_for_the_steps(diffprob: Callable, trained: Path) -> None:
+def test_dpm_fast_takes_its_total_from_the_steps(diffprob: Callable, trained: Path) -> None:
     result = diffprob("sample", trained, "-n", "2", "--sampler", "DPMFast", "--steps", "9", *CPU, "--json").json
     assert (result["sampler"], result["steps"], result["evaluations"]) == ("DPMFast(total=8)", 9, 9)
     assert result["network_calls"] == 9
@@ -151,7 +151,7 @@ def test_dynamic_clipping_is_recorded(diffprob: Callable, trained: Path) -> None
     assert "clipped (dynamic 1)" in diffprob(*common, "--dynamic-clip", "1").out
 
 
-def test_progressive_draws_a_strip(diffprob: Callable, trained: Path) -> None:
+def test_progressive_output_shows_the_chain(diffprob: Callable, trained: Path) -> None:
     result = diffprob(
         "sample", trained, "-n", "3", "--steps", "20", "--progressive", "--out", "x.png", *CPU, "--json"
     ).json
@@ -162,7 +162,7 @@ def test_progressive_draws_a_strip(diffprob: Callable, trained: Path) -> None:
     assert few.code == 0
 
 
-def test_other_outputs_are_refused_before_any_work(diffprob: Callable, trained: Path) -> None:
+def test_invalid_outputs_are_errors_before_sampling(diffprob: Callable, trained: Path) -> None:
     Path("file").write_text("")
     Path("folder.png").mkdir()
     for out, said in (
@@ -203,7 +203,7 @@ def test_import_dry_run_writes_nothing(diffprob: Callable, trained: Path) -> Non
     assert (done.code, "images are 8x8" in done.error) == (2, True)
 
 
-def test_demo(diffprob: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_trains_samples_and_writes_a_report(diffprob: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     short = DemoPlan(2, 600.0, ddim=2, ancestral=1, untrained=1, measured=5, terms=3, fit_images=2, fit_times=8)
     monkeypatch.setattr("diffprob.tasks.demo.SHORT", short)
     assert "would train" in diffprob("demo", "--short", *CPU, "--dry-run").out
@@ -239,7 +239,7 @@ def test_demo(diffprob: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     assert contents(Path("runs/demo-short"))["model.safetensors"] == before
 
 
-def test_demo_stops_by_the_clock_and_goes_on(diffprob: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_stops_at_the_time_limit_and_resumes(diffprob: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diffprob.tasks.demo.SHORT", DemoPlan(steps=3, seconds=0.0, ddim=1, ancestral=1))
     monkeypatch.setattr("diffprob.tasks.demo.compare_samples", lambda *_: ([], {}))
     monkeypatch.setattr("diffprob.tasks.demo.compare_bits", lambda *_: [])

@@ -84,7 +84,7 @@ def outcome(out: Path) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_a_signal_at_any_moment_changes_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signal_at_any_moment_changes_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = tmp_path / "whole"
     code, lines = trained(whole, monkeypatch)
     assert code == 0 and lines > 2 * MOMENTS
@@ -100,7 +100,7 @@ def test_a_signal_at_any_moment_changes_no_bit(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_ctrl_c_after_a_signal_stops_at_once_and_saves_nothing(
+def test_ctrl_c_after_a_signal_stops_without_saving(
     diffprob: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def twice(self: Trainer) -> None:
@@ -115,7 +115,7 @@ def test_ctrl_c_after_a_signal_stops_at_once_and_saves_nothing(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_what_schedulers_and_terminals_send_several_times_is_one_wish() -> None:
+def test_repeated_signals_count_once() -> None:
     with noting() as notice:
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
             signal.raise_signal(number)
@@ -124,7 +124,7 @@ def test_what_schedulers_and_terminals_send_several_times_is_one_wish() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_every_verb_tells_which_signal_stopped_it(
+def test_every_verb_reports_the_signal_that_stopped_it(
     diffprob: Callable, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     from diffprob.cli import doctor
@@ -136,7 +136,7 @@ def test_every_verb_tells_which_signal_stopped_it(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_what_is_ignored_stays_ignored_and_handlers_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ignored_signals_stay_ignored_and_handlers_are_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals, "TWICE", 0)
     own = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
@@ -153,7 +153,7 @@ def test_what_is_ignored_stays_ignored_and_handlers_come_back(monkeypatch: pytes
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def test_a_thread_sets_no_handlers() -> None:
+def test_threads_install_no_signal_handlers() -> None:
     found = []
 
     def work() -> None:
@@ -173,7 +173,7 @@ def test_a_thread_sets_no_handlers() -> None:
         (["fit", "RUN", "analytic", "npr"], "Adam", "nothing of npr is kept, and begins anew; analytic is kept"),
     ],
 )
-def test_what_does_not_resume_says_what_is_lost(
+def test_verbs_that_cannot_resume_report_what_is_lost(
     diffprob: Callable, tiny: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], optimiser: str, said: str
 ) -> None:
     """The signal comes in a step; nothing half-written is left behind, and what was done before is."""

@@ -33,7 +33,7 @@ from diffprob.training.loop import Trainer
 LOSS_CURVE = training_run._loss_curve  # conftest puts nothing in its place
 
 
-def test_a_run_has_everything(trained: Path) -> None:
+def test_run_folder_is_complete(trained: Path) -> None:
     names = set(contents(trained))
     assert {"recipe.txt", "model.safetensors", "manifest.json", "log.jsonl", "README.md", "loss.png"} <= names
     assert "samples/step-00000004.png" in names
@@ -46,7 +46,7 @@ def test_a_run_has_everything(trained: Path) -> None:
     assert run.meta["data"] == dp.Digits().load().digest()
 
 
-def test_the_first_weights_follow_from_the_seed(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_initial_weights_depend_only_on_the_seed(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = dp.Run.open(trained).recipe
     images, first = recipe.data.load(), []
     monkeypatch.setattr(Trainer, "__init__", lambda self, model, *_, **__: first.append(model))
@@ -59,7 +59,7 @@ def test_the_first_weights_follow_from_the_seed(trained: Path, monkeypatch: pyte
         assert all(torch.equal(model.state_dict()[name], weight) for name, weight in expected.items())
 
 
-def test_a_finished_run_says_so_and_stays(diffprob: Callable, tiny: Path) -> None:
+def test_finished_run_is_reported_and_unchanged(diffprob: Callable, tiny: Path) -> None:
     before = contents(tiny)
     for steps in ("4", "2"):
         done = diffprob("train", "digits", "--steps", steps, "--out", tiny, *TINY)
@@ -68,7 +68,7 @@ def test_a_finished_run_says_so_and_stays(diffprob: Callable, tiny: Path) -> Non
         assert contents(tiny) == before
 
 
-def test_more_steps_go_on_as_if_never_stopped(diffprob: Callable, tiny: Path, tmp_path: Path) -> None:
+def test_more_steps_continue_with_the_same_bits(diffprob: Callable, tiny: Path, tmp_path: Path) -> None:
     done = diffprob("train", "digits", "--steps", "6", "--out", tiny, *TINY)
     assert "resuming at step 4 of 6" in done.err
     assert diffprob("train", "digits", "--steps", "6", "--out", tmp_path / "whole", "--json", *TINY).json["step"] == 6
@@ -77,12 +77,12 @@ def test_more_steps_go_on_as_if_never_stopped(diffprob: Callable, tiny: Path, tm
         assert (tiny / path).read_bytes() == (tmp_path / "whole" / path).read_bytes()
 
 
-def test_a_run_is_a_recipe_to_go_on_with(diffprob: Callable, tiny: Path) -> None:
+def test_run_folder_can_be_resumed_by_name(diffprob: Callable, tiny: Path) -> None:
     result = diffprob("train", tiny, "--steps", "5", "--device", "cpu", "--json").json
     assert (result["run"], result["resumed_at"], result["step"]) == (str(tiny), 4, 5)
 
 
-def test_a_recipe_file_is_a_recipe(diffprob: Callable, tiny: Path) -> None:
+def test_recipe_file_is_accepted(diffprob: Callable, tiny: Path) -> None:
     about = diffprob("train", tiny / "recipe.txt", "--set", "name=other", "--dry-run", "--device", "cpu", "--json").json
     assert about["about"]["run"] == f"{Path('runs/other')} (new)"
 
@@ -105,7 +105,7 @@ def test_interrupted_training_resumes(diffprob: Callable, tmp_path: Path, monkey
     assert "resuming at step 3 of 4" in done.err
 
 
-def test_a_model_that_lags_behind_its_state_is_caught_up(diffprob: Callable, tiny: Path, trained: Path) -> None:
+def test_model_older_than_its_state_is_rewritten(diffprob: Callable, tiny: Path, trained: Path) -> None:
     """Killed between the last state and its model: the next run has no step to do, and must still write the model."""
     step_2 = diffprob("train", "digits", "--steps", "2", "--out", "short", *TINY)
     assert step_2.code == 0
@@ -120,7 +120,7 @@ def test_a_model_that_lags_behind_its_state_is_caught_up(diffprob: Callable, tin
     assert Path("short/model.safetensors").read_bytes() == (tiny / "model.safetensors").read_bytes()
 
 
-def test_other_settings_or_data_are_refused(diffprob: Callable, tiny: Path) -> None:
+def test_resuming_with_other_settings_or_data_is_an_error(diffprob: Callable, tiny: Path) -> None:
     before = contents(tiny)
     done = diffprob("train", "digits", "--steps", "6", "--out", tiny, "--seed", "3", *TINY)
     assert (done.code, "training.seed is 0 there and 3 here" in done.error) == (2, True)
@@ -129,14 +129,14 @@ def test_other_settings_or_data_are_refused(diffprob: Callable, tiny: Path) -> N
     assert contents(tiny) == before
 
 
-def test_fewer_processes_than_asked_is_an_error(diffprob: Callable, tmp_path: Path) -> None:
+def test_fewer_processes_than_requested_is_an_error(diffprob: Callable, tmp_path: Path) -> None:
     done = diffprob("train", "digits", "--processes", "2", "--out", "run", *TINY)
     assert done.code == 2
     assert "torchrun --nproc-per-node 2" in done.error
     assert not (tmp_path / "run").exists()
 
 
-def test_dry_run_of_the_largest_recipe_needs_neither_data_nor_memory(diffprob: Callable) -> None:
+def test_dry_run_of_the_largest_recipe_needs_no_data_and_little_memory(diffprob: Callable) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result = diffprob("train", "lsun256", "--dry-run", "--device", "cpu", "--json").json
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
@@ -150,7 +150,7 @@ def test_dry_run_of_the_largest_recipe_needs_neither_data_nor_memory(diffprob: C
     assert "not there" in result["about"]["data"]
 
 
-def test_the_estimate_counts_what_is_there(trained: Path) -> None:
+def test_estimate_matches_a_real_pass(trained: Path) -> None:
     """Saved activations and operations against a real pass of the same network."""
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -182,7 +182,7 @@ def test_the_estimate_counts_what_is_there(trained: Path) -> None:
     assert cost.fixed + 3 * cost.saved == pytest.approx(saved, rel=0.05)
 
 
-def test_dry_run_writes_nothing_and_says_what_would_happen(diffprob: Callable, tiny: Path) -> None:
+def test_dry_run_reports_and_writes_nothing(diffprob: Callable, tiny: Path) -> None:
     before = contents(tiny.parent)
     done = diffprob("train", "digits", "--steps", "8", "--out", tiny, *TINY, "--dry-run", "--json")
     assert done.json["about"]["run"] == f"{tiny} (would resume at step 4)"
@@ -191,7 +191,7 @@ def test_dry_run_writes_nothing_and_says_what_would_happen(diffprob: Callable, t
     assert contents(tiny.parent) == before
 
 
-def test_a_dry_run_refuses_what_the_data_there_forbids(diffprob: Callable) -> None:
+def test_dry_run_checks_the_recipe_against_its_data(diffprob: Callable) -> None:
     """The recipe's own data is looked at where it is, and what training would say is said now."""
     np.save("small.npy", np.zeros((20, 8, 8), np.uint8))
     done = diffprob("train", "digits", "--set", "data=Array('small.npy')", *TINY, "--dry-run")
@@ -229,7 +229,7 @@ def test_data_of_any_shape_gets_a_recipe(shape: tuple[int, int, int]) -> None:
     assert shape[1] % factor == shape[2] % factor == 0
 
 
-def test_training_on_a_folder_of_pictures(diffprob: Callable, tmp_path: Path) -> None:
+def test_training_on_a_folder_of_images(diffprob: Callable, tmp_path: Path) -> None:
     folder = tmp_path / "my pictures"
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -245,7 +245,7 @@ def test_training_on_a_folder_of_pictures(diffprob: Callable, tmp_path: Path) ->
     assert "one is used" in done.err
 
 
-def test_whole_numbers() -> None:
+def test_integer_options_reject_other_values() -> None:
     import argparse
 
     assert [whole(1)(text) for text in ("1", "1e5", " 7 ")] == [1, 100_000, 7]
@@ -286,13 +286,13 @@ def test_without_matplotlib_there_is_no_loss_curve_and_no_error(
     assert "matplotlib is not installed" in done.err
 
 
-def test_a_recipes_name_is_never_a_folder(diffprob: Callable, tiny: Path) -> None:
+def test_recipe_name_is_not_taken_for_a_folder(diffprob: Callable, tiny: Path) -> None:
     tiny.rename("digits")
     about = diffprob("train", "digits", "--dry-run", *TINY, "--json").json["about"]
     assert about["run"] == f"{Path('runs/digits')} (new)"
 
 
-def test_a_run_is_called_by_its_folder_and_found_from_anywhere(
+def test_run_is_named_after_its_folder_and_data_path_is_absolute(
     diffprob: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Data of one's own: the name is that of the run and not of the data, and the place of the data is absolute."""
@@ -308,7 +308,7 @@ def test_a_run_is_called_by_its_folder_and_found_from_anywhere(
     assert main(["likelihood", "../runs/mine", "-n", "2", "--terms", "1", "--split", "train", "--device", "cpu"]) == 0
 
 
-def test_runs_with_a_relative_path_and_the_name_of_their_data_go_on(diffprob: Callable, tmp_path: Path) -> None:
+def test_old_runs_with_relative_data_paths_resume(diffprob: Callable, tmp_path: Path) -> None:
     """As runs were written before."""
     np.save(tmp_path / "slides.npy", np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8))
     train = ["train", "--data", "slides.npy", "--out", "mine", *TINY]
@@ -323,7 +323,7 @@ def test_runs_with_a_relative_path_and_the_name_of_their_data_go_on(diffprob: Ca
     assert diffprob(*train, "--steps", "4", "--json").json["resumed_at"] == 2
 
 
-def test_data_that_takes_some_of_a_source_moves(diffprob: Callable, tmp_path: Path) -> None:
+def test_subset_of_a_source_follows_the_data_path(diffprob: Callable, tmp_path: Path) -> None:
     """`Subset` takes its images at the place that --data names."""
     pixels = np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8)
     np.savez(tmp_path / "here.npz", images=pixels, labels=np.arange(20) % 2)
@@ -336,7 +336,7 @@ def test_data_that_takes_some_of_a_source_moves(diffprob: Callable, tmp_path: Pa
     assert planned["about"]["data"].endswith("(not there: training needs it)")
 
 
-def test_a_new_folder_begins_anew_and_says_so(diffprob: Callable, tiny: Path) -> None:
+def test_training_from_a_runs_recipe_starts_anew_with_a_note(diffprob: Callable, tiny: Path) -> None:
     """The recipe of a run and none of its weights: said, with what would go on and what would begin with them."""
     common = ("--out", "new", "--steps", "1", "--device", "cpu")
     for more in (["--labels"], [], ["--set", "network.layers=2"]):
@@ -349,7 +349,7 @@ def test_a_new_folder_begins_anew_and_says_so(diffprob: Callable, tiny: Path) ->
     assert "anew" not in diffprob("train", tiny, "--steps", "5", "--dry-run", "--device", "cpu").err
 
 
-def test_a_prediction_without_a_signal_is_refused_before_training(diffprob) -> None:
+def test_prediction_that_divides_by_zero_signal_is_an_error_before_training(diffprob) -> None:
     words = (
         "train",
         "digits",
@@ -363,7 +363,7 @@ def test_a_prediction_without_a_signal_is_refused_before_training(diffprob) -> N
     assert diffprob(*words, "--set", "prediction=Velocity()").code == 0
 
 
-def test_grey_pictures_are_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_grey_images_are_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And their pixels are those of pictures read as grey, whatever they are saved as."""
     levels = np.random.default_rng(0).integers(0, 256, (12, 10), dtype=np.uint8)
     for mode in ("1", "L", "P", "LA", "RGB", "RGBA"):

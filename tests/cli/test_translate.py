@@ -78,7 +78,7 @@ def translated(diffprob: Callable, *words: str | Path) -> np.ndarray:
     return found
 
 
-def test_a_recogniser_is_a_run_that_goes_on_bit_for_bit(diffprob: Callable, tiny: Path) -> None:
+def test_noisy_classifier_training_resumes_with_the_same_bits(diffprob: Callable, tiny: Path) -> None:
     words = ("recognise", tiny, "digits", *SMALL)
     whole = diffprob(*words, "--steps", "4", "--out", "whole", "--json").json
     assert whole["recognises"] and not whole["denoises"] and whole["step"] == 4
@@ -98,7 +98,7 @@ def test_a_recogniser_is_a_run_that_goes_on_bit_for_bit(diffprob: Callable, tiny
     assert "has no density of its own" in diffprob("detect", tiny, "--outside", "digits", "--with", "whole").error
 
 
-def test_what_it_says_of_held_out_images_is_so(target: Path, rec: Path, domains: Path) -> None:
+def test_held_out_accuracy_matches_the_library(target: Path, rec: Path, domains: Path) -> None:
     """The recorded share at t = 0.5 again, from the library."""
     found = open_run(rec)
     assert isinstance(found, RecogniserRun) and found.recipe.process == dp.Run.open(target).recipe.process
@@ -117,7 +117,7 @@ def test_what_it_says_of_held_out_images_is_so(target: Path, rec: Path, domains:
     assert float((found.load()(xt, t).argmax(1) == (chosen >= 20)).double().mean()) == told.value
 
 
-def test_egsde_is_the_librarys(diffprob: Callable, target: Path, rec: Path, domains: Path) -> None:
+def test_egsde_matches_the_library(diffprob: Callable, target: Path, rec: Path, domains: Path) -> None:
     weights = ("--realistic", "30", "--faithful", "0.5", "--factor", "2", "--no-clip", "--start", "0.7")
     found = translated(diffprob, target, domains / "threes", "--recogniser", rec, *weights)
     run, classifier = dp.Run.open(target), open_run(rec)
@@ -129,7 +129,9 @@ def test_egsde_is_the_librarys(diffprob: Callable, target: Path, rec: Path, doma
     assert np.array_equal(run.space.to_data(x).numpy(), found)
 
 
-def test_egsde_without_weights_is_sdedit_to_the_bit(diffprob: Callable, target: Path, rec: Path, domains: Path) -> None:
+def test_egsde_without_weights_gives_the_bits_of_sdedit(
+    diffprob: Callable, target: Path, rec: Path, domains: Path
+) -> None:
     words = (target, domains / "threes", "--repeats", "2")
     plain = translated(diffprob, *words, "--method", "sdedit")
     none = ("--realistic", "0", "--faithful", "0")
@@ -138,13 +140,13 @@ def test_egsde_without_weights_is_sdedit_to_the_bit(diffprob: Callable, target: 
     assert not np.array_equal(plain, translated(diffprob, *words, "--recogniser", rec))
 
 
-def test_an_image_depends_on_no_other(diffprob: Callable, target: Path, rec: Path, domains: Path) -> None:
+def test_image_does_not_depend_on_its_batch(diffprob: Callable, target: Path, rec: Path, domains: Path) -> None:
     words = (target, domains / "threes", "--recogniser", rec)
     whole = translated(diffprob, *words, "--batch", "2")
     assert np.array_equal(whole[:3], translated(diffprob, *words, "--batch", "2", "-n", "3")[:3])
 
 
-def test_inversion_is_the_librarys(diffprob: Callable, target: Path, domains: Path) -> None:
+def test_ddib_matches_the_library(diffprob: Callable, target: Path, domains: Path) -> None:
     words = ("translate", target, domains / "threes", "--method", "invert", "--source-model", target)
     done = diffprob(*words, "--start", "0.6", "--no-clip", "-n", "3", "--steps", "5", "--out", "out", "--device", "cpu")
     assert done.code == 0, done.err
@@ -156,7 +158,7 @@ def test_inversion_is_the_librarys(diffprob: Callable, target: Path, domains: Pa
     assert np.array_equal(run.space.to_data(x).numpy(), levels("out"))
 
 
-def test_inversion_from_label_to_label(diffprob: Callable, trained: Path) -> None:
+def test_ddib_from_label_to_label(diffprob: Callable, trained: Path) -> None:
     from cli.commands import TINY
 
     assert diffprob("train", "digits", "--labels", "--steps", "2", "--out", "told", *TINY).code == 0
@@ -176,7 +178,7 @@ def test_inversion_from_label_to_label(diffprob: Callable, trained: Path) -> Non
     assert not Path("c").exists()
 
 
-def test_what_is_written(diffprob: Callable, target: Path, rec: Path, domains: Path) -> None:
+def test_translate_writes_images_and_settings(diffprob: Callable, target: Path, rec: Path, domains: Path) -> None:
     words = ("translate", target, domains / "threes", "--recogniser", rec, *DRAWN, "--seed", "7", "--out", "out")
     planned = diffprob(*words, "--dry-run", "--json").json
     assert not Path("out").exists()
@@ -195,7 +197,7 @@ def test_what_is_written(diffprob: Callable, target: Path, rec: Path, domains: P
     assert "translated 5 images" in people and f"recogniser {rec}" in people and "wrote other" in people
 
 
-def test_what_sample_wrote_is_read_and_said(diffprob: Callable, tiny: Path, domains: Path) -> None:
+def test_images_written_by_sample_are_read_and_conversions_noted(diffprob: Callable, tiny: Path, domains: Path) -> None:
     """Pictures of few levels lose nothing; others are converted where that is asked for, and that is recorded."""
     words, quick = ("--method", "sdedit", "--steps", "2", "--device", "cpu"), ("-n", "2", "--json")
     assert diffprob("sample", tiny, "-n", "3", "--steps", "2", "--out", "pics/", "--device", "cpu").code == 0
@@ -214,7 +216,9 @@ def test_what_sample_wrote_is_read_and_said(diffprob: Callable, tiny: Path, doma
     assert facts[1]["source_sha256"] == dp.Digits("test").load().some(range(2)).digest()
 
 
-def test_bad_input_is_one_line(diffprob: Callable, target: Path, rec: Path, domains: Path, tiny: Path) -> None:
+def test_invalid_input_is_a_one_line_error(
+    diffprob: Callable, target: Path, rec: Path, domains: Path, tiny: Path
+) -> None:
     threes, out = domains / "threes", ("--out", "out")
     np.savez("plain.npz", images=np.zeros((4, 8, 8), np.uint8))
     other = ("--set", "process=LinearProcess(Cosine())")
@@ -261,7 +265,7 @@ def test_bad_input_is_one_line(diffprob: Callable, target: Path, rec: Path, doma
     assert not Path("out").exists()
 
 
-def test_a_test_split_that_cannot_be_used_is_found_before_the_training(
+def test_unusable_test_split_is_an_error_before_training(
     diffprob: Callable, target: Path, domains: Path, tmp_path: Path
 ) -> None:
     copy = Path(shutil.copytree(domains / "threes", tmp_path / "threes"))
@@ -279,7 +283,7 @@ def test_a_test_split_that_cannot_be_used_is_found_before_the_training(
     assert diffprob(*words).code == 0
 
 
-def test_classifier_guidance_is_the_librarys(diffprob: Callable, target: Path, rec: Path) -> None:
+def test_classifier_guidance_matches_the_library(diffprob: Callable, target: Path, rec: Path) -> None:
     words = (
         "sample",
         target,

@@ -19,7 +19,7 @@ def digits():
     return Run.open("digits")
 
 
-def test_it_is_the_run_of_that_hash(digits):
+def test_pretrained_run_is_identified_by_hash(digits):
     found = PretrainedRun.of(digits)
     assert found.run == "digits" and len(found.sha256) == 64
     weights = found.weights()
@@ -35,7 +35,7 @@ def test_it_is_the_run_of_that_hash(digits):
 
 
 @pytest.mark.parametrize("kind", ["same", "potential", "scalar"])
-def test_a_training_begins_with_its_weights(digits, kind):
+def test_training_starts_from_the_pretrained_weights(digits, kind):
     net = replace(digits.recipe.network)
     network = {"same": net, "potential": PotentialSpec(net), "scalar": PotentialSpec(ScalarUNetSpec(net))}[kind]
     model = build_model(replace(digits.recipe, network=network))
@@ -47,7 +47,7 @@ def test_a_training_begins_with_its_weights(digits, kind):
     assert len(taken) == (len(theirs) if kind != "scalar" else len(taken)) and len(taken) > 20
 
 
-def test_a_network_without_any_of_its_weights_is_refused(digits):
+def test_network_without_matching_weights_is_an_error(digits):
     other = UNetSpec(in_channels=1, out_channels=1, widths=(6, 6), attention=(False, False), layers=1, groups=2)
     model = build_model(replace(digits.recipe, network=other))
     theirs = {name: value.shape for name, value in digits.weights().items()}
@@ -58,7 +58,7 @@ def test_a_network_without_any_of_its_weights_is_refused(digits):
         begin(torch.nn.Linear(2, 2), PretrainedRun.of(digits))
 
 
-def test_weights_that_are_no_numbers_begin_no_training(digits, monkeypatch):
+def test_pretrained_weights_that_are_not_finite_are_an_error(digits, monkeypatch):
     monkeypatch.setattr(PretrainedRun, "weights", lambda _: {"net.conv_in.bias": torch.full((32,), torch.nan)})
     with pytest.raises(NumericalError, match=r"start: the weights of digits .*net\.conv_in\.bias holds NaN"):
         begin(build_model(digits.recipe), PretrainedRun.of(digits))

@@ -53,14 +53,14 @@ class MyDDIM(DDIM):
     scale: float = 1.0
 
 
-def test_every_family_of_ours_has_what_it_asks_of_others() -> None:
+def test_own_components_have_the_required_abilities() -> None:
     assert set(ABILITIES) < set(FAMILIES)
     for family, abilities in ABILITIES.items():
         for component in FAMILIES[family].values():
             packages.check_component(component, family, abilities)
 
 
-def test_a_registered_component_is_known_like_ours(tmp_path: Path) -> None:
+def test_registered_component_is_available_everywhere(tmp_path: Path) -> None:
     for component, family in ((MyNet, "network"), (MyDigits, "source"), (MyDDIM, "sampler")):
         with pytest.raises(AttributeError):
             getattr(dp, component.__name__)
@@ -88,7 +88,7 @@ class Demanding(MyDDIM):
         return 1
 
 
-def test_the_command_line_takes_it(capsys: pytest.CaptureFixture) -> None:
+def test_registered_component_works_on_the_command_line(capsys: pytest.CaptureFixture) -> None:
     for each in (MyDDIM, Demanding):
         assert register(family="sampler")(each) is each
     assert main(["show", "samplers"]) == main(["show", "Demanding"]) == main(["show", "MyDDIM"]) == 0
@@ -98,7 +98,7 @@ def test_the_command_line_takes_it(capsys: pytest.CaptureFixture) -> None:
     assert json.loads(capsys.readouterr().out)["sampler"] == "MyDDIM(eta=0.0, spread=False, scale=2)"
 
 
-def test_a_cell_can_be_run_again() -> None:
+def test_registration_may_be_repeated() -> None:
     def cell(family: str) -> type:
         @register(family=family)
         @dataclass(frozen=True)
@@ -155,7 +155,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_refused_in_one_line(case: str) -> None:
+def test_invalid_registration_is_a_one_line_error(case: str) -> None:
     component, family, message = REFUSED[case]
     with pytest.raises(InputError, match=message) as caught:
         register(component, family)
@@ -193,7 +193,7 @@ def installed(tmp_path: Path) -> Callable:
     return run
 
 
-def test_an_installed_package_is_imported_once_and_when_needed(installed: Callable) -> None:
+def test_entry_point_package_is_imported_once_and_lazily(installed: Callable) -> None:
     code = """
 import warnings
 from diffprob.config.registry import ALL, SAMPLERS
@@ -214,13 +214,13 @@ assert main(["show", "NotThere"]) == 2
     assert note == f"note: components of broken are left out, {why}"
 
 
-def test_in_python_a_package_that_is_broken_is_a_warning(installed: Callable) -> None:
+def test_broken_entry_point_package_warns_in_python(installed: Callable) -> None:
     done = installed("import diffprob as dp; print(dp.Guest())")
     assert done.returncode == 0 and "Guest(eta=0.0, spread=False)" in done.stdout
     assert "UserWarning: note: components of broken are left out" in done.stderr
 
 
-def test_a_name_that_lacks_imports_nothing_by_that_name(installed: Callable) -> None:
+def test_unknown_name_does_not_import_a_module_of_that_name(installed: Callable) -> None:
     done = installed(
         "import json, warnings; warnings.simplefilter('ignore')\n"
         "from diffprob.config.registry import ALL\nfrom diffprob.config.spec import parse\n"

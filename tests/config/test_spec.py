@@ -33,7 +33,7 @@ def variations(value):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_every_registered_component_reads_back(name):
+def test_every_registered_component_survives_the_round_trip(name):
     count = 0
     for value in variations(example(ALL[name])):
         assert parse(repr(value), ALL) == value
@@ -56,7 +56,7 @@ LITERALS = st.recursive(
 
 @settings(max_examples=50, deadline=None)
 @given(LITERALS)
-def test_literals_read_back(value):
+def test_literals_survive_the_round_trip(value):
     assert parse(repr(value), {}) == value
     assert parse(render(value), {}) == value
 
@@ -73,7 +73,7 @@ def test_literals_read_back(value):
         ("(1, -2.5, 'a', None, True)", (1, -2.5, "a", None, True)),
     ],
 )
-def test_accepted(text, value):
+def test_valid_text_is_parsed(text, value):
     assert parse(text, ALL) == value
 
 
@@ -117,7 +117,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_refused_in_one_line(case):
+def test_invalid_text_is_a_one_line_error(case):
     text, message = REFUSED[case]
     with pytest.raises(InputError) as caught:
         parse(text, SAMPLERS)
@@ -126,7 +126,7 @@ def test_refused_in_one_line(case):
     assert len(str(caught.value)) < 250
 
 
-def test_inner_names_come_from_their_own_table():
+def test_nested_names_are_looked_up_in_their_own_family():
     outer = {"Recipe": Recipe}
     with pytest.raises(InputError, match="unknown name 'DDIM'"):
         parse("DDIM()", outer, ALL)
@@ -135,7 +135,7 @@ def test_inner_names_come_from_their_own_table():
     assert parse(repr(example(Recipe)), outer, ALL) == example(Recipe)
 
 
-def test_render_has_one_field_to_a_line():
+def test_render_writes_one_field_per_line():
     text = render(Training(steps=3, augment=(HorizontalFlip(), Elastic(magnitude=2.0))))
     lines = [line.strip() for line in text.splitlines()]
     assert lines[:2] == ["Training(", "steps=3,"]
@@ -143,7 +143,7 @@ def test_render_has_one_field_to_a_line():
     assert "    augment=(\n        HorizontalFlip(\n            p=0.5,\n" in text
 
 
-def test_what_has_no_text_is_refused():
+def test_value_without_a_text_form_is_an_error():
     @dataclass(frozen=True)
     class Holds:
         value: object

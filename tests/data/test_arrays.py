@@ -13,7 +13,7 @@ def pixels(rand):
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc", "nhw", "n1hw", "nhw1"])
 @pytest.mark.parametrize("suffix", ["npy", "npz"])
-def test_layouts(tmp_path, pixels, layout, suffix):
+def test_array_layouts_are_recognised(tmp_path, pixels, layout, suffix):
     stored, expected = {
         "nchw": (pixels, pixels),
         "nhwc": (pixels.transpose(0, 2, 3, 1), pixels),
@@ -29,13 +29,13 @@ def test_layouts(tmp_path, pixels, layout, suffix):
     assert "(N, " in images.notes[0]
 
 
-def test_fortran_order(tmp_path, pixels):
+def test_fortran_order_is_read(tmp_path, pixels):
     np.save(tmp_path / "x.npy", np.asfortranarray(pixels))
     images = Array(str(tmp_path / "x.npy")).load()
     assert np.array_equal(images.pixels, pixels)
 
 
-def test_npy_is_mapped(tmp_path, pixels):
+def test_npy_is_memory_mapped(tmp_path, pixels):
     np.save(tmp_path / "x.npy", pixels)
     assert isinstance(Array(str(tmp_path / "x.npy")).load().pixels, np.memmap)
 
@@ -43,14 +43,14 @@ def test_npy_is_mapped(tmp_path, pixels):
 @pytest.mark.parametrize(
     ("images", "labels"), [("images", "labels"), ("x", "y"), ("arr_0", "y"), ("x_train", "y_train")]
 )
-def test_npz_keys(tmp_path, pixels, images, labels):
+def test_npz_keys_are_recognised(tmp_path, pixels, images, labels):
     np.savez(tmp_path / "d.npz", **{images: pixels, labels: np.arange(5)[:, None]})
     loaded = Array(str(tmp_path / "d.npz")).load()
     assert np.array_equal(loaded.pixels, pixels)
     assert loaded.labels is not None and loaded.labels.tolist() == [0, 1, 2, 3, 4]
 
 
-def test_npz_with_both_splits(tmp_path, pixels, refused):
+def test_npz_with_both_splits_is_split(tmp_path, pixels, refused):
     file = tmp_path / "mnist.npz"
     np.savez(file, x_train=pixels[:3], y_train=np.zeros(3, int), x_test=pixels[3:], y_test=np.ones(2, int))
     assert np.array_equal(Array(str(file)).load().pixels, pixels[:3])
@@ -72,14 +72,14 @@ def test_floats_are_quantised(tmp_path, dtype, low):
     assert "256 levels" in images.notes[1]
 
 
-def test_rounding_is_stated(tmp_path):
+def test_rounding_is_noted(tmp_path):
     np.save(tmp_path / "x.npy", np.full((2, 8, 8), 100.25 / 255))
     assert "0.25 levels" in Array(str(tmp_path / "x.npy")).load().notes[1]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("suffix", ["npy", "npz"])
-def test_first_bad_value_is_named(tmp_path, refused, bad, suffix):
+def test_first_invalid_value_is_named(tmp_path, refused, bad, suffix):
     x = np.zeros((9, 8, 6, 3), np.float32)
     x[8, 0, 0, 0] = x[7, 2, 5, 1] = x[7, 3, 0, 0] = bad
     file = tmp_path / f"x.{suffix}"
@@ -101,7 +101,7 @@ def test_first_bad_value_is_named(tmp_path, refused, bad, suffix):
         (np.float32(1), ("shape",)),
     ],
 )
-def test_wrong_arrays(tmp_path, refused, array, words):
+def test_invalid_arrays_are_errors(tmp_path, refused, array, words):
     np.save(tmp_path / "x.npy", array)
     refused(Array(str(tmp_path / "x.npy")).load, tmp_path / "x.npy", *words)
 
@@ -124,14 +124,14 @@ def test_pickles_are_never_loaded(tmp_path, refused):
 
 @pytest.mark.parametrize("suffix", ["npy", "npz"])
 @pytest.mark.parametrize("keep", [0, 4, 70, -1, -40])
-def test_cut_short(tmp_path, pixels, refused, suffix, keep):
+def test_truncated_files_are_errors(tmp_path, pixels, refused, suffix, keep):
     file = tmp_path / f"x.{suffix}"
     np.save(file, pixels) if suffix == "npy" else np.savez_compressed(file, images=pixels)
     file.write_bytes(file.read_bytes()[:keep])
     refused(Array(str(file)).load, file)
 
 
-def test_npz_under_the_name_of_npy(tmp_path, pixels, refused):
+def test_npz_named_npy_is_read(tmp_path, pixels, refused):
     np.savez(tmp_path / "x.npz", images=pixels)
     (tmp_path / "x.npz").rename(tmp_path / "x.npy")
     refused(Array(str(tmp_path / "x.npy")).load, "x.npy")
@@ -141,12 +141,12 @@ def test_npz_under_the_name_of_npy(tmp_path, pixels, refused):
 
 
 @pytest.mark.parametrize("labels", [np.zeros(4, int), np.zeros(5), np.zeros((5, 2), int)])
-def test_wrong_labels(tmp_path, pixels, refused, labels):
+def test_invalid_labels_are_errors(tmp_path, pixels, refused, labels):
     np.savez(tmp_path / "x.npz", images=pixels, labels=labels)
     refused(Array(str(tmp_path / "x.npz")).load, "x.npz", "labels")
 
 
-def test_no_test_split(tmp_path, pixels, refused):
+def test_missing_test_split_is_an_error(tmp_path, pixels, refused):
     np.save(tmp_path / "x.npy", pixels)
     refused(Array(str(tmp_path / "x.npy"), "test").load, "'test'", "'all'")
     np.savez(tmp_path / "x.npz", images=pixels)

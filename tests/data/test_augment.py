@@ -13,7 +13,7 @@ def images(n, height=12, width=10, channels=1, seed=0):
 
 @pytest.mark.parametrize("change", [HorizontalFlip(), Elastic(2.0), Elastic(1.5, nodes=4)], ids=repr)
 @pytest.mark.parametrize("size", [(8, 8), (28, 28), (13, 31)], ids=str)
-def test_companions_do_not_matter(change, size):
+def test_augmentation_does_not_depend_on_the_batch(change, size):
     x, rng = images(64, *size, channels=3), Rng.of(5, 64).at(3)
     whole = change(x, rng)
     assert not torch.equal(whole, x)
@@ -24,7 +24,7 @@ def test_companions_do_not_matter(change, size):
     assert not torch.equal(change(x, rng.at(4)), whole)
 
 
-def test_flip_probability():
+def test_flips_occur_at_the_set_probability():
     x, n = images(1, 4, 4).expand(4000, 1, 4, 4), 4000
     for p in (0.0, 0.3, 1.0):
         y = HorizontalFlip(p)(x, Rng.of(1, n))
@@ -34,7 +34,7 @@ def test_flip_probability():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_no_displacement_is_the_identity(dtype):
+def test_zero_displacement_is_the_identity(dtype):
     x = images(3).to(dtype)
     y = Elastic(0.0)(x, Rng.of(0, 3))
     assert y.dtype == dtype
@@ -43,7 +43,7 @@ def test_no_displacement_is_the_identity(dtype):
 
 
 @pytest.mark.parametrize(("across", "down"), [(1, 0), (0, 2), (-3, 1)])
-def test_whole_pixels_are_a_shift_and_the_border_continues(across, down):
+def test_whole_pixel_displacement_is_a_shift_with_repeated_border(across, down):
     x = images(2, 9, 11)
     shift = torch.tensor([across, down], dtype=torch.float32)[None, :, None, None].expand(2, 2, 9, 11)
     rows = (torch.arange(9) + down).clamp(0, 8)
@@ -51,7 +51,7 @@ def test_whole_pixels_are_a_shift_and_the_border_continues(across, down):
     assert (warp(x, shift) - x[:, :, rows][..., columns]).abs().max() < 2e-5
 
 
-def test_displacement_has_the_stated_scale_at_the_nodes():
+def test_displacement_has_the_set_scale_at_the_nodes():
     n = 3000
     field = Elastic(2.5).displacement(9, 13, Rng.of(0, n))
     nodes = field[:, :, ::4, ::6]  # corners, edge centres, centre
@@ -70,7 +70,7 @@ def test_displacement_is_bicubic_between_the_nodes():
     assert (change.displacement(17, 23, rng) - expected).abs().max() < 1e-5
 
 
-def test_a_smooth_picture_is_moved_where_the_field_says():
+def test_smooth_image_is_moved_by_the_displacement_field():
     height = width = 32
     y, x = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
 
@@ -89,7 +89,7 @@ def test_a_smooth_picture_is_moved_where_the_field_says():
     assert (moved - expected)[inside].abs().max() < 0.0481 * (0.16 + 0.12) + (0.032 + 0.018) / 8
 
 
-def test_stays_within_the_range():
+def test_values_stay_in_range():
     x = images(20).sign()
     y = Elastic(3.0)(x, Rng.of(0, 20))
     assert y.min() >= -1 and y.max() <= 1
@@ -100,7 +100,7 @@ def test_background_stays_background():
     assert (Elastic(4.0)(x, Rng.of(0, 4)) - x).abs().max() < 5e-6  # 16 weights sum to 1 up to about 40 eps
 
 
-def test_two_of_a_kind_differ():
+def test_repeated_augmentations_use_different_noise():
     x, rng = images(8, 20, 20), Rng.of(0, 8)
     one = augment(x, rng, (Elastic(2.0),))
     assert not torch.equal(augment(x, rng, (Elastic(2.0), Elastic(2.0))), Elastic(2.0)(one, rng.fold("augment 0")))
@@ -111,12 +111,12 @@ def test_two_of_a_kind_differ():
     "make",
     [lambda: HorizontalFlip(1.5), lambda: Elastic(-1.0), lambda: Elastic(math.nan), lambda: Elastic(1.0, nodes=1)],
 )
-def test_wrong_settings(make):
+def test_invalid_settings_are_errors(make):
     with pytest.raises(ValueError):
         make()
 
 
-def test_one_stream_per_sample():
+def test_wrong_number_of_streams_is_an_error():
     for change in (HorizontalFlip(), Elastic()):
         with pytest.raises(ValueError, match="streams"):
             change(images(3), Rng.of(0, 4))

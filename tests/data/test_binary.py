@@ -20,7 +20,7 @@ def write_cifar(folder, rand, names, records, classes):
 BATCHES = [f"data_batch_{k}.bin" for k in range(1, 6)]
 
 
-def test_cifar10(tmp_path, rand):
+def test_cifar10_is_read(tmp_path, rand):
     made = write_cifar(tmp_path, rand, [*BATCHES, "test_batch.bin"], 3, 10)
     names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
     (tmp_path / "batches.meta.txt").write_text("\n".join(names) + "\n\n")
@@ -42,20 +42,20 @@ def test_cifar100_has_fine_labels(tmp_path, rand):
         assert images.labels is not None and np.array_equal(images.labels, made[f"{split}.bin"][1])
 
 
-def test_one_batch_alone(tmp_path, rand):
+def test_single_cifar10_batch_is_read(tmp_path, rand):
     made = write_cifar(tmp_path, rand, ["data_batch_2.bin"], 3, 10)
     images = open_data(str(tmp_path / "data_batch_2.bin")).load()
     assert np.array_equal(images.pixels, made["data_batch_2.bin"][0])
 
 
-def test_missing_batch(tmp_path, rand, refused):
+def test_missing_cifar10_batch_is_an_error(tmp_path, rand, refused):
     write_cifar(tmp_path, rand, BATCHES[:4], 2, 10)
     refused(Cifar10(str(tmp_path)).load, tmp_path, "data_batch_5.bin", "binary version")
     refused(Cifar10(str(tmp_path), "test").load, "test_batch.bin")
 
 
 @pytest.mark.parametrize("change", [-1, 1, -3073 * 2, 3073 * 3])
-def test_wrong_length(tmp_path, rand, refused, change):
+def test_wrong_file_length_is_an_error(tmp_path, rand, refused, change):
     write_cifar(tmp_path, rand, BATCHES, 2, 10)
     file = tmp_path / "data_batch_3.bin"
     data = file.read_bytes()
@@ -63,7 +63,7 @@ def test_wrong_length(tmp_path, rand, refused, change):
     refused(Cifar10(str(tmp_path)).load, "data_batch_3.bin", "cut short" if change > -6146 else "empty file")
 
 
-def test_wrong_label_means_another_format(tmp_path, rand, refused):
+def test_invalid_label_suggests_another_format(tmp_path, rand, refused):
     write_cifar(tmp_path, rand, ["test_batch.bin"], 3, 10)
     file = tmp_path / "test_batch.bin"
     data = bytearray(file.read_bytes())
@@ -72,7 +72,7 @@ def test_wrong_label_means_another_format(tmp_path, rand, refused):
     refused(Cifar10(str(tmp_path), "test").load, file, "record 1", "label 10", "0..9")
 
 
-def test_wrong_number_of_class_names(tmp_path, rand, refused):
+def test_wrong_number_of_class_names_is_an_error(tmp_path, rand, refused):
     write_cifar(tmp_path, rand, ["test_batch.bin"], 3, 10)
     (tmp_path / "batches.meta.txt").write_text("cat\ndog\n")
     refused(Cifar10(str(tmp_path), "test").load, "batches.meta.txt", "2 class names")
@@ -86,7 +86,7 @@ def svhn(tmp_path, rand):
     return tmp_path, x
 
 
-def test_svhn(svhn):
+def test_svhn_is_read(svhn):
     folder, x = svhn
     images = open_data(str(folder), split="test").load()
     assert images.pixels.shape == (6, 3, 32, 32)
@@ -95,18 +95,18 @@ def test_svhn(svhn):
     assert np.array_equal(Svhn(str(folder / "test_32x32.mat"), "test").load().pixels, images.pixels)
 
 
-def test_svhn_missing(svhn, refused):
+def test_missing_svhn_file_is_an_error(svhn, refused):
     refused(Svhn(str(svhn[0]), "extra").load, "extra_32x32.mat")
 
 
 @pytest.mark.parametrize("keep", [0, 60, 200, -100])
-def test_svhn_cut_short(svhn, refused, keep):
+def test_truncated_svhn_file_is_an_error(svhn, refused, keep):
     file = svhn[0] / "test_32x32.mat"
     file.write_bytes(file.read_bytes()[:keep])
     refused(Svhn(str(file), "test").load, file)
 
 
-def test_svhn_text_file(svhn, refused):
+def test_svhn_text_file_is_an_error(svhn, refused):
     file = svhn[0] / "test_32x32.mat"
     file.write_text("this is no matlab file at all, but it is long enough to have the header of one" * 4)
     refused(Svhn(str(file), "test").load, file, "MATLAB")
@@ -121,12 +121,12 @@ def test_svhn_text_file(svhn, refused):
         ({"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.full((2, 1), 11, np.uint8)}, ("1..10",)),
     ],
 )
-def test_svhn_wrong_content(tmp_path, refused, content, words):
+def test_svhn_with_wrong_content_is_an_error(tmp_path, refused, content, words):
     savemat(tmp_path / "train_32x32.mat", content)
     refused(Svhn(str(tmp_path)).load, "train_32x32.mat", *words)
 
 
-def test_svhn_hdf5(tmp_path, refused):
+def test_svhn_as_hdf5_is_an_error(tmp_path, refused):
     head = b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(512)
     (tmp_path / "train_32x32.mat").write_bytes(head)
     refused(Svhn(str(tmp_path)).load, "7.3", "-v7")

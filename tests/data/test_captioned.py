@@ -40,7 +40,7 @@ def obeys(monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
 
 
 @pytest.mark.parametrize("split", IMAGES)
-def test_every_image_obeys_its_caption(split: str, obeys: Callable[..., bool]) -> None:
+def test_images_match_their_captions(split: str, obeys: Callable[..., bool]) -> None:
     images = IMAGES[split]
     captions = images.captions
     assert captions is not None and (images.event_shape, images.levels, len(captions)) == ((1, 16, 16), 17, COUNT)
@@ -50,7 +50,7 @@ def test_every_image_obeys_its_caption(split: str, obeys: Callable[..., bool]) -
     assert sum(map(obeys, captions[1:], four[:-1])) < COUNT / 20
 
 
-def test_the_kinds_of_caption_are_equally_frequent() -> None:
+def test_caption_kinds_are_equally_frequent() -> None:
     """Each has probability 1/5; 4 standard errors of a share among 1500 are 0.041."""
     captions = IMAGES["train"].captions
     assert captions is not None
@@ -62,7 +62,7 @@ def test_the_kinds_of_caption_are_equally_frequent() -> None:
     assert max(len(caption.split()) for caption in captions) == 8
 
 
-def test_a_large_digit_reaches_the_edge_of_its_slot_and_a_small_one_does_not() -> None:
+def test_only_large_digits_reach_the_edge_of_their_slot() -> None:
     """What a classifier of sizes may rely on."""
     images = IMAGES["train"]
     edge = np.ones((8, 8), bool)
@@ -73,7 +73,7 @@ def test_a_large_digit_reaches_the_edge_of_its_slot_and_a_small_one_does_not() -
                 assert (slot[edge].max() >= 7) == (content[0] == "large")
 
 
-def test_an_image_is_a_function_of_its_index() -> None:
+def test_image_depends_only_on_its_index() -> None:
     few, images = CaptionedDigits(count=40).load(), IMAGES["train"]
     assert images.captions is not None
     assert few.captions == images.captions[:40]
@@ -81,7 +81,7 @@ def test_an_image_is_a_function_of_its_index() -> None:
     assert few.captions != CaptionedDigits("test", count=40).load().captions
 
 
-def test_a_larger_canvas_has_the_same_corners() -> None:
+def test_larger_canvas_has_the_same_corners() -> None:
     wide, images = CaptionedDigits(size=24, count=40).load(), IMAGES["train"]
     assert wide.event_shape == (1, 24, 24)
     assert np.array_equal(slots(wide.pixels), slots(images.pixels[:40]))
@@ -89,7 +89,7 @@ def test_a_larger_canvas_has_the_same_corners() -> None:
 
 
 @pytest.mark.parametrize(("field", "value"), [("split", "all"), ("size", 15), ("count", 0)])
-def test_fields_are_checked(field: str, value: object) -> None:
+def test_invalid_fields_are_errors(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"{field} must be"):
         CaptionedDigits(**{field: value})  # pyright: ignore[reportArgumentType]
 
@@ -97,7 +97,7 @@ def test_fields_are_checked(field: str, value: object) -> None:
 PIXELS = np.arange(12, dtype=np.uint8).reshape(3, 1, 2, 2)
 
 
-def test_captions_are_part_of_the_digest_where_there_are_some() -> None:
+def test_digest_includes_captions_if_present() -> None:
     """The digest without is the one of versions that knew no captions, kept in old runs."""
     import hashlib
 
@@ -109,6 +109,6 @@ def test_captions_are_part_of_the_digest_where_there_are_some() -> None:
 
 
 @pytest.mark.parametrize("wrong", [("a", "b"), ["a", "b", "c"], ("a", "b", 3)])
-def test_there_is_a_caption_for_each_image(wrong: object) -> None:
+def test_wrong_number_of_captions_is_an_error(wrong: object) -> None:
     with pytest.raises(ValueError, match="captions must be"):
         Images(PIXELS, captions=wrong)  # pyright: ignore[reportArgumentType]

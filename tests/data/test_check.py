@@ -18,7 +18,7 @@ class Given:
         return self.images
 
 
-def test_digits():
+def test_check_of_the_digits_matches_numpy():
     report = check(Digits())
     pixels = Digits().load().pixels / 16
     assert (report.images, report.channels, report.height, report.width) == (1437, 1, 8, 8)
@@ -33,7 +33,7 @@ def test_digits():
     assert report.digest == Digits().load().digest()
 
 
-def test_moments_per_channel_against_numpy(rand):
+def test_moments_per_channel_match_numpy(rand):
     pixels = rand.integers(0, 256, (300, 3, 6, 10), dtype=np.uint8)
     pixels[:, 1] //= 3
     report = check(Given(Images(pixels)))
@@ -42,7 +42,7 @@ def test_moments_per_channel_against_numpy(rand):
     assert report.classes is None
 
 
-def test_duplicates_constants_and_classes(rand):
+def test_duplicates_constants_and_classes_are_counted(rand):
     pixels = rand.integers(0, 256, (400, 1, 8, 8), dtype=np.uint8)
     pixels[30], pixels[399] = pixels[7], pixels[7]
     pixels[50] = 9
@@ -63,7 +63,7 @@ def test_duplicates_constants_and_classes(rand):
         assert words in text
 
 
-def test_duplicates_across_chunks(rand, monkeypatch):
+def test_duplicates_across_chunks_are_counted(rand, monkeypatch):
     monkeypatch.setattr("diffprob.data.images.CHUNK_BYTES", 256)
     pixels = rand.integers(0, 256, (200, 1, 8, 8), dtype=np.uint8)
     pixels[199] = pixels[0]
@@ -80,13 +80,13 @@ def test_duplicates_across_chunks(rand, monkeypatch):
         (lambda x: x[..., :7], "one network level"),
     ],
 )
-def test_warnings(rand, change, words):
+def test_suspicious_data_gives_warnings(rand, change, words):
     pixels = rand.integers(0, 256, (200, 3, 8, 8), dtype=np.uint8)
     assert check(Given(Images(pixels))).warnings == ()
     assert any(words in warning for warning in check(Given(Images(change(pixels)))).warnings)
 
 
-def test_level_beyond_the_format():
+def test_level_above_the_format_warns():
     pixels = np.tile(np.arange(18, dtype=np.uint8), 8 * 8 * 200)[: 8 * 8 * 200].reshape(200, 1, 8, 8)
     warnings = check(Given(Images(pixels, levels=17))).warnings
     assert any("grey level 17 occurs" in warning for warning in warnings)
@@ -105,11 +105,11 @@ def test_level_beyond_the_format():
         ((1024, 1024), 6),
     ],
 )
-def test_network_levels(size, levels):
+def test_network_levels_fit_the_image_size(size, levels):
     assert network_levels(*size) == levels
     assert all(side % 2 ** (levels - 1) == 0 for side in size)
 
 
-def test_report_is_json():
+def test_report_survives_json():
     report = check(Digits("test")).to_dict()
     assert json.loads(json.dumps(report))["images"] == 360

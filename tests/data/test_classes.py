@@ -42,7 +42,7 @@ def brightness(images: Images) -> dict[str, int]:
         ("7 07", "07 7"),
     ],
 )
-def test_names_are_sorted_as_people_count(names: str, order: str) -> None:
+def test_names_are_sorted_in_natural_order(names: str, order: str) -> None:
     assert sorted(names.split(), key=natural) == order.split()
 
 
@@ -51,7 +51,7 @@ def test_names_without_digits_are_sorted_as_text() -> None:
     assert sorted(names, key=natural) == sorted(names)
 
 
-def test_folders_of_numbers_are_in_their_order(tmp_path: Path) -> None:
+def test_numeric_folders_are_in_numeric_order(tmp_path: Path) -> None:
     pictures(tmp_path, {"1": 10, "10": 200, "2": 90})
     images = Folder(str(tmp_path), channels=1).load()
     assert images.class_names == ("1", "2", "10")
@@ -78,20 +78,20 @@ def test_only_labels_that_occur_are_classes(tmp_path: Path, values: tuple[int, .
     assert images.former_labels.tolist() == labels.tolist()
 
 
-def test_labels_beyond_int64_are_refused(tmp_path: Path) -> None:
+def test_labels_beyond_int64_are_errors(tmp_path: Path) -> None:
     """They once came back negative, as other classes than the file's."""
     np.savez(tmp_path / "x.npz", images=np.zeros((2, 4, 4), np.uint8), labels=np.array([1, 2**64 - 1], np.uint64))
     with pytest.raises(InputError, match="labels: labels go up to 18446744073709551615; at most 9223372036854775807"):
         Array(str(tmp_path / "x.npz")).load()
 
 
-def test_millions_of_labels_cost_what_they_are() -> None:
+def test_large_label_values_cost_no_memory() -> None:
     """Labels up to 11 million once made as many classes."""
     labels, names, values = numbered(np.array([11_000_000, 3] * 1000))
     assert (names, values, labels[:2].tolist()) == (("3", "11000000"), (3, 11_000_000), [1, 0])
 
 
-def test_splits_agree_by_name(tmp_path: Path) -> None:
+def test_splits_match_classes_by_name(tmp_path: Path) -> None:
     """A test split that lacks a class must not shift those behind it."""
     pictures(tmp_path / "train", FRUIT)
     pictures(tmp_path / "test", {name: FRUIT[name] for name in ("apple", "cherry")})
@@ -108,7 +108,7 @@ def test_splits_agree_by_name(tmp_path: Path) -> None:
     np.testing.assert_array_equal(backwards.aligned(train.class_names).labels, train.labels)
 
 
-def test_a_class_that_is_none_of_the_others_is_named(tmp_path: Path) -> None:
+def test_unknown_class_is_an_error_with_suggestion(tmp_path: Path) -> None:
     pictures(tmp_path, {"apple": 1, "aple": 2})
     images = Folder(str(tmp_path), channels=1).load()
     with pytest.raises(InputError, match=r"no class 'aple' among apple, banana; did you mean 'apple'"):
@@ -117,7 +117,7 @@ def test_a_class_that_is_none_of_the_others_is_named(tmp_path: Path) -> None:
     assert joint([images, None], ("banana", "")) == ("banana", "", "aple", "apple")
 
 
-def test_one_class_is_taken_by_its_name_or_by_the_label_of_the_files(tmp_path: Path) -> None:
+def test_class_is_selected_by_name_or_file_label(tmp_path: Path) -> None:
     pictures(tmp_path, {"1": 10, "10": 200, "2": 90})
     source = Folder(str(tmp_path), channels=1)
     assert brightness(Subset(source, label="10").load()) == {"10": 200}
@@ -126,7 +126,7 @@ def test_one_class_is_taken_by_its_name_or_by_the_label_of_the_files(tmp_path: P
         Subset(source, label="3").load()
 
 
-def test_joined_sources_are_called_alike_in_every_split() -> None:
+def test_concatenated_sources_have_the_same_names_in_every_split() -> None:
     from diffprob.data import Digits
     from diffprob.data.combined import concatenate
 
@@ -136,7 +136,7 @@ def test_joined_sources_are_called_alike_in_every_split() -> None:
     assert concatenate([Digits().load(), Digits().load()]).class_names == ("digits/train", "digits/train (2)")
 
 
-def test_classes_check_themselves() -> None:
+def test_invalid_classes_are_errors() -> None:
     pixels, labels = np.zeros((2, 1, 4, 4), np.uint8), np.array([0, 1])
     for wrong, said in (
         ({"class_names": ("a",)}, r"labels must lie in 0\.\.0, got 0 to 1"),
@@ -151,7 +151,7 @@ def decomposed(name: str) -> str:
     return unicodedata.normalize("NFD", name)
 
 
-def test_a_name_in_two_unicode_forms_is_one_class(tmp_path: Path) -> None:
+def test_unicode_forms_of_a_name_are_one_class(tmp_path: Path) -> None:
     """A Mac writes folders as other characters than Linux does; the test split was of classes that training lacked."""
     for split, form in (("train", str), ("test", decomposed)):
         pictures(tmp_path / split, {form("café"): 40, "fa": 128, form("été"): 215})
@@ -168,7 +168,7 @@ def test_a_name_in_two_unicode_forms_is_one_class(tmp_path: Path) -> None:
     assert Labels(2, names=("a", decomposed("é"))) == Labels(2, names=("a", "é"))
 
 
-def test_the_form_of_names_changes_no_digest(tmp_path: Path) -> None:
+def test_unicode_form_of_names_changes_no_digest(tmp_path: Path) -> None:
     """Digests go by the order of the folders as they are written, where é stands before f in two characters alone."""
     for form, places in ((str, [0, 1]), (decomposed, [1, 0])):
         pictures(tmp_path / form.__name__, {"f": 128, form("é"): 40}, 1)
@@ -178,7 +178,7 @@ def test_the_form_of_names_changes_no_digest(tmp_path: Path) -> None:
         assert images.digest() == sha.hexdigest()
 
 
-def test_names_that_older_runs_told_apart_stay() -> None:
+def test_old_runs_keep_names_of_two_unicode_forms() -> None:
     """A run may have kept both forms as two classes, and opens."""
     names = ("é", decomposed("é"))
     assert Labels(2, names=names).names == names

@@ -15,7 +15,7 @@ def _moved(source: Any) -> Any:
     return innermost(source, lambda each: replace(each, path="there"))
 
 
-def test_a_change_reaches_the_innermost_sources_and_nothing_else():
+def test_path_change_reaches_only_the_innermost_sources():
     assert _moved(Idx("here", "test")) == Idx("there", "test")
     assert _moved(Subset(Subset(Idx("here"), 9), 7, 3)) == Subset(Subset(Idx("there"), 9), 7, 3)
     assert _moved(Concatenated((Subset(Idx("a"), 2), Idx("b")))) == Concatenated(
@@ -23,7 +23,7 @@ def test_a_change_reaches_the_innermost_sources_and_nothing_else():
     )
 
 
-def test_the_test_images_beside_are_all_of_the_same_class():
+def test_held_out_images_are_of_the_same_class():
     whole = Digits("test").load()
     few = held_out_source(Subset(Digits(), 7)).load()
     assert few.digest() == whole.digest()
@@ -40,6 +40,6 @@ def test_the_test_images_beside_are_all_of_the_same_class():
     "source",
     [Digits("test"), Array("a.npy", "all"), Subset(Digits("test"), 3), Concatenated((Digits(), Array("a.npy", "all")))],
 )
-def test_what_has_none_beside_it_is_named(source):
+def test_source_without_a_test_split_raises_missing(source):
     with pytest.raises(Missing, match="no test split"):
         held_out_source(source)

@@ -35,7 +35,7 @@ def png_header(width, height, depth=8, colour=2):
     return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
 
 
-def test_classes_order_and_formats(tmp_path):
+def test_folders_are_classes_and_files_are_sorted(tmp_path):
     arrays = {name: smooth(8, 8, seed=k) for k, name in enumerate(["b/1.png", "a/z.JPG", "a/deep/x.png", "a/k.webp"])}
     for name, array in arrays.items():
         options = (
@@ -65,7 +65,7 @@ def test_flat_folder_has_no_classes(tmp_path):
     assert "1 of 2 images lie outside" in images.notes[0]
 
 
-def test_resize_and_crop_are_pillows_and_counted(tmp_path):
+def test_resize_and_crop_match_pillow_and_are_counted(tmp_path):
     wide, tall, small, exact = smooth(40, 61), smooth(50, 20), smooth(9, 9), smooth(16, 16)
     for name, array in (("a", wide), ("b", tall), ("c", small), ("d", exact)):
         save(tmp_path / f"{name}.png", array)
@@ -81,7 +81,7 @@ def test_resize_and_crop_are_pillows_and_counted(tmp_path):
     assert "2 of 4 images centre-cropped to 16x16" in text
 
 
-def test_reduction_does_not_alias(tmp_path):
+def test_downsampling_does_not_alias(tmp_path):
     checker = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
     save(tmp_path / "a.png", checker)
     for resample in ("box", "bilinear", "bicubic", "lanczos"):
@@ -89,7 +89,7 @@ def test_reduction_does_not_alias(tmp_path):
         assert np.abs(pixels.astype(int) - 127).max() <= 2, resample
 
 
-def test_exif_orientation(tmp_path):
+def test_exif_orientation_is_applied(tmp_path):
     array = smooth(8, 8)
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: rotate 90 degrees clockwise to see it upright
@@ -131,7 +131,7 @@ def test_transparency_is_composited_over_white(tmp_path, kind):
     assert "1 of 1 images with transparency composited over white" in images.notes
 
 
-def test_opaque_alpha_is_no_change(tmp_path):
+def test_opaque_alpha_is_ignored(tmp_path):
     rgba = np.dstack([smooth(8, 8), np.full((8, 8), 255, np.uint8)])
     save(tmp_path / "a.png", rgba)
     images = Folder(str(tmp_path)).load()
@@ -139,7 +139,7 @@ def test_opaque_alpha_is_no_change(tmp_path):
     assert images.notes == ()
 
 
-def test_several_frames_are_stated(tmp_path):
+def test_multiple_frames_are_noted(tmp_path):
     frames = [Image.fromarray(smooth(8, 8, seed=k)) for k in range(3)]
     frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
     images = Folder(str(tmp_path)).load()
@@ -160,14 +160,14 @@ def test_other_files_are_counted(tmp_path):
     assert images.doubts[0].startswith("1 image in other formats not read (b.gif); convert them")
 
 
-def test_links_that_lead_back_up_end(tmp_path):
+def test_circular_links_end(tmp_path):
     save(tmp_path / "a" / "x.png", smooth(8, 8))
     os.symlink(tmp_path, tmp_path / "a" / "up")
     assert len(Folder(str(tmp_path)).load()) == 1
 
 
 @pytest.mark.parametrize("held_out", ["test", "val"])
-def test_splits_by_sub_folder(tmp_path, held_out):
+def test_subfolders_are_splits(tmp_path, held_out):
     for name, n in (("train", 3), (held_out, 2)):
         for k in range(n):
             save(tmp_path / name / f"class{k % 2}" / f"{k}.png", smooth(8, 8, seed=k))
@@ -177,13 +177,13 @@ def test_splits_by_sub_folder(tmp_path, held_out):
     assert ("split 'test' is the sub-folder val" in sizes["test"].notes) == (held_out == "val")
 
 
-def test_a_class_called_train_is_a_class(tmp_path):
+def test_class_named_train_is_a_class(tmp_path):
     for name in ("train", "car", "bus"):
         save(tmp_path / name / "x.png", smooth(8, 8))
     assert Folder(str(tmp_path)).load().class_names == ("bus", "car", "train")
 
 
-def test_missing_split(tmp_path, refused):
+def test_missing_split_is_an_error(tmp_path, refused):
     save(tmp_path / "a" / "x.png", smooth(8, 8))
     refused(Folder(str(tmp_path), split="test").load, tmp_path, "'test'", "'all'")
     save(tmp_path / "only" / "train" / "x.png", smooth(8, 8))
@@ -191,13 +191,13 @@ def test_missing_split(tmp_path, refused):
     refused(Folder(str(tmp_path / "only"), split="test").load, "train")
 
 
-def test_different_sizes_need_a_size(tmp_path, refused):
+def test_mixed_sizes_need_a_size(tmp_path, refused):
     save(tmp_path / "a.png", smooth(8, 8))
     save(tmp_path / "b.png", smooth(8, 9))
     refused(Folder(str(tmp_path)).load, "b.png", "9x8", "a.png", "8x8", "size")
 
 
-def test_empty_folder(tmp_path, refused):
+def test_empty_folder_is_an_error(tmp_path, refused):
     refused(open_data(str(tmp_path)).load, tmp_path, "no PNG, JPEG or WebP", "empty")
     (tmp_path / "readme.txt").write_text("nothing here")
     refused(open_data(str(tmp_path)).load, tmp_path, "readme.txt")
@@ -205,20 +205,20 @@ def test_empty_folder(tmp_path, refused):
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.95])
-def test_truncated_image(tmp_path, refused, suffix, share):
+def test_truncated_image_is_an_error(tmp_path, refused, suffix, share):
     save(tmp_path / "a.png", smooth(64, 64))
     bad = save(tmp_path / f"bad.{suffix}", np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
     bad.write_bytes(bad.read_bytes()[: int(share * bad.stat().st_size)])
     refused(Folder(str(tmp_path)).load, bad)
 
 
-def test_png_without_its_end(tmp_path, refused):
+def test_truncated_png_is_an_error(tmp_path, refused):
     bad = save(tmp_path / "bad.png", smooth(16, 16))
     bad.write_bytes(bad.read_bytes()[:-12])
     refused(Folder(str(tmp_path)).load, bad, "truncated")
 
 
-def test_png_with_a_flipped_bit(tmp_path, refused):
+def test_png_with_a_flipped_bit_is_an_error(tmp_path, refused):
     bad = save(tmp_path / "bad.png", smooth(64, 64))
     data = bytearray(bad.read_bytes())
     data[len(data) // 2] ^= 4
@@ -229,18 +229,18 @@ def test_png_with_a_flipped_bit(tmp_path, refused):
 @pytest.mark.parametrize(
     "content", [b"this is text\n" * 9, b"GIF89a" + bytes(99), b"BM" + bytes(99), b"%!PS-Adobe-3.0 EPSF-3.0\n"]
 )
-def test_other_content_under_the_name_png(tmp_path, refused, content):
+def test_other_content_named_png_is_an_error(tmp_path, refused, content):
     save(tmp_path / "a.png", smooth(8, 8))
     (tmp_path / "b.png").write_bytes(content)
     refused(Folder(str(tmp_path)).load, tmp_path / "b.png", "not a PNG, JPEG or WebP image")
 
 
-def test_huge_png_is_refused_unread(tmp_path, refused):
+def test_huge_png_is_an_error_without_reading(tmp_path, refused):
     (tmp_path / "bomb.png").write_bytes(png_header(20000, 20000))
     refused(Folder(str(tmp_path), 32).load, tmp_path / "bomb.png", "20000x20000")
 
 
-def test_huge_jpeg_is_refused_unread(tmp_path, refused):
+def test_huge_jpeg_is_an_error_without_reading(tmp_path, refused):
     small = save(tmp_path / "a.jpg", smooth(8, 8))
     data = bytearray(small.read_bytes())
     frame = data.index(b"\xff\xc0")
@@ -253,7 +253,7 @@ def test_huge_jpeg_is_refused_unread(tmp_path, refused):
 
 
 @pytest.mark.parametrize("kind", ["VP8L", "VP8 ", "VP8X"])
-def test_huge_webp_is_refused_unread(tmp_path, refused, kind):
+def test_huge_webp_is_an_error_without_reading(tmp_path, refused, kind):
     picture = smooth(8, 8)
     if kind == "VP8X":
         picture = np.dstack([picture, smooth(8, 8, 1)])
@@ -271,7 +271,7 @@ def test_huge_webp_is_refused_unread(tmp_path, refused, kind):
 
 
 @pytest.mark.parametrize("colour", [0, 2])
-def test_sixteen_bits_are_refused(tmp_path, refused, colour):
+def test_sixteen_bit_images_are_errors(tmp_path, refused, colour):
     (tmp_path / "deep.png").write_bytes(png_header(8, 8, 16, colour))
     refused(Folder(str(tmp_path)).load, tmp_path / "deep.png", "16 bits")
 
@@ -295,13 +295,13 @@ def test_large_data_is_kept_on_disk(tmp_path, monkeypatch, cache):
     assert np.array_equal(in_memory, expected)
 
 
-def test_not_a_folder(tmp_path, refused):
+def test_file_as_folder_is_an_error(tmp_path, refused):
     (tmp_path / "a.png").write_bytes(b"")
     refused(Folder(str(tmp_path / "a.png")).load, "a.png", "folder")
     refused(Folder(str(tmp_path / "no" / "where")).load, tmp_path / "no", "no such file or folder")
 
 
-def test_formats_that_are_not_read_are_counted_and_have_a_remedy(tmp_path, refused):
+def test_unsupported_formats_are_counted_with_advice(tmp_path, refused):
     for k in range(3):
         save(tmp_path / f"{k}.tiff", smooth(8, 8, seed=k))
     save(tmp_path / "x.bmp", smooth(8, 8))
@@ -315,14 +315,14 @@ def test_formats_that_are_not_read_are_counted_and_have_a_remedy(tmp_path, refus
     assert "1 other files passed over (list.txt)" in report.notes
 
 
-def test_volumes_are_not_taken_for_idx(tmp_path, refused):
+def test_medical_volumes_are_not_taken_for_idx(tmp_path, refused):
     for name in ("brain.nii.gz", "brain.gz"):
         (tmp_path / name).write_bytes(gzip.compress(b"\x5c\x01\x00\x00" + bytes(400)))
         refused(lambda name=name: open_data(str(tmp_path / name)), name, "not a known format")
     refused(lambda: open_data(str(tmp_path / "brain.nii.gz")), "their images as PNGs", ".npy")
 
 
-def test_an_empty_picture_is_called_empty(tmp_path, refused):
+def test_empty_image_file_is_an_error(tmp_path, refused):
     save(tmp_path / "a.png", smooth(8, 8))
     (tmp_path / "b.png").write_bytes(b"")
     message = refused(Folder(str(tmp_path)).load, "b.png", "empty file (0 bytes)")
@@ -331,7 +331,7 @@ def test_an_empty_picture_is_called_empty(tmp_path, refused):
 
 @pytest.mark.parametrize("name", ["a.png", "a.npy", "a.npz", "a.mat", "a.bin", "a-images-idx3-ubyte", "a"])
 @pytest.mark.parametrize("kind", ["pipe", "link to a pipe", "device"])
-def test_pipes_and_devices_are_refused_at_once(tmp_path, refused, name, kind):
+def test_pipes_and_devices_are_errors(tmp_path, refused, name, kind):
     file, pipe = tmp_path / "data" / name, tmp_path / "pipe"
     file.parent.mkdir()
     if kind == "pipe":
@@ -343,7 +343,7 @@ def test_pipes_and_devices_are_refused_at_once(tmp_path, refused, name, kind):
     refused(whole, "device" if kind == "device" else "pipe")
 
 
-def test_a_link_to_a_users_own_file_is_followed(tmp_path):
+def test_link_to_an_image_is_followed(tmp_path):
     save(tmp_path / "elsewhere" / "a.png", smooth(8, 8))
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "b.png").symlink_to(tmp_path / "elsewhere" / "a.png")
@@ -351,13 +351,13 @@ def test_a_link_to_a_users_own_file_is_followed(tmp_path):
 
 
 @pytest.mark.parametrize("path", ["/", "//", "/usr/.."])
-def test_the_whole_file_system_is_not_searched(path, monkeypatch):
+def test_searching_the_whole_file_system_is_an_error(path, monkeypatch):
     monkeypatch.setattr(folder, "list_pictures", None)
     with pytest.raises(InputError, match="the whole file system, which is not searched; a folder in it"):
         Folder(path).load()
 
 
-def test_a_search_ends_where_hardly_a_picture_is(tmp_path, monkeypatch):
+def test_search_with_too_few_images_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(folder, "MOST_OTHERS", 20)
     save(tmp_path / "a.png", smooth(8, 8))
     for k in range(40):
@@ -370,7 +370,7 @@ def test_a_search_ends_where_hardly_a_picture_is(tmp_path, monkeypatch):
     assert len(Folder(str(tmp_path)).load()) == 6, "with more pictures more other files are passed over"
 
 
-def test_what_cannot_be_looked_into_is_named_with_the_folder(tmp_path, monkeypatch):
+def test_unreadable_folder_is_an_error(tmp_path, monkeypatch):
     (tmp_path / "pictures").mkdir()
     save(tmp_path / "pictures" / "a.png", smooth(8, 8))
 

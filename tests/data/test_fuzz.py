@@ -7,7 +7,7 @@ from fuzz.data import mutated, targets
 
 
 @pytest.mark.parametrize("name", targets())
-def test_damage_is_said_in_one_line(name, tmp_path):
+def test_damaged_files_are_one_line_errors(name, tmp_path):
     for seed in range(20):
         try:
             targets()[name](random.Random(seed), tmp_path)
@@ -16,7 +16,7 @@ def test_damage_is_said_in_one_line(name, tmp_path):
             raise
 
 
-def test_mutations_are_decided_by_their_seed_and_change_something():
+def test_mutations_depend_only_on_the_seed_and_change_the_data():
     data = bytes(range(256)) * 4
     changed = [mutated(data, random.Random(seed)) for seed in range(50)]
     assert changed == [mutated(data, random.Random(seed)) for seed in range(50)]

@@ -12,7 +12,7 @@ from diffprob.data import Idx, open_data
 
 
 @pytest.mark.parametrize(("split", "stem"), [("train", "train"), ("test", "t10k")])
-def test_reads_images_and_labels(mnist, split, stem):
+def test_images_and_labels_are_read(mnist, split, stem):
     folder, arrays = mnist
     images = Idx(str(folder), split).load()
     x, y = arrays[stem]
@@ -23,7 +23,7 @@ def test_reads_images_and_labels(mnist, split, stem):
     assert (images.levels, images.notes) == (256, ())
 
 
-def test_gz_is_unpacked_once_and_mapped(mnist, cache, monkeypatch):
+def test_gz_is_unpacked_once_and_memory_mapped(mnist, cache, monkeypatch):
     folder, arrays = mnist
     first = Idx(str(folder)).load()
     assert isinstance(first.pixels.base, np.memmap) or isinstance(first.pixels, np.memmap)
@@ -49,7 +49,7 @@ def test_damaged_copy_in_the_cache_is_not_trusted(mnist, cache):
     assert np.array_equal(Idx(str(folder)).load().pixels[:, 0], arrays["train"][0])
 
 
-def test_another_source_is_another_copy(mnist, cache, idx_bytes):
+def test_each_source_has_its_own_cached_copy(mnist, cache, idx_bytes):
     folder, _ = mnist
     Idx(str(folder)).load()
     new = np.full((12, 6, 4), 9, np.uint8)
@@ -58,7 +58,7 @@ def test_another_source_is_another_copy(mnist, cache, idx_bytes):
     assert len(list((cache / "idx").iterdir())) == 2
 
 
-def test_stale_temporaries_are_swept_and_fresh_ones_left(mnist, cache):
+def test_only_stale_temporary_files_are_removed(mnist, cache):
     (cache / "idx").mkdir()
     for name, age in ((".tmp-old", 2 * 24 * 3600), (".tmp-new", 0)):
         file = cache / "idx" / name
@@ -106,7 +106,7 @@ def test_labels_are_optional(mnist):
     assert "no labels" in images.notes[0]
 
 
-def test_emnist_is_set_upright(tmp_path, rand, idx_bytes):
+def test_emnist_is_transposed_upright(tmp_path, rand, idx_bytes):
     upright = rand.integers(0, 256, (4, 5, 5), dtype=np.uint8)
     stored = upright.transpose(0, 2, 1)
     (tmp_path / "emnist-letters-test-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx_bytes(stored)))
@@ -119,12 +119,12 @@ def test_emnist_is_set_upright(tmp_path, rand, idx_bytes):
     assert "transposed" in images.notes[0]
 
 
-def test_missing_split_says_what_there_is(tmp_path, idx_bytes, refused):
+def test_missing_split_is_an_error_that_lists_files(tmp_path, idx_bytes, refused):
     (tmp_path / "t10k-images-idx3-ubyte").write_bytes(idx_bytes(np.zeros((2, 3, 3))))
     refused(Idx(str(tmp_path)).load, tmp_path, "train-images-idx3-ubyte", "t10k-images-idx3-ubyte")
 
 
-def test_two_sets_in_one_folder(tmp_path, idx_bytes, refused):
+def test_two_sets_in_one_folder_are_an_error(tmp_path, idx_bytes, refused):
     for name in ("emnist-letters", "emnist-digits"):
         (tmp_path / f"{name}-train-images-idx3-ubyte").write_bytes(idx_bytes(np.zeros((2, 3, 3))))
     refused(Idx(str(tmp_path)).load, "emnist-letters", "emnist-digits", "one file")
@@ -150,7 +150,7 @@ WORDS = {
 
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gz"])
 @pytest.mark.parametrize("kind", WORDS)
-def test_damaged_images_are_refused(mnist, cache, idx_bytes, refused, kind, packed):
+def test_damaged_images_are_errors(mnist, cache, idx_bytes, refused, kind, packed):
     folder, arrays = mnist
     data = _damage(kind, idx_bytes(arrays["train"][0]))
     file = folder / ("train-images-idx3-ubyte" + ".gz" * packed)
@@ -160,14 +160,14 @@ def test_damaged_images_are_refused(mnist, cache, idx_bytes, refused, kind, pack
 
 
 @pytest.mark.parametrize("keep", [5, 60, -1, -9])
-def test_gz_cut_short(mnist, refused, cache, keep):
+def test_truncated_gz_is_an_error(mnist, refused, cache, keep):
     file = mnist[0] / "train-images-idx3-ubyte.gz"
     file.write_bytes(file.read_bytes()[:keep])
     refused(Idx(str(mnist[0])).load, file, "cut short")
     assert not any((cache / "idx").glob("*"))
 
 
-def test_gz_with_a_flipped_bit(mnist, refused):
+def test_gz_with_a_flipped_bit_is_an_error(mnist, refused):
     file = mnist[0] / "train-images-idx3-ubyte.gz"
     data = bytearray(file.read_bytes())
     data[-6] ^= 16  # the stored checksum
@@ -181,7 +181,7 @@ def test_number_of_labels_must_match(mnist, idx_bytes, refused):
     refused(Idx(str(mnist[0])).load, file, "11 labels", "12 images")
 
 
-def test_images_in_the_place_of_labels(mnist, idx_bytes, refused):
+def test_images_in_place_of_labels_are_an_error(mnist, idx_bytes, refused):
     file = mnist[0] / "train-labels-idx1-ubyte.gz"
     file.write_bytes(gzip.compress(idx_bytes(np.zeros((12, 1, 1)))))
     refused(Idx(str(mnist[0])).load, file, "labels", "0x00000801")
@@ -206,7 +206,7 @@ print(len(images), *(after[key] - before[key] for key in ("VmHWM:", "RssAnon:"))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_file_of_mnists_size_stays_out_of_memory(tmp_path, rand, idx_bytes):
+def test_file_of_mnists_size_is_memory_mapped(tmp_path, rand, idx_bytes):
     block = rand.integers(0, 256, (20, 28, 28), dtype=np.uint8)
     data = idx_bytes(np.tile(block, (3000, 1, 1)))
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(data, 1))

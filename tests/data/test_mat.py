@@ -14,7 +14,7 @@ DTYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"]
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_arrays_are_those_of_scipy(tmp_path, rand, dtype, packed):
+def test_arrays_match_scipy(tmp_path, rand, dtype, packed):
     file = tmp_path / "a.mat"
     # one byte lies in its tag, the others need padding of their own
     stored = {
@@ -42,7 +42,7 @@ def _bigendian(array: np.ndarray, name: str) -> bytes:
     return element(14, element(6, flags) + element(5, shape) + element(1, name.encode()) + element(4, items))
 
 
-def test_the_other_byte_order(tmp_path, rand):
+def test_big_endian_file_is_read(tmp_path, rand):
     array = rand.integers(0, 60000, (3, 5)).astype(np.uint16)
     head = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack(">H", 0x0100) + b"MI"
     (tmp_path / "a.mat").write_bytes(head + _bigendian(array, "k"))
@@ -51,7 +51,7 @@ def test_the_other_byte_order(tmp_path, rand):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_svhn_has_the_pixels_of_scipys_reader(tmp_path, rand, packed):
+def test_svhn_pixels_match_scipy(tmp_path, rand, packed):
     x, y = rand.integers(0, 256, (32, 32, 3, 5), dtype=np.uint8), np.array([[10.0], [1], [2], [9], [3]])
     savemat(tmp_path / "train_32x32.mat", {"y": y, "X": x}, do_compression=packed)
     images = Svhn(str(tmp_path)).load()
@@ -59,7 +59,7 @@ def test_svhn_has_the_pixels_of_scipys_reader(tmp_path, rand, packed):
     assert images.labels is not None and images.labels.tolist() == [0, 1, 2, 9, 3]
 
 
-def test_complex_numbers_and_sparse_arrays_are_refused(tmp_path, refused):
+def test_complex_and_sparse_arrays_are_errors(tmp_path, refused):
     from scipy.sparse import eye
 
     for content in (np.ones((2, 2)) * 1j, eye(3).tocsc()):
@@ -67,7 +67,7 @@ def test_complex_numbers_and_sparse_arrays_are_refused(tmp_path, refused):
         refused(lambda: read_mat(tmp_path / "a.mat", ("X",)), "a.mat", "no full array of real numbers")
 
 
-def test_an_array_that_promises_too_much_is_refused_before_it_is_unpacked(tmp_path, refused, monkeypatch):
+def test_oversized_array_is_an_error_before_unpacking(tmp_path, refused, monkeypatch):
     from diffprob.data.formats import files
 
     x = np.zeros((32, 32, 3, 40), np.uint8)
@@ -77,7 +77,7 @@ def test_an_array_that_promises_too_much_is_refused_before_it_is_unpacked(tmp_pa
     refused(Svhn(str(tmp_path)).load, "would unpack to", "100 times")
 
 
-def test_a_changed_byte_is_found_by_the_checksum(tmp_path, rand, refused):
+def test_changed_byte_fails_the_checksum(tmp_path, rand, refused):
     x = rand.integers(0, 256, (32, 32, 3, 2), dtype=np.uint8)
     savemat(tmp_path / "train_32x32.mat", {"X": x, "y": np.ones((2, 1))}, do_compression=True)
     data = bytearray((tmp_path / "train_32x32.mat").read_bytes())

@@ -68,7 +68,7 @@ KINDS = ["folder", "idx", "labels", "cifar10", "cifar100", "svhn", "npz"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_damaged_test_split_is_never_missing(kind: str, made: Callable):
+def test_damaged_test_split_is_not_treated_as_missing(kind: str, made: Callable):
     source, file = made(kind)
     assert len(held_out_source(source).load())
     file.write_bytes(file.read_bytes()[:-10])
@@ -78,7 +78,7 @@ def test_a_damaged_test_split_is_never_missing(kind: str, made: Callable):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("labels", "npz")])
-def test_a_link_to_nowhere_is_damage(kind: str, made: Callable):
+def test_broken_link_is_damage(kind: str, made: Callable):
     source, file = made(kind)
     file.unlink()
     file.symlink_to("nowhere")
@@ -88,7 +88,7 @@ def test_a_link_to_nowhere_is_damage(kind: str, made: Callable):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("labels", "npz")])
-def test_no_test_split_is_missing(kind: str, made: Callable):
+def test_absent_test_split_raises_missing(kind: str, made: Callable):
     source, file = made(kind)
     if kind == "folder":
         shutil.rmtree(file.parent)
@@ -98,7 +98,7 @@ def test_no_test_split_is_missing(kind: str, made: Callable):
         held_out_source(source).load()
 
 
-def test_one_of_five_batches_is_damage_and_a_class_that_does_not_occur_is_missing(made: Callable):
+def test_missing_batch_is_damage_and_absent_class_raises_missing(made: Callable):
     source, file = made("cifar10")
     (file.parent / "data_batch_3.bin").unlink()
     with pytest.raises(InputError, match="data_batch_3") as caught:
@@ -108,7 +108,7 @@ def test_one_of_five_batches_is_damage_and_a_class_that_does_not_occur_is_missin
         Subset(held_out_source(source), label=7).load()
 
 
-def test_a_place_or_an_array_that_is_not_there_is_missing(tmp_path: Path):
+def test_absent_path_or_array_raises_missing(tmp_path: Path):
     np.save(tmp_path / "a.npy", np.zeros((2, 4, 4), np.uint8))
     np.savez(tmp_path / "b.npz", images=np.zeros((2, 4, 4), np.uint8))
     for load in (
@@ -122,7 +122,7 @@ def test_a_place_or_an_array_that_is_not_there_is_missing(tmp_path: Path):
             load()
 
 
-def test_one_file_is_a_test_split_only_where_its_name_says_so(mnist: tuple[Path, object]):
+def test_single_file_is_a_test_split_only_by_name(mnist: tuple[Path, object]):
     train = mnist[0] / "train-images-idx3-ubyte.gz"
     assert len(Idx(str(train)).load()) == 12
     assert len(Idx(str(mnist[0] / "t10k-images-idx3-ubyte.gz"), "test").load()) == 5
@@ -134,7 +134,7 @@ def test_one_file_is_a_test_split_only_where_its_name_says_so(mnist: tuple[Path,
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_test_split_that_may_not_be_read_is_never_missing(kind: str, made: Callable, monkeypatch: pytest.MonkeyPatch):
+def test_unreadable_test_split_is_not_treated_as_missing(kind: str, made: Callable, monkeypatch: pytest.MonkeyPatch):
     source, file = made(kind)
     real = os.open
 
@@ -150,7 +150,7 @@ def test_a_test_split_that_may_not_be_read_is_never_missing(kind: str, made: Cal
     assert "permission denied" in str(caught.value).lower()
 
 
-def test_folders_that_cannot_be_looked_into_are_not_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_unreadable_folders_are_not_treated_as_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A class or a split that is a link to nowhere, or may not be entered, is no smaller set of images."""
     whole = _pictures(tmp_path / "whole")
     nowhere = shutil.copytree(whole, tmp_path / "nowhere")
@@ -175,7 +175,7 @@ def test_folders_that_cannot_be_looked_into_are_not_absent(tmp_path: Path, monke
         assert not isinstance(caught.value, Missing)
 
 
-def test_a_folder_that_has_a_files_name_is_not_absent(mnist: tuple[Path, object], made: Callable):
+def test_folder_with_a_files_name_is_not_treated_as_missing(mnist: tuple[Path, object], made: Callable):
     """As some programs unpack x.gz: a folder x with the file in it."""
     for source, file in ((Idx(str(mnist[0])), mnist[0] / "t10k-images-idx3-ubyte.gz"), made("cifar10")):
         file.unlink()
@@ -185,7 +185,7 @@ def test_a_folder_that_has_a_files_name_is_not_absent(mnist: tuple[Path, object]
         assert not isinstance(caught.value, Missing)
 
 
-def test_an_empty_gz_of_labels_is_said(mnist: tuple[Path, object]):
+def test_empty_label_file_is_an_error(mnist: tuple[Path, object]):
     (mnist[0] / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b""))
     with pytest.raises(InputError, match="train-labels"):
         Idx(str(mnist[0])).load()

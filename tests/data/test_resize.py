@@ -17,13 +17,13 @@ def pictures(n: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (n, *shape), dtype=np.uint8)
 
 
-def test_images_of_the_shape_stay_as_they_are() -> None:
+def test_images_of_the_target_shape_are_unchanged() -> None:
     images = pictures(3, 3, 8, 6)
     assert resized(images, (3, 8, 6)) is images
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_constant_pictures_stay_constant_and_means_stay_near(channels: int) -> None:
+def test_constant_images_stay_constant_and_means_are_kept(channels: int) -> None:
     flat = np.full((2, channels, 9, 7), 130, dtype=np.uint8)
     assert (resized(flat, (channels, 4, 12)) == 130).all()
     # A ramp keeps its mean: the kernel's weights add up to one at every pixel.
@@ -31,7 +31,7 @@ def test_constant_pictures_stay_constant_and_means_stay_near(channels: int) -> N
     assert abs(float(resized(np.ascontiguousarray(ramp), (channels, 16, 16)).mean()) - float(ramp.mean())) < 1
 
 
-def test_grey_is_luma_and_colour_is_three_greys() -> None:
+def test_grey_is_luma_and_colour_repeats_grey() -> None:
     red = np.zeros((1, 3, 4, 4), dtype=np.uint8)
     red[:, 0] = 200
     assert (resized(red, (1, 4, 4)) == round(0.299 * 200)).all()
@@ -39,7 +39,7 @@ def test_grey_is_luma_and_colour_is_three_greys() -> None:
     assert (resized(grey, (3, 4, 4)) == grey).all()
 
 
-def test_each_picture_is_pillows() -> None:
+def test_resized_images_match_pillow() -> None:
     images = pictures(2, 3, 11, 5)
     found = resized(images, (3, 6, 9))
     for own, image in zip(found, images, strict=True):
@@ -48,7 +48,7 @@ def test_each_picture_is_pillows() -> None:
         assert np.array_equal(own, np.asarray(theirs)[7:13].transpose(2, 0, 1))
 
 
-def test_arrays_are_brought_to_a_shape_as_pictures_are(tmp_path: Path) -> None:
+def test_arrays_and_files_are_resized_alike(tmp_path: Path) -> None:
     """The same pixels as files, read for a training, and as an array."""
     images = pictures(3, 3, 20, 13)
     for k, image in enumerate(images):
@@ -62,12 +62,12 @@ def test_arrays_are_brought_to_a_shape_as_pictures_are(tmp_path: Path) -> None:
             np.testing.assert_array_equal(resized(images, (channels, *size)), wide.pixels)
 
 
-def test_other_channels_are_refused() -> None:
+def test_unsupported_channels_are_an_error() -> None:
     with pytest.raises(InputError, match="2 channels"):
         resized(pictures(1, 2, 4, 4), (1, 4, 4))
 
 
-def test_grey_levels_keep_black_white_and_order() -> None:
+def test_requantised_levels_keep_black_white_and_order() -> None:
     levels = np.arange(17, dtype=np.uint8)
     many = requantised(levels, 17, 256)
     assert many[0] == 0 and many[-1] == 255 and (np.diff(many.astype(int)) > 0).all()

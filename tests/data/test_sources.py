@@ -32,13 +32,13 @@ def test_repr_is_a_call_with_literals(source):
 
 
 @pytest.mark.parametrize("source", [s for s in ALL if not isinstance(s, HuggingFace)], ids=repr)
-def test_misspelt_split(source):
+def test_misspelt_split_gets_a_suggestion(source):
     with pytest.raises(ValueError, match="did you mean 'train'"):
         replace(source, split="tran")
 
 
 @pytest.mark.parametrize("kind", [Idx, Cifar10, Cifar100, Svhn, Folder, Array, HuggingFace])
-def test_path_is_a_string(kind):
+def test_invalid_path_is_an_error(kind):
     for wrong in ("", 3, None):
         with pytest.raises(ValueError, match="non-empty string"):
             kind(wrong)
@@ -47,13 +47,13 @@ def test_path_is_a_string(kind):
 @pytest.mark.parametrize(
     "wrong", [{"size": 0}, {"size": 1.5}, {"size": True}, {"channels": 2}, {"resample": "bicubicc"}]
 )
-def test_picture_options(wrong):
+def test_invalid_image_options_are_errors(wrong):
     for kind in (Folder, HuggingFace):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             kind("a", **wrong)
 
 
-def test_digits_are_scikit_learns():
+def test_digits_match_scikit_learn():
     package = importlib.util.find_spec("sklearn")
     if package is None or package.origin is None:
         pytest.skip("scikit-learn is not installed")
@@ -65,7 +65,7 @@ def test_digits_are_scikit_learns():
     assert (images.levels, images.event_shape, images.pixels.max()) == (17, (1, 8, 8), 16)
 
 
-def test_digits_split():
+def test_digits_splits_have_the_documented_sizes():
     whole, train, test = (Digits(split).load() for split in ("all", "train", "test"))
     assert (len(train), len(test), len(whole)) == (1437, 360, 1797)
     assert np.array_equal(test.pixels, whole.pixels[::5])
@@ -91,7 +91,7 @@ def test_digest_is_sha256_of_shape_bytes_and_labels(rand):
     assert Images(pixels.reshape(7, 3, 5, 4), labels).digest() != expected.hexdigest()
 
 
-def test_digest_in_many_chunks(rand, monkeypatch):
+def test_digest_does_not_depend_on_chunks(rand, monkeypatch):
     pixels = rand.integers(0, 256, (50, 1, 4, 4), dtype=np.uint8)
     whole = Images(pixels).digest()
     monkeypatch.setattr("diffprob.data.images.CHUNK_BYTES", 48)
@@ -99,7 +99,7 @@ def test_digest_in_many_chunks(rand, monkeypatch):
     assert Images(pixels).digest() == whole
 
 
-def test_images_check_themselves():
+def test_invalid_images_are_errors():
     good = np.zeros((2, 1, 4, 4), np.uint8)
     for bad in (good.astype(float), good[0], np.zeros((2, 2, 4, 4), np.uint8), good[:0]):
         with pytest.raises(ValueError, match="pixels"):
@@ -111,7 +111,7 @@ def test_images_check_themselves():
         Images(good, levels=257)
 
 
-def test_detection(tmp_path, idx_bytes):
+def test_format_is_detected(tmp_path, idx_bytes):
     def holding(*names):
         folder = tmp_path / names[0]
         folder.mkdir()
@@ -140,7 +140,7 @@ def test_detection(tmp_path, idx_bytes):
     assert open_data(str(tmp_path / "unnamed")) == Idx(str(tmp_path / "unnamed"))
 
 
-def test_detection_refuses(tmp_path, refused):
+def test_unknown_format_is_an_error(tmp_path, refused):
     def holding(*names):
         folder = tmp_path / names[0].replace(".", "_")
         folder.mkdir()
@@ -196,7 +196,7 @@ def hub(monkeypatch):
     return install
 
 
-def test_hub(hub, rand):
+def test_hub_dataset_is_read(hub, rand):
     x = rand.integers(0, 256, (3, 8, 8), dtype=np.uint8)
     hub(Rows([Image.fromarray(a) for a in x], [1, 0, 1], ["cat", "dog"]))
     images = HuggingFace("a/b", channels=1).load()
@@ -206,7 +206,7 @@ def test_hub(hub, rand):
     assert HuggingFace("a/b", size=4).load().event_shape == (3, 4, 4)
 
 
-def test_hub_refusals(hub, refused, monkeypatch):
+def test_invalid_hub_datasets_are_errors(hub, refused, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     refused(HuggingFace("a/b").load, "pip install 'diffprob[datasets]'")
     hub(FileNotFoundError("Couldn't find\nany data"))

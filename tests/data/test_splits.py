@@ -39,7 +39,7 @@ def test_usual_names_in_any_case_are_splits(tmp_path, train, test):
         assert loaded[split].doubts == ()
 
 
-def test_the_first_of_two_splits_is_taken_and_said(tmp_path):
+def test_first_of_two_splits_is_taken_and_noted(tmp_path):
     root = _fill(tmp_path, train=3, val=1, test=2)
     test = Folder(str(root), split="test").load()
     assert len(test) == 4
@@ -47,13 +47,13 @@ def test_the_first_of_two_splits_is_taken_and_said(tmp_path):
     assert len(Folder(str(root), split="all").load()) == 12
 
 
-def test_folders_beside_the_splits_are_named(tmp_path):
+def test_folders_beside_the_splits_are_noted(tmp_path):
     images = Folder(str(_fill(tmp_path, train=3, test=2, masks=1))).load()
     assert len(images) == 6
     assert "sub-folders beside train and test not read: masks" in images.notes
 
 
-def test_a_split_that_is_not_there_is_missing(tmp_path):
+def test_absent_split_raises_missing(tmp_path):
     root = _fill(tmp_path, Training=3)
     assert len(Folder(str(root)).load()) == 6
     with pytest.raises(Missing, match="Training"):
@@ -72,7 +72,7 @@ def test_a_split_that_is_not_there_is_missing(tmp_path):
         ({"train/test": 1, "test/car": 1}, ()),  # a class of that name, among the training images
     ],
 )
-def test_what_only_looks_like_a_split_is_doubted(tmp_path, counts, names):
+def test_names_resembling_splits_warn(tmp_path, counts, names):
     report = check(Folder(str(_fill(tmp_path, **counts))))
     doubts = [warning for warning in report.warnings if "folders called" in warning]
     assert len(doubts) == bool(names)
@@ -90,7 +90,7 @@ def test_what_only_looks_like_a_split_is_doubted(tmp_path, counts, names):
         ("", None),
     ],
 )
-def test_names_like_those_of_splits(name, kind):
+def test_like_split_recognises_similar_names(name, kind):
     assert like_split(name) == kind
 
 
@@ -103,7 +103,7 @@ def test_names_like_those_of_splits(name, kind):
         (("Images_Training", "Labels_Training"), ("Images_Testing", "Labels_Testing")),
     ],
 )
-def test_arrays_have_splits_of_the_same_names(tmp_path, train, test):
+def test_arrays_have_the_same_split_names(tmp_path, train, test):
     file = tmp_path / "a.npz"
     stored = {}
     for k, (images, labels) in enumerate((train, test)):
@@ -117,7 +117,7 @@ def test_arrays_have_splits_of_the_same_names(tmp_path, train, test):
         assert any(note == f"split '{split}' is {(train, test)[k][0]}" for note in images.notes) == (not exact)
 
 
-def test_both_test_and_val_in_one_file_is_said(tmp_path):
+def test_both_test_and_val_in_one_file_is_noted(tmp_path):
     np.savez(
         tmp_path / "a.npz", **{f"{s}_images": np.full((2, 4, 4), k, np.uint8) for k, s in enumerate(("val", "test"))}
     )

@@ -11,7 +11,7 @@ from diffprob.config.spec import parse
 from diffprob.data import Array, Digits, Images, Subset
 
 
-def test_takes_the_first_images_with_their_labels():
+def test_subset_takes_the_first_images_and_labels():
     whole, few = Digits().load(), Subset(Digits(), 7).load()
     assert whole.labels is not None and few.labels is not None
     np.testing.assert_array_equal(few.pixels, whole.pixels[:7])
@@ -20,7 +20,7 @@ def test_takes_the_first_images_with_their_labels():
     assert Subset(Digits()).load().digest() == whole.digest()
 
 
-def test_takes_one_class_alone_in_its_order():
+def test_subset_takes_one_class_in_order():
     whole = Digits().load()
     threes = Subset(Digits(), label=3).load()
     assert threes.labels is not None
@@ -29,14 +29,14 @@ def test_takes_one_class_alone_in_its_order():
     assert Subset(Digits(), 5, 3).load().name == "5 images of label 3 of digits/train"
 
 
-def test_a_label_below_0_is_one_that_files_may_give(tmp_path):
+def test_negative_file_label_selects_its_class(tmp_path):
     np.savez(tmp_path / "x.npz", images=np.arange(48, dtype=np.uint8).reshape(3, 4, 4), labels=[1, -1, 1])
     chosen = Subset(Array(str(tmp_path / "x.npz")), label=-1)
     assert chosen.load().pixels.min() == 16 and parse(repr(chosen), ALL) == chosen
     assert Subset(chosen.source, label="-1").load().digest() == chosen.load().digest()
 
 
-def test_captions_go_with_their_images():
+def test_subset_keeps_captions():
     class Captioned:
         def load(self):
             return Images(np.zeros((3, 1, 2, 2), np.uint8), captions=("one", "two", "three"))
@@ -44,12 +44,12 @@ def test_captions_go_with_their_images():
     assert Subset(Captioned(), 2).load().captions == ("one", "two")
 
 
-def test_reads_back():
+def test_subset_survives_the_round_trip():
     for source in (Subset(Digits(), 9), Subset(Array("a b.npz"), None, 2)):
         assert parse(repr(source), ALL) == source
 
 
-def test_refuses_what_is_not_there(tmp_path):
+def test_missing_images_or_classes_are_errors(tmp_path):
     with pytest.raises(InputError, match=r"digits/train has 1437 images: n=1438 are too many"):
         Subset(Digits(), 1438).load()
     for label in (10, -1):
@@ -69,7 +69,7 @@ def test_refuses_what_is_not_there(tmp_path):
         Subset(kind)
 
 
-def test_some_images_keep_what_belongs_to_each() -> None:
+def test_selected_images_keep_labels_and_files() -> None:
     images = Images(
         np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1), np.array([3, 1, 3, 1]), files=("a", "b", "c", "d")
     )

@@ -37,7 +37,7 @@ def cache(tmp_path):
     return FeatureCache(tmp_path / "cache")
 
 
-def test_the_second_time_no_image_is_read(cache):
+def test_cached_features_are_reused_without_reading_images(cache):
     images = Set()
     first = cache.extract(FEATURES, images, "data")
     assert (images.read, first.kept, first.notes) == (20, False, ())
@@ -47,7 +47,7 @@ def test_the_second_time_no_image_is_read(cache):
     assert [path.name for path in cache.folder.iterdir()] == [cache.path(FEATURES, "data").name]
 
 
-def test_everything_that_decides_features_is_in_the_key(cache):
+def test_cache_key_includes_everything_that_determines_features(cache):
     class Resized(PixelFeatures):
         def __post_init__(self):
             object.__setattr__(self, "resize", "4x4, bilinear")
@@ -68,7 +68,7 @@ def test_everything_that_decides_features_is_in_the_key(cache):
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "other"])
-def test_a_damaged_file_is_said_and_replaced(cache, damage):
+def test_damaged_file_is_noted_and_replaced(cache, damage):
     good = cache.extract(FEATURES, Set(), "data").features
     path = cache.path(FEATURES, "data")
     whole = path.read_bytes()
@@ -87,7 +87,7 @@ def test_a_damaged_file_is_said_and_replaced(cache, damage):
     assert cache.extract(FEATURES, Set(), "data").kept
 
 
-def test_what_was_not_used_for_longest_goes_first(cache):
+def test_least_recently_used_file_is_removed_first(cache):
     cache.extract(FEATURES, Set(), "a")
     size = cache.path(FEATURES, "a").stat().st_size
     small = FeatureCache(cache.folder, 2 * size)
@@ -102,7 +102,7 @@ def test_what_was_not_used_for_longest_goes_first(cache):
     assert (cache.folder / "classifier-x.safetensors").exists()  # not a file of features
 
 
-def test_what_is_larger_than_the_cache_is_not_kept(cache):
+def test_features_larger_than_the_cache_are_not_kept(cache):
     cache.extract(FEATURES, Set(), "a")
     tiny = FeatureCache(cache.folder, 100)
     found = tiny.extract(FEATURES, Set(), "b")
@@ -113,7 +113,7 @@ def test_what_is_larger_than_the_cache_is_not_kept(cache):
         FeatureCache(cache.folder, -1)
 
 
-def test_a_disk_that_refuses_is_a_note(tmp_path, cache, monkeypatch):
+def test_failing_disk_is_noted(tmp_path, cache, monkeypatch):
     (tmp_path / "file").write_text("")
     found = FeatureCache(tmp_path / "file").extract(FEATURES, Set(), "data")
     assert found.features.shape == (20, 16)
@@ -128,7 +128,7 @@ def test_a_disk_that_refuses_is_a_note(tmp_path, cache, monkeypatch):
     assert list(cache.folder.iterdir()) == []
 
 
-def test_the_folder_is_the_one_of_the_data(monkeypatch):
+def test_cache_folder_follows_the_environment(monkeypatch):
     for own, base in (("", ""), ("", "/x"), ("/y", "/x")):
         monkeypatch.setenv("DIFFPROB_CACHE", own)
         monkeypatch.setenv("XDG_CACHE_HOME", base)

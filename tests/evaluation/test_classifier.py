@@ -30,7 +30,7 @@ def _folder(tmp_path, monkeypatch):
     monkeypatch.setenv("DIFFPROB_CACHE", str(tmp_path / "cache"))
 
 
-def test_trained_once_and_found_again(digits):
+def test_classifier_is_trained_once_and_reused(digits):
     train, test = digits
     seen = []
     first = classifier_for(train, test, QUICK, progress=seen.append)
@@ -46,7 +46,7 @@ def test_trained_once_and_found_again(digits):
     assert torch.equal(extract(again.features(), test.pixels[:9]), extract(first.features(), test.pixels[:9]))
 
 
-def test_what_decides_the_weights_decides_the_file(digits):
+def test_file_name_depends_on_what_determines_the_weights(digits):
     train, test = digits
     other = Images(train.pixels[::-1].copy(), train.labels, 17, class_names=train.class_names)
     plans = [
@@ -56,7 +56,7 @@ def test_what_decides_the_weights_decides_the_file(digits):
     assert len({made.path for made in plans}) == len(plans)
 
 
-def test_test_images_of_other_classes_are_left_out_and_said(digits):
+def test_unknown_test_classes_are_left_out_and_noted(digits):
     """A classifier cannot be right about what it never saw; they counted as wrong without a word."""
     train, test = digits
     few = train.some(np.flatnonzero(train.labels < 8))
@@ -72,7 +72,7 @@ def test_test_images_of_other_classes_are_left_out_and_said(digits):
         plan(few, test.some(np.flatnonzero(~known)), QUICK)
 
 
-def test_without_a_test_split_a_tenth_is_not_trained_on(digits, monkeypatch):
+def test_without_a_test_split_a_tenth_is_held_out(digits, monkeypatch):
     train, told = digits[0], []
     fit = module.fit_classifier
     monkeypatch.setattr(module, "fit_classifier", lambda pixels, *rest: told.append(pixels) or fit(pixels, *rest))
@@ -89,7 +89,7 @@ def test_without_a_test_split_a_tenth_is_not_trained_on(digits, monkeypatch):
     assert classifier_for(train, unlabelled, QUICK).tested == 30
 
 
-def test_a_file_of_other_settings_stays(digits, tmp_path):
+def test_file_of_other_settings_is_kept(digits, tmp_path):
     train, test = digits
     path = tmp_path / "c.safetensors"
     made = classifier_for(train, test, QUICK, path=path)
@@ -104,7 +104,7 @@ def test_a_file_of_other_settings_stays(digits, tmp_path):
     assert path.read_bytes() == before
 
 
-def test_damage_is_an_error_where_asked_for_and_mended_in_the_cache(digits, tmp_path):
+def test_damaged_file_is_an_error_and_damaged_cache_is_retrained(digits, tmp_path):
     train, test = digits
     first = classifier_for(train, test, QUICK)
     assert first.path is not None
@@ -118,7 +118,7 @@ def test_damage_is_an_error_where_asked_for_and_mended_in_the_cache(digits, tmp_
     assert again.features().digest == first.features().digest  # same data, same settings: same bits
 
 
-def test_a_cache_that_cannot_be_written_is_a_note(digits, tmp_path):
+def test_unwritable_cache_is_noted(digits, tmp_path):
     (tmp_path / "cache").write_text("")
     made = classifier_for(*digits, QUICK)
     assert made.path is None
@@ -127,7 +127,7 @@ def test_a_cache_that_cannot_be_written_is_a_note(digits, tmp_path):
         classifier_for(*digits, QUICK, path=tmp_path / "cache" / "x.safetensors")
 
 
-def test_files_of_something_else_are_named(tmp_path):
+def test_other_files_are_errors(tmp_path):
     path = tmp_path / "x.safetensors"
     with pytest.raises(InputError, match="there is no classifier at"):
         open_classifier(path)
@@ -150,14 +150,14 @@ def test_files_of_something_else_are_named(tmp_path):
         (256, (16, 32, 64, 128, 256, 256)),
     ],
 )
-def test_the_network_grows_with_the_images(side, widths):
+def test_network_depth_grows_with_the_image_size(side, widths):
     images = Images(np.zeros((20, 3, side, side), np.uint8), np.arange(20) % 2)
     made = plan(images)
     assert made.spec.widths == widths
     assert (made.spec.in_channels, made.spec.classes) == (3, 2)
 
 
-def test_epochs_by_the_number_of_images():
+def test_default_epochs_fall_with_the_number_of_images():
     assert [default_epochs(n) for n in (100, 1437, 10_000, 60_000, 10**6)] == [60, 42, 6, 3, 3]
 
 
@@ -183,12 +183,12 @@ class _Changed:
         (_Changed(), _Changed(shape=(1, 9, 8)), r"test images are \(1, 9, 8\)"),
     ],
 )
-def test_data_that_no_classifier_learns_from(train, test, words):
+def test_unusable_data_is_an_error(train, test, words):
     with pytest.raises(InputError, match=words):
         plan(train.images(), None if test is None else test.images())
 
 
-def test_default_place(monkeypatch, digits):
+def test_default_folder_follows_the_environment(monkeypatch, digits):
     monkeypatch.setenv("DIFFPROB_CACHE", "")
     monkeypatch.setenv("XDG_CACHE_HOME", "/x")
     assert plan(*digits).path.parent == Path("/x/diffprob")

@@ -37,7 +37,7 @@ def fitted(digits):
     return fit_classifier(train.pixels, train.labels, SPEC, settings, levels=17)
 
 
-def test_learns_real_digits_and_knows_how_sure_it_is(digits, fitted):
+def test_classifier_learns_the_digits_and_is_calibrated(digits, fitted):
     test = digits[1]
     found = judge(fitted, test.pixels, test.labels, levels=17)
     assert found.accuracy is not None
@@ -49,7 +49,7 @@ def test_learns_real_digits_and_knows_how_sure_it_is(digits, fitted):
     assert found.confidence == pytest.approx(found.accuracy, abs=0.06)
 
 
-def test_same_settings_give_the_same_bits_and_leave_the_global_generator_alone(digits):
+def test_same_settings_give_the_same_bits_and_leave_the_global_generator_unchanged(digits):
     train = digits[0]
     torch.manual_seed(1)
     before = torch.get_rng_state()
@@ -60,7 +60,7 @@ def test_same_settings_give_the_same_bits_and_leave_the_global_generator_alone(d
     assert not torch.equal(nets[0].head.weight, other.head.weight)
 
 
-def test_progress_is_told_every_step(digits):
+def test_progress_is_reported_every_step(digits):
     train, seen = digits[0], []
     fit_classifier(
         train.pixels[:200], train.labels[:200], SPEC, replace(QUICK, epochs=2), levels=17, progress=seen.append
@@ -70,14 +70,14 @@ def test_progress_is_told_every_step(digits):
     assert all(math.isfinite(p.loss) for p in seen)
 
 
-def test_a_loss_that_is_not_finite_stops(digits):
+def test_loss_that_is_not_finite_is_an_error(digits):
     train = digits[0]
     with pytest.raises(NumericalError, match="step"):
         fit_classifier(train.pixels[:256], train.labels[:256], SPEC, replace(QUICK, lr=1e38, epochs=3), levels=17)
 
 
 @pytest.mark.parametrize("size", [8, 28, 33, 64])
-def test_samples_do_not_couple_and_sizes_are_free(size):
+def test_samples_are_independent_and_image_size_is_free(size):
     torch.manual_seed(0)
     net = ClassifierSpec(in_channels=3, classes=4, widths=(8, 16, 16)).build()
     x = torch.randn(5, 3, size, size)
@@ -101,7 +101,7 @@ def test_shift_moves_each_image_by_its_own_offset():
     assert torch.equal(_shifted(image.repeat(2, 1, 1, 1), 1, rng.select(slice(7, 9))), moved[7:9])
 
 
-def test_temperature_is_the_closed_form():
+def test_temperature_matches_the_closed_form():
     """Logits (a, 0), right with frequency p: the cross-entropy is least where sigmoid(b a) = p."""
     logits = torch.tensor([[4.0, 0.0]]).repeat(10, 1).double()
     labels = torch.tensor([0] * 7 + [1] * 3)
@@ -120,7 +120,7 @@ class _Fixed(Classifier):
         return logits
 
 
-def test_judgement_counts_by_hand():
+def test_judge_counts_match_a_count_by_hand():
     pixels = np.zeros((8, 1, 8, 8), np.uint8)
     pixels[:, 0, 0, 0] = [0, 0, 1, 1, 1, 2, 2, 2]
     pixels[:, 0, 0, 1] = [91, 95, 50, 89, 99, 92, 85, 60]
@@ -134,7 +134,7 @@ def test_judgement_counts_by_hand():
     assert judge(_Fixed(ClassifierSpec(classes=3, widths=(8,))), pixels).accuracy is None
 
 
-def test_saved_classifier_comes_back_and_only_for_what_it_is(tmp_path, digits, fitted):
+def test_saved_classifier_loads_back_and_other_files_are_errors(tmp_path, digits, fitted):
     path, notes, test = tmp_path / "c.safetensors", {"data": "abc"}, digits[1]
     spec = fitted.spec
     save_classifier(fitted, path, notes)
@@ -163,7 +163,7 @@ def test_saved_classifier_comes_back_and_only_for_what_it_is(tmp_path, digits, f
         (lambda x, y: (x, y + 5), r"\[0, 10\)"),
     ],
 )
-def test_bad_data_is_named(digits, change, words):
+def test_invalid_data_is_an_error(digits, change, words):
     pixels, labels = digits[0].pixels[:20], digits[0].labels[:20]
     with pytest.raises(InputError, match=words):
         fit_classifier(*change(pixels, labels), SPEC, QUICK, levels=17)
@@ -173,7 +173,7 @@ def test_bad_data_is_named(digits, change, words):
     "fields",
     [{"epochs": 0}, {"batch": 0}, {"lr": 0.0}, {"shift": -1}, {"calibration": 1.0}, {"precision": "fp8"}],
 )
-def test_bad_settings_are_named(fields):
+def test_invalid_settings_are_errors(fields):
     with pytest.raises(ValueError, match=str(next(iter(fields.values())))):
         FitSettings(**fields)
 
@@ -181,6 +181,6 @@ def test_bad_settings_are_named(fields):
 @pytest.mark.parametrize(
     "fields", [{"in_channels": 0}, {"classes": 1}, {"widths": (8, 12)}, {"widths": ()}, {"groups": 0}]
 )
-def test_bad_specs_are_named(fields):
+def test_invalid_specs_are_errors(fields):
     with pytest.raises(ValueError, match=r"must (be|have)"):
         ClassifierSpec(**fields)

@@ -20,7 +20,7 @@ def columns(n=60, seed=0):
 
 
 @pytest.mark.parametrize("other", [1, 2, 3])
-def test_equal_scipys(other):
+def test_correlations_match_scipy(other):
     a, b = columns()[0], columns()[other]
     for found, truth in ((pearson(a, b), stats.pearsonr(a, b)), (spearman(a, b), stats.spearmanr(a, b))):
         assert found.value == pytest.approx(truth.statistic, rel=1e-12)
@@ -30,7 +30,7 @@ def test_equal_scipys(other):
     assert (pearson(a, b).low, pearson(a, b).high) == pytest.approx(tuple(interval), rel=1e-12)
 
 
-def test_tensors_offsets_and_scales_change_nothing():
+def test_correlations_do_not_depend_on_offset_scale_or_container():
     """Densities are large numbers that vary little: r is that of the differences."""
     a, b, *_ = columns()
     r = pearson(a, b).value
@@ -50,7 +50,7 @@ def test_infinite_densities_can_be_ranked():
         pearson(with_zero, b)
 
 
-def test_by_hand():
+def test_spearman_with_ties_matches_a_computation_by_hand():
     """Ranks (1, 2.5, 2.5, 4, 5) and (2, 1, 3, 4, 5): products of the offsets sum to 8, squares to 9.5 and 10."""
     found = spearman(np.array([0.0, 1, 1, 2, 9]), np.array([3.0, -1, 4, 5, 6]))
     r = 8 / math.sqrt(9.5 * 10)
@@ -68,7 +68,7 @@ def residuals(y, given):
 
 
 @pytest.mark.parametrize("ranks", [False, True])
-def test_partial_is_the_correlation_of_the_residuals(ranks):
+def test_partial_correlation_is_that_of_the_residuals(ranks):
     a, b, c, d = columns()
     for given in ([c], [c, d]):
         k, stack = len(given), np.stack(given, 1).astype(float)
@@ -85,7 +85,7 @@ def test_partial_is_the_correlation_of_the_residuals(ranks):
     assert abs(partial(a, b, c, ranks).value) < abs(spearman(a, b).value)
 
 
-def test_partial_by_the_recursion():
+def test_partial_correlation_matches_the_recursion():
     """r_ab.c = (r_ab - r_ac r_bc) / sqrt((1 - r_ac^2)(1 - r_bc^2))."""
     a, b, c, _ = columns()
     ab, ac, bc = (pearson(x, y).value for x, y in ((a, b), (a, c), (b, c)))
@@ -93,7 +93,7 @@ def test_partial_by_the_recursion():
     assert partial(a, b, torch.from_numpy(c)).value == pytest.approx(expected, rel=1e-12)
 
 
-def test_a_covariate_given_twice_counts_once():
+def test_repeated_covariate_counts_once():
     a, b, c, _ = columns()
     once, twice = partial(a, b, c), partial(a, b, [c, 2 - 3 * c])
     assert twice.details["covariates"] == 1
@@ -105,7 +105,7 @@ def normals(rng, n, cov):
 
 
 @pytest.mark.parametrize("rho", [0.0, -0.8])
-def test_intervals_cover(rho):
+def test_intervals_have_nominal_coverage(rho):
     """Normal data: Pearson's rho, Spearman's 6/pi asin(rho/2), and a partial correlation of 0.3 behind a mask."""
     rng = np.random.default_rng(5)
     trials, n = 1000, 40
@@ -126,7 +126,7 @@ def test_intervals_cover(rho):
     assert np.all(np.abs(covered / trials - 0.95) < 4 * math.sqrt(0.95 * 0.05 / trials) + 0.01 * (rho != 0)), covered
 
 
-def test_perfect_correlations():
+def test_perfect_correlations_have_value_one():
     a = np.arange(10.0)
     found = pearson(a, -a)
     assert (found.value, found.low, found.high) == pytest.approx((-1, -1, -1), abs=1e-12)
@@ -151,7 +151,7 @@ def test_matrix_has_every_pair():
         matrix({"V_0": a})
 
 
-def test_bad_input_is_named():
+def test_invalid_input_is_an_error():
     a, b, c, _ = columns()
     for call, words in (
         (lambda: pearson(a, b[:-1]), "b has 59 values, a has 60"),

@@ -20,7 +20,7 @@ def pairs():
 
 
 @pytest.mark.parametrize("index", range(5))
-def test_equals_scikit_learn(index):
+def test_detection_metrics_match_scikit_learn(index):
     metrics = pytest.importorskip("sklearn.metrics")
     inside, outside = list(pairs())[index]
     truth = np.r_[np.ones(len(inside)), np.zeros(len(outside))]
@@ -37,7 +37,7 @@ def test_equals_scikit_learn(index):
         assert fpr_at_tpr(inside, outside, tpr).value == pytest.approx(fpr[np.argmax(tprs >= tpr)], rel=1e-12)
 
 
-def test_by_hand():
+def test_detection_metrics_match_a_computation_by_hand():
     assert auroc(np.array([1.0, 2.0]), np.array([2.0, 0.0])).value == (0 + 1 + 0.5 + 1) / 4
     # 19 of 20 inside scores reach 1, which 3 of 8 outside scores do.
     inside, outside = np.r_[np.arange(1.0, 20.0), -5.0], np.array([-1.0, 0, 0, 0, 0.5, 1, 2, 3])
@@ -47,7 +47,7 @@ def test_by_hand():
     assert fpr_at_tpr(np.array([-np.inf]), np.array([0.0])).details["threshold"] == "-inf"
 
 
-def test_auroc_interval_is_delongs():
+def test_auroc_interval_matches_delong():
     inside, outside = next(pairs())
     above = (inside[:, None] > outside) + 0.5 * (inside[:, None] == outside)
     variance = above.mean(1).var(ddof=1) / len(inside) + above.mean(0).var(ddof=1) / len(outside)
@@ -55,7 +55,7 @@ def test_auroc_interval_is_delongs():
     assert found.high - found.value == pytest.approx(1.959963984540054 * math.sqrt(variance), rel=1e-12)
 
 
-def test_intervals_cover():
+def test_intervals_have_nominal_coverage():
     """N(1, 1) against N(0, 1): AUROC = Phi(1 / sqrt 2), and the false positives above the 5% quantile Phi(0.645)."""
     rng = np.random.default_rng(1)
     draws = [(rng.normal(size=100) + 1, rng.normal(size=120)) for _ in range(200)]
@@ -69,7 +69,7 @@ def test_intervals_cover():
     assert np.mean([e.low <= beyond <= e.high for e in found]) > 0.95 - 0.13
 
 
-def test_perfect_separation_is_no_certainty():
+def test_perfect_separation_has_a_nonzero_interval():
     found = auroc(np.ones(20), np.zeros(30))
     assert (found.value, found.high) == (1, 1) and found.low == pytest.approx(0.025 ** (1 / 20))
     found = auroc(np.zeros(20), np.ones(30))
@@ -77,7 +77,7 @@ def test_perfect_separation_is_no_certainty():
     assert auroc(np.zeros(1), np.zeros(1)).value == 0.5
 
 
-def test_bootstrap_depends_on_the_seed_alone():
+def test_bootstrap_depends_only_on_the_seed():
     inside, outside = next(pairs())
     assert average_precision(inside, outside, seed=1) == average_precision(inside, outside, seed=1)
     assert average_precision(inside, outside, seed=1).low != average_precision(inside, outside, seed=2).low
@@ -85,7 +85,7 @@ def test_bootstrap_depends_on_the_seed_alone():
     assert found.low < found.value < found.high
 
 
-def test_bad_input_is_named():
+def test_invalid_input_is_an_error():
     good = np.zeros(3)
     for bad, words in (
         (np.array([math.nan]), "hold NaN"),

@@ -27,7 +27,7 @@ def folder(transformers, tmp_path_factory):
     return path
 
 
-def test_images_are_resized_as_pillow_does_it():
+def test_resizing_matches_pillow():
     """Pillow's bicubic on floats, which antialiases, clipped; 1e-4 is a fortieth of a grey level."""
     pixels = np.random.default_rng(0).integers(0, 256, (300, 500), np.uint8)
     picture = Image.fromarray(pixels.astype(np.float32) / 255, mode="F").resize((224, 224), Image.Resampling.BICUBIC)
@@ -36,7 +36,7 @@ def test_images_are_resized_as_pillow_does_it():
         assert np.abs(channel.numpy() * std + mean - np.asarray(picture).clip(0, 1)).max() < 1e-4
 
 
-def test_the_class_token_is_the_feature(folder, transformers):
+def test_feature_is_the_class_token(folder, transformers):
     features = DinoFeatures(folder, 17)
     assert isinstance(features, Features)
     assert not isinstance(features, Judge)
@@ -50,12 +50,12 @@ def test_the_class_token_is_the_feature(folder, transformers):
     assert line == f"DINOv2 (tiny), 16-d, sha256 {features.digest[:8]}, resized to {features.resize}"
 
 
-def test_the_digest_is_of_weights_and_levels(folder):
+def test_digest_depends_on_weights_and_levels(folder):
     digests = [DinoFeatures(folder, levels).digest for levels in (17, 17, 256)]
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_what_is_no_whole_dino_is_refused(folder, transformers, tmp_path):
+def test_incomplete_dino_folder_is_an_error(folder, transformers, tmp_path):
     with pytest.raises(InputError, match="no folder with a DINOv2 model at"):
         DinoFeatures(tmp_path / "nowhere")
     with pytest.raises(InputError, match="no DINOv2 model can be loaded"):
@@ -79,7 +79,7 @@ def test_what_is_no_whole_dino_is_refused(folder, transformers, tmp_path):
         DinoFeatures(tmp_path)
 
 
-def test_without_transformers(monkeypatch):
+def test_missing_transformers_is_an_error_with_advice(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(InputError, match=r"pip install 'diffprob\[transformers\]'"):
         DinoFeatures("facebook/dinov2-base")

@@ -11,7 +11,7 @@ from diffprob.evaluation.diversity import class_histogram_distance, inception_sc
 from diffprob.evaluation.estimate import subset
 
 
-def test_closed_cases():
+def test_inception_score_of_closed_cases():
     uniform = inception_score(torch.full((40, 7), 1 / 7))
     assert uniform.value == pytest.approx(1, rel=1e-6) and uniform.details["std"] == pytest.approx(0, abs=1e-7)
     certain = torch.eye(5).repeat(4, 1)
@@ -19,7 +19,7 @@ def test_closed_cases():
     assert inception_score(certain, splits=1).high is None
 
 
-def test_equals_the_formula():
+def test_inception_score_matches_the_formula():
     logits = np.random.default_rng(0).normal(size=(95, 6)) * 2
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     parts = [p[i] for i in np.array_split(subset(95, 95, 3, "splits"), 10)]
@@ -31,13 +31,13 @@ def test_equals_the_formula():
     assert found.high - found.low == pytest.approx(2 * half, rel=1e-9)
 
 
-def test_order_by_class_does_not_matter():
+def test_inception_score_does_not_depend_on_class_order():
     """Ten classes in order and ten splits: contiguous parts would each hold one class and score 1."""
     p = torch.eye(10).repeat_interleave(100, 0)
     assert inception_score(p).value > 8
 
 
-def test_histograms_by_hand():
+def test_histogram_distance_matches_a_computation_by_hand():
     found = class_histogram_distance(torch.tensor([0, 0, 1, 2]), np.array([0, 1, 1, 1, 2, 2, 2, 2]), classes=4)
     assert found.value == pytest.approx(0.5 * (0.375 + 0.125 + 0.25), rel=1e-14)
     assert found.details["histogram"] == [0.5, 0.25, 0.25, 0.0]
@@ -45,7 +45,7 @@ def test_histograms_by_hand():
     assert found.low == 0 and found.value < found.high <= 1
 
 
-def test_p_value_equals_scipys():
+def test_p_value_matches_scipy():
     from scipy.stats import chi2_contingency
 
     rng = np.random.default_rng(0)
@@ -56,7 +56,7 @@ def test_p_value_equals_scipys():
     assert class_histogram_distance(np.zeros(3, int), np.zeros(4, int), 2).details["p_value"] == 1
 
 
-def test_histogram_noise_and_interval():
+def test_histogram_distance_bias_and_interval_under_the_null():
     """Under the null the mean is the expected one; the interval holds the true 0 and 0.2."""
     rng = np.random.default_rng(0)
     law, other = [0.4, 0.3, 0.2, 0.1], [0.2, 0.3, 0.2, 0.3]
@@ -69,7 +69,7 @@ def test_histogram_noise_and_interval():
     assert np.mean([e.low <= 0.2 <= e.high for e in apart]) > 0.95
 
 
-def test_bad_input_is_named():
+def test_invalid_input_is_an_error():
     with pytest.raises(InputError, match="softmax"):
         inception_score(torch.ones(40, 3))
     with pytest.raises(InputError, match="19 of the at least 20"):

@@ -34,7 +34,7 @@ def judge():
     return ClassifierFeatures(SPEC.build(), 17)
 
 
-def test_the_protocols_hold(digits, judge):
+def test_features_and_judges_satisfy_their_protocols(digits, judge):
     assert isinstance(judge, Judge)
     pca = PcaFeatures.fit(digits.pixels[:50], 3, 17)
     for features in (judge, PixelFeatures((1, 8, 8), 17), pca):
@@ -44,7 +44,7 @@ def test_the_protocols_hold(digits, judge):
     assert not isinstance(pca, Judge)
 
 
-def test_extract_takes_what_it_is_told_and_says_how_far_it_is(digits):
+def test_extract_follows_the_indices_and_reports_progress(digits):
     features, seen = PixelFeatures((1, 8, 8), 17), []
     order = np.array([5, 3, 1400, 3, 0])
     found = extract(features, digits, order, batch=2, progress=seen.append)
@@ -56,7 +56,7 @@ def test_extract_takes_what_it_is_told_and_says_how_far_it_is(digits):
     assert extract(features, digits, batch=1000).shape == (1437, 64)
 
 
-def test_one_pass_gives_features_and_the_classifiers_own_probabilities(digits, judge):
+def test_one_pass_gives_features_and_classifier_probabilities(digits, judge):
     pixels = digits.pixels[:300]
     found = extract(judge, pixels, batch=64)
     assert found.shape == (300, judge.dimension) == (300, 64)
@@ -66,7 +66,7 @@ def test_one_pass_gives_features_and_the_classifiers_own_probabilities(digits, j
     assert judge.classes == 10
 
 
-def test_pca_is_scikit_learns_up_to_sign(digits):
+def test_pca_matches_scikit_learn_up_to_sign(digits):
     ours, theirs = PcaFeatures.fit(digits, 10, 17), PCA(10, svd_solver="full")
     pixels = digits.pixels.reshape(len(digits), -1) / 8 - 1
     expected = theirs.fit_transform(pixels)
@@ -80,7 +80,7 @@ def test_pca_is_scikit_learns_up_to_sign(digits):
     assert ours.fitted == 1437
 
 
-def test_pca_of_large_images_is_the_same_from_their_products(monkeypatch):
+def test_pca_from_inner_products_matches_direct_pca(monkeypatch):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 3, 5, 5), np.uint8)
     exact = PcaFeatures.fit(pixels, 6)
     monkeypatch.setattr("diffprob.evaluation.features._EXACT", 10)
@@ -98,7 +98,7 @@ def test_pca_of_all_axes_keeps_distances():
     assert torch.allclose(*distances, atol=1e-5)
 
 
-def test_digests_tell_weights_levels_and_shapes_apart(judge):
+def test_digests_depend_on_weights_levels_and_shapes(judge):
     torch.manual_seed(0)
     same = ClassifierFeatures(SPEC.build(), 17)
     assert same.digest == judge.digest
@@ -121,13 +121,13 @@ def test_digests_tell_weights_levels_and_shapes_apart(judge):
         (np.full((2, 1, 8, 8), 17, np.uint8), r"level 17, .*17 levels \(0\.\.16\)"),
     ],
 )
-def test_images_that_do_not_fit_are_refused(judge, pixels, words):
+def test_images_of_another_shape_are_errors(judge, pixels, words):
     for features in (judge, PixelFeatures((1, 8, 8), 17)):
         with pytest.raises(InputError, match=words):
             features(pixels)
 
 
-def test_what_cannot_be_computed_is_said(digits, judge):
+def test_empty_or_invalid_input_is_an_error(digits, judge):
     with pytest.raises(InputError, match="no images"):
         extract(judge, digits, np.array([], int))
     with pytest.raises(ValueError, match="0"):

@@ -24,7 +24,7 @@ def normal(n, d, seed, scale=1.0):
 # The distance
 
 
-def test_commuting_covariances_by_hand():
+def test_commuting_covariances_match_the_formula():
     """Diagonal covariances: |m|^2 + sum (s_i - r_i)^2."""
     m, s, r = torch.tensor([1.0, -2.0, 0.5]), torch.tensor([2.0, 0.0, 3.0]), torch.tensor([1.0, 4.0, 0.5])
     a = Statistics.from_moments(m, torch.diag(s**2))
@@ -32,7 +32,7 @@ def test_commuting_covariances_by_hand():
     assert frechet_distance(a, b) == pytest.approx(1 + 4 + 0.25 + 1 + 16 + 6.25, rel=1e-14)
 
 
-def test_covariances_that_do_not_commute():
+def test_two_dimensional_covariances_match_the_closed_form():
     """In two dimensions tr sqrt(M) = sqrt(tr M + 2 sqrt(det M)) for M = S_a S_b, whose eigenvalues are not negative."""
     sa, sb = torch.tensor([[2.0, 0.8], [0.8, 1.0]]).double(), torch.tensor([[0.5, -0.3], [-0.3, 3.0]]).double()
     product = sa @ sb
@@ -43,7 +43,7 @@ def test_covariances_that_do_not_commute():
     assert frechet_distance(a, Statistics.from_moments(torch.zeros(2), sb)) == pytest.approx(expected, rel=1e-13)
 
 
-def test_is_the_cost_of_the_optimal_map():
+def test_distance_is_the_cost_of_the_optimal_map():
     """A = S_a^(-1/2) (S_a^(1/2) S_b S_a^(1/2))^(1/2) S_a^(-1/2) carries one law to the other, at this cost."""
     sa, sb = spd(7, 1), spd(7, 2)
 
@@ -61,7 +61,7 @@ def test_is_the_cost_of_the_optimal_map():
     )
 
 
-def test_equals_torchmetrics():
+def test_distance_matches_torchmetrics():
     fid = pytest.importorskip("torchmetrics.image.fid")
     x, y = normal(3000, 24, 0) @ spd(24, 3), 0.1 + normal(2500, 24, 1) @ spd(24, 4)
     theirs = fid._compute_fid(x.mean(0), x.T.cov(), y.mean(0), y.T.cov())
@@ -70,7 +70,7 @@ def test_equals_torchmetrics():
     assert frechet(x.float(), y.float().numpy()).value == pytest.approx(float(theirs), rel=1e-6)
 
 
-def test_features_and_moments_agree(monkeypatch):
+def test_distance_from_features_and_from_moments_agree(monkeypatch):
     x, y = 3 + normal(300, 12, 0), normal(250, 12, 1, scale=2)
     direct = frechet_distance(Statistics.of(x), Statistics.of(y))
     by_moments = [Statistics.from_moments(z.mean(0), z.T.cov(), len(z)) for z in (x, y)]
@@ -81,7 +81,7 @@ def test_features_and_moments_agree(monkeypatch):
     assert frechet_distance(blocked, Statistics.of(y)) == pytest.approx(direct, rel=1e-12)
 
 
-def test_never_negative_for_few_points_where_the_plain_form_is():
+def test_distance_is_never_negative_for_few_points():
     """40 images of 400 pixels in float32 against themselves: 0. The roots of null directions are what goes wrong."""
     from scipy.linalg import sqrtm
 
@@ -101,7 +101,7 @@ def test_never_negative_for_few_points_where_the_plain_form_is():
     assert frechet_distance(own, again) < 1e-10 * 2 * own.trace
 
 
-def test_rounding_below_zero_is_cut_and_nothing_else(monkeypatch):
+def test_only_rounding_below_zero_is_clamped(monkeypatch):
     s = Statistics.of(normal(10, 3, 0))
     exact = torch.linalg.svdvals
     for excess, kept in ((1 + 0.9e-6, True), (1 + 1.1e-6, False)):
@@ -113,7 +113,7 @@ def test_rounding_below_zero_is_cut_and_nothing_else(monkeypatch):
                 frechet_distance(s, s)
 
 
-def test_overflow_is_named():
+def test_overflow_is_an_error():
     huge = Statistics(5, torch.full((2,), 1e200, dtype=torch.float64), torch.eye(2, dtype=torch.float64))
     with pytest.raises(NumericalError, match="came out as inf"):
         frechet_distance(huge, Statistics.of(normal(5, 2, 0)))
@@ -134,7 +134,7 @@ def test_bias_follows_the_formula():
     assert_mean(values, (2 * d + d * (d + 1) / 2) / n)
 
 
-def test_expected_bias_is_that_formula_and_holds_for_other_spectra():
+def test_expected_bias_matches_the_formula_and_other_spectra():
     unit = Statistics.from_moments(torch.zeros(5), torch.eye(5))
     assert 2 * expected_bias(unit, 100) == pytest.approx((2 * 5 + 5 * 6 / 2) / 100, rel=1e-14)
     scale = torch.tensor([3.0, 1.0, 0.3, 0.1, 0.0]).double()
@@ -184,7 +184,7 @@ def test_interval_covers_for_a_perfect_model():
     assert np.mean([e.details["bias"] for e in found]) == pytest.approx(found[0].details["expected_bias"], rel=0.1)
 
 
-def test_jackknife_equals_one_done_from_the_rows():
+def test_jackknife_matches_recomputation_from_rows():
     """Leaving out every single point by brute force; 20 points make 20 blocks of one."""
     x, y = normal(20, 3, 0, 1.3), normal(50, 3, 1)
     found, reference = frechet(x, y), Statistics.of(y)
@@ -199,7 +199,7 @@ def test_jackknife_equals_one_done_from_the_rows():
     assert found.high - found.value == pytest.approx(half, rel=1e-12)
 
 
-def test_blocks_of_unequal_size_and_few_points():
+def test_unequal_blocks_and_few_points_give_finite_errors():
     for n in (2, 7, 8, 21, 33):
         found = frechet(normal(n, 3, n), normal(40, 3, 0))
         assert (found.high is None) == (n < 8)
@@ -209,14 +209,14 @@ def test_blocks_of_unequal_size_and_few_points():
     assert (wide.n, wide.m, wide.details["dimension"]) == (30, 60, 16)
 
 
-def test_depends_on_the_seed_alone():
+def test_result_depends_only_on_the_seed():
     x, y = normal(90, 3, 0), normal(80, 3, 1)
     assert frechet(x, y, seed=3) == frechet(x, y, seed=3)
     assert frechet(x, y, seed=3).high != frechet(x, y, seed=4).high
     assert frechet(x, y, seed=3).value == frechet(x, y, seed=4).value
 
 
-def test_per_class():
+def test_distance_per_class_matches_each_class():
     x, y = normal(60, 3, 0), normal(90, 3, 1)
     own, others = torch.arange(60) % 3, torch.arange(90) % 4
     found = per_class_frechet(x, own, y, others.numpy(), seed=5)
@@ -228,7 +228,7 @@ def test_per_class():
 # Files
 
 
-def test_files_keep_what_matters(tmp_path):
+def test_statistics_survive_saving(tmp_path):
     x = Statistics.of(normal(50, 6, 0))
     x.save(tmp_path / "a.npz")
     assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
@@ -253,7 +253,7 @@ def test_files_of_other_tools_load(tmp_path):
     assert frechet(x, Statistics.load(tmp_path / "a.npz")).m is None
 
 
-def test_bad_moments_are_named(tmp_path):
+def test_invalid_moments_are_errors(tmp_path):
     zero = torch.zeros(2)
     for sigma, words in (
         ([[1.0, 0.5], [0.4, 1.0]], "not symmetric"),
@@ -286,7 +286,7 @@ def test_bad_moments_are_named(tmp_path):
         Statistics.of(normal(5, 2, 0)).save(tmp_path / "no" / "a.npz")
 
 
-def test_bad_features_are_named():
+def test_invalid_features_are_errors():
     good = normal(10, 3, 0)
     for bad, words in (
         (normal(10, 4, 0), "4 and 3 dimensions"),

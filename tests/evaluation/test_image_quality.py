@@ -16,7 +16,7 @@ def images(seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("levels", [256, 300])
-def test_the_formula(levels: int) -> None:
+def test_psnr_matches_the_formula(levels: int) -> None:
     a, b = images(0), images(1)
     for k, found in enumerate(psnr(a, b, levels)):
         error = sum((int(x) - int(y)) ** 2 for x, y in zip(a[k].ravel(), b[k].ravel(), strict=True)) / 20
@@ -24,7 +24,7 @@ def test_the_formula(levels: int) -> None:
     assert psnr(np.zeros((1, 1, 2, 2)), np.full((1, 1, 2, 2), 25.5))[0] == pytest.approx(20)
 
 
-def test_over_some_pixels() -> None:
+def test_psnr_over_masked_pixels_matches_the_formula() -> None:
     a, b = images(0), images(1)
     where = np.zeros((1, 1, 5, 4), dtype=bool)
     where[..., 1:3, 2:] = True
@@ -35,21 +35,21 @@ def test_over_some_pixels() -> None:
         psnr(a, b[:2])
 
 
-def test_equal_images_have_no_error() -> None:
+def test_psnr_of_equal_images_is_infinite() -> None:
     found = psnr(images(0), images(0))
     assert np.isinf(found).all()
     assert mean_and_error(found)[0] == math.inf
     assert math.isnan(mean_and_error(found)[1])
 
 
-def test_the_standard_error() -> None:
+def test_mean_and_standard_error_match_the_formula() -> None:
     mean, error = mean_and_error(np.array([1.0, 2.0, 6.0]))
     assert (mean, error) == (3.0, pytest.approx(math.sqrt(7 / 3)))
     assert math.isnan(mean_and_error(np.array([1.0]))[1])
 
 
 @pytest.mark.parametrize(("shape", "levels"), [((3, 1, 28, 28), 256), ((2, 3, 13, 20), 17)])
-def test_structural_similarity_agrees_with_torchmetrics(shape, levels):
+def test_ssim_matches_torchmetrics(shape, levels):
     metrics = pytest.importorskip("torchmetrics.functional.image")
     random = np.random.default_rng(0)
     x = random.integers(0, levels, shape)
@@ -61,13 +61,13 @@ def test_structural_similarity_agrees_with_torchmetrics(shape, levels):
     assert np.allclose(ssim(x, y, levels), theirs.numpy(), rtol=0, atol=1e-9)
 
 
-def test_equal_images_have_a_similarity_of_one_and_others_less():
+def test_ssim_of_equal_images_is_one_and_of_others_less():
     x = np.random.default_rng(1).integers(0, 256, (4, 1, 16, 16), dtype=np.uint8)
     assert np.allclose(ssim(x, x), 1, rtol=0, atol=1e-12)
     assert (ssim(x, 255 - x) < 0).all()
 
 
-def test_images_without_a_similarity_are_refused():
+def test_images_of_different_shapes_are_errors():
     x = np.zeros((2, 1, 16, 16))
     for other in (np.zeros((2, 1, 16, 15)), np.zeros((1, 1, 16, 16))):
         with pytest.raises(ValueError, match="expected two arrays"):

@@ -50,7 +50,7 @@ def features(file):
     return InceptionFeatures.open(file, levels=17)
 
 
-def test_images_are_prepared_as_published(features, monkeypatch):
+def test_image_preprocessing_matches_published(features, monkeypatch):
     """From the definition: [0, 1], bilinear to 299 with half-pixel centres, [-1, 1]; grey is three equal channels."""
     seen = []
     monkeypatch.setattr(features.net, "features", lambda x: seen.append(x) or x.mean((2, 3)).repeat(1, 683)[:, :2048])
@@ -67,7 +67,7 @@ def test_images_are_prepared_as_published(features, monkeypatch):
         assert np.abs(channel.numpy() - expected).max() < 1e-5
 
 
-def test_one_pass_and_the_score_without_bias(features, state):
+def test_one_pass_gives_features_and_score_probabilities(features, state):
     pixels = np.random.default_rng(0).integers(0, 17, (1, 3, 40, 60), np.uint8)
     found = extract(features, pixels)
     x = F.interpolate(torch.from_numpy(pixels).float() / 16, (299, 299), mode="bilinear") * 2 - 1
@@ -79,7 +79,7 @@ def test_one_pass_and_the_score_without_bias(features, state):
     assert features.classes == 1008
 
 
-def test_published_weights_say_so_and_others_must_be_accepted(features, file, state, tmp_path):
+def test_published_weights_are_recognised_and_others_need_consent(features, file, state, tmp_path):
     digest = weights_digest(state)
     assert features.published
     assert features.weights == digest
@@ -97,7 +97,7 @@ def test_published_weights_say_so_and_others_must_be_accepted(features, file, st
     assert InceptionFeatures(found.net, True).digest != features.digest  # other levels
 
 
-def test_other_networks_are_named(state, tmp_path):
+def test_other_networks_are_errors(state, tmp_path):
     path = tmp_path / "x.safetensors"
     changes = {
         "lacks Mixed_6a.branch3x3.conv.weight": {"Mixed_6a.branch3x3.conv.weight": None},
@@ -118,7 +118,7 @@ def test_other_networks_are_named(state, tmp_path):
         InceptionFeatures.open(path)
 
 
-def test_a_pickle_is_refused_with_a_command_that_converts_it(tmp_path, monkeypatch):
+def test_pickle_is_an_error_with_a_conversion_command(tmp_path, monkeypatch):
     path = tmp_path / "pt_inception-2015-12-05-6726825d.pth"  # the published name
     monkeypatch.chdir(tmp_path)
     torch.save({"a": torch.arange(6.0).reshape(2, 3).T}, path)
@@ -136,7 +136,7 @@ def test_a_pickle_is_refused_with_a_command_that_converts_it(tmp_path, monkeypat
         InceptionFeatures.open(tmp_path / "weights")
 
 
-def test_the_hub(file, monkeypatch):
+def test_weights_are_downloaded_from_the_hub(file, monkeypatch):
     asked = []
 
     def download(repository, name):
@@ -162,7 +162,7 @@ def test_the_hub(file, monkeypatch):
         InceptionFeatures.open("hf:some/inception")
 
 
-def test_the_hub_without_its_package(monkeypatch):
+def test_missing_hub_package_is_an_error_with_advice(monkeypatch):
     real = builtins.__import__
 
     def without(name, *rest):
@@ -176,7 +176,7 @@ def test_the_hub_without_its_package(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["$(touch x).pth", "`x`.pth", "a';x='.pth", 'a".pth', "a b.pth", "x" * 60 + ".pth"])
-def test_a_name_that_a_shell_would_run_gets_no_command(name, tmp_path):
+def test_unsafe_file_name_gets_no_command(name, tmp_path):
     (tmp_path / name).write_bytes(b"PK")
     with pytest.raises(InputError, match="a name of at most 40 letters, digits, dots and dashes gets advice"):
         InceptionFeatures.open(tmp_path / name)

@@ -14,7 +14,7 @@ def normal(n, d, seed, scale=1.0):
     return scale * torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def test_equals_torchmetrics_on_the_same_subset():
+def test_kid_matches_torchmetrics_on_the_same_subset():
     module = pytest.importorskip("torchmetrics.image.kid")
     x, y = normal(80, 12, 0), 0.2 + normal(80, 12, 1)
     theirs = float(module.poly_mmd(x, y))
@@ -25,7 +25,7 @@ def test_equals_torchmetrics_on_the_same_subset():
     assert found.details["spread"] == pytest.approx(float(torch.stack(parts).std()), rel=1e-10)
 
 
-def test_unequal_sizes_by_loops():
+def test_kid_of_unequal_sizes_matches_loops():
     x, y = normal(4, 2, 0).numpy(), normal(3, 2, 1).numpy()
 
     def k(a, b):
@@ -37,7 +37,7 @@ def test_unequal_sizes_by_loops():
     assert polynomial_mmd2(x, y) == pytest.approx(xx + yy - 2 * xy, rel=1e-13)
 
 
-def test_unbiased_under_the_null():
+def test_kid_is_unbiased_under_the_null():
     found = [kid(normal(60, 5, i), normal(50, 5, 10_000 + i), subsets=1, size=40, seed=i) for i in range(120)]
     values = torch.tensor([e.value for e in found])
     assert_mean(values, 0.0)
@@ -46,7 +46,7 @@ def test_unbiased_under_the_null():
     assert np.mean([e.low <= 0 <= e.high for e in found]) > 0.95 - 0.08
 
 
-def test_unbiased_and_covered_where_the_laws_differ():
+def test_kid_is_unbiased_with_coverage_for_different_laws():
     """One dimension, k = 1 + 3 ab + 3 a^2 b^2 + a^3 b^3: MMD^2 = sum of c_j (E x^j - E y^j)^2; y uniform, x = y + m."""
     m = 0.5
     truth = 3 * m**2 + 3 * m**4 + (m**3 + m) ** 2
@@ -57,7 +57,7 @@ def test_unbiased_and_covered_where_the_laws_differ():
     assert np.mean([e.low <= truth <= e.high for e in found]) > 0.95 - 0.1
 
 
-def test_error_of_one_subset_of_everything_is_hoeffdings():
+def test_error_of_the_full_subset_matches_hoeffding():
     """One subset that is the whole of both sets: 4 (Var h_x / n + Var h_y / m)."""
     x, y = normal(40, 3, 0, 1.2), normal(40, 3, 1)
     k_xx, k_xy, k_yy = ((a @ b.T / 3 + 1) ** 3 for a, b in ((x, x), (x, y), (y, y)))
@@ -70,13 +70,13 @@ def test_error_of_one_subset_of_everything_is_hoeffdings():
     assert (found.n, found.m) == (40, 40)
 
 
-def test_depends_on_the_seed_alone():
+def test_result_depends_only_on_the_seed():
     x, y = normal(50, 3, 0), normal(40, 3, 1)
     assert kid(x, y, 3, 20, seed=1) == kid(x, y, 3, 20, seed=1)
     assert kid(x, y, 3, 20, seed=1).value != kid(x, y, 3, 20, seed=2).value
 
 
-def test_bad_input_is_named():
+def test_invalid_input_is_an_error():
     x = normal(10, 3, 0)
     with pytest.raises(InputError, match="one dimension, got 3 and 4"):
         kid(x, normal(10, 4, 0))

@@ -31,7 +31,7 @@ def by_loops(x, y, k, density_k):
 
 
 @pytest.mark.parametrize(("k", "density_k"), [(3, 5), (1, 2)])
-def test_equals_the_definitions(k, density_k, monkeypatch):
+def test_metrics_match_their_definitions(k, density_k, monkeypatch):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(40, 4)) + 0.7, rng.normal(size=(40, 4))
     expected = by_loops(x, y, k, density_k)
@@ -42,7 +42,7 @@ def test_equals_the_definitions(k, density_k, monkeypatch):
         assert {name: e.value for name, e in found.items()} == pytest.approx(expected, rel=1e-13)
 
 
-def test_equal_pixels_lie_on_the_border():
+def test_ties_at_the_kth_neighbour_count_as_inside():
     """Integer points have many ties at the k-th neighbour: all are inside."""
     rng = np.random.default_rng(1)
     x, y = rng.integers(0, 3, (50, 3)), rng.integers(0, 3, (50, 3))
@@ -50,7 +50,7 @@ def test_equal_pixels_lie_on_the_border():
     assert {name: e.value for name, e in found.items()} == pytest.approx(by_loops(x, y, 3, 5), rel=1e-13)
 
 
-def test_a_set_against_itself_and_against_a_far_one():
+def test_identical_and_distant_sets_give_one_and_zero():
     x = torch.randn(30, 6, generator=torch.Generator().manual_seed(0)) + 1e3
     same = precision_recall(x, x[torch.arange(29, -1, -1)])
     assert [same[name].value for name in ("precision", "recall", "coverage")] == [1, 1, 1]
@@ -61,13 +61,13 @@ def test_a_set_against_itself_and_against_a_far_one():
     assert far["precision"].low == 0 < far["precision"].high < 0.2
 
 
-def test_copies_of_one_point_have_no_width():
+def test_identical_points_have_radius_zero():
     x = torch.full((12, 5), 0.1)
     assert precision_recall(x, x)["precision"].value == 1
     assert precision_recall(x + 1e-3, x)["precision"].value == 0
 
 
-def test_means_under_the_null():
+def test_means_under_the_null_match_the_formula():
     """For two sets of n of one law: E density = 1 and E coverage = 1 - (n-1)...(n-k) / ((2n-1)...(2n-k)), exactly."""
     n, repetitions = 40, 300
     x = torch.randn(repetitions, 2, n, 3, generator=torch.Generator().manual_seed(0))
@@ -79,7 +79,7 @@ def test_means_under_the_null():
     assert expected_coverage(10**7, 10**7, 5) == pytest.approx(1 - 2**-5, rel=1e-6)
 
 
-def test_mean_coverage_of_unequal_sizes():
+def test_mean_coverage_of_unequal_sizes_matches_ranks():
     """P(no generated point among the k nearest of all others) by drawing ranks."""
     n, m, k = 6, 9, 3
     rng = np.random.default_rng(0)
@@ -88,7 +88,7 @@ def test_mean_coverage_of_unequal_sizes():
     assert_mean(torch.from_numpy(nearest), expected_coverage(n, m, k))
 
 
-def test_the_larger_set_is_cut_to_the_smaller():
+def test_larger_set_is_subsampled_to_the_smaller():
     x, y = torch.randn(25, 3), torch.randn(60, 3)
     found = precision_recall(x, y, seed=4)
     assert found == precision_recall(x, y, seed=4)
@@ -104,7 +104,7 @@ def test_wilson_interval_solves_its_equation():
             assert (count / n - p) ** 2 == pytest.approx(1.959963984540054**2 * p * (1 - p) / n, abs=1e-14)
 
 
-def test_bad_input_is_named():
+def test_invalid_input_is_an_error():
     x = torch.zeros(6, 3)
     with pytest.raises(InputError, match="5 neighbours need more points"):
         precision_recall(x[:5], x)

@@ -18,7 +18,7 @@ def normal(n, d, seed, scale=1.0):
 
 
 @pytest.mark.parametrize("block", [1 << 22, 100])
-def test_equals_brute_force(block, monkeypatch):
+def test_nearest_neighbours_match_brute_force(block, monkeypatch):
     monkeypatch.setattr(module, "_BLOCK", block)
     x, y = normal(60, 7, 0) + 50, normal(45, 7, 1) + 50
     brute = (x[:, None] - y).square().sum(2).sqrt()
@@ -36,7 +36,7 @@ def test_copies_of_pixels_are_at_distance_zero():
     assert np.array_equal(indices.numpy(), order)
 
 
-def test_a_model_that_copies():
+def test_copying_model_is_detected():
     train, held = normal(50, 6, 0), normal(200, 6, 1)
     copies = train[torch.randint(50, (300,), generator=torch.Generator().manual_seed(2))] + normal(300, 6, 3, 0.01)
     found = memorisation(copies, train, held)
@@ -48,7 +48,7 @@ def test_a_model_that_copies():
     assert 8 < found.details["z"] < math.sqrt(99)
 
 
-def test_an_honest_model():
+def test_model_without_copies_is_not_flagged():
     """Over 80 trials the ratio's median is 1, z is standard normal and the interval of the ratio holds 1."""
     x = normal(80 * 180, 4, 0).reshape(80, 180, 4)
     found = [memorisation(s[:80], s[80:140], s[140:], seed=i) for i, s in enumerate(x)]
@@ -61,7 +61,7 @@ def test_an_honest_model():
     assert np.mean([e.details["verdict"] == "none found" for e in found]) > 0.97
 
 
-def test_variance_of_the_share_over_all_divisions():
+def test_share_mean_and_variance_match_all_divisions():
     """All 20 ways to divide 6 images into two sets of 3: mean 1/2, and the variance that z uses."""
     images, samples = normal(6, 2, 0), normal(9, 2, 1)
     shares, variances = [], []
@@ -75,14 +75,14 @@ def test_variance_of_the_share_over_all_divisions():
     assert variances == pytest.approx([np.var(shares)] * len(variances), rel=1e-12)
 
 
-def test_dull_samples_are_not_called_copies():
+def test_samples_near_the_mean_are_not_called_copies():
     """Samples near the mean are closer to all real images: the ratio is small, the share is 1/2."""
     found = memorisation(normal(200, 30, 0, 0.2), normal(100, 30, 1), normal(100, 30, 2))
     assert found.high < 0.85
     assert abs(found.details["z"]) < 4 and found.details["verdict"] == "none found"
 
 
-def test_a_fraction_of_copies_is_estimated():
+def test_fraction_of_copies_is_estimated():
     """30% copies of 300 training images, of which 100 can be compared with as many held-out ones."""
     train, held = normal(300, 8, 0), normal(100, 8, 1)
     fresh, copies = normal(1400, 8, 2), train.repeat(2, 1)
@@ -98,14 +98,14 @@ def test_ties_count_half():
     assert (found["share"], found["z"], found["copied"]) == (0.5, 0.0, 0.0)
 
 
-def test_held_out_images_from_elsewhere_are_noticed():
+def test_held_out_images_of_another_law_are_detected():
     """Held-out points 2.4 standard deviations away, samples on the other side: the share says nothing of copies."""
     found = memorisation(3 * normal(100, 16, 2) - 2, normal(600, 16, 0), normal(120, 16, 1) + 0.6)
     assert found.low > 1 and found.details["z"] > 3
     assert found.details["verdict"] == "withheld" and "from elsewhere" in found.details["why"]
 
 
-def test_a_verdict_agrees_with_its_interval():
+def test_conclusion_agrees_with_its_interval():
     """Whoever memorises is nearer to training images than held-out images are."""
     for high, copied, verdict in (
         (3.23, 0.9, "closer to training images than chance"),
@@ -116,13 +116,13 @@ def test_a_verdict_agrees_with_its_interval():
         assert module._conclude(details, high)[0] == verdict
 
 
-def test_more_than_copying_explains_is_no_verdict():
+def test_conclusion_is_withheld_if_copying_cannot_explain_the_share():
     """All samples beside training images of the subset, of which there are three times as many."""
     found = module._conclude({"share": 1.0, "z": 9.0, "own_side_z": 0.0, "copied": 3.0, "copied_low": 2.6}, 0.2)
     assert found[0] == "withheld" and "no copying explains" in str(found[1])
 
 
-def test_sets_of_one_source_are_told_apart_as_chance_would():
+def test_own_side_z_is_standard_normal_for_sets_of_one_source():
     """All 20 ways to divide 6 points: the mean and the variance that z uses. Over 200 pairs z is standard normal."""
     points, shares, deviations = normal(6, 2, 4), [], []
     for chosen in itertools.combinations(range(6), 3):
@@ -138,13 +138,13 @@ def test_sets_of_one_source_are_told_apart_as_chance_would():
     assert_mean(z.square(), 1.0)
 
 
-def test_depends_on_the_seed_alone():
+def test_result_depends_only_on_the_seed():
     sets = normal(50, 3, 0), normal(40, 3, 1), normal(20, 3, 2)
     assert memorisation(*sets, seed=1) == memorisation(*sets, seed=1)
     assert memorisation(*sets, seed=1).low != memorisation(*sets, seed=2).low
 
 
-def test_bad_input_is_named():
+def test_invalid_input_is_an_error():
     x = normal(20, 3, 0)
     with pytest.raises(InputError, match="one shape"):
         nearest_neighbours(x, normal(20, 4, 0))

@@ -25,7 +25,7 @@ def judged(seed: int, n: int = 120, shift: int = 0) -> View:
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_every_metric_says_which_it_is(name):
+def test_every_metric_records_its_name(name):
     found = assess(judged(0), judged(1), [name])
     assert found and all(each.details["metric"] == name for each in found.values())
     if METRICS[name].title:
@@ -34,7 +34,7 @@ def test_every_metric_says_which_it_is(name):
 
 
 @pytest.mark.parametrize("name", [name for name, m in METRICS.items() if m.better == "lower" and m.title])
-def test_a_lower_value_is_better_where_it_says_so(name):
+def test_declared_direction_of_every_metric_holds(name):
     """Samples of the reference's law beat shifted ones."""
     if METRICS[name].space == "probabilities":
         skewed = judged(2)
@@ -45,7 +45,7 @@ def test_a_lower_value_is_better_where_it_says_so(name):
     assert leading(assess(judged(0), reference, [name]), name) < leading(assess(skewed, reference, [name]), name)
 
 
-def test_a_shift_of_all_pixels_is_the_grey_distance():
+def test_grey_distance_of_shifted_images_is_the_shift():
     own, shifted = judged(3), judged(3, shift=5)
     found = assess(own, shifted, ["grey", "sliced", "transport"])
     assert leading(found, "grey") == pytest.approx(5)
@@ -53,7 +53,7 @@ def test_a_shift_of_all_pixels_is_the_grey_distance():
     assert leading(found, "transport") == pytest.approx(4 * 5 * 2 / 15, rel=1e-6)
 
 
-def test_classes_are_the_labels_where_they_are_known():
+def test_classes_are_the_known_labels():
     own = judged(4)
     assert own.classes is not None and (own.classes == own.probabilities.argmax(1).numpy()).all()
     labels = np.zeros(120, dtype=np.int64)
@@ -61,7 +61,7 @@ def test_classes_are_the_labels_where_they_are_known():
     assert View(own.pixels, own.features).classes is None
 
 
-def test_label_accuracy_is_the_share_that_is_read_as_asked():
+def test_label_accuracy_is_the_share_classified_as_requested():
     """90 of 120; without labels that were asked for the true ones count, and without any there is nothing to say."""
     own, read = judged(5), np.arange(120) % CLASSES
     certain = torch.eye(CLASSES).double()[torch.from_numpy(read)]
@@ -73,7 +73,7 @@ def test_label_accuracy_is_the_share_that_is_read_as_asked():
         assess(View(own.pixels, own.features, certain), own, ["labels"])
 
 
-def test_what_does_not_fit_is_refused():
+def test_metrics_without_their_inputs_are_errors():
     plain = view(PixelFeatures(SHAPE, LEVELS), images(0))
     with pytest.raises(InputError, match="needs the features of a classifier"):
         assess(plain, plain, ["inception"])

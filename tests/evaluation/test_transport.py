@@ -14,7 +14,7 @@ SIZES = [(1, 1), (5, 5), (1, 7), (4, 6), (30, 7), (101, 100)]
 
 
 @pytest.mark.parametrize(("n", "m"), SIZES)
-def test_w1_equals_scipy(n, m):
+def test_w1_matches_scipy(n, m):
     from scipy.stats import wasserstein_distance
 
     rng = np.random.default_rng(n * 1000 + m)
@@ -24,7 +24,7 @@ def test_w1_equals_scipy(n, m):
 
 @pytest.mark.parametrize(("n", "m"), SIZES)
 @pytest.mark.parametrize("p", [1.0, 2.0, 3.5])
-def test_unequal_sizes_equal_repeated_points(n, m, p):
+def test_unequal_sizes_match_repeated_points(n, m, p):
     """Repeating each point of x m times and each of y n times leaves both distributions as they are."""
     rng = np.random.default_rng(n * 1000 + m)
     x, y = rng.normal(size=n), rng.normal(size=m)
@@ -32,7 +32,7 @@ def test_unequal_sizes_equal_repeated_points(n, m, p):
     assert wasserstein_1d(x, y, p) == pytest.approx(np.mean(long**p) ** (1 / p), rel=1e-12)
 
 
-def test_w2_by_hand():
+def test_w2_matches_a_computation_by_hand():
     # Half of the mass of 0 goes to 0, half to 3; the mass of 4 goes to 3 (1/6) and to 6 (1/3).
     assert wasserstein_1d(np.array([4.0, 0.0]), np.array([6.0, 0.0, 3.0]), p=2) == pytest.approx(
         math.sqrt((1 / 6) * 9 + (1 / 6) * 1 + (1 / 3) * 4), rel=1e-14
@@ -40,7 +40,7 @@ def test_w2_by_hand():
 
 
 @pytest.mark.parametrize(("n", "m"), [(40, 40), (40, 25)])
-def test_sliced_equals_pot_on_the_same_directions(n, m):
+def test_sliced_distance_matches_pot_on_the_same_directions(n, m):
     ot = pytest.importorskip("ot")
     rng = np.random.default_rng(3)
     x, y = rng.normal(size=(n, 6)), rng.exponential(size=(m, 6))
@@ -57,7 +57,7 @@ def test_shift_and_scale_follow_the_closed_form():
     assert sliced_wasserstein2(x, 1.7 * x + m, directions=300, seed=1) == pytest.approx(expected, rel=1e-12)
 
 
-def test_gaussians_reach_the_population_value():
+def test_sliced_distance_of_gaussians_matches_the_closed_form():
     """N(0, I) against N(m, 4 I): SW_2^2 = |m|^2 / d + (2 - 1)^2.
 
     Its error: the directions', with Var (m.v)^2 = 2 |m|^4 (d - 1) / (d^2 (d + 2)), and the sets', which is of the order
@@ -92,7 +92,7 @@ def test_value_does_not_depend_on_blocks(monkeypatch):
     assert sliced_wasserstein2(x, y, directions=50) == pytest.approx(whole, rel=1e-12)
 
 
-def test_is_a_distance_of_sets():
+def test_sliced_distance_is_a_metric_of_sets():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(30, 4)), rng.normal(size=(30, 4))
     assert sliced_wasserstein2(x, x[rng.permutation(30)]) == pytest.approx(0, abs=1e-14)
@@ -113,12 +113,12 @@ def test_read_only_memory_is_accepted():
         (np.zeros((4, 3)), np.full((4, 3), np.nan), "y holds values that are not finite"),
     ],
 )
-def test_bad_sets_are_named(x, y, words):
+def test_invalid_sets_are_errors(x, y, words):
     with pytest.raises(InputError, match=words):
         sliced_wasserstein2(x, y)
 
 
-def test_bad_settings_are_named():
+def test_invalid_settings_are_errors():
     with pytest.raises(ValueError, match="directions must be at least 1, got 0"):
         sliced_wasserstein2(np.zeros((4, 3)), np.zeros((4, 3)), directions=0)
     with pytest.raises(ValueError, match=r"p must lie in .* got 0\.5"):
@@ -128,7 +128,7 @@ def test_bad_settings_are_named():
 
 
 @pytest.mark.parametrize(("n", "m"), [(30, 30), (25, 40)])
-def test_exact_transport_equals_pots(n, m):
+def test_exact_transport_matches_pot(n, m):
     ot = pytest.importorskip("ot")
     rng = np.random.default_rng(2)
     x, y = rng.normal(size=(n, 2, 3)), rng.exponential(size=(m, 2, 3))
@@ -138,14 +138,14 @@ def test_exact_transport_equals_pots(n, m):
 
 
 @pytest.mark.parametrize(("n", "m"), SIZES)
-def test_exact_transport_in_one_dimension(n, m):
+def test_exact_transport_matches_one_dimensional_distance(n, m):
     pytest.importorskip("ot")
     rng = np.random.default_rng(n * 1000 + m)
     x, y = rng.normal(size=n), 2 * rng.normal(size=m) + 0.3
     assert wasserstein2_exact(x[:, None], y[:, None]) == pytest.approx(wasserstein_1d(x, y, p=2), rel=1e-9)
 
 
-def test_exact_transport_is_the_best_assignment():
+def test_exact_transport_matches_the_best_assignment():
     """Equal sizes: the best of all couplings is a permutation, which scipy finds by another algorithm."""
     from scipy.optimize import linear_sum_assignment
 
@@ -158,7 +158,7 @@ def test_exact_transport_is_the_best_assignment():
     assert wasserstein2_exact(x, x[::-1].copy()) == 0
 
 
-def test_exact_transport_names_what_is_wrong(monkeypatch):
+def test_invalid_input_of_exact_transport_is_an_error(monkeypatch):
     with pytest.raises(InputError, match=r"at most 2000 points a side, got 2001 and 3: .* sliced_wasserstein2"):
         wasserstein2_exact(np.zeros((2001, 1)), np.zeros((3, 1)))
     with pytest.raises(InputError, match="one shape"):
@@ -168,7 +168,7 @@ def test_exact_transport_names_what_is_wrong(monkeypatch):
         wasserstein2_exact(np.zeros((3, 1)), np.zeros((3, 1)))
 
 
-def test_exact_transport_that_does_not_finish(monkeypatch):
+def test_exact_transport_that_does_not_converge_is_an_error(monkeypatch):
     from diffprob.evaluation import transport
 
     pytest.importorskip("ot")

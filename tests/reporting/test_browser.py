@@ -29,7 +29,7 @@ def browser():
 
 
 @pytest.mark.slow
-def test_a_hostile_run_opens_quietly_and_nothing_of_it_runs(browser, material, tmp_path):
+def test_page_of_a_hostile_run_executes_nothing(browser, material, tmp_path):
     images = replace(Digits().load(), class_names=(HOSTILE, *"123456789"), notes=(HOSTILE,))
     log = [*LOG, {"step": 100, f"metric/{HOSTILE}": 1.0}]
     given = material(name=HOSTILE_NAME, data=HOSTILE_DATA, images=images, note=HOSTILE, log=log)

@@ -14,7 +14,7 @@ DATA = "ab" * 32
 BASE = Measurement("KID", 0.5, 1000, 0, features="classifier", split="test", details={"reference images": 360})
 
 
-def test_equal_ways_share_a_row():
+def test_comparable_measurements_share_a_row():
     found = compare([("a", DATA, [BASE, replace(BASE, seed=1, value=0.75)]), ("b", DATA, [replace(BASE, value=0.25)])])
     assert found.apart == ()
     ((row,),) = found.rows.values()
@@ -35,20 +35,20 @@ def test_equal_ways_share_a_row():
         ({}, None, "data: sha256 abababababab here, not known in b"),
     ],
 )
-def test_unlike_numbers_stand_apart_with_the_reason(changes, digest, why):
+def test_incomparable_measurements_are_listed_with_the_reason(changes, digest, why):
     found = compare([("a", DATA, [BASE]), ("b", digest, [replace(BASE, **changes)])])
     assert found.rows == {}
     assert found.apart[0] == ("a: KID = 0.5 (seed 0)", why)
     assert len(found.apart) == 2
 
 
-def test_what_is_not_known_is_not_equal():
+def test_unknown_data_is_not_comparable():
     found = compare([("a", None, [BASE]), ("b", None, [BASE])])
     assert found.rows == {}
     assert found.apart[0][1] == "data: not known here, not known in b"
 
 
-def test_the_page_of_a_comparison(material):
+def test_comparison_page_is_valid_and_complete(material):
     one = material(name="plain")
     two = material(name="other", prediction=Velocity(), training=replace(RECIPE.training, lr=1e-3))
     for given, value in ((one, 0.5), (two, 0.25)):
@@ -70,7 +70,7 @@ def test_the_page_of_a_comparison(material):
         compare_page(given[:1])
 
 
-def test_the_same_run_twice(material):
+def test_run_compared_with_itself(material):
     given = material(log=LOG)
     page = Page(compare_page([given, given]))
     assert page.problems == []

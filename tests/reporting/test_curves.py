@@ -14,7 +14,7 @@ def places(line):
     return [tuple(map(float, pair.split(","))) for pair in line.path.split()]
 
 
-def test_values_stand_where_they_should():
+def test_values_are_plotted_at_their_coordinates():
     drawn = chart("Rate", {"": [(0, 0.0), (50, 0.5), (100, 1.0)]})
     assert not drawn.logarithmic
     top = 1.06  # a little room above
@@ -27,7 +27,7 @@ def test_values_stand_where_they_should():
     assert drawn.note == "1 at step 100"
 
 
-def test_a_falling_loss_is_logarithmic_and_smooth():
+def test_falling_loss_is_logarithmic_and_smoothed():
     points = [(k, 1 / k) for k in range(1, 201)]
     drawn = chart("Loss", {"": points}, smoothed=True)
     assert drawn.logarithmic and drawn.legend
@@ -41,19 +41,19 @@ def test_a_falling_loss_is_logarithmic_and_smooth():
     assert not chart("Loss", {"": [(1, -1.0), (2, 100.0)]}, smoothed=True).logarithmic
 
 
-def test_several_curves_have_their_own_colours():
+def test_curves_have_different_colours():
     drawn = chart("Loss", {"a": [(1, 1.0), (2, 0.9)], "empty": [], "b": [(1, 2.0)]}, smoothed=True)
     assert [(line.label, line.colour, line.faint) for line in drawn.lines] == [("a", 0, False), ("b", 1, False)]
     assert "a: " in drawn.note and "b: 2 at step 1" in drawn.note
     assert chart("Loss", {"": []}) is None
 
 
-def test_series_takes_finite_numbers_only():
+def test_series_keeps_only_finite_numbers():
     log = [{"step": 1, "loss": 2}, {"step": 2, "loss": "nan"}, {"loss": 1.0}, {"step": 3, "loss": float("inf")}]
     assert series([*log, {"step": 4, "loss": True}, {"step": 5, "loss": 0.5}], "loss") == [(1, 2), (5, 0.5)]
 
 
-def test_long_logs_are_thinned_without_losing_the_extremes():
+def test_long_logs_are_thinned_keeping_extremes():
     points = [(k, 1.0) for k in range(100_000)]
     points[54_321] = (54_321, 9.0)
     drawn = chart("Gradient norm", {"": points}, smoothed=True)
@@ -68,7 +68,7 @@ def test_long_logs_are_thinned_without_losing_the_extremes():
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.integers(2, 8))
-def test_ticks_are_round_and_inside(low, span, most):
+def test_ticks_are_round_and_in_range(low, span, most):
     ticks = nice(low, low + span, most)
     assert len(ticks) <= most + 1
     assert all(low - 1e-6 * span <= tick <= low + span * (1 + 1e-6) for tick in ticks)

@@ -66,7 +66,7 @@ def test_histograms_share_their_bins(tmp_path, drawn):
     assert Image.open(tmp_path / "x.png").size == (960, 600)
 
 
-def test_a_few_far_values_do_not_decide_the_axis(tmp_path, drawn):
+def test_outliers_do_not_set_the_axis_range(tmp_path, drawn):
     far = np.r_[INSIDE, -1e6, -np.inf]
     histograms(tmp_path / "x.png", {"inside": far, "outside": OUTSIDE}, "", "S")
     (axes,) = drawn[0].axes
@@ -138,7 +138,7 @@ def test_roc_curves_enclose_their_area(tmp_path, drawn):
     assert_nothing_overlaps(figure)
 
 
-def test_the_correlation_map_is_symmetric_with_its_numbers(tmp_path, drawn):
+def test_correlation_map_is_symmetric_and_annotated(tmp_path, drawn):
     base = RNG.normal(size=200)
     found = matrix(
         {"V_0": base, "noise norm": -base + RNG.normal(size=200), "a name that is long": RNG.normal(size=200)}
@@ -158,7 +158,7 @@ def test_the_correlation_map_is_symmetric_with_its_numbers(tmp_path, drawn):
     assert_nothing_overlaps(figure)
 
 
-def test_a_missing_matplotlib_is_explained(tmp_path, monkeypatch):
+def test_missing_matplotlib_is_an_error_with_advice(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(InputError, match="pip install matplotlib"):
         histograms(tmp_path / "x.png", GROUPS, "", "")
@@ -182,7 +182,7 @@ def test_a_missing_matplotlib_is_explained(tmp_path, monkeypatch):
         (lambda p: correlation_map(p / "x.png", {}, ""), "no correlation"),
     ],
 )
-def test_bad_input_is_named(tmp_path, draw, words):
+def test_invalid_input_is_an_error(tmp_path, draw, words):
     with pytest.raises(InputError, match=words) as caught:
         draw(tmp_path)
     assert "\n" not in str(caught.value)

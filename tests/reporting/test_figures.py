@@ -27,7 +27,7 @@ def test_every_tile_is_in_its_place():
     assert len(np.unique(picture[frame])) == 1
 
 
-def test_colour_grey_levels_and_default_layout():
+def test_grid_of_colour_and_grey_images_and_default_layout():
     colour = PIXELS.repeat(3, 1) // np.array([1, 2, 3], np.uint8)[:, None, None]
     picture = np.asarray(grid_image(colour, columns=5, scale=1, pad=0))
     assert np.array_equal(picture, np.concatenate(list(colour.transpose(0, 2, 3, 1)), 1))
@@ -66,7 +66,7 @@ def test_progression_has_rows_of_samples_and_columns_of_times(tmp_path):
     assert all((column < 128).any() for column in columns)  # something is written above each
 
 
-def test_running_median():
+def test_running_median_matches_the_definition():
     values = [9.0, 1.0, 8.0, 2.0, 7.0, 3.0]
     assert running_median(values, 1) == values
     # The start stands for itself; then windows of three; the end loses its right side only.
@@ -93,7 +93,7 @@ def test_loss_curve_reads_a_log_and_compares_two(tmp_path):
     assert "svg" in (tmp_path / "two.svg").read_text()[:200]
 
 
-def test_a_missing_matplotlib_is_explained(tmp_path, monkeypatch):
+def test_missing_matplotlib_is_an_error_with_advice(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(InputError, match="pip install matplotlib"):
         loss_curve([{"step": 1, "loss": 1.0}], tmp_path / "x.png")
@@ -114,13 +114,13 @@ def test_a_missing_matplotlib_is_explained(tmp_path, monkeypatch):
         (lambda p: loss_curve([{"step": 1, "loss": 1.0}], p / "x.doc"), "cannot write the figure"),
     ],
 )
-def test_bad_input_is_named(tmp_path, draw, words):
+def test_invalid_input_is_an_error(tmp_path, draw, words):
     with pytest.raises(InputError, match=words):
         draw(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_bad_settings_are_named():
+def test_invalid_settings_are_errors():
     for fields in ({"columns": 0}, {"scale": 0}, {"pad": -1}, {"levels": 1}):
         with pytest.raises(ValueError, match=r"must|levels"):
             grid_image(PIXELS, **fields)

@@ -30,7 +30,7 @@ def measured(run):
     return run
 
 
-def test_a_report_is_a_sound_page(material):
+def test_report_is_a_valid_page(material):
     given = material(images=Digits().load())
     measured(given.run)
     page = Page(report_page(given))
@@ -62,7 +62,7 @@ def test_numbers_in_different_features_never_share_a_table(material):
     assert "Nothing has been measured" in str(SECTIONS[3].render(material()))
 
 
-def test_nothing_hostile_is_more_than_text(material):
+def test_hostile_text_is_escaped(material):
     class_names = (HOSTILE, *"123456789")
     images = replace(Digits().load(), class_names=class_names, notes=(HOSTILE,))
     log = [*LOG, {"step": 100, f"metric/{HOSTILE}": 1.0, "measured": {HOSTILE: HOSTILE}}]
@@ -78,7 +78,7 @@ def test_nothing_hostile_is_more_than_text(material):
     assert HOSTILE_NAME in Page(report_page(given)).text
 
 
-def test_no_mark_turns_what_is_read_or_is_obeyed(material):
+def test_control_and_direction_characters_are_escaped(material):
     marks = "\x1b[2J\u202e\u200b\x07"
     images = replace(Digits().load(), class_names=(f"zero{marks}", *"123456789"), notes=(f"note{marks}",))
     given = replace(material(images=images, note=marks), command_name=f"run{marks}")
@@ -88,7 +88,7 @@ def test_no_mark_turns_what_is_read_or_is_obeyed(material):
     assert "name\\x1b[2J\\u202e\\u200b\\x07" in page.decode()
 
 
-def test_no_path_machine_or_user_is_named(material, tmp_path, monkeypatch):
+def test_page_reveals_no_path_machine_or_user(material, tmp_path, monkeypatch):
     import getpass
     import platform
 
@@ -99,7 +99,7 @@ def test_no_path_machine_or_user_is_named(material, tmp_path, monkeypatch):
     assert facts.without_paths(("/a/b", "C:\\a\\b", {"~/c": ["d/e"]}, 1.5)) == ("b", "b", {"c": ["d/e"]}, 1.5)
 
 
-def test_a_lone_surrogate_and_an_empty_log_are_no_trouble(material):
+def test_lone_surrogate_and_empty_log_give_a_valid_page(material):
     page = Page(report_page(material(log=[], note="a\ud800b, not on this machine")))
     assert page.problems == []
     for said in ("a\\ud800b", "No log of the training", "not on this machine", "without a record"):
@@ -107,7 +107,7 @@ def test_a_lone_surrogate_and_an_empty_log_are_no_trouble(material):
     assert any(image["alt"].startswith("Noised copy of sample of seed 7") for image in page.all("img"))
 
 
-def test_a_section_is_a_function_and_a_line(material):
+def test_extra_section_is_added_by_a_function(material):
     extra = Section("rate", "Rate and distortion", lambda given: fill("data", {"rows": [("bits", "3")], "tiles": ()}))
     none = Section("none", "Nothing", lambda given: None)
     page = Page(report_page(material(), (*SECTIONS, extra, none)))
@@ -115,7 +115,7 @@ def test_a_section_is_a_function_and_a_line(material):
     assert [a["id"] for a in page.all("h2")][-1] == "rate"
 
 
-def test_colour_and_large_images(material, tmp_path):
+def test_large_and_colour_images_are_shown(material, tmp_path):
     levels = np.random.default_rng(0).integers(0, 17, (2, 1, 80, 80)).astype(np.uint8)
     page = Page(report_page(material(samples=replace(SAMPLES, levels=levels, frames=[], times=[]), images=None)))
     assert page.problems == []
@@ -124,7 +124,7 @@ def test_colour_and_large_images(material, tmp_path):
 
 
 @pytest.mark.parametrize("scheme", [0, 1, 2], ids=["light", "dark", "print"])
-def test_colours_can_be_told_apart(scheme):
+def test_colours_have_enough_contrast(scheme):
     blocks = re.findall(r":root \{(.*?)\}", stylesheet(), re.DOTALL)
     colour = dict(re.findall(r"--(\w+): (#\w+);", blocks[scheme]))
     for text in ("ink", "soft", "link"):
@@ -175,7 +175,7 @@ def test_commands_can_be_pasted():
     assert "--no-clip" in words(repeat.to_sample("x", replace(SAMPLES, clip=False))[0])
 
 
-def test_it_says_what_the_network_was_told(material):
+def test_page_states_condition_and_guidance(material):
     """And how it was steered: the picture is not what the network draws by itself."""
     plain = report_page(material()).decode()
     assert "5 steps on Uniform()" in plain and ", told" not in plain and ", guidance" not in plain
@@ -184,7 +184,7 @@ def test_it_says_what_the_network_was_told(material):
     assert "to a tolerance on Uniform(), told 7, guidance 0.5, within 0 &lt;= t &lt;= 0.8" in page
 
 
-def test_what_is_measured_is_not_proposed_again(material):
+def test_existing_measurements_are_not_proposed_again(material):
     given = material()
     (command,) = repeat.to_measure(given, [])
     assert command.text == "diffprob evaluate runs/run-1 -n 10000"
@@ -205,7 +205,7 @@ def test_what_is_measured_is_not_proposed_again(material):
         (3e5, "3.5 days"),
     ],
 )
-def test_durations(seconds, said):
+def test_durations_are_formatted_for_reading(seconds, said):
     assert facts.duration(seconds) == said
 
 

@@ -30,7 +30,7 @@ def corrected() -> Recipe:
     return replace(digits(), training=replace(digits().training, lr=1e-5))
 
 
-def test_a_corrected_recipe_takes_its_place(begun):
+def test_corrected_recipe_replaces_an_abandoned_one(begun):
     writer = RunWriter.open(begun, corrected(), NEW)
     assert writer.load() is None
     assert [note for note in writer.notes if "begun anew" in note]
@@ -41,14 +41,14 @@ def test_a_corrected_recipe_takes_its_place(begun):
     RunWriter.open(begun, corrected(), NEW).close()
 
 
-def test_the_same_recipe_goes_on_without_a_word(begun):
+def test_same_recipe_continues_without_notes(begun):
     writer = RunWriter.open(begun, digits(), OLD)
     assert (writer.load(), writer.notes) == (None, [])
     writer.close()
 
 
 @pytest.mark.parametrize("kept", ["state/step-00000001", "state/.tmp-replaced-step-00000001", "notes.txt", "measured"])
-def test_what_holds_anything_else_is_refused_untouched(begun, kept):
+def test_folder_with_other_files_is_an_error_and_unchanged(begun, kept):
     if kept == "measured":
         writer = RunWriter(begun)
         writer.add({"report.html": b"page"})

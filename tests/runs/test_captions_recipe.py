@@ -10,7 +10,7 @@ from diffprob.recipes.captions import captioned_digits
 from diffprob.training.batches import Batches
 
 
-def test_the_parts_fit() -> None:
+def test_recipe_components_fit() -> None:
     recipe = captioned_digits()
     text = recipe.network.text  # pyright: ignore[reportAttributeAccessIssue]
     condition = recipe.condition
@@ -21,7 +21,7 @@ def test_the_parts_fit() -> None:
     assert len(set(WORDS)) == len(WORDS)
 
 
-def test_a_batch_has_the_captions_of_its_images() -> None:
+def test_batch_has_the_captions_of_its_images() -> None:
     """A tenth of 320 is told nothing: 4 standard errors are 22."""
     recipe = captioned_digits()
     images = CaptionedDigits(count=50).load()
@@ -38,7 +38,7 @@ def test_a_batch_has_the_captions_of_its_images() -> None:
     assert abs(sum(not caption for caption in told) - 32) < 22
 
 
-def test_it_draws_what_its_examples_say_at_every_size_of_batch() -> None:
+def test_example_captions_are_used_for_any_batch_size() -> None:
     model = build_model(captioned_digits()).eval().requires_grad_(False)
     assert model.condition is not None
     x, t = torch.randn(3, 1, 16, 16), torch.tensor(0.5)

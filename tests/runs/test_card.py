@@ -25,7 +25,7 @@ def rows(card):
     return [line for line in card.splitlines() if line.startswith("|")]
 
 
-def test_features_have_tables_of_their_own(recipe):
+def test_each_feature_space_has_its_own_table(recipe):
     bare = Measurement("bits/dim", 3.125, 360, step=300)
     other = replace(FIRST, value=31.75, features="b, sha256 2")
     items = [bare, FIRST, other, replace(FIRST, name="KID", value=0.0021)]
@@ -41,7 +41,7 @@ def test_features_have_tables_of_their_own(recipe):
         assert [value in part for part in parts] == [k == place for k in range(3)]
 
 
-def test_every_column_is_filled(recipe):
+def test_every_table_column_is_filled(recipe):
     details = {
         **DRAWN,
         "bias": 0.25,
@@ -65,7 +65,7 @@ def test_every_column_is_filled(recipe):
     assert "| Frechet distance | 4.25 | 4 to 4.5 | 0.5 | 0.25 |" in card
 
 
-def test_what_all_rows_share_is_said_once(recipe):
+def test_settings_shared_by_all_rows_are_stated_once(recipe):
     items = [
         replace(FIRST, details={**DRAWN, "chunk": 64, "k": 3}),
         replace(FIRST, name="KID", seed=1, details=DRAWN | {"chunk": 64}),
@@ -77,7 +77,7 @@ def test_what_all_rows_share_is_said_once(recipe):
     assert table.said in write_model_card(recipe, {"step": 300}, items)
 
 
-def test_names_are_text_and_not_markup(recipe):
+def test_names_are_escaped(recipe):
     nasty = "<script>x</script>|[a](javascript:b)`c`\n# d"
     with pytest.raises(ValueError, match="one part of a path"):
         replace(recipe, name=nasty)
@@ -103,11 +103,11 @@ def test_names_are_text_and_not_markup(recipe):
         (-3.0, "-3"),
     ],
 )
-def test_numbers(value, said):
+def test_numbers_are_formatted_for_reading(value, said):
     assert number(value) == said
 
 
-def test_parts_that_are_missing():
+def test_card_without_optional_parts():
     assert interval(FIRST) == ""
     assert interval(replace(FIRST, low=1.0)) == "at least 1"
     assert interval(replace(FIRST, high=1.0)) == "at most 1"
@@ -117,7 +117,7 @@ def test_parts_that_are_missing():
     assert tables([]) == []
 
 
-def test_measurements_made_in_another_way_stand_beside_each_other():
+def test_measurements_with_other_settings_are_kept_side_by_side():
     """The same way replaces; another grid, clip, sampler, n, seed, split or other features do not."""
     first = Measurement("distance", 1.0, 10, 0, details={"sampler": "DDIM()", "grid": "Uniform()", "clip": True})
     others = [

@@ -90,7 +90,7 @@ def check(folder):
 
 
 @pytest.mark.parametrize("saved", [0, 2])
-def test_gone_before_every_change_to_the_file_system(saver, tmp_path, saved):
+def test_run_survives_being_killed_before_any_file_system_change(saver, tmp_path, saved):
     """The children die one change later each time, while they create a run and save it or resume one and save again."""
     base, reached, deaths = tmp_path / "base", set(), 0
     for _ in range(saved):
@@ -111,7 +111,7 @@ def test_gone_before_every_change_to_the_file_system(saver, tmp_path, saved):
     assert reached == {saved, saved + 1}
 
 
-def test_one_run_that_dies_again_and_again(saver, tmp_path):
+def test_run_killed_repeatedly_makes_progress(saver, tmp_path):
     """It goes forward all the same, and what is left behind never piles up."""
     folder, steps = tmp_path / "run", [0]
     for number in range(0, 60, 3):
@@ -125,7 +125,7 @@ def test_one_run_that_dies_again_and_again(saver, tmp_path):
     assert not [name for name in left if name.startswith(".tmp")]
 
 
-def test_killed_at_random_moments(saver, tmp_path):
+def test_run_survives_being_killed_at_random_moments(saver, tmp_path):
     folder, steps, generator = tmp_path / "run", [0], random.Random(0)
     while len(steps) <= 10 or (steps[-1] < 5 and len(steps) < 100):
         pid = saver.start(folder, "loop")

@@ -19,7 +19,7 @@ PUBLISHED = {"cifar10": 35_746_307, "celebahq256": 113_673_219, "lsun256": 255_6
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_reads_back_and_counts(name):
+def test_recipe_survives_the_round_trip_and_has_the_published_size(name):
     recipe = named(name)
     assert recipe.name == name
     assert parse(render(recipe), ALL) == recipe
@@ -37,7 +37,7 @@ def test_reads_back_and_counts(name):
         ("lsun256", (64, 2e-5, 5000, 1.0, 0.9999, 1_150_000, 0)),
     ],
 )
-def test_settings_of_the_paper(name, settings):
+def test_training_settings_match_the_paper(name, settings):
     t = named(name).training
     assert (t.batch, t.lr, t.warmup, t.clip, t.ema, t.steps, len(t.augment)) == settings
     assert named(name).network.dropout == (0.1 if name == "cifar10" else 0.0)
@@ -50,7 +50,7 @@ def test_attention_is_at_16x16():
         assert [size for size, here in zip(sizes, recipe.network.attention, strict=True) if here] == [16]
 
 
-def test_data_paths(monkeypatch):
+def test_data_path_follows_the_environment(monkeypatch):
     monkeypatch.delenv("DIFFPROB_DATA", raising=False)
     assert named("mnist").data.path == "data/mnist"
     monkeypatch.setenv("DIFFPROB_DATA", "/somewhere")
@@ -60,12 +60,12 @@ def test_data_paths(monkeypatch):
         named("digits", "here")
 
 
-def test_unknown_recipe():
+def test_unknown_recipe_is_an_error_with_suggestion():
     with pytest.raises(InputError, match=r"no recipe 'cifar' \(recipes: digits, .*\); did you mean 'cifar10'\?"):
         named("cifar")
 
 
-def test_model_and_space(recipe):
+def test_model_and_space_match_the_recipe(recipe):
     model = build_model(recipe)
     assert model.process == recipe.process
     x, t = torch.zeros(2, 1, 8, 8), torch.tensor([0.5, 1.0], dtype=torch.float64)
@@ -77,7 +77,7 @@ def test_model_and_space(recipe):
             space(recipe, Images(np.zeros(shape, np.uint8), levels=levels))
 
 
-def test_parts_that_do_not_fit(recipe):
+def test_incompatible_components_are_errors(recipe):
     for change, message in [
         ({"process": Epsilon()}, "process must be a LinearProcess"),
         ({"data": 3}, "data cannot be 3"),
@@ -90,7 +90,7 @@ def test_parts_that_do_not_fit(recipe):
             replace(recipe, **change)
 
 
-def test_what_may_change_when_a_run_goes_on(recipe):
+def test_resumable_changes(recipe):
     longer = replace(
         recipe, data=Digits("all"), training=replace(recipe.training, steps=999, sample_every=7, samples=9)
     )

@@ -42,7 +42,7 @@ def images(n=3, shape=(1, 8, 8), levels=17, name="a"):
     return Images(pixels, None, levels, name)
 
 
-def test_it_reads_back():
+def test_noisy_classifier_recipe_survives_the_round_trip():
     two = NoisyClassifierSpec(BODY, 2)
     ours = recipe(data=Concatenated((Digits(), Digits("test"))), network=two, condition=Labels(2, drop=0.0))
     assert parse(repr(ours), ALL) == parse(render(ours), ALL) == ours
@@ -61,18 +61,18 @@ def test_it_reads_back():
         ({"data": 3}, "data cannot be 3"),
     ],
 )
-def test_parts_that_do_not_fit_are_refused(changes, said):
+def test_incompatible_components_are_errors(changes, said):
     with pytest.raises(ValueError, match=said):
         recipe(**changes)
 
 
-def test_its_classes_are_those_of_the_condition():
+def test_number_of_classes_must_match_the_condition():
     with pytest.raises(ValueError, match=r"network.classes must be 5 .* got 10"):
         recipe(condition=Labels(5, drop=0.0))
     assert space(recipe(), Digits().load()) == Pixels((1, 8, 8), 17)
 
 
-def test_it_begins_with_the_weights_of_a_run():
+def test_training_starts_from_the_weights_of_a_run():
     """The body's tensors are the run's; the head, which begins at 0, is not touched."""
     from diffprob.config.pretrained import begin
 
@@ -102,7 +102,7 @@ def trained(folder, steps):
     return open_run(folder)
 
 
-def test_a_training_that_was_stopped_goes_on_bit_for_bit(tmp_path):
+def test_stopped_training_resumes_with_the_same_bits(tmp_path):
     whole = trained(tmp_path / "whole", 4)
     trained(tmp_path / "parts", 2)
     parts = trained(tmp_path / "parts", 4)
@@ -119,12 +119,12 @@ def test_a_training_that_was_stopped_goes_on_bit_for_bit(tmp_path):
     assert "noise-aware classifier (10 classes)" in card and "diffprob sample" not in card
 
 
-def test_a_run_of_one_kind_is_not_gone_on_with_as_another():
+def test_resuming_as_another_kind_of_run_is_an_error():
     theirs = Run.open("digits").recipe
     assert resumable(theirs, recipe()) == ("kind", "Recipe", "Recogniser")
 
 
-def test_joined_sources_are_classes_in_order():
+def test_concatenated_sources_are_classes_in_order():
     ours = Concatenated((Digits("test"), Digits("train")))
     assert parse(repr(ours), ALL) == ours
     found, test, train = ours.load(), Digits("test").load(), Digits("train").load()
@@ -135,7 +135,7 @@ def test_joined_sources_are_classes_in_order():
     assert np.array_equal(found.pixels[len(test) :], train.pixels)
 
 
-def test_what_cannot_be_joined_is_named():
+def test_incompatible_sources_cannot_be_concatenated():
     wide, bright = images(shape=(1, 8, 9), name="wide"), images(levels=256, name="bright")
     with pytest.raises(InputError, match=r"a and wide cannot be joined: shape \(1, 8, 8\) and \(1, 8, 9\)"):
         concatenate([images(), images(), wide])

@@ -50,7 +50,7 @@ def folder(tmp_path, recipe, digest, model):
     return path
 
 
-def test_the_loaded_model_is_the_averaged_one(folder, model):
+def test_loaded_model_has_the_averaged_weights(folder, model):
     state = torch.get_rng_state()
     loaded = Run.open(folder).load(chunk=4)
     assert torch.equal(state, torch.get_rng_state()), "loading takes no random numbers"
@@ -66,7 +66,7 @@ def test_the_loaded_model_is_the_averaged_one(folder, model):
     assert x.grad is not None
 
 
-def test_what_a_run_says_about_itself(folder, recipe, digest):
+def test_run_describes_itself(folder, recipe, digest):
     run = Run.open(folder)
     assert run.recipe == recipe
     assert run.space == Pixels((1, 8, 8), 17)
@@ -84,13 +84,13 @@ def listed(folder):
 NAMES = ["README.md", "log.jsonl", "model.safetensors", "recipe.txt", "samples/step-00000020.png"]
 
 
-def test_the_inventory_is_complete(folder):
+def test_manifest_lists_every_file(folder):
     assert listed(folder) == NAMES
 
 
 @pytest.mark.parametrize("name", [*NAMES, "manifest.json"])
 @pytest.mark.parametrize("damage", ["missing", "flipped", "shorter"])
-def test_damage_is_refused_by_name(folder, name, damage):
+def test_damaged_file_is_an_error_naming_it(folder, name, damage):
     path = folder / name
     contents = bytearray(path.read_bytes())
     if damage == "missing":
@@ -105,7 +105,7 @@ def test_damage_is_refused_by_name(folder, name, damage):
     assert "\n" not in str(caught.value)
 
 
-def test_every_bit_of_the_manifest_counts(folder):
+def test_any_flipped_bit_in_the_manifest_is_an_error(folder):
     path = folder / "manifest.json"
     contents = path.read_bytes()
     for position in range(0, len(contents), 23):
@@ -116,7 +116,7 @@ def test_every_bit_of_the_manifest_counts(folder):
             Run.open(folder)
 
 
-def test_a_longer_log_is_no_damage_but_a_longer_model_is(folder):
+def test_appended_log_is_accepted_but_appended_model_is_an_error(folder):
     with (folder / "log.jsonl").open("ab") as file:
         file.write(b'{"step": 21}\n')
     Run.open(folder)
@@ -138,7 +138,7 @@ def reseal(folder, name, contents):
     manifest.commit({name: [contents]})
 
 
-def test_a_pickle_in_disguise_is_refused_even_with_the_right_hash(folder):
+def test_pickle_named_as_weights_is_an_error_even_with_its_hash(folder):
     path = folder / "model.safetensors"
     for put in (path.write_bytes, lambda contents: reseal(folder, path.name, contents)):
         put(pickle_of_a_model())
@@ -148,7 +148,7 @@ def test_a_pickle_in_disguise_is_refused_even_with_the_right_hash(folder):
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a/../../b", "a\nb"])
-def test_a_manifest_that_points_outside_is_refused(folder, name):
+def test_manifest_that_points_outside_is_an_error(folder, name):
     manifest = Manifest.read(folder)
     manifest.files[name] = {"sha256": "0" * 64, "bytes": 1}
     manifest.write()
@@ -156,7 +156,7 @@ def test_a_manifest_that_points_outside_is_refused(folder, name):
         Run.open(folder)
 
 
-def test_weights_of_another_network(folder, recipe, digest, model, tmp_path):
+def test_weights_of_another_network_are_an_error(folder, recipe, digest, model, tmp_path):
     weights = model.state_dict()
     name = "net.conv_in.weight"
     for change, message in [
@@ -170,13 +170,13 @@ def test_weights_of_another_network(folder, recipe, digest, model, tmp_path):
             Run.open(path).load()
 
 
-def test_a_model_that_is_not_ours(folder):
+def test_foreign_model_file_is_an_error(folder):
     reseal(folder, "model.safetensors", b"".join(pieces({"x": torch.zeros(1)})))
     with pytest.raises(InputError, match="does not say which step"):
         Run.open(folder)
 
 
-def test_a_recipe_of_another_version(folder):
+def test_unknown_component_in_a_recipe_is_an_error(folder):
     reseal(folder, "recipe.txt", b"Recipe(name='x', prediction=Epsilom())")
     with pytest.raises(InputError, match=r"recipe\.txt: unknown name 'Epsilom' .*did you mean 'Epsilon'"):
         Run.open(folder)
@@ -195,7 +195,7 @@ def packaged(folder, tmp_path, monkeypatch):
     return root / "mnist"
 
 
-def test_packaged_runs_by_name(packaged, folder, tmp_path):
+def test_packaged_runs_open_by_name(packaged, folder, tmp_path):
     assert Run.open("mnist").path == packaged
     (tmp_path / "mnist").mkdir()  # the data, say
     assert Run.open("mnist").path == packaged
@@ -204,7 +204,7 @@ def test_packaged_runs_by_name(packaged, folder, tmp_path):
     assert str(Run.open("mnist").path) == "mnist", "one's own run comes first"
 
 
-def test_no_such_run(packaged, tmp_path):
+def test_unknown_run_is_an_error_with_suggestion(packaged, tmp_path):
     with pytest.raises(InputError, match=r"no run at mnits \(packaged runs: mnist\); did you mean 'mnist'\?"):
         Run.open("mnits")
     (tmp_path / "empty").mkdir()
@@ -218,7 +218,7 @@ def test_no_such_run(packaged, tmp_path):
         Run.open("file")
 
 
-def test_measurements_reach_the_card(folder):
+def test_measurements_appear_on_the_card(folder):
     run = Run.open(folder)
     details = {"directions": 500, "note": "a|b"}
     first = Measurement("sliced W2 to held-out digits", 0.0123456, 360, seed=1, details=details)
@@ -237,7 +237,7 @@ def test_measurements_reach_the_card(folder):
             Measurement("x", value, 1)
 
 
-def test_a_report_becomes_part_of_the_run(folder):
+def test_report_is_added_to_the_run(folder):
     Run.open(folder).add("report.html", b"<p>1</p>")
     Run.open(folder).add("report.html", b"<p>2</p>")
     assert (folder / "report.html").read_bytes() == b"<p>2</p>"
@@ -245,7 +245,7 @@ def test_a_report_becomes_part_of_the_run(folder):
     Run.open(folder)
 
 
-def test_damaged_measurements_are_named(folder):
+def test_damaged_measurements_are_an_error(folder):
     reseal(folder, "measured.json", b'[{"nme": 1}]')
     with pytest.raises(InputError, match=r"measured\.json is damaged"):
         _ = Run.open(folder).measurements
@@ -259,7 +259,7 @@ def test_damaged_measurements_are_named(folder):
         (Concatenated((Idx("/home/me/a"), Folder("/home/me/b"))), Concatenated((Idx("a"), Folder("b")))),
     ],
 )
-def test_publish(folder, tmp_path, recipe, digest, data, published):
+def test_published_run_opens_without_private_files(folder, tmp_path, recipe, digest, data, published):
     run = Run.open(folder)
     run.record(Measurement("x", 1.0, 10))
     elsewhere = replace(run, recipe=replace(recipe, data=data))
@@ -279,13 +279,13 @@ def test_publish(folder, tmp_path, recipe, digest, data, published):
     Run.open(dest).record(Measurement("y", 2.0, 10))
 
 
-def test_what_is_too_large_is_not_published(folder, tmp_path, monkeypatch):
+def test_publishing_a_too_large_run_is_an_error(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("diffprob.runs.publish.LIMIT", 10_000)
     with pytest.raises(InputError, match=r"would be \d\d,\d\d\d bytes when published, at most 10,000"):
         publish(Run.open(folder), tmp_path / "x")
 
 
-def test_thinned_logs():
+def test_published_logs_are_thinned():
     lines = [json.dumps({"step": step}).encode() + b"\n" for step in range(1000)]
     log = b"".join(lines)
     assert thin(log, len(log)) == log
@@ -299,13 +299,13 @@ def test_thinned_logs():
         assert len({b - a for a, b in itertools.pairwise(steps)}) <= 1
 
 
-def test_chunks_are_powers_of_two_that_shrink_with_the_image():
+def test_chunk_size_is_a_power_of_two_and_falls_with_image_size():
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert [auto_chunk(cpu, Pixels((c, n, n))) for c, n in [(1, 8), (3, 32), (3, 64), (3, 256)]] == [16, 8, 4, 1]
     assert [auto_chunk(cuda, Pixels((c, n, n))) for c, n in [(1, 8), (3, 32), (3, 64), (3, 256)]] == [256, 256, 64, 4]
 
 
-def test_a_run_that_is_replaced_while_it_is_read(folder, recipe, digest, model, monkeypatch):
+def test_run_saved_while_being_read_is_not_damage(folder, recipe, digest, model, monkeypatch):
     """A training that saves between a reader's look at the manifest and at the files is not mistaken for damage."""
     verify, count = Manifest.verify, []
 

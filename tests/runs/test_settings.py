@@ -33,12 +33,12 @@ BAD = [
 
 
 @pytest.mark.parametrize("change", BAD, ids=str)
-def test_refused_by_name_and_value(change):
+def test_invalid_settings_are_errors_with_name_and_value(change):
     (name, value), *_ = change.items()
     with pytest.raises(ValueError, match=name) as caught:
         Training(**{"steps": 10, **change})
     assert repr(value[0] if isinstance(value, tuple) else value) in str(caught.value)
 
 
-def test_the_edges_are_accepted():
+def test_extreme_valid_settings_are_accepted():
     Training(steps=1, batch=1, warmup=0, clip=float("inf"), ema=0.0, sample_every=0, accumulate=1, checkpoint_every=1)

@@ -31,13 +31,13 @@ def scripts(monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "count"), [("thesis_mnist", 6_585_601), ("thesis_cifar10", 105_272_579)])
-def test_the_published_networks(name, count):
+def test_network_sizes_match_published(name, count):
     recipe = named(name)
     assert parameter_count(recipe) == count
     assert parse(render(recipe), ALL) == recipe
 
 
-def test_smaller_settings_read_back():
+def test_smaller_settings_survive_the_round_trip():
     for recipe in (thesis_mnist("p", 32, 10_000, lr=1e-3), thesis_cifar10("p", 32, 2000, 1, 2)):
         assert parse(render(recipe), ALL) == recipe
     assert thesis_mnist("p", 32, 10_000).data == Subset(Idx("p"), 10_000)
@@ -46,7 +46,7 @@ def test_smaller_settings_read_back():
     assert thesis_cifar10("p", label=1, epochs=100).training.steps == 100 * (5000 // 64)
 
 
-def test_noise_levels_are_those_of_the_published_code():
+def test_noise_levels_match_the_published_code():
     process = thesis_mnist().process
     # Its own loop: beta_i from 1e-4 to 0.02 at i = 0, ..., 400, multiplied up from i = 0.
     expected = np.cumprod([1 - (1e-4 + (0.02 - 1e-4) * i / 400) for i in range(401)])
@@ -58,7 +58,7 @@ def test_noise_levels_are_those_of_the_published_code():
     assert abs(float(thesis_cifar10().process.coefficients(torch.tensor(1.0))[0]) ** 2 - 0.0063) < 5e-5
 
 
-def test_training_is_plain_adam_with_the_published_numbers():
+def test_training_settings_match_the_published_code():
     digits, colour = thesis_mnist().training, thesis_cifar10().training
     assert (digits.batch, digits.lr, digits.steps // digits.checkpoint_every) == (256, 1e-4, 20)
     assert (colour.batch, colour.lr, colour.steps // colour.checkpoint_every) == (64, 2e-5, 20)
@@ -68,13 +68,13 @@ def test_training_is_plain_adam_with_the_published_numbers():
     assert thesis_mnist().condition == Labels(10, drop=0.1)
 
 
-def test_networks_are_told_the_time_as_published():
+def test_time_scaling_matches_the_published_code():
     assert float(thesis_mnist().clock(torch.tensor(1.0))) == 1.0
     assert float(thesis_mnist().clock(torch.tensor(1 / 401, dtype=torch.float64))) == 1 / 401
     assert float(thesis_cifar10().clock(torch.tensor(1.0))) == 999.0
 
 
-def test_small_networks_build():
+def test_smaller_networks_build():
     for recipe, shape in (
         (thesis_mnist(features=8), (1, 28, 28)),
         (replace(thesis_cifar10(features=32), condition=None), (3, 32, 32)),
@@ -84,7 +84,7 @@ def test_small_networks_build():
         assert recipe.space.shape == shape
 
 
-def test_losses_of_epochs_are_means_over_their_steps(scripts):
+def test_epoch_losses_are_means_over_their_steps(scripts):
     # Steps 1..10 have 1, 11..20 have 2, 21..24 have 5; epochs of 8 steps: 1; (2 + 12)/8; (8 + 20)/8.
     log = [
         {"step": 10, "loss": 1.0},
@@ -96,7 +96,7 @@ def test_losses_of_epochs_are_means_over_their_steps(scripts):
     assert scripts["_draw"].epoch_losses(log[:1], 8) == [1.0]
 
 
-def test_rows_of_epochs_by_guidance(scripts):
+def test_rows_are_grouped_by_epoch_and_guidance(scripts):
     rows = [{"kind": "epoch", "w": w, "epoch": e, "x": 0} for w, e in ((2.0, 3), (0.0, 1), (2.0, 1))]
     rows += [{"kind": "real"}, {"kind": "epoch", "w": 2.0, "epoch": 3, "x": 1}]
     found = scripts["_draw"].by_guidance(rows)
@@ -106,7 +106,7 @@ def test_rows_of_epochs_by_guidance(scripts):
     }
 
 
-def test_the_naive_distance_is_right_where_the_stable_one_is_and_not_elsewhere(scripts):
+def test_naive_distance_matches_the_stable_one_only_for_many_samples(scripts):
     measure, rng = scripts["_measure"], torch.Generator().manual_seed(0)
     many = torch.rand(400, 8, generator=rng, dtype=torch.float64), torch.rand(300, 8, generator=rng).double()
     stable = measure.frechet_distance(*map(measure.Statistics.of, many))
@@ -117,7 +117,7 @@ def test_the_naive_distance_is_right_where_the_stable_one_is_and_not_elsewhere(s
     assert measure.frechet_distance(measure.Statistics.of(few), measure.Statistics.of(few)) < 1e-9
 
 
-def test_from_training_to_figures(scripts, tmp_path, monkeypatch):
+def test_experiment_runs_from_training_to_figures(scripts, tmp_path, monkeypatch):
     measure = scripts["_measure"]
     recipe = thesis_mnist(epochs=2)
     recipe = replace(

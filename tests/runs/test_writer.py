@@ -60,7 +60,7 @@ def flip(path, at=None):
     path.write_bytes(data)
 
 
-def test_a_new_run(start, folder, recipe, digest):
+def test_new_run_has_no_state(start, folder, recipe, digest):
     writer = start()
     assert writer.load() is None
     assert set(tree(folder)) == {"recipe.txt", "manifest.json", "log.jsonl", "README.md"}
@@ -75,7 +75,7 @@ def test_a_new_run(start, folder, recipe, digest):
         run.load()
 
 
-def test_save_and_load(start, folder, snapshot, recipe):
+def test_saved_state_loads_back(start, folder, snapshot, recipe):
     writer = start()
     for step in (10, 20, 30):
         writer.append({"step": step, "loss": 1 / step})
@@ -93,7 +93,7 @@ def test_save_and_load(start, folder, snapshot, recipe):
     assert "30 of 100 steps of 4 images" in (folder / "README.md").read_text()
 
 
-def test_the_log_goes_back_to_the_checkpoint(start, folder, snapshot):
+def test_log_is_truncated_to_the_checkpoint(start, folder, snapshot):
     writer = start()
     writer.append({"step": 1})
     writer.save(snapshot(1))
@@ -111,13 +111,13 @@ def test_the_log_goes_back_to_the_checkpoint(start, folder, snapshot):
     Run.open(folder)
 
 
-def test_before_the_first_checkpoint_the_log_starts_again(start, folder):
+def test_log_restarts_without_a_checkpoint(start, folder):
     start().append({"step": 1})
     assert start().load() is None
     assert (folder / "log.jsonl").read_bytes() == b""
 
 
-def test_another_recipe_is_refused_by_its_first_difference(start, folder, recipe, snapshot):
+def test_another_recipe_is_an_error_naming_the_first_difference(start, folder, recipe, snapshot):
     start().save(snapshot(1))
     before = tree(folder)
     other = replace(recipe, process=replace(recipe.process, schedule=Cosine()), training=Training(steps=9, lr=1.0))
@@ -133,7 +133,7 @@ def test_another_recipe_is_refused_by_its_first_difference(start, folder, recipe
     start()
 
 
-def test_a_run_may_go_on_for_longer(start, folder, recipe, snapshot):
+def test_run_may_be_extended(start, folder, recipe, snapshot):
     start().save(snapshot(100))
     longer = replace(recipe, training=replace(recipe.training, steps=300, samples=9))
     same(start(longer).load(), snapshot(100))
@@ -142,7 +142,7 @@ def test_a_run_may_go_on_for_longer(start, folder, recipe, snapshot):
 
 
 @pytest.mark.parametrize("content", ["notes.txt", ".hidden", "sub"])
-def test_a_folder_with_something_else_is_left_alone(start, folder, content):
+def test_folder_with_other_files_is_left_alone(start, folder, content):
     folder.mkdir(parents=True)
     (folder / content).mkdir() if content == "sub" else (folder / content).write_text("mine")
     with pytest.raises(InputError, match=rf"is not a run \(it holds {content}\)"):
@@ -150,7 +150,7 @@ def test_a_folder_with_something_else_is_left_alone(start, folder, content):
     assert os.listdir(folder) == [content]
 
 
-def test_a_file_in_the_way(start, folder):
+def test_file_in_place_of_the_folder_is_an_error(start, folder):
     folder.parent.mkdir()
     folder.write_text("mine")
     with pytest.raises(InputError, match="is a file"):
@@ -158,13 +158,13 @@ def test_a_file_in_the_way(start, folder):
     assert folder.read_text() == "mine"
 
 
-def test_an_empty_folder_is_used(start, folder):
+def test_empty_folder_is_accepted(start, folder):
     folder.mkdir(parents=True)
     start()
     Run.open(folder)
 
 
-def test_one_writer_at_a_time(start, folder, recipe, digest, snapshot):
+def test_second_writer_is_an_error(start, folder, recipe, digest, snapshot):
     writer = start()
     with pytest.raises(InputError, match="another process is writing to this run"):
         RunWriter.open(folder, recipe, digest)
@@ -175,7 +175,7 @@ def test_one_writer_at_a_time(start, folder, recipe, digest, snapshot):
     RunWriter.open(folder, recipe, digest).close()
 
 
-def test_a_damaged_state_is_named_and_an_older_one_used(start, folder, snapshot):
+def test_damaged_state_is_noted_and_an_older_one_used(start, folder, snapshot):
     writer = start()
     for step in (10, 20):
         writer.append({"step": step})
@@ -196,7 +196,7 @@ def test_a_damaged_state_is_named_and_an_older_one_used(start, folder, snapshot)
     assert Run.open(folder).meta["step"] == 15
 
 
-def test_without_an_intact_state_nothing_is_resumed(start, folder, snapshot):
+def test_run_without_an_intact_state_is_an_error(start, folder, snapshot):
     writer = start()
     for step in (10, 20):
         writer.save(snapshot(step))
@@ -214,7 +214,7 @@ def test_without_an_intact_state_nothing_is_resumed(start, folder, snapshot):
     [{"norm": "z"}, {"norm": [1, 2]}, {"window": 3}, {"window": [["a"]]}, {"seconds": "x"}, {"made": [3]}],
     ids=str,
 )
-def test_what_a_state_says_of_its_training_has_its_types(start, folder, snapshot, odd):
+def test_invalid_state_metadata_is_an_error(start, folder, snapshot, odd):
     made = snapshot(10)
     made.meta = odd  # with every hash right, as one who shares a run could write it
     start().save(made)
@@ -222,7 +222,7 @@ def test_what_a_state_says_of_its_training_has_its_types(start, folder, snapshot
         start().load()
 
 
-def test_a_changed_log_is_refused(start, folder, snapshot):
+def test_changed_log_is_an_error(start, folder, snapshot):
     writer = start()
     writer.append({"step": 1, "loss": 0.5})
     writer.save(snapshot(1))
@@ -234,7 +234,7 @@ def test_a_changed_log_is_refused(start, folder, snapshot):
 
 
 @pytest.mark.parametrize("damage", ["flipped", "missing", "pickle"])
-def test_a_damaged_model_is_written_again_from_the_state(start, folder, snapshot, damage):
+def test_damaged_model_is_rewritten_from_the_state(start, folder, snapshot, damage):
     start().save(snapshot(10))
     path = folder / "model.safetensors"
     if damage == "flipped":
@@ -251,7 +251,7 @@ def test_a_damaged_model_is_written_again_from_the_state(start, folder, snapshot
     assert all(torch.equal(value, torch.full_like(value, 10)) for value in Run.open(folder).weights().values())
 
 
-def test_a_damaged_recipe_is_not_mistaken_for_another(start, folder, snapshot):
+def test_damaged_recipe_is_an_error(start, folder, snapshot):
     start().save(snapshot(10))
     path = folder / "recipe.txt"
     path.write_text(path.read_text().replace("lr=0.0002", "lr=0.0003"))
@@ -259,7 +259,7 @@ def test_a_damaged_recipe_is_not_mistaken_for_another(start, folder, snapshot):
         start()
 
 
-def test_a_step_may_be_saved_twice(start, folder, snapshot):
+def test_same_step_may_be_saved_twice(start, folder, snapshot):
     writer = start()
     writer.save(snapshot(10))
     again = snapshot(10)
@@ -269,14 +269,14 @@ def test_a_step_may_be_saved_twice(start, folder, snapshot):
     same(start().load(), again)
 
 
-def test_a_published_run_is_not_resumed(start, folder, snapshot):
+def test_resuming_a_published_run_is_an_error(start, folder, snapshot):
     start().save(snapshot(10))
     shutil.rmtree(folder / "state")
     with pytest.raises(InputError, match="has a model but no training state"):
         start().load()
 
 
-def test_stale_temporaries_are_swept(start, folder, snapshot):
+def test_stale_temporary_files_are_removed(start, folder, snapshot):
     start().save(snapshot(1))
     (folder / "state" / ".tmp-step-00000002-99").mkdir()
     (folder / "state" / ".tmp-step-00000002-99" / "raw.safetensors").write_text("half")
@@ -295,7 +295,7 @@ def failing(action, number):
 
 @pytest.mark.parametrize("call", ["fsync", "rename", "replace", "mkdir"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
-def test_a_disk_that_refuses(start, folder, snapshot, monkeypatch, call, number):
+def test_failing_disk_keeps_the_last_state(start, folder, snapshot, monkeypatch, call, number):
     writer = start()
     writer.append({"step": 1})
     writer.save(snapshot(1))
@@ -315,7 +315,7 @@ def test_a_disk_that_refuses(start, folder, snapshot, monkeypatch, call, number)
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
-def test_a_run_that_cannot_be_created(start, folder, monkeypatch, number):
+def test_run_that_cannot_be_created_is_an_error(start, folder, monkeypatch, number):
     folder.parent.mkdir()
     monkeypatch.setattr(os, "mkdir", failing("mkdir", number))
     with pytest.raises(InputError, match=f"cannot create the run .*{os.strerror(number).lower()}"):
@@ -332,7 +332,7 @@ def file_limit():
 
 
 @pytest.mark.parametrize("size", [0, 100, 3000, 20_000])
-def test_a_write_that_stops_half_way(start, folder, snapshot, file_limit, size):
+def test_interrupted_write_keeps_the_last_state(start, folder, snapshot, file_limit, size):
     writer = start()
     writer.append({"step": 1})
     writer.save(snapshot(1))
@@ -350,7 +350,7 @@ def test_a_write_that_stops_half_way(start, folder, snapshot, file_limit, size):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="no folder is read-only to root")
-def test_a_read_only_folder(start, folder):
+def test_read_only_folder_is_an_error(start, folder):
     folder.parent.mkdir()
     folder.parent.chmod(0o500)
     with pytest.raises(InputError, match=r"cannot create the run .*permission denied"):

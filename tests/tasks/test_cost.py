@@ -38,7 +38,7 @@ def glow() -> Kind:
 
 
 @pytest.mark.parametrize("make", [huge, glow])
-def test_a_network_beyond_measure_is_never_built(monkeypatch: pytest.MonkeyPatch, make: Callable[[], Kind]) -> None:
+def test_huge_network_is_not_built(monkeypatch: pytest.MonkeyPatch, make: Callable[[], Kind]) -> None:
     def refuse(*_: Any) -> None:
         raise AssertionError("it was built")
 
@@ -62,7 +62,7 @@ def test_a_network_beyond_measure_is_never_built(monkeypatch: pytest.MonkeyPatch
         (None, 8, ""),
     ],
 )
-def test_the_advice_is_what_saves(there: int | None, images: int, said: str) -> None:
+def test_advice_names_what_saves_memory(there: int | None, images: int, said: str) -> None:
     """10 GiB that do not depend on the batch, and 2 GiB that do."""
     result = {
         "parameters": 1,

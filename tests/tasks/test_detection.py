@@ -42,7 +42,7 @@ def asked(**more: Any) -> DetectionRequest:
     return DetectionRequest(**{"proxies": FEW, "n": 50, "resize": True, "compute": CPU, **more})
 
 
-def test_python_and_the_verb_have_the_same_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_detect_matches_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     odd, out = str(tmp_path / "odd.npy"), str(tmp_path / "out")
     np.save(odd, upside_down())
     words = ("detect", "digits", "--outside", odd, "--resize", *WORDS, "--out", out, "--json")
@@ -64,7 +64,7 @@ def test_python_and_the_verb_have_the_same_numbers(tmp_path: Path, capsys: pytes
     assert "AUROC" in repr(result) and "<td>odd.npy</td>" in result._repr_html_() and not result.fits.new
 
 
-def test_images_in_memory_are_ranked_as_those_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_in_memory_are_ranked_like_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save(tmp_path / "odd.npy", upside_down(9))
     words = (
         "detect",
@@ -89,7 +89,7 @@ def test_images_in_memory_are_ranked_as_those_of_a_file(tmp_path: Path, capsys: 
     assert repr(result).startswith(f"NoiseNorm(noises=1) flags {len(ranking.flagged)} of 9")
 
 
-def test_sets_in_memory_and_exact_models() -> None:
+def test_detect_accepts_sets_in_memory_and_exact_models() -> None:
     """Of a model that is its training images these are denser than noise; it has no images of its own."""
     train = Digits("train").load()
     exact = dp.FiniteData(
@@ -107,7 +107,7 @@ def test_sets_in_memory_and_exact_models() -> None:
         prepare_detection(run, asked(inside=known, outside=(noise,), proxies=None))
 
 
-def test_a_score_does_not_depend_on_where_its_image_stands() -> None:
+def test_score_does_not_depend_on_position_or_batch() -> None:
     """Backwards, alone, or twice among others: the same picture has the same number, to the bit."""
     run, device = Run.open("digits"), torch.device("cpu")
     levels = Digits("test").load().take(np.arange(5))
@@ -124,11 +124,11 @@ def test_a_score_does_not_depend_on_where_its_image_stands() -> None:
             assert torch.equal(found[name], found["as it is"][order]), (proxy, name)
 
 
-def test_the_default_proxies_depend_on_what_is_asked() -> None:
+def test_default_proxies_depend_on_the_request() -> None:
     assert DetectionRequest(judged="x").measured == (DEFAULT,) and DetectionRequest(outside=("x",)).measured == STANDARD
 
 
-def test_what_is_refused_is_one_line() -> None:
+def test_invalid_requests_are_one_line_errors() -> None:
     for wrong, line in (
         ({}, "give judged, to rank, or outside, to compare with: one of the two"),
         ({"judged": "x", "outside": ("y",)}, "one of the two"),
@@ -153,7 +153,7 @@ def test_what_is_refused_is_one_line() -> None:
             prepare_detection(run, asked(**{"outside": (upside_down(),), **wrong}))
 
 
-def test_a_batch_is_taken_as_it_was_chosen() -> None:
+def test_selected_batch_is_used_unchanged() -> None:
     run = Run.open("digits")
     batch = ImageBatch(*ImageSelection(n=55, seed=3).of(run, SILENT))
     prepared = prepare_detection(run, asked(inside=batch, outside=(upside_down(),)))

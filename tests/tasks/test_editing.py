@@ -43,7 +43,7 @@ def same(rows: ImageRows, verb: dict[str, Any], out: str) -> bool:
         return np.array_equal(stored["images"], rows.images) and np.array_equal(stored["seeds"], rows.seeds)
 
 
-def test_python_and_the_verbs_make_the_same_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_editing_matches_the_verbs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, out = Run.open("digits"), str(tmp_path / "x.npz")
     verb = by_verb(capsys, out, "sample", "digits", "--from", "digits:3", "-n", "2", "--at", "0.3", "0.6")
     rows = sample_from(run, SampleFromRequest(image="digits:3", at=(0.3, 0.6), sampling=FEW))
@@ -66,7 +66,7 @@ def test_python_and_the_verbs_make_the_same_rows(tmp_path: Path, capsys: pytest.
     assert repr(rows) == "1 row of 5 images 1x8x8 of digits, from t = 1"
 
 
-def test_images_in_memory_are_taken() -> None:
+def test_images_in_memory_are_accepted() -> None:
     run, images = Run.open("digits"), Digits("test").load()
     named = reconstruct(run, ReconstructRequest(image="digits:3", sampling=ONE))
     given = reconstruct(run, ReconstructRequest(image=Images(images.take([3]), levels=17), sampling=ONE))
@@ -76,7 +76,7 @@ def test_images_in_memory_are_taken() -> None:
     assert np.array_equal(reconstruct(run, ReconstructRequest(image=bright, sampling=ONE)).images, named.images)
 
 
-def test_a_reporter_hears_progress_and_notes() -> None:
+def test_reporter_gets_progress_and_notes() -> None:
     heard, sampling = Heard(), Sampling(n=2, steps=3, compute=CPU, sampler=DDIM())
     rows = sample_from(Run.open("digits"), SampleFromRequest(image="digits:3", at=(0.5,), sampling=sampling), heard)
     ((what, total, bar),) = heard.bars
@@ -84,7 +84,7 @@ def test_a_reporter_hears_progress_and_notes() -> None:
     assert ["from one x_t all 2 images are the same" in note for note in heard.notes] == [True]
 
 
-def test_what_is_refused_is_one_line_in_the_words_of_python() -> None:
+def test_invalid_requests_are_one_line_python_errors() -> None:
     with pytest.raises(ValueError, match=r"^at\[1\] must lie in \(0, 1\], got 0$"):
         SampleFromRequest(image="digits:3", at=(0.5, 0))
     with pytest.raises(ValueError, match=r"^points must be at least 2, got 1$"):

@@ -35,7 +35,7 @@ def asked(**more: Any) -> EvaluationRequest:
     return EvaluationRequest(**{"sampling": FEW, "features": Pca(8), "metrics": METRICS, **more})
 
 
-def test_python_and_the_verb_have_the_same_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_matches_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert main((*WORDS, "--metrics", ",".join(METRICS), "--json")) == 0
     verb = json.loads(capsys.readouterr().out)
     heard = Heard()
@@ -52,7 +52,7 @@ def test_python_and_the_verb_have_the_same_numbers(capsys: pytest.CaptureFixture
     assert plan == {**prepare_evaluation(Run.open("digits"), asked()).to_json(), "dry_run": True}
 
 
-def test_measurements_say_how_they_were_made() -> None:
+def test_measurements_record_how_they_were_made() -> None:
     result = evaluate(Run.open("digits"), asked(metrics=("frechet", "sliced")))
     items = {item.name: item for item in evaluation_measurements(result)}
     distance = items["Frechet distance"]
@@ -60,7 +60,7 @@ def test_measurements_say_how_they_were_made() -> None:
     assert distance.details["evaluations"] == 3 and items[next(n for n in items if "sliced" in n)].features == "pixels"
 
 
-def test_samples_and_real_images_in_memory() -> None:
+def test_evaluate_accepts_samples_and_images_in_memory() -> None:
     """Held-out images that are the run's own are called so; samples that are those images lie at distance 0."""
     run, held = Run.open("digits"), Digits("test").load()
     samples = held.take(range(len(held)))
@@ -79,7 +79,7 @@ def test_samples_and_real_images_in_memory() -> None:
         prepare_evaluation(run, asked(samples=samples * np.uint8(15) + np.uint8(15)))
 
 
-def test_exact_models_are_evaluated_against_images_that_are_given() -> None:
+def test_exact_models_are_evaluated_against_given_images() -> None:
     train = torch.from_numpy(Digits("train").load().take(range(200)))
     exact = dp.FiniteData(dp.Pixels((1, 8, 8), 17).to_model(train), dp.LinearProcess(dp.Cosine()))
     run = dp.Model(exact, shape=(1, 8, 8), levels=17).run
@@ -90,7 +90,7 @@ def test_exact_models_are_evaluated_against_images_that_are_given() -> None:
         prepare_evaluation(run, asked())
 
 
-def test_what_is_refused_is_one_line() -> None:
+def test_invalid_requests_are_one_line_errors() -> None:
     for wrong, line in (
         ({"split": "tset"}, "split must be one of auto, test, train, got 'tset'"),
         ({"metrics": ()}, "metrics must have 1 to"),
@@ -105,7 +105,7 @@ def test_what_is_refused_is_one_line() -> None:
         prepare_evaluation(Run.open("digits"), asked(sampling=Sampling(n=1, steps=1, compute=FEW.compute)))
 
 
-def test_features_are_read_as_they_are_written() -> None:
+def test_features_survive_the_round_trip() -> None:
     choices = (Auto(), RawPixels(), Pca(), Pca(3), LabelClassifier(), LabelClassifier("x.safetensors"), Dino("small"))
     for choice in choices:
         assert parse_features(choice.text) == choice

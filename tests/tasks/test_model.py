@@ -39,7 +39,7 @@ METHODS = [
 
 
 @pytest.mark.parametrize(("options", "method"), METHODS, ids=["default", "steps", "continuous", "flow"])
-def test_bits_per_dim_are_those_of_the_verb(
+def test_bits_per_dim_match_the_verb(
     digits: Model, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], method: Any
 ) -> None:
     said = verb(capsys, "likelihood", "digits", "-n", "3", "--seed", "5", *options)
@@ -49,13 +49,13 @@ def test_bits_per_dim_are_those_of_the_verb(
     assert result.log_prob == pytest.approx(-result.per_image * 64 * math.log(2), abs=0, rel=1e-15)
 
 
-def test_rates_are_those_of_the_verb(digits: Model, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_rates_match_the_verb(digits: Model, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     said = verb(capsys, "rate", "digits", "-n", "3", "--steps", "9", "--out", str(tmp_path / "rate.json"))
     result = digits.rate_distortion(n=3, chain=ChainBound(steps=9, terms=None)).to_json()
     assert result == {name: said[name] for name in result}
 
 
-def test_images_are_taken_from_anywhere(digits: Model, tmp_path: Path) -> None:
+def test_images_are_accepted_from_files_arrays_and_sources(digits: Model, tmp_path: Path) -> None:
     batch = digits.data(n=4, seed=2)
     assert batch.images.shape == (4, 1, 8, 8) and batch.images.dtype == np.uint8 and batch.labels is not None
     assert repr(batch) == "4 of 360 test images of digits/test, 1x8x8"
@@ -72,14 +72,14 @@ def test_images_are_taken_from_anywhere(digits: Model, tmp_path: Path) -> None:
         assert np.array_equal(digits.bits_per_dim(tmp_path / "grey.npy", method=exact).per_image, first)
 
 
-def test_no_default_gives_a_wrong_number(digits: Model) -> None:
+def test_defaults_give_the_right_bits_per_dim(digits: Model) -> None:
     """Ten times too large is what a decoder of 256 levels says of the 17 levels of the digits."""
     assert 1.5 < digits.bits_per_dim(n=8).mean < 2.1
     log_prob = digits.log_prob(n=8)
     assert -log_prob.mean() / 64 / math.log(2) == pytest.approx(digits.bits_per_dim(n=8).mean)
 
 
-def test_exact_data_has_its_density_score_and_denoiser() -> None:
+def test_exact_model_gives_density_score_and_denoiser() -> None:
     model = Model(dp.GaussianData(MEAN, COV, dp.LinearProcess(dp.Cosine())), shape=(2,))
     x = torch.tensor([[0.1, 0.2], [-1.0, 0.4], [2.0, -2.0]])
     truth = torch.distributions.MultivariateNormal(MEAN.double(), COV.double())
@@ -114,7 +114,7 @@ class Net(nn.Module):
         return {"tensor": answer, "object": SimpleNamespace(sample=answer), "output": Output(answer, None)}[self.kind]
 
 
-def test_any_network_is_a_model_and_stays_as_it_is() -> None:
+def test_any_network_makes_a_model_and_is_unchanged() -> None:
     found = []
     for kind in ("tensor", "object", "output"):
         torch.manual_seed(0)
@@ -133,7 +133,7 @@ class _Wrong(nn.Module):
         return "nothing"
 
 
-def test_a_network_of_diffusers_is_a_model(tmp_path: Path) -> None:
+def test_diffusers_network_makes_a_model(tmp_path: Path) -> None:
     diffusers = pytest.importorskip("diffusers")
     torch.manual_seed(0)
     net = diffusers.UNet2DModel(
@@ -165,13 +165,13 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("ask", "said"), WRONG)
-def test_what_is_wrong_is_said_in_the_words_of_python(ask: Any, said: str) -> None:
+def test_invalid_calls_are_python_errors(ask: Any, said: str) -> None:
     with pytest.raises((dp.InputError, ValueError), match=said) as caught:
         ask()
     assert "\n" not in str(caught.value)
 
 
-def test_samples_are_those_of_the_verb(digits: Model, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_samples_match_the_verb(digits: Model, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     said = verb(capsys, "sample", "digits", "-n", "3", "--seed", "4", "--steps", "5", "--out", str(tmp_path / "a.npz"))
     samples = digits.sample(3, seed=4, steps=5)
     assert samples.to_json() == {name: said[name] for name in samples.to_json()}
@@ -186,9 +186,7 @@ def test_samples_are_those_of_the_verb(digits: Model, capsys: pytest.CaptureFixt
         samples.save(tmp_path / "c.gif")
 
 
-def test_samples_of_labels_and_guidance_are_those_of_the_verb(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_samples_with_labels_and_guidance_match_the_verb(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     common = ("sample", "mnist_labels", "-n", "2", "--steps", "2", "--out", str(tmp_path / "a.npz"))
     said = verb(capsys, *common, "--label", "7", "--guidance", "0.5")
     samples = load("mnist_labels", device="cpu").sample(2, steps=2, labels=7, guidance=0.5)
@@ -196,7 +194,7 @@ def test_samples_of_labels_and_guidance_are_those_of_the_verb(
     assert np.array_equal(np.load(tmp_path / "a.npz")["images"], samples.images)
 
 
-def test_samples_of_exact_data_have_its_mean_and_covariance() -> None:
+def test_samples_of_an_exact_model_have_its_moments() -> None:
     model, n = Model(dp.GaussianData(MEAN, COV, dp.LinearProcess(dp.Cosine())), shape=(2,)), 4000
     points = torch.from_numpy(model.sample(n, steps=30).images).double()
     # Four standard errors of the mean, and of a covariance, (1 + rho^2)^(1/2) times the product of the spreads at most.
@@ -247,7 +245,7 @@ DOORS = {
 
 @pytest.mark.parametrize("name", DOORS)
 @pytest.mark.filterwarnings("ignore::UserWarning")  # notes, which the verb has on stderr
-def test_every_door_gives_the_same(
+def test_python_and_command_line_give_the_same_results(
     digits: Model, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -260,7 +258,7 @@ def test_every_door_gives_the_same(
         assert np.array_equal(np.load("a.npz")["images"], result.images)
 
 
-def test_finite_data_is_a_model_of_images() -> None:
+def test_finite_data_makes_a_model_of_images() -> None:
     images = dp.Images(dp.Digits("test").load().take(range(20)), levels=17)
     points = dp.Pixels((1, 8, 8), 17).to_model(torch.from_numpy(np.asarray(images.pixels)))
     model = Model(dp.FiniteData(points, dp.LinearProcess(dp.Cosine())), shape=(1, 8, 8), levels=17)
@@ -277,7 +275,7 @@ SMALL = {
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_training_and_fits_are_those_of_the_verbs(
+def test_training_and_fits_match_the_verbs(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -39,7 +39,7 @@ def said(facts: dict) -> dict:
     return {name: value for name, value in facts.items() if name not in ("bytes", "out", "report", "dry_run")}
 
 
-def test_a_report_is_that_of_the_verb(capsys: pytest.CaptureFixture) -> None:
+def test_report_matches_the_verb(capsys: pytest.CaptureFixture) -> None:
     run, heard = dp.Run.open("digits"), Heard()
     result = report(run, ReportRequest(sampling=LEAST), heard)
     answer = verb(capsys, "report", "digits", "-n", "2", "--steps", "2", "--batch", "2", "--device", "cpu")
@@ -51,7 +51,7 @@ def test_a_report_is_that_of_the_verb(capsys: pytest.CaptureFixture) -> None:
     assert said(compare([run, run], CompareRequest(sampling=LEAST)).to_json()).items() <= drawn.items()
 
 
-def test_an_exchange_is_that_of_the_verb(capsys: pytest.CaptureFixture) -> None:
+def test_export_and_import_match_the_verbs(capsys: pytest.CaptureFixture) -> None:
     result = export_run(dp.Run.open("digits"), ExportRequest(out="theirs"))
     answer = verb(capsys, "export", "digits", "--out", "again")
     assert {**result.to_json(), "out": "again"} == answer
@@ -63,7 +63,7 @@ def test_an_exchange_is_that_of_the_verb(capsys: pytest.CaptureFixture) -> None:
     assert not dp.Run.open("back").meta["data"] and ours.recipe.network == dp.Run.open("digits").recipe.network
 
 
-def test_classes_without_names_are_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_class_names_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     heard, load = Heard(), exchange.load_pipeline
     export_run(dp.Run.open("mnist_labels"), ExportRequest(out="theirs"))
     monkeypatch.setattr(exchange, "load_pipeline", lambda folder: load(folder)._replace(condition=None))
@@ -72,7 +72,7 @@ def test_classes_without_names_are_a_note(monkeypatch: pytest.MonkeyPatch) -> No
     assert note.endswith("if the last stands for no label: null_label") and not Path("back").exists()
 
 
-def test_data_is_checked_as_by_the_verb(capsys: pytest.CaptureFixture) -> None:
+def test_data_check_matches_the_verb(capsys: pytest.CaptureFixture) -> None:
     np.save("pictures.npy", np.zeros((3, 8, 8), dtype=np.uint8))
     result = check_data(DataCheckRequest(data=open_data("pictures.npy")))
     assert json.loads(json.dumps(result.to_json())) == verb(capsys, "data-check", "pictures.npy") and result.warnings
@@ -91,7 +91,7 @@ REFUSED: dict[str, tuple[Callable, str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_refused_in_one_line(case: str) -> None:
+def test_invalid_requests_are_one_line_errors(case: str) -> None:
     ask, sentence = REFUSED[case]
     with pytest.raises((InputError, ValueError)) as caught:
         ask()

@@ -35,7 +35,7 @@ FEW = Sampling(seed=3, steps=4, compute=CPU)
         (Inpaint(box=(2, 2, 3, 3), jumps=1), FEW, ("--box", "2,2,3,3", "--jumps", "1", "--steps", "4")),
     ],
 )
-def test_python_and_the_verb_restore_the_same(
+def test_restore_matches_the_verb(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], degradation: Any, sampling: Sampling, words: tuple[str, ...]
 ) -> None:
     out = str(tmp_path / "r")
@@ -55,7 +55,7 @@ def test_python_and_the_verb_restore_the_same(
         assert repr(restored) == f"2 images restored by digits (noise, {restored.settings['method']}), {ratio}"
 
 
-def test_images_and_masks_in_memory_are_taken() -> None:
+def test_images_and_masks_in_memory_are_accepted() -> None:
     run, images = Run.open("digits"), Digits("test").load()
     hole = np.zeros((1, 1, 8, 8), bool)
     hole[..., 2:5, 2:5] = True
@@ -69,7 +69,7 @@ def test_images_and_masks_in_memory_are_taken() -> None:
     assert ways[0].psnr is None and ways[1].psnr is not None and len(ways[1]) == 2
 
 
-def test_a_reporter_hears_progress_and_notes() -> None:
+def test_reporter_gets_progress_and_notes() -> None:
     heard, sampling = Heard(), Sampling(steps=3, compute=CPU, sampler=DDIM())
     request = RestoreRequest(images="digits", n=1, degradation=Inpaint(box=(2, 2, 3, 3)), sampling=sampling)
     restored = restore(Run.open("digits"), request, heard)
@@ -78,7 +78,7 @@ def test_a_reporter_hears_progress_and_notes() -> None:
     assert ["is deterministic" in note for note in heard.notes] == [True]
 
 
-def test_what_is_refused_is_one_line_in_the_words_of_python() -> None:
+def test_invalid_requests_are_one_line_python_errors() -> None:
     wrong = {
         "noise must .* got -1": lambda: Denoise(noise=-1),
         "add_noise and noise exclude each other": lambda: Denoise(noise=1, add_noise=1),
@@ -104,5 +104,5 @@ def test_what_is_refused_is_one_line_in_the_words_of_python() -> None:
             restore(run, request)
 
 
-def test_the_words_of_the_verb_are_those_of_the_task() -> None:
+def test_verb_options_match_the_task() -> None:
     assert (verb.METHODS, verb.JUMPS) == (degradations.METHODS, degradations.JUMPS)

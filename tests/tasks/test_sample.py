@@ -20,7 +20,7 @@ CPU = Compute(device="cpu")
 FEW = Sampling(n=3, seed=2, steps=4, compute=CPU)
 
 
-def test_python_and_the_verb_draw_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sample_matches_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "x.npz")
     words = ("sample", "digits", "-n", "3", "--seed", "2", "--steps", "4", "--device", "cpu", "--out", out, "--json")
     assert main(words) == 0
@@ -34,7 +34,7 @@ def test_python_and_the_verb_draw_the_same(tmp_path: Path, capsys: pytest.Captur
     assert repr(samples).startswith("3 images 1x8x8 in 17 grey levels of digits, seeds 2..4")
 
 
-def test_the_chain_ends_with_the_samples() -> None:
+def test_chain_ends_with_the_samples() -> None:
     run = Run.open("digits")
     request = SampleRequest(sampling=FEW, progressive=2)
     states, samples = list(chain(run, request)), sample(run, request)
@@ -46,13 +46,13 @@ def test_the_chain_ends_with_the_samples() -> None:
     assert np.array_equal(run.space.to_data(posterior.mean[:2]).numpy(), samples.frames[0])
 
 
-def test_labels_are_those_that_were_drawn_for() -> None:
+def test_result_has_the_requested_labels() -> None:
     asked = Sampling(n=3, steps=1, compute=CPU, conditioning=Conditioning(label=("7", "1")))
     assert sample(Run.open("mnist_labels"), SampleRequest(sampling=asked)).labels.tolist() == [7, 1, 7]  # pyright: ignore[reportOptionalMemberAccess]
     assert sample(Run.open("digits"), SampleRequest(sampling=FEW)).labels is None
 
 
-def test_a_reporter_hears_progress_and_notes() -> None:
+def test_reporter_gets_progress_and_notes() -> None:
     heard, steps = (
         Heard(),
         Sampling(n=3, steps=4, compute=CPU, sampler=DDIM(), variance=Run.open("digits").recipe.variance),
@@ -63,7 +63,7 @@ def test_a_reporter_hears_progress_and_notes() -> None:
     assert ["draws nothing from a variance" in note for note in heard.notes] == [True]
 
 
-def test_what_is_refused_is_one_line_in_the_words_of_python() -> None:
+def test_invalid_requests_are_one_line_python_errors() -> None:
     with pytest.raises(ValueError, match=r"^progressive must be at least 0, got -1$"):
         SampleRequest(progressive=-1)
     label = Sampling(conditioning=Conditioning(label=("7",)), compute=CPU)

@@ -83,7 +83,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run.open(out)
 
 
-def test_python_and_the_verb_train_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_matches_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
     said = verb(capsys, "train", "digits", "--steps", "3", "--out", "runs/verb", *TINY)
     heard = Heard()
     result = train(TrainRequest(recipe="digits", out="runs/here", steps=3, overrides=SMALL, **CPU), heard)
@@ -93,7 +93,7 @@ def test_python_and_the_verb_train_the_same(capsys: pytest.CaptureFixture[str]) 
     assert repr(result).startswith("runs/here: step 3 of 3") and ended(heard) == {"train": 3}
 
 
-def test_images_of_ones_own_become_a_run_that_resumes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_in_memory_become_a_run_that_resumes(capsys: pytest.CaptureFixture[str]) -> None:
     np.save("mine.npy", np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8))
     said = verb(capsys, "train", "--data", "mine.npy", "--steps", "4", "--out", "runs/verb", *TINY)
     heard, known = Heard(), {"overrides": SMALL, "out": "runs/here", **CPU}
@@ -110,7 +110,7 @@ def test_images_of_ones_own_become_a_run_that_resumes(capsys: pytest.CaptureFixt
     assert TrainRequest.of(digits()).recipe == digits()
 
 
-def test_whoever_asks_stops_a_training_with_a_checkpoint() -> None:
+def test_stop_request_ends_training_with_a_checkpoint() -> None:
     asked = 0
 
     @contextmanager
@@ -128,7 +128,7 @@ def test_whoever_asks_stops_a_training_with_a_checkpoint() -> None:
     assert halted.value.step == 1 and Run.open("runs/here").meta["step"] == 1
 
 
-def test_an_estimate_is_that_of_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
+def test_estimate_matches_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
     said = verb(capsys, "train", "digits", "--dry-run", "--out", "runs/verb", *TINY)
     request = TrainRequest(recipe="digits", out="runs/here", overrides=SMALL, **CPU)
     estimate = estimate_training(prepare_training(request)).to_json()
@@ -148,13 +148,13 @@ def test_an_estimate_is_that_of_the_verb(capsys: pytest.CaptureFixture[str]) -> 
         ({"recipe": "digits", "device": "cpux"}, "device=cpux"),
     ],
 )
-def test_a_wrong_request_is_one_line(fields: dict[str, Any], said: str) -> None:
+def test_invalid_request_is_a_one_line_error(fields: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said) as wrong:
         train(TrainRequest(**{**CPU, **fields}))
     assert "\n" not in str(wrong.value) and not Path("runs").exists()
 
 
-def test_numbers_outside_their_domain_are_refused_at_once() -> None:
+def test_invalid_numbers_are_errors() -> None:
     for fields in ({"steps": 0}, {"size": 1}, {"channels": 2}, {"seed": -1}, {"processes": 0}):
         with pytest.raises(ValueError, match=next(iter(fields))):
             TrainRequest(recipe="digits", **fields)
@@ -166,7 +166,7 @@ def test_numbers_outside_their_domain_are_refused_at_once() -> None:
         NoisyClassifierRequest(data="digits")  # pyright: ignore[reportArgumentType]
 
 
-def test_a_fit_is_that_of_the_verb(teacher: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fit_matches_the_verb(teacher: Run, capsys: pytest.CaptureFixture[str]) -> None:
     heard, compute = Heard(), Compute(device="cpu")
     analytic = AnalyticFit(n=4, times=5)
     result = fit(teacher, FitRequest(what=("analytic", "steps"), analytic=analytic, compute=compute), heard)
@@ -184,7 +184,7 @@ def test_a_fit_is_that_of_the_verb(teacher: Run, capsys: pytest.CaptureFixture[s
         fit(Run.open("digits"), FitRequest(what=("analytic",), compute=compute))
 
 
-def test_what_is_made_of_a_run_is_that_of_the_verb(teacher: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_distillation_and_noisy_classifier_match_the_verbs(teacher: Run, capsys: pytest.CaptureFixture[str]) -> None:
     few = {"training.batch": 4, "training.sample_every": 0}
     sets = [word for path, value in few.items() for word in ("--set", f"{path}={value}")]
     common = ("--steps", "1", "--device", "cpu", *sets)
@@ -205,7 +205,7 @@ def test_what_is_made_of_a_run_is_that_of_the_verb(teacher: Run, capsys: pytest.
         distill(teacher, DistillRequest(method="gradient", frozen=True))
 
 
-def test_baselines_are_those_of_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
+def test_baselines_match_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
     few = {"network.depth": 1, "network.width": 4, "training.batch": 4}
     sets = [word for path, value in few.items() for word in ("--set", f"{path}={value}")]
     said = verb(capsys, "baseline", "glow", "digits", "--steps", "1", "--out", "runs/verb", "--device", "cpu", *sets)

@@ -33,7 +33,7 @@ FEW = Sampling(seed=3, steps=5, compute=CPU)
         (DDIB(source_model="digits"), ("--method", "invert", "--source-model", "digits")),
     ],
 )
-def test_python_and_the_verb_translate_the_same(
+def test_translate_matches_the_verb(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], method: Any, words: tuple[str, ...]
 ) -> None:
     out = str(tmp_path / "t")
@@ -51,7 +51,7 @@ def test_python_and_the_verb_translate_the_same(
     assert repr(translated).startswith("2 images of digits translated by digits (")
 
 
-def test_images_in_memory_and_open_runs_are_taken() -> None:
+def test_images_in_memory_and_open_runs_are_accepted() -> None:
     run, images = Run.open("digits"), Digits("test").load()
     given = Images(images.take([0, 1]), levels=17)
     method = DDIB(source_model=Run.open("digits"))
@@ -62,7 +62,7 @@ def test_images_in_memory_and_open_runs_are_taken() -> None:
     assert np.array_equal(named.images, taken.images) and np.array_equal(named.source, taken.source)
 
 
-def test_a_reporter_hears_progress_and_notes() -> None:
+def test_reporter_gets_progress_and_notes() -> None:
     heard = Heard()
     request = TranslateRequest(images="digits", n=1, method=SDEdit(start=0.01), sampling=FEW)
     translated = translate(Run.open("digits"), request, heard)
@@ -71,7 +71,7 @@ def test_a_reporter_hears_progress_and_notes() -> None:
     assert ["start=0.01 lies below the grid's last time" in note for note in heard.notes] == [True]
 
 
-def test_what_is_refused_is_one_line_in_the_words_of_python() -> None:
+def test_invalid_requests_are_one_line_python_errors() -> None:
     with pytest.raises(ValueError, match="recogniser is needed"):
         EGSDE(recogniser=None)
     with pytest.raises(ValueError, match=r"start must lie in \(0, 1\], got 0"):
@@ -91,7 +91,7 @@ def test_what_is_refused_is_one_line_in_the_words_of_python() -> None:
             translate(Run.open("digits"), TranslateRequest(images="digits", n=1, method=method, sampling=sampling))
 
 
-def test_the_words_of_the_verb_are_those_of_the_task() -> None:
+def test_verb_options_match_the_task() -> None:
     assert tuple(method.name for method in (EGSDE, SDEdit, DDIB)) == verb.METHODS
     for name in ("REALISTIC", "FAITHFUL", "FACTOR", "START"):
         assert getattr(verb, name) == getattr(translation, name)

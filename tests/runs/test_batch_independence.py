@@ -28,7 +28,7 @@ def assert_independent(name: str, precision: str, gradient: bool, parts: list[sl
     assert torch.equal(posterior(model, x[order], t[order], gradient), whole[order]), name
 
 
-def test_a_digit_has_the_same_bits_among_any_others() -> None:
+def test_digits_have_the_same_bits_in_any_batch() -> None:
     parts = [slice(0, n) for n in (*range(1, 10), 63, 64)] + [slice(64, 65), slice(3, 4), slice(61, 65)]
     assert_independent("digits", "fp32", False, parts)
     for precision in ("fp32", "bf16"):
@@ -36,12 +36,12 @@ def test_a_digit_has_the_same_bits_among_any_others() -> None:
 
 
 @pytest.mark.parametrize("name", ["mnist", "mnist_labels", "fashion"])
-def test_a_larger_picture_has_the_same_bits_among_any_others(name: str) -> None:
+def test_larger_images_have_the_same_bits_in_any_batch(name: str) -> None:
     assert_independent(name, "fp32", name == "mnist", [slice(0, 1), slice(2, 5), slice(8, 9)])
 
 
 @pytest.mark.parametrize("name", ["digits", "mnist"])
-def test_one_picture_costs_at_most_a_quarter_of_64(name: str) -> None:
+def test_one_image_costs_at_most_a_quarter_of_64(name: str) -> None:
     """Counted in images that the network sees, the filled ones included."""
     run = Run.open(name)
     model, seen = run.load(), []

@@ -42,7 +42,9 @@ def folder(path: Path, images: np.ndarray) -> str:
         (GREY, (3, 16, 16), "made grey"),
     ],
 )
-def test_files_and_arrays_go_by_one_rule(tmp_path: Path, space: Pixels, shape: tuple[int, int, int], done: str) -> None:
+def test_files_and_arrays_are_converted_alike(
+    tmp_path: Path, space: Pixels, shape: tuple[int, int, int], done: str
+) -> None:
     images = pixels(4, *shape)
     np.save(tmp_path / "images.npy", images)
     ways = (folder(tmp_path / "pictures", images), str(tmp_path / "images.npy"), images)
@@ -59,7 +61,7 @@ def test_files_and_arrays_go_by_one_rule(tmp_path: Path, space: Pixels, shape: t
     assert len({each.digest for each in found}) == 1 and [each.data for each in found[:2]] == list(ways[:2])
 
 
-def test_what_loses_nothing_is_no_conversion(tmp_path: Path) -> None:
+def test_lossless_changes_are_not_conversions(tmp_path: Path) -> None:
     """Grey pictures kept in colour; pictures of few levels on the scale of 256, as `sample` writes them."""
     grey, levels = pixels(3, 1, 16, 16), pixels(3, 1, 16, 16) % 17
     as_colour = folder(tmp_path / "colour", grey.repeat(3, 1))
@@ -76,7 +78,7 @@ def test_what_loses_nothing_is_no_conversion(tmp_path: Path) -> None:
     )
 
 
-def test_few_levels_are_not_made_black(tmp_path: Path) -> None:
+def test_arrays_of_few_levels_are_not_darkened(tmp_path: Path) -> None:
     """The digits as scikit-learn has them, 0 to 16 in an array, are no nearly black ones among 256 levels."""
     levels = pixels(3, 1, 16, 16) % 17
     np.save(tmp_path / "few.npy", levels)
@@ -87,7 +89,7 @@ def test_few_levels_are_not_made_black(tmp_path: Path) -> None:
     np.testing.assert_array_equal(select(str(tmp_path / "right.npy"), FEW, "mine").images.pixels, levels)
 
 
-def test_one_picture_and_pictures_of_several_sizes(tmp_path: Path) -> None:
+def test_single_image_and_mixed_sizes_are_accepted(tmp_path: Path) -> None:
     one = folder(tmp_path / "pictures", pixels(1, 3, 16, 16)) + "/00.png"
     found = select(one, COLOUR, "mine")
     assert len(found) == 1 and found.images.files == ("00.png",) and found.data == one
@@ -99,7 +101,7 @@ def test_one_picture_and_pictures_of_several_sizes(tmp_path: Path) -> None:
     assert found.images.files == ("00.png", "more/00.png", "more/01.png")
 
 
-def test_the_part_that_is_read_is_named(tmp_path: Path) -> None:
+def test_split_that_is_read_is_named(tmp_path: Path) -> None:
     images = pixels(9, 1, 16, 16)
     np.savez(tmp_path / "both.npz", x_train=images[:6], x_test=images[6:])
     np.savez(tmp_path / "one.npz", images=images)
@@ -114,7 +116,7 @@ def test_the_part_that_is_read_is_named(tmp_path: Path) -> None:
         select(str(tmp_path / "one.npz"), GREY, "mine", "test")
 
 
-def test_damage_is_no_absence(tmp_path: Path) -> None:
+def test_damaged_split_is_not_treated_as_missing(tmp_path: Path) -> None:
     for part in ("train", "test"):
         folder(tmp_path / part, pixels(2, 1, 16, 16))
     cut = tmp_path / "test/01.png"
@@ -124,12 +126,12 @@ def test_damage_is_no_absence(tmp_path: Path) -> None:
     assert not isinstance(refused.value, Missing)
 
 
-def test_images_in_memory_say_their_levels() -> None:
+def test_images_in_memory_carry_their_levels() -> None:
     levels = pixels(3, 1, 16, 16) % 17
     assert select(Images(levels, levels=17, name="mine"), FEW, "mine").converted == ""
 
 
-def test_what_nobody_asked_for_is_said_of_pictures_too(tmp_path: Path) -> None:
+def test_transparency_and_rotation_are_noted(tmp_path: Path) -> None:
     """White behind what is transparent, and a turn, change the images that a number is of."""
     clear = np.full((16, 16, 4), 255, np.uint8)
     clear[:8, :, :3], clear[:4, :, 3] = 7, 0

@@ -38,7 +38,7 @@ def images(diffprob: Callable, run: Path, *words: str) -> np.ndarray:
         return stored["images"]
 
 
-def test_training_is_told_the_labels(told: Path) -> None:
+def test_training_uses_the_labels(told: Path) -> None:
     run = dp.Run.open(told)
     assert run.recipe.condition == dp.Labels(10, names=tuple("0123456789"))
     assert run.recipe.network.classes == 11
@@ -47,13 +47,13 @@ def test_training_is_told_the_labels(told: Path) -> None:
     assert bool((embedding[:10].abs().sum(1) > 0).any())
 
 
-def test_what_it_would_take_is_known_beforehand(diffprob: Callable) -> None:
+def test_dry_run_estimates_include_the_labels(diffprob: Callable) -> None:
     planned = diffprob("train", "digits", "--labels", *TINY, "--dry-run", "--json").json
     plain = diffprob("train", "digits", *TINY, "--dry-run", "--json").json
     assert planned["parameters"] - plain["parameters"] == 11 * 4 * 8
 
 
-def test_training_goes_on_bit_for_bit_with_labels(diffprob: Callable) -> None:
+def test_conditional_training_resumes_with_the_same_bits(diffprob: Callable) -> None:
     words = ("--labels", *TINY)
     assert diffprob("train", "digits", *words, "--steps", "4", "--out", "whole").code == 0
     assert diffprob("train", "digits", *words, "--steps", "2", "--out", "parts").code == 0
@@ -62,7 +62,7 @@ def test_training_goes_on_bit_for_bit_with_labels(diffprob: Callable) -> None:
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_an_image_is_that_of_its_label_and_seed(diffprob: Callable, told: Path) -> None:
+def test_image_depends_only_on_its_label_and_seed(diffprob: Callable, told: Path) -> None:
     """Drawn in turn, alone, or by the library: the same bits."""
     in_turn = images(diffprob, told, "--label", "3", "8")
     assert np.array_equal(in_turn[::2], images(diffprob, told, "--label", "3")[::2])
@@ -74,7 +74,7 @@ def test_an_image_is_that_of_its_label_and_seed(diffprob: Callable, told: Path) 
     assert np.array_equal(run.space.to_data(x).numpy(), in_turn)
 
 
-def test_guidance_is_the_librarys(diffprob: Callable, told: Path) -> None:
+def test_guidance_matches_the_library(diffprob: Callable, told: Path) -> None:
     run = dp.Run.open(told)
     found = images(diffprob, told, "--label", "5", "--guidance", "2", "--guidance-interval", "0.3", "0.8")
     guided = dp.Clip(dp.ClassifierFree(run.load(), torch.tensor([5]), 2.0, 0.3, 0.8))
@@ -87,7 +87,7 @@ def test_guidance_is_the_librarys(diffprob: Callable, told: Path) -> None:
     assert np.array_equal(images(diffprob, told, "--label", "5", "--guidance", "-1"), untold)
 
 
-def test_autoguidance_leads_away_from_a_weaker_run(diffprob: Callable, told: Path, trained: Path) -> None:
+def test_autoguidance_moves_away_from_the_weaker_run(diffprob: Callable, told: Path, trained: Path) -> None:
     plain = images(diffprob, told, "--label", "1")
     same = images(diffprob, told, "--label", "1", "--guidance", "3", "--guide-with", str(told))
     assert np.abs(same.astype(int) - plain.astype(int)).max() <= 1  # away from itself: roundings
@@ -96,7 +96,7 @@ def test_autoguidance_leads_away_from_a_weaker_run(diffprob: Callable, told: Pat
     )
 
 
-def test_the_calls_that_are_foretold_are_made(diffprob: Callable, told: Path) -> None:
+def test_predicted_network_calls_match(diffprob: Callable, told: Path) -> None:
     words = ("sample", told, *DRAWN, "--batch", "4", "--label", "2", "--json")
     for guidance, calls in (("0", 3), ("-1", 3), ("1", 6)):
         foretold = diffprob(*words, "--guidance", guidance, "--dry-run").json
@@ -105,12 +105,12 @@ def test_the_calls_that_are_foretold_are_made(diffprob: Callable, told: Path) ->
         assert (done["told"], done["guidance"]) == ("2", None if guidance == "0" else guidance)
 
 
-def test_people_are_told_what_was_asked(diffprob: Callable, told: Path) -> None:
+def test_text_output_states_condition_and_guidance(diffprob: Callable, told: Path) -> None:
     out = diffprob("sample", told, *DRAWN, "--label", "2", "7", "--guidance", "1", "--guidance-rescale", "0.5").out
     assert "told: 2, 7 in turn, guided by 1, rescaled by 0.5" in out
 
 
-def test_other_verbs_take_a_run_with_labels(diffprob: Callable, told: Path) -> None:
+def test_other_verbs_accept_a_conditional_run(diffprob: Callable, told: Path) -> None:
     """The unconditional model of the null label, or all labels in turn."""
     assert diffprob("likelihood", told, "-n", "4", "--steps", "5", "--device", "cpu").code == 0
     assert diffprob("sample", told, "-n", "2", "--steps", "3", "--from", "digits:0", "--device", "cpu").code == 0
@@ -132,7 +132,7 @@ def test_other_verbs_take_a_run_with_labels(diffprob: Callable, told: Path) -> N
     assert found["drawing"]["guidance"] == "1"
 
 
-def test_a_page_repeats_its_samples(diffprob: Callable, told: Path) -> None:
+def test_report_of_a_conditional_run_shows_its_samples(diffprob: Callable, told: Path) -> None:
     words = ("-n", "4", "--steps", "3", "--device", "cpu", "--label", "4", "--guidance", "0.5", "--out", "page.html")
     assert diffprob("report", told, *words).code == 0
     assert "--label 4 --guidance 0.5" in Path("page.html").read_text("utf-8")
@@ -149,18 +149,18 @@ def test_a_page_repeats_its_samples(diffprob: Callable, told: Path) -> None:
         (["--label", "1", "2", "--from", "digits:0"], "one label for all images would be right here"),
     ],
 )
-def test_bad_labels(diffprob: Callable, told: Path, words: list[str], said: str) -> None:
+def test_invalid_labels_are_errors(diffprob: Callable, told: Path, words: list[str], said: str) -> None:
     done = diffprob("sample", told, *DRAWN, *words)
     assert done.code == 2 and said in done.error
     assert not list(Path().iterdir())
 
 
 @pytest.mark.parametrize("words", [["--label", "1"], ["--guidance", "1"]])
-def test_a_run_without_labels_is_asked_for_one(diffprob: Callable, trained: Path, words: list[str]) -> None:
+def test_label_for_an_unconditional_run_is_an_error(diffprob: Callable, trained: Path, words: list[str]) -> None:
     assert "was trained without any" in diffprob("sample", trained, *DRAWN, *words).error
 
 
-def test_a_run_that_never_saw_the_null(diffprob: Callable) -> None:
+def test_guidance_without_condition_dropout_is_an_error(diffprob: Callable) -> None:
     whole = ("--set", "condition=Labels(10, drop=0.0)", "--set", "network.classes=10")
     assert diffprob("train", "digits", "--labels", *whole, "--steps", "2", "--out", "run", *TINY).code == 0
     assert "guidance needs a null condition" in diffprob("sample", "run", *DRAWN, "--guidance", "1").error
@@ -168,7 +168,7 @@ def test_a_run_that_never_saw_the_null(diffprob: Callable) -> None:
     assert diffprob("sample", "run", *DRAWN).code == 0
 
 
-def test_training_says_what_it_needs(diffprob: Callable, tmp_path: Path) -> None:
+def test_training_without_labels_is_an_error(diffprob: Callable, tmp_path: Path) -> None:
     np.save(tmp_path / "plain.npy", np.zeros((8, 1, 8, 8), np.uint8))
     assert "has no labels" in diffprob("train", "--data", "plain.npy", "--labels").error
     wrong = diffprob("train", "digits", "--set", "condition=Labels(10)", *TINY, "--steps", "2")
@@ -179,7 +179,7 @@ def test_training_says_what_it_needs(diffprob: Callable, tmp_path: Path) -> None
     assert "labels run from 0 to 9, Labels(classes=5, drop=0.1) takes 0 to 4" in few.error
 
 
-def test_a_run_with_labels_goes_to_diffusers_and_back(diffprob: Callable, told: Path) -> None:
+def test_conditional_run_survives_export_and_import(diffprob: Callable, told: Path) -> None:
     """With the names of its classes, its null label, which was drawn as one of them, and its grey levels."""
     assert diffprob("export", told, "--out", "folder").code == 0
     assert diffprob("import", "folder", "--out", "back").code == 0
@@ -192,7 +192,7 @@ def test_a_run_with_labels_goes_to_diffusers_and_back(diffprob: Callable, told: 
     assert "--levels 256: folder says that its images have 17" in wrong.error
 
 
-def test_a_folder_from_elsewhere_names_no_classes(diffprob: Callable, told: Path) -> None:
+def test_import_without_class_names_has_none(diffprob: Callable, told: Path) -> None:
     assert diffprob("export", told, "--out", "folder").code == 0
     own = Path("folder/diffprob.json")
     for text, said in (
@@ -212,7 +212,7 @@ def test_a_folder_from_elsewhere_names_no_classes(diffprob: Callable, told: Path
     assert dp.Run.open("with").recipe.condition == Labels(10)
 
 
-def test_a_training_measures_what_was_asked_for(diffprob: Callable) -> None:
+def test_monitor_measures_label_accuracy(diffprob: Callable) -> None:
     """Also where there is no null label to fall back on."""
     watched = ("--set", 'training.monitor=Monitor(metrics=("labels",), epochs=0.01, n=20, steps=2)')
     whole = ("--set", "condition=Labels(10, drop=0.0)", "--set", "network.classes=10")
@@ -220,7 +220,7 @@ def test_a_training_measures_what_was_asked_for(diffprob: Callable) -> None:
     assert done.code == 0 and "label accuracy" in done.err
 
 
-def test_captions_are_drawn_and_refused_by_name(diffprob: Callable) -> None:
+def test_captions_are_sampled_and_invalid_ones_are_errors(diffprob: Callable) -> None:
     small = [word.replace("network.", "network.body.") for word in TINY]
     small += ["--set", "network.text.width=8", "--set", "network.heads=2", "--set", "data.count=50"]
     assert diffprob("train", "captioned_digits", *small, "--steps", "2", "--out", "run").code == 0
@@ -239,11 +239,11 @@ def test_captions_are_drawn_and_refused_by_name(diffprob: Callable) -> None:
     assert "only a UNet can be written for diffusers, not a CaptionedUNet" in with_labels.error
 
 
-def test_captions_are_for_runs_that_read_them(diffprob: Callable, told: Path) -> None:
+def test_caption_for_a_run_without_captions_is_an_error(diffprob: Callable, told: Path) -> None:
     assert "is told labels: --label would be right" in diffprob("sample", told, *DRAWN, "--caption", "a three").error
 
 
-def test_a_weaker_run_is_told_the_class_of_the_same_name() -> None:
+def test_weaker_run_gets_the_class_of_the_same_name() -> None:
     """One with other classes beside it was silently told nothing; so was one that cannot be told the same."""
     ours, theirs = Labels(3, 0.1, ("1", "2", "10")), Labels(4, 0.2, ("0", "10", "1", "x"))
     assert _rows_of(theirs, ours, torch.tensor([2, 0, 3])).tolist() == [1, 2, 4]
@@ -259,7 +259,7 @@ def test_a_weaker_run_is_told_the_class_of_the_same_name() -> None:
             _rows_of(other, ours, torch.tensor(rows))
 
 
-def test_it_is_said_what_a_weaker_run_is_told(diffprob: Callable, told: Path, trained: Path) -> None:
+def test_output_states_the_condition_of_the_weaker_run(diffprob: Callable, told: Path, trained: Path) -> None:
     words = ("sample", told, *DRAWN, "--label", "1", "--guidance", "1", "--dry-run")
     assert f"away from {trained}, which is told nothing" in diffprob(*words, "--guide-with", trained).out
     assert "told nothing" not in diffprob(*words, "--guide-with", told).out

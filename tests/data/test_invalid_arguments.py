@@ -20,14 +20,14 @@ IMAGES = Images(PIXELS)
 
 
 @pytest.mark.parametrize("indices", [[1.5], [-1], [3], [True, False, True], [[0, 1]], 2, [math.nan], ["1"]], ids=repr)
-def test_what_is_no_place_is_refused(indices: object) -> None:
+def test_invalid_indices_are_errors(indices: object) -> None:
     """1.5 was 1, a mask took the images 0 and 1, and -1 the last one."""
     for chosen in (IMAGES.take, IMAGES.some):
         with pytest.raises(ValueError, match="indices must"):
             chosen(indices)
 
 
-def test_places_are_taken_in_any_whole_type() -> None:
+def test_indices_of_any_integer_type_are_accepted() -> None:
     for indices in ([2, 0], (2, 0), range(0, 3, 2), np.array([0, 1], dtype=np.uint8), torch.tensor([1, 1])):
         assert len(IMAGES.take(indices)) == len(IMAGES.some(indices)) == 2
     assert len(IMAGES.take([])) == 0
@@ -54,7 +54,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_has_no_meaning_is_refused(what: str) -> None:
+def test_invalid_arguments_are_errors(what: str) -> None:
     with pytest.raises((ValueError, InputError)) as caught:
         REFUSED[what]()
     assert len(str(caught.value)) < 300

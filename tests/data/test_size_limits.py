@@ -44,19 +44,19 @@ def _npz(path, **members):
 @pytest.mark.parametrize(
     "shape", ["(70000, 256, 256)", "(1099511627776, 8, 8)", f"({10**18}, {10**18}, {10**18})", "(0, 9, 9)"]
 )
-def test_headers_that_promise_too_much(tmp_path, refused, nothing_large, shape):
+def test_oversized_headers_are_errors(tmp_path, refused, nothing_large, shape):
     refused(_npz(tmp_path / "a.npz", images=_member(shape)).load, "a.npz")
     (tmp_path / "b.npy").write_bytes(_member(shape))
     refused(Array(str(tmp_path / "b.npy")).load, "b.npy")
 
 
-def test_labels_are_read_only_where_there_is_one_for_each_image(tmp_path, refused, nothing_large):
+def test_labels_are_read_only_if_their_number_matches(tmp_path, refused, nothing_large):
     pixels = _member("(3, 4, 4)", data=bytes(48))
     for shape, dtype in (("(536870912,)", "<i8"), ("(3,)", "<U100000000"), ("(3, 99999999)", "<i8"), ("()", "<i8")):
         refused(_npz(tmp_path / "a.npz", images=pixels, labels=_member(shape, dtype)).load, "labels", "(3,)")
 
 
-def test_numbers_of_labels_are_compared_before_a_gz_is_unpacked(tmp_path, refused, monkeypatch):
+def test_label_count_is_checked_before_unpacking_gz(tmp_path, refused, monkeypatch):
     (tmp_path / "train-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, 2, 2, 2) + bytes(8))
     claim = gzip.compress(struct.pack(">2I", 0x801, 1 << 32 - 1) + bytes(1 << 20))
     (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(claim)
@@ -64,7 +64,7 @@ def test_numbers_of_labels_are_compared_before_a_gz_is_unpacked(tmp_path, refuse
     refused(Idx(str(tmp_path)).load, "train-labels-idx1-ubyte.gz", "labels for 2 images")
 
 
-def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, refused, monkeypatch):
+def test_decompression_bomb_is_an_error_before_unpacking(tmp_path, refused, monkeypatch):
     monkeypatch.setattr(files, "UNPACKED_FREELY", 100_000)
     _npz(tmp_path / "a.npz", images=_member("(2000, 16, 16)", data=bytes(512_000)))
     monkeypatch.setattr("diffprob.data.formats.npy.blank_pixels", lambda shape: pytest.fail("allocated"))
@@ -74,7 +74,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, refused, monkeypatch)
     refused(Idx(str(tmp_path)).load, "train-images-idx3-ubyte.gz", "would unpack to 512,000")
 
 
-def test_the_bound_lets_pictures_pass_and_deflate_cannot_do_more(tmp_path):
+def test_unpacked_size_limit_allows_real_images(tmp_path):
     check_unpacked(tmp_path, 256 << 20, 1 << 20)
     check_unpacked(tmp_path, 60 << 30, 1 << 30)
     with pytest.raises(InputError, match="100 times"):
@@ -87,14 +87,14 @@ def test_the_bound_lets_pictures_pass_and_deflate_cannot_do_more(tmp_path):
     assert len(zlib.compress(bytes(10 << 20), 9)) * files.DEFLATE_RATIO >= 10 << 20
 
 
-def test_more_than_the_machine_holds_is_refused_and_not_tried(monkeypatch, refused):
+def test_data_larger_than_the_machine_is_an_error(monkeypatch, refused):
     refused(lambda: blank_pixels((1 << 20, 1 << 20)), "1,099,511,627,776 bytes", "at most")
     monkeypatch.setattr(files, "ON_DISK_BYTES", 1 << 60)  # there is no disk
     monkeypatch.setattr("os.sysconf", lambda name: 1024)
     refused(lambda: blank_pixels((1 << 20, 2)), "2,097,152 bytes", "DIFFPROB_CACHE")
 
 
-def test_other_ways_of_compressing_and_damaged_members_are_refused(tmp_path, refused):
+def test_other_compression_and_damaged_members_are_errors(tmp_path, refused):
     for way in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
         with zipfile.ZipFile(tmp_path / "a.npz", "w", way) as packed:
             packed.writestr("images.npy", _member("(3, 4, 4)", data=bytes(48)))
@@ -120,7 +120,7 @@ def test_headers_of_other_writers_are_read(tmp_path):
             assert Array(str(tmp_path / "a.npy")).load().pixels.reshape(-1).tolist() == list(range(24))
 
 
-def test_archives_give_what_numpy_gives(tmp_path, rand):
+def test_archives_match_numpy(tmp_path, rand):
     stored = {
         "a": rand.integers(0, 9, (3, 4)), "b": np.asfortranarray(rand.random((4, 5))), "c": np.float32(2.5),
         "text": np.array("words"), "empty": np.zeros((0, 3), ">f4"), "flags": np.array([True, False]),

@@ -97,7 +97,7 @@ def _no_sync(monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "kind"), [(name, kind) for name in FILES for kind in KINDS])
-def test_a_planted_file_is_refused(name, kind, outside, recipe, snapshot, digest):
+def test_planted_special_file_is_an_error(name, kind, outside, recipe, snapshot, digest):
     path, before = outside.parent / "run" / name, contents(outside)
     path.unlink()
     if kind == "link":
@@ -116,7 +116,7 @@ def test_a_planted_file_is_refused(name, kind, outside, recipe, snapshot, digest
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_a_planted_folder_is_not_entered(name, outside, recipe, snapshot, digest):
+def test_planted_linked_folder_is_an_error(name, outside, recipe, snapshot, digest):
     path, before = outside.parent / "run" / name, contents(outside)
     shutil.rmtree(path)
     path.symlink_to(outside)
@@ -126,7 +126,7 @@ def test_a_planted_folder_is_not_entered(name, outside, recipe, snapshot, digest
     assert contents(outside) == before
 
 
-def test_the_log_for_tensorboard_stays_in_the_run(outside, recipe, digest):
+def test_tensorboard_log_stays_in_the_run(outside, recipe, digest):
     pytest.importorskip("tensorboard")
     from diffprob.tasks.tensorboard import Board
 
@@ -139,7 +139,7 @@ def test_the_log_for_tensorboard_stays_in_the_run(outside, recipe, digest):
     writer.close()
 
 
-def test_only_what_the_inventory_lists_is_published(outside):
+def test_only_files_of_the_manifest_are_published(outside):
     """Pictures and logs that merely lie there, and a log that grew since, are nobody's to publish."""
     run = outside.parent / "run"
     (run / "samples" / "step-99999999.png").write_bytes(SECRET)
@@ -152,14 +152,14 @@ def test_only_what_the_inventory_lists_is_published(outside):
     assert found["log.jsonl"].count(b"\n") == 2
 
 
-def test_a_run_is_reached_through_a_link_of_the_users_own(outside, recipe, snapshot, digest):
+def test_run_opens_through_a_link(outside, recipe, snapshot, digest):
     way = outside.parent / "way"
     way.symlink_to(outside.parent / "run")
     assert use(way, recipe, snapshot, digest) == []
     assert Run.open(way).meta["step"] == 3
 
 
-def test_a_cut_last_line_of_the_log_is_left_out(outside, capsys):
+def test_truncated_last_log_line_is_ignored(outside, capsys):
     path = outside.parent / "run" / "log.jsonl"
     with path.open("ab") as file:
         file.write(b'{"step": 3, "lo')

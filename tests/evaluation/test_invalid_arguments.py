@@ -50,7 +50,7 @@ COUNTS = {
 
 @pytest.mark.parametrize("n", NO_COUNT, ids=repr)
 @pytest.mark.parametrize("what", COUNTS)
-def test_what_is_no_count_is_refused(what: str, n: object) -> None:
+def test_invalid_counts_are_errors(what: str, n: object) -> None:
     """2.5 parts were two, -3 samples had a negative bias, one level was infinitely far from another."""
     with pytest.raises(ValueError, match="must be"):
         COUNTS[what](n)
@@ -79,11 +79,11 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_has_no_meaning_is_refused(what: str) -> None:
+def test_invalid_arguments_are_errors(what: str) -> None:
     with pytest.raises((ValueError, DiffprobError)) as caught:
         REFUSED[what]()
     assert len(str(caught.value)) < 300
 
 
-def test_no_pairs_are_pairs() -> None:
+def test_empty_pairs_give_empty_results() -> None:
     assert psnr(WIDE[:0], WIDE[:0]).shape == ssim(WIDE[:0], WIDE[:0]).shape == (0,)

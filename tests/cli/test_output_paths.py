@@ -44,12 +44,12 @@ def takes_out(verb: str) -> bool:
     return any("--out" in action.option_strings for action in parser._actions)
 
 
-def test_no_verb_with_out_is_forgotten() -> None:
+def test_every_verb_with_an_output_is_tested() -> None:
     assert {verb for verb in VERBS if takes_out(verb)} == set(COMMANDS)
 
 
 @pytest.mark.parametrize("verb", COMMANDS)
-def test_nothing_is_computed_for_what_cannot_be_written(
+def test_unwritable_output_is_an_error_before_computing(
     diffprob: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     def computed(*_: Any, **__: Any) -> None:
@@ -64,7 +64,7 @@ def test_nothing_is_computed_for_what_cannot_be_written(
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_what_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_check_accepts_and_rejects_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "old.png").write_bytes(b"old")
     for out in ("x.png", "old.png", "new/deep/x.png", str(tmp_path / "runs/x"), ".", "new/../x.png", tmp_path):
@@ -76,14 +76,14 @@ def test_what_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that nobody can write to, root neither")
-def test_a_folder_that_takes_no_files() -> None:
+def test_unwritable_folder_is_an_error() -> None:
     with pytest.raises(InputError, match=r"^--out /proc/self/x.png cannot be written: .*; another place"):
         check_writable("/proc/self/x.png")
     with pytest.raises(InputError, match=r"^the run /proc/self cannot be written"):
         check_writable("/proc/self", "the run")
 
 
-def test_few_samples_give_what_can_be_computed(diffprob: Callable, tiny: Path) -> None:
+def test_few_samples_give_the_computable_metrics(diffprob: Callable, tiny: Path) -> None:
     options = ["evaluate", tiny, "--device", "cpu", "--features", "pixels", "--steps", "2"]
     for n in (1, 2, 5):
         done = diffprob(*options, "-n", str(n), "--json")
@@ -94,7 +94,7 @@ def test_few_samples_give_what_can_be_computed(diffprob: Callable, tiny: Path) -
     assert "precision" in {row["title"] for row in diffprob(*options, "-n", "6", "--json").json["rows"]}
 
 
-def test_what_was_asked_for_is_refused_before_it_is_drawn(
+def test_impossible_metrics_are_an_error_before_sampling(
     diffprob: Callable, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(NetDenoiser, "forward", None)
@@ -106,7 +106,7 @@ def test_what_was_asked_for_is_refused_before_it_is_drawn(
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
 @pytest.mark.parametrize("verb", ["sample", "evaluate", "likelihood", "rate", "baseline", "report", "compare"])
-def test_a_pipe_is_no_place_for_a_file(
+def test_pipe_as_output_is_an_error(
     diffprob: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     monkeypatch.setattr(NetDenoiser, "forward", None)

@@ -36,7 +36,7 @@ def _run(data: Any) -> Any:
 
 
 @pytest.mark.parametrize("label", [None, 1])
-def test_held_out_images_are_of_the_class_trained_on_at_the_place_given(stored: Path, label: int | None) -> None:
+def test_held_out_images_are_of_the_trained_class_at_the_given_path(stored: Path, label: int | None) -> None:
     run = _run(dp.Subset(dp.Array("gone.npz"), 4, label))
     train, test = splits(run, str(stored))
     with np.load(stored) as parts:
@@ -47,7 +47,7 @@ def test_held_out_images_are_of_the_class_trained_on_at_the_place_given(stored: 
     np.testing.assert_array_equal(np.asarray(test.pixels)[:, 0], others[0][taken])
 
 
-def test_data_of_another_kind_is_read_as_it_is(stored: Path) -> None:
+def test_data_of_another_format_is_read_whole(stored: Path) -> None:
     train, _ = splits(_run(dp.Subset(dp.Idx("gone"), 4)), str(stored))
     assert len(train) == 20
 
@@ -75,7 +75,7 @@ def damaged(trained: Path, tmp_path: Path) -> Path:
      "train RUN/recipe.txt --out new --set training.monitor=Monitor(epochs=1)", "restore RUN DATA --out x",
      "report RUN"],
 )  # fmt: skip
-def test_a_damaged_test_split_is_said_and_not_passed_over(diffprob: Callable, damaged: Path, verb: str) -> None:
+def test_damaged_test_split_is_reported(diffprob: Callable, damaged: Path, verb: str) -> None:
     data = damaged.parent / "data"
     if verb == "report RUN":  # shows training images alone
         (data / "train" / "cat" / "3.png").write_bytes((data / "test" / "cat" / "3.png").read_bytes())
@@ -85,7 +85,7 @@ def test_a_damaged_test_split_is_said_and_not_passed_over(diffprob: Callable, da
     assert "3.png: a damaged or truncated image" in done.err
 
 
-def test_damaged_samples_are_refused_whatever_is_wrong_with_them(trained: Path, tmp_path: Path) -> None:
+def test_damaged_samples_are_errors(trained: Path, tmp_path: Path) -> None:
     run, path = dp.Run.open(trained), tmp_path / "x.npz"
     pixels = np.arange(3 * 64, dtype=np.uint8).reshape(3, 1, 8, 8) % 17
     facts = {**run.weights_provenance(), "steps": 3}

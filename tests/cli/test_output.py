@@ -33,7 +33,7 @@ def hostile(tiny: Path) -> Path:
     return tiny
 
 
-def test_nothing_that_a_terminal_obeys_is_printed(diffprob, hostile) -> None:
+def test_control_characters_are_escaped_in_text_output(diffprob, hostile) -> None:
     clean: Done = diffprob("show", "digits")
     done: Done = diffprob("show", hostile)
     assert done.code == 0
@@ -45,12 +45,12 @@ def test_nothing_that_a_terminal_obeys_is_printed(diffprob, hostile) -> None:
     assert len(clean.out.splitlines()) > 20
 
 
-def test_json_holds_what_there_is(diffprob, hostile) -> None:
+def test_json_output_keeps_control_characters(diffprob, hostile) -> None:
     done: Done = diffprob("show", hostile, "--json")
     assert done.json["measurements"][-1]["features"] == HOSTILE
 
 
-def test_a_name_is_no_markup_on_a_terminal(monkeypatch) -> None:
+def test_names_are_not_markup_on_a_terminal(monkeypatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -74,7 +74,7 @@ def test_the_card_shows_markdown_and_html_as_text(hostile) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_a_stream_that_is_not_unicode_takes_everything(encoding, monkeypatch, capsys) -> None:
+def test_non_unicode_streams_accept_any_text(encoding, monkeypatch, capsys) -> None:
     out = io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True)
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setitem(main.VERBS, "show", ("likelihood", ""))
@@ -94,14 +94,14 @@ class Gone(io.StringIO):
 
 
 @pytest.mark.parametrize("closed", [None, Gone()])
-def test_nobody_reading_the_progress_stops_no_work(closed, trained, tmp_path, monkeypatch) -> None:
+def test_closed_progress_stream_does_not_stop_the_work(closed, trained, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(sys, "stderr", closed)
     out = tmp_path / "x.png"
     assert main.main(["sample", str(trained), "-n", "1", "--steps", "1", "--batch", "1", "--out", str(out)]) == 0
     assert out.stat().st_size > 0
 
 
-def test_an_interruption_is_no_error(monkeypatch, capsys) -> None:
+def test_interruption_is_not_an_error(monkeypatch, capsys) -> None:
     def stop(_args):
         raise KeyboardInterrupt
 
@@ -110,7 +110,7 @@ def test_an_interruption_is_no_error(monkeypatch, capsys) -> None:
     assert capsys.readouterr().err == "diffprob: interrupted\n"
 
 
-def test_what_was_measured_is_not_lost_when_the_run_is_in_use(diffprob, tiny) -> None:
+def test_results_are_printed_when_the_run_is_locked(diffprob, tiny) -> None:
     before, writer = Run.open(tiny).measurements, RunWriter(tiny)
     try:
         done: Done = diffprob("likelihood", tiny, *FEW, "--json", "--out", "x.json")
@@ -165,7 +165,7 @@ def test_weights_and_inventory_are_read_once(diffprob, tiny, tmp_path, monkeypat
         (("detect", "odd.npy", "-n", "60", "--resize", "--map", "AnomalyMap"), "x"),
     ],
 )
-def test_what_was_measured_is_printed_when_the_disk_is_full_by_then(diffprob, tiny, monkeypatch, command, out) -> None:
+def test_results_are_printed_when_the_disk_is_full(diffprob, tiny, monkeypatch, command, out) -> None:
     def full(path, _contents) -> None:
         raise InputError(f"cannot write {path}: no space left on device")
 
@@ -181,7 +181,7 @@ def test_what_was_measured_is_printed_when_the_disk_is_full_by_then(diffprob, ti
     assert "wrote" not in said.out
 
 
-def test_a_training_is_not_lost_for_its_pictures(diffprob, tiny, monkeypatch) -> None:
+def test_failed_sample_images_do_not_lose_the_training(diffprob, tiny, monkeypatch) -> None:
     write = files.write_file
 
     def full(path, pieces) -> None:
@@ -197,7 +197,7 @@ def test_a_training_is_not_lost_for_its_pictures(diffprob, tiny, monkeypatch) ->
     assert "no picture at step 6: cannot write" in done.err
 
 
-def test_images_are_written_before_the_way_to_them(diffprob, tiny, monkeypatch) -> None:
+def test_images_are_written_before_the_chain_strip(diffprob, tiny, monkeypatch) -> None:
     write = output.write_file
 
     def full(path, contents) -> None:

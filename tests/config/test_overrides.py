@@ -59,7 +59,7 @@ TAKEN = [
 
 
 @pytest.mark.parametrize(("path", "text", "value"), TAKEN)
-def test_taken(base, path, text, value):
+def test_valid_assignments_are_applied(base, path, text, value):
     new = assign(base, path, text)
     found = value_at(new, path)
     assert found == value
@@ -68,7 +68,7 @@ def test_taken(base, path, text, value):
     assert changed == base, "nothing else moved"
 
 
-def test_a_deep_field(base):
+def test_nested_field_is_assigned(base):
     cosine = assign(base, "process.schedule", "Cosine")
     assert assign(cosine, "process.schedule.shift", "0.01").process.schedule == Cosine(shift=0.01)
     assert base.process.schedule.last == 0.02
@@ -119,7 +119,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: f"{case[0]}={case[1]}")
-def test_refused_in_one_line(base, case):
+def test_invalid_assignments_are_one_line_errors(base, case):
     with pytest.raises(InputError) as caught:
         assign(base, *case)
     message = str(caught.value)
@@ -127,14 +127,14 @@ def test_refused_in_one_line(base, case):
     assert "\n" not in message
 
 
-def test_the_near_miss_of_the_manual():
+def test_misspelt_field_gets_a_suggestion():
     with pytest.raises(
         InputError, match=r"process.schedule has no field 'shfit' \(fields: .*\); did you mean 'shift'\?"
     ):
         assign(assign(mnist("x"), "process.schedule", "Cosine"), "process.schedule.shfit", "0.01")
 
 
-def test_fields_that_only_a_type_checker_can_read():
+def test_fields_with_unresolvable_types_are_errors():
     @dataclass(frozen=True)
     class Odd:
         number: "Unknown" = 3  # noqa: F821
@@ -149,7 +149,7 @@ def test_leaves_are_assignable(base):
         assert assign(base, path, repr(value_at(base, path))) == base
 
 
-def test_settings_that_belong_together_are_made_together(base):
+def test_dependent_fields_are_assigned_together(base):
     """The length of one field is that of another; a component comes before its fields; the later of two counts."""
     three = [("network.widths", "(32, 64, 64)"), ("network.attention", "(False, True, False)")]
     for settings in (three, three[::-1]):
@@ -162,7 +162,7 @@ def test_settings_that_belong_together_are_made_together(base):
     assert assign_all(base, pair).training.augment == (HorizontalFlip(0.25), Elastic(2))
 
 
-def test_a_refusal_says_what_else_has_to_be_set(base):
+def test_error_names_other_fields_to_set(base):
     with pytest.raises(
         InputError, match=r"widths=\(32, 64\) is refused .* attention must be a tuple of 2 .* also --set"
     ):
@@ -176,7 +176,7 @@ def test_a_refusal_says_what_else_has_to_be_set(base):
 
 @pytest.mark.parametrize("text", ["abc", "x" * 5000, "Digits()", "(" * 90, "\x1b[31m", "1" + "0" * 5000])
 @pytest.mark.parametrize("path", ["training.lr", "process.schedule", "training.augment", "q" * 3000, "." * 3000])
-def test_refusals_are_short_whatever_is_asked_for(base, path, text):
+def test_errors_are_short_for_any_text(base, path, text):
     with pytest.raises(InputError) as caught:
         assign(base, path, text)
     said = str(caught.value)

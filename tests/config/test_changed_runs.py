@@ -11,7 +11,7 @@ TARGETS = targets()
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_a_changed_run_is_one_line_at_most(name, tmp_path, monkeypatch):
+def test_changed_run_works_or_gives_a_one_line_error(name, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
     for seed in range(int(os.environ.get("DIFFPROB_FUZZ", "3"))):
         folder = tmp_path / str(seed)

@@ -10,7 +10,7 @@ from cli.commands import TINY
 import diffprob as dp
 
 
-def test_a_batch_that_processes_cannot_share_is_refused_before_anything_is_there(
+def test_indivisible_batch_is_an_error_before_anything_is_written(
     diffprob: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from diffprob.training import loop
@@ -49,7 +49,7 @@ def test_defaults_suit_every_schedule(diffprob: Callable, times: int) -> None:
             assert done.json["steps"] == times
 
 
-def test_apples_gpu_is_never_taken(diffprob: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mps_device_is_never_chosen(diffprob: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has no float64, which times and noise need."""
     from diffprob.tasks.compute import choose_device
     from diffprob.training.loop import make_accelerator

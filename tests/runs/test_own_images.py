@@ -43,7 +43,7 @@ def test_each_split_has_its_role(run: Any) -> None:
     assert own.test.data == "Array(path='own.npz', split='test')"
 
 
-def test_other_data_at_the_place_is_an_error_or_said(run: Any, images: np.ndarray) -> None:
+def test_other_data_at_the_path_is_an_error_or_noted(run: Any, images: np.ndarray) -> None:
     put(Path(run.recipe.data.path), 255 - images[:20], images[20:])
     with pytest.raises(OtherData, match="not the images that mine was trained on"):
         _ = OwnImages(run).train
@@ -51,7 +51,7 @@ def test_other_data_at_the_place_is_an_error_or_said(run: Any, images: np.ndarra
     assert found.role == "other data" and "not those of the run" in notes[0]
 
 
-def test_held_out_images_are_those_of_the_first_record(run: Any, images: np.ndarray) -> None:
+def test_held_out_images_are_identified_by_the_first_record(run: Any, images: np.ndarray) -> None:
     own, _ = images_of(run)
     run.measurements = [
         Measurement("x", 1.0, 1, split="test"),
@@ -63,7 +63,7 @@ def test_held_out_images_are_those_of_the_first_record(run: Any, images: np.ndar
     assert found.role == "other data" and "not the held-out images of mine" in notes[0]
 
 
-def test_held_out_images_without_their_labels_do_not_become_the_known_ones(run: Any, images: np.ndarray) -> None:
+def test_missing_labels_do_not_change_the_known_held_out_images(run: Any, images: np.ndarray) -> None:
     """A file of labels that was left behind once made the whole test split other data for ever after."""
     labels = np.arange(30) % 3
     arrays = {"x_train": images[:20], "y_train": labels[:20], "x_test": images[20:]}
@@ -81,7 +81,7 @@ def test_held_out_images_without_their_labels_do_not_become_the_known_ones(run: 
     assert images_of(run)[0].role == "other data"
 
 
-def test_the_digest_decides_and_not_the_place(run: Any, images: np.ndarray, tmp_path: Path) -> None:
+def test_own_images_are_identified_by_digest_not_path(run: Any, images: np.ndarray, tmp_path: Path) -> None:
     moved = put(tmp_path / "moved.npz", images[:20], images[20:])
     other = put(tmp_path / "other.npz", images[5:25], images[:5])
     Path(run.recipe.data.path).unlink()
@@ -95,7 +95,7 @@ def test_the_digest_decides_and_not_the_place(run: Any, images: np.ndarray, tmp_
         assert (found.role, found.split, found.data) == ("other data", part, other)
 
 
-def test_training_images_in_the_place_of_held_out_ones_are_said(run: Any, images: np.ndarray) -> None:
+def test_training_images_as_held_out_images_are_noted(run: Any, images: np.ndarray) -> None:
     path = Path(run.recipe.data.path)
     put(path, images[:20])
     found, notes = images_of(run)
@@ -104,7 +104,7 @@ def test_training_images_in_the_place_of_held_out_ones_are_said(run: Any, images
         images_of(run, split="test")
 
 
-def test_damage_is_never_taken_for_absence(run: Any) -> None:
+def test_damaged_data_is_not_treated_as_missing(run: Any) -> None:
     path = Path(run.recipe.data.path)
     path.write_bytes(path.read_bytes()[:-40])
     for call in (lambda: images_of(run), lambda: OwnImages(run).test):
@@ -113,7 +113,7 @@ def test_damage_is_never_taken_for_absence(run: Any) -> None:
         assert not isinstance(refused.value, Missing | OtherData)
 
 
-def test_a_record_names_its_data_and_older_ones_are_read(tmp_path: Path) -> None:
+def test_records_name_their_data_and_old_records_load(tmp_path: Path) -> None:
     old = '[{"name": "bits/dim", "value": 2.0, "n": 5, "seed": 0, "step": 4, "details": {}, "low": null, "high": null,'
     (tmp_path / "measured.json").write_text(old + ' "features": "", "split": "test", "reference": null}]')
     (item,) = read_measurements(tmp_path)

@@ -13,7 +13,7 @@ from diffprob.data.places import absolute, at_place, is_kind, paths, without_fol
 BOTH = dp.Concatenated((dp.Subset(dp.Array("gone.npz"), 3, 0), dp.Subset(dp.Array("gone.npz"), 2, 1)))
 
 
-def test_what_is_taken_of_the_data_is_taken_at_the_other_place(tmp_path: Path) -> None:
+def test_subset_is_kept_at_another_path(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (12, 4, 4), dtype=np.uint8)
     np.savez(tmp_path / "here.npz", images=pixels, labels=np.arange(12) % 2)
     found = at_place(BOTH, str(tmp_path / "here.npz")).load()
@@ -22,30 +22,30 @@ def test_what_is_taken_of_the_data_is_taken_at_the_other_place(tmp_path: Path) -
     assert some.labels is not None and some.labels.tolist() == [0, 1, 0, 1, 0]
 
 
-def test_a_folder_above_the_data_will_do(tmp_path: Path) -> None:
+def test_folder_above_the_data_is_accepted(tmp_path: Path) -> None:
     (tmp_path / "cifar-10-batches-bin").mkdir()
     assert at_place(dp.Cifar10("gone"), str(tmp_path)) == dp.Cifar10(str(tmp_path / "cifar-10-batches-bin"))
     assert at_place(dp.Folder("gone", 8, 1), "not/there") == dp.Folder("not/there", 8, 1)
 
 
 @pytest.mark.parametrize("source", [dp.Digits(), dp.Concatenated((dp.Digits(), dp.Array("a.npy")))])
-def test_data_without_a_place_cannot_move(source: Source) -> None:
+def test_source_without_a_path_cannot_move(source: Source) -> None:
     with pytest.raises(InputError, match="has no path"):
         at_place(source, "there")
 
 
-def test_data_of_several_places_cannot_move_to_one() -> None:
+def test_source_with_several_paths_cannot_move() -> None:
     with pytest.raises(InputError, match="in 2 places"):
         at_place(dp.Concatenated((dp.Array("a.npy"), dp.Array("b.npy"))), "there")
 
 
-def test_paths_are_absolute_or_private_folders_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_are_made_absolute_or_stripped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert paths(absolute(BOTH)) == {str(tmp_path / "gone.npz")} and paths(absolute(dp.Digits())) == {None}
     assert without_folders(absolute(BOTH)) == BOTH
     assert absolute(absolute(dp.Idx("~/x"))) == dp.Idx(str(Path.home() / "x"))
 
 
-def test_the_kind_of_data_is_that_of_the_files() -> None:
+def test_source_kind_is_that_of_the_files() -> None:
     assert is_kind(BOTH, dp.Array("x.npy")) and not is_kind(BOTH, dp.Folder("x"))
     assert not is_kind(dp.Digits(), dp.Digits())
