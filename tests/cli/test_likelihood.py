@@ -115,7 +115,7 @@ def test_invalid_input_is_an_error(diffprob: Callable, trained: Path, arguments:
     assert done.code == 2 and message in done.error
 
 
-def test_images_of_another_format_are_converted_or_errors(diffprob: Callable, trained: Path) -> None:
+def test_images_of_another_format_are_errors(diffprob: Callable, trained: Path) -> None:
     from PIL import Image
 
     Path("colour").mkdir()

@@ -21,7 +21,7 @@ from diffprob.storage.tensors import read_metadata
 
 
 @pytest.mark.parametrize("old", OLD_NAMES)
-def test_an_old_name_is_read_as_todays(old):
+def test_old_component_name_is_read_as_the_new_one(old):
     new = OLD_NAMES[old]
     component = example(ALL[new])
     text = repr(component)
@@ -33,7 +33,7 @@ def test_an_old_name_is_read_as_todays(old):
     assert type(parse(text.replace(new, old, 1), family, ALL)) is ALL[new]
 
 
-def test_no_old_name_is_one_of_today_or_is_proposed():
+def test_old_names_are_not_current_and_never_suggested():
     assert not set(OLD_NAMES) & set(ALL)
     assert set(OLD_NAMES.values()) <= set(ALL)
     assert set(OLD_FIELDS) <= set(ALL)
@@ -43,27 +43,27 @@ def test_no_old_name_is_one_of_today_or_is_proposed():
         assert old not in str(refusal.value).replace(f"{old}x", "")
 
 
-def test_no_other_component_may_have_an_old_name():
+def test_registering_an_old_name_is_an_error():
     for old in OLD_NAMES:
         with pytest.raises(InputError, match=f"the name {old} is taken, by what is {OLD_NAMES[old]} now"):
             register(type(old, (type(example(ALL["DDIM"])),), {}), "sampler")
 
 
 @pytest.mark.parametrize(("name", "old"), [(name, old) for name, fields in OLD_FIELDS.items() for old in fields])
-def test_every_old_field_is_read_as_todays(name, old):
+def test_old_field_name_is_read_as_the_new_one(name, old):
     value, field = example(ALL[name]), OLD_FIELDS[name][old]
     before, count = re.subn(rf"\b{field}=", f"{old}=", repr(value))
     assert count == 1 and parse(before, ALL) == value
     assert assign(value, old, repr(getattr(value, field))) == value
 
 
-def test_a_field_may_be_set_by_an_old_name():
+def test_field_may_be_set_by_its_old_name():
     recipe = named("digits_enlarged")
     old = assign(recipe, "condition", "Degraded((1, 8, 8), factor=2, drop=0.2)")
     assert old == assign(recipe, "condition", "LowResolution((1, 8, 8), factor=2, drop=0.2)")
 
 
-def test_an_old_field_is_not_taken_beside_the_new(monkeypatch):
+def test_old_and_new_field_name_together_are_an_error(monkeypatch):
     monkeypatch.setitem(OLD_FIELDS, "DDIM", {"sigma": "eta"})
     assert parse("DDIM(sigma=0.5)", ALL) == parse("DDIM(eta=0.5)", ALL)
     assert assign(parse("DDIM()", ALL), "sigma", "0.5").eta == 0.5
@@ -75,7 +75,7 @@ def test_an_old_field_is_not_taken_beside_the_new(monkeypatch):
 
 
 @pytest.mark.parametrize("name", packaged())
-def test_a_run_of_before_opens_and_is_saved_with_todays_names(name, tmp_path):
+def test_old_run_opens_and_is_saved_with_new_names(name, tmp_path):
     run, folder, before = Run.open(name), tmp_path / "run", {new: old for old, new in OLD_NAMES.items()}
     written = read_metadata(run.path / MODEL)["recipe"]  # as it was saved with the weights
     assert replace(parse(written, ALL), data=run.recipe.data) == run.recipe

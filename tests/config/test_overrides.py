@@ -134,7 +134,7 @@ def test_misspelt_field_gets_a_suggestion():
         assign(assign(mnist("x"), "process.schedule", "Cosine"), "process.schedule.shfit", "0.01")
 
 
-def test_fields_with_unresolvable_types_are_errors():
+def test_fields_with_unresolvable_types_follow_their_default():
     @dataclass(frozen=True)
     class Odd:
         number: "Unknown" = 3  # noqa: F821

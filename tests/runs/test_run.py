@@ -259,7 +259,7 @@ def test_damaged_measurements_are_an_error(folder):
         (Concatenated((Idx("/home/me/a"), Folder("/home/me/b"))), Concatenated((Idx("a"), Folder("b")))),
     ],
 )
-def test_published_run_opens_without_private_files(folder, tmp_path, recipe, digest, data, published):
+def test_published_run_opens_and_has_no_private_paths(folder, tmp_path, recipe, digest, data, published):
     run = Run.open(folder)
     run.record(Measurement("x", 1.0, 10))
     elsewhere = replace(run, recipe=replace(recipe, data=data))
