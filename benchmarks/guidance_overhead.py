@@ -69,7 +69,7 @@ def _ours(batch: int) -> dict[str, Callable[[], Any]]:
     process = dp.LinearProcess()
     model = dp.NetDenoiser(net, process, evaluation=dp.Evaluation(batch), condition=dp.Labels(10))
     labels = torch.arange(batch) % 10
-    told, guided = model.given(labels), dp.ClassifierFree(model, labels, WEIGHT)
+    told, guided = model.condition_on(labels), dp.ClassifierFree(model, labels, WEIGHT)
     t, s = (torch.tensor(k / STEPS, dtype=torch.float64) for k in (25, 24))
     x, rng, ddim = torch.randn(batch, 1, 32, 32), dp.Rng.of(0, batch), dp.DDIM()
     state = State(x, t)

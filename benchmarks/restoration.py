@@ -191,7 +191,7 @@ def _sizes(run: Any, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     n, levels = min(arguments.n, len(test)), run.space.levels
     clean = run.space.to_model(torch.from_numpy(test.take(range(n))))
     small = run.space.to_model(run.space.to_data(F.avg_pool2d(clean, 2)))
-    model = dp.Clip(run.load().given(run.recipe.condition.spread(small)))
+    model = dp.Clip(run.load().condition_on(run.recipe.condition.spread(small)))
     sampler, grid = default(arguments.steps, model.process, clean.shape[1:])
     times = grid(model.process, arguments.steps)
     draws = torch.stack(

@@ -69,7 +69,7 @@ def test_image_depends_only_on_its_label_and_seed(diffprob: Callable, told: Path
     assert not np.array_equal(in_turn, images(diffprob, told, "--label", "none"))
     assert np.array_equal(images(diffprob, told), images(diffprob, told, "--label", "0", "1", "2", "3"))
     run = dp.Run.open(told)
-    model = dp.Clip(run.load().given(torch.tensor([3, 8, 3, 8])))
+    model = dp.Clip(run.load().condition_on(torch.tensor([3, 8, 3, 8])))
     x = draw(model, DDIM(), Uniform()(model.process, 3), Rng.of(0, 4), run.space.shape)
     assert np.array_equal(run.space.to_data(x).numpy(), in_turn)
 

@@ -170,7 +170,7 @@ def test_super_resolution_matches_the_library(diffprob: Callable, enlarging: Pat
     result = diffprob(*common, "--average", "2", "--out", "mean", "--json").json
     run, (_, sampler, times, rng) = dp.Run.open(enlarging), library(enlarging)
     rows = (torch.from_numpy(small) / 8.0 - 1).repeat_interleave(2, 2).repeat_interleave(2, 3)
-    model = dp.Clip(run.load(chunk=N).given(rows))
+    model = dp.Clip(run.load(chunk=N).condition_on(rows))
     draws = [draw(model, sampler, times, each, (1, 8, 8)) for each in (rng, rng.fold("average 1"))]
     for x, name in ((draws[0], "large"), (torch.stack(draws).mean(0), "mean")):
         wanted = run.space.to_data(x).numpy()

@@ -132,7 +132,7 @@ def test_network_takes_captions_and_guidance() -> None:
     x, t, w = Rng.of(0, 3).normal((1, 4, 4), torch.float64), torch.tensor(0.4).double(), 1.5
     rows = torch.cat([CAPTIONS.tokens(c) for c in ("a seven", "two small sevens", "a small seven")])
     model = network(None)
-    own, one, none = model.given(rows)(x, t).mean, model.given(rows[1:2])(x, t).mean, model(x, t).mean
+    own, one, none = model.condition_on(rows)(x, t).mean, model.condition_on(rows[1:2])(x, t).mean, model(x, t).mean
     torch.testing.assert_close(own[1], one[1], rtol=1e-11, atol=1e-11)
     assert (own - one)[0].abs().max() > 1e-3 and (own - none).abs().amax((1, 2, 3)).min() > 1e-3
     guided = ClassifierFree(model, rows, w)(x, t).mean
@@ -143,7 +143,7 @@ def test_sample_bits_do_not_depend_on_other_captions() -> None:
     x, t = Rng.of(0, 3).normal((1, 4, 4), torch.float64), torch.tensor(0.4).double()
     rows = torch.tensor([[1, 3, 0, 0], [2, 5, 4, 0], [0, 0, 0, 0]])
     model = network(2)
-    whole = model.given(rows)(x, t).mean
-    assert torch.equal(whole[2:], model.given(rows[2:])(x[2:], t).mean)
-    other = model.given(rows.flip(0))(x, t).mean
+    whole = model.condition_on(rows)(x, t).mean
+    assert torch.equal(whole[2:], model.condition_on(rows[2:])(x[2:], t).mean)
+    other = model.condition_on(rows.flip(0))(x, t).mean
     assert torch.equal(whole[1], other[1]) and not torch.equal(whole[0], other[0])

@@ -82,8 +82,8 @@ def test_network_takes_low_resolution_conditions_and_guidance() -> None:
     model = NetDenoiser(net.eval(), LinearProcess(VPSDE()), evaluation=Evaluation(2), condition=condition)
     model.requires_grad_(False)
     rows = condition.of(X)
-    own, none = model.given(rows)(X, t).mean, model(X, t).mean
+    own, none = model.condition_on(rows)(X, t).mean, model(X, t).mean
     assert (own - none).abs().amax((1, 2, 3)).min() > 1e-3
-    torch.testing.assert_close(model.given(rows[1:2])(X, t).mean[1], own[1], rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(model.condition_on(rows[1:2])(X, t).mean[1], own[1], rtol=1e-11, atol=1e-11)
     guided = ClassifierFree(model, rows, w)(X, t).mean
     torch.testing.assert_close(guided, (1 + w) * own - w * none, rtol=1e-10, atol=1e-10)

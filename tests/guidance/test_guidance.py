@@ -61,14 +61,14 @@ def test_weight_zero_gives_the_conditional_model_with_no_other_call() -> None:
     guided = ClassifierFree(model, LABELS, 0.0)(X, T).mean
     handle.remove()
     assert asked == [5]
-    assert torch.equal(guided, model.given(LABELS)(X, T).mean)
+    assert torch.equal(guided, model.condition_on(LABELS)(X, T).mean)
 
 
 def test_weight_minus_one_gives_the_unconditional_model() -> None:
     model = network()
     guided = ClassifierFree(model, LABELS, -1.0)(X, T).mean
     assert torch.equal(guided, model(X, T).mean)
-    assert not torch.equal(guided, model.given(LABELS)(X, T).mean)
+    assert not torch.equal(guided, model.condition_on(LABELS)(X, T).mean)
 
 
 def test_conditional_and_unconditional_are_one_network_call() -> None:
@@ -79,7 +79,7 @@ def test_conditional_and_unconditional_are_one_network_call() -> None:
     guided = ClassifierFree(model, LABELS, w)(X, T).mean
     handle.remove()
     assert asked == [10]
-    one, two = model.given(LABELS)(X, T).mean, model(X, T).mean
+    one, two = model.condition_on(LABELS)(X, T).mean, model(X, T).mean
     torch.testing.assert_close(guided, (1 + w) * one - w * two, rtol=1e-5, atol=1e-5)
 
 
@@ -99,7 +99,7 @@ def test_guidance_of_noise_predictions_matches_the_paper() -> None:
 def test_no_guidance_outside_the_interval() -> None:
     model = network()
     guided = ClassifierFree(model, LABELS, 2.0, low=0.3, high=0.6)
-    plain, everywhere = model.given(LABELS), ClassifierFree(model, LABELS, 2.0)
+    plain, everywhere = model.condition_on(LABELS), ClassifierFree(model, LABELS, 2.0)
     for t in (0.2, 0.7):
         assert torch.equal(guided(X, tensor(t)).mean, plain(X, tensor(t)).mean)
     assert torch.equal(guided(X, T).mean, everywhere(X, T).mean)
@@ -112,7 +112,7 @@ def test_no_guidance_outside_the_interval() -> None:
 
 def test_rescaling_keeps_the_unguided_standard_deviation() -> None:
     model = network()
-    plain, hot = model.given(LABELS)(X, T).mean, ClassifierFree(model, LABELS, 5.0)(X, T).mean
+    plain, hot = model.condition_on(LABELS)(X, T).mean, ClassifierFree(model, LABELS, 5.0)(X, T).mean
     cooled = ClassifierFree(model, LABELS, 5.0, rescale=1.0)(X, T).mean
     torch.testing.assert_close(cooled.flatten(1).std(1), plain.flatten(1).std(1))
     half = ClassifierFree(model, LABELS, 5.0, rescale=0.5)(X, T).mean
@@ -140,14 +140,14 @@ def test_sample_does_not_depend_on_its_batch() -> None:
 
 def test_one_condition_is_shared_by_all_samples() -> None:
     model = network()
-    one = model.given(torch.tensor([1]))(X, T).mean
-    assert torch.equal(one, model.given(torch.ones(5, dtype=torch.int64))(X, T).mean)
+    one = model.condition_on(torch.tensor([1]))(X, T).mean
+    assert torch.equal(one, model.condition_on(torch.ones(5, dtype=torch.int64))(X, T).mean)
 
 
 def test_conditioning_does_not_change_the_original_model() -> None:
     model = network()
     before = model(X, T).mean
-    other = model.given(LABELS)
+    other = model.condition_on(LABELS)
     assert other.net is model.net
     assert torch.equal(model(X, T).mean, before)
     with pytest.raises(ValueError, match="told about 5 samples, and asked about 2"):
@@ -167,12 +167,12 @@ def test_labels_are_dropped_at_the_set_rate() -> None:
 @pytest.mark.parametrize(
     ("act", "said"),
     [
-        (lambda: network().given(torch.tensor([4])), "label 4 is not one of 0 to 2"),
-        (lambda: network().given(torch.tensor([-1])), "label -1 is not one of 0 to 2"),
-        (lambda: network().given(torch.tensor([0.5])), "labels must be int64"),
+        (lambda: network().condition_on(torch.tensor([4])), "label 4 is not one of 0 to 2"),
+        (lambda: network().condition_on(torch.tensor([-1])), "label -1 is not one of 0 to 2"),
+        (lambda: network().condition_on(torch.tensor([0.5])), "labels must be int64"),
         (lambda: ClassifierFree(network(drop=0.0), LABELS, 1.0), "guidance needs a null condition: .*no null label"),
         (lambda: network(drop=0.0)(X, T), "no null label"),
-        (lambda: NetDenoiser(torch.nn.Identity(), PROCESS).given(LABELS), "takes no condition"),
+        (lambda: NetDenoiser(torch.nn.Identity(), PROCESS).condition_on(LABELS), "takes no condition"),
     ],
 )
 def test_invalid_conditions_are_errors(act, said: str) -> None:

@@ -42,5 +42,5 @@ def test_example_captions_are_used_for_any_batch_size() -> None:
     model = build_model(captioned_digits()).eval().requires_grad_(False)
     assert model.condition is not None
     x, t = torch.randn(3, 1, 16, 16), torch.tensor(0.5)
-    assert model.given(model.condition.some(3))(x, t).mean.shape == x.shape
+    assert model.condition_on(model.condition.some(3))(x, t).mean.shape == x.shape
     assert model(x, t).mean.isfinite().all()

@@ -54,7 +54,7 @@ class Captions:
                 raise ValueError(f"examples must be captions: {error}") from error
 
     def tokens(self, caption: str) -> Tensor:
-        """The row (1, length) of a caption, to be told to `NetDenoiser.given`.
+        """The row (1, length) of a caption, for `NetDenoiser.condition_on`.
 
         Raises:
             InputError: an unknown word, or too many of them.

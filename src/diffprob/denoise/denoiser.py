@@ -167,13 +167,13 @@ class NetDenoiser(nn.Module):
         clock: what the network is told about t.
         variance: Var[x_0 | x_t].
         evaluation: chunk size and precision.
-        condition: what else the network is told, by `given`; unless told, it is told the null condition.
+        condition: what else the network takes, by `condition_on`; without a call of it, the null condition.
 
     Raises:
         ValueError: a prediction that says nothing about x_0 at the noise of the process (`Prediction.check`).
     """
 
-    given_rows: Tensor | None = None
+    condition_rows: Tensor | None = None
 
     def __init__(
         self,
@@ -206,8 +206,8 @@ class NetDenoiser(nn.Module):
         if self.curve is not None and isinstance(schedule, Learned) and not self.curve.offsets.is_meta:
             self.process = settled(self.process, schedule, self.curve)
 
-    def given(self, rows: Tensor) -> Self:
-        """The same network, sharing all its weights, told a condition for every sample.
+    def condition_on(self, rows: Tensor) -> Self:
+        """The same network, sharing all its weights, with a condition for every sample.
 
         Args:
             rows: one for each sample of the batches to come, or one (1, ...) for all of them.
@@ -219,7 +219,7 @@ class NetDenoiser(nn.Module):
             raise InputError("the network takes no condition: it was trained without any (a recipe's condition=...)")
         self.condition.check(rows)
         other = copy.copy(self)
-        other.given_rows = rows
+        other.condition_rows = rows
         return other
 
     def told(self, n: int, device: torch.device) -> Tensor | None:
@@ -231,7 +231,7 @@ class NetDenoiser(nn.Module):
         """
         if self.condition is None:
             return None
-        rows = self.condition.null() if self.given_rows is None else self.given_rows
+        rows = self.condition.null() if self.condition_rows is None else self.condition_rows
         if len(rows) not in (1, n):
             raise ValueError(f"the model was told about {len(rows)} samples, and asked about {n}")
         return rows.to(device).expand(n, *rows.shape[1:])
@@ -269,7 +269,7 @@ class NetDenoiser(nn.Module):
         return self._posterior(xt, t, *self._chunked(xt, t, self.told(len(xt), xt.device)))
 
     def branches(self, xt: Tensor, t: Tensor, *others: "NetDenoiser") -> list[LocationScale]:
-        """p(x_0 | x_t) by this one and others that are `given` something else, in one batch of so many times the size.
+        """p(x_0 | x_t) by this one and others with other conditions, in one batch of so many times the size.
 
         Args:
             xt: (B, *event).

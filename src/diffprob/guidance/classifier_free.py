@@ -136,7 +136,7 @@ class ClassifierFree(AutoGuidance):
     scale 1 + w is common.
 
     Args:
-        model: the network; `NetDenoiser.given` decides which rows.
+        model: the network; `NetDenoiser.condition_on` decides which rows.
         rows: the condition of each sample, or one for all.
         weight, low, high, rescale: as for `AutoGuidance`.
 
@@ -155,9 +155,9 @@ class ClassifierFree(AutoGuidance):
         high: float = 1.0,
         rescale: float = 0.0,
     ) -> None:
-        told = model.given(rows)
+        told = model.condition_on(rows)
         # At w = 0 nobody is asked without the condition, and no null is needed.
-        untold = told if weight == 0 else model.given(_null(told.condition))
+        untold = told if weight == 0 else model.condition_on(_null(told.condition))
         super().__init__(told, untold, weight, low, high, rescale)
         self.branches = told, untold
 

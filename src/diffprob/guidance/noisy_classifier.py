@@ -27,7 +27,7 @@ class NoisyClassifier(nn.Module):
         ValueError: labels that are dropped.
     """
 
-    given_rows: Tensor | None = None
+    condition_rows: Tensor | None = None
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class NoisyClassifier(nn.Module):
     def settle(self) -> None:
         """Nothing: unlike a denoiser with a learned schedule, all that it knows is in its parameters."""
 
-    def given(self, rows: Tensor) -> Self:
+    def condition_on(self, rows: Tensor) -> Self:
         """The same network, sharing all its weights, with the classes (B,) that training compares with.
 
         Raises:
@@ -54,7 +54,7 @@ class NoisyClassifier(nn.Module):
         """
         self.condition.check(rows)
         other = copy.copy(self)
-        other.given_rows = rows
+        other.condition_rows = rows
         return other
 
     def forward(self, xt: Tensor, t: Tensor) -> Tensor:

@@ -71,8 +71,8 @@ def load_pipeline(folder: str | Path) -> Pipeline:
 def open_pipeline(folder: str | Path) -> Denoiser:
     """The denoiser of a folder, ready to sample from: `NetDenoiser`, inside `Clip` where the scheduler clips.
 
-    A class-conditional network is told labels by `NetDenoiser.given`; which of them is a null one no folder says but
-    those that `export_pipeline` wrote.
+    A class-conditional network takes labels by `NetDenoiser.condition_on`; which of them is a null one no folder says
+    but those that `export_pipeline` wrote.
 
     Raises:
         InputError: as `load_pipeline` and `scheduling`.

@@ -108,7 +108,7 @@ def apply_guidance(
     if args.classifier_scale is not None:
         raise InputError(f"{option('classifier_scale')} goes with {option('classify_with', 'REC')}")
     rows, said = _rows(run, args, n, reporter, one, images, counts)
-    conditional = model if rows is None else model.given(rows)
+    conditional = model if rows is None else model.condition_on(rows)
     settings: dict[str, str | None] = {"told": said, "guidance": None}
     low, high = args.guidance_interval or (0.0, 1.0)
     if not args.guidance:
@@ -252,7 +252,7 @@ def _weaker(run: Run, args: Conditioning, compute: Compute, rows: Tensor | None)
     weak = other.load(compute.on(), compute.batch or "auto", compute.precision)
     if told is None:
         return weak, "" if rows is None else ", which is told nothing"
-    return weak.given(told), ""
+    return weak.condition_on(told), ""
 
 
 def _rows_of(theirs: Any, ours: Any, rows: Tensor) -> Tensor:

@@ -122,7 +122,7 @@ def _probe(recipe: Kind, device: torch.device, precision: str, batch: int) -> fl
     model: Any = build(recipe, Evaluation(precision=precision)).to(device).train()
     model.net.to(memory_format=torch.channels_last)
     for rows in _told(recipe, batch):
-        model = model.given(rows)
+        model = model.condition_on(rows)
     bind = getattr(recipe.objective, "bind", None)
     objective = recipe.objective if bind is None else bind(model, recipe.space)
     adam = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)

@@ -74,7 +74,7 @@ class Adapted(nn.Module):
     """
 
     condition = None
-    given_rows = None
+    condition_rows = None
 
     def __init__(self, denoiser: Denoiser) -> None:
         super().__init__()

@@ -96,7 +96,7 @@ class SamplingPlan:
 
     def labels(self, n: int) -> np.ndarray | None:
         """The label that each of n images is drawn for, int64 (n,); None where there is none."""
-        rows = self.model.given_rows
+        rows = self.model.condition_rows
         if rows is None or not isinstance(self.model.condition, Labels) or self.settings["told"] == NONE:
             return None
         return rows.expand(n).numpy()

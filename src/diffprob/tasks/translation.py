@@ -218,7 +218,7 @@ class PreparedTranslation:
         """Images (B, C, H, W) in model space, which are ``part`` of all of them, with one stream for each."""
         plan, model, method = self.plan, self.plan.guided, self.method
         if self.source is not None:
-            source = self.source if self.rows is None else self.source.given(self.rows[part])
+            source = self.source if self.rows is None else self.source.condition_on(self.rows[part])
             x = ddib(limited(source, plan.clip), limited(model, plan.clip), x0, self.visited)
         else:
             assert not isinstance(method, DDIB)

@@ -49,7 +49,7 @@ class _Losses(nn.Module):
     def forward(self, x0: Tensor, rng: Rng, rows: Tensor | None) -> Tensor:
         model: Model = self.model
         if rows is not None and not isinstance(model, DensityModel):
-            model = model.given(rows)
+            model = model.condition_on(rows)
         return self.objective(model, x0, rng)
 
 

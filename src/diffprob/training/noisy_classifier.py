@@ -41,11 +41,11 @@ class Recognition:
         Raises:
             ValueError: the model was not given the classes.
         """
-        if model.given_rows is None:
-            raise ValueError(f"{self!r} needs to be told the classes: model.given(rows), as the trainer does")
+        if model.condition_rows is None:
+            raise ValueError(f"{self!r} needs to be told the classes: model.condition_on(rows), as the trainer does")
         process = model.process
         case = add_noise(process, x0, uniform_times(process, rng.fold("time")).to(x0.device), rng.fold("noise"))
-        return F.cross_entropy(model(case.xt, case.t), model.given_rows.to(x0.device), reduction="none")
+        return F.cross_entropy(model(case.xt, case.t), model.condition_rows.to(x0.device), reduction="none")
 
 
 @torch.no_grad()
