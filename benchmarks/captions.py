@@ -92,11 +92,11 @@ def main() -> int:
     captions = scenes.captions or ()
     rows: list[dict[str, Any]] = [{"w": "real", **_shares(captions, read(scenes.pixels))}]
     net, condition = run.load(precision=arguments.precision), run.recipe.condition
-    told = torch.cat([condition.tokens(caption) for caption in captions])  # pyright: ignore[reportOptionalMemberAccess]
+    captioned = torch.cat([condition.tokens(caption) for caption in captions])  # pyright: ignore[reportOptionalMemberAccess]
     times = dp.Trailing(bend=-0.6)(net.process, arguments.steps)
     levels = np.zeros(0, np.uint8)
     for weight in arguments.weights:
-        model = dp.Clip(dp.ClassifierFree(net, told, weight))
+        model = dp.Clip(dp.ClassifierFree(net, captioned, weight))
         streams = dp.Rng.of(arguments.seed, arguments.n)
         levels = run.space.to_data(dp.draw(model, DPMppSDE(2), times, streams, run.space.shape)).numpy()
         rows.append({"w": weight, **_shares(captions, read(levels))})

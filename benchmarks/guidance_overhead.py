@@ -69,12 +69,12 @@ def _ours(batch: int) -> dict[str, Callable[[], Any]]:
     process = dp.LinearProcess()
     model = dp.NetDenoiser(net, process, evaluation=dp.Evaluation(batch), condition=dp.Labels(10))
     labels = torch.arange(batch) % 10
-    told, guided = model.condition_on(labels), dp.ClassifierFree(model, labels, WEIGHT)
+    conditional, guided = model.condition_on(labels), dp.ClassifierFree(model, labels, WEIGHT)
     t, s = (torch.tensor(k / STEPS, dtype=torch.float64) for k in (25, 24))
     x, rng, ddim = torch.randn(batch, 1, 32, 32), dp.Rng.of(0, batch), dp.DDIM()
     state = State(x, t)
     return {
-        "ours, two plain": lambda: (ddim.step(told, state, s, rng), ddim.step(told, state, s, rng)),
+        "ours, two plain": lambda: (ddim.step(conditional, state, s, rng), ddim.step(conditional, state, s, rng)),
         "ours, guided": lambda: ddim.step(guided, state, s, rng),
     }
 
@@ -93,8 +93,8 @@ def _theirs(batch: int) -> dict[str, Callable[[], Any]]:
         scheduler.step(net(x, t, class_labels=labels).sample, t, x)
 
     def guided() -> None:
-        told, untold = net(torch.cat([x, x]), t, class_labels=both).sample.chunk(2)
-        scheduler.step(untold + (1 + WEIGHT) * (told - untold), t, x)
+        conditional, unconditional = net(torch.cat([x, x]), t, class_labels=both).sample.chunk(2)
+        scheduler.step(unconditional + (1 + WEIGHT) * (conditional - unconditional), t, x)
 
     return {"diffusers, two plain": lambda: (plain(), plain()), "diffusers, guided": guided}
 

@@ -210,9 +210,14 @@ def _sizes(run: Any, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     for name, x in found.items():
         mean, error = mean_and_error(psnr(run.space.to_data(x).numpy(), test.take(range(n)), levels))
-        told = F.avg_pool2d(x.clamp(-1, 1), 2) - small
+        difference = F.avg_pool2d(x.clamp(-1, 1), 2) - small
         rows.append(
-            {"method": name, "PSNR": mean, "error": error, "rms of the block means": float(told.square().mean().sqrt())}
+            {
+                "method": name,
+                "PSNR": mean,
+                "error": error,
+                "rms of the block means": float(difference.square().mean().sqrt()),
+            }
         )
     return rows
 
@@ -221,11 +226,11 @@ def _regressed(small: Tensor, large: Tensor) -> Tensor:
     """The best linear map of small images and a constant to large ones, by least squares on images of the training."""
     import torch.nn.functional as F
 
-    def told(x: Tensor) -> Tensor:
+    def inputs(x: Tensor) -> Tensor:
         return torch.cat([x.flatten(1), torch.ones(len(x), 1)], 1).double()
 
-    solved = torch.linalg.lstsq(told(F.avg_pool2d(large, 2)), large.flatten(1).double()).solution
-    return (told(small) @ solved).reshape(len(small), *large.shape[1:])
+    solved = torch.linalg.lstsq(inputs(F.avg_pool2d(large, 2)), large.flatten(1).double()).solution
+    return (inputs(small) @ solved).reshape(len(small), *large.shape[1:])
 
 
 def _score(x: Tensor, clean: Tensor) -> tuple[float, float]:

@@ -5,7 +5,7 @@ import torch
 
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
-from diffprob.conditions.condition import told
+from diffprob.conditions.condition import with_dropout
 from diffprob.conditions.low_resolution import LowResolution
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
 from diffprob.guidance.classifier_free import ClassifierFree
@@ -65,9 +65,9 @@ def test_invalid_fields_are_errors(fields: dict, message: str) -> None:
 def test_training_computes_conditions_from_the_images() -> None:
     """All of them told, or a share dropped: 4 standard errors of 0.25 among 2000 are 0.039."""
     assert HALF.read(object()) is None
-    assert torch.equal(told(HALF, None, X, Rng.of(0, 5)), HALF.of(X))
+    assert torch.equal(with_dropout(HALF, None, X, Rng.of(0, 5)), HALF.of(X))
     x = Rng.of(0, 2000).normal((1, 4, 4))
-    found = told(LowResolution((1, 4, 4), drop=0.25), None, x, Rng.of(0, 2000))
+    found = with_dropout(LowResolution((1, 4, 4), drop=0.25), None, x, Rng.of(0, 2000))
     gone = (found == 0).all(3).all(2)[:, 0]
     assert torch.equal(found[~gone], HALF.of(x)[~gone])
     assert abs(gone.double().mean() - 0.25) < 4 * (0.1875 / 2000) ** 0.5

@@ -6,7 +6,7 @@ from truth.models import tensor
 
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
-from diffprob.conditions.condition import Labels, told
+from diffprob.conditions.condition import Labels, with_dropout
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
 from diffprob.denoise.ideal import GaussianData, MixtureData, tweedie_score
 from diffprob.guidance.classifier_free import AutoGuidance, ClassifierFree
@@ -157,11 +157,11 @@ def test_conditioning_does_not_change_the_original_model() -> None:
 def test_labels_are_dropped_at_the_set_rate() -> None:
     """Binomial with p = 0.3: four standard errors of n = 4000; the others keep their label."""
     rows = torch.arange(4000) % 3
-    found = told(Labels(3, 0.3), rows, torch.zeros(4000, 1, 1, 1), Rng.of(0, 4000))
+    found = with_dropout(Labels(3, 0.3), rows, torch.zeros(4000, 1, 1, 1), Rng.of(0, 4000))
     share = float((found == 3).double().mean())
     assert abs(share - 0.3) < 4 * (0.3 * 0.7 / 4000) ** 0.5
     assert torch.equal(found[found < 3], rows[found < 3])
-    assert torch.equal(told(Labels(3, 0.0), rows, torch.zeros(4000, 1, 1, 1), Rng.of(0, 4000)), rows)
+    assert torch.equal(with_dropout(Labels(3, 0.0), rows, torch.zeros(4000, 1, 1, 1), Rng.of(0, 4000)), rows)
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ def test_page_states_condition_and_guidance(material):
     """And how it was steered: the picture is not what the network draws by itself."""
     plain = report_page(material()).decode()
     assert "5 steps on Uniform()" in plain and ", told" not in plain and ", guidance" not in plain
-    steered = replace(SAMPLES, told="7", guidance="0.5, within 0 <= t <= 0.8", steps=None)
+    steered = replace(SAMPLES, condition="7", guidance="0.5, within 0 <= t <= 0.8", steps=None)
     page = report_page(material(samples=steered)).decode()
     assert "to a tolerance on Uniform(), told 7, guidance 0.5, within 0 &lt;= t &lt;= 0.8" in page
 

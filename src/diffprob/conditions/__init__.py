@@ -1,1 +1,1 @@
-"""What a denoiser can be told beside x_t: labels, words, smaller images."""
+"""What a denoiser can take beside x_t: labels, words, smaller images."""

@@ -22,7 +22,7 @@ class Captions:
         words: every word a caption may have, in lower case.
         length: words of the longest caption.
         drop: probability that training replaces the caption by none, so that one network models p(x|c) and p(x); 0: it
-            is never told none.
+            is never without one.
         examples: captions to draw in pictures, in turn; none: pictures of no caption, which needs ``drop``.
 
     Exact when: always; ``text(tokens(caption))`` is the caption in lower case.

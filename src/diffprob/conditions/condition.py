@@ -1,4 +1,4 @@
-"""What a network is told beside x_t and t: which rows the data gives, and which value stands for none."""
+"""The condition of a network, beside x_t and t: which rows the data gives, and which value stands for none."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Condition(Protocol):
 
     @property
     def drop(self) -> float:
-        """Probability that training tells the network the null condition instead, in [0, 1); 0: it has none."""
+        """Probability that training replaces the condition by the null one, in [0, 1); 0: it has none."""
         ...
 
     def read(self, images: Any) -> np.ndarray | None:
@@ -51,7 +51,7 @@ class Condition(Protocol):
         """The row (1, ...) that stands for no condition; the network then models all data.
 
         Raises:
-            InputError: the network has never been told it.
+            InputError: the network was never trained with it.
         """
         ...
 
@@ -225,8 +225,8 @@ def in_shares(counts: Sequence[int], n: int) -> Tensor:
     return torch.from_numpy(classes[chosen])
 
 
-def told(condition: Condition, rows: Tensor | None, x0: Tensor, rng: Rng) -> Tensor:
-    """What training tells the network about the images (B, C, H, W): their rows, some of them replaced by the null.
+def with_dropout(condition: Condition, rows: Tensor | None, x0: Tensor, rng: Rng) -> Tensor:
+    """The conditions that training gives the network with images (B, C, H, W), some of them replaced by the null.
 
     Args:
         condition: which kind.

@@ -16,13 +16,13 @@ from diffprob.base.shapes import check_floats
 class LowResolution:
     """The image averaged over blocks of factor x factor pixels, each mean in the place of its block, (B, C, H, W).
 
-    Training makes them from the images themselves, in model space. A network that is told them models p(x|c), of which
-    super-resolution takes samples; a sample's own blocks need not have those means, for it is told and not held to it.
+    Training makes them from the images themselves, in model space. A network with this condition models p(x|c), from
+    which super-resolution samples; a sample's own blocks need not have those means, for it is no constraint.
 
     Args:
         shape: of the images, (C, H, W).
         factor: divides height and width.
-        drop: probability that training tells zeros instead, the grey between black and white; 0: it is never told none.
+        drop: probability that training takes zeros instead, the grey between black and white; 0: never.
 
     Exact when: always.
 
@@ -82,7 +82,7 @@ class LowResolution:
         """Zeros (1, C, H, W).
 
         Raises:
-            InputError: training never told them.
+            InputError: training never dropped a condition.
         """
         if not self.drop:
             raise InputError(

@@ -85,7 +85,7 @@ def _occurring(condition: Labels, images: Images) -> Labels:
 
 
 def classes_text(recipe: Any, most: int = 300) -> str:
-    """The names of the classes that a run is told, on one printable line; "" where it is told none."""
+    """The names of the classes that a run is conditioned on, on one printable line; "" where on none."""
     condition = getattr(recipe, "condition", None)
     if not isinstance(condition, Labels):
         return ""
@@ -119,7 +119,7 @@ def agreed(recipe: Any, train: Images, *others: Images | None) -> tuple[Any, ...
 def class_counts(recipe: Any, names: Sequence[str], *images: Images | None) -> tuple[int, ...]:
     """How many images each class of the run has, in the first of ``images`` that has any of them.
 
-    Empty for a run that is told no labels, and where no images have any of its classes.
+    Empty for a run without labels, and where no images have any of its classes.
 
     Args:
         recipe: of the run.

@@ -80,7 +80,7 @@ class Recipe:
         network, process, prediction, clock, variance: the parts of the `NetDenoiser`.
         objective: the loss.
         training: the numbers of the training.
-        condition: what the network is told beside x_t and t, such as ``Labels(10)``; None: nothing.
+        condition: of the network, its input beside x_t and t, such as ``Labels(10)``; None: nothing.
         start: a run whose weights the network begins with, where names and shapes agree; None: random ones.
 
     Raises:
@@ -200,7 +200,7 @@ def check_together(recipe: Recipe | Recogniser) -> None:
 
     Raises:
         ValueError: a network of images of another shape, outputs that the variance does not take, a prediction that
-            divides by a signal of 0, or a network that is not told what the condition says, or is told more. The field
+            divides by a signal of 0, or a network that does not take the condition, or takes more. The field
             is named, with what it must be.
     """
     channels, height, width = recipe.space.shape
@@ -279,7 +279,7 @@ def space(recipe: Kind, images: Images) -> Pixels:
 
 
 def _check_told(recipe: Recipe | Recogniser) -> None:
-    """Refuse a network that is not told what the condition says, or is told more."""
+    """Refuse a network that does not take the condition, or takes more."""
     network: Any = recipe.network
     condition, text = recipe.condition, getattr(network, "text", None)
     captions = condition if isinstance(condition, Captions) else None

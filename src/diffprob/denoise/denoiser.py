@@ -38,7 +38,7 @@ class Denoiser(Protocol):
 
 
 class Clock(Protocol):
-    """What a network is told about the time (frozen dataclass: its repr is its configuration)."""
+    """A network's time input (frozen dataclass: its repr is its configuration)."""
 
     def __call__(self, t: Tensor) -> Tensor:
         """The network's time input, float64, shaped like t."""
@@ -47,7 +47,7 @@ class Clock(Protocol):
 
 @dataclass(frozen=True)
 class Index:
-    """The label t T - 1, so that x_1..x_T are told 0..T-1 (Ho et al. 2020); whole numbers are hit within 1e-9."""
+    """The label t T - 1, so that x_1..x_T have 0..T-1 (Ho et al. 2020); whole numbers are hit within 1e-9."""
 
     steps: int = 1000
 
@@ -103,7 +103,7 @@ class Evaluation:
             net: whose weights decide the dtype: float64, or else float32.
             part: of it that is called, such as itself.
             x: (B, *event); images get channels-last memory.
-            more: what else it is told; whole numbers stay so.
+            more: its other inputs; whole numbers stay so.
         """
         weight = first_weight(net)
         dtype = torch.float64 if weight is not None and weight.dtype == torch.float64 else torch.float32
@@ -164,7 +164,7 @@ class NetDenoiser(nn.Module):
         net: module with ``net(xt, label) -> Output(main, extra)``, and a third argument where it has a condition.
         process: the noising process.
         prediction: what ``main`` stands for.
-        clock: what the network is told about t.
+        clock: the network's time input.
         variance: Var[x_0 | x_t].
         evaluation: chunk size and precision.
         condition: what else the network takes, by `condition_on`; without a call of it, the null condition.
@@ -222,7 +222,7 @@ class NetDenoiser(nn.Module):
         other.condition_rows = rows
         return other
 
-    def told(self, n: int, device: torch.device) -> Tensor | None:
+    def condition_for(self, n: int, device: torch.device) -> Tensor | None:
         """The rows that a batch of n samples comes with, on the device: those given, or the null condition's.
 
         Raises:
@@ -247,7 +247,7 @@ class NetDenoiser(nn.Module):
             An ``Output(main, extra)``.
         """
         t = as_time(t, self.process.schedule.steps) if t.is_cpu else t  # a step on another device waits for nothing
-        return self._asked(xt, t, self.told(len(xt), xt.device))
+        return self._asked(xt, t, self.condition_for(len(xt), xt.device))
 
     def _asked(self, xt: Tensor, t: Tensor, rows: Tensor | None) -> Any:
         if t.ndim and len(t) not in (1, len(xt)):
@@ -266,7 +266,7 @@ class NetDenoiser(nn.Module):
     def forward(self, xt: Tensor, t: Tensor) -> LocationScale:
         """p(x_0 | x_t) with the network's mean and the chosen variance, evaluated in fixed chunks."""
         t = as_time(t, self.process.schedule.steps).to(xt.device)
-        return self._posterior(xt, t, *self._chunked(xt, t, self.told(len(xt), xt.device)))
+        return self._posterior(xt, t, *self._chunked(xt, t, self.condition_for(len(xt), xt.device)))
 
     def branches(self, xt: Tensor, t: Tensor, *others: "NetDenoiser") -> list[LocationScale]:
         """p(x_0 | x_t) by this one and others with other conditions, in one batch of so many times the size.
@@ -277,7 +277,7 @@ class NetDenoiser(nn.Module):
             others: of the same network, with its condition.
         """
         t, n = as_time(t, self.process.schedule.steps).to(xt.device), len(xt)
-        rows = [branch.told(n, xt.device) for branch in (self, *others)]
+        rows = [branch.condition_for(n, xt.device) for branch in (self, *others)]
         every = torch.cat([row for row in rows if row is not None])
         times = (t.expand(n) if t.ndim == 0 else t).repeat(len(rows))
         main, extra = self._chunked(torch.cat([xt] * len(rows)), times, every)

@@ -56,7 +56,7 @@ class AutoGuidance(Guided):
     bound of the steered chain. w = 0 is the stronger model to the bit, w = -1 the weaker one.
 
     Args:
-        model: the stronger denoiser: told more, or trained better (autoguidance).
+        model: the stronger denoiser: with a condition, or trained better (autoguidance).
         weak: the weaker one, of the same process.
         weight: w.
         low, high: guided where low <= t <= high only; elsewhere the weaker model is not asked.
@@ -130,7 +130,7 @@ def with_mean(posterior: Distribution) -> LocationScale | Gaussian:
 
 
 class ClassifierFree(AutoGuidance):
-    """A network told a condition, away from the same network told none: `AutoGuidance` in one batched evaluation.
+    """A network with a condition, away from the same network without: `AutoGuidance` in one batched evaluation.
 
     The conventions are those of the paper: w = 0 is conditional without guidance, w = -1 unconditional. Elsewhere a
     scale 1 + w is common.
@@ -141,7 +141,7 @@ class ClassifierFree(AutoGuidance):
         weight, low, high, rescale: as for `AutoGuidance`.
 
     Raises:
-        InputError: a network that takes no such condition, or, unless w = 0, one that was never told the null.
+        InputError: a network that takes no such condition, or, unless w = 0, one that was never trained with the null.
 
     Reference: Ho & Salimans (2022), algorithm 2.
     """
@@ -155,21 +155,21 @@ class ClassifierFree(AutoGuidance):
         high: float = 1.0,
         rescale: float = 0.0,
     ) -> None:
-        told = model.condition_on(rows)
-        # At w = 0 nobody is asked without the condition, and no null is needed.
-        untold = told if weight == 0 else model.condition_on(_null(told.condition))
-        super().__init__(told, untold, weight, low, high, rescale)
-        self.branches = told, untold
+        conditional = model.condition_on(rows)
+        # At w = 0 no evaluation is without the condition, and no null is needed.
+        unconditional = conditional if weight == 0 else model.condition_on(_null(conditional.condition))
+        super().__init__(conditional, unconditional, weight, low, high, rescale)
+        self.branches = conditional, unconditional
 
     def both(self, xt: Tensor, t: Tensor) -> tuple[LocationScale | Gaussian, Tensor]:
         """Both answers from one batch of twice the size."""
-        told, untold = self.branches
-        strong, weak = told.branches(xt, t, untold)
+        conditional, unconditional = self.branches
+        strong, weak = conditional.branches(xt, t, unconditional)
         return strong, weak.mean
 
 
 def _null(condition: Condition | None) -> Tensor:
-    assert condition is not None  # or the network could not have been told
+    assert condition is not None  # or the network could not have been conditioned
     try:
         return condition.null()
     except InputError as error:

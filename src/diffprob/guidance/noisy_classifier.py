@@ -19,7 +19,7 @@ class NoisyClassifier(nn.Module):
     Args:
         net: module with ``net(xt, label) -> logits (B, classes)``, and ``features(xt, label)`` for `features`.
         process: the noising process whose x_t it knows.
-        clock: what the network is told about t.
+        clock: the network's time input.
         condition: the classes; ``drop`` must be 0, since no class is not among the answers.
         evaluation: chunk size and precision.
 

@@ -24,9 +24,9 @@ class Samples:
         chunk, precision, device: how they were evaluated.
         seconds: how long drawing took.
         evaluations: of the network for each image, on average.
-        told, guidance: what the network was told, and how it was steered, as text; None where there was nothing.
+        condition, guidance: of the network, as text; None where there was none.
         best: whether the weights are the best ones by the metric that the training watched.
-        words: the options of `sample` that told and steered the network so.
+        words: the options of `sample` that ask for that.
         frames: predicted x_0 of the first images along the chain, each uint8 (rows, C, H, W).
         times: t of each frame.
     """
@@ -45,7 +45,7 @@ class Samples:
     device: str
     seconds: float
     evaluations: float
-    told: str | None = None
+    condition: str | None = None
     guidance: str | None = None
     best: bool = False
     words: tuple[str, ...] = ()
@@ -62,10 +62,10 @@ class Samples:
 
     @property
     def how(self) -> str:
-        """How they were drawn: the sampler, its steps and grid, what the network was told and how it was steered."""
+        """How they were drawn: the sampler, its steps and grid, the condition and the guidance."""
         steps = "to a tolerance" if self.steps is None else f"{self.steps} steps"
         parts = [self.sampler, f"{steps} on {self.grid}"]
-        parts += [] if self.told is None else [f"told {self.told}"]
+        parts += [] if self.condition is None else [f"told {self.condition}"]
         parts += [] if self.guidance is None else [f"guidance {self.guidance}"]
         return ", ".join(parts)
 

@@ -1,4 +1,4 @@
-"""What a run is told about the images to draw, and how strongly it is guided that way."""
+"""The condition of the images to draw, and how strongly they are guided that way."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from diffprob.tasks.options import option
 from diffprob.tasks.reporter import Reporter
 
 NONE = "none"  # the label that stands for no condition
-IMAGES = "images"  # what a run that enlarges them is told
+IMAGES = "images"  # the condition of a run that enlarges them
 MOST_NAMED = 12  # classes whose shares are all said
 
 
@@ -133,7 +133,7 @@ def apply_guidance(
 
 
 def _classified(model: NetDenoiser, run: Run, args: Conditioning, n: int, compute: Compute, one: bool) -> Guided:
-    """A run that is told nothing, guided towards labels by a classifier of noised images."""
+    """A run without a condition, guided towards labels by a classifier of noised images."""
     assert args.classify_with is not None
     classifier, asked = (
         open_classifier(args.classify_with, run, "classify_with"),
@@ -233,10 +233,10 @@ def _captions(condition: Captions, asked: Sequence[str]) -> Tensor:
 
 
 def _weaker(run: Run, args: Conditioning, compute: Compute, rows: Tensor | None) -> tuple[Denoiser, str]:
-    """The network of ``guide_with``, told what ours is; and how to say that it is told nothing where ours is not.
+    """The network of ``guide_with`` under our condition; and how to say that it has none where ours has one.
 
     Raises:
-        InputError: another space or process, or a run that cannot be told the same.
+        InputError: another space or process, or a run that does not take our condition.
     """
     assert args.guide_with is not None
     other, asked = Run.open(args.guide_with), option("guide_with", args.guide_with)
@@ -244,22 +244,22 @@ def _weaker(run: Run, args: Conditioning, compute: Compute, rows: Tensor | None)
         raise InputError(f"{asked}: another space or process than {run.name}")
     theirs = other.recipe.condition
     try:
-        told = None
-        if theirs is not None:  # what it is told where ours is told nothing is the null
-            told = theirs.null() if rows is None else _rows_of(theirs, run.recipe.condition, rows)
+        condition_rows = None
+        if theirs is not None:  # its condition where ours has none is the null
+            condition_rows = theirs.null() if rows is None else _rows_of(theirs, run.recipe.condition, rows)
     except InputError as error:
         raise InputError(f"{asked}: {error}; a run that is told the same would be right") from error
     weak = other.load(compute.on(), compute.batch or "auto", compute.precision)
-    if told is None:
+    if condition_rows is None:
         return weak, "" if rows is None else ", which is told nothing"
-    return weak.condition_on(told), ""
+    return weak.condition_on(condition_rows), ""
 
 
 def _rows_of(theirs: Any, ours: Any, rows: Tensor) -> Tensor:
-    """What tells another run the same as ``rows`` tell ours: classes by name, or by number where neither has names.
+    """Another run's condition that means what ``rows`` mean to ours: classes by name, or by number without names.
 
     Raises:
-        InputError: it cannot be told that.
+        InputError: there is none.
     """
     if theirs == ours:
         return rows

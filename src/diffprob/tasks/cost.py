@@ -75,8 +75,8 @@ def measure_cost(recipe: Kind, device: torch.device, precision: str) -> Cost:
     return Cost(count, counter.get_total_flops(), sizes[0] - sizes[1], max(0, 2 * sizes[1] - sizes[0]))
 
 
-def _told(recipe: Kind, batch: int) -> tuple[Tensor, ...]:
-    """What the network is told beside x_t and t."""
+def _condition(recipe: Kind, batch: int) -> tuple[Tensor, ...]:
+    """The network's condition beside x_t and t."""
     condition = getattr(recipe, "condition", None)
     return () if condition is None else (condition.some(batch),)
 
@@ -87,7 +87,7 @@ def _pass(recipe: Kind, net: Any, x: Tensor) -> None:
         net.eval()  # in training Glow looks at the numbers of its first batch, and here there are none
         (net.log_prob if hasattr(net, "log_prob") else net)(x)
     else:
-        net(x, torch.empty(len(x)), *_told(recipe, len(x)))
+        net(x, torch.empty(len(x)), *_condition(recipe, len(x)))
 
 
 def matmul_rate(device: torch.device, precision: str) -> float:
@@ -121,7 +121,7 @@ def _probe(recipe: Kind, device: torch.device, precision: str, batch: int) -> fl
     """Seconds for each image of a step of ``batch``: the recipe's own loss, its gradients, and the update."""
     model: Any = build(recipe, Evaluation(precision=precision)).to(device).train()
     model.net.to(memory_format=torch.channels_last)
-    for rows in _told(recipe, batch):
+    for rows in _condition(recipe, batch):
         model = model.condition_on(rows)
     bind = getattr(recipe.objective, "bind", None)
     objective = recipe.objective if bind is None else bind(model, recipe.space)

@@ -122,8 +122,8 @@ class Watch:
             rows = None if model.condition is None else model.condition.some(self.monitor.n)
             if isinstance(model.condition, Labels) and self.counts:
                 rows = model.condition.in_shares(self.counts, self.monitor.n)
-            told = model if rows is None else model.condition_on(rows)
-            drawn = draw(told, DDIM(), times, streams, self.recipe.space)
+            conditional = model if rows is None else model.condition_on(rows)
+            drawn = draw(conditional, DDIM(), times, streams, self.recipe.space)
             asked = renumbered(rows.numpy() if rows is not None and labels else None, self.numbers, self.names)
             own = replace(view(self.features, drawn.levels, names=self.names), requested=asked)
             found = assess(own, self.reference, self.monitor.metrics)

@@ -30,7 +30,7 @@ MOST = 1024  # samples of a page
 PROPOSED = ("evaluate",)  # verbs that a page proposes
 # What is said of the drawing, beside the page.
 SAID = ("step", "seeds", "sampler", "steps", "grid", "told", "guidance", "chunk", "precision", "device")
-KEPT = ("step", "model_sha256", "sampler", "steps", "grid", "variance", "told", "guidance", "clip", "chunk")
+KEPT = ("step", "model_sha256", "sampler", "steps", "grid", "variance", "guidance", "clip", "chunk")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng, derive, permutation
-from diffprob.conditions.condition import Condition, told
+from diffprob.conditions.condition import Condition, with_dropout
 from diffprob.training.settings import Training
 
 
@@ -98,11 +98,11 @@ class Batches:
             x0 = self.space.to_model(torch.from_numpy(self.images.take(chosen)).to(device), dtype)
             for index, augment in enumerate(self.settings.augment):
                 x0 = augment(x0, local.fold(f"augment-{index}"))
-            parts.append(MicroBatch(x0, local, self._told(chosen, x0, local)))
+            parts.append(MicroBatch(x0, local, self._condition(chosen, x0, local)))
         return parts
 
-    def _told(self, chosen: np.ndarray, x0: Tensor, rng: Rng) -> Tensor | None:
+    def _condition(self, chosen: np.ndarray, x0: Tensor, rng: Rng) -> Tensor | None:
         if self.condition is None:
             return None
         rows = None if self.rows is None else torch.from_numpy(self.rows[chosen]).to(x0.device)
-        return told(self.condition, rows, x0, rng)
+        return with_dropout(self.condition, rows, x0, rng)
