@@ -217,7 +217,7 @@ assert main(["show", "NotThere"]) == 2
 def test_broken_entry_point_package_warns_in_python(installed: Callable) -> None:
     done = installed("import diffprob as dp; print(dp.Guest())")
     assert done.returncode == 0 and "Guest(eta=0.0, spread=False)" in done.stdout
-    assert "UserWarning: note: components of broken are left out" in done.stderr
+    assert "UserWarning: components of broken are left out" in done.stderr
 
 
 def test_unknown_name_does_not_import_a_module_of_that_name(installed: Callable) -> None:

@@ -46,7 +46,7 @@ def test_evaluate_matches_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert "<td>KID</td>" in result._repr_html_()
     what, total, bar = heard.bars[0]
     assert (what, total, bar.done, len(heard.bars)) == ("draw", 9, 9, 4)  # 3 evaluations of 40 images in chunks of 16
-    assert heard.notes == ["compare the samples with the real images"]
+    assert heard.notes == ["comparing the samples with the real images"]
     assert main((*WORDS, "--metrics", ",".join(METRICS), "--json", "--dry-run")) == 0
     plan = json.loads(capsys.readouterr().out)
     assert plan == {**prepare_evaluation(Run.open("digits"), asked()).to_json(), "dry_run": True}

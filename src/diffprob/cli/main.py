@@ -16,7 +16,7 @@ from diffprob.base.text import one_line, printable
 from diffprob.cli.options import spelling
 from diffprob.cli.output import check_writable
 from diffprob.cli.parser import Parser, add_json
-from diffprob.cli.progress import say
+from diffprob.cli.progress import TERMINAL, say
 from diffprob.config.installed import notes_to
 from diffprob.tasks.options import spelt
 from diffprob.tasks.signals import Stopped, heeding
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:  # a process of our own: a collection walks over all that torch's import made, 0.1 s each time
         gc.set_threshold(100_000, 20, 20)
     try:
-        with heeding(), spelt(spelling), notes_to(say):
+        with heeding(), spelt(spelling), notes_to(TERMINAL.note):
             return _run(list(sys.argv[1:] if argv is None else argv))
     except InputError as error:
         return _fail(str(error), BAD_INPUT)

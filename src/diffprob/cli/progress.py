@@ -117,8 +117,8 @@ class Terminal:
         return Progress(what, total, unit, done)
 
     def note(self, text: str) -> None:
-        """A line."""
-        say(text)
+        """A line that says it is a note."""
+        say(f"note: {text}")
 
 
 TERMINAL = Terminal()

@@ -139,7 +139,7 @@ def strangers(run: str, names: Sequence[str], *images: Images) -> list[str]:
     """A sentence for each set of images with classes that are none of the run's."""
     found = {each.name: absent(each, names) for each in images}
     return [
-        f"note: {name} has classes that {run} was not trained on: {one_line(', '.join(strange), 120)}"
+        f"{name} has classes that {run} was not trained on: {one_line(', '.join(strange), 120)}"
         for name, strange in found.items()
         if strange
     ]

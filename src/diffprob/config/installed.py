@@ -67,7 +67,7 @@ class Installed:
                 except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever another's package does
                     why = f"{type(error).__name__}: {one_line(error, 120)}"
                     package = point.dist.name if point.dist else point.value
-                    _listener.get()(f"note: components of {one_line(package, 60)} are left out, {why}")
+                    _listener.get()(f"components of {one_line(package, 60)} are left out, {why}")
             self._done = True
 
     def _points(self) -> list[Any]:

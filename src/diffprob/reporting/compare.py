@@ -98,17 +98,19 @@ def _reason(
 ) -> str:
     """Why a measurement stands alone: the first difference from the most similar one of another run."""
     others = [
-        (_way(other, digest, j), other, label)
+        (_way(other, digest, j), other, label, digest)
         for j, (label, digest, items) in enumerate(runs)
         for other in items
         if j != k and other.name == item.name
     ]
     if not others:
         return "measured on this run only"
-    theirs, other, label = max(others, key=lambda found: sum(a == b for a, b in zip(way, found[0], strict=True)))
+    theirs, other, label, digest = max(
+        others, key=lambda found: sum(a == b for a, b in zip(way, found[0], strict=True))
+    )
     reasons = (
         (1, f"features: {item.features or 'none'} here, {other.features or 'none'} in {label}"),
-        (5, f"data: {_short(runs[k][1])} here, {_short(theirs[5])} in {label}"),
+        (5, f"data: {_short(runs[k][1])} here, {_short(digest)} in {label}"),
         (3, f"split: {item.split or 'none'} here, {other.split or 'none'} in {label}"),
         (2, f"n: {item.n:,} here, {other.n:,} in {label}"),
         (4, f"real images: {way[4] or 'not known'} here, {theirs[4] or 'not known'} in {label}"),
@@ -117,7 +119,7 @@ def _reason(
 
 
 def _short(digest: str | None) -> str:
-    return "not known" if not digest or digest.startswith("not") else f"sha256 {digest[:12]}"
+    return f"sha256 {digest[:12]}" if digest else "not known"
 
 
 def _one(item: Measurement) -> str:

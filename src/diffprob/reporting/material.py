@@ -20,7 +20,7 @@ class Samples:
         step, model_sha256: of the weights.
         sampler, grid, variance: as text.
         steps: network evaluations for each image, None where a tolerance decides.
-        clip: True, False or "dynamic Q", clipped at the quantile Q.
+        clip: True, False, or the quantile of each image that it was clipped at.
         chunk, precision, device: how they were evaluated.
         seconds: how long drawing took.
         evaluations: of the network for each image, on average.
@@ -39,7 +39,7 @@ class Samples:
     steps: int | None
     grid: str
     variance: str
-    clip: bool | str
+    clip: bool | float
     chunk: int | None
     precision: str
     device: str

@@ -81,10 +81,10 @@ def to_sample(name: str, samples: Samples) -> list[Command]:
     return [Command("draw the samples of this page", text)]
 
 
-def _clip(clip: bool | str) -> list[str]:
+def _clip(clip: bool | float) -> list[str]:
     """The option that clips so; the default needs none."""
-    if isinstance(clip, str):
-        return ["--dynamic-clip", shlex.quote(clip.removeprefix("dynamic "))]
+    if not isinstance(clip, bool):
+        return ["--dynamic-clip", f"{clip:g}"]
     return [] if clip else ["--no-clip"]
 
 

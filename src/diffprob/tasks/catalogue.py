@@ -175,7 +175,7 @@ def describe_recipe(name: str) -> RecipeSummary:
 
 def describe_component(kind: Any) -> ComponentSummary:
     """A component, by its class."""
-    arguments = [_short(str(parameter)) for parameter in inspect.signature(kind).parameters.values()]
+    arguments = map(_argument, inspect.signature(kind).parameters.values())
     sampler = None
     if hasattr(kind, "evaluations"):
         made = _made(kind)
@@ -194,11 +194,11 @@ def _made(kind: Any) -> Any:
         return kind
 
 
-def _short(argument: str) -> str:
-    """``eta: float = 0.0`` as ``eta=0.0``; a default that is a factory is left out."""
-    name, _, default = argument.partition("=")
-    name = name.partition(":")[0].strip()
-    return name if not default or "<factory>" in default else f"{name}={default.strip()}"
+def _argument(parameter: inspect.Parameter) -> str:
+    """``eta=0.0`` of ``eta: float = 0.0``; a default that is a factory is left out."""
+    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+    name, default = f"{stars}{parameter.name}", parameter.default
+    return name if default is parameter.empty or repr(default) == "<factory>" else f"{name}={default!r}"
 
 
 def _shape(space: Pixels) -> str:

@@ -193,7 +193,7 @@ def _rows(
     if asked == (NONE,):
         if isinstance(condition, Labels) and NONE in condition.names:
             reporter.note(
-                f"note: {option('label', NONE)} on its own means any class; for the class of that name: "
+                f"{option('label', NONE)} on its own means any class; for the class of that name: "
                 f"{option('label', f'{NONE} {NONE}')}"
             )
         return condition.null(), NONE

@@ -140,7 +140,7 @@ def run_distillation(
     if own is not None and not own.may_be_shown:
         place, data = prepared.teacher.place, option("data")
         why = f"{place} does not say which it was trained on; {data} does"
-        reporter.note(f"note: no {FIELDS}, which shows an image: {why}")
+        reporter.note(f"no {FIELDS}, which shows an image: {why}")
         return DistillResult(training, None)
     return DistillResult(training, _fields(prepared.teacher, prepared.training.out, images, reporter))
 

@@ -114,7 +114,7 @@ def prepare_sample_from(run: Run, request: SampleFromRequest, reporter: Reporter
     sampling, n = request.sampling, request.sampling.n
     rows = plan_rows(run, sampling, request.at, reporter)
     if rows.plan.sampler.order is not None:
-        reporter.note(f"note: {rows.plan.sampler!r} draws nothing: from one x_t all {n} images are the same")
+        reporter.note(f"{rows.plan.sampler!r} draws nothing: from one x_t all {n} images are the same")
 
     def row(t: float, rng: Rng) -> np.ndarray:
         # One noise for all chains of all rows: that of the first seed.

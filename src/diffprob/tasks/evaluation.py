@@ -248,7 +248,7 @@ def measure_evaluation(prepared: PreparedEvaluation, reporter: Reporter = SILENT
         samples = _draw(prepared.run, prepared.plan, request.sampling, reporter)
     own, reference, beside = _views(features, samples, real, seed, classes, reporter)
     own = replace(own, requested=asked)
-    reporter.note("compare the samples with the real images")
+    reporter.note("comparing the samples with the real images")
     estimates = assess(own, reference, metrics, seed)
     others = {} if beside is None else assess(beside, reference, with_enough(metrics, len(beside)), seed)
     estimates |= _memorised(own, real, seed)

@@ -243,6 +243,6 @@ def _condition(request: ImportRequest, pipeline: Pipeline, reporter: Reporter) -
         return None
     if not request.null_label:
         which = f"{request.folder} names none of its {classes} classes"
-        reporter.note(f"note: {which}; if the last stands for no label: {asked}")
+        reporter.note(f"{which}; if the last stands for no label: {asked}")
     # How often training dropped the label is not known; that it did is all that counts afterwards.
     return Labels(classes - 1) if request.null_label else Labels(classes, drop=0.0)

@@ -32,7 +32,7 @@ class Warnings(Silent):
 
     def note(self, text: str) -> None:
         """Warn."""
-        warnings.warn(text.removeprefix("note: "), stacklevel=4)
+        warnings.warn(text, stacklevel=4)
 
 
 class Face:

@@ -258,7 +258,7 @@ def real_images(
     except (Missing, OtherData) as error:
         if held_out is None or split == "train" or place:
             raise
-        reporter.note(f"note: without the training images ({error})")
+        reporter.note(f"without the training images ({error})")
         train = None
     if split == "test" and test is None and train is not None:
         instead = f"{option('held_out', 'DATA')} or {option('split', 'train')}"

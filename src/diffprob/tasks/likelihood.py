@@ -207,9 +207,7 @@ def prepare_likelihood(run: Run, request: LikelihoodRequest, reporter: Reporter 
         )
         return _continuous(prepare(run, images, chain, compute, reporter), method)
     if method.importance > 1 and not isinstance(method.divergence, Exact):
-        reporter.note(
-            "note: with an estimated divergence importance samples are no bound any more; Exact() keeps it one"
-        )
+        reporter.note("with an estimated divergence importance samples are no bound any more; Exact() keeps it one")
     return _flow(prepare(run, images, ChainBound(clip=False), compute, reporter), method)
 
 

@@ -245,7 +245,7 @@ def _tested(
     if not known.all():
         others = printable(", ".join(images.class_names[classes:]))
         count = f"{len(known) - known.sum():,}"
-        reporter.note(f"note: {count} images of classes that it was not trained on are left out: {others}")
+        reporter.note(f"{count} images of classes that it was not trained on are left out: {others}")
     chosen = permutation(0, 0, len(images))
     chosen = chosen[known[chosen]][:TESTED]
     x0 = run.space.to_model(torch.from_numpy(images.take(chosen)))
@@ -272,7 +272,7 @@ def _held_out(sources: Sequence[Any], reporter: Reporter) -> Images | None:
     for source in sources:
         images = held_out(source)
         if images is None or (images.labels is None and len(sources) == 1):
-            reporter.note(f"note: {source!r} has no test split: tested on the training images, which flatters")
+            reporter.note(f"{source!r} has no test split: tested on the training images, which flatters")
             return None
         splits.append(images)
     return splits[0] if len(splits) == 1 else concatenate(splits, Concatenated(tuple(sources)).names)

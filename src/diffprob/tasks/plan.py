@@ -177,5 +177,5 @@ def _chain(run: Run, sampling: Sampling, reporter: Reporter) -> tuple[Any, Any, 
     if sampling.grid is not None:
         grid = sampling.grid
     if sampling.variance is not None and not (isinstance(sampler, Ancestral) or getattr(sampler, "spread", False)):
-        reporter.note(f"note: {sampler!r} draws nothing from a variance; Ancestral() and DDIM(spread=True) do")
+        reporter.note(f"{sampler!r} draws nothing from a variance; Ancestral() and DDIM(spread=True) do")
     return sampler, grid, steps

@@ -29,7 +29,7 @@ def recorded(
     try:
         add()
     except InputError as error:
-        reporter.note(f"note: not recorded in the run: {error}")
+        reporter.note(f"not recorded in the run: {error}")
         return {"recorded": False, "not_recorded": str(error)}
     return {"recorded": True, "not_recorded": None}
 

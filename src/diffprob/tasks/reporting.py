@@ -30,7 +30,7 @@ MOST = 1024  # samples of a page
 PROPOSED = ("evaluate",)  # verbs that a page proposes
 # What is said of the drawing, beside the page.
 SAID = ("step", "seeds", "sampler", "steps", "grid", "told", "guidance", "chunk", "precision", "device")
-KEPT = ("step", "model_sha256", "sampler", "steps", "grid", "variance", "guidance", "clip", "chunk")
+KEPT = ("step", "model_sha256", "sampler", "steps", "grid", "variance", "guidance", "chunk")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +225,7 @@ def draw_samples(run: Run, plan: SamplingPlan, sampling: Sampling, reporter: Rep
         drawn.levels,
         sampling.seed,
         **{name: plan.settings[name] for name in (*KEPT, "precision", "device")},
+        clip=plan.clip,
         evaluations=drawn.evaluations,
         seconds=time.monotonic() - began,
         best=sampling.compute.best,

@@ -173,7 +173,7 @@ def prepare_restore(run: Run, request: RestoreRequest, reporter: Reporter = SILE
         settings |= clean.provenance_as("clean")
     if settings["method"] == GUIDED and plan.sampler.order is not None:
         reporter.note(
-            f"note: {plan.sampler!r} is deterministic: guided chains tend to fall out of the data; DPMppSDE(2) do not"
+            f"{plan.sampler!r} is deterministic: guided chains tend to fall out of the data; DPMppSDE(2) do not"
         )
     return PreparedRestoration(run, degraded, plan, rng, None if clean is None else clean.pixels, settings)
 

@@ -191,8 +191,7 @@ def plan_rows(run: Run, sampling: Sampling, at: Sequence[float], reporter: Repor
     for t in snapped:
         if t < last:
             reporter.note(
-                f"note: t = {t:g} lies below the grid's last time, {last:g}: a single evaluation; use more "
-                f"{option('steps')}"
+                f"t = {t:g} lies below the grid's last time, {last:g}: a single evaluation; use more {option('steps')}"
             )
     return Rows(plan, tuple(snapped), run.space, sampling.compute.on())
 

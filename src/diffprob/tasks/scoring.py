@@ -210,7 +210,7 @@ def subjects(
         digests = other.meta.get("data"), run.meta.get("data")
         if digests[0] != digests[1]:
             what = "images that are not known" if None in digests else "other images"
-            reporter.note(f"note: {name} was trained on {what}, not on those of {run.name}: its density is of these")
+            reporter.note(f"{name} was trained on {what}, not on those of {run.name}: its density is of these")
         # In full precision: a potential is a sum over all pixels, of which differences matter.
         theirs = other.load(compute.on(), compute.batch or "auto")
         proxy = density_of(other)

@@ -191,7 +191,7 @@ def checked(recipe: Kind, images: Images, out: Path, reporter: Reporter = SILENT
     names = [getattr(getattr(each, "condition", None), "names", ()) for each in (asked, recipe)]
     if gone := [name for name in names[0] if name and names[1] and name not in names[1]]:
         reporter.note(
-            one_line(f"note: {images.name} has no images of the classes {', '.join(gone)}, which are not drawn then")
+            one_line(f"{images.name} has no images of the classes {', '.join(gone)}, which are not drawn then")
         )
     condition = getattr(recipe, "condition", None)
     if condition is not None:

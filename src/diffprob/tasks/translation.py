@@ -289,7 +289,7 @@ def prepare_translate(run: Run, request: TranslateRequest, reporter: Reporter = 
     start = float(plan.model.process.schedule.snap(torch.tensor(method.start, dtype=torch.float64)))
     if start < (last := float(plan.times[-1])):
         low = option("start", f"{start:g}")
-        reporter.note(f"note: {low} lies below the grid's last time, {last:g}: use more {option('steps')}")
+        reporter.note(f"{low} lies below the grid's last time, {last:g}: use more {option('steps')}")
     settings = {**plan.settings, **settings, "method": method.name, "start": start}
     source = rows = recogniser = None
     if isinstance(method, DDIB):
