@@ -38,5 +38,5 @@ def test_code_of_the_python_page_runs(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(blocks) == 3
     (tmp_path / "page.py").write_text("\n".join(blocks))
     monkeypatch.chdir(tmp_path)
-    found = runpy.run_path("page.py")
-    assert f"{found['result'].mean:.4f}" == "1.8078" in page
+    variables = runpy.run_path("page.py")
+    assert f"{variables['result'].mean:.4f}" == "1.8078" in page

@@ -206,19 +206,19 @@ def undocumented(node: ast.Module | ast.ClassDef, prefix: str = "") -> Iterator[
 def problems(module: str, text: str) -> list[str]:
     """Every broken rule of one module, as readable lines."""
     tree, lines = ast.parse(text), text.count("\n")
-    found = [*import_problems(module, tree), *code_problems(module, tree), *undocumented(tree)]
-    found += [*file_problems(module, tree), *door_problems(module, tree)]
+    violations = [*import_problems(module, tree), *code_problems(module, tree), *undocumented(tree)]
+    violations += [*file_problems(module, tree), *door_problems(module, tree)]
     if lines > MAX_FILE:
-        found.append(f"{lines} lines, at most {MAX_FILE}")
+        violations.append(f"{lines} lines, at most {MAX_FILE}")
     if text.strip() and ast.get_docstring(tree) is None:
-        found.append("the module has no docstring")
-    return found
+        violations.append("the module has no docstring")
+    return violations
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_module_follows_the_rules(module: str) -> None:
-    found = problems(module, (SOURCE / module).read_text())
-    assert not found
+    violations = problems(module, (SOURCE / module).read_text())
+    assert not violations
 
 
 def test_every_package_has_a_layer() -> None:
@@ -254,7 +254,7 @@ def circles(sources: dict[str, str]) -> list[str]:
         names = (name.removeprefix("diffprob.") for name, _ in imports(ast.walk(tree)) if name.startswith("diffprob."))
         known = {name if name in wanted else name.rpartition(".")[0] for name in names}
         graph[module] = sorted(known & set(wanted) - {module})
-    found, left = [], {module: set(others) for module, others in graph.items()}
+    loops, left = [], {module: set(others) for module, others in graph.items()}
     while free := [module for module, others in left.items() if not others & set(left)]:
         for module in free:
             del left[module]
@@ -264,13 +264,13 @@ def circles(sources: dict[str, str]) -> list[str]:
         while trail[-1] not in trail[:-1]:
             trail.append(min(left[trail[-1]] & set(left)))
         loop = trail[trail.index(trail[-1]) :]
-        found.append(" -> ".join(loop))
+        loops.append(" -> ".join(loop))
         for module in loop[:-1]:
             left.pop(module, None)
         while free := [module for module, others in left.items() if not others & set(left)]:
             for module in free:
                 del left[module]
-    return found
+    return loops
 
 
 def test_no_circular_imports() -> None:

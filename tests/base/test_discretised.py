@@ -158,5 +158,5 @@ def test_gradients_of_the_outermost_bins_are_accurate() -> None:
 def test_law_without_spread_puts_all_mass_in_one_bin() -> None:
     x = 2 * torch.arange(5.0)[:, None] / 4 - 1
     for std in (torch.tensor(0.0), torch.tensor(1e-40)):
-        found = Discretised(LocationScale(torch.full_like(x, 0.4), std), 5).log_prob(x)
-        assert found.tolist() == [-math.inf, -math.inf, -math.inf, 0, -math.inf]
+        log_p = Discretised(LocationScale(torch.full_like(x, 0.4), std), 5).log_prob(x)
+        assert log_p.tolist() == [-math.inf, -math.inf, -math.inf, 0, -math.inf]

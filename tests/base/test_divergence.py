@@ -109,8 +109,8 @@ def test_kl_of_categoricals_with_probability_zero() -> None:
     never = -math.inf
     q = tensor([[[0.0, 0.0, never]], [[0.0, never, never]], [[0.0, 0.0, 0.0]]]).requires_grad_(True)
     p = tensor([[[0.0, 0.0, 0.0]], [[0.0, 0.0, never]], [[0.0, 0.0, never]]])
-    found = kl(Categorical(q), Categorical(p))
-    assert torch.allclose(found, tensor([math.log(1.5), math.log(2), math.inf]), rtol=1e-12, atol=0)
+    divergence = kl(Categorical(q), Categorical(p))
+    assert torch.allclose(divergence, tensor([math.log(1.5), math.log(2), math.inf]), rtol=1e-12, atol=0)
     kl(Categorical(q[:2]), Categorical(p[:2])).sum().backward()
     assert q.grad is not None
     assert bool(torch.isfinite(q.grad).all())

@@ -22,30 +22,30 @@ def chromium() -> str | None:
     return os.environ.get("CHROMIUM") or next((path for name in names if (path := shutil.which(name))), None)
 
 
-def look(context, page_file: Path, found: dict, width: int):
+def look(context, page_file: Path, problems: dict, width: int):
     """A page that is open, with everything noted that it said or asked for."""
     page = context.new_page()
     page.set_viewport_size({"width": width, "height": 900})
-    page.on("console", lambda message: found["console"].append(message.text))
-    page.on("pageerror", lambda error: found["console"].append(str(error)))
+    page.on("console", lambda message: problems["console"].append(message.text))
+    page.on("pageerror", lambda error: problems["console"].append(str(error)))
     # data: is no request; the page itself is the first.
-    page.on("request", lambda r: None if r.url.startswith("data:") else found["requests"].append(r.url))
+    page.on("request", lambda r: None if r.url.startswith("data:") else problems["requests"].append(r.url))
     page.goto(page_file.resolve().as_uri())
     page.wait_for_load_state("networkidle")
-    found["requests"] = [url for url in found["requests"] if url != page_file.resolve().as_uri()]
+    problems["requests"] = [url for url in problems["requests"] if url != page_file.resolve().as_uri()]
     overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     if overflow > 0:
-        found["sideways"].append(f"{overflow} px at {width}")
+        problems["sideways"].append(f"{overflow} px at {width}")
     broken = page.evaluate("[...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.alt)")
-    found["broken images"] += broken
+    problems["broken images"] += broken
     if page.evaluate("window.__executed === true || document.scripts.length"):
-        found["scripts"].append(f"at {width}")
+        problems["scripts"].append(f"at {width}")
     return page
 
 
 def check(browser, page_file: Path, axe: str | None, shots: Path | None) -> dict:
     """What was found on one page, by kind; every list is empty where all is well."""
-    found: dict = {
+    problems: dict = {
         "console": [],
         "requests": [],
         "sideways": [],
@@ -56,7 +56,7 @@ def check(browser, page_file: Path, axe: str | None, shots: Path | None) -> dict
     for scheme in SCHEMES:
         context = browser.new_context(color_scheme=scheme, device_scale_factor=1)
         for width in WIDTHS:
-            page = look(context, page_file, found, width)
+            page = look(context, page_file, problems, width)
             if shots is not None and width in SHOTS:
                 page.screenshot(path=shots / f"{page_file.stem}-{width}-{scheme}.png", full_page=True)
             page.close()
@@ -65,18 +65,18 @@ def check(browser, page_file: Path, axe: str | None, shots: Path | None) -> dict
             # The page's own policy forbids scripts, and the check is one.
             context = browser.new_context(color_scheme=scheme, bypass_csp=True)
             for width in SHOTS:
-                page = look(context, page_file, {key: [] for key in found}, width)
+                page = look(context, page_file, {key: [] for key in problems}, width)
                 page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
                 page.evaluate(axe)
                 options = {"runOnly": {"type": "tag", "values": TAGS}}
                 result = page.evaluate("options => axe.run(document, options)", options)
                 for rule in result["violations"]:
                     nodes = [" ".join(map(str, node["target"])) for node in rule["nodes"][:3]]
-                    found["accessibility"].append(f"{scheme} {width}: {rule['id']}: {rule['help']}: {nodes}")
-                found.setdefault("accessibility rules passed", len(result["passes"]))
+                    problems["accessibility"].append(f"{scheme} {width}: {rule['id']}: {rule['help']}: {nodes}")
+                problems.setdefault("accessibility rules passed", len(result["passes"]))
                 page.close()
             context.close()
-    return found
+    return problems
 
 
 def main() -> int:
@@ -96,9 +96,9 @@ def main() -> int:
         flags = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
         browser = play.chromium.launch(executable_path=chromium(), args=flags)
         for page_file in args.pages:
-            found = check(browser, page_file, axe, args.shots)
-            bad = bad or any(value for value in found.values() if isinstance(value, list))
-            print(json.dumps({"page": page_file.name, "browser": browser.version, **found}, indent=1))
+            problems = check(browser, page_file, axe, args.shots)
+            bad = bad or any(value for value in problems.values() if isinstance(value, list))
+            print(json.dumps({"page": page_file.name, "browser": browser.version, **problems}, indent=1))
         browser.close()
     return int(bad)
 

@@ -53,9 +53,9 @@ def test_experiment_runs_from_files_to_tables(files: Path, diffprob: Callable, m
     asked += ["--out", str(files / "out"), "--steps", "1", "-n", "50", *sets]
     monkeypatch.setattr(sys, "argv", ["cifar_svhn.py", *asked])
     assert script.main() == 0
-    found = json.loads((files / "out" / "detect" / "detect.json").read_text())
-    assert [row["outside"] for row in found["separation"]] == ["svhn"] * 7 and found["inside"]["n"] == 50
-    assert [label.partition(" of ")[2] for label in found["proxies"][3:]] == [
+    result = json.loads((files / "out" / "detect" / "detect.json").read_text())
+    assert [row["outside"] for row in result["separation"]] == ["svhn"] * 7 and result["inside"]["n"] == 50
+    assert [label.partition(" of ")[2] for label in result["proxies"][3:]] == [
         *("teacher-gradient", "teacher-scalar", "glow", "ebm")
     ]
     scalar = Run.open(files / "out" / "scalar").recipe

@@ -147,12 +147,12 @@ def test_per_class_results_belong_to_the_named_class(
     monkeypatch.setattr("diffprob.tasks.evaluation._draw", lambda *_: test.pixels)
     metrics = ("--metrics", "labels,classes,per-class", "--no-record", "--json")
     told = ("--label", *(["apple"] * 40), *(["cherry"] * 40))
-    found = diffprob("evaluate", "run", "-n", "80", *DRAWN, *told, *metrics).json
-    rows = {row["title"]: row["value"] for row in found["rows"]}
+    result = diffprob("evaluate", "run", "-n", "80", *DRAWN, *told, *metrics).json
+    rows = {row["title"]: row["value"] for row in result["rows"]}
     assert rows["label accuracy"] == 1.0 and rows["distance of the class histograms"] == 0.0
     apart = [f"Frechet distance, class {name}" for name in ("apple", "cherry")]
     assert [rows[title] < 1e-6 for title in apart] == [True, True]
-    assert "Frechet distance, class banana" not in rows and found["classes"] == list(names)
+    assert "Frechet distance, class banana" not in rows and result["classes"] == list(names)
 
 
 def test_numeric_label_selects_the_class_of_that_name(diffprob: Callable, tmp_path: Path) -> None:
@@ -260,9 +260,9 @@ def test_recipe_with_absent_classes_samples_none_of_them() -> None:
 @pytest.mark.parametrize("counts", [(380, 10, 10), (1, 1, 1), (7, 0, 2, 1), (5,), (0, 3), (1000, 999, 1)])
 def test_every_prefix_has_the_class_shares(counts: tuple[int, ...]) -> None:
     drawn = in_shares(counts, 300)
-    found = torch.nn.functional.one_hot(drawn, len(counts)).cumsum(0)
+    running_counts = torch.nn.functional.one_hot(drawn, len(counts)).cumsum(0)
     wanted = torch.arange(1, 301)[:, None] * torch.tensor(counts) / sum(counts)
-    assert float((found - wanted).abs().max()) < 1
+    assert float((running_counts - wanted).abs().max()) < 1
     assert in_shares(counts, 100).equal(drawn[:100])
     if len(set(counts)) == 1:
         assert drawn.equal(torch.arange(300) % len(counts))
@@ -295,12 +295,12 @@ def test_samples_and_monitor_follow_the_class_shares_of_the_data(
     assert diffprob("train", *words).code == 0
     assert [seen[0].count(k) for k in range(3)] == [38, 1, 1]
     assert "the data's shares: 0 0.95, 1 0.025, 2 0.025" in Path("run/log.jsonl").read_text()
-    found = diffprob(
+    result = diffprob(
         "evaluate", "run", "-n", "80", *DRAWN, "--features", "pixels", "--metrics", "sliced", "--json"
     ).json
     assert [seen[-1].count(k) for k in range(3)] == [76, 2, 2]
-    assert found["drawing"]["told"] == "the data's shares: 0 0.95, 1 0.025, 2 0.025"
-    assert Run.open("run").measurements[0].details["told"] == found["drawing"]["told"]
+    assert result["drawing"]["told"] == "the data's shares: 0 0.95, 1 0.025, 2 0.025"
+    assert Run.open("run").measurements[0].details["told"] == result["drawing"]["told"]
 
 
 def test_noisy_classifier_is_tested_on_classes_of_the_same_name(

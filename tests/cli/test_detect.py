@@ -38,35 +38,35 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def rows(folder: Path) -> dict[str, dict[int, dict[str, float]]]:
     """The numbers of scores.csv by set and image."""
-    found: dict[str, dict[int, dict[str, float]]] = {}
+    numbers: dict[str, dict[int, dict[str, float]]] = {}
     with (folder / "scores.csv").open() as file:
         for row in csv.DictReader(file):
             own = {name: float(value) for name, value in row.items() if name not in ("set", "image", "file")}
-            found.setdefault(row["set"], {})[int(row["image"])] = own
-    return found
+            numbers.setdefault(row["set"], {})[int(row["image"])] = own
+    return numbers
 
 
 def test_table_matches_the_written_scores(diffprob: Callable, tiny: Path, odd: Path) -> None:
-    found = diffprob("detect", tiny, "--outside", odd, "-n", "60", "--fit-images", "50", *FEW, "--json", *CPU).json
-    assert found["proxies"] == ["ScoreNorms(levels=2)", "NoiseNorm(noises=1)"]
-    assert found["inside"]["n"] == found["outside"][0]["n"] == 60
+    result = diffprob("detect", tiny, "--outside", odd, "-n", "60", "--fit-images", "50", *FEW, "--json", *CPU).json
+    assert result["proxies"] == ["ScoreNorms(levels=2)", "NoiseNorm(noises=1)"]
+    assert result["inside"]["n"] == result["outside"][0]["n"] == 60
     scores = rows(Path("detect-digits"))
-    inside, outside = (list(scores[name].values()) for name in (found["inside"]["name"], "odd.npz"))
-    for row in found["separation"]:
+    inside, outside = (list(scores[name].values()) for name in (result["inside"]["name"], "odd.npz"))
+    for row in result["separation"]:
         values = [image[row["proxy"]] for image in (*inside, *outside)]
         expected = roc_auc_score([1] * 60 + [0] * 60, values)
         assert row["auroc"]["value"] == pytest.approx(expected, abs=1e-12)
         assert row["auroc"]["low"] <= row["auroc"]["value"] <= row["auroc"]["high"]
         assert 0 <= row["fpr95"]["value"] <= 1
-    (pair,) = found["correlations"]
-    a, b = ([image[name] for image in inside] for name in found["proxies"])
+    (pair,) = result["correlations"]
+    a, b = ([image[name] for image in inside] for name in result["proxies"])
     assert pair["pearson"]["value"] == pytest.approx(np.corrcoef(a, b)[0, 1], abs=1e-12)
-    assert [row["t"] for row in found["integrability"]] == [0.01, 0.1, 0.5]
-    assert all(0 <= row["rho"] <= 1 for row in found["integrability"])
+    assert [row["t"] for row in result["integrability"]] == [0.01, 0.1, 0.5]
+    assert all(0 <= row["rho"] <= 1 for row in result["integrability"])
     assert all(image["complexity"] > 0 for image in inside)
     written = json.loads(Path("detect-digits/detect.json").read_text())
-    assert written["separation"] == found["separation"]
-    assert {path.name for path in Path("detect-digits").iterdir()} == set(found["files"])
+    assert written["separation"] == result["separation"]
+    assert {path.name for path in Path("detect-digits").iterdir()} == set(result["files"])
 
 
 @pytest.mark.usefixtures("bare")
@@ -87,19 +87,19 @@ def test_scores_do_not_depend_on_the_batch_and_fits_are_reused(diffprob: Callabl
 def test_images_are_ranked_among_held_out_images(diffprob: Callable, tiny: Path, odd: Path) -> None:
     map_ = ("--map", "AnomalyMap(steps=2, repeats=1)")
     done = diffprob("detect", tiny, odd, "-n", "64", "--proxy", "NoiseNorm(noises=1)", *map_, "--out", "ranked", *CPU)
-    found = json.loads(Path("ranked/detect.json").read_text())
-    (row,) = found["ranks"]
+    result = json.loads(Path("ranked/detect.json").read_text())
+    (row,) = result["ranks"]
     scores = rows(Path("ranked"))
-    inside = np.sort([image[row["proxy"]] for image in scores[found["inside"]["name"]].values()])
+    inside = np.sort([image[row["proxy"]] for image in scores[result["inside"]["name"]].values()])
     own = np.array([image[row["proxy"]] for image in scores["odd.npz"].values()])
     expected = [(inside <= value).mean() for value in own]
     assert np.allclose(row["quantiles"], expected, atol=1e-12) and len(own) == 70
-    assert row["least"][0] == found["images"][int(np.argmin(own))]
-    assert row["most"][0] == found["images"][int(np.argmax(own))]
+    assert row["least"][0] == result["images"][int(np.argmin(own))]
+    assert row["most"][0] == result["images"][int(np.argmax(own))]
     assert (Path("ranked") / "extremes.png").exists() and "least typical" in done.out
-    assert (Path("ranked") / "maps.png").exists() and len(found["map_means"]) == 8
-    assert all(value > 0 for value in found["map_means"])
-    assert "a gradient field" in done.out and [row["t"] for row in found["integrability"]] == [0.01, 0.1, 0.5]
+    assert (Path("ranked") / "maps.png").exists() and len(result["map_means"]) == 8
+    assert all(value > 0 for value in result["map_means"])
+    assert "a gradient field" in done.out and [row["t"] for row in result["integrability"]] == [0.01, 0.1, 0.5]
 
 
 @pytest.mark.usefixtures("bare")
@@ -114,13 +114,13 @@ def test_runs_with_a_density_use_their_own_proxy(
     few = ("-n", "50", "--proxy", "NoiseNorm(noises=1)", "--json", *CPU)
     done = diffprob("detect", tiny, "--outside", odd, "--with", *others, *few)
     assert "was trained on" not in done.err
-    found = done.json
-    assert found["proxies"][1:] == [
+    result = done.json
+    assert result["proxies"][1:] == [
         "V0 of digits-gradient",
         "LogDensity of digits-glow",
         "NegativeEnergy of digits-ebm",
     ]
-    assert len(found["separation"]) == 4
+    assert len(result["separation"]) == 4
     assert "no density of its own" in diffprob("detect", tiny, "--outside", odd, "--with", tiny, *few[:-3], *CPU).error
     assert "which has no denoiser" in diffprob("sample", "runs/digits-glow").error
     shown = diffprob("show", "runs/digits-glow")
@@ -174,14 +174,14 @@ def test_images_are_named_and_flagged_at_the_set_rate(diffprob: Callable, tiny: 
         Image.fromarray(image[0]).save(tmp_path / "slides" / name)
     few = ("--proxy", "NoiseNorm(noises=1)", "-n", "60", "--out", "found", "--device", "cpu")
     done = diffprob("detect", tiny, "slides", "--false-alarms", "0.2", *few)
-    found = json.loads(Path("found/detect.json").read_text())
-    (row,), own = found["ranks"], sorted(names)
-    assert found["image_files"] == own and found["outside"][0]["role"] == "other data"
+    result = json.loads(Path("found/detect.json").read_text())
+    (row,), own = result["ranks"], sorted(names)
+    assert result["image_files"] == own and result["outside"][0]["role"] == "other data"
     scores = {name: [] for name in ("slides", "tiny test")}
     with Path("found/scores.csv").open() as file:
         for line in csv.DictReader(file):
             scores.setdefault(line["set"], []).append((line["file"], float(line[row["proxy"]])))
-    inside = [score for _, score in scores[found["inside"]["name"]]]
+    inside = [score for _, score in scores[result["inside"]["name"]]]
     assert [name for name, _ in scores["slides"]] == own
     p = [(sum(other <= score for other in inside) + 1) / 61 for _, score in scores["slides"]]
     assert row["p_values"] == pytest.approx(p)

@@ -32,18 +32,18 @@ def test_every_measurement_records_how_it_was_made(diffprob, tiny):
     assert done.code == 0
     result = done.json
     assert json.loads(Path("numbers.json").read_text())["rows"] == result["rows"]
-    found = rows(result)
-    assert {"Frechet distance", "KID", "precision", "recall", "density", "coverage"} <= set(found)
-    assert "mean confidence of the classifier" not in found  # PCA is no classifier
+    measured = rows(result)
+    assert {"Frechet distance", "KID", "precision", "recall", "density", "coverage"} <= set(measured)
+    assert "mean confidence of the classifier" not in measured  # PCA is no classifier
     assert any("below 10,000" in note and "too large" in note for note in result["notes"])
     # An untrained model is far from the data, real training images are not: every row has both.
-    assert found["Frechet distance"]["value"] > 5 * found["Frechet distance"]["real"]
-    assert found["coverage"]["value"] < found["coverage"]["real"]
+    assert measured["Frechet distance"]["value"] > 5 * measured["Frechet distance"]["real"]
+    assert measured["coverage"]["value"] < measured["coverage"]["real"]
     recorded = {item.name: item for item in Run.open(tiny).measurements}
-    assert set(recorded) == set(found)
+    assert set(recorded) == set(measured)
     item = recorded["Frechet distance"]
     assert (item.n, item.seed, item.step, item.split) == (60, 0, 4, "test")
-    assert item.reference == found["Frechet distance"]["real"]
+    assert item.reference == measured["Frechet distance"]["real"]
     assert item.features.startswith("PCA of 1,437 reference images, 8-d, sha256 ")
     assert recorded["sliced Wasserstein-2 distance of pixels"].features == "pixels"
     details = item.details
@@ -144,9 +144,9 @@ def test_statistics_files_of_other_tools_serve_as_reference(diffprob, tiny):
     features = extract(PcaFeatures.fit(Digits("train").load(), 8, 17), Digits("test").load()).double().numpy()
     np.savez("held.npz", mu=features.mean(0), sigma=np.cov(features, rowvar=False))
     done = diffprob("evaluate", tiny, *QUICK, "--metrics", "frechet", "--statistics", "held.npz", "--json")
-    found = rows(done.json)
-    named = found["Frechet distance to the statistics held.npz"]
-    assert named["value"] == pytest.approx(found["Frechet distance"]["value"], rel=1e-9)
+    result = rows(done.json)
+    named = result["Frechet distance to the statistics held.npz"]
+    assert named["value"] == pytest.approx(result["Frechet distance"]["value"], rel=1e-9)
     told = {item.name: item for item in Run.open(tiny).measurements}
     sha = hashlib.sha256(Path("held.npz").read_bytes()).hexdigest()
     kept = told["Frechet distance to the statistics held.npz"]
@@ -165,12 +165,12 @@ def test_other_images_at_the_data_path_are_not_taken_for_training_images(diffpro
     np.save("odd.npy", np.ascontiguousarray(odd))
     assert "not the images that digits was trained on" in diffprob("evaluate", tiny, "odd.npy", *QUICK).error
     quick = [*QUICK, "--metrics", "sliced", "--json"]
-    found = diffprob("evaluate", tiny, "--held-out", "odd.npy", "--resize", *quick).json
-    assert (found["role"], found["data"], found["converted"]) == ("other data", "odd.npy", "256 grey levels made 17")
-    assert any("memorisation: withheld" in note for note in found["notes"])
+    result = diffprob("evaluate", tiny, "--held-out", "odd.npy", "--resize", *quick).json
+    assert (result["role"], result["data"], result["converted"]) == ("other data", "odd.npy", "256 grey levels made 17")
+    assert any("memorisation: withheld" in note for note in result["notes"])
     (item,) = [item for item in Run.open(tiny).measurements if item.name.startswith("sliced")]
-    assert (item.role, item.data, item.digest) == ("other data", "odd.npy", found["data_sha256"])
-    assert found["train_sha256"] == Run.open(tiny).meta["data"]
+    assert (item.role, item.data, item.digest) == ("other data", "odd.npy", result["data_sha256"])
+    assert result["train_sha256"] == Run.open(tiny).meta["data"]
     np.save("large.npy", np.random.default_rng(0).integers(0, 256, (40, 28, 28), dtype=np.uint8))
     packaged = diffprob("evaluate", "mnist", "--held-out", "large.npy", "--dry-run", "--json")
     assert packaged.json["role"] == "other data" and packaged.json["train_sha256"] is None
@@ -199,12 +199,12 @@ def test_monitoring_logs_metrics_keeps_best_weights_and_resumes(diffprob):
     older = {name: value for name, value in said.items() if name not in {"role", "digest"}}
     assert alike(older, said) and not alike({**said, "digest": "0"}, said) and not alike(None, said)
     values = {record["step"]: record["metric/sliced Wasserstein-2 distance of pixels"] for record in whole}
-    found = Run.open("whole")
-    assert found.weights_path(best=True).exists()
-    assert set(found.weights()) == set(found.weights(best=True))
+    run = Run.open("whole")
+    assert run.weights_path(best=True).exists()
+    assert set(run.weights()) == set(run.weights(best=True))
     from diffprob.storage.tensors import read_metadata
 
-    about = read_metadata(found.weights_path(best=True))
+    about = read_metadata(run.weights_path(best=True))
     best = min(values, key=lambda step: values[step])
     assert int(about["step"]) == best and float(about["value"]) == values[best]
     done = diffprob("sample", "whole", "--best", "-n", "2", "--steps", "1", "--dry-run", "--json")

@@ -79,11 +79,11 @@ def test_fitted_head_leaves_the_mean_unchanged(fit: Path) -> None:
 
 
 def test_same_seed_gives_the_same_fit(diffprob: Callable, tiny: Path) -> None:
-    found = []
+    weights = []
     for seed in ("0", "0", "1"):
         diffprob("fit", tiny, "npr", "--steps", "3", "--batch", "4", "--seed", seed, *CPU)
-        found.append(read_fit(Run.open(tiny), "npr")[0]["head.conv.weight"])
-    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
+        weights.append(read_fit(Run.open(tiny), "npr")[0]["head.conv.weight"])
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 
 
 def test_fit_to_other_weights_is_an_error(diffprob: Callable, fit: Path, tmp_path: Path) -> None:

@@ -76,10 +76,10 @@ def test_image_depends_only_on_its_label_and_seed(diffprob: Callable, told: Path
 
 def test_guidance_matches_the_library(diffprob: Callable, told: Path) -> None:
     run = dp.Run.open(told)
-    found = images(diffprob, told, "--label", "5", "--guidance", "2", "--guidance-interval", "0.3", "0.8")
+    pixels = images(diffprob, told, "--label", "5", "--guidance", "2", "--guidance-interval", "0.3", "0.8")
     guided = dp.Clip(dp.ClassifierFree(run.load(), torch.tensor([5]), 2.0, 0.3, 0.8))
     x = draw(guided, DDIM(), Uniform()(guided.process, 3), Rng.of(0, 4), run.space.shape)
-    assert np.array_equal(run.space.to_data(x).numpy(), found)
+    assert np.array_equal(run.space.to_data(x).numpy(), pixels)
     assert np.array_equal(
         images(diffprob, told, "--label", "5", "--guidance", "0"), images(diffprob, told, "--label", "5")
     )
@@ -114,7 +114,7 @@ def test_other_verbs_accept_a_conditional_run(diffprob: Callable, told: Path) ->
     """The unconditional model of the null label, or all labels in turn."""
     assert diffprob("likelihood", told, "-n", "4", "--steps", "5", "--device", "cpu").code == 0
     assert diffprob("sample", told, "-n", "2", "--steps", "3", "--from", "digits:0", "--device", "cpu").code == 0
-    found = diffprob(
+    result = diffprob(
         "evaluate",
         told,
         *DRAWN[2:],
@@ -128,8 +128,8 @@ def test_other_verbs_accept_a_conditional_run(diffprob: Callable, told: Path) ->
         "1",
         "--json",
     ).json
-    assert found["drawing"]["told"].startswith("the data's shares: 0 0.117, 1 0.0778, 2 0.0722, ")
-    assert found["drawing"]["guidance"] == "1"
+    assert result["drawing"]["told"].startswith("the data's shares: 0 0.117, 1 0.0778, 2 0.0722, ")
+    assert result["drawing"]["guidance"] == "1"
 
 
 def test_report_of_a_conditional_run_shows_its_samples(diffprob: Callable, told: Path) -> None:

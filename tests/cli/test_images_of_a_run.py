@@ -91,8 +91,8 @@ def test_damaged_samples_are_errors(trained: Path, tmp_path: Path) -> None:
     facts = {**run.weights_provenance(), "steps": 3}
     np.savez_compressed(path, images=pixels, metadata=np.array(json.dumps(facts)))
     data = path.read_bytes()
-    found, levels = read_samples(path, run, ("steps",))
-    assert found == {"steps": 3}
+    settings, levels = read_samples(path, run, ("steps",))
+    assert settings == {"steps": 3}
     np.testing.assert_array_equal(levels, pixels)
     refused = []
     for seed in range(100):

@@ -28,16 +28,16 @@ def fitted(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("method", ["bound", "continuous", "flow"])
 def test_parts_sum_to_the_total_for_every_method(diffprob: Callable, trained: Path, method: str) -> None:
     more = ("--tolerance", "1e-2") if method == "flow" else ("--terms", "3")
-    found = diffprob("likelihood", trained, "-n", "3", "--method", method, "--json", "--no-record", *more, *CPU).json
-    bits = [image["bits_per_dim"] for image in found["images"]]
-    assert found["n"] == len(bits) == 3 and found["split"] == "test" and found["levels"] == 17
-    assert found["bits_per_dim"] == pytest.approx(np.mean(bits), abs=1e-12)
-    assert found["standard_error"] == pytest.approx(np.std(bits, ddof=1) / math.sqrt(3), abs=1e-12)
-    assert sum(found["terms_bits_per_dim"].values()) == pytest.approx(found["bits_per_dim"], abs=1e-12)
-    for image in found["images"]:
-        assert sum(image[part] for part in found["terms_bits_per_dim"]) == pytest.approx(image["bits_per_dim"])
-    assert found["seed"] == 0 and found["method"] and found["dequantisation"]
-    assert ("variance" in found) == (method != "flow")
+    result = diffprob("likelihood", trained, "-n", "3", "--method", method, "--json", "--no-record", *more, *CPU).json
+    bits = [image["bits_per_dim"] for image in result["images"]]
+    assert result["n"] == len(bits) == 3 and result["split"] == "test" and result["levels"] == 17
+    assert result["bits_per_dim"] == pytest.approx(np.mean(bits), abs=1e-12)
+    assert result["standard_error"] == pytest.approx(np.std(bits, ddof=1) / math.sqrt(3), abs=1e-12)
+    assert sum(result["terms_bits_per_dim"].values()) == pytest.approx(result["bits_per_dim"], abs=1e-12)
+    for image in result["images"]:
+        assert sum(image[part] for part in result["terms_bits_per_dim"]) == pytest.approx(image["bits_per_dim"])
+    assert result["seed"] == 0 and result["method"] and result["dequantisation"]
+    assert ("variance" in result) == (method != "flow")
 
 
 def test_result_of_an_image_does_not_depend_on_the_others(diffprob: Callable, trained: Path) -> None:
@@ -77,14 +77,14 @@ def test_likelihood_writes_table_and_record(diffprob: Callable, tiny: Path) -> N
 
 def test_rates_sum_to_the_bound(diffprob: Callable, trained: Path) -> None:
     common = ("-n", "3", "--steps", "6", "--json", *CPU)
-    found = diffprob("rate", trained, "--rows", "4", "--out", "r.json", *common).json
+    result = diffprob("rate", trained, "--rows", "4", "--out", "r.json", *common).json
     bound = diffprob("likelihood", trained, "--terms", "all", "--no-record", *common).json
-    assert found["total"] == pytest.approx(bound["bits_per_dim"], rel=1e-12)
-    assert found["total_error"] == pytest.approx(bound["standard_error"], rel=1e-12)
-    assert found["reconstruction"] == pytest.approx(bound["terms_bits_per_dim"]["reconstruction"], rel=1e-9)
-    assert len(found["points"]) == 6 and [row["steps"] for row in found["rows"]] == [0, 2, 3, 5]
-    rates = [point["rate"] for point in found["points"]]
-    assert rates == sorted(rates) and json.loads(Path("r.json").read_text())["total"] == found["total"]
+    assert result["total"] == pytest.approx(bound["bits_per_dim"], rel=1e-12)
+    assert result["total_error"] == pytest.approx(bound["standard_error"], rel=1e-12)
+    assert result["reconstruction"] == pytest.approx(bound["terms_bits_per_dim"]["reconstruction"], rel=1e-9)
+    assert len(result["points"]) == 6 and [row["steps"] for row in result["rows"]] == [0, 2, 3, 5]
+    rates = [point["rate"] for point in result["points"]]
+    assert rates == sorted(rates) and json.loads(Path("r.json").read_text())["total"] == result["total"]
     assert diffprob("rate", trained, *common[:-3], "--out", "r.png", *CPU).code == 0
     assert Path("r.png").read_bytes().startswith(b"\x89PNG")
 
@@ -145,11 +145,11 @@ def test_record_names_its_images(diffprob: Callable, tiny: Path) -> None:
     assert diffprob("sample", tiny, "-n", "4", "--steps", "2", "--out", "drawn/", *CPU).code == 0
     names = sorted(path.name for path in Path("drawn").glob("*.png"))
     for option in ((), ("--held-out",)):
-        found = diffprob("likelihood", tiny, *option, "drawn", *few[:2], "--out", "x.csv", *few[2:]).json
-        assert (found["role"], found["data"], found["converted"]) == ("other data", "drawn", None)
-        assert [image["file"] for image in found["images"]] == [names[image["index"]] for image in found["images"]]
+        result = diffprob("likelihood", tiny, *option, "drawn", *few[:2], "--out", "x.csv", *few[2:]).json
+        assert (result["role"], result["data"], result["converted"]) == ("other data", "drawn", None)
+        assert [image["file"] for image in result["images"]] == [names[image["index"]] for image in result["images"]]
     rows = list(csv.DictReader(io.StringIO(Path("x.csv").read_text())))
-    assert [row["file"] for row in rows] == [image["file"] for image in found["images"]]
+    assert [row["file"] for row in rows] == [image["file"] for image in result["images"]]
     one = diffprob("likelihood", tiny, Path("drawn") / names[2], *few[2:]).json
     assert one["n"] == 1 and one["standard_error"] is None and one["images"][0]["file"] == names[2]
     items = {(item.role, item.data): item for item in Run.open(tiny).measurements}
@@ -165,5 +165,5 @@ def test_one_image_has_no_standard_error(diffprob: Callable, tiny: Path) -> None
     assert done.code == 0 and "bits/dim: rate" in done.out and "(of one image) bits/dim" in done.out
     rows = [line.split() for line in done.out.splitlines()]
     assert [row[3] for row in rows if row[0].isdecimal() and len(row) == 5] == ["-"] * 4
-    found = json.loads(Path("rate.json").read_text())
-    assert found["total_error"] is None and {row["rate_error"] for row in found["points"]} == {None}
+    result = json.loads(Path("rate.json").read_text())
+    assert result["total_error"] is None and {row["rate_error"] for row in result["points"]} == {None}

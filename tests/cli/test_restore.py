@@ -113,10 +113,10 @@ def test_draws_match_the_library(diffprob: Callable, trained: Path, noisy: np.nd
     assert np.array_equal(read("known"), to_levels(wanted))
     assert diffprob(*common, "--out", "estimated").code == 0
     model, *_ = library(trained, 1)
-    for k, found in enumerate(read("estimated")):
+    for k, image in enumerate(read("estimated")):
         own = rng.select(slice(k, k + 1))
         whole, stds = unclip(model, to_model(noisy[k : k + 1]), None, own, UNIT / 2 - 1, 1 - UNIT / 2)
-        assert np.array_equal(found[None], to_levels(draw_denoised(model, sampler, whole, float(stds[0]), times, own)))
+        assert np.array_equal(image[None], to_levels(draw_denoised(model, sampler, whole, float(stds[0]), times, own)))
 
 
 def test_inpainting_matches_the_library(diffprob: Callable, trained: Path, noisy: np.ndarray) -> None:

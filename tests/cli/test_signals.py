@@ -92,8 +92,8 @@ def test_signal_at_any_moment_changes_no_bit(tmp_path: Path, monkeypatch: pytest
     for k in range(MOMENTS):
         out = tmp_path / str(k)
         assert trained(out, monkeypatch, 1 + k * (lines - 1) // (MOMENTS - 1))[0] == TERMINATED
-        found = states.newest(out / "state")
-        stopped_at.append(found[0].step if found else 0)
+        state = states.newest(out / "state")
+        stopped_at.append(state[0].step if state else 0)
         assert main([*COMMAND, str(out)]) == 0
         assert outcome(out) == wanted, f"stopped at step {stopped_at[-1]}, moment {k}"
     assert stopped_at == sorted(stopped_at) and set(stopped_at) == {0, 1, 2}
@@ -154,16 +154,16 @@ def test_ignored_signals_stay_ignored_and_handlers_are_restored(monkeypatch: pyt
 
 
 def test_threads_install_no_signal_handlers() -> None:
-    found = []
+    seen = []
 
     def work() -> None:
         with noting() as notice:
-            found.append((signal.getsignal(signal.SIGTERM), notice()))
+            seen.append((signal.getsignal(signal.SIGTERM), notice()))
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert found == [(signal.SIG_DFL, False)]
+    assert seen == [(signal.SIG_DFL, False)]
 
 
 @pytest.mark.parametrize(

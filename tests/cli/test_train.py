@@ -300,8 +300,8 @@ def test_run_is_named_after_its_folder_and_data_path_is_absolute(
     np.save(tmp_path / "slides.npy", pixels)
     train = ["train", "--data", "slides.npy", "--out", "runs/mine", "--steps", "2", *TINY]
     assert diffprob(*train).code == 0
-    found = open_run("runs/mine")
-    assert found.name == "mine" and found.recipe.data == Array(str(tmp_path / "slides.npy"))
+    run = open_run("runs/mine")
+    assert run.name == "mine" and run.recipe.data == Array(str(tmp_path / "slides.npy"))
     assert (tmp_path / "runs/mine/README.md").read_text().startswith("# mine")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")

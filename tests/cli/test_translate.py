@@ -72,10 +72,10 @@ def levels(folder: str | Path) -> np.ndarray:
 def translated(diffprob: Callable, *words: str | Path) -> np.ndarray:
     done = diffprob("translate", *words, "--out", "out", *DRAWN)
     assert done.code == 0, done.err
-    found = levels("out")
+    pixels = levels("out")
     for path in sorted(Path("out").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
-    return found
+    return pixels
 
 
 def test_noisy_classifier_training_resumes_with_the_same_bits(diffprob: Callable, tiny: Path) -> None:
@@ -100,11 +100,11 @@ def test_noisy_classifier_training_resumes_with_the_same_bits(diffprob: Callable
 
 def test_held_out_accuracy_matches_the_library(target: Path, rec: Path, domains: Path) -> None:
     """The recorded share at t = 0.5 again, from the library."""
-    found = open_run(rec)
-    assert isinstance(found, RecogniserRun) and found.recipe.process == dp.Run.open(target).recipe.process
+    run = open_run(rec)
+    assert isinstance(run, RecogniserRun) and run.recipe.process == dp.Run.open(target).recipe.process
     three, eight = (dp.Folder(str(domains / name), channels=1, split="test").load() for name in ("threes", "eights"))
-    x0 = found.space.to_model(torch.from_numpy(np.concatenate([three.pixels, eight.pixels])))
-    told = {item.name: item for item in found.measurements}["accuracy at t = 0.5"]
+    x0 = run.space.to_model(torch.from_numpy(np.concatenate([three.pixels, eight.pixels])))
+    told = {item.name: item for item in run.measurements}["accuracy at t = 0.5"]
     assert told.n == len(x0) == 40 and told.split == told.role == "test"
     sources = tuple(dp.Folder(str(domains / name), channels=1, split="test") for name in ("threes", "eights"))
     assert told.digest == Concatenated(sources).load().digest() and "threes" in told.data
@@ -112,21 +112,21 @@ def test_held_out_accuracy_matches_the_library(target: Path, rec: Path, domains:
 
     chosen = torch.from_numpy(np.array(permutation(0, 0, 40)))
     rng, t = Rng.of(0, 40).fold("noise"), torch.tensor(0.5, dtype=torch.float64)
-    xt = found.recipe.process.marginal(x0[chosen], t)
+    xt = run.recipe.process.marginal(x0[chosen], t)
     xt = xt.mean + xt.std * rng.normal(x0.shape[1:], x0.dtype)
-    assert float((found.load()(xt, t).argmax(1) == (chosen >= 20)).double().mean()) == told.value
+    assert float((run.load()(xt, t).argmax(1) == (chosen >= 20)).double().mean()) == told.value
 
 
 def test_egsde_matches_the_library(diffprob: Callable, target: Path, rec: Path, domains: Path) -> None:
     weights = ("--realistic", "30", "--faithful", "0.5", "--factor", "2", "--no-clip", "--start", "0.7")
-    found = translated(diffprob, target, domains / "threes", "--recogniser", rec, *weights)
+    pixels = translated(diffprob, target, domains / "threes", "--recogniser", rec, *weights)
     run, classifier = dp.Run.open(target), open_run(rec)
     assert isinstance(classifier, RecogniserRun)
     sources = dp.Folder(str(domains / "threes"), channels=1, split="test").load().pixels[:5]
     model, x0 = run.load(chunk=5), run.space.to_model(torch.from_numpy(sources))
     times, rng, features = Uniform()(model.process, 4), Rng.of(0, 5), classifier.load(chunk=5).features
     x = egsde(model, x0, 0.7, dp.DDIM(1.0), times, rng, features, LowPass(2), 30.0, 0.5)
-    assert np.array_equal(run.space.to_data(x).numpy(), found)
+    assert np.array_equal(run.space.to_data(x).numpy(), pixels)
 
 
 def test_egsde_without_weights_gives_the_bits_of_sdedit(

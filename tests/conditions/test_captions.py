@@ -110,11 +110,11 @@ def test_invalid_fields_are_errors(fields: dict, message: str) -> None:
 def test_training_drops_whole_captions_at_the_set_rate() -> None:
     """Each with probability 0.3, by its own stream: 4 standard errors of a share among 4000 are 0.029."""
     condition, rows = Captions(WORDS, 4, 0.3), torch.tensor([[2, 5, 4, 0]]).repeat(4000, 1)
-    found = with_dropout(condition, rows, torch.zeros(4000, 1), Rng.of(0, 4000))
-    gone = (found == 0).all(1)
-    assert torch.equal(found[~gone], rows[~gone])
+    kept = with_dropout(condition, rows, torch.zeros(4000, 1), Rng.of(0, 4000))
+    gone = (kept == 0).all(1)
+    assert torch.equal(kept[~gone], rows[~gone])
     assert abs(gone.double().mean() - 0.3) < 4 * (0.21 / 4000) ** 0.5
-    assert torch.equal(with_dropout(condition, rows[:1], torch.zeros(1, 1), Rng.of(0, 1, first=7)), found[7:8])
+    assert torch.equal(with_dropout(condition, rows[:1], torch.zeros(1, 1), Rng.of(0, 1, first=7)), kept[7:8])
 
 
 def network(chunk: int | None) -> NetDenoiser:

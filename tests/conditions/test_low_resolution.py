@@ -67,9 +67,9 @@ def test_training_computes_conditions_from_the_images() -> None:
     assert HALF.read(object()) is None
     assert torch.equal(with_dropout(HALF, None, X, Rng.of(0, 5)), HALF.of(X))
     x = Rng.of(0, 2000).normal((1, 4, 4))
-    found = with_dropout(LowResolution((1, 4, 4), drop=0.25), None, x, Rng.of(0, 2000))
-    gone = (found == 0).all(3).all(2)[:, 0]
-    assert torch.equal(found[~gone], HALF.of(x)[~gone])
+    kept = with_dropout(LowResolution((1, 4, 4), drop=0.25), None, x, Rng.of(0, 2000))
+    gone = (kept == 0).all(3).all(2)[:, 0]
+    assert torch.equal(kept[~gone], HALF.of(x)[~gone])
     assert abs(gone.double().mean() - 0.25) < 4 * (0.1875 / 2000) ** 0.5
 
 

@@ -61,9 +61,9 @@ TAKEN = [
 @pytest.mark.parametrize(("path", "text", "value"), TAKEN)
 def test_valid_assignments_are_applied(base, path, text, value):
     new = assign(base, path, text)
-    found = value_at(new, path)
-    assert found == value
-    assert type(found) is type(value)
+    result = value_at(new, path)
+    assert result == value
+    assert type(result) is type(value)
     changed = assign(new, path, repr(value_at(base, path)))
     assert changed == base, "nothing else moved"
 

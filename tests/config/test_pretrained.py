@@ -20,12 +20,12 @@ def digits():
 
 
 def test_pretrained_run_is_identified_by_hash(digits):
-    found = PretrainedRun.of(digits)
-    assert found.run == "digits" and len(found.sha256) == 64
-    weights = found.weights()
+    run = PretrainedRun.of(digits)
+    assert run.run == "digits" and len(run.sha256) == 64
+    weights = run.weights()
     assert all(torch.equal(value, weights[name]) for name, value in digits.weights().items())
-    assert found.load().process == digits.process
-    PretrainedRun("digits", found.sha256[:8]).load()
+    assert run.load().process == digits.process
+    PretrainedRun("digits", run.sha256[:8]).load()
     with pytest.raises(InputError, match="other weights"):
         PretrainedRun("digits", "0" * 64).load()
     with pytest.raises(InputError, match="no run at"):

@@ -47,8 +47,8 @@ SCALING = {"SubVP": SubVariancePreserving(), "LogLinear": VarianceExploding(), "
 
 def instances(family: dict[str, Callable[..., Any]]) -> list[Any]:
     """Every component of a table with its defaults, then the further settings."""
-    found = [component() for component in family.values()]
-    return found + [family[name](**setting) for name in family for setting in MORE.get(name, [])]
+    components = [component() for component in family.values()]
+    return components + [family[name](**setting) for name in family for setting in MORE.get(name, [])]
 
 
 SCHEDULES = instances(tables.SCHEDULES)

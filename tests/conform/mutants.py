@@ -75,10 +75,10 @@ def flipped_trace(z: torch.Tensor, lam: torch.Tensor, image: torch.Tensor) -> to
 
 def without_logarithm(q: Any, p: Any) -> torch.Tensor:
     """KL of normals that has lost log(s_p/s_q), where both are diagonal (the prior's)."""
-    found = original_kl(q, p)
+    divergence = original_kl(q, p)
     if isinstance(p, distributions.LocationScale):
-        found = found + 0.5 * torch.log(q.variance / p.variance).expand(q.mean.shape).sum(1)
-    return found
+        divergence = divergence + 0.5 * torch.log(q.variance / p.variance).expand(q.mean.shape).sum(1)
+    return divergence
 
 
 def bridge(change: Callable[..., linear.BridgeCoefficients]) -> Callable[..., linear.BridgeCoefficients]:
@@ -324,24 +324,24 @@ def planted(mutant: Mutant) -> Iterator[None]:
 def report() -> dict[str, list[str]]:
     """{what was planted: failed tests}; the entry '' is the run with nothing planted."""
     everything = sorted({test for mutant in MUTANTS.values() for test in mutant.tests if not mutant.keyword})
-    found = {"": run(everything).failed}
+    failures = {"": run(everything).failed}
     for name, mutant in MUTANTS.items():
         with planted(mutant):
-            found[name] = run(mutant.tests, mutant.keyword).failed
-    return found
+            failures[name] = run(mutant.tests, mutant.keyword).failed
+    return failures
 
 
 def main() -> int:
     """Print the table; 0 if the clean run is green and every other red."""
     torch.set_num_threads(1)
-    found = report()
+    failures = report()
     if "--json" in sys.argv[1:]:
-        print(json.dumps(found))
+        print(json.dumps(failures))
     else:
-        for name, failed in found.items():
+        for name, failed in failures.items():
             first = failed[0].removeprefix("tests/") if failed else "-"
             print(f"{name or 'nothing planted':36} {'red' if failed else 'green':6} {first}")
-    return int(bool(found[""]) or not all(failed for name, failed in found.items() if name))
+    return int(bool(failures[""]) or not all(failed for name, failed in failures.items() if name))
 
 
 if __name__ == "__main__":

@@ -198,8 +198,8 @@ class Flat(Norm):
 
 class Ranked(Norm):
     def statistics(self, model, x, rng):
-        found = super().statistics(model, x, rng)
-        return found - found.mean(0)
+        result = super().statistics(model, x, rng)
+        return result - result.mean(0)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ def test_planted_errors_turn_tests_red() -> None:
         [sys.executable, str(script), "--json"], capture_output=True, text=True, timeout=590, check=False
     )
     assert done.stdout, done.stderr
-    found = json.loads(done.stdout)
-    assert found.pop("") == [], "red without a planted error"
-    assert set(found) == set(MUTANTS)
-    assert [name for name, failed in found.items() if not failed] == [], "planted and not noticed"
+    result = json.loads(done.stdout)
+    assert result.pop("") == [], "red without a planted error"
+    assert set(result) == set(MUTANTS)
+    assert [name for name, failed in result.items() if not failed] == [], "planted and not noticed"
     assert done.returncode == 0

@@ -17,8 +17,8 @@ T, PROCESS = torch.tensor(0.5, dtype=torch.float64), LinearProcess()
 IMAGES = torch.zeros(2, 1, 4, 4)
 
 
-def finite(*found: Any) -> None:
-    assert all(bool(torch.isfinite(torch.as_tensor(each)).all()) for each in found)
+def finite(*values: Any) -> None:
+    assert all(bool(torch.isfinite(torch.as_tensor(each)).all()) for each in values)
 
 
 def use_schedule(schedule: Any) -> None:
@@ -73,7 +73,7 @@ USES: dict[str, Callable[[Any], Any]] = {
     "sampler": use_sampler,
     "divergence": lambda divergence: finite(divergence.directions(Rng.of(0, 2), IMAGES[:, :, :1, :1])),
     "proxy": use_proxy,
-    "map": lambda found: (found.sampler.step, found.noise),
+    "map": lambda anomaly_map: (anomaly_map.sampler.step, anomaly_map.noise),
     "pixel noise": lambda noise: finite(noise(Rng.of(0, 2), IMAGES)),
     "network": use_network,
     "text": use_network,

@@ -16,8 +16,8 @@ BOTH = dp.Concatenated((dp.Subset(dp.Array("gone.npz"), 3, 0), dp.Subset(dp.Arra
 def test_subset_is_kept_at_another_path(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (12, 4, 4), dtype=np.uint8)
     np.savez(tmp_path / "here.npz", images=pixels, labels=np.arange(12) % 2)
-    found = at_place(BOTH, str(tmp_path / "here.npz")).load()
-    np.testing.assert_array_equal(np.asarray(found.pixels)[:, 0], pixels[[0, 2, 4, 1, 3]])
+    images = at_place(BOTH, str(tmp_path / "here.npz")).load()
+    np.testing.assert_array_equal(np.asarray(images.pixels)[:, 0], pixels[[0, 2, 4, 1, 3]])
     some = at_place(dp.Subset(dp.Array("gone.npz"), 5), str(tmp_path / "here.npz")).load()
     assert some.labels is not None and some.labels.tolist() == [0, 1, 0, 1, 0]
 

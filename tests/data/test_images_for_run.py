@@ -54,11 +54,11 @@ def test_files_and_arrays_are_converted_alike(
                 select(given, space, "mine")
             for text in (str(shape), str(space.shape), "--resize"):
                 assert text in str(refused.value)
-    found = [select(given, space, "mine", resize=True) for given in ways]
-    for each in found:
+    batches = [select(given, space, "mine", resize=True) for given in ways]
+    for each in batches:
         assert each.converted == done and each.role == OTHER and each.images.event_shape == space.shape
-        np.testing.assert_array_equal(each.images.pixels, found[0].images.pixels)
-    assert len({each.digest for each in found}) == 1 and [each.data for each in found[:2]] == list(ways[:2])
+        np.testing.assert_array_equal(each.images.pixels, batches[0].images.pixels)
+    assert len({each.digest for each in batches}) == 1 and [each.data for each in batches[:2]] == list(ways[:2])
 
 
 def test_lossless_changes_are_not_conversions(tmp_path: Path) -> None:
@@ -67,9 +67,9 @@ def test_lossless_changes_are_not_conversions(tmp_path: Path) -> None:
     as_colour = folder(tmp_path / "colour", grey.repeat(3, 1))
     scaled = folder(tmp_path / "levels", np.rint(levels * (255 / 16)).astype(np.uint8))
     for given, space, expected in ((as_colour, GREY, grey), (scaled, FEW, levels)):
-        found = select(given, space, "mine")
-        assert found.converted == "" and found.images.levels == space.levels
-        np.testing.assert_array_equal(found.images.pixels, expected)
+        batch = select(given, space, "mine")
+        assert batch.converted == "" and batch.images.levels == space.levels
+        np.testing.assert_array_equal(batch.images.pixels, expected)
     with pytest.raises(InputError, match=r"256 grey levels, mine takes .* and 17"):
         select(as_colour, FEW, "mine")
     assert select(as_colour, FEW, "mine", resize=True).converted == "256 grey levels made 17"
@@ -91,14 +91,14 @@ def test_arrays_of_few_levels_are_not_darkened(tmp_path: Path) -> None:
 
 def test_single_image_and_mixed_sizes_are_accepted(tmp_path: Path) -> None:
     one = folder(tmp_path / "pictures", pixels(1, 3, 16, 16)) + "/00.png"
-    found = select(one, COLOUR, "mine")
-    assert len(found) == 1 and found.images.files == ("00.png",) and found.data == one
+    batch = select(one, COLOUR, "mine")
+    assert len(batch) == 1 and batch.images.files == ("00.png",) and batch.data == one
     folder(tmp_path / "pictures/more", pixels(2, 3, 20, 30))
     with pytest.raises(InputError, match=r"30x20 pixels.*--resize"):
         select(str(tmp_path / "pictures"), COLOUR, "mine")
-    found = select(str(tmp_path / "pictures"), COLOUR, "mine", resize=True)
-    assert found.converted == "scaled from several sizes and centre-cropped"
-    assert found.images.files == ("00.png", "more/00.png", "more/01.png")
+    batch = select(str(tmp_path / "pictures"), COLOUR, "mine", resize=True)
+    assert batch.converted == "scaled from several sizes and centre-cropped"
+    assert batch.images.files == ("00.png", "more/00.png", "more/01.png")
 
 
 def test_split_that_is_read_is_named(tmp_path: Path) -> None:
@@ -110,8 +110,8 @@ def test_split_that_is_read_is_named(tmp_path: Path) -> None:
         ("both", "train", "train", 6),
         ("one", "auto", "all", 9),
     ):
-        found = select(str(tmp_path / f"{name}.npz"), GREY, "mine", split)
-        assert (found.split, len(found)) == (part, count)
+        batch = select(str(tmp_path / f"{name}.npz"), GREY, "mine", split)
+        assert (batch.split, len(batch)) == (part, count)
     with pytest.raises(Missing):
         select(str(tmp_path / "one.npz"), GREY, "mine", "test")
 
@@ -140,8 +140,8 @@ def test_transparency_and_rotation_are_noted(tmp_path: Path) -> None:
     Image.fromarray(clear).save(tmp_path / "clear.png")
     Image.fromarray(pixels(1, 16, 16)[0]).save(tmp_path / "turned.png", exif=turned)
     said = ["images turned upright as their EXIF orientation says", "images with transparency composited over white"]
-    found = select(str(tmp_path), GREY, "mine")
-    assert found.converted == f"1 of 2 {said[0]}, 1 of 2 {said[1]}"
-    assert found.provenance["converted"] == found.converted and found.images.notes == ()
+    batch = select(str(tmp_path), GREY, "mine")
+    assert batch.converted == f"1 of 2 {said[0]}, 1 of 2 {said[1]}"
+    assert batch.provenance["converted"] == batch.converted and batch.images.notes == ()
     assert select(str(tmp_path / "clear.png"), GREY, "mine").converted == f"1 of 1 {said[1]}"
     assert select(str(tmp_path / "turned.png"), GREY, "mine").converted == f"1 of 1 {said[0]}"

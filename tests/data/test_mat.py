@@ -23,9 +23,9 @@ def test_arrays_match_scipy(tmp_path, rand, dtype, packed):
     }  # fmt: skip
     savemat(file, stored, do_compression=packed)
     expected = loadmat(file)
-    found = read_mat(file, ("first", "one", "y", "empty"))
-    assert sorted(found) == ["empty", "first", "one", "y"]
-    for name, array in found.items():
+    arrays = read_mat(file, ("first", "one", "y", "empty"))
+    assert sorted(arrays) == ["empty", "first", "one", "y"]
+    for name, array in arrays.items():
         assert array.dtype == expected[name].dtype
         np.testing.assert_array_equal(array, expected[name])
 

@@ -41,8 +41,8 @@ def test_grey_is_luma_and_colour_repeats_grey() -> None:
 
 def test_resized_images_match_pillow() -> None:
     images = pictures(2, 3, 11, 5)
-    found = resized(images, (3, 6, 9))
-    for own, image in zip(found, images, strict=True):
+    resized_images = resized(images, (3, 6, 9))
+    for own, image in zip(resized_images, images, strict=True):
         # 5x11 covers 9x6 at 9x20; of the 14 rows too many, half are above.
         theirs = Image.fromarray(image.transpose(1, 2, 0)).resize((9, 20), Image.Resampling.BICUBIC)
         assert np.array_equal(own, np.asarray(theirs)[7:13].transpose(2, 0, 1))

@@ -131,6 +131,6 @@ def test_archives_match_numpy(tmp_path, rand):
     with open_npz(tmp_path / "a.npz") as archive:
         assert set(archive.names) == set(stored)
         for name, array in stored.items():
-            found = archive.read(name)
-            assert found.dtype == np.asarray(array).dtype
-            np.testing.assert_array_equal(found, array)
+            result = archive.read(name)
+            assert result.dtype == np.asarray(array).dtype
+            np.testing.assert_array_equal(result, array)

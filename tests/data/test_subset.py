@@ -73,6 +73,6 @@ def test_selected_images_keep_labels_and_files() -> None:
     images = Images(
         np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1), np.array([3, 1, 3, 1]), files=("a", "b", "c", "d")
     )
-    found = images.some([3, 0])
-    assert found.files == ("d", "a") and found.pixels.reshape(-1).tolist() == [3, 0] and found.labels is not None
-    assert found.former_labels.tolist() == [1, 3] and found.class_names == images.class_names
+    subset = images.some([3, 0])
+    assert subset.files == ("d", "a") and subset.pixels.reshape(-1).tolist() == [3, 0] and subset.labels is not None
+    assert subset.former_labels.tolist() == [1, 3] and subset.class_names == images.class_names

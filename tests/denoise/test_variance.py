@@ -94,7 +94,7 @@ TIMES = torch.tensor([1, 30, 200, 500, 800, 1000], dtype=torch.float64) / 1000
 def test_fitted_moments_match_the_exact_ones_within_standard_errors(mixture):
     n = 40_000
     rng = Rng.of(0, n)
-    found = noise_moments(mixture, lambda k: sample_of(mixture, rng.fold("data").at(k)), TIMES, rng)
+    moments = noise_moments(mixture, lambda k: sample_of(mixture, rng.fold("data").at(k)), TIMES, rng)
     for k, t in enumerate(TIMES):
         x0 = sample_of(mixture, Rng.of(10**6, n).at(k))
         alpha, sigma = DDPM.coefficients(t)
@@ -102,7 +102,7 @@ def test_fitted_moments_match_the_exact_ones_within_standard_errors(mixture):
         var = (alpha**2 + sigma**2) / sigma**2 * mixture(xt, t).variance.mean(1)
         truth, error = float(var.mean()), float(var.std() / n**0.5)
         for name in ("norm", "residual"):
-            value, own = float(getattr(found, name)[k]), float(getattr(found, f"{name}_error")[k])
+            value, own = float(getattr(moments, name)[k]), float(getattr(moments, f"{name}_error")[k])
             assert abs(value - truth) < LIMIT * math.hypot(own, error), (name, float(t), value, truth, own)
             # Precise enough to be of use: without the control variates it would be 1e-2 of a truth of 1e-5 at t = 1.
             assert own < 0.05 * truth + 1e-12, (name, float(t))
@@ -123,11 +123,11 @@ def test_step_variance_matches_the_mean_squared_error(mixture):
         truth, error = float(squares.mean()), float(squares.std() / n**0.5)
         for moment in ("norm", "residual"):
             posterior = Analytic(moment=moment, moments=table, **FREE).posterior(DDPM, t, ideal.mean, None)
-            found = float(DDPM.reverse(posterior, xt, s, t, eta).variance.mean())
+            variance = float(DDPM.reverse(posterior, xt, s, t, eta).variance.mean())
             own = float(bridge.c0**2 * UnitData()(DDPM, t) * getattr(table, f"{moment}_error")[k])
             both = math.hypot(own, error)
-            assert both < 0.01 * truth and abs(found - truth) < LIMIT * both, (moment, float(t))
-            assert t < 0.5 or abs(found - truth) < 5e-3 * truth, (moment, float(t))
+            assert both < 0.01 * truth and abs(variance - truth) < LIMIT * both, (moment, float(t))
+            assert t < 0.5 or abs(variance - truth) < 5e-3 * truth, (moment, float(t))
 
 
 def test_bounds_apply_only_where_exceeded():
@@ -150,9 +150,9 @@ def test_bounds_apply_only_where_exceeded():
 def test_head_output_of_one_matches_unit_data(kind):
     x = torch.randn(3, 1, 2, 2, dtype=torch.float64)
     t = torch.tensor([0.1, 0.5, 1.0], dtype=torch.float64)
-    found = kind(**FREE).posterior(DDPM, t, x, torch.ones_like(x))
+    posterior = kind(**FREE).posterior(DDPM, t, x, torch.ones_like(x))
     unit = UnitData().posterior(DDPM, t, x, None)
-    assert torch.allclose(found.variance, unit.variance + torch.zeros_like(x), rtol=1e-14)
+    assert torch.allclose(posterior.variance, unit.variance + torch.zeros_like(x), rtol=1e-14)
     with pytest.raises(ValueError, match="needs a fitted head: diffprob fit RUN"):
         kind().posterior(DDPM, t, x, None)
 
@@ -205,9 +205,9 @@ def test_relative_variance_is_interpolated_between_times():
     coarse = exact_moments(DDPM, 0.37, torch.arange(20, 1001, 20, dtype=torch.float64) / 1000)
     t = torch.tensor([0.001, 0.5, 0.513, 1.0], dtype=torch.float64)
     truth = exact_moments(DDPM, 0.37, t).norm
-    found = coarse.relative("norm", DDPM, t)
-    assert torch.allclose(found[1:], truth[1:], rtol=1e-3)
-    assert found[3] == truth[3] and found[0] == coarse.norm[0]
+    variance = coarse.relative("norm", DDPM, t)
+    assert torch.allclose(variance[1:], truth[1:], rtol=1e-3)
+    assert variance[3] == truth[3] and variance[0] == coarse.norm[0]
     assert isinstance(Analytic(moments=coarse).posterior(DDPM, t, torch.zeros(4, 1), None), LocationScale)
 
 
@@ -220,8 +220,8 @@ def test_gamma_is_the_mean_squared_score():
 @pytest.mark.parametrize("huge", [10**20, 10**300, 1e300, 10**19])
 def test_bounds_beyond_float_range_never_apply(huge: float) -> None:
     mean, variance = torch.zeros(2, 1), torch.full((2, 1), 1e6)
-    found = SquaredNoise(bound=huge, last=huge).bounded(mean, variance)
-    assert torch.equal(found.std, torch.full((2, 1), 1e3)) and found.rule is None
+    posterior = SquaredNoise(bound=huge, last=huge).bounded(mean, variance)
+    assert torch.equal(posterior.std, torch.full((2, 1), 1e3)) and posterior.rule is None
 
 
 HALF = torch.tensor([0.3, 0.5], dtype=torch.float64)

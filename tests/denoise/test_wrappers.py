@@ -43,9 +43,9 @@ MEAN[0] *= 0.1  # within the range: nothing to do
 def test_dynamic_clip_matches_imagen(quantile: float) -> None:
     """q = max(1, the sample's quantile of |x_0|), then clamp(x_0, -q, q)/q: by numpy."""
     clipped = DynamicClip(Fixed(MEAN), quantile)(MEAN, T).mean
-    for mean, found in zip(MEAN.numpy(), clipped, strict=True):
+    for mean, image in zip(MEAN.numpy(), clipped, strict=True):
         q = max(1.0, float(np.quantile(np.abs(mean.astype(np.float64)), quantile)))
-        np.testing.assert_allclose(found.numpy(), np.clip(mean, -q, q) / q, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(image.numpy(), np.clip(mean, -q, q) / q, rtol=1e-5, atol=1e-6)
     assert torch.equal(clipped[0], MEAN[0])
     assert float(clipped.abs().max()) <= 1 + 1e-6
 

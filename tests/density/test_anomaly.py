@@ -41,8 +41,8 @@ def test_map_of_normal_data_matches_the_closed_form() -> None:
     alpha, sigma, ratio, spread = gain(t)
     bias = (alpha**2 * ratio - eye) @ (x0 - MEAN)
     rest = alpha**2 * sigma**2 * ratio @ ratio.T + spread - gain(t / steps)[3]
-    found = AnomalyMap(t, steps, 2)(gaussian_data(VP), x0.expand(n, 3), Rng.of(0, n))
-    assert_mean(found, bias.square() + rest.diagonal())
+    maps = AnomalyMap(t, steps, 2)(gaussian_data(VP), x0.expand(n, 3), Rng.of(0, n))
+    assert_mean(maps, bias.square() + rest.diagonal())
 
 
 @pytest.mark.parametrize("simplex", [False, True])
@@ -55,16 +55,16 @@ def test_map_of_one_step_matches_the_closed_form(simplex: bool) -> None:
     x = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(1, 1, 3, 4)
     noise = SimplexNoise(2, 0.7, 6.0) if simplex else None
     proxy = AnomalyMap(t, 1, 2, DDIM(), noise)
-    found = proxy(IsotropicData(0.2, variance, VP), x.expand(n, -1, -1, -1), Rng.of(1, n))
-    assert_mean(found, ((1 - alpha * c) ** 2 * (x - 0.2) ** 2 + c**2 * sigma**2)[0])
+    scores = proxy(IsotropicData(0.2, variance, VP), x.expand(n, -1, -1, -1), Rng.of(1, n))
+    assert_mean(scores, ((1 - alpha * c) ** 2 * (x - 0.2) ** 2 + c**2 * sigma**2)[0])
 
 
 def test_map_is_largest_at_the_outlying_pixel() -> None:
     """One pixel far from the data stands out, and the mean of the map is the reconstruction error."""
     model, x = IsotropicData(0.0, 0.05, VP), torch.zeros(1, 1, 6, 6, dtype=torch.float64)
     x[..., 2, 3] = 1.0
-    found = AnomalyMap(0.3, 5, 20, Ancestral())(model, x, Rng.of(0, 1))
-    assert found.shape == x.shape and int(found.flatten().argmax()) == 2 * 6 + 3
+    maps = AnomalyMap(0.3, 5, 20, Ancestral())(model, x, Rng.of(0, 1))
+    assert maps.shape == x.shape and int(maps.flatten().argmax()) == 2 * 6 + 3
     n, images_ = 600, x.expand(600, -1, -1, -1)
     whole = AnomalyMap(0.3, 3, 1, DDIM())(model, images_, Rng.of(1, n)).mean((1, 2, 3))
     error = ReconstructionError(0.3, 1, 3)(model, images_, Rng.of(n, n))
@@ -77,12 +77,12 @@ def test_scores_have_the_same_bits_in_any_batch(noise, dtype: torch.dtype) -> No
     model, rng, rule = net_denoiser(chunk=4, channels=3), Rng.of(5, N), AnomalyMap(0.25, 3, 2, noise=noise)
     x = images((3, 6, 5), dtype)
     model = model.double() if dtype == torch.float64 else model
-    found = rule(model, x, rng)
-    assert found.dtype == torch.float64 and found.shape == x.shape and torch.isfinite(found).all()
+    maps = rule(model, x, rng)
+    assert maps.dtype == torch.float64 and maps.shape == x.shape and torch.isfinite(maps).all()
     # Another repeat is another draw.
-    assert not torch.equal(found, AnomalyMap(0.25, 3, 1, noise=noise)(model, x, rng))
+    assert not torch.equal(maps, AnomalyMap(0.25, 3, 1, noise=noise)(model, x, rng))
     for k in (0, 9):
-        assert torch.equal(rule(model, x[k : k + 1], rng.select(slice(k, k + 1))), found[k : k + 1])
+        assert torch.equal(rule(model, x[k : k + 1], rng.select(slice(k, k + 1))), maps[k : k + 1])
 
 
 @pytest.mark.parametrize(("octaves", "persistence", "wavelength"), [(1, 1.0, 5.3), (3, 0.6, 9.0), (6, 0.8, 64.0)])

@@ -69,11 +69,11 @@ def test_log_density_averages_over_the_bins(levels):
     model, n, v = DensityModel(Normal(0.7, True)), 2000, 0.7
     image = SPACE.to_model(levels[:1], torch.float64).expand(n, -1, -1, -1)
     proxy = LogDensity(noises=3).bind(SPACE)
-    found = proxy(model, image, Rng.of(5, n))
+    scores = proxy(model, image, Rng.of(5, n))
     second = image[0].square().sum() + 16 * SPACE.bin_width**2 / 12
-    assert_mean(found, -0.5 * second / v - 8 * math.log(2 * math.pi * v))
+    assert_mean(scores, -0.5 * second / v - 8 * math.log(2 * math.pi * v))
     single = LogDensity(noises=1).bind(SPACE)(model, image, Rng.of(5, n))
-    assert float(single.var() / found.var()) == pytest.approx(3, rel=0.3)  # of independent noises; 4 errors of a ratio
+    assert float(single.var() / scores.var()) == pytest.approx(3, rel=0.3)  # of independent noises; 4 errors of a ratio
 
 
 def test_uniform_density_gives_log_levels(levels):
@@ -87,8 +87,8 @@ def test_uniform_density_gives_log_levels(levels):
             inside = (x.abs() <= edge).flatten(1).all(1)
             return torch.where(inside, -16 * math.log(2 * edge), -math.inf)
 
-    found = LogDensity(2).bind(SPACE)(DensityModel(Uniform()), SPACE.to_model(levels, torch.float64), Rng.of(0, 12))
-    torch.testing.assert_close(SPACE.bits_per_dim(-found), torch.full_like(found, math.log2(5)))
+    scores = LogDensity(2).bind(SPACE)(DensityModel(Uniform()), SPACE.to_model(levels, torch.float64), Rng.of(0, 12))
+    torch.testing.assert_close(SPACE.bits_per_dim(-scores), torch.full_like(scores, math.log2(5)))
 
 
 def test_proxies_are_per_image_and_detached(levels):

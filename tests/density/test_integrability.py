@@ -49,15 +49,15 @@ def test_rho_of_symmetric_random_and_antisymmetric_matrices(dtype: torch.dtype) 
     random = torch.randn(d, d, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x0 = torch.randn(50, 1, 5, 8, generator=torch.Generator().manual_seed(1), dtype=dtype)
     cases = {"symmetric": random + random.T, "random": random, "antisymmetric": random - random.T}
-    found = {name: integrability(Linear(m), x0, (0.2,), Rng.of(0, 50))[0] for name, m in cases.items()}
+    results = {name: integrability(Linear(m), x0, (0.2,), Rng.of(0, 50))[0] for name, m in cases.items()}
     small = 1e-10 if dtype == torch.float32 else 1e-24  # squares of roundings
-    assert found["symmetric"].rho < small and found["symmetric"].loop < 10 * small**0.5
-    assert abs(found["antisymmetric"].rho - 1) < small**0.5
+    assert results["symmetric"].rho < small and results["symmetric"].loop < 10 * small**0.5
+    assert abs(results["antisymmetric"].rho - 1) < small**0.5
     exact = float((random - random.T).square().sum() / (4 * random.square().sum()))
-    assert abs(found["random"].rho - exact) < 4 * found["random"].rho_error
+    assert abs(results["random"].rho - exact) < 4 * results["random"].rho_error
     # tr(J J)/|J|_F^2 has standard deviation near sqrt(2)/d over matrices: rho = (1 - that)/2.
     assert abs(exact - 0.5) < 4 * math.sqrt(2) / d / 2
-    assert found["random"].n == 50 and found["random"].t == 0.2 and 0 < found["random"].rho_error < 0.1
+    assert results["random"].n == 50 and results["random"].t == 0.2 and 0 < results["random"].rho_error < 0.1
 
 
 def test_loop_integral_of_a_rotation_is_twice_its_area() -> None:
@@ -67,9 +67,9 @@ def test_loop_integral_of_a_rotation_is_twice_its_area() -> None:
     one, other = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     twice_area = one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0]
     length = sum((corners[:, i] - corners[:, i - 1]).norm(dim=1) for i in range(3))
-    found = loop_integral(model, corners, T, nodes=1)  # one node is exact for a linear field
-    torch.testing.assert_close(found, twice_area / length, rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(loop_integral(model, corners.flip(1), T), -found, rtol=1e-10, atol=1e-12)
+    integral = loop_integral(model, corners, T, nodes=1)  # one node is exact for a linear field
+    torch.testing.assert_close(integral, twice_area / length, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(loop_integral(model, corners.flip(1), T), -integral, rtol=1e-10, atol=1e-12)
 
 
 def test_standard_errors_of_loop_and_rho_cover_the_truth() -> None:
@@ -92,8 +92,8 @@ def test_rho_and_loop_of_exact_scores_are_zero(data) -> None:
     """0 up to the square of float64's rounding, times the condition of the Jacobians (1e3 at the least times)."""
     d = len(data.components[0].mean) if hasattr(data, "components") else len(data.mean)
     x0 = 0.5 * torch.randn(30, d, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    for found in integrability(data, x0, (0.05, 0.5, 1.0), Rng.of(0, 30), nodes=24):
-        assert found.rho < 1e-20 and found.loop < 1e-6
+    for results in integrability(data, x0, (0.05, 0.5, 1.0), Rng.of(0, 30), nodes=24):
+        assert results.rho < 1e-20 and results.loop < 1e-6
 
 
 def network(potential: bool) -> NetDenoiser:

@@ -38,17 +38,17 @@ def test_bound_of_the_exact_posterior_is_log_p_of_each_image(eta: float) -> None
     exact = torch.distributions.MultivariateNormal(MEAN, COV).log_prob(X)
     n = 1000
     for x, value in zip(X, exact, strict=True):
-        found = BoundDensity(5, None, eta=eta).statistics(gaussian_data(COSINE), x.expand(n, 3), Rng.of(0, n))
+        bound = BoundDensity(5, None, eta=eta).statistics(gaussian_data(COSINE), x.expand(n, 3), Rng.of(0, n))
         if eta == 1:
-            assert_mean(found[:, 0], value)
+            assert_mean(bound[:, 0], value)
         else:  # Other kernels than the data's own: a bound.
-            assert float(found.mean()) < float(value) + 4 * float(found.std()) / n**0.5
+            assert float(bound.mean()) < float(value) + 4 * float(bound.std()) / n**0.5
 
 
 def test_random_terms_are_unbiased() -> None:
     n = 3000
-    found = BoundDensity(8, terms=2).statistics(gaussian_data(COSINE), X[1].expand(n, 3), Rng.of(1, n))
-    assert_mean(found[:, 0], torch.distributions.MultivariateNormal(MEAN, COV).log_prob(X[1]))
+    bound = BoundDensity(8, terms=2).statistics(gaussian_data(COSINE), X[1].expand(n, 3), Rng.of(1, n))
+    assert_mean(bound[:, 0], torch.distributions.MultivariateNormal(MEAN, COV).log_prob(X[1]))
 
 
 def test_bound_with_levels_matches_the_probability_of_the_bins() -> None:
@@ -85,8 +85,8 @@ def test_flow_density_of_normal_data_is_exact() -> None:
     is log q(x) - tr(S^-1) w^2/24."""
     model, start = gaussian_data(COSINE), tensor(COSINE.schedule.start)
     exact = model.log_prob(X, start)
-    found = FlowDensity(Exact(), 1e-5)(model, X, Rng.of(0, 3))
-    torch.testing.assert_close(found, exact, rtol=1e-4, atol=2e-3)
+    scores = FlowDensity(Exact(), 1e-5)(model, X, Rng.of(0, 3))
+    torch.testing.assert_close(scores, exact, rtol=1e-4, atol=2e-3)
     space, n = Pixels((1, 1, 3), 16), 100
     proxy = FlowDensity(Exact()).bind(space)
     assert proxy.levels == 16 and FlowDensity(levels=17).bind(space).levels == 17
@@ -180,12 +180,14 @@ def test_complexity_correction_is_the_code_length_in_nats() -> None:
     x, model = images((3, 6, 5)), net_denoiser(channels=3, chunk=4)
     proxy = ComplexityCorrected(BoundDensity(3, None)).bind(space)
     assert proxy == ComplexityCorrected(BoundDensity(3, None, levels=256), 256)
-    found = proxy.statistics(model, x, rng)
-    assert torch.equal(found[:, 0], proxy.of(model, x, rng))
-    assert torch.equal(found[:, 1], code_length(space.to_data(x)))
-    torch.testing.assert_close(proxy.score(found), found[:, 0] + math.log(2) * found[:, 1], rtol=1e-15, atol=0)
+    statistics = proxy.statistics(model, x, rng)
+    assert torch.equal(statistics[:, 0], proxy.of(model, x, rng))
+    assert torch.equal(statistics[:, 1], code_length(space.to_data(x)))
+    torch.testing.assert_close(
+        proxy.score(statistics), statistics[:, 0] + math.log(2) * statistics[:, 1], rtol=1e-15, atol=0
+    )
     # Constant images are coded in far fewer bits than noise; the correction takes that off.
-    assert float(found[:3, 1].max()) < float(found[3:, 1].min())
+    assert float(statistics[:3, 1].max()) < float(statistics[3:, 1].min())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -202,10 +204,10 @@ def test_flow_density_has_the_same_bits_in_any_batch() -> None:
     """Images of a batch take steps of their own: alone, one has the same bits; constant ones are dequantised too."""
     model, x, rng = net_denoiser(LinearProcess(Cosine(50)), chunk=2), images((1, 4, 3))[2:5], Rng.of(5, 3)
     proxy = FlowDensity(tolerance=0.9, levels=256)
-    found = proxy.statistics(model, x, rng)
-    assert found.dtype == torch.float64 and found.shape == (3, 1) and torch.isfinite(found).all()
+    statistics = proxy.statistics(model, x, rng)
+    assert statistics.dtype == torch.float64 and statistics.shape == (3, 1) and torch.isfinite(statistics).all()
     for k in (0, 2):
-        assert torch.equal(proxy.statistics(model, x[k : k + 1], rng.select(slice(k, k + 1))), found[k : k + 1])
+        assert torch.equal(proxy.statistics(model, x[k : k + 1], rng.select(slice(k, k + 1))), statistics[k : k + 1])
 
 
 def test_invalid_arguments_are_errors() -> None:

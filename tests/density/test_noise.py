@@ -47,10 +47,10 @@ def score_at(model: MixtureData, x: Tensor, t: float) -> Tensor:
 def test_squared_noise_norm_on_normal_data_matches_the_closed_form(process: LinearProcess) -> None:
     n, t = 3000, 0.3
     alpha, sigma, s = coefficients(process, t)
-    found = NoiseNorm(t, 1).statistics(gaussian_data(process), X0.expand(n, 3), Rng.of(0, n))[:, 0]
+    scores = NoiseNorm(t, 1).statistics(gaussian_data(process), X0.expand(n, 3), Rng.of(0, n))[:, 0]
     inverse = torch.linalg.inv(s)
     exact = sigma**2 * (inverse @ (alpha * (X0 - MEAN))).square().sum() + sigma**4 * (inverse @ inverse).trace()
-    assert_mean(found.square(), exact)
+    assert_mean(scores.square(), exact)
 
 
 def test_noise_norm_on_normal_data_has_the_noncentral_chi_mean() -> None:
@@ -60,8 +60,8 @@ def test_noise_norm_on_normal_data_has_the_noncentral_chi_mean() -> None:
     x = torch.linspace(-1, 1, d, dtype=torch.float64)
     shift = float((alpha * (x - 0.2) / sigma).square().sum())
     chi = math.sqrt(2) * math.exp(gammaln((d + 1) / 2) - gammaln(d / 2)) * hyp1f1(-0.5, d / 2, -shift / 2)
-    found = NoiseNorm(0.1, 3).statistics(IsotropicData(0.2, v, process), x.expand(n, d), Rng.of(1, n))
-    assert_mean(found[:, 0], sigma**2 / (alpha**2 * v + sigma**2) * chi)
+    scores = NoiseNorm(0.1, 3).statistics(IsotropicData(0.2, v, process), x.expand(n, d), Rng.of(1, n))
+    assert_mean(scores[:, 0], sigma**2 / (alpha**2 * v + sigma**2) * chi)
 
 
 @pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
@@ -71,8 +71,8 @@ def test_noise_norm_equals_the_norm_of_the_exact_score(process: LinearProcess) -
     x = rng.fold("x").normal((2,), torch.float64)
     sigma = process.sigma(tensor(t))
     draws = [sigma * score_at(model, add_noise(process, x, tensor(t), rng.at(k)), t).norm(dim=1) for k in range(3)]
-    found = NoiseNorm(t, 3)(model, x, rng)
-    torch.testing.assert_close(found, torch.stack(draws).mean(0), rtol=1e-9, atol=1e-9)
+    scores = NoiseNorm(t, 3)(model, x, rng)
+    torch.testing.assert_close(scores, torch.stack(draws).mean(0), rtol=1e-9, atol=1e-9)
 
 
 def many_dimensions(parts: int = 12, d: int = 64) -> tuple[MixtureData, Tensor]:
@@ -118,8 +118,8 @@ def test_scores_fall_with_distance_from_the_data() -> None:
     model = GaussianData(torch.zeros(3, dtype=torch.float64), cov)
     x, n = tensor([[0.0, 0.0, delta] for delta in (0.0, 0.1, 0.3)]), 2000
     ratio = float((model.process.alpha(tensor(0.05)) / model.process.sigma(tensor(0.05))) ** 2)
-    found = DenoisingScore(0.05)(model, x, Rng.of(0, 3))
-    torch.testing.assert_close(found, -ratio * x[:, 2] ** 2, rtol=1e-12, atol=1e-12)
+    scores = DenoisingScore(0.05)(model, x, Rng.of(0, 3))
+    torch.testing.assert_close(scores, -ratio * x[:, 2] ** 2, rtol=1e-12, atol=1e-12)
     near, far = (
         NoiseNorm(0.05, 1).statistics(model, point.expand(n, 3), Rng.of(6, n)).square()[:, 0] for point in (x[0], x[2])
     )
@@ -157,8 +157,8 @@ def test_reconstruction_error_on_normal_data_matches_the_closed_form(process: Li
     alpha, sigma, _ = coefficients(process, t)
     bias = (alpha * whole - EYE) @ (X0 - MEAN)
     exact = -(bias.square().sum() + sigma**2 * (whole @ whole.T).trace()) / 3
-    found = ReconstructionError(t, 2, steps).statistics(gaussian_data(process), X0.expand(n, 3), Rng.of(8, n))
-    assert_mean(found[:, 0], exact)
+    scores = ReconstructionError(t, 2, steps).statistics(gaussian_data(process), X0.expand(n, 3), Rng.of(8, n))
+    assert_mean(scores[:, 0], exact)
     if steps == 1:
         s = coefficients(process, t)[2]
         inverse = torch.linalg.inv(s)

@@ -84,13 +84,13 @@ def test_normal_fit_matches_ledoit_wolf(n: int, k: int) -> None:
 
 def test_kernel_density_matches_scipy_and_scikit_learn() -> None:
     values, others = columns(70, 1), columns(9, 1)
-    found = kernel_log_density(fit_kernel(torch.from_numpy(values), Columns(1)), torch.from_numpy(others))
-    np.testing.assert_allclose(found, gaussian_kde(values[:, 0]).logpdf(others[:, 0]), rtol=1e-10)
+    log_density = kernel_log_density(fit_kernel(torch.from_numpy(values), Columns(1)), torch.from_numpy(others))
+    np.testing.assert_allclose(log_density, gaussian_kde(values[:, 0]).logpdf(others[:, 0]), rtol=1e-10)
     values, others = columns(70, 4), columns(9, 4)
     std = values.std(0, ddof=1)
     kernel = KernelDensity(bandwidth=70 ** (-1 / 8), rtol=1e-12).fit(values / std)
-    found = kernel_log_density(fit_kernel(torch.from_numpy(values), Columns(4)), torch.from_numpy(others))
-    np.testing.assert_allclose(found, kernel.score_samples(others / std) - np.log(std).sum(), rtol=1e-9)
+    log_density = kernel_log_density(fit_kernel(torch.from_numpy(values), Columns(4)), torch.from_numpy(others))
+    np.testing.assert_allclose(log_density, kernel.score_samples(others / std) - np.log(std).sum(), rtol=1e-9)
     # Far away it is the nearest kernel, not the logarithm of 0.
     assert torch.isfinite(kernel_log_density(fit_kernel(torch.from_numpy(values), Columns(4)), tensor([[1e6] * 4])))
 
@@ -113,12 +113,12 @@ def test_score_norms_of_normal_data_match_the_closed_form(process: LinearProcess
     """sigma |S_t^-1 alpha (x_0 - m)| at sigma/alpha of the levels; with noise E of the square gains sigma^4 tr S^-2."""
     proxy, x = ScoreNorms(4, 0.05, 1.5), inside(5)
     times = proxy.times(process)
-    found = proxy.statistics(gaussian_data(process), x, Rng.of(0, 5))
+    statistics = proxy.statistics(gaussian_data(process), x, Rng.of(0, 5))
     for k, t in enumerate(times):
         alpha, sigma, s = moments(process, t)
         assert sigma / alpha == pytest.approx(0.05 * 30 ** (k / 3), rel=0.05)  # as near as 1000 times come
         exact = sigma * (alpha * (x - MEAN) @ torch.linalg.inv(s)).norm(dim=1)
-        torch.testing.assert_close(found[:, k], exact, rtol=1e-8, atol=1e-10)
+        torch.testing.assert_close(statistics[:, k], exact, rtol=1e-8, atol=1e-10)
     n = 2000
     noisy = ScoreNorms(2, 0.3, 1.5, 1).statistics(gaussian_data(process), x[:1].expand(n, 3), Rng.of(1, n))
     alpha, sigma, s = moments(process, ScoreNorms(2, 0.3, 1.5).times(process)[0])
@@ -157,8 +157,8 @@ def images_of(path: PathStatistics, x: Tensor, process: LinearProcess) -> Tensor
 @over_processes
 def test_path_statistics_of_normal_data_match_the_closed_form(process: LinearProcess) -> None:
     proxy, x = PathStatistics(7), inside(6)
-    found = proxy.statistics(gaussian_data(process), x, Rng.of(0, 6))
-    torch.testing.assert_close(found, images_of(proxy, x, process), rtol=1e-8, atol=1e-8)
+    statistics = proxy.statistics(gaussian_data(process), x, Rng.of(0, 6))
+    torch.testing.assert_close(statistics, images_of(proxy, x, process), rtol=1e-8, atol=1e-8)
 
 
 @dataclass
@@ -173,23 +173,23 @@ class Constant:
 
 def test_path_of_constant_noise_has_zero_rate() -> None:
     process = LinearProcess()
-    found = PathStatistics(5).statistics(Constant(process), tensor([[0.25, 1.0]]), Rng.of(0, 1))
+    scores = PathStatistics(5).statistics(Constant(process), tensor([[0.25, 1.0]]), Rng.of(0, 1))
     alpha, sigma = process.coefficients(tensor(0.001))
     eps = alpha * (tensor([[0.25, 1.0]]) - 0.5) / sigma
     exact = torch.cat([5 * torch.stack([(eps**p).sum() for p in (1, 2, 3)]), torch.zeros(3)])[None]
-    torch.testing.assert_close(found, exact, rtol=1e-9, atol=1e-6)
+    torch.testing.assert_close(scores, exact, rtol=1e-9, atol=1e-6)
 
 
 @over_processes
 def test_scoped_ratio_on_normal_data_matches_the_closed_form(process: LinearProcess) -> None:
     """Without noise |S^-1 (alpha x_0 - alpha m)|^2 / tr S^-1; with it E of the numerator over data is the trace."""
     proxy, x = Scoped((0.01, 0.4), 0, Exact()), inside(5)
-    found = proxy.statistics(gaussian_data(process), x, Rng.of(0, 5))
+    statistics = proxy.statistics(gaussian_data(process), x, Rng.of(0, 5))
     for k, t in enumerate(proxy.times):
         alpha, _, s = moments(process, tensor(t))
         inverse = torch.linalg.inv(s)
         exact = (alpha * (x - MEAN) @ inverse).square().sum(1) / inverse.trace()
-        torch.testing.assert_close(found[:, k], exact, rtol=1e-8, atol=1e-10)
+        torch.testing.assert_close(statistics[:, k], exact, rtol=1e-8, atol=1e-10)
     n = 2000
     typical = Scoped((0.3,), 1, Exact()).statistics(gaussian_data(process), inside(n), Rng.of(1, n))
     assert_mean(typical[:, 0], 1.0)

@@ -43,10 +43,10 @@ def test_potential_of_gaussian_data_matches_log_density(process: str, prediction
     data = gaussian_data(PROCESSES[process])
     model, t = gaussian_potential(data, prediction), torch.tensor(t, dtype=torch.float64)
     x = points(data, t)
-    found, exact = relative_log_prob(model, x, t), data.log_prob(x, t)
-    assert found.dtype == torch.float64 and found.shape == (20,)
+    log_p, exact = relative_log_prob(model, x, t), data.log_prob(x, t)
+    assert log_p.dtype == torch.float64 and log_p.shape == (20,)
     # Two cancelling quadratic forms of size |x|^2/sigma^2, each rounded: 1e-16 times 1e6 at the worst (VE: |x| = 80).
-    torch.testing.assert_close(found - found[0], exact - exact[0], rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(log_p - log_p[0], exact - exact[0], rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS, ids=repr)
@@ -71,8 +71,8 @@ def test_v0_matches_the_closed_form() -> None:
     exact = sigma / 2 * (offset @ torch.linalg.inv(data.marginal_cov(t)[0]) * offset).sum(1)
     proxy = V0()
     assert proxy.columns == ("V_0", "log_prob") and not proxy.needs_fit
-    found = proxy.statistics(model, x, Rng.of(0, 20))
-    torch.testing.assert_close(found[:, 0], exact, rtol=1e-9, atol=1e-11)
+    statistics = proxy.statistics(model, x, Rng.of(0, 20))
+    torch.testing.assert_close(statistics[:, 0], exact, rtol=1e-9, atol=1e-11)
     torch.testing.assert_close(proxy(model, x, Rng.of(0, 20)), -exact / sigma, rtol=1e-9, atol=1e-9)
     assert stats.spearmanr(proxy(model, x, Rng.of(0, 20)), data.log_prob(x, t)).statistic == pytest.approx(1)
     torch.testing.assert_close(V0(0.3)(model, x, Rng.of(0, 20)), relative_log_prob(model, x, 0.3))

@@ -41,10 +41,10 @@ def test_mode_of_a_normal_law_is_atypical() -> None:
     proxy, rng = Typical(NormalDensity()), Rng.of(0, 3)
     fitted = proxy.fit(proxy.statistics(None, x, Rng.of(0, n)))
     points = torch.stack([torch.zeros(d), torch.ones(d), 2 * torch.ones(d)]).double()
-    found = proxy(None, points, rng, fitted)
+    scores = proxy(None, points, rng, fitted)
     exact = -(points.square().sum(1) - d).abs() / (2 * d) ** 0.5
     # The mean is known to 1/sqrt(n) standard deviations, the standard deviation to sqrt((2 + 12/d)/(4 n)) of itself.
-    torch.testing.assert_close(found, exact, rtol=4 * 0.012, atol=4 / n**0.5)
+    torch.testing.assert_close(scores, exact, rtol=4 * 0.012, atol=4 / n**0.5)
     small = 0.7 * Rng.of(n, 300).normal((d,), torch.float64)
     fresh = Rng.of(2 * n, 300).normal((d,), torch.float64)
     streams = Rng.of(0, 300)
@@ -85,6 +85,6 @@ def test_invalid_arguments_are_errors() -> None:
 
 def test_scores_have_the_same_bits_in_any_batch() -> None:
     proxy = Typical(NoiseNorm(noises=2))
-    found = assert_independent(proxy)
-    fitted = proxy.fit(found.repeat(4, 1))
-    assert torch.equal(proxy.score(found, fitted)[3:4], proxy.score(found[3:4], fitted))
+    statistics = assert_independent(proxy)
+    fitted = proxy.fit(statistics.repeat(4, 1))
+    assert torch.equal(proxy.score(statistics, fitted)[3:4], proxy.score(statistics[3:4], fitted))

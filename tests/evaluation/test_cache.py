@@ -62,8 +62,8 @@ def test_cache_key_includes_everything_that_determines_features(cache):
         cache.path(Resized((1, 4, 4)), "data"),
     ]
     assert len(set(keys)) == len(keys)
-    found = cache.extract(FEATURES, Set(), "data", order[::-1])
-    assert torch.equal(found.features, FEATURES(PIXELS[4::-1]))
+    extraction = cache.extract(FEATURES, Set(), "data", order[::-1])
+    assert torch.equal(extraction.features, FEATURES(PIXELS[4::-1]))
     assert cache.path(FEATURES, "data", order.astype(np.int32)) == cache.path(FEATURES, "data", order)
 
 
@@ -105,8 +105,8 @@ def test_least_recently_used_file_is_removed_first(cache):
 def test_features_larger_than_the_cache_are_not_kept(cache):
     cache.extract(FEATURES, Set(), "a")
     tiny = FeatureCache(cache.folder, 100)
-    found = tiny.extract(FEATURES, Set(), "b")
-    assert "more than the 100 of the cache: not kept" in found.notes[0]
+    extraction = tiny.extract(FEATURES, Set(), "b")
+    assert "more than the 100 of the cache: not kept" in extraction.notes[0]
     assert tiny.path(FEATURES, "a").exists()
     assert not tiny.path(FEATURES, "b").exists()
     with pytest.raises(ValueError, match="-1"):
@@ -115,16 +115,16 @@ def test_features_larger_than_the_cache_are_not_kept(cache):
 
 def test_failing_disk_is_noted(tmp_path, cache, monkeypatch):
     (tmp_path / "file").write_text("")
-    found = FeatureCache(tmp_path / "file").extract(FEATURES, Set(), "data")
-    assert found.features.shape == (20, 16)
-    assert "not kept" in found.notes[0]
+    extraction = FeatureCache(tmp_path / "file").extract(FEATURES, Set(), "data")
+    assert extraction.features.shape == (20, 16)
+    assert "not kept" in extraction.notes[0]
 
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(module.os, "fsync", full)
-    found = cache.extract(FEATURES, Set(), "data")
-    assert "no space left on device" in found.notes[0]
+    extraction = cache.extract(FEATURES, Set(), "data")
+    assert "no space left on device" in extraction.notes[0]
     assert list(cache.folder.iterdir()) == []
 
 

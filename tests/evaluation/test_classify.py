@@ -39,14 +39,14 @@ def fitted(digits):
 
 def test_classifier_learns_the_digits_and_is_calibrated(digits, fitted):
     test = digits[1]
-    found = judge(fitted, test.pixels, test.labels, levels=17)
-    assert found.accuracy is not None
-    assert found.accuracy > 0.9  # other seeds give 0.94 to 0.97
-    assert sum(found.histogram) == pytest.approx(1)
-    assert all(0.07 < share < 0.13 for share in found.histogram)
+    judgement = judge(fitted, test.pixels, test.labels, levels=17)
+    assert judgement.accuracy is not None
+    assert judgement.accuracy > 0.9  # other seeds give 0.94 to 0.97
+    assert sum(judgement.histogram) == pytest.approx(1)
+    assert all(0.07 < share < 0.13 for share in judgement.histogram)
     # The mean confidence of a calibrated classifier is its accuracy. The 144 images held back and the 360 judged leave
     # a standard error of sqrt(0.05 * 0.95 * (1/144 + 1/360)) = 0.02.
-    assert found.confidence == pytest.approx(found.accuracy, abs=0.06)
+    assert judgement.confidence == pytest.approx(judgement.accuracy, abs=0.06)
 
 
 def test_same_settings_give_the_same_bits_and_leave_the_global_generator_unchanged(digits):
@@ -93,8 +93,8 @@ def test_shift_moves_each_image_by_its_own_offset():
     moved = _shifted(image.repeat(400, 1, 1, 1), 1, rng)
     padded = torch.nn.functional.pad(image, (1, 1, 1, 1), mode="replicate")[0, 0]
     windows = {(i, j): padded[i : i + 5, j : j + 5] for i in range(3) for j in range(3)}
-    found = [next(k for k, w in windows.items() if torch.equal(w, m[0])) for m in moved]
-    counts = [found.count(k) for k in windows]
+    offsets = [next(k for k, w in windows.items() if torch.equal(w, m[0])) for m in moved]
+    counts = [offsets.count(k) for k in windows]
     # 400 draws of 9 equally likely offsets: 44 +- 6.3 each.
     assert min(counts) > 44 - 5 * 6.3
     assert max(counts) < 44 + 5 * 6.3
@@ -125,12 +125,12 @@ def test_judge_counts_match_a_count_by_hand():
     pixels[:, 0, 0, 0] = [0, 0, 1, 1, 1, 2, 2, 2]
     pixels[:, 0, 0, 1] = [91, 95, 50, 89, 99, 92, 85, 60]
     labels = np.array([0, 1, 1, 1, 1, 2, 2, 0])
-    found = judge(_Fixed(ClassifierSpec(classes=3, widths=(8,))), pixels, labels)
-    assert found.n == 8
-    assert found.confident == pytest.approx(4 / 8)
-    assert found.histogram == pytest.approx((2 / 8, 3 / 8, 3 / 8))
-    assert found.accuracy == pytest.approx(6 / 8)
-    assert found.confidence == pytest.approx(np.mean([91, 95, 50, 89, 99, 92, 85, 60]) / 100, rel=1e-5)
+    judgement = judge(_Fixed(ClassifierSpec(classes=3, widths=(8,))), pixels, labels)
+    assert judgement.n == 8
+    assert judgement.confident == pytest.approx(4 / 8)
+    assert judgement.histogram == pytest.approx((2 / 8, 3 / 8, 3 / 8))
+    assert judgement.accuracy == pytest.approx(6 / 8)
+    assert judgement.confidence == pytest.approx(np.mean([91, 95, 50, 89, 99, 92, 85, 60]) / 100, rel=1e-5)
     assert judge(_Fixed(ClassifierSpec(classes=3, widths=(8,))), pixels).accuracy is None
 
 

@@ -22,10 +22,10 @@ def columns(n=60, seed=0):
 @pytest.mark.parametrize("other", [1, 2, 3])
 def test_correlations_match_scipy(other):
     a, b = columns()[0], columns()[other]
-    for found, truth in ((pearson(a, b), stats.pearsonr(a, b)), (spearman(a, b), stats.spearmanr(a, b))):
-        assert found.value == pytest.approx(truth.statistic, rel=1e-12)
-        assert found.details["p"] == pytest.approx(truth.pvalue, rel=1e-9)
-        assert found.n == 60 and found.m is None and found.details["covariates"] == 0
+    for correlation, truth in ((pearson(a, b), stats.pearsonr(a, b)), (spearman(a, b), stats.spearmanr(a, b))):
+        assert correlation.value == pytest.approx(truth.statistic, rel=1e-12)
+        assert correlation.details["p"] == pytest.approx(truth.pvalue, rel=1e-9)
+        assert correlation.n == 60 and correlation.m is None and correlation.details["covariates"] == 0
     interval = stats.pearsonr(a, b).confidence_interval(0.95)
     assert (pearson(a, b).low, pearson(a, b).high) == pytest.approx(tuple(interval), rel=1e-12)
 
@@ -52,11 +52,11 @@ def test_infinite_densities_can_be_ranked():
 
 def test_spearman_with_ties_matches_a_computation_by_hand():
     """Ranks (1, 2.5, 2.5, 4, 5) and (2, 1, 3, 4, 5): products of the offsets sum to 8, squares to 9.5 and 10."""
-    found = spearman(np.array([0.0, 1, 1, 2, 9]), np.array([3.0, -1, 4, 5, 6]))
+    correlation = spearman(np.array([0.0, 1, 1, 2, 9]), np.array([3.0, -1, 4, 5, 6]))
     r = 8 / math.sqrt(9.5 * 10)
     half = 1.959963984540054 * math.sqrt((1 + r * r / 2) / 2)
-    assert found.value == pytest.approx(r, rel=1e-12)
-    assert (math.atanh(found.low), math.atanh(found.high)) == pytest.approx(
+    assert correlation.value == pytest.approx(r, rel=1e-12)
+    assert (math.atanh(correlation.low), math.atanh(correlation.high)) == pytest.approx(
         (math.atanh(r) - half, math.atanh(r) + half)
     )
 
@@ -72,15 +72,15 @@ def test_partial_correlation_is_that_of_the_residuals(ranks):
     a, b, c, d = columns()
     for given in ([c], [c, d]):
         k, stack = len(given), np.stack(given, 1).astype(float)
-        found = partial(a, b, given, ranks)
+        correlation = partial(a, b, given, ranks)
         x, y, z = (stats.rankdata(v, axis=0) for v in (a, b, stack)) if ranks else (a, b, stack)
         r = np.corrcoef(residuals(x, z), residuals(y, z))[0, 1]
-        assert found.value == pytest.approx(r, rel=1e-10)
+        assert correlation.value == pytest.approx(r, rel=1e-10)
         t = r * math.sqrt((60 - 2 - k) / (1 - r * r))
-        assert found.details["p"] == pytest.approx(2 * stats.t.sf(abs(t), 60 - 2 - k), rel=1e-9)
+        assert correlation.details["p"] == pytest.approx(2 * stats.t.sf(abs(t), 60 - 2 - k), rel=1e-9)
         half = 1.959963984540054 * math.sqrt((1 + r * r / 2 if ranks else 1) / (60 - 3 - k))
-        assert math.atanh(found.high) - math.atanh(r) == pytest.approx(half, rel=1e-9)
-        assert found.details["covariates"] == k
+        assert math.atanh(correlation.high) - math.atanh(r) == pytest.approx(half, rel=1e-9)
+        assert correlation.details["covariates"] == k
     assert partial(a, b, c, ranks) == partial(a, b, [c], ranks)
     assert abs(partial(a, b, c, ranks).value) < abs(spearman(a, b).value)
 
@@ -121,29 +121,29 @@ def test_intervals_have_nominal_coverage(rho):
         a, b = normals(rng, n, [[1, rho], [rho, 1]])
         x, y, z = normals(rng, n, three)
         cases = ((pearson(a, b), rho), (spearman(a, b), 6 / math.pi * math.asin(rho / 2)), (partial(x, y, z), 0.3))
-        covered += [found.low <= truth <= found.high for found, truth in cases]
+        covered += [estimate.low <= truth <= estimate.high for estimate, truth in cases]
     # Four binomial standard errors of 1000 are 2.8%, more than these intervals are off at n = 40.
     assert np.all(np.abs(covered / trials - 0.95) < 4 * math.sqrt(0.95 * 0.05 / trials) + 0.01 * (rho != 0)), covered
 
 
 def test_perfect_correlations_have_value_one():
     a = np.arange(10.0)
-    found = pearson(a, -a)
-    assert (found.value, found.low, found.high) == pytest.approx((-1, -1, -1), abs=1e-12)
-    assert found.details["p"] < 1e-50
+    correlation = pearson(a, -a)
+    assert (correlation.value, correlation.low, correlation.high) == pytest.approx((-1, -1, -1), abs=1e-12)
+    assert correlation.details["p"] < 1e-50
     # A perfect order counts as the next best, one swap of neighbours.
-    found, swapped = spearman(a, a**3), spearman(a, np.array([1.0, 0, 2, 3, 4, 5, 6, 7, 8, 9]))
-    assert found.value == found.high == 1 and found.low == pytest.approx(swapped.low, rel=1e-12)
-    assert found.low < 0.96
+    correlation, swapped = spearman(a, a**3), spearman(a, np.array([1.0, 0, 2, 3, 4, 5, 6, 7, 8, 9]))
+    assert correlation.value == correlation.high == 1 and correlation.low == pytest.approx(swapped.low, rel=1e-12)
+    assert correlation.low < 0.96
 
 
 def test_matrix_has_every_pair():
     a, b, c, d = columns()
     table = {"V_0": a, "noise norm": b, "bound": c, "levels": d}
-    found = matrix(table)
-    assert list(found) == [("V_0", "noise norm"), ("V_0", "bound"), ("V_0", "levels"), ("noise norm", "bound"),
+    correlations = matrix(table)
+    assert list(correlations) == [("V_0", "noise norm"), ("V_0", "bound"), ("V_0", "levels"), ("noise norm", "bound"),
                            ("noise norm", "levels"), ("bound", "levels")]  # fmt: skip
-    assert found["noise norm", "levels"] == pearson(b, d)
+    assert correlations["noise norm", "levels"] == pearson(b, d)
     assert matrix(table, ranks=True)["V_0", "levels"] == spearman(a, d)
     with pytest.raises(InputError, match=r"^bound is constant"):
         matrix({"V_0": a, "bound": np.ones(60)})

@@ -26,12 +26,12 @@ def test_detection_metrics_match_scikit_learn(index):
     truth = np.r_[np.ones(len(inside)), np.zeros(len(outside))]
     scores = np.r_[inside, outside].astype(float)
     scores = np.clip(scores, -100, 100)  # scikit-learn takes no infinite scores; the order is the same
-    found = auroc(inside, torch.from_numpy(outside))
-    assert found.value == pytest.approx(metrics.roc_auc_score(truth, scores), rel=1e-12)
+    estimate = auroc(inside, torch.from_numpy(outside))
+    assert estimate.value == pytest.approx(metrics.roc_auc_score(truth, scores), rel=1e-12)
     for positive, y, s in (("inside", truth, scores), ("outside", 1 - truth, -scores)):
-        found = average_precision(inside, outside, positive)
-        assert found.value == pytest.approx(metrics.average_precision_score(y, s), rel=1e-12)
-        assert found.details["chance"] == pytest.approx(y.mean())
+        estimate = average_precision(inside, outside, positive)
+        assert estimate.value == pytest.approx(metrics.average_precision_score(y, s), rel=1e-12)
+        assert estimate.details["chance"] == pytest.approx(y.mean())
     for tpr in (0.95, 0.5, 1.0):
         fpr, tprs, _ = metrics.roc_curve(truth, scores, drop_intermediate=False)
         assert fpr_at_tpr(inside, outside, tpr).value == pytest.approx(fpr[np.argmax(tprs >= tpr)], rel=1e-12)
@@ -41,9 +41,9 @@ def test_detection_metrics_match_a_computation_by_hand():
     assert auroc(np.array([1.0, 2.0]), np.array([2.0, 0.0])).value == (0 + 1 + 0.5 + 1) / 4
     # 19 of 20 inside scores reach 1, which 3 of 8 outside scores do.
     inside, outside = np.r_[np.arange(1.0, 20.0), -5.0], np.array([-1.0, 0, 0, 0, 0.5, 1, 2, 3])
-    found = fpr_at_tpr(inside, outside)
-    assert (found.value, found.details["threshold"]) == (3 / 8, 1.0)
-    assert (found.n, found.m) == (20, 8)
+    estimate = fpr_at_tpr(inside, outside)
+    assert (estimate.value, estimate.details["threshold"]) == (3 / 8, 1.0)
+    assert (estimate.n, estimate.m) == (20, 8)
     assert fpr_at_tpr(np.array([-np.inf]), np.array([0.0])).details["threshold"] == "-inf"
 
 
@@ -51,8 +51,8 @@ def test_auroc_interval_matches_delong():
     inside, outside = next(pairs())
     above = (inside[:, None] > outside) + 0.5 * (inside[:, None] == outside)
     variance = above.mean(1).var(ddof=1) / len(inside) + above.mean(0).var(ddof=1) / len(outside)
-    found = auroc(inside, outside)
-    assert found.high - found.value == pytest.approx(1.959963984540054 * math.sqrt(variance), rel=1e-12)
+    estimate = auroc(inside, outside)
+    assert estimate.high - estimate.value == pytest.approx(1.959963984540054 * math.sqrt(variance), rel=1e-12)
 
 
 def test_intervals_have_nominal_coverage():
@@ -64,16 +64,16 @@ def test_intervals_have_nominal_coverage():
     # 4 binomial standard errors of 200 are 6.2%.
     assert cover > 0.95 - 0.062
     beyond = 0.5 * (1 + math.erf((1.6448536269514722 - 1) / math.sqrt(2)))
-    found = [fpr_at_tpr(*d, seed=i) for i, d in enumerate(draws[:80])]
+    estimates = [fpr_at_tpr(*d, seed=i) for i, d in enumerate(draws[:80])]
     # Percentiles of a quantile are coarse: 4 standard errors of 80, 10%, and some more.
-    assert np.mean([e.low <= beyond <= e.high for e in found]) > 0.95 - 0.13
+    assert np.mean([e.low <= beyond <= e.high for e in estimates]) > 0.95 - 0.13
 
 
 def test_perfect_separation_has_a_nonzero_interval():
-    found = auroc(np.ones(20), np.zeros(30))
-    assert (found.value, found.high) == (1, 1) and found.low == pytest.approx(0.025 ** (1 / 20))
-    found = auroc(np.zeros(20), np.ones(30))
-    assert (found.value, found.low) == (0, 0) and found.high == pytest.approx(1 - 0.025 ** (1 / 20))
+    estimate = auroc(np.ones(20), np.zeros(30))
+    assert (estimate.value, estimate.high) == (1, 1) and estimate.low == pytest.approx(0.025 ** (1 / 20))
+    estimate = auroc(np.zeros(20), np.ones(30))
+    assert (estimate.value, estimate.low) == (0, 0) and estimate.high == pytest.approx(1 - 0.025 ** (1 / 20))
     assert auroc(np.zeros(1), np.zeros(1)).value == 0.5
 
 
@@ -81,8 +81,8 @@ def test_bootstrap_depends_only_on_the_seed():
     inside, outside = next(pairs())
     assert average_precision(inside, outside, seed=1) == average_precision(inside, outside, seed=1)
     assert average_precision(inside, outside, seed=1).low != average_precision(inside, outside, seed=2).low
-    found = average_precision(inside, outside)
-    assert found.low < found.value < found.high
+    estimate = average_precision(inside, outside)
+    assert estimate.low < estimate.value < estimate.high
 
 
 def test_invalid_input_is_an_error():

@@ -31,8 +31,8 @@ def test_resizing_matches_pillow():
     """Pillow's bicubic on floats, which antialiases, clipped; 1e-4 is a fortieth of a grey level."""
     pixels = np.random.default_rng(0).integers(0, 256, (300, 500), np.uint8)
     picture = Image.fromarray(pixels.astype(np.float32) / 255, mode="F").resize((224, 224), Image.Resampling.BICUBIC)
-    found = _prepared((torch.from_numpy(pixels).float() / 255).expand(1, 3, -1, -1))
-    for channel, mean, std in zip(found[0], (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True):
+    prepared = _prepared((torch.from_numpy(pixels).float() / 255).expand(1, 3, -1, -1))
+    for channel, mean, std in zip(prepared[0], (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True):
         assert np.abs(channel.numpy() * std + mean - np.asarray(picture).clip(0, 1)).max() < 1e-4
 
 
@@ -41,11 +41,11 @@ def test_feature_is_the_class_token(folder, transformers):
     assert isinstance(features, Features)
     assert not isinstance(features, Judge)
     pixels = np.random.default_rng(0).integers(0, 17, (3, 1, 8, 8), np.uint8)
-    found = extract(features, pixels, batch=2)
+    extracted = extract(features, pixels, batch=2)
     net = transformers.Dinov2Model.from_pretrained(folder).eval()
     with torch.no_grad():
         expected = net(_prepared((torch.from_numpy(pixels).float() / 16).expand(-1, 3, -1, -1))).pooler_output
-    assert torch.allclose(found, expected, atol=1e-5)
+    assert torch.allclose(extracted, expected, atol=1e-5)
     line = describe(features)
     assert line == f"DINOv2 (tiny), 16-d, sha256 {features.digest[:8]}, resized to {features.resize}"
 

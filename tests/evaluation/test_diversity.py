@@ -24,11 +24,11 @@ def test_inception_score_matches_the_formula():
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     parts = [p[i] for i in np.array_split(subset(95, 95, 3, "splits"), 10)]
     scores = [math.exp(np.mean([(row * np.log(row / part.mean(0))).sum() for row in part])) for part in parts]
-    found = inception_score(p, seed=3)
-    assert found.value == pytest.approx(np.mean(scores), rel=1e-12)
-    assert found.details == {"splits": 10, "std": pytest.approx(np.std(scores)), "classes": 6, "size": 9}
+    score = inception_score(p, seed=3)
+    assert score.value == pytest.approx(np.mean(scores), rel=1e-12)
+    assert score.details == {"splits": 10, "std": pytest.approx(np.std(scores)), "classes": 6, "size": 9}
     half = 2.2621571627409915 * np.std(scores, ddof=1) / math.sqrt(10)
-    assert found.high - found.low == pytest.approx(2 * half, rel=1e-9)
+    assert score.high - score.low == pytest.approx(2 * half, rel=1e-9)
 
 
 def test_inception_score_does_not_depend_on_class_order():
@@ -38,11 +38,11 @@ def test_inception_score_does_not_depend_on_class_order():
 
 
 def test_histogram_distance_matches_a_computation_by_hand():
-    found = class_histogram_distance(torch.tensor([0, 0, 1, 2]), np.array([0, 1, 1, 1, 2, 2, 2, 2]), classes=4)
-    assert found.value == pytest.approx(0.5 * (0.375 + 0.125 + 0.25), rel=1e-14)
-    assert found.details["histogram"] == [0.5, 0.25, 0.25, 0.0]
-    assert (found.n, found.m) == (4, 8)
-    assert found.low == 0 and found.value < found.high <= 1
+    distance = class_histogram_distance(torch.tensor([0, 0, 1, 2]), np.array([0, 1, 1, 1, 2, 2, 2, 2]), classes=4)
+    assert distance.value == pytest.approx(0.5 * (0.375 + 0.125 + 0.25), rel=1e-14)
+    assert distance.details["histogram"] == [0.5, 0.25, 0.25, 0.0]
+    assert (distance.n, distance.m) == (4, 8)
+    assert distance.low == 0 and distance.value < distance.high <= 1
 
 
 def test_p_value_matches_scipy():

@@ -47,22 +47,22 @@ def test_features_and_judges_satisfy_their_protocols(digits, judge):
 def test_extract_follows_the_indices_and_reports_progress(digits):
     features, seen = PixelFeatures((1, 8, 8), 17), []
     order = np.array([5, 3, 1400, 3, 0])
-    found = extract(features, digits, order, batch=2, progress=seen.append)
+    extracted = extract(features, digits, order, batch=2, progress=seen.append)
     expected = digits.pixels[order].reshape(5, -1) / 8 - 1
-    assert found.dtype == torch.float32
-    assert np.allclose(found, expected, atol=1e-6)
+    assert extracted.dtype == torch.float32
+    assert np.allclose(extracted, expected, atol=1e-6)
     assert seen == [2, 4, 5]
-    assert torch.equal(extract(features, digits.pixels, order), found)
+    assert torch.equal(extract(features, digits.pixels, order), extracted)
     assert extract(features, digits, batch=1000).shape == (1437, 64)
 
 
 def test_one_pass_gives_features_and_classifier_probabilities(digits, judge):
     pixels = digits.pixels[:300]
-    found = extract(judge, pixels, batch=64)
-    assert found.shape == (300, judge.dimension) == (300, 64)
+    features = extract(judge, pixels, batch=64)
+    assert features.shape == (300, judge.dimension) == (300, 64)
     expected = classify(judge.net, pixels, 17).softmax(1)
-    assert torch.allclose(judge.probabilities(found), expected, atol=1e-5)
-    assert judge.probabilities(found).sum(1).numpy() == pytest.approx(1)
+    assert torch.allclose(judge.probabilities(features), expected, atol=1e-5)
+    assert judge.probabilities(features).sum(1).numpy() == pytest.approx(1)
     assert judge.classes == 10
 
 
@@ -70,9 +70,9 @@ def test_pca_matches_scikit_learn_up_to_sign(digits):
     ours, theirs = PcaFeatures.fit(digits, 10, 17), PCA(10, svd_solver="full")
     pixels = digits.pixels.reshape(len(digits), -1) / 8 - 1
     expected = theirs.fit_transform(pixels)
-    found = extract(ours, digits).numpy()
-    signs = np.sign((found * expected).sum(0))
-    assert np.abs(found - signs * expected).max() < 1e-5
+    features = extract(ours, digits).numpy()
+    signs = np.sign((features * expected).sum(0))
+    assert np.abs(features - signs * expected).max() < 1e-5
     assert ours.explained == pytest.approx(theirs.explained_variance_ratio_.sum(), rel=1e-6)
     largest = ours.axes.abs().argmax(0)
     assert bool((ours.axes[largest, torch.arange(10)] > 0).all())

@@ -162,13 +162,13 @@ def test_extrapolation_is_unbiased_and_its_interval_covers():
     Curvature of the bias in 1/n leaves about d^3 / 32 n^2 = 1e-4 of it, far below the standard error.
     """
     n, d, repetitions = 400, 8, 80
-    found, truth = simulate(n, d, 1.15, repetitions, reference_size=300)
-    plain = torch.tensor([e.value for e in found]).double()
+    estimates, truth = simulate(n, d, 1.15, repetitions, reference_size=300)
+    plain = torch.tensor([e.value for e in estimates]).double()
     mean = float(plain.mean())
     assert mean - truth > 8 * float(plain.std()) / repetitions**0.5
-    assert_mean(torch.tensor([e.details["extrapolated"] for e in found]), truth)
-    cover = np.mean([e.details["low_inf"] <= truth <= e.details["high_inf"] for e in found])
-    cover_plain = np.mean([e.low <= mean <= e.high for e in found])
+    assert_mean(torch.tensor([e.details["extrapolated"] for e in estimates]), truth)
+    cover = np.mean([e.details["low_inf"] <= truth <= e.details["high_inf"] for e in estimates])
+    cover_plain = np.mean([e.low <= mean <= e.high for e in estimates])
     # 4 binomial standard errors of 80 repetitions are 10%.
     assert 0.95 - 0.1 < cover <= 1
     assert 0.95 - 0.1 < cover_plain <= 1
@@ -176,34 +176,36 @@ def test_extrapolation_is_unbiased_and_its_interval_covers():
 
 def test_interval_covers_for_a_perfect_model():
     """At distance zero the interval is wider than it need be, not narrower."""
-    found, truth = simulate(300, 8, 1.0, 50)
+    estimates, truth = simulate(300, 8, 1.0, 50)
     assert truth < 1e-12
-    assert_mean(torch.tensor([e.details["extrapolated"] for e in found]), truth)
-    assert np.mean([e.details["low_inf"] <= truth <= e.details["high_inf"] for e in found]) > 0.95 - 0.06
+    assert_mean(torch.tensor([e.details["extrapolated"] for e in estimates]), truth)
+    assert np.mean([e.details["low_inf"] <= truth <= e.details["high_inf"] for e in estimates]) > 0.95 - 0.06
     # The bias of a perfect model is the one that was foretold, up to its noise.
-    assert np.mean([e.details["bias"] for e in found]) == pytest.approx(found[0].details["expected_bias"], rel=0.1)
+    assert np.mean([e.details["bias"] for e in estimates]) == pytest.approx(
+        estimates[0].details["expected_bias"], rel=0.1
+    )
 
 
 def test_jackknife_matches_recomputation_from_rows():
     """Leaving out every single point by brute force; 20 points make 20 blocks of one."""
     x, y = normal(20, 3, 0, 1.3), normal(50, 3, 1)
-    found, reference = frechet(x, y), Statistics.of(y)
+    distance, reference = frechet(x, y), Statistics.of(y)
     value = frechet_distance(Statistics.of(x), reference)
     keep = ~torch.eye(20, dtype=torch.bool)
     without = np.array([frechet_distance(Statistics.of(x[k]), reference) for k in keep])
     error = math.sqrt(19 / 20 * float(((without - without.mean()) ** 2).sum()))
-    assert found.value == pytest.approx(value, rel=1e-13)
-    assert found.details["extrapolated"] == pytest.approx(20 * value - 19 * without.mean(), rel=1e-10)
-    half = found.details["high_inf"] - found.details["extrapolated"]
+    assert distance.value == pytest.approx(value, rel=1e-13)
+    assert distance.details["extrapolated"] == pytest.approx(20 * value - 19 * without.mean(), rel=1e-10)
+    half = distance.details["high_inf"] - distance.details["extrapolated"]
     assert half == pytest.approx(2.0930240544082634 * error, rel=1e-10)
-    assert found.high - found.value == pytest.approx(half, rel=1e-12)
+    assert distance.high - distance.value == pytest.approx(half, rel=1e-12)
 
 
 def test_unequal_blocks_and_few_points_give_finite_errors():
     for n in (2, 7, 8, 21, 33):
-        found = frechet(normal(n, 3, n), normal(40, 3, 0))
-        assert (found.high is None) == (n < 8)
-        assert (found.details["extrapolated"] is None) == (n < 8)
+        distance = frechet(normal(n, 3, n), normal(40, 3, 0))
+        assert (distance.high is None) == (n < 8)
+        assert (distance.details["extrapolated"] is None) == (n < 8)
     wide = frechet(normal(30, 16, 0), normal(60, 16, 1))
     assert wide.details["extrapolated"] is None and wide.details["bias"] is None and wide.high > wide.value
     assert (wide.n, wide.m, wide.details["dimension"]) == (30, 60, 16)
@@ -219,9 +221,9 @@ def test_result_depends_only_on_the_seed():
 def test_distance_per_class_matches_each_class():
     x, y = normal(60, 3, 0), normal(90, 3, 1)
     own, others = torch.arange(60) % 3, torch.arange(90) % 4
-    found = per_class_frechet(x, own, y, others.numpy(), seed=5)
-    assert list(found) == [0, 1, 2]  # nothing was generated of class 3
-    for label, estimate in found.items():
+    distances = per_class_frechet(x, own, y, others.numpy(), seed=5)
+    assert list(distances) == [0, 1, 2]  # nothing was generated of class 3
+    for label, estimate in distances.items():
         assert estimate == frechet(x[own == label], y[others == label], seed=5)
 
 

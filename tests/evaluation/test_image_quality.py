@@ -18,9 +18,9 @@ def images(seed: int) -> np.ndarray:
 @pytest.mark.parametrize("levels", [256, 300])
 def test_psnr_matches_the_formula(levels: int) -> None:
     a, b = images(0), images(1)
-    for k, found in enumerate(psnr(a, b, levels)):
+    for k, ratios in enumerate(psnr(a, b, levels)):
         error = sum((int(x) - int(y)) ** 2 for x, y in zip(a[k].ravel(), b[k].ravel(), strict=True)) / 20
-        assert found == pytest.approx(10 * math.log10((levels - 1) ** 2 / error), rel=1e-12)
+        assert ratios == pytest.approx(10 * math.log10((levels - 1) ** 2 / error), rel=1e-12)
     assert psnr(np.zeros((1, 1, 2, 2)), np.full((1, 1, 2, 2), 25.5))[0] == pytest.approx(20)
 
 
@@ -36,10 +36,10 @@ def test_psnr_over_masked_pixels_matches_the_formula() -> None:
 
 
 def test_psnr_of_equal_images_is_infinite() -> None:
-    found = psnr(images(0), images(0))
-    assert np.isinf(found).all()
-    assert mean_and_error(found)[0] == math.inf
-    assert math.isnan(mean_and_error(found)[1])
+    ratios = psnr(images(0), images(0))
+    assert np.isinf(ratios).all()
+    assert mean_and_error(ratios)[0] == math.inf
+    assert math.isnan(mean_and_error(ratios)[1])
 
 
 def test_mean_and_standard_error_match_the_formula() -> None:

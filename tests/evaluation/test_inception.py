@@ -69,13 +69,13 @@ def test_image_preprocessing_matches_published(features, monkeypatch):
 
 def test_one_pass_gives_features_and_score_probabilities(features, state):
     pixels = np.random.default_rng(0).integers(0, 17, (1, 3, 40, 60), np.uint8)
-    found = extract(features, pixels)
+    extracted = extract(features, pixels)
     x = F.interpolate(torch.from_numpy(pixels).float() / 16, (299, 299), mode="bilinear") * 2 - 1
     logits = features.net(x)
-    assert torch.allclose(found @ state["fc.weight"].T + state["fc.bias"], logits, atol=1e-4)
+    assert torch.allclose(extracted @ state["fc.weight"].T + state["fc.bias"], logits, atol=1e-4)
     expected = (logits.double() - state["fc.bias"].double()).softmax(1)
     assert isinstance(features, Judge)
-    assert torch.allclose(features.probabilities(found), expected, atol=1e-6)
+    assert torch.allclose(features.probabilities(extracted), expected, atol=1e-6)
     assert features.classes == 1008
 
 
@@ -91,10 +91,10 @@ def test_published_weights_are_recognised_and_others_need_consent(features, file
         save_file(state, other, metadata)
         with pytest.raises(InputError, match=f"{said}.*6726825d.*accept {digest[:16]}"):
             InceptionFeatures.open(other, accept=accept)
-    found = InceptionFeatures.open(other, 17, accept=digest[:8].upper())
-    assert found.name == f"InceptionV3 (NOT the published weights, {digest[:8]})"
-    assert found.digest == features.digest  # the same numbers
-    assert InceptionFeatures(found.net, True).digest != features.digest  # other levels
+    opened = InceptionFeatures.open(other, 17, accept=digest[:8].upper())
+    assert opened.name == f"InceptionV3 (NOT the published weights, {digest[:8]})"
+    assert opened.digest == features.digest  # the same numbers
+    assert InceptionFeatures(opened.net, True).digest != features.digest  # other levels
 
 
 def test_other_networks_are_errors(state, tmp_path):

@@ -19,10 +19,10 @@ def test_kid_matches_torchmetrics_on_the_same_subset():
     x, y = normal(80, 12, 0), 0.2 + normal(80, 12, 1)
     theirs = float(module.poly_mmd(x, y))
     assert polynomial_mmd2(x, y) == pytest.approx(theirs, rel=1e-12)
-    found = kid(x, y.numpy(), subsets=3, size=40, seed=2)
+    distance = kid(x, y.numpy(), subsets=3, size=40, seed=2)
     parts = [module.poly_mmd(x[subset(80, 40, 2, "kid x", i)], y[subset(80, 40, 2, "kid y", i)]) for i in range(3)]
-    assert found.value == pytest.approx(float(torch.stack(parts).mean()), rel=1e-12)
-    assert found.details["spread"] == pytest.approx(float(torch.stack(parts).std()), rel=1e-10)
+    assert distance.value == pytest.approx(float(torch.stack(parts).mean()), rel=1e-12)
+    assert distance.details["spread"] == pytest.approx(float(torch.stack(parts).std()), rel=1e-10)
 
 
 def test_kid_of_unequal_sizes_matches_loops():
@@ -38,12 +38,12 @@ def test_kid_of_unequal_sizes_matches_loops():
 
 
 def test_kid_is_unbiased_under_the_null():
-    found = [kid(normal(60, 5, i), normal(50, 5, 10_000 + i), subsets=1, size=40, seed=i) for i in range(120)]
-    values = torch.tensor([e.value for e in found])
+    distances = [kid(normal(60, 5, i), normal(50, 5, 10_000 + i), subsets=1, size=40, seed=i) for i in range(120)]
+    values = torch.tensor([e.value for e in distances])
     assert_mean(values, 0.0)
     assert 0.3 < float((values < 0).double().mean()) < 0.8  # negative values are kept
     # Near zero the interval may be too wide, not too narrow; 4 binomial standard errors of 120 are 8%.
-    assert np.mean([e.low <= 0 <= e.high for e in found]) > 0.95 - 0.08
+    assert np.mean([e.low <= 0 <= e.high for e in distances]) > 0.95 - 0.08
 
 
 def test_kid_is_unbiased_with_coverage_for_different_laws():
@@ -51,10 +51,10 @@ def test_kid_is_unbiased_with_coverage_for_different_laws():
     m = 0.5
     truth = 3 * m**2 + 3 * m**4 + (m**3 + m) ** 2
     u = 2 * torch.rand(80, 2, 120, 1, generator=torch.Generator().manual_seed(0)).double() - 1
-    found = [kid(m + a, b, subsets=2, size=60, seed=i) for i, (a, b) in enumerate(u)]
-    assert_mean(torch.tensor([e.value for e in found]), truth)
+    distances = [kid(m + a, b, subsets=2, size=60, seed=i) for i, (a, b) in enumerate(u)]
+    assert_mean(torch.tensor([e.value for e in distances]), truth)
     # 4 binomial standard errors of 80 are 10%.
-    assert np.mean([e.low <= truth <= e.high for e in found]) > 0.95 - 0.1
+    assert np.mean([e.low <= truth <= e.high for e in distances]) > 0.95 - 0.1
 
 
 def test_error_of_the_full_subset_matches_hoeffding():
@@ -64,10 +64,10 @@ def test_error_of_the_full_subset_matches_hoeffding():
     h_x = (k_xx.sum(1) - k_xx.diag()) / 39 - k_xy.mean(1)
     h_y = (k_yy.sum(1) - k_yy.diag()) / 39 - k_xy.mean(0)
     expected = 2 * ((h_x.var(correction=0) + h_y.var(correction=0)) / 40) ** 0.5
-    found = kid(x, y, subsets=1, size=1000)
-    assert found.details["error"] == pytest.approx(float(expected), rel=1e-10)
-    assert (found.details["size"], found.details["size_asked"], found.details["spread"]) == (40, 1000, None)
-    assert (found.n, found.m) == (40, 40)
+    distance = kid(x, y, subsets=1, size=1000)
+    assert distance.details["error"] == pytest.approx(float(expected), rel=1e-10)
+    assert (distance.details["size"], distance.details["size_asked"], distance.details["spread"]) == (40, 1000, None)
+    assert (distance.n, distance.m) == (40, 40)
 
 
 def test_result_depends_only_on_the_seed():

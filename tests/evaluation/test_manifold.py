@@ -38,16 +38,16 @@ def test_metrics_match_their_definitions(k, density_k, monkeypatch):
     assert 0 < expected["recall"] < 1 and 0 < expected["coverage"] < 1
     for block in (1 << 21, 1, 123):
         monkeypatch.setattr(manifold, "_BLOCK", block)
-        found = precision_recall(x, torch.from_numpy(y), k, density_k)
-        assert {name: e.value for name, e in found.items()} == pytest.approx(expected, rel=1e-13)
+        metrics = precision_recall(x, torch.from_numpy(y), k, density_k)
+        assert {name: e.value for name, e in metrics.items()} == pytest.approx(expected, rel=1e-13)
 
 
 def test_ties_at_the_kth_neighbour_count_as_inside():
     """Integer points have many ties at the k-th neighbour: all are inside."""
     rng = np.random.default_rng(1)
     x, y = rng.integers(0, 3, (50, 3)), rng.integers(0, 3, (50, 3))
-    found = precision_recall(x, y)
-    assert {name: e.value for name, e in found.items()} == pytest.approx(by_loops(x, y, 3, 5), rel=1e-13)
+    metrics = precision_recall(x, y)
+    assert {name: e.value for name, e in metrics.items()} == pytest.approx(by_loops(x, y, 3, 5), rel=1e-13)
 
 
 def test_identical_and_distant_sets_give_one_and_zero():
@@ -71,10 +71,10 @@ def test_means_under_the_null_match_the_formula():
     """For two sets of n of one law: E density = 1 and E coverage = 1 - (n-1)...(n-k) / ((2n-1)...(2n-k)), exactly."""
     n, repetitions = 40, 300
     x = torch.randn(repetitions, 2, n, 3, generator=torch.Generator().manual_seed(0))
-    found = [precision_recall(a, b) for a, b in x]
-    assert_mean(torch.tensor([e["density"].value for e in found]), 1.0)
-    assert_mean(torch.tensor([e["coverage"].value for e in found]), expected_coverage(n, n, 5))
-    assert found[0]["coverage"].details["expected"] == expected_coverage(n, n, 5)
+    metrics = [precision_recall(a, b) for a, b in x]
+    assert_mean(torch.tensor([e["density"].value for e in metrics]), 1.0)
+    assert_mean(torch.tensor([e["coverage"].value for e in metrics]), expected_coverage(n, n, 5))
+    assert metrics[0]["coverage"].details["expected"] == expected_coverage(n, n, 5)
     assert expected_coverage(3, 3, 2) == pytest.approx(1 - (2 * 1) / (5 * 4), rel=1e-15)
     assert expected_coverage(10**7, 10**7, 5) == pytest.approx(1 - 2**-5, rel=1e-6)
 
@@ -90,11 +90,11 @@ def test_mean_coverage_of_unequal_sizes_matches_ranks():
 
 def test_larger_set_is_subsampled_to_the_smaller():
     x, y = torch.randn(25, 3), torch.randn(60, 3)
-    found = precision_recall(x, y, seed=4)
-    assert found == precision_recall(x, y, seed=4)
-    for estimate in found.values():
+    metrics = precision_recall(x, y, seed=4)
+    assert metrics == precision_recall(x, y, seed=4)
+    for estimate in metrics.values():
         assert (estimate.n, estimate.m, estimate.details["drawn_from"]) == (25, 25, [25, 60])
-    assert [found[name].details["k"] for name in found] == [3, 3, 5, 5]
+    assert [metrics[name].details["k"] for name in metrics] == [3, 3, 5, 5]
 
 
 def test_wilson_interval_solves_its_equation():

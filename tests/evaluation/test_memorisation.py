@@ -39,26 +39,26 @@ def test_copies_of_pixels_are_at_distance_zero():
 def test_copying_model_is_detected():
     train, held = normal(50, 6, 0), normal(200, 6, 1)
     copies = train[torch.randint(50, (300,), generator=torch.Generator().manual_seed(2))] + normal(300, 6, 3, 0.01)
-    found = memorisation(copies, train, held)
-    assert found.value < 0.05 and found.high < 0.05
-    assert found.details["share"] == 1 and found.details["copied"] == 1
-    assert found.details["verdict"] == "memorises"
-    assert (found.n, found.m, found.details["held_out"], found.details["compared"]) == (300, 50, 200, 50)
+    result = memorisation(copies, train, held)
+    assert result.value < 0.05 and result.high < 0.05
+    assert result.details["share"] == 1 and result.details["copied"] == 1
+    assert result.details["verdict"] == "memorises"
+    assert (result.n, result.m, result.details["held_out"], result.details["compared"]) == (300, 50, 200, 50)
     # z is at most sqrt(2 s - 1): all copies are on the training side, and all training images are visited alike.
-    assert 8 < found.details["z"] < math.sqrt(99)
+    assert 8 < result.details["z"] < math.sqrt(99)
 
 
 def test_model_without_copies_is_not_flagged():
     """Over 80 trials the ratio's median is 1, z is standard normal and the interval of the ratio holds 1."""
     x = normal(80 * 180, 4, 0).reshape(80, 180, 4)
-    found = [memorisation(s[:80], s[80:140], s[140:], seed=i) for i, s in enumerate(x)]
-    z = torch.tensor([e.details["z"] for e in found])
+    results = [memorisation(s[:80], s[80:140], s[140:], seed=i) for i, s in enumerate(x)]
+    z = torch.tensor([e.details["z"] for e in results])
     assert_mean(z, 0.0)
     assert_mean(z.square(), 1.0)
-    assert_mean(torch.tensor([math.log(e.value) for e in found]), 0.0)
+    assert_mean(torch.tensor([math.log(e.value) for e in results]), 0.0)
     # 4 binomial standard errors of 80 are 10%.
-    assert np.mean([e.low <= 1 <= e.high for e in found]) > 0.95 - 0.1
-    assert np.mean([e.details["verdict"] == "none found" for e in found]) > 0.97
+    assert np.mean([e.low <= 1 <= e.high for e in results]) > 0.95 - 0.1
+    assert np.mean([e.details["verdict"] == "none found" for e in results]) > 0.97
 
 
 def test_share_mean_and_variance_match_all_divisions():
@@ -67,42 +67,42 @@ def test_share_mean_and_variance_match_all_divisions():
     shares, variances = [], []
     for chosen in itertools.combinations(range(6), 3):
         others = [i for i in range(6) if i not in chosen]
-        found = module._share(samples, images[list(chosen)], images[others], seed=0)
-        shares.append(found["share"])
-        if found["share"] != 0.5:
-            variances.append(((found["share"] - 0.5) / found["z"]) ** 2)
+        result = module._share(samples, images[list(chosen)], images[others], seed=0)
+        shares.append(result["share"])
+        if result["share"] != 0.5:
+            variances.append(((result["share"] - 0.5) / result["z"]) ** 2)
     assert np.mean(shares) == pytest.approx(0.5, rel=1e-14)
     assert variances == pytest.approx([np.var(shares)] * len(variances), rel=1e-12)
 
 
 def test_samples_near_the_mean_are_not_called_copies():
     """Samples near the mean are closer to all real images: the ratio is small, the share is 1/2."""
-    found = memorisation(normal(200, 30, 0, 0.2), normal(100, 30, 1), normal(100, 30, 2))
-    assert found.high < 0.85
-    assert abs(found.details["z"]) < 4 and found.details["verdict"] == "none found"
+    result = memorisation(normal(200, 30, 0, 0.2), normal(100, 30, 1), normal(100, 30, 2))
+    assert result.high < 0.85
+    assert abs(result.details["z"]) < 4 and result.details["verdict"] == "none found"
 
 
 def test_fraction_of_copies_is_estimated():
     """30% copies of 300 training images, of which 100 can be compared with as many held-out ones."""
     train, held = normal(300, 8, 0), normal(100, 8, 1)
     fresh, copies = normal(1400, 8, 2), train.repeat(2, 1)
-    found = [memorisation(torch.cat([fresh, copies]), train, held, seed=i).details for i in range(3)]
-    for details in found:
+    results = [memorisation(torch.cat([fresh, copies]), train, held, seed=i).details for i in range(3)]
+    for details in results:
         assert details["copied_low"] < 0.3 < details["copied_high"] and details["verdict"] != "memorises"
 
 
 def test_ties_count_half():
     """The same images on both sides."""
     images, other = normal(20, 3, 0), normal(20, 3, 1)
-    found = module._share(other, images, images, seed=0)
-    assert (found["share"], found["z"], found["copied"]) == (0.5, 0.0, 0.0)
+    result = module._share(other, images, images, seed=0)
+    assert (result["share"], result["z"], result["copied"]) == (0.5, 0.0, 0.0)
 
 
 def test_held_out_images_of_another_law_are_detected():
     """Held-out points 2.4 standard deviations away, samples on the other side: the share says nothing of copies."""
-    found = memorisation(3 * normal(100, 16, 2) - 2, normal(600, 16, 0), normal(120, 16, 1) + 0.6)
-    assert found.low > 1 and found.details["z"] > 3
-    assert found.details["verdict"] == "withheld" and "from elsewhere" in found.details["why"]
+    result = memorisation(3 * normal(100, 16, 2) - 2, normal(600, 16, 0), normal(120, 16, 1) + 0.6)
+    assert result.low > 1 and result.details["z"] > 3
+    assert result.details["verdict"] == "withheld" and "from elsewhere" in result.details["why"]
 
 
 def test_conclusion_agrees_with_its_interval():
@@ -118,8 +118,8 @@ def test_conclusion_agrees_with_its_interval():
 
 def test_conclusion_is_withheld_if_copying_cannot_explain_the_share():
     """All samples beside training images of the subset, of which there are three times as many."""
-    found = module._conclude({"share": 1.0, "z": 9.0, "own_side_z": 0.0, "copied": 3.0, "copied_low": 2.6}, 0.2)
-    assert found[0] == "withheld" and "no copying explains" in str(found[1])
+    result = module._conclude({"share": 1.0, "z": 9.0, "own_side_z": 0.0, "copied": 3.0, "copied_low": 2.6}, 0.2)
+    assert result[0] == "withheld" and "no copying explains" in str(result[1])
 
 
 def test_own_side_z_is_standard_normal_for_sets_of_one_source():

@@ -26,11 +26,11 @@ def judged(seed: int, n: int = 120, shift: int = 0) -> View:
 
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_records_its_name(name):
-    found = assess(judged(0), judged(1), [name])
-    assert found and all(each.details["metric"] == name for each in found.values())
+    estimates = assess(judged(0), judged(1), [name])
+    assert estimates and all(each.details["metric"] == name for each in estimates.values())
     if METRICS[name].title:
-        assert leading(found, name) == found[METRICS[name].title].value
-    assert all(each.n <= 120 for each in found.values())
+        assert leading(estimates, name) == estimates[METRICS[name].title].value
+    assert all(each.n <= 120 for each in estimates.values())
 
 
 @pytest.mark.parametrize("name", [name for name, m in METRICS.items() if m.better == "lower" and m.title])
@@ -47,10 +47,10 @@ def test_declared_direction_of_every_metric_holds(name):
 
 def test_grey_distance_of_shifted_images_is_the_shift():
     own, shifted = judged(3), judged(3, shift=5)
-    found = assess(own, shifted, ["grey", "sliced", "transport"])
-    assert leading(found, "grey") == pytest.approx(5)
+    estimates = assess(own, shifted, ["grey", "sliced", "transport"])
+    assert leading(estimates, "grey") == pytest.approx(5)
     # Features are 2k/(K-1) - 1: W2 between a set and its shift by m is |m|, here sqrt(16) * 5 * 2/15.
-    assert leading(found, "transport") == pytest.approx(4 * 5 * 2 / 15, rel=1e-6)
+    assert leading(estimates, "transport") == pytest.approx(4 * 5 * 2 / 15, rel=1e-6)
 
 
 def test_classes_are_the_known_labels():
@@ -67,8 +67,8 @@ def test_label_accuracy_is_the_share_classified_as_requested():
     certain = torch.eye(CLASSES).double()[torch.from_numpy(read)]
     asked = np.where(np.arange(120) < 90, read, (read + 1) % CLASSES)
     for labels, wanted in ((None, asked), (asked, None)):
-        (found,) = assess(View(own.pixels, own.features, certain, labels, wanted), own, ["labels"]).values()
-        assert found.value == 0.75 and found.low < 0.75 < found.high and found.n == 120
+        (estimate,) = assess(View(own.pixels, own.features, certain, labels, wanted), own, ["labels"]).values()
+        assert estimate.value == 0.75 and estimate.low < 0.75 < estimate.high and estimate.n == 120
     with pytest.raises(InputError, match="needs the labels that the images were drawn for"):
         assess(View(own.pixels, own.features, certain), own, ["labels"])
 

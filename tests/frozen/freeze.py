@@ -84,35 +84,35 @@ def answers(commands: dict[str, tuple[str, ...]]) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
-    found, here = {}, Path.cwd()
+    collected, here = {}, Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         try:
             inputs(Path(folder))
             for name, arguments in commands.items():
                 print(name, file=sys.stderr, flush=True)
-                found[name] = answer(arguments)
+                collected[name] = answer(arguments)
         finally:
             os.chdir(here)
-    return found
+    return collected
 
 
-def differences(expected: Any, found: Any, where: str) -> list[str]:
+def differences(expected: Any, actual: Any, where: str) -> list[str]:
     """One line for each leaf that is not the same."""
-    if isinstance(expected, dict) and isinstance(found, dict):
-        names = [*expected, *(name for name in found if name not in expected)]
+    if isinstance(expected, dict) and isinstance(actual, dict):
+        names = [*expected, *(name for name in actual if name not in expected)]
         return [
             line
             for name in names
-            for line in differences(expected.get(name, "nothing"), found.get(name, "nothing"), f"{where}.{name}")
+            for line in differences(expected.get(name, "nothing"), actual.get(name, "nothing"), f"{where}.{name}")
         ]
-    if isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
+    if isinstance(expected, list) and isinstance(actual, list) and len(expected) == len(actual):
         return [
             line
-            for k, pair in enumerate(zip(expected, found, strict=True))
+            for k, pair in enumerate(zip(expected, actual, strict=True))
             for line in differences(*pair, f"{where}[{k}]")
         ]
-    return [] if expected == found else [f"{where}: {expected!r} has become {found!r}"]
+    return [] if expected == actual else [f"{where}: {expected!r} has become {actual!r}"]
 
 
 def main() -> int:
@@ -126,12 +126,12 @@ def main() -> int:
         for name, command in {**WORDS, **NUMBERS}.items()
         if not args.names or name.startswith(tuple(args.names))
     }
-    found = answers(chosen)
+    current = answers(chosen)
     stored = json.loads(EXPECTED.read_text()) if EXPECTED.exists() else {}
     if args.record:
-        EXPECTED.write_text(json.dumps({**stored, **found}, indent=1, sort_keys=True) + "\n")
+        EXPECTED.write_text(json.dumps({**stored, **current}, indent=1, sort_keys=True) + "\n")
         return 0
-    changed = [line for name in chosen for line in differences(stored.get(name, "nothing"), found[name], name)]
+    changed = [line for name in chosen for line in differences(stored.get(name, "nothing"), current[name], name)]
     print("\n".join(changed) or f"{len(chosen)} commands answer as they did")
     return 1 if changed else 0
 

@@ -7,8 +7,8 @@ from frozen.freeze import EXPECTED, answers, differences
 
 
 def test_commands_without_computation_give_the_recorded_answers():
-    stored, found = json.loads(EXPECTED.read_text()), answers(WORDS)
-    assert not [line for name in WORDS for line in differences(stored[name], found[name], name)]
+    stored, current = json.loads(EXPECTED.read_text()), answers(WORDS)
+    assert not [line for name in WORDS for line in differences(stored[name], current[name], name)]
 
 
 def test_difference_is_reported_by_path():

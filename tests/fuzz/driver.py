@@ -52,14 +52,14 @@ class Fault(Exception):
 
 def all_targets() -> dict[str, Target]:
     """Those of every module of this folder that has ``targets``."""
-    found: dict[str, Target] = {}
+    targets: dict[str, Target] = {}
     for path in sorted(Path(__file__).parent.glob("*.py")):
         if path.name.startswith(("test_", "__")) or path.stem == "driver":
             continue
         module = importlib.import_module(f"fuzz.{path.stem}")
         for name, target in getattr(module, "targets", dict)().items():
-            found[f"{path.stem}.{name}"] = target
-    return found
+            targets[f"{path.stem}.{name}"] = target
+    return targets
 
 
 def fuzz(
@@ -249,9 +249,9 @@ def mutated(text: str, rng: random.Random, tokens: tuple[str, ...] = ()) -> str:
         kind, at = rng.randrange(6), rng.randrange(len(text) + 1)
         there = min(len(text), at + rng.choice((1, 2, 5, 30)))
         if kind <= 2:
-            found = list(re.finditer(r"-?\d+\.?\d*(?:e-?\d+)?|'[^']*'|\b[A-Za-z_]+\b", text))
-            if found:
-                span = rng.choice(found)
+            matches = list(re.finditer(r"-?\d+\.?\d*(?:e-?\d+)?|'[^']*'|\b[A-Za-z_]+\b", text))
+            if matches:
+                span = rng.choice(matches)
                 text = text[: span.start()] + odd(rng, tokens) + text[span.end() :]
         elif kind == 3:
             text = text[:at] + text[there:]

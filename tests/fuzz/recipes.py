@@ -86,11 +86,11 @@ def settings(rng: random.Random, folder: Path) -> None:
 
 @functools.cache
 def parsers() -> dict[str, argparse.ArgumentParser]:
-    found: dict[str, argparse.ArgumentParser] = {}
+    by_verb: dict[str, argparse.ArgumentParser] = {}
     for verb, (module, _) in VERBS.items():
-        found[verb] = argparse.ArgumentParser()
-        import_module(f"diffprob.cli.{module}").add_arguments(found[verb])
-    return found
+        by_verb[verb] = argparse.ArgumentParser()
+        import_module(f"diffprob.cli.{module}").add_arguments(by_verb[verb])
+    return by_verb
 
 
 def command(rng: random.Random, folder: Path) -> None:

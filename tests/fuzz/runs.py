@@ -165,24 +165,26 @@ def _bytes(contents: bytes, rng: random.Random) -> bytes:
 
 def _tensors(path: Path, rng: random.Random) -> bytes:
     """One tensor of another dtype, shape, name or content; or one thing said otherwise of the file."""
-    found, said = read_all(path)
-    name, dtypes = rng.choice(sorted(found)), (torch.float64, torch.float16, torch.int64, torch.uint8, torch.bool)
+    tensors, said = read_all(path)
+    name, dtypes = rng.choice(sorted(tensors)), (torch.float64, torch.float16, torch.int64, torch.uint8, torch.bool)
     match rng.randrange(6):
         case 0:
-            found[name] = found[name].to(rng.choice(dtypes))
+            tensors[name] = tensors[name].to(rng.choice(dtypes))
         case 1:
-            found[name] = rng.choice((found[name].reshape(-1), found[name][None], torch.zeros(()), torch.zeros(0, 3)))
+            tensors[name] = rng.choice(
+                (tensors[name].reshape(-1), tensors[name][None], torch.zeros(()), torch.zeros(0, 3))
+            )
         case 2:
-            found[rng.choice(("x", "", "a/b", "\x1b", "count"))] = found.pop(name)
+            tensors[rng.choice(("x", "", "a/b", "\x1b", "count"))] = tensors.pop(name)
         case 3:
             fill = rng.choice((float("nan"), float("inf"), -1.0, 1e30))
-            found[name] = torch.full_like(found[name].double(), fill).to(found[name].dtype)
+            tensors[name] = torch.full_like(tensors[name].double(), fill).to(tensors[name].dtype)
         case 4:
             said[rng.choice(sorted(said))] = str(rng.choice(VALUES)).encode("utf-8", "replace").decode()[:100_000]
         case _:
             said["about"] = json.dumps(rng.choice(VALUES))
     # Not by the library's own writer, which refuses numbers that are not finite.
-    return save({name: value.contiguous() for name, value in found.items()}, said)
+    return save({name: value.contiguous() for name, value in tensors.items()}, said)
 
 
 def _use(folder: Path) -> None:
@@ -197,9 +199,9 @@ def _use(folder: Path) -> None:
     from diffprob.process.path import LeastCost
 
     def card() -> None:
-        found = add_measurement(run.measurements, Measurement("y", 1.0, 1))
-        tables(found)
-        text = write_model_card(run.recipe, run.meta, found)
+        measurements = add_measurement(run.measurements, Measurement("y", 1.0, 1))
+        tables(measurements)
+        text = write_model_card(run.recipe, run.meta, measurements)
         assert "\x1b" not in text, "the card obeys a terminal"
         assert "<b>" not in text, "the card holds markup"
 

@@ -94,12 +94,12 @@ def model(process: LinearProcess = PROCESS):
 
 def numerical(energy: Callable[[Tensor], Tensor], x: Tensor, h: float = 1e-5) -> Tensor:
     """Central differences of a sum of energies, one element of all samples at a time."""
-    found = torch.zeros_like(x)
+    gradient = torch.zeros_like(x)
     for place in itertools.product(*map(range, x.shape[1:])):
         step = torch.zeros_like(x)
         step[(slice(None), *place)] = h
-        found[(slice(None), *place)] = (energy(x + step) - energy(x - step)) / (2 * h)
-    return found
+        gradient[(slice(None), *place)] = (energy(x + step) - energy(x - step)) / (2 * h)
+    return gradient
 
 
 @pytest.mark.parametrize("energy", ENERGIES.values(), ids=ENERGIES)
@@ -177,9 +177,9 @@ def test_quadratic_energy_on_gaussian_data_matches_the_closed_form(of_estimate: 
     jacobian = alpha * cov @ precision if of_estimate else torch.eye(2).double()
     read = data(x, T).mean if of_estimate else x
     expected = -(x - alpha * mean) @ precision - (read - centre) @ curvature @ jacobian
-    found = guided(x, T)
-    torch.testing.assert_close(tweedie_score(PROCESS, found.mean, x, T), expected, rtol=1e-11, atol=1e-11)
-    assert torch.equal(found.cov, data(x, T).cov)
+    posterior = guided(x, T)
+    torch.testing.assert_close(tweedie_score(PROCESS, posterior.mean, x, T), expected, rtol=1e-11, atol=1e-11)
+    assert torch.equal(posterior.cov, data(x, T).cov)
 
 
 def test_gradient_of_the_guided_model_is_exact() -> None:
@@ -190,8 +190,8 @@ def test_gradient_of_the_guided_model_is_exact() -> None:
         points = torch.cat([torch.zeros(1, 2), torch.eye(2)]).double()
         values = guided(points, T).mean
         x = points[:1].clone().requires_grad_(True)
-        (found,) = torch.autograd.grad(guided(x, T).mean[0, 0], x)
-        torch.testing.assert_close(found[0], (values[1:] - values[0])[:, 0], rtol=1e-11, atol=1e-11)
+        (gradient,) = torch.autograd.grad(guided(x, T).mean[0, 0], x)
+        torch.testing.assert_close(gradient[0], (values[1:] - values[0])[:, 0], rtol=1e-11, atol=1e-11)
 
 
 def two_classes() -> tuple[MixtureData, Tensor, Tensor]:
@@ -226,8 +226,8 @@ def test_classifier_guidance_with_ddim_matches_the_paper() -> None:
     slope = torch.autograd.grad(curved(x, T).log_softmax(1)[range(3), LABELS].sum(), x)[0]
     with torch.no_grad():
         eps = plain.raw(X, T).main - sigma * scale * slope
-        found = EnergyGuided(plain, LabelEnergy(curved, LABELS, scale))(X, T).mean
-    torch.testing.assert_close(found, (X - sigma * eps) / alpha, rtol=1e-11, atol=1e-11)
+        mean = EnergyGuided(plain, LabelEnergy(curved, LABELS, scale))(X, T).mean
+    torch.testing.assert_close(mean, (X - sigma * eps) / alpha, rtol=1e-11, atol=1e-11)
 
 
 @dataclass(frozen=True, eq=False)
@@ -335,9 +335,9 @@ def test_no_guidance_outside_the_interval() -> None:
     for t in (0.3, 0.4, 0.6):
         assert torch.equal(guided(X, tensor(t)).mean, everywhere(X, tensor(t)).mean)
     mixed = tensor([0.2, 0.4, 0.7])
-    found = guided(X, mixed).mean
-    torch.testing.assert_close(found[1], everywhere(X, mixed).mean[1], rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(found[[0, 2]], plain(X, mixed).mean[[0, 2]], rtol=1e-12, atol=1e-12)
+    mean = guided(X, mixed).mean
+    torch.testing.assert_close(mean[1], everywhere(X, mixed).mean[1], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(mean[[0, 2]], plain(X, mixed).mean[[0, 2]], rtol=1e-12, atol=1e-12)
 
 
 def test_pure_noise_is_not_guided() -> None:

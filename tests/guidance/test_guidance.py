@@ -46,11 +46,11 @@ def test_guided_score_of_two_gaussians_matches_the_closed_form(w: float) -> None
     inside, everything = gaussian(0.7, 0.2), gaussian(0.0, 0.9)
     x = Rng.of(1, 7).normal((2,), torch.float64)
     guided = AutoGuidance(inside, everything, w)
-    found = tweedie_score(PROCESS, guided(x, T).mean, x, T)
+    score = tweedie_score(PROCESS, guided(x, T).mean, x, T)
     alpha, sigma = PROCESS.coefficients(T)
     vc, vu = alpha**2 * 0.2 + sigma**2, alpha**2 * 0.9 + sigma**2
     slope = (1 + w) / vc - w / vu
-    torch.testing.assert_close(found, -slope * x + (1 + w) / vc * alpha * 0.7, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(score, -slope * x + (1 + w) / vc * alpha * 0.7, rtol=1e-12, atol=1e-12)
     assert torch.equal(guided(x, T).cov, inside(x, T).cov)
 
 
@@ -105,9 +105,9 @@ def test_no_guidance_outside_the_interval() -> None:
     assert torch.equal(guided(X, T).mean, everywhere(X, T).mean)
     mixed = torch.tensor([0.2, 0.4, 0.6, 0.7, 0.5], dtype=torch.float64)
     inside = torch.tensor([False, True, True, False, True])
-    found = guided(X, mixed).mean
-    torch.testing.assert_close(found[inside], everywhere(X, mixed).mean[inside])
-    torch.testing.assert_close(found[~inside], plain(X, mixed).mean[~inside])
+    mean = guided(X, mixed).mean
+    torch.testing.assert_close(mean[inside], everywhere(X, mixed).mean[inside])
+    torch.testing.assert_close(mean[~inside], plain(X, mixed).mean[~inside])
 
 
 def test_rescaling_keeps_the_unguided_standard_deviation() -> None:
@@ -157,10 +157,10 @@ def test_conditioning_does_not_change_the_original_model() -> None:
 def test_labels_are_dropped_at_the_set_rate() -> None:
     """Binomial with p = 0.3: four standard errors of n = 4000; the others keep their label."""
     rows = torch.arange(4000) % 3
-    found = with_dropout(Labels(3, 0.3), rows, torch.zeros(4000, 1, 1, 1), Rng.of(0, 4000))
-    share = float((found == 3).double().mean())
+    kept = with_dropout(Labels(3, 0.3), rows, torch.zeros(4000, 1, 1, 1), Rng.of(0, 4000))
+    share = float((kept == 3).double().mean())
     assert abs(share - 0.3) < 4 * (0.3 * 0.7 / 4000) ** 0.5
-    assert torch.equal(found[found < 3], rows[found < 3])
+    assert torch.equal(kept[kept < 3], rows[kept < 3])
     assert torch.equal(with_dropout(Labels(3, 0.0), rows, torch.zeros(4000, 1, 1, 1), Rng.of(0, 4000)), rows)
 
 

@@ -317,8 +317,8 @@ def test_class_conditional_network_matches_diffusers(tmp_path: Path) -> None:
         torch.testing.assert_close(net(x, t, labels).main, expected, rtol=1e-4, atol=1e-4)
         read = open_pipeline(tmp_path / "model")
         assert read.model.condition == Labels(3)
-        found = read.model.condition_on(labels)(x, torch.tensor(0.5)).mean
-        torch.testing.assert_close(found, ours.condition_on(labels)(x, torch.tensor(0.5)).mean)
+        output = read.model.condition_on(labels)(x, torch.tensor(0.5)).mean
+        torch.testing.assert_close(output, ours.condition_on(labels)(x, torch.tensor(0.5)).mean)
 
 
 def test_single_weight_variant_is_loaded_and_reported(folder: Path) -> None:

@@ -51,10 +51,10 @@ def trained():
 
 def test_trained_model_learns_the_density_of_a_mixture(trained):
     rows, exact = mixture(200, 1)
-    found = trained.score_samples(rows)
-    assert stats.spearmanr(found, exact).statistic > 0.95
+    log_p = trained.score_samples(rows)
+    assert stats.spearmanr(log_p, exact).statistic > 0.95
     # The mean gap is the divergence KL(data || model): not below 0 by more than its error, and small.
-    gap = exact - found
+    gap = exact - log_p
     assert -4 * gap.std() / 200**0.5 < gap.mean() < 0.15
     assert len(trained.loss_curve_) == trained.n_iter_ == 300
 

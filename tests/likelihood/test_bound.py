@@ -130,20 +130,20 @@ def test_bound_of_the_exact_posterior_is_the_entropy(process: LinearProcess, gri
     rule, n = grid
     times, model = rule(process, n), gaussian_data(process)
     x0, rng = sigma_points(MEAN, COV)
-    found = variational_bound(model, x0, times, rng, CONTINUOUS)
+    bound = variational_bound(model, x0, times, rng, CONTINUOUS)
     exact = entropy(COV) + prior_gap(process, MEAN, COV)
-    assert abs(average(found) - exact) < 1e-11 * max(1, abs(exact), float(found.prior.mean()))
+    assert abs(average(bound) - exact) < 1e-11 * max(1, abs(exact), float(bound.prior.mean()))
 
 
 def test_bound_of_one_thousand_steps_is_the_entropy() -> None:
     x0, rng = sigma_points(MEAN, COV)
     process = LinearProcess()
-    found = variational_bound(gaussian_data(), x0, Native()(process, 1000), rng, CONTINUOUS)
-    assert abs(average(found) - entropy(COV) - prior_gap(process, MEAN, COV)) < 1e-11
+    bound = variational_bound(gaussian_data(), x0, Native()(process, 1000), rng, CONTINUOUS)
+    assert abs(average(bound) - entropy(COV) - prior_gap(process, MEAN, COV)) < 1e-11
     # The rate of everything but the reconstruction is the information in x_1, I = 1/2 log det(I + SNR C).
     snr = process.logsnr(0.001).exp()
     information = float(0.5 * torch.logdet(torch.eye(3) + snr * COV))
-    rate = float((found.prior + found.steps).mean())
+    rate = float((bound.prior + bound.steps).mean())
     assert abs(rate - information - prior_gap(process, MEAN, COV)) < 1e-11
 
 
@@ -165,8 +165,8 @@ def test_gaps_of_fixed_variances_match_published(n: int, rule: str, gap: float, 
     x0, rng = sigma_points(MEAN, COV)
     # Beta-tilde has no spread at the last time: the decoder then has the noise of that time.
     decoder = Decoder(None, float(process.sigma(0.001)) if rule == "btil" else None)
-    found = variational_bound(Isotropic(gaussian_data(), rule), x0, Uniform()(process, n), rng, decoder)
-    assert average(found) - entropy(COV) == pytest.approx(gap, abs=half)
+    bound = variational_bound(Isotropic(gaussian_data(), rule), x0, Uniform()(process, n), rng, decoder)
+    assert average(bound) - entropy(COV) == pytest.approx(gap, abs=half)
 
 
 def test_isotropic_data_lie_on_shannons_rate_distortion_curve() -> None:
@@ -207,10 +207,10 @@ def expected_rate(n: int) -> float:
 
 
 def test_rate_of_two_points_decreases_to_the_information() -> None:
-    found = [expected_rate(n) for n, _ in TWO_POINTS]
-    for value, (_, known) in zip(found, TWO_POINTS, strict=True):
+    rates = [expected_rate(n) for n, _ in TWO_POINTS]
+    for value, (_, known) in zip(rates, TWO_POINTS, strict=True):
         assert value == pytest.approx(known, abs=6e-5)
-    assert all(a > b > INFORMATION for a, b in pairwise(found))
+    assert all(a > b > INFORMATION for a, b in pairwise(rates))
 
 
 def test_random_terms_are_unbiased() -> None:
@@ -239,11 +239,11 @@ def test_continuous_bound_integrand_is_exact_and_midpoint_rule_has_order_two(pro
 
     parts = list(continuous_terms(model, x0, rng, 400, CONTINUOUS))[:-1]
     inner = [term for term in parts if float(term.t[0]) > 0.05]
-    found = sum(float((term.weight * term.nats).mean()) for term in inner)
+    total = sum(float((term.weight * term.nats).mean()) for term in inner)
     # int mmse d(SNR)/2 = d/2 log(1 + c SNR): the information of every part, exactly.
     ends = (float(inner[-1].t[0] - inner[-1].weight / 2), 1.0)
     low, high = (float(torch.log1p(0.3 * process.logsnr(t).exp())) for t in ends)
-    assert found == pytest.approx(low - high, rel=1e-3)
+    assert total == pytest.approx(low - high, rel=1e-3)
 
 
 def test_continuous_bound_is_the_entropy_on_the_exact_model() -> None:
@@ -251,11 +251,11 @@ def test_continuous_bound_is_the_entropy_on_the_exact_model() -> None:
     process = LinearProcess(VPSDE())
     model = IsotropicData(0.0, 0.3, process)
     x0 = math.sqrt(0.3) * Rng.of(5, 4000).fold("data").normal((2,), torch.float64)
-    found = continuous_bound(model, x0, Rng.of(0, 4000), 20, CONTINUOUS).total
+    bound = continuous_bound(model, x0, Rng.of(0, 4000), 20, CONTINUOUS).total
     exact = entropy(0.3 * torch.eye(2).double()) + prior_gap(
         process, torch.zeros(2).double(), 0.3 * torch.eye(2).double()
     )
-    assert_mean(found, exact)
+    assert_mean(bound, exact)
 
 
 class UniformLaw:
@@ -286,8 +286,8 @@ def test_uniform_model_costs_the_logarithm_of_the_levels(levels: int) -> None:
             return LocationScale(torch.zeros_like(xt), torch.full_like(xt, std), UniformLaw())
 
     x0 = 2 * torch.arange(levels, dtype=torch.float64)[:, None] / (levels - 1) - 1
-    found = variational_bound(Uniformly(), x0, tensor([1.0]), Rng.of(0, levels), Decoder(levels))
-    assert torch.allclose(found.total / math.log(2), tensor([math.log2(levels)] * levels), rtol=0, atol=1e-12)
+    bound = variational_bound(Uniformly(), x0, tensor([1.0]), Rng.of(0, levels), Decoder(levels))
+    assert torch.allclose(bound.total / math.log(2), tensor([math.log2(levels)] * levels), rtol=0, atol=1e-12)
 
 
 @dataclass

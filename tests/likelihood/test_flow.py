@@ -57,14 +57,14 @@ def test_flow_density_is_exact_on_normal_data(process: LinearProcess) -> None:
     model, (t0, one), rng = gaussian_data(process), ends(process), Rng.of(0, B)
     data, prior = normal_marginal(process, t0), normal_marginal(process, one)
     x = data.sample(rng)
-    found = flow_log_prob(model, x, rng, Exact(), 1e-8, 1e-8, prior)
+    flow = flow_log_prob(model, x, rng, Exact(), 1e-8, 1e-8, prior)
     stretch = root(prior.cov[0]) @ root(data.cov[0], -0.5)
     latent = prior.mean + (x - data.mean) @ stretch.T
     scale = float(prior.cov.diagonal(dim1=1, dim2=2).max()) ** 0.5
-    torch.testing.assert_close(found.log_prob, model.log_prob(x, t0), rtol=0, atol=1e-6)
-    torch.testing.assert_close(found.latent, latent, rtol=0, atol=1e-6 * scale)
-    torch.testing.assert_close(found.prior, prior.log_prob(latent), rtol=0, atol=1e-6)
-    torch.testing.assert_close(found.divergence, torch.logdet(stretch).expand(B), rtol=0, atol=1e-6)
+    torch.testing.assert_close(flow.log_prob, model.log_prob(x, t0), rtol=0, atol=1e-6)
+    torch.testing.assert_close(flow.latent, latent, rtol=0, atol=1e-6 * scale)
+    torch.testing.assert_close(flow.prior, prior.log_prob(latent), rtol=0, atol=1e-6)
+    torch.testing.assert_close(flow.divergence, torch.logdet(stretch).expand(B), rtol=0, atol=1e-6)
     usual = flow_log_prob(model, x, rng, Exact(), 1e-2, 1e-2)
     torch.testing.assert_close(usual.prior, process.prior(usual.latent).log_prob(usual.latent), rtol=1e-14, atol=0)
     assert torch.equal(usual.log_prob, usual.prior + usual.divergence)
@@ -74,8 +74,8 @@ def test_standard_normal_prior_is_accurate_for_the_cosine_schedule() -> None:
     """The cosine table ends at alpha = 5e-5: N(0, I) is good to 1e-3 nats."""
     model, (t0, _), rng = gaussian_data(PROCESSES["cosine"]), ends(PROCESSES["cosine"]), Rng.of(1, B)
     x = normal_marginal(model.process, t0).sample(rng)
-    found = flow_log_prob(model, x, rng, Exact())
-    torch.testing.assert_close(found.log_prob, model.log_prob(x, t0), rtol=0, atol=1e-3)
+    flow = flow_log_prob(model, x, rng, Exact())
+    torch.testing.assert_close(flow.log_prob, model.log_prob(x, t0), rtol=0, atol=1e-3)
 
 
 def test_flow_density_matches_an_exact_mixture() -> None:
@@ -87,9 +87,9 @@ def test_flow_density_matches_an_exact_mixture() -> None:
         for part in model.components
     )
     prior = Mixture(model.weights.log().expand(len(x), 3), parts)
-    found = flow_log_prob(model, x, Rng.of(0, len(x)), Exact(), 1e-7, 1e-7, prior)
-    torch.testing.assert_close(found.log_prob, model.log_prob(x, t0), rtol=0, atol=2e-6)
-    assert len(found.evaluations.unique()) > 1, "samples share steps"
+    flow = flow_log_prob(model, x, Rng.of(0, len(x)), Exact(), 1e-7, 1e-7, prior)
+    torch.testing.assert_close(flow.log_prob, model.log_prob(x, t0), rtol=0, atol=2e-6)
+    assert len(flow.evaluations.unique()) > 1, "samples share steps"
 
 
 def test_one_rademacher_probe_is_exact_for_a_diagonal_jacobian() -> None:
@@ -153,13 +153,13 @@ def test_probes_stay_fixed_during_a_solve(law: str, probes: int) -> None:
     chosen = Hutchinson(probes, law)
     v = chosen.directions(rng, MEAN.expand(3000, 3))
     some = rng.select(slice(0, 5))
-    found = flow_log_prob(gaussian_data(process), MEAN.expand(5, 3), some, chosen, 1e-7, 1e-7)
+    flow = flow_log_prob(gaussian_data(process), MEAN.expand(5, 3), some, chosen, 1e-7, 1e-7)
     # d log(size) is no part of what is estimated; B has it as log(size) I.
     sizes = [(c[0] ** 2 + c[1] ** 2).sqrt() for c in map(process.coefficients, ends(process))]
     size = (sizes[1] / sizes[0]).log()
     b = volume(process) - size * torch.eye(3)
     grown = torch.einsum("kbi,ij,kbj->b", v, b, v)
-    torch.testing.assert_close(found.divergence, grown[:5] + 3 * size, rtol=0, atol=1e-5)
+    torch.testing.assert_close(flow.divergence, grown[:5] + 3 * size, rtol=0, atol=1e-5)
     off = b - torch.diag(b.diagonal())
     assert_mean(grown, torch.trace(b))
     assert_mean((grown - torch.trace(b)) ** 2, 2 * (b if law == "gaussian" else off).square().sum() / probes)
@@ -183,8 +183,8 @@ def test_sample_has_the_same_bits_in_any_batch(kind: str, divergence) -> None:
     x = rng.fold("x").normal((1, 1, 3), torch.float64)
 
     def parts(index: Tensor) -> list[Tensor]:
-        found = flow_log_prob(model, x[index], rng.select(index), divergence, 1e-2, 1e-2)
-        return [found.log_prob, found.prior, found.divergence, found.latent, found.evaluations]
+        flow = flow_log_prob(model, x[index], rng.select(index), divergence, 1e-2, 1e-2)
+        return [flow.log_prob, flow.prior, flow.divergence, flow.latent, flow.evaluations]
 
     everything = parts(torch.arange(7))
     for index in (torch.tensor([0]), torch.tensor([6, 1, 4, 5, 0])):
@@ -205,10 +205,10 @@ def test_every_sample_has_its_own_number_of_evaluations() -> None:
             value = mean(xt.detach(), t).mean
             return LocationScale(value + 0 * xt, torch.zeros((), dtype=xt.dtype))
 
-    found = flow_log_prob(Smooth(), tensor([[0.002], [1.0], [3.0]]), Rng.of(0, 3), rtol=1e-4, atol=1e-4)
-    assert int(found.evaluations.sum()) == model.samples
-    assert int(found.evaluations.max()) == model.calls
-    assert len(found.evaluations.unique()) > 1
+    flow = flow_log_prob(Smooth(), tensor([[0.002], [1.0], [3.0]]), Rng.of(0, 3), rtol=1e-4, atol=1e-4)
+    assert int(flow.evaluations.sum()) == model.samples
+    assert int(flow.evaluations.max()) == model.calls
+    assert len(flow.evaluations.unique()) > 1
 
 
 def test_model_without_a_gradient_is_an_error() -> None:

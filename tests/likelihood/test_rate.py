@@ -18,13 +18,13 @@ from diffprob.process.schedule import Cosine
 def test_rate_and_distortion_are_running_sums_and_averages() -> None:
     t = tensor([1.0, 0.5, 0.1])
     prior, nats = tensor([0.5, 1.5]), tensor([[1.0, 3.0], [2.0, 2.0], [4.0, 6.0]])
-    found = rate_distortion(t, prior, nats, tensor([[8.0, 8.0], [2.0, 6.0], [0.0, 2.0]]), 4)
-    assert torch.allclose(found.rate, tensor([1.0, 3.0, 5.0]) / 4)
-    assert found.rate_error is not None and torch.allclose(
-        found.rate_error, tensor([0.5, 1.5, 1.5]) / 4
+    curve = rate_distortion(t, prior, nats, tensor([[8.0, 8.0], [2.0, 6.0], [0.0, 2.0]]), 4)
+    assert torch.allclose(curve.rate, tensor([1.0, 3.0, 5.0]) / 4)
+    assert curve.rate_error is not None and torch.allclose(
+        curve.rate_error, tensor([0.5, 1.5, 1.5]) / 4
     )  # half the difference of two images
-    assert torch.allclose(found.distortion, tensor([2.0, 1.0, 0.25]).sqrt())
-    assert found.total == pytest.approx(10 / 4) and found.reconstruction == pytest.approx(5 / 4)
+    assert torch.allclose(curve.distortion, tensor([2.0, 1.0, 0.25]).sqrt())
+    assert curve.total == pytest.approx(10 / 4) and curve.reconstruction == pytest.approx(5 / 4)
     one = rate_distortion(t, prior[:1], nats[:, :1], nats[:, :1], 4)
     assert one.total_error is None and one.rate_error is None  # not 0: it is not known
 
@@ -36,13 +36,13 @@ def test_normal_data_lie_on_shannons_rate_distortion_curve() -> None:
     times, model = Uniform()(process, 12), IsotropicData(0.0, c, process)
     terms = list(bound_terms(model, x0, times, Rng.of(0, n), Decoder(None)))
     columns = (torch.stack([getattr(term, name) for term in terms]) for name in ("nats", "error"))
-    found = rate_distortion(times, prior_nats(process, x0, times[0]), *columns, d)
+    curve = rate_distortion(times, prior_nats(process, x0, times[0]), *columns, d)
     errors = torch.stack([term.error for term in terms])
     relative = errors.std(1) / errors.mean(1) / n**0.5  # of D; half of it enters R(D)
-    shannon = 0.5 * torch.log(c / found.distortion**2)
-    assert found.rate_error is not None
-    assert bool(((found.rate - shannon).abs() < 4 * (found.rate_error + relative / 2) + 1e-9).all())
-    assert float(found.rate[-1] - found.rate[0]) > 1
+    shannon = 0.5 * torch.log(c / curve.distortion**2)
+    assert curve.rate_error is not None
+    assert bool(((curve.rate - shannon).abs() < 4 * (curve.rate_error + relative / 2) + 1e-9).all())
+    assert float(curve.rate[-1] - curve.rate[0]) > 1
 
 
 def test_invalid_curves_are_errors() -> None:

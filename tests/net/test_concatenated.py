@@ -29,18 +29,18 @@ def test_condition_enters_through_the_first_convolution_only() -> None:
     assert (net(X, T, C).main - plain(X, T).main).abs().amax((1, 2, 3)).min() > 1e-2
     with torch.no_grad():
         net.conv_in.weight[:, 2:] = 0
-    found, expected = net(X, T, C), plain(X, T)
-    assert found.extra is not None and expected.extra is not None
-    torch.testing.assert_close(torch.cat(found), torch.cat(expected), rtol=1e-11, atol=1e-11)
+    output, expected = net(X, T, C), plain(X, T)
+    assert output.extra is not None and expected.extra is not None
+    torch.testing.assert_close(torch.cat(output), torch.cat(expected), rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize(("channels", "out", "beside"), [(1, 1, 1), (1, 2, 1), (1, 4, 1), (2, 4, 2), (1, 2, 3)])
 def test_learned_variance_needs_twice_the_data_channels(channels: int, out: int, beside: int) -> None:
     """Whatever number of channels the first convolution reads: also where the answer is twice that."""
     net = network(UNetSpec(channels, out, (8,), 1, (False,), groups=4), beside)
-    found = net(X[:, :channels], T, torch.randn(3, beside, 8, 8))
-    assert found.main.shape[1] == (channels if out == 2 * channels else out)
-    assert (found.extra is None) == (out != 2 * channels)
+    output = net(X[:, :channels], T, torch.randn(3, beside, 8, 8))
+    assert output.main.shape[1] == (channels if out == 2 * channels else out)
+    assert (output.extra is None) == (out != 2 * channels)
 
 
 def test_condition_of_the_wrong_shape_is_an_error() -> None:

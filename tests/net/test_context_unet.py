@@ -56,12 +56,12 @@ def test_null_label_is_encoded_as_zeros() -> None:
     net, (x, t) = network(), inputs()
     assert torch.equal(net.code(torch.arange(4)), torch.eye(4)[:, :3])
     null = torch.full((4,), 3)
-    found = net(x, t, null).main
+    output = net(x, t, null).main
     blind = network()
     for embedding in blind.labels:
         nn.init.zeros_(embedding[0].weight)  # pyright: ignore[reportIndexIssue]
-    assert torch.equal(found, blind(x, t, torch.arange(4)).main)
-    assert (found - net(x, t, torch.zeros(4, dtype=torch.int64)).main).abs().max() > 1e-6
+    assert torch.equal(output, blind(x, t, torch.arange(4)).main)
+    assert (output - net(x, t, torch.zeros(4, dtype=torch.int64)).main).abs().max() > 1e-6
 
 
 def test_label_is_encoded_as_its_one_hot_vector() -> None:

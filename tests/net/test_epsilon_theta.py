@@ -56,9 +56,9 @@ def test_output_shapes_with_and_without_learned_variance() -> None:
 def test_every_parameter_gets_a_gradient_and_labels_matter() -> None:
     net = network(EpsilonThetaSpec(1, 1, 16, (1, 2), groups=4, dropout=0.0, classes=2))
     x, t = torch.randn(2, 1, 8, 8).double(), torch.tensor([1.0, 700.0]).double()
-    found = net(x, t, torch.tensor([0, 1])).main
-    assert (found - net(x, t, torch.tensor([1, 1])).main)[0].abs().max() > 1e-3
-    found.square().sum().backward()
+    output = net(x, t, torch.tensor([0, 1])).main
+    assert (output - net(x, t, torch.tensor([1, 1])).main)[0].abs().max() > 1e-3
+    output.square().sum().backward()
     for name, parameter in net.named_parameters():
         # softmax does not see a bias of the keys: its gradient is rounding
         assert parameter.grad is not None and (parameter.grad.abs().max() > 1e-6 or "to_k.bias" in name), name

@@ -76,11 +76,11 @@ def test_untrained_additive_is_standard_normal():
     space = Pixels((1, 4, 4), 5)
     glow = GlowSpec(space.shape, 3, 2, 8, coupling="additive").build().double().eval()
     x = (2 * Rng.of(0, 4000).uniform(space.shape, torch.float64) - 1) * (1 + space.bin_width / 2)
-    found = glow.log_prob(x)
-    torch.testing.assert_close(found, torch.distributions.Normal(0, 1).log_prob(x).flatten(1).sum(1), rtol=0, atol=1e-4)
+    log_p = glow.log_prob(x)
+    torch.testing.assert_close(log_p, torch.distributions.Normal(0, 1).log_prob(x).flatten(1).sum(1), rtol=0, atol=1e-4)
     second = (1 + space.bin_width / 2) ** 2 / 3  # E x^2 of the uniform law on all bins
     closed = (0.5 * math.log(2 * math.pi) + second / 2) / math.log(2) - math.log2(space.bin_width)
-    assert_mean(space.bits_per_dim(-found), closed)
+    assert_mean(space.bits_per_dim(-log_p), closed)
 
 
 def test_untrained_affine_is_linear():

@@ -44,16 +44,16 @@ def test_head_needs_one_network_pass() -> None:
 @pytest.mark.parametrize("size", [4, 32])
 def test_gradients_do_not_depend_on_memory_layout_or_frozen_features(blocks: int, size: int) -> None:
     """torch's own group norm crashes on channels-last features without a gradient."""
-    features, found = torch.randn(4, 16, size, size), []
+    features, gradients = torch.randn(4, 16, size, size), []
     for layout in (torch.contiguous_format, torch.channels_last):
         for frozen in (True, False):
             torch.manual_seed(0)
             head = HeadSpec(16, 1, groups=4, blocks=blocks).build()
             head.conv.weight.data.normal_()
             head(features.clone(memory_format=layout).requires_grad_(not frozen)).square().mean().backward()
-            found.append([parameter.grad for parameter in head.parameters()])
-    for grads in found[1:]:
-        for one, other in zip(found[0], grads, strict=True):
+            gradients.append([parameter.grad for parameter in head.parameters()])
+    for grads in gradients[1:]:
+        for one, other in zip(gradients[0], grads, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 

@@ -46,9 +46,9 @@ def test_output_matches_the_formula() -> None:
     for k in range(2):
         inner = linear(f"blocks.{k}.first", silu(h)) + linear(f"blocks.{k}.time", silu(temb))
         h = h + linear(f"blocks.{k}.second", silu(inner))
-    found = net(X, T)
-    assert found.extra is None and found.main.dtype == torch.float64
-    torch.testing.assert_close(found.main, linear("outside", silu(h)), rtol=1e-12, atol=1e-12)
+    output = net(X, T)
+    assert output.extra is None and output.main.dtype == torch.float64
+    torch.testing.assert_close(output.main, linear("outside", silu(h)), rtol=1e-12, atol=1e-12)
 
 
 def test_rows_are_independent() -> None:

@@ -162,8 +162,8 @@ def test_batch_norm_couples_samples_in_training_mode() -> None:
     """Why the documentation warns of it: in training mode the field at one image depends on the others."""
     net = potential("scalar-batch").train()
     x, t = case(net)
-    found = net(x, t).main, net(torch.cat([x[:1], 5 - x[1:]]), t).main
-    assert (found[0][0] - found[1][0]).abs().max() > 1e-4
+    outputs = net(x, t).main, net(torch.cat([x[:1], 5 - x[1:]]), t).main
+    assert (outputs[0][0] - outputs[1][0]).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("name", ["unet", "rgb", "scalar-group"])
@@ -172,7 +172,7 @@ def test_fast_group_norm_matches_the_definition_in_every_memory_format(
 ) -> None:
     """The fast group norm and its second derivative against the definition: field and all gradients of a loss."""
     monkeypatch.setattr(layers, "_REPAYING_PIXELS", 0)
-    reference, found = potential(name), None
+    reference, first = potential(name), None
     for elements, layout in ((10**9, torch.contiguous_format), (0, torch.channels_last)):
         monkeypatch.setattr(norms, "_FAST_ELEMENTS", elements)
         net = copy.deepcopy(reference).to(memory_format=layout)
@@ -181,9 +181,9 @@ def test_fast_group_norm_matches_the_definition_in_every_memory_format(
         main = net(x, t).main
         (main - 1).square().mean().backward()
         results = [main.detach(), x.grad, *(p.grad for p in net.parameters() if p.requires_grad)]
-        if found is None:
-            found = results
-        for one, other in zip(found, results, strict=True):
+        if first is None:
+            first = results
+        for one, other in zip(first, results, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
@@ -195,7 +195,7 @@ def test_higher_derivatives_of_the_fast_group_norm(silu: bool, shifted: bool) ->
     shapes = [(2, 8, 5, 6), (8,), (8,), (2, 8)][: 4 if shifted else 3]
     tensors, tangents = ([torch.randn(shape, generator=draw) for shape in shapes] for _ in range(2))
     weights = [torch.randn(2, 8, 5, 6, generator=draw), *tensors]
-    found: list[list[Tensor]] = []
+    derivatives: list[list[Tensor]] = []
     for apply, dtype in ((norms._plain, torch.float64), (norms._FastNorm.apply, torch.float32)):
         grad, *inputs = (tensor.to(dtype) for tensor in weights)
         inputs = [inputs[0].contiguous(memory_format=torch.channels_last), *inputs[1:]]
@@ -213,9 +213,9 @@ def test_higher_derivatives_of_the_fast_group_norm(silu: bool, shifted: bool) ->
         parts = [part for only in (every, slice(1), slice(1, 2)) for part in second(False, only)]
         with_graph = [part for part in second(True, every) if part.requires_grad]
         third = torch.autograd.grad(with_graph, leaves, [torch.ones_like(p) for p in with_graph], allow_unused=True)
-        found.append([*parts, *(part for part in third if part is not None and part.any())])
-    assert len(found[0]) == len(found[1]) > len(shapes) + 2
-    for exact, fast in zip(*found, strict=True):
+        derivatives.append([*parts, *(part for part in third if part is not None and part.any())])
+    assert len(derivatives[0]) == len(derivatives[1]) > len(shapes) + 2
+    for exact, fast in zip(*derivatives, strict=True):
         assert float((fast - exact).norm()) < 1e-5 * float(exact.norm())
 
 
@@ -224,15 +224,15 @@ def test_bfloat16_field_and_gradients_are_close_to_float32(name: str) -> None:
     """Field and gradients within 0.1 of their norm: 20 layers there and back, each rounding by up to 2^-9 = 0.002."""
     net = potential(name)
     x, t = case(net)
-    found = []
+    results = []
     for precision in ("fp32", "bf16"):
         model = NetDenoiser(net, LinearProcess(), evaluation=Evaluation(precision=precision))
         main = model.raw(x, (t.double() + 1) / 1000).main
         net.zero_grad()
         (main - 1).square().mean().backward()
-        found.append((main.detach(), torch.cat([p.grad.flatten() for p in net.parameters() if p.requires_grad])))
+        results.append((main.detach(), torch.cat([p.grad.flatten() for p in net.parameters() if p.requires_grad])))
         assert main.dtype == torch.float32
-    for exact, rounded in zip(*found, strict=True):
+    for exact, rounded in zip(*results, strict=True):
         assert 0 < float((exact - rounded).norm()) < 0.1 * float(exact.norm())
 
 

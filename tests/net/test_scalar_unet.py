@@ -39,8 +39,8 @@ def test_unet_weights_load_by_name_and_give_the_same_features() -> None:
     teacher, net = randomised(UNET.build()), ScalarUNetSpec(UNET).build()
     above = ("up_blocks", "conv_norm_out", "conv_out")
     weights = {name: value for name, value in teacher.state_dict().items() if not name.startswith(above)}
-    found = net.load_state_dict(weights, strict=False)
-    assert not found.unexpected_keys and all(name.startswith("head.") for name in found.missing_keys)
+    mismatch = net.load_state_dict(weights, strict=False)
+    assert not mismatch.unexpected_keys and all(name.startswith("head.") for name in mismatch.missing_keys)
     x, t = torch.randn(2, 3, 8, 8), torch.tensor([3.0, 700.0])
     assert torch.equal(net.encode(x, t), teacher.encode(x, t))
     assert torch.equal(net.features(x, t), net.encode(x, t))
@@ -64,7 +64,7 @@ def test_head_matches_the_formula(norm: str, activation: str, pool: str) -> None
     net = randomised(ScalarUNetSpec(UNET, (12, 4), norm, activation, pool).build()).double().eval()
     h = torch.randn(3, 16, 2, 2, dtype=torch.float64)
     weights = {name.removeprefix("head."): value for name, value in net.state_dict().items()}
-    found = net.read_out(h).main
+    output = net.read_out(h).main
     for i in range(2):
         h = F.conv2d(h, weights[f"convs.{i}.weight"], weights[f"convs.{i}.bias"], padding=1)
         if norm == "group":
@@ -75,8 +75,8 @@ def test_head_matches_the_formula(norm: str, activation: str, pool: str) -> None
         h = {"silu": F.silu, "relu": torch.relu, "softplus": lambda u: torch.log1p(u.exp())}[activation](h)
     pooled = h.mean((2, 3)) if pool == "mean" else h.sum((2, 3))
     expected = pooled @ weights["linear.weight"][0] + weights["linear.bias"]
-    assert found.shape == (3,)
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    assert output.shape == (3,)
+    torch.testing.assert_close(output, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_untrained_scalar_is_zero() -> None:

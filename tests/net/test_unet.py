@@ -175,11 +175,11 @@ def test_time_embedding_distinguishes_998_and_999_in_bfloat16(setup: str) -> Non
     with torch.autocast("cpu", torch.bfloat16, enabled=setup == "autocast"):
         if setup == "bfloat16":
             net.to(torch.bfloat16)
-        found = net.time_embedding(torch.tensor([998.0, 999.0]))
-    assert found.dtype == (torch.float32 if setup == "autocast" else torch.bfloat16)
+        embeddings = net.time_embedding(torch.tensor([998.0, 999.0]))
+    assert embeddings.dtype == (torch.float32 if setup == "autocast" else torch.bfloat16)
     # bfloat16(998) = bfloat16(999) = 1000 would move the angle by 1 or 2; rounded weights move the result by a percent.
-    torch.testing.assert_close(found.float(), exact, rtol=0, atol=0.0 if setup == "autocast" else 0.02)
-    assert (found[0] - found[1]).abs().max() > 0.05
+    torch.testing.assert_close(embeddings.float(), exact, rtol=0, atol=0.0 if setup == "autocast" else 0.02)
+    assert (embeddings[0] - embeddings[1]).abs().max() > 0.05
 
 
 def test_float64_network_computes_in_float64() -> None:
@@ -244,9 +244,9 @@ def test_fast_norm_matches_the_definition(
     y = group_norm(layer, x, shift, silu)
     assert type(y.grad_fn).__name__ == "_FastNormBackward"
     assert y.is_contiguous(memory_format=torch.channels_last) and norms._fast(x)
-    for found, wanted in zip((y, *torch.autograd.grad(y, inputs, probe)), expected, strict=True):
+    for gradient, wanted in zip((y, *torch.autograd.grad(y, inputs, probe)), expected, strict=True):
         scale = wanted.abs().max().item()
-        torch.testing.assert_close(found.double(), wanted, rtol=0, atol=2e-6 * scale)
+        torch.testing.assert_close(gradient.double(), wanted, rtol=0, atol=2e-6 * scale)
     half = x.detach().to(torch.bfloat16)
     with torch.no_grad():
         coarse = group_norm(layer, half, shift, silu)
@@ -280,8 +280,8 @@ def test_fast_path_has_second_and_forward_derivatives(monkeypatch: pytest.Monkey
     # float64 takes the plain path.
     single, slope = curvature(torch.float32), directional(torch.float32)
     exact, exact_slope = curvature(torch.float64), directional(torch.float64)
-    for found, wanted in zip([*single, slope], [*exact, exact_slope], strict=True):
-        assert (found.double() - wanted).norm() < 1e-4 * wanted.norm()
+    for actual, wanted in zip([*single, slope], [*exact, exact_slope], strict=True):
+        assert (actual.double() - wanted).norm() < 1e-4 * wanted.norm()
 
 
 def test_bfloat16_autocast_gradients_stay_near_float32(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,11 +324,11 @@ def gradients(call: Callable[..., Any], net: nn.Module, *inputs: Tensor) -> dict
     return {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
 
 
-def assert_same_gradients(found: dict[str, Tensor], expected: dict[str, Tensor], net: nn.Module) -> None:
-    assert found.keys() == expected.keys() == dict(net.named_parameters()).keys()
+def assert_same_gradients(actual: dict[str, Tensor], expected: dict[str, Tensor], net: nn.Module) -> None:
+    assert actual.keys() == expected.keys() == dict(net.named_parameters()).keys()
     size = max(gradient.norm().item() for gradient in expected.values())
     for name, wanted in expected.items():
-        assert (found[name] - wanted).norm() <= 1e-5 * size, name
+        assert (actual[name] - wanted).norm() <= 1e-5 * size, name
 
 
 def test_compiled_block_is_one_graph_with_the_eager_gradients(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,11 +102,11 @@ def test_duplicate_times_are_separated() -> None:
         Trailing(bend=-0.6),
     ):
         for n in range(1, 12):
-            found = indices(grid(process, n), 11)
-            assert len(set(found)) == n
-            assert found == sorted(found)
-            assert found[-1] == 11
-            assert found[0] >= 1
+            times = indices(grid(process, n), 11)
+            assert len(set(times)) == n
+            assert times == sorted(times)
+            assert times[-1] == 11
+            assert times[0] >= 1
     assert indices(Karras()(process, 11), 11) == list(range(1, 12))
     crowded = indices(QuadraticTimes()(DDPM, 300))
     rounded = np.round((0.001**0.5 + (1 - 0.001**0.5) * np.linspace(0, 1, 300)) ** 2 * 1000).astype(int).tolist()

@@ -44,9 +44,9 @@ def test_cheapest_path_with_end_costs_matches_brute_force():
     costs = torch.rand((8, 8), generator=generator, dtype=torch.float64)
     ends = torch.rand(8, generator=generator, dtype=torch.float64)
     for n, path in enumerate(cheapest_paths(costs, 8, ends), start=1):
-        found = ends[path[0]] + cost_of(costs, path.tolist())
+        cost = ends[path[0]] + cost_of(costs, path.tolist())
         every = ((*nodes, 7) for nodes in itertools.combinations(range(7), n - 1))
-        assert float(found) == pytest.approx(min(float(ends[p[0]]) + cost_of(costs, p) for p in every), abs=1e-12)
+        assert float(cost) == pytest.approx(min(float(ends[p[0]]) + cost_of(costs, p) for p in every), abs=1e-12)
 
 
 def test_expected_level_cost_matches_monte_carlo():
@@ -56,8 +56,8 @@ def test_expected_level_cost_matches_monte_carlo():
     for std in (0.03, 0.1):
         law = LocationScale(level + std * error, torch.tensor(std, dtype=torch.float64))
         nats = -Discretised(law, 17).log_prob(level)
-        (found,) = reconstruction_costs(torch.tensor([std**2], dtype=torch.float64), 17)
-        assert abs(float(nats.mean() - found)) < 4 * float(nats.std()) / 200_000**0.5
+        (cost,) = reconstruction_costs(torch.tensor([std**2], dtype=torch.float64), 17)
+        assert abs(float(nats.mean() - cost)) < 4 * float(nats.std()) / 200_000**0.5
     small, large = reconstruction_costs(torch.tensor([1e-8, 1e-2], dtype=torch.float64), 256).tolist()
     assert small < 1e-12
     assert large == pytest.approx(0.5 * math.log(2 * math.pi * math.e * 1e-2 / (2 / 255) ** 2), abs=1e-3)

@@ -261,4 +261,4 @@ def test_times_from_logsnr_have_the_same_bits_for_one_and_many() -> None:
 
 def each(of: Callable[[Tensor], tuple[Tensor, ...]], at: Tensor) -> list[Tensor]:
     """What is found at one place after the other."""
-    return [torch.cat(found) for found in zip(*[of(one[None]) for one in at], strict=True)]
+    return [torch.cat(values) for values in zip(*[of(one[None]) for one in at], strict=True)]

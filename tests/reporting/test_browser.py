@@ -39,5 +39,5 @@ def test_page_of_a_hostile_run_executes_nothing(browser, material, tmp_path):
     for name, page in (("report", report_page(given)), ("compare", compare_page([given, given]))):
         path = tmp_path / f"{name}.html"
         path.write_bytes(page)
-        found = check(browser, path, axe, None)
-        assert {kind: what for kind, what in found.items() if isinstance(what, list) and what} == {}
+        problems = check(browser, path, axe, None)
+        assert {kind: what for kind, what in problems.items() if isinstance(what, list) and what} == {}

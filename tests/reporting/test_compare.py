@@ -15,9 +15,11 @@ BASE = Measurement("KID", 0.5, 1000, 0, features="classifier", split="test", det
 
 
 def test_comparable_measurements_share_a_row():
-    found = compare([("a", DATA, [BASE, replace(BASE, seed=1, value=0.75)]), ("b", DATA, [replace(BASE, value=0.25)])])
-    assert found.apart == ()
-    ((row,),) = found.rows.values()
+    comparison = compare(
+        [("a", DATA, [BASE, replace(BASE, seed=1, value=0.75)]), ("b", DATA, [replace(BASE, value=0.25)])]
+    )
+    assert comparison.apart == ()
+    ((row,),) = comparison.rows.values()
     assert (row.name, row.n, row.split) == ("KID", "1,000", "test")
     assert [[value.value for value in cell] for cell in row.cells] == [["0.5", "0.75"], ["0.25"]]
 
@@ -36,16 +38,16 @@ def test_comparable_measurements_share_a_row():
     ],
 )
 def test_incomparable_measurements_are_listed_with_the_reason(changes, digest, why):
-    found = compare([("a", DATA, [BASE]), ("b", digest, [replace(BASE, **changes)])])
-    assert found.rows == {}
-    assert found.apart[0] == ("a: KID = 0.5 (seed 0)", why)
-    assert len(found.apart) == 2
+    comparison = compare([("a", DATA, [BASE]), ("b", digest, [replace(BASE, **changes)])])
+    assert comparison.rows == {}
+    assert comparison.apart[0] == ("a: KID = 0.5 (seed 0)", why)
+    assert len(comparison.apart) == 2
 
 
 def test_unknown_data_is_not_comparable():
-    found = compare([("a", None, [BASE]), ("b", None, [BASE])])
-    assert found.rows == {}
-    assert found.apart[0][1] == "data: not known here, not known in b"
+    comparison = compare([("a", None, [BASE]), ("b", None, [BASE])])
+    assert comparison.rows == {}
+    assert comparison.apart[0][1] == "data: not known here, not known in b"
 
 
 def test_comparison_page_is_valid_and_complete(material):

@@ -19,8 +19,8 @@ def test_values_are_plotted_at_their_coordinates():
     assert not drawn.logarithmic
     top = 1.06  # a little room above
     expected = [(0, SIZE), (SIZE / 2, SIZE * (1 - 0.5 / top)), (SIZE, SIZE * (1 - 1 / top))]
-    for found, wanted in zip(places(drawn.lines[0]), expected, strict=True):
-        assert found == pytest.approx(wanted, rel=1e-3)
+    for place, wanted in zip(places(drawn.lines[0]), expected, strict=True):
+        assert place == pytest.approx(wanted, rel=1e-3)
     assert [text for _, text in drawn.x_ticks] == ["0", "25", "50", "75", "100"]
     assert [at for at, _ in drawn.x_ticks] == [0, 25, 50, 75, 100]
     assert [text for _, text in drawn.y_ticks] == ["0", "0.25", "0.5", "0.75", "1"]

@@ -131,24 +131,24 @@ def test_roc_curves_enclose_their_area(tmp_path, drawn):
     for line, label, (inside, outside) in zip(lines, labels(figure), curves.values(), strict=False):
         x, y = line.get_data()
         assert (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)
-        found = auroc(inside, outside)
-        assert np.trapezoid(y, x) == pytest.approx(found.value, rel=1e-12, abs=1e-15)
-        assert label.replace("\n", " ").endswith(f": {found.value:.3f} [{found.low:.3f}, {found.high:.3f}]")
+        estimate = auroc(inside, outside)
+        assert np.trapezoid(y, x) == pytest.approx(estimate.value, rel=1e-12, abs=1e-15)
+        assert label.replace("\n", " ").endswith(f": {estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]")
     assert len(lines) == 5 and labels(figure)[-1] == "chance: 0.5"
     assert_nothing_overlaps(figure)
 
 
 def test_correlation_map_is_symmetric_and_annotated(tmp_path, drawn):
     base = RNG.normal(size=200)
-    found = matrix(
+    correlations = matrix(
         {"V_0": base, "noise norm": -base + RNG.normal(size=200), "a name that is long": RNG.normal(size=200)}
     )
-    correlation_map(tmp_path / "x.png", found, "Pearson's r")
+    correlation_map(tmp_path / "x.png", correlations, "Pearson's r")
     (figure,) = drawn
     axes = figure.axes[0]
     values = np.asarray(axes.images[0].get_array())
     assert np.array_equal(values, values.T) and np.all(np.diag(values) == 1)
-    assert values[0, 1] == found["V_0", "noise norm"].value < -0.5
+    assert values[0, 1] == correlations["V_0", "noise norm"].value < -0.5
     texts = {text.get_position(): text.get_text() for text in axes.texts}
     assert len(texts) == 9 and texts[0, 0] == "1"
     assert texts[1, 0] == texts[0, 1] == f"\u2212{-values[0, 1]:.2f}"

@@ -29,7 +29,7 @@ def test_each_feature_space_has_its_own_table(recipe):
     bare = Measurement("bits/dim", 3.125, 360, step=300)
     other = replace(FIRST, value=31.75, features="b, sha256 2")
     items = [bare, FIRST, other, replace(FIRST, name="KID", value=0.0021)]
-    assert [(name, [item.value for item in found]) for name, found in grouped(items).items()] == [
+    assert [(name, [item.value for item in members]) for name, members in grouped(items).items()] == [
         ("a, sha256 1", [4.25, 0.0021]),
         ("b, sha256 2", [31.75]),
         ("", [3.125]),

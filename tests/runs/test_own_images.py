@@ -47,8 +47,8 @@ def test_other_data_at_the_path_is_an_error_or_noted(run: Any, images: np.ndarra
     put(Path(run.recipe.data.path), 255 - images[:20], images[20:])
     with pytest.raises(OtherData, match="not the images that mine was trained on"):
         _ = OwnImages(run).train
-    found, notes = images_of(run)
-    assert found.role == "other data" and "not those of the run" in notes[0]
+    selection, notes = images_of(run)
+    assert selection.role == "other data" and "not those of the run" in notes[0]
 
 
 def test_held_out_images_are_identified_by_the_first_record(run: Any, images: np.ndarray) -> None:
@@ -59,8 +59,8 @@ def test_held_out_images_are_identified_by_the_first_record(run: Any, images: np
     ]
     assert images_of(run)[0].role == "test"
     put(Path(run.recipe.data.path), images[:20], images[10:20])
-    found, notes = images_of(run)
-    assert found.role == "other data" and "not the held-out images of mine" in notes[0]
+    selection, notes = images_of(run)
+    assert selection.role == "other data" and "not the held-out images of mine" in notes[0]
 
 
 def test_missing_labels_do_not_change_the_known_held_out_images(run: Any, images: np.ndarray) -> None:
@@ -91,15 +91,15 @@ def test_own_images_are_identified_by_digest_not_path(run: Any, images: np.ndarr
         assert images_of(run, given, data)[0].role == "test"
         assert images_of(run, given, data, "train")[0].role == "train"
     for split, part in (("auto", "test"), ("train", "train")):
-        found, _ = images_of(run, other, split=split)
-        assert (found.role, found.split, found.data) == ("other data", part, other)
+        selection, _ = images_of(run, other, split=split)
+        assert (selection.role, selection.split, selection.data) == ("other data", part, other)
 
 
 def test_training_images_as_held_out_images_are_noted(run: Any, images: np.ndarray) -> None:
     path = Path(run.recipe.data.path)
     put(path, images[:20])
-    found, notes = images_of(run)
-    assert found.role == "train" and "these are the training images" in notes[0]
+    selection, notes = images_of(run)
+    assert selection.role == "train" and "these are the training images" in notes[0]
     with pytest.raises(Missing, match="--split test"):
         images_of(run, split="test")
 
@@ -120,9 +120,9 @@ def test_records_name_their_data_and_old_records_load(tmp_path: Path) -> None:
     new = replace(item, value=1.0, role="test", data="Digits(split='test')", digest="ab" * 32)
     other = replace(new, role="other data", data="letters", digest="cd" * 32, converted="made grey")
     another = replace(other, digest="ef" * 32)
-    found: list[Measurement] = []
+    measurements: list[Measurement] = []
     for each in (item, new, other, another, new):
-        found = add_measurement(found, each)
-    assert found == [other, another, new]
+        measurements = add_measurement(measurements, each)
+    assert measurements == [other, another, new]
     assert [against(each) for each in (item, new)] == ["test", "test"]
     assert against(other) == "other data: letters, made grey (sha256 cdcdcdcd)"

@@ -127,12 +127,12 @@ def test_resuming_as_another_kind_of_run_is_an_error():
 def test_concatenated_sources_are_classes_in_order():
     ours = Concatenated((Digits("test"), Digits("train")))
     assert parse(repr(ours), ALL) == ours
-    found, test, train = ours.load(), Digits("test").load(), Digits("train").load()
-    assert found.levels == 17 and found.class_names == ("digits", "digits (2)")
-    assert found.labels is not None
-    assert found.labels.tolist() == [0] * len(test) + [1] * len(train)
-    assert np.array_equal(found.pixels[: len(test)], test.pixels)
-    assert np.array_equal(found.pixels[len(test) :], train.pixels)
+    whole, test, train = ours.load(), Digits("test").load(), Digits("train").load()
+    assert whole.levels == 17 and whole.class_names == ("digits", "digits (2)")
+    assert whole.labels is not None
+    assert whole.labels.tolist() == [0] * len(test) + [1] * len(train)
+    assert np.array_equal(whole.pixels[: len(test)], test.pixels)
+    assert np.array_equal(whole.pixels[len(test) :], train.pixels)
 
 
 def test_incompatible_sources_cannot_be_concatenated():

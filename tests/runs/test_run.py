@@ -225,8 +225,8 @@ def test_measurements_appear_on_the_card(folder):
     run.record(first)
     run.record(replace(first, seed=2, value=0.02))
     run.record(replace(first, value=0.5))
-    found = Run.open(folder).measurements
-    assert [(item.value, item.seed, item.step) for item in found] == [(0.02, 2, 20), (0.5, 1, 20)]
+    measurements = Run.open(folder).measurements
+    assert [(item.value, item.seed, item.step) for item in measurements] == [(0.02, 2, 20), (0.5, 1, 20)]
     card = (folder / "README.md").read_text()
     assert "| sliced W2 to held-out digits | 0.5 | 360 | 1 |" in card
     assert "Every row: at step 20; directions 500; note a|b." in card

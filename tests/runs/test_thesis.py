@@ -99,8 +99,8 @@ def test_epoch_losses_are_means_over_their_steps(scripts):
 def test_rows_are_grouped_by_epoch_and_guidance(scripts):
     rows = [{"kind": "epoch", "w": w, "epoch": e, "x": 0} for w, e in ((2.0, 3), (0.0, 1), (2.0, 1))]
     rows += [{"kind": "real"}, {"kind": "epoch", "w": 2.0, "epoch": 3, "x": 1}]
-    found = scripts["_draw"].by_guidance(rows)
-    assert {w: [(row["epoch"], row["x"]) for row in series] for w, series in found.items()} == {
+    groups = scripts["_draw"].by_guidance(rows)
+    assert {w: [(row["epoch"], row["x"]) for row in series] for w, series in groups.items()} == {
         2.0: [(1, 0), (3, 1)],
         0.0: [(1, 0)],
     }
@@ -148,8 +148,8 @@ def test_experiment_runs_from_training_to_figures(scripts, tmp_path, monkeypatch
     assert measure.rows(tmp_path) == before
     (tmp_path / "measured.jsonl").write_text("".join(json.dumps(row) + "\n" for row in before))
     monkeypatch.setattr(measure, "GUIDANCE", (0.5,))
-    found = measure.last(recipe, tmp_path, replace(settings, steps=3))
-    assert [row["sampler"] for row in found] == ["fast", "ancestral"] and found[0]["stable_self"] < 1e-9
+    last = measure.last(recipe, tmp_path, replace(settings, steps=3))
+    assert [row["sampler"] for row in last] == ["fast", "ancestral"] and last[0]["stable_self"] < 1e-9
     drawn = scripts["_draw"].draw(tmp_path, tmp_path / "figures", "thesis")
     assert [path.name for path in drawn] == ["thesis-curves.png", "thesis-w0.5.png"]
     assert all(path.stat().st_size > 500 for path in drawn)

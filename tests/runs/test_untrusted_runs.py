@@ -146,10 +146,10 @@ def test_only_files_of_the_manifest_are_published(outside):
     with (run / "log.jsonl").open("ab") as file:
         file.write(SECRET)
     published = publish(Run.open(run), outside.parent / "published")
-    found = contents(published)
-    assert not [name for name, value in found.items() if SECRET in value]
-    assert "samples/step-00000002.png" in found
-    assert found["log.jsonl"].count(b"\n") == 2
+    files = contents(published)
+    assert not [name for name, value in files.items() if SECRET in value]
+    assert "samples/step-00000002.png" in files
+    assert files["log.jsonl"].count(b"\n") == 2
 
 
 def test_run_opens_through_a_link(outside, recipe, snapshot, digest):

@@ -44,14 +44,14 @@ def test_one_step_is_exact_on_normal_data_of_the_grain_variance(process, p: int,
     model = IsotropicData(mean, grain**2, process)
     alpha, sigma = process.coefficients(1.0)
     expected = mean + grain / (sigma**2 + (grain * alpha) ** 2).sqrt() * (X - alpha * mean)
-    found = data(model, GrainSolver(p, grain), GrainGrid(grain)(process, n))
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-11)
+    end = data(model, GrainSolver(p, grain), GrainGrid(grain)(process, n))
+    torch.testing.assert_close(end, expected, rtol=0, atol=1e-11)
 
 
 def test_first_step_without_grain_equals_ddim() -> None:
     model, state = MixtureMean(), State(X, tensor(0.8))
-    found = GrainSolver(1, grain=1e-6).step(model, state, tensor(0.5), RNG)
-    torch.testing.assert_close(found.x, DDIM().step(model, state, tensor(0.5), RNG).x, rtol=1e-12, atol=1e-12)
+    result = GrainSolver(1, grain=1e-6).step(model, state, tensor(0.5), RNG)
+    torch.testing.assert_close(result.x, DDIM().step(model, state, tensor(0.5), RNG).x, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("p", [1, 2, 3])

@@ -68,5 +68,5 @@ def test_lower_order_last_step_keeps_the_order() -> None:
     ends = [tuple(float(c) for c in SDE.coefficients(t)) for t in LogSNR()(SDE, 2)]
     exact = torch.from_numpy(MIXTURE.flow(x[:, 0].numpy(), *ends))[:, None]
     chains = [LogSNR()(SDE, n + 1) for n in steps]
-    found = [before_reconstruction(MixtureMean(), UniPC(3), x, times, Rng.of(0, 7)).x for times in chains]
-    assert_order(UniPC(3).order, steps, [float((end - exact).abs().max()) for end in found])
+    result = [before_reconstruction(MixtureMean(), UniPC(3), x, times, Rng.of(0, 7)).x for times in chains]
+    assert_order(UniPC(3).order, steps, [float((end - exact).abs().max()) for end in result])

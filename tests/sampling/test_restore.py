@@ -55,9 +55,9 @@ def test_denoising_normal_data_matches_the_wiener_filter(process: LinearProcess)
     data, y = gaussian_data(process), Rng.of(0, 5).normal((3,), torch.float64)
     for std in (0.02, 0.3, 1.7):
         mean, cov = wiener(data, y, std)
-        found = denoised(data, y, std)
-        torch.testing.assert_close(found.mean, mean, rtol=1e-9, atol=1e-9)
-        torch.testing.assert_close(found.cov[0], cov, rtol=1e-7, atol=1e-9)
+        estimate = denoised(data, y, std)
+        torch.testing.assert_close(estimate.mean, mean, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(estimate.cov[0], cov, rtol=1e-7, atol=1e-9)
     each = tensor([0.02, 0.3, 1.7, 0.3, 0.5])
     rows = torch.cat([wiener(data, y[k : k + 1], float(each[k]))[0] for k in range(5)])
     torch.testing.assert_close(denoised(data, y, each).mean, rows, rtol=1e-9, atol=1e-9)
@@ -69,8 +69,8 @@ def test_denoised_draws_match_the_wiener_posterior(process: LinearProcess, std: 
     """Normal with the Wiener filter's mean and covariance, on a discrete schedule too, where 1.0007 is no level."""
     data, y, n = gaussian_data(process), tensor([[0.9, -0.2, 0.6]]), 4000
     mean, cov = wiener(data, y, std)
-    found = draw_denoised(data, Ancestral(), y.expand(n, 3), std, LogSNR()(process, 10), Rng.of(0, n))
-    assert_moments(found, mean[0], cov)
+    samples = draw_denoised(data, Ancestral(), y.expand(n, 3), std, LogSNR()(process, 10), Rng.of(0, n))
+    assert_moments(samples, mean[0], cov)
 
 
 @pytest.mark.parametrize("std", [0.0, 0.003])
@@ -78,11 +78,11 @@ def test_draws_below_the_least_noise_level_match_the_posterior(std: float) -> No
     """The first level of the DDPM schedule is 0.01: noise is added up to that, and y drawn again from there."""
     data, n = gaussian_data(DDPM), 4000
     y = tensor([[0.9, -0.2, 0.6]])
-    found = draw_denoised(data, Ancestral(), y.expand(n, 3), std, LogSNR()(DDPM, 10), Rng.of(0, n))
+    samples = draw_denoised(data, Ancestral(), y.expand(n, 3), std, LogSNR()(DDPM, 10), Rng.of(0, n))
     level = float(DDPM.sigma(0.001) / DDPM.alpha(0.001))
-    assert_mean(found, wiener(data, y, level)[0][0])
+    assert_mean(samples, wiener(data, y, level)[0][0])
     gain = torch.linalg.solve(data.cov + level**2 * torch.eye(3).double(), data.cov).T
-    assert_moments(found, wiener(data, y, level)[0][0], (level**2 - std**2) * gain @ gain.T)
+    assert_moments(samples, wiener(data, y, level)[0][0], (level**2 - std**2) * gain @ gain.T)
 
 
 @pytest.mark.parametrize("std", [0.0, 0.05, 0.35, 0.36, 1.0, 3.0])
@@ -110,8 +110,8 @@ def test_no_noise_is_added_at_an_exact_level() -> None:
     process = LinearProcess(LinearBetas(10, 0.01, 0.5))
     std = float(process.sigma(0.3) / process.alpha(0.3))
     y, data = Rng.of(0, 4).normal((3,), torch.float64), IsotropicData(0.1, 0.5, process)
-    found = draw_denoised(data, DDIM(), y, std, tensor([0.3]), Rng.of(1, 4))
-    torch.testing.assert_close(found, denoised(data, y, std).mean, rtol=1e-9, atol=1e-9)
+    samples = draw_denoised(data, DDIM(), y, std, tensor([0.3]), Rng.of(1, 4))
+    torch.testing.assert_close(samples, denoised(data, y, std).mean, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("std", [0.009, 200.0, float("nan")])
@@ -132,11 +132,11 @@ def test_noise_estimate_is_unbiased(std: float) -> None:
     |r| < median has Hermite coefficients, which weigh the powers of the responses' correlations."""
     n, size = 400, 32
     images = picture(size) + std * Rng.of(0, n).normal((1, size, size), torch.float64)
-    found = estimate_noise(images)
+    estimate = estimate_noise(images)
     # The error of a standard deviation is 1/sqrt(2 n) = 3.5 %; that of a median has a bias of about 1/responses.
-    assert abs(float(found.mean()) - std) < (4 * 1.77 / (30 * n**0.5) + 2 / 900) * std
-    assert float(found.std()) == pytest.approx(1.77 * std / 30, rel=4 * 0.035)
-    assert torch.equal(estimate_noise(images[5:6]), found[5:6])
+    assert abs(float(estimate.mean()) - std) < (4 * 1.77 / (30 * n**0.5) + 2 / 900) * std
+    assert float(estimate.std()) == pytest.approx(1.77 * std / 30, rel=4 * 0.035)
+    assert torch.equal(estimate_noise(images[5:6]), estimate[5:6])
 
 
 def test_noise_estimate_without_noise_is_zero() -> None:
@@ -150,9 +150,9 @@ def test_noise_estimate_on_a_textured_image() -> None:
     image = 0.4 * torch.sin(8 * rows * columns) + 0.5 * ((rows**2 + columns**2) < 0.4)
     for std in (0.05, 0.2):
         noisy = image + std * Rng.of(1, 1).normal((1, 96, 96), torch.float64)
-        found = float(estimate_noise(noisy))
-        assert found == pytest.approx(std, rel=0.1)
-        assert wavelet_estimate(noisy[0, 0].numpy()) == pytest.approx(found, rel=0.1)
+        estimate = float(estimate_noise(noisy))
+        assert estimate == pytest.approx(std, rel=0.1)
+        assert wavelet_estimate(noisy[0, 0].numpy()) == pytest.approx(estimate, rel=0.1)
 
 
 def wavelet_estimate(image: np.ndarray) -> float:
@@ -168,9 +168,9 @@ def test_noise_estimate_matches_the_formula() -> None:
     images = Rng.of(3, 2).normal((3, 9, 7), torch.float64)
     mask = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]) / 6
     assert np.linalg.norm(mask) == pytest.approx(1)
-    for image, found in zip(images.numpy(), estimate_noise(images), strict=True):
+    for image, estimate in zip(images.numpy(), estimate_noise(images), strict=True):
         responses = [np.abs(convolve2d(channel, mask, mode="valid")).ravel() for channel in image]
-        assert float(found) == pytest.approx(np.median(np.concatenate(responses)) / 0.67448975, rel=1e-8)
+        assert float(estimate) == pytest.approx(np.median(np.concatenate(responses)) / 0.67448975, rel=1e-8)
     with pytest.raises(ValueError, match="at least 3x3"):
         estimate_noise(torch.zeros(1, 1, 2, 8))
 
@@ -181,19 +181,19 @@ def test_values_beyond_the_limits_match_truncated_normals(mean: float, std: floa
     n, low, high = 20_000, -0.9, 0.7
     centre = torch.full((3, n), mean, dtype=torch.float64)
     cut = tensor([low, 0.2, high])[:, None].expand(3, n)
-    found = beyond(cut, centre, std, Rng.of(0, 3), low, high)
-    assert torch.equal(found[1], cut[1])
+    values = beyond(cut, centre, std, Rng.of(0, 3), low, high)
+    assert torch.equal(values[1], cut[1])
     ends = truncnorm(-np.inf, (low - mean) / std, mean, std), truncnorm((high - mean) / std, np.inf, mean, std)
-    for row, law in zip((found[0], found[2]), ends, strict=True):
+    for row, law in zip((values[0], values[2]), ends, strict=True):
         assert_moments(row[:, None], tensor([law.mean()]), tensor([[law.var()]]))
-    assert float(found[0].max()) <= low
-    assert float(found[2].min()) >= high
-    assert torch.equal(beyond(cut[2:], centre[2:], std, Rng.of(2, 1), low, high), found[2:])
+    assert float(values[0].max()) <= low
+    assert float(values[2].min()) >= high
+    assert torch.equal(beyond(cut[2:], centre[2:], std, Rng.of(2, 1), low, high), values[2:])
 
 
 def test_impossible_clipping_returns_the_limit() -> None:
-    found = beyond(tensor([[-1.0, 1.0]]), tensor([[1.0, -1.0]]), 1e-3, Rng.of(0, 1))
-    assert found.tolist() == [[-1.0, 1.0]]
+    values = beyond(tensor([[-1.0, 1.0]]), tensor([[1.0, -1.0]]), 1e-3, Rng.of(0, 1))
+    assert values.tolist() == [[-1.0, 1.0]]
 
 
 def test_unclipping_with_a_known_image_restores_normal_noise() -> None:
@@ -202,10 +202,10 @@ def test_unclipping_with_a_known_image_restores_normal_noise() -> None:
     for x0 in (-0.9, 0.5):
         model = IsotropicData(x0, 0.0, PROCESS)
         y = x0 + std * Rng.of(0, 1).normal((elements,), torch.float64)
-        found, size = unclip(model, y.clamp(-1, 1), std, Rng.of(1, 1))
-        assert_moments(found.T, tensor([x0]), tensor([[std**2]]))
+        unclipped, size = unclip(model, y.clamp(-1, 1), std, Rng.of(1, 1))
+        assert_moments(unclipped.T, tensor([x0]), tensor([[std**2]]))
         inside = y.abs() < 1
-        assert torch.equal(found[inside], y[inside])
+        assert torch.equal(unclipped[inside], y[inside])
         assert size.tolist() == [std]
 
 
@@ -223,8 +223,8 @@ def test_estimate_of_clipped_noise_is_unbiased() -> None:
 def test_unclipped_images_make_no_model_call() -> None:
     y = 0.1 * Rng.of(0, 3).normal((1, 8, 8), torch.float64)
     for std, sizes in ((0.1, tensor([0.1] * 3)), (None, estimate_noise(y))):
-        found, size = unclip(None, y, std, Rng.of(1, 3))  # pyright: ignore[reportArgumentType]
-        assert torch.equal(found, y)
+        unclipped, size = unclip(None, y, std, Rng.of(1, 3))  # pyright: ignore[reportArgumentType]
+        assert torch.equal(unclipped, y)
         assert torch.equal(size, sizes)
 
 
@@ -322,8 +322,8 @@ def test_inpainting_with_many_jumps_approaches_the_conditional_mean() -> None:
     n, times, exact = 1000, LogSNR()(PROCESS, 16), conditional()
     errors = []
     for jumps in (0, 20):
-        found = draw(DATA, Inpaint(DDIM(eta=1.0), MASK, KNOWN, jumps), times, Rng.of(0, n), (3,), torch.float64)
-        errors.append((found.mean(0) - exact)[1:].abs().max())
+        samples = draw(DATA, Inpaint(DDIM(eta=1.0), MASK, KNOWN, jumps), times, Rng.of(0, n), (3,), torch.float64)
+        errors.append((samples.mean(0) - exact)[1:].abs().max())
     assert float(errors[0]) > 0.15
     assert float(errors[1]) < 0.03 + 4 * n**-0.5
 

@@ -35,18 +35,18 @@ def test_sdedit_of_samples_of_the_model_keeps_their_law(t0: float, repeats: int)
     data, n = gaussian_data(PROCESS), 3000
     values, vectors = torch.linalg.eigh(data.cov)
     source = data.mean + Rng.of(7, n).normal((3,), torch.float64) * values.sqrt() @ vectors.T
-    found = sdedit(data, source, t0, Ancestral(), LogSNR()(PROCESS, 12), Rng.of(0, n), repeats)
-    assert_moments(found, data.mean, data.cov)
-    assert float((found - source).std(0).max()) > 0.3
+    translated = sdedit(data, source, t0, Ancestral(), LogSNR()(PROCESS, 12), Rng.of(0, n), repeats)
+    assert_moments(translated, data.mean, data.cov)
+    assert float((translated - source).std(0).max()) > 0.3
 
 
 def test_sdedit_equals_the_chain_from_the_noised_image() -> None:
     model, rng, times = net_denoiser(DDPM, chunk=2), Rng.of(3, 2), Uniform()(DDPM, 6)
     source = Rng.of(0, 2).normal(SHAPE)
-    found = sdedit(model, source, 0.4004, DPMppSDE(), times, rng)
+    translated = sdedit(model, source, 0.4004, DPMppSDE(), times, rng)
     *_, last = sample_from(model, DPMppSDE(), add_noise(DDPM, source, 0.4, rng), 0.4, times, rng)
-    assert torch.equal(found, last.x)
-    assert torch.equal(sdedit(model, source[1:], 0.4004, DPMppSDE(), times, rng.select(slice(1, 2))), found[1:])
+    assert torch.equal(translated, last.x)
+    assert torch.equal(sdedit(model, source[1:], 0.4004, DPMppSDE(), times, rng.select(slice(1, 2))), translated[1:])
 
 
 def test_sdedit_with_less_noise_stays_closer_to_the_source() -> None:
@@ -64,8 +64,8 @@ def test_egsde_without_energies_gives_the_bits_of_sdedit(sampler) -> None:
     model, rng, times = net_denoiser(DDPM, chunk=2), Rng.of(3, 2), Uniform()(DDPM, 6)
     source = Rng.of(0, 2).normal(SHAPE)
     plain = sdedit(model, source, 0.5, sampler, times, rng)
-    found = egsde(model, source, 0.5, sampler, times, rng, features, LowPass(2), 0.0, 0.0)
-    assert torch.equal(found, plain)
+    translated = egsde(model, source, 0.5, sampler, times, rng, features, LowPass(2), 0.0, 0.0)
+    assert torch.equal(translated, plain)
     guided = egsde(model, source, 0.5, sampler, times, rng, features, LowPass(2), 0.5, 0.02)
     assert float((guided - plain).abs().max()) > 1e-3
     assert bool(torch.isfinite(guided).all())
@@ -142,9 +142,9 @@ def test_ddib_with_noise_at_the_last_time() -> None:
     n = 2000
     values, vectors = torch.linalg.eigh(A.cov)
     source = A.mean + Rng.of(7, n).normal((2,), torch.float64) * values.sqrt() @ vectors.T
-    found = ddib(A, B, source, LogSNR()(PROCESS, 200), Rng.of(0, n))
-    assert_mean(found - B.mean, (found - B.mean).mean(0).clamp(-0.01, 0.01))
-    assert not found.requires_grad
+    translated = ddib(A, B, source, LogSNR()(PROCESS, 200), Rng.of(0, n))
+    assert_mean(translated - B.mean, (translated - B.mean).mean(0).clamp(-0.01, 0.01))
+    assert not translated.requires_grad
 
 
 @pytest.mark.parametrize(

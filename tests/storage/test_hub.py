@@ -50,8 +50,8 @@ def test_settings_apply_inside_the_block_and_user_settings_are_kept(monkeypatch,
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "77")
     monkeypatch.setattr(hub, "answers", lambda endpoint: there)
-    with patience() as found:
-        assert found == there
+    with patience() as answered:
+        assert answered == there
         assert os.environ["HF_HUB_ETAG_TIMEOUT"] == "77"
         assert os.environ["HF_HUB_DOWNLOAD_TIMEOUT"] == "10"
         assert ("HF_HUB_OFFLINE" in os.environ) != there
@@ -61,5 +61,5 @@ def test_settings_apply_inside_the_block_and_user_settings_are_kept(monkeypatch,
 def test_offline_mode_makes_no_request(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(hub, "answers", lambda endpoint: pytest.fail("asked"))
-    with patience() as found:
-        assert not found
+    with patience() as answered:
+        assert not answered

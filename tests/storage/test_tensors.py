@@ -93,11 +93,11 @@ def test_missing_file_is_an_error(tmp_path):
 
 def test_header_that_begins_like_a_pickle_is_read(tmp_path):
     """The first byte of a safetensors file is that of its header's length, which may well be a pickle's first byte."""
-    path, found = tmp_path / "x.safetensors", 0
+    path, count = tmp_path / "x.safetensors", 0
     for length in range(1, 300):
         contents = b"".join(pieces({"n" * length: torch.zeros(2)}))
         if contents[0] == 0x80:
             path.write_bytes(contents)
             assert len(read(path)) == 1
-            found += 1
-    assert found
+            count += 1
+    assert count

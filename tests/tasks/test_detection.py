@@ -78,11 +78,11 @@ def test_images_in_memory_are_ranked_like_files(tmp_path: Path, capsys: pytest.C
     assert main((*words, "--out", str(tmp_path / "out"), "--json")) == 0
     verb = json.loads(capsys.readouterr().out)
     result = detect(Run.open("digits"), asked(judged=upside_down(9), map=AnomalyMap(steps=2, repeats=1)))
-    found = result.to_json()
-    assert [found[name] for name in ("ranks", "map", "map_means")] == [
+    computed = result.to_json()
+    assert [computed[name] for name in ("ranks", "map", "map_means")] == [
         verb[name] for name in ("ranks", "map", "map_means")
     ]
-    assert found["outside"][0] == {**found["outside"][0], "name": "judged", "role": "other data", "n": 9}
+    assert computed["outside"][0] == {**computed["outside"][0], "name": "judged", "role": "other data", "n": 9}
     ranking = result.rankings[0]
     assert ranking.p_values[ranking.order].tolist() == sorted(ranking.p_values.tolist())
     assert result.maps is not None and result.maps.values.shape == (8, 1, 8, 8)
@@ -114,14 +114,14 @@ def test_score_does_not_depend_on_position_or_batch() -> None:
     orders = {"as it is": [0, 1, 2, 3, 4], "backwards": [4, 3, 2, 1, 0], "alone": [3], "twice": [2, 0, 2]}
     for proxy in (ReconstructionError(noises=1), NoiseNorm(noises=2)):
         subject = scoring.Subject("", proxy, run.load(), "")
-        found = {
+        statistics = {
             name: scoring.measure_statistics(
                 subject, scoring.ImageSet(name, levels[order], np.arange(len(order)), {}), run, 0, device
             )
             for name, order in orders.items()
         }
         for name, order in orders.items():
-            assert torch.equal(found[name], found["as it is"][order]), (proxy, name)
+            assert torch.equal(statistics[name], statistics["as it is"][order]), (proxy, name)
 
 
 def test_default_proxies_depend_on_the_request() -> None:

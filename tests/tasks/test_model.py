@@ -115,15 +115,15 @@ class Net(nn.Module):
 
 
 def test_any_network_makes_a_model_and_is_unchanged() -> None:
-    found = []
+    bits = []
     for kind in ("tensor", "object", "output"):
         torch.manual_seed(0)
         net = Net(kind)
         model = Model(net, shape=(1, 8, 8), levels=17, process=dp.LinearProcess(), prediction=dp.Velocity())
         levels = dp.Digits("test").load().take(range(3))
-        found.append(model.bits_per_dim(dp.Images(levels, levels=17), method=ChainBound(steps=4, terms=None)).per_image)
+        bits.append(model.bits_per_dim(dp.Images(levels, levels=17), method=ChainBound(steps=4, terms=None)).per_image)
         assert net.training and all(weight.requires_grad for weight in net.parameters())
-    assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])
+    assert np.array_equal(bits[0], bits[1]) and np.array_equal(bits[0], bits[2])
     with pytest.raises(ValueError, match="answered with a str"):
         Model(_Wrong(), shape=(1, 8, 8), levels=17, process=dp.LinearProcess()).denoise(torch.zeros(1, 1, 8, 8), 0.5)
 
@@ -252,8 +252,8 @@ def test_python_and_command_line_give_the_same_results(
     np.save("odd.npy", np.random.default_rng(0).integers(0, 256, (50, 1, 8, 8), dtype=np.uint8))
     command, ask = DOORS[name]
     said, result = verb(capsys, *command), ask(digits)
-    found = result.to_json()
-    assert found == {key: said[key] for key in found}
+    computed = result.to_json()
+    assert computed == {key: said[key] for key in computed}
     if "a.npz" in command:
         assert np.array_equal(np.load("a.npz")["images"], result.images)
 

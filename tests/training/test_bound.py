@@ -71,7 +71,7 @@ def test_each_term_equals_the_term_of_the_bound(variance):
     x0, rng = grey(n), Rng.of(3, n)
     for i in range(1, 11):
         t = torch.full((n,), i / 10, dtype=torch.float64)
-        found = 4 * VariationalBound(levels=17).term(model, x0, t, rng)
+        bound = 4 * VariationalBound(levels=17).term(model, x0, t, rng)
         xt = CHAIN.marginal(x0, t).sample(rng.fold("noise"))
         posterior = model(xt, t)
         if i == 1:
@@ -81,7 +81,7 @@ def test_each_term_equals_the_term_of_the_bound(variance):
             p = CHAIN.reverse(posterior, xt, t - 0.1, t)
             z = (q.mean - p.mean) ** 2 / p.variance + q.variance / p.variance
             wanted = 0.5 * (z - 1 + (p.variance / q.variance).log() + 0 * x0).sum(1)
-        torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(bound, wanted, rtol=1e-9, atol=1e-9)
 
 
 def gradients(objective, model, x0):
@@ -93,22 +93,22 @@ def gradients(objective, model, x0):
 @pytest.mark.parametrize("variance", [LearnedRange(), LearnedDiagonal()], ids=repr)
 def test_hybrid_trains_the_mean_by_one_loss_and_the_variance_by_the_other(variance):
     x0, model = grey(500), spoilt(variance, Velocity())
-    found = gradients(Hybrid(0.01, levels=17), model, x0)
+    result = gradients(Hybrid(0.01, levels=17), model, x0)
     bound = gradients(VariationalBound(levels=17), model, x0)
     model.variance = Zero()
     simple = gradients(Denoising(), model, x0)
-    torch.testing.assert_close(found["factor"], simple["factor"], rtol=1e-12, atol=0)
-    torch.testing.assert_close(found["extra"], 0.01 * bound["extra"], rtol=1e-12, atol=0)
+    torch.testing.assert_close(result["factor"], simple["factor"], rtol=1e-12, atol=0)
+    torch.testing.assert_close(result["extra"], 0.01 * bound["extra"], rtol=1e-12, atol=0)
     assert (bound["factor"] / simple["factor"] - 1).abs() > 0.1, "the bound has a gradient of its own to stop"
-    assert (found["extra"] != 0).all()
+    assert (result["extra"] != 0).all()
 
 
 def test_hybrid_is_the_sum_of_its_losses():
     x0, model = grey(50), spoilt(LearnedRange())
-    found = Hybrid(0.3, levels=17)(model, x0, Rng.of(7, 50))
+    loss = Hybrid(0.3, levels=17)(model, x0, Rng.of(7, 50))
     bound = VariationalBound(levels=17)(model, x0, Rng.of(7, 50))
     model.variance = Zero()
-    torch.testing.assert_close(found, Denoising()(model, x0, Rng.of(7, 50)) + 0.3 * bound, rtol=1e-12, atol=0)
+    torch.testing.assert_close(loss, Denoising()(model, x0, Rng.of(7, 50)) + 0.3 * bound, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("variance", [LearnedRange(), LearnedDiagonal()], ids=repr)
@@ -131,12 +131,12 @@ def test_learned_variance_reaches_the_closed_form(variance):
     t = torch.arange(2, 11, dtype=torch.float64) / 10
     bridge, (alpha, sigma) = CHAIN.bridge_coefficients(t - 0.1, t), CHAIN.coefficients(t)
     best = (bridge.ell**2 + bridge.c0**2 * sigma**2 * c / (alpha**2 * c + sigma**2)).log()
-    found = model.net.extra.detach()[1:]
+    log_variance = model.net.extra.detach()[1:]
     if isinstance(variance, LearnedRange):
         small, large = 2 * bridge.ell.log(), increments(CHAIN, t - 0.1, t)[1].log()
-        found = small + (found + 1) / 2 * (large - small)
+        log_variance = small + (log_variance + 1) / 2 * (large - small)
     # About 15 of the steps, each with 10 images of 20 pixels at a time, decide: the variance of a log is 2 over that.
-    assert (found - best).abs().max() < LIMIT * math.sqrt(2 / (15 * 10 * 20))
+    assert (log_variance - best).abs().max() < LIMIT * math.sqrt(2 / (15 * 10 * 20))
     assert (best - 2 * bridge.ell.log()).max() > 1, "btil would not do"
 
 
@@ -145,8 +145,8 @@ def test_variance_below_beta_tilde_has_a_gradient():
     model = spoilt(LearnedDiagonal())
     with torch.no_grad():
         model.net.extra.fill_(-12.0)
-    found = gradients(VariationalBound(levels=17), model, grey(200))["extra"]
-    assert torch.isfinite(found).all() and (found[1:] < -1e-3).all(), "a larger variance is better"
+    bound = gradients(VariationalBound(levels=17), model, grey(200))["extra"]
+    assert torch.isfinite(bound).all() and (bound[1:] < -1e-3).all(), "a larger variance is better"
 
 
 def test_terms_are_accurate_in_float32():

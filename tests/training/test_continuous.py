@@ -123,8 +123,8 @@ def test_bound_measured_on_the_learned_schedule_matches_the_closed_form():
     """The bound of infinitely many steps that is measured afterwards has the same closed form."""
     n, model = 2000, bent(for_gaussian(LEARNED))
     with torch.no_grad():
-        found = continuous_bound(model, gaussian(n), Rng.of(0, n), 5, Decoder(None, 0.1)).steps / 4
-    assert_mean(found, closed_form(LEARNED))
+        bound = continuous_bound(model, gaussian(n), Rng.of(0, n), 5, Decoder(None, 0.1)).steps / 4
+    assert_mean(bound, closed_form(LEARNED))
 
 
 def test_noise_falls_to_zero_below_the_last_noisy_time():

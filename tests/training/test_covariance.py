@@ -39,13 +39,13 @@ def sigma_points(model: MixtureData | GaussianData, xt: Tensor, t: Tensor) -> tu
     law = model(xt, t)
     parts = law.components if isinstance(model, MixtureData) else (law,)
     shares = law.weights.reshape(len(parts), -1) if isinstance(model, MixtureData) else torch.ones(1, len(xt)).double()
-    found, weights, d = [], [], xt.shape[-1]
+    points, weights, d = [], [], xt.shape[-1]
     for part, share in zip(parts, shares, strict=True):
         root = torch.linalg.cholesky(part.cov).expand(len(xt), d, d)
         for i, sign in itertools.product(range(d), (-1, 1)):
-            found.append(part.mean + sign * d**0.5 * root[:, :, i])
+            points.append(part.mean + sign * d**0.5 * root[:, :, i])
             weights.append((share / (2 * d)).expand(len(xt)))
-    return torch.stack(found), torch.stack(weights)
+    return torch.stack(points), torch.stack(weights)
 
 
 def conditional(process: LinearProcess, mean_of, xt: Tensor, t: Tensor, points: Tensor, weights: Tensor):
@@ -76,9 +76,9 @@ def test_conditional_mean_of_every_target_is_the_exact_variance(name: str, data:
         d = 3 if data == "gaussian" else 2
         xt = alpha * 0.7 * Rng.of(1, 12).normal((d,), torch.float64) + sigma * Rng.of(2, 12).normal((d,), torch.float64)
         exact = model(xt, t).variance.expand_as(xt) / unit(process, t)
-        found = conditional(process, lambda x, t: model(x, t).mean, xt, t, *sigma_points(model, xt, t))
+        average = conditional(process, lambda x, t: model(x, t).mean, xt, t, *sigma_points(model, xt, t))
         for kind in KINDS:
-            torch.testing.assert_close(found[kind], exact, rtol=1e-8, atol=1e-9)
+            torch.testing.assert_close(average[kind], exact, rtol=1e-8, atol=1e-9)
 
 
 def test_targets_on_two_points_match_the_closed_form() -> None:
@@ -90,10 +90,10 @@ def test_targets_on_two_points_match_the_closed_form() -> None:
         tanh = torch.tanh(alpha * xt / sigma**2)
         points = torch.stack([-torch.ones_like(xt), torch.ones_like(xt)])
         weights = torch.stack([(1 - tanh) / 2, (1 + tanh) / 2])[:, :, 0]
-        found = conditional(DDPM, lambda x, t: model(x, t).mean, xt, t, points, weights)
+        average = conditional(DDPM, lambda x, t: model(x, t).mean, xt, t, points, weights)
         exact = (1 - tanh**2) / unit(DDPM, t)
         for kind in KINDS:
-            torch.testing.assert_close(found[kind], exact, rtol=1e-8, atol=1e-9)
+            torch.testing.assert_close(average[kind], exact, rtol=1e-8, atol=1e-9)
         wide = xt.expand(-1, 6)
         signs = 1 - 2 * (Rng.of(4, 21).bits((6,)) & 1).double()
         case = Draw(wide, wide, wide, t.expand(21), signs)
@@ -108,11 +108,11 @@ def test_covariance_matching_targets_have_the_expected_spread() -> None:
     scale = (alpha**2 + sigma**2) / alpha
     signs = tensor(list(itertools.product((-1.0, 1.0), repeat=3)))
     case = Draw(signs, signs, signs, t.expand(8), signs)
-    found = targets(DDPM, lambda x, t: (x @ matrix.T, x), case, ("ocm",))[0]["ocm"]
-    torch.testing.assert_close(found, covariance_matching(DDPM, signs, signs @ matrix, t))
-    torch.testing.assert_close(found.mean(0), scale * matrix.diagonal())
+    estimates = targets(DDPM, lambda x, t: (x @ matrix.T, x), case, ("ocm",))[0]["ocm"]
+    torch.testing.assert_close(estimates, covariance_matching(DDPM, signs, signs @ matrix, t))
+    torch.testing.assert_close(estimates.mean(0), scale * matrix.diagonal())
     others = (matrix**2).sum(0) - matrix.diagonal() ** 2
-    torch.testing.assert_close(found.var(0, correction=0), scale**2 * others)
+    torch.testing.assert_close(estimates.var(0, correction=0), scale**2 * others)
 
 
 def pairs(model: MixtureData, t: Tensor, n: int) -> Draw:
@@ -160,7 +160,7 @@ def test_step_variances_agree_with_monte_carlo(s: float, t: float) -> None:
     s, t = tensor(s), tensor(t)
     case = pairs(model, t, 40_000)
     mean = model(case.xt, t).mean
-    found, _ = targets(DDPM, lambda x, t: (model(x, t[0]).mean, x), case, KINDS)
+    estimates, _ = targets(DDPM, lambda x, t: (model(x, t[0]).mean, x), case, KINDS)
     exact = expectation(model, t, lambda x: model(x, t).variance)
     z = Rng.of(8, len(mean)).normal((2,), torch.float64)
     for eta in (0.0, 0.5, 1.0):
@@ -169,7 +169,7 @@ def test_step_variances_agree_with_monte_carlo(s: float, t: float) -> None:
         step = bridge.c0 * case.x0 + bridge.ct * case.xt + bridge.ell * z
         # z^2 - 1 has the mean 0: a control variate.
         values = {"mc": (step - (bridge.c0 * mean + bridge.ct * case.xt)) ** 2 - bridge.ell**2 * (z * z - 1)}
-        values |= {kind: bridge.ell**2 + bridge.c0**2 * unit(DDPM, t) * found[kind] for kind in KINDS}
+        values |= {kind: bridge.ell**2 + bridge.c0**2 * unit(DDPM, t) * estimates[kind] for kind in KINDS}
         for kind, value in values.items():
             value = controlled(value, case, model)
             assert z_scores(value, right).abs().max() < 4, (kind, eta)
@@ -195,13 +195,13 @@ def test_only_the_residual_target_is_right_for_an_imperfect_mean() -> None:
         return (x - alpha * model(x, t).mean) / sigma
 
     case = pairs(model, t, 40_000)
-    found, _ = targets(DDPM, lambda x, at: (mean_of(x, at), x), case, ("npr", "sn"))
+    estimates, _ = targets(DDPM, lambda x, at: (mean_of(x, at), x), case, ("npr", "sn"))
     bridge = DDPM.bridge_coefficients(s, t, 0.0)
     error = bridge.c0 * (case.x0 - mean_of(case.xt, t))
     scale = (sigma / alpha) ** 2
     right = expectation(model, t, lambda x: model(x, t).variance + scale * bias(x) ** 2)
     wrong = expectation(model, t, lambda x: model(x, t).variance - scale * bias(x) * (2 * noise_of(x) + bias(x)))
-    npr, sn = (bridge.c0**2 * unit(DDPM, t) * found[kind] for kind in ("npr", "sn"))
+    npr, sn = (bridge.c0**2 * unit(DDPM, t) * estimates[kind] for kind in ("npr", "sn"))
     for value, expected in ((error**2, right), (npr, right), (sn, wrong)):
         assert z_scores(paired(value), bridge.c0**2 * expected).abs().max() < 4
     assert abs(float(npr.mean() / (bridge.c0**2 * right.mean())) - 1) < 0.005
@@ -262,9 +262,9 @@ def test_all_targets_share_one_evaluation() -> None:
         return x * x, x + 1
 
     case = draw(DDPM, torch.ones(4, 2), Rng.of(0, 4))
-    found, features = targets(DDPM, source, case, KINDS)
+    estimates, features = targets(DDPM, source, case, KINDS)
     assert calls == [True]
     assert not features.requires_grad
-    assert not any(value.requires_grad for value in found.values())
+    assert not any(value.requires_grad for value in estimates.values())
     assert list(targets(DDPM, source, case, ("sn",))[0]) == ["sn"]
     assert calls == [True, False]

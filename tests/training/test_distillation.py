@@ -73,14 +73,14 @@ def test_loss_matches_the_formula(prediction) -> None:
     teacher = NetDenoiser(student().net.body, process, Velocity()).double()
     model = student(UNetSpec(1, 1, widths=(8,), layers=1, attention=(False,), groups=4), prediction, process).double()
     x0, rng = images().double(), Rng.of(7, 4)
-    found = GradientDistillation(Holding(teacher)).bind(model, SPACE)(model, x0, rng)
+    loss = GradientDistillation(Holding(teacher)).bind(model, SPACE)(model, x0, rng)
     t = uniform_times(process, rng.fold("time"))
     case = add_noise(process, x0, t, rng.fold("noise"))
     v = teacher.net(case.xt, 1000 * t - 1).main.detach()
     alpha, sigma = (c[:, None, None, None] for c in process.coefficients(t))
     wanted = v if prediction == Velocity() else sigma * case.xt + alpha * v
     expected = (model.net(case.xt, 1000 * t - 1).main - wanted).square().mean((1, 2, 3))
-    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(loss, expected, rtol=1e-8, atol=1e-10)
 
 
 def test_times_can_be_restricted() -> None:
@@ -183,9 +183,9 @@ def test_distilled_potential_ranks_images_like_log_p() -> None:
         value.backward()
         adam.step()
         losses.append(float(value.detach()))
-    found = V0(0.05)(model, x, Rng.of(0, 400))
-    correlation = stats.spearmanr(found, exact).statistic
-    slope = stats.linregress(exact, found).slope
+    scores = V0(0.05)(model, x, Rng.of(0, 400))
+    correlation = stats.spearmanr(scores, exact).statistic
+    slope = stats.linregress(exact, scores).slope
     assert losses[-1] < 0.01 * losses[0]
     assert correlation >= 0.999, (correlation, slope, losses[-1])
     assert slope == pytest.approx(1, abs=0.02)
@@ -195,14 +195,14 @@ def test_method_2_is_denoising_on_a_scalar_network() -> None:
     """L = mean |grad h(x_t, t) - eps|^2, with nothing but `Denoising` and an `Epsilon` prediction."""
     model = student(ScalarUNetSpec(UNET, (8, 4))).double()
     x0, rng = images().double(), Rng.of(7, 4)
-    found = Denoising()(model, x0, rng)
+    loss = Denoising()(model, x0, rng)
     t = uniform_times(model.process, rng.fold("time"))
     case = add_noise(model.process, x0, t, rng.fold("noise"))
     at = case.xt.requires_grad_()
     h = model.net.body(at, 1000 * t - 1).main
     (slope,) = torch.autograd.grad(h.sum(), at)
-    torch.testing.assert_close(found, (slope - case.noise).square().mean((1, 2, 3)), rtol=1e-10, atol=1e-12)
-    found.mean().backward()
+    torch.testing.assert_close(loss, (slope - case.noise).square().mean((1, 2, 3)), rtol=1e-10, atol=1e-12)
+    loss.mean().backward()
     trained = dict(model.net.body.named_parameters())
     assert all(trained[name].grad.abs().max() > 0 for name in ("conv_in.weight", "head.convs.0.weight"))
 

@@ -147,8 +147,8 @@ def test_resumed_fit_has_the_bits_of_an_unbroken_fit() -> None:
 
 def test_head_is_fitted_the_same_alone_and_with_others() -> None:
     fit = {kinds: CovarianceFit(kinds, steps=4, pilot=1, bins=4) for kinds in (("sn",), ("npr", "sn"))}
-    found = [train_heads(PROCESS, source, heads(kinds), batches(5, 16), fit[kinds]) for kinds in fit]
-    alone, beside = (state.heads["sn"] for state in found)
+    states = [train_heads(PROCESS, source, heads(kinds), batches(5, 16), fit[kinds]) for kinds in fit]
+    alone, beside = (state.heads["sn"] for state in states)
     torch.manual_seed(0)
     fresh = [Perceptron() for _ in range(2)][1]
     single = train_heads(PROCESS, source, {"sn": fresh}, batches(5, 16), fit["sn",])

@@ -124,7 +124,7 @@ def test_parameter_gradients_match_the_closed_form(name):
         "plain": lambda: sliced(score, x, rng, 1, False),
         "denoising": lambda: denoising(score, x, 0.5, rng),
     }[name]
-    found = torch.autograd.grad(loss().sum(), net.v)[0] * -(net.v.detach() ** 2)  # by a = 1/v
+    gradient = torch.autograd.grad(loss().sum(), net.v)[0] * -(net.v.detach() ** 2)  # by a = 1/v
     if name == "denoising":
         z = rng.fold("noise").normal((3,), torch.float64)
         xt = x + 0.5 * z
@@ -134,7 +134,7 @@ def test_parameter_gradients_match_the_closed_form(name):
         expected = (a * (v * x).sum(1) ** 2 - 3).sum()
     else:
         expected = (a * x.square().sum(1) - 3).sum()
-    torch.testing.assert_close(found, expected.detach())
+    torch.testing.assert_close(gradient, expected.detach())
     with torch.no_grad():
         quiet = loss()
     assert not quiet.requires_grad
@@ -157,9 +157,9 @@ def test_denoising_loss_is_minimal_at_the_noised_precision():
     a = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
     slope = torch.autograd.grad(denoising(lambda y: -a * y, x, sigma, Rng.of(0, n)).mean(), a, create_graph=True)[0]
     curvature = torch.autograd.grad(slope, a)[0]
-    found = float((a - slope / curvature).detach())  # the loss is quadratic in a: one Newton step is its minimum
-    assert found == pytest.approx(1 / (v + sigma**2), rel=0.015)  # 4 standard errors of 0.4%
-    assert abs(found - 1 / v) > 0.2
+    minimum = float((a - slope / curvature).detach())  # the loss is quadratic in a: one Newton step is its minimum
+    assert minimum == pytest.approx(1 / (v + sigma**2), rel=0.015)  # 4 standard errors of 0.4%
+    assert abs(minimum - 1 / v) > 0.2
 
 
 def mixture(x, extra=0.0):

@@ -35,7 +35,7 @@ def test_group_learns_at_its_own_rate(train, tmp_path):
     still = train(tmp_path / "still", steps=1, clip=float("inf"), parts=(Part(MIDDLE, start=1),))
     sets = [dict(trainer.model.named_parameters()) for trainer in (plain, slow, still)]
     for name in sets[0]:
-        far, near, origin = (found[name].detach().double() for found in sets)
+        far, near, origin = (weights[name].detach().double() for weights in sets)
         if name.startswith(MIDDLE):
             # lr = 2e-4 at weights of order 1: float32 rounds a step to about 1e-3 of itself.
             assert torch.allclose(near - origin, 0.1 * (far - origin), atol=2e-7), name

@@ -124,8 +124,8 @@ def test_half_unet_approaches_bayes_rule(trained: NoisyClassifier, t: float) -> 
     xt = add_noise(PROCESS, x0, t, Rng.of(1, n))
     logits, wanted = trained(xt, tensor(t)).double(), bayes(xt, t)
     odds = logits[:, 1] - logits[:, 0]
-    found, least = losses(odds, labels), losses(wanted, labels)
-    assert float(found - least) < min(0.15, 0.5 * (math.log(2) - float(least)))
+    loss, least = losses(odds, labels), losses(wanted, labels)
+    assert float(loss - least) < min(0.15, 0.5 * (math.log(2) - float(least)))
     assert float(torch.corrcoef(torch.stack([odds, wanted]))[0, 1]) > 0.9
 
 
@@ -146,10 +146,10 @@ def test_guidance_by_the_classifier_moves_the_mean_as_predicted(linear: NoisyCla
     model, x, t = net_denoiser(PROCESS), Rng.of(0, 4).normal(SHAPE), tensor(0.5)
     alpha, sigma = PROCESS.coefficients(t)
     for y in (1, 0):
-        found = EnergyGuided(model, LabelEnergy(linear, torch.tensor([y])))(x, t).mean - model(x, t).mean
+        shift = EnergyGuided(model, LabelEnergy(linear, torch.tensor([y])))(x, t).mean - model(x, t).mean
         doubt = torch.sigmoid((1 - 2 * y) * bayes(x, 0.5))
         expected = (2 * y - 1) * sigma**2 / alpha * doubt * 2 * alpha * MEAN
-        torch.testing.assert_close(found.mean((1, 2, 3)).double(), expected, rtol=0.15, atol=0.05)
+        torch.testing.assert_close(shift.mean((1, 2, 3)).double(), expected, rtol=0.15, atol=0.05)
 
 
 def test_initial_predictions_are_uniform() -> None:

@@ -44,8 +44,8 @@ def words(rng: Rng, shape: Sequence[int]) -> Tensor:
     """(B, *shape) uint32 words, held in int64."""
     count = math.prod(shape)
     blocks, seeds = torch.arange(-(-count // 4)), rng.seeds[:, None]
-    found = philox((blocks, rng.step, rng.stream & MASK, rng.stream >> 32), (seeds & MASK, (seeds >> 32) & MASK))
-    return torch.stack(found, -1).reshape(len(rng), 4 * len(blocks))[:, :count].reshape(len(rng), *shape)
+    integers = philox((blocks, rng.step, rng.stream & MASK, rng.stream >> 32), (seeds & MASK, (seeds >> 32) & MASK))
+    return torch.stack(integers, -1).reshape(len(rng), 4 * len(blocks))[:, :count].reshape(len(rng), *shape)
 
 
 def _ratio(x: Tensor, coefficients: tuple[tuple[float, ...], tuple[float, ...]]) -> Tensor:
@@ -69,9 +69,9 @@ def _log(p: Tensor) -> Tensor:
     return exponent * math.log(2) + 2 * z * series
 
 
-def quantile(found: Tensor) -> Tensor:
+def quantile(integers: Tensor) -> Tensor:
     """Standard normal float64 numbers from uint32 words."""
-    p = (found.double() + 0.5) * 2.0**-32
+    p = (integers.double() + 0.5) * 2.0**-32
     q = p - 0.5
     value = q * _ratio(0.180625 - q * q, CENTRE)
     outer = (q.abs() > 0.425).nonzero(as_tuple=True)
@@ -82,8 +82,8 @@ def quantile(found: Tensor) -> Tensor:
     return value
 
 
-def uniform(found: Tensor, dtype: torch.dtype) -> Tensor:
+def uniform(integers: Tensor, dtype: torch.dtype) -> Tensor:
     """Uniform numbers from uint32 words."""
     if dtype == torch.float64:
-        return (found.double() + 0.5) * 2.0**-32
-    return (((found >> 9).double() + 0.5) * 2.0**-23).to(dtype)
+        return (integers.double() + 0.5) * 2.0**-32
+    return (((integers >> 9).double() + 0.5) * 2.0**-23).to(dtype)

@@ -22,10 +22,14 @@ def assert_independent(proxy: Proxy, dtype: torch.dtype = torch.float32, channel
     model, x, rng = net_denoiser(chunk=chunk, channels=channels), images((channels, 6, 5), dtype), Rng.of(5, N)
     if dtype == torch.float64:
         model = model.double()
-    found = proxy.statistics(model, x, rng)
-    assert found.dtype == torch.float64 and found.shape == (N, len(proxy.columns)) and not found.requires_grad
-    assert torch.isfinite(found).all()
+    statistics = proxy.statistics(model, x, rng)
+    assert (
+        statistics.dtype == torch.float64
+        and statistics.shape == (N, len(proxy.columns))
+        and not statistics.requires_grad
+    )
+    assert torch.isfinite(statistics).all()
     for k in (0, 7, 15):
         one = slice(k, k + 1)
-        assert torch.equal(proxy.statistics(model, x[one], rng.select(one)), found[one]), k
-    return found
+        assert torch.equal(proxy.statistics(model, x[one], rng.select(one)), statistics[one]), k
+    return statistics
