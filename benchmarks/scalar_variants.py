@@ -23,7 +23,6 @@ from diffprob.cli.main import main as diffprob
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.runs.folder import Run
 from diffprob.sampling.between import add_noise
-from diffprob.sampling.singlestep import predicted_noise
 from diffprob.tasks.images import splits
 
 HEAD = "network.body."
@@ -97,7 +96,7 @@ def _cases(run: Run, arguments: argparse.Namespace) -> Iterator[tuple[Any, ...]]
 def _errors(model: NetDenoiser, teacher: NetDenoiser, cases: list[tuple[Any, ...]]) -> dict[str, float]:
     true, learned = [], []
     for t, xt, noise in cases:
-        one, two = (predicted_noise(each.process, each(xt, t), xt, t) for each in (model, teacher))
+        one, two = (each.process.predicted_noise(each(xt, t).mean, xt, t) for each in (model, teacher))
         true.append(float((one - noise).square().mean()))
         learned.append(float((one - two).square().mean()))
     return {"noise error": sum(true) / len(true), "error of the teacher's": sum(learned) / len(learned)}

@@ -59,8 +59,7 @@ class AnomalyMap:
             if self.noise is None:
                 xt = add_noise(process, x, times[0], streams)
             else:
-                law = process.marginal(x, times[0])
-                xt = law.mean + law.std * self.noise(streams.fold("noised"), x)
+                xt = process.add_noise(x, self.noise(streams.fold("noised"), x), times[0])
             *_, last = simulate(model, self.sampler, xt, times, streams)
             squares += (x.double() - last.x.double()).square()
         return squares / self.repeats

@@ -15,7 +15,6 @@ from diffprob.base.rng import Rng, normal_like
 from diffprob.base.shapes import flat_sum
 from diffprob.denoise.denoiser import Denoiser, NetDenoiser
 from diffprob.sampling.between import add_noise
-from diffprob.sampling.singlestep import predicted_noise
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def loop_integral(model: Denoiser, corners: Tensor, t: Tensor, nodes: int = 8) -
 
 
 def _noise(model: Denoiser, xt: Tensor, t: Tensor) -> Tensor:
-    return predicted_noise(model.process, model(xt, t), xt, t)
+    return model.process.predicted_noise(model(xt, t).mean, xt, t)
 
 
 def _in_own_dtype(model: Denoiser, x: Tensor) -> Tensor:

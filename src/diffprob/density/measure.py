@@ -12,7 +12,6 @@ from diffprob.base.shapes import check_points
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.linear import LinearProcess
 from diffprob.sampling.between import add_noise
-from diffprob.sampling.singlestep import predicted_noise
 
 MOST_NOISES = 10_000  # drawn for one image
 
@@ -49,4 +48,4 @@ def states(process: LinearProcess, x: Tensor, t: Tensor, noises: int, rng: Rng) 
 
 def noise(model: Denoiser, xt: Tensor, t: Tensor) -> Tensor:
     """eps = (x_t - alpha E[x_0|x_t])/sigma, float64 (B, *event): what of the noise the model can tell."""
-    return predicted_noise(model.process, model(xt, t), xt.double(), t)
+    return model.process.predicted_noise(model(xt, t).mean, xt.double(), t)

@@ -23,7 +23,6 @@ from diffprob.density.proxy import Fitted, Proxy, present
 from diffprob.likelihood.flow import Divergence, Hutchinson
 from diffprob.process.grids import Leading
 from diffprob.process.linear import LinearProcess
-from diffprob.sampling.singlestep import predicted_noise
 
 
 @dataclass(frozen=True)
@@ -109,10 +108,9 @@ def path_noises(model: Denoiser, x: Tensor, times: Tensor) -> Iterator[tuple[Ten
     process, state = model.process, model.process.marginal(x, times[0]).mean
     for t, above in pairwise([*times, times[-1]]):
         posterior = model(state, t)
-        eps = predicted_noise(process, posterior, state.double(), t)
+        eps = process.predicted_noise(posterior.mean, state.double(), t)
         yield t, eps
-        law = process.marginal(posterior.mean.double(), above)
-        state = (law.mean + law.std * eps).to(x.dtype)
+        state = process.add_noise(posterior.mean.double(), eps, above).to(x.dtype)
 
 
 @dataclass(frozen=True)
@@ -239,10 +237,10 @@ def _norm_and_trace(model: Denoiser, xt: Tensor, t: Tensor, directions: Tensor) 
         mean = model(xt, t).mean
     if not mean.requires_grad:
         raise ValueError("the mean of the denoiser has no gradient with respect to the state")
-    alpha, sigma = (float(c) for c in model.process.coefficients(t))
+    alpha = float(model.process.alpha(t))
     trace = torch.zeros(len(xt), dtype=torch.float64, device=xt.device)
     for k, v in enumerate(directions):
         (product,) = torch.autograd.grad(mean, xt, v.expand_as(mean), retain_graph=k + 1 < len(directions))
         trace += ordered_sum((v - alpha * product) * v)
-    eps = (xt.detach().double() - alpha * mean.detach().double()) / sigma
+    eps = model.process.predicted_noise(mean.detach().double(), xt.detach().double(), t)
     return ordered_sum(eps * eps), trace

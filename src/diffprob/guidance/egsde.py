@@ -88,8 +88,8 @@ class Expert(ABC):
 
     def __call__(self, x0: Tensor, xt: Tensor, t: Tensor) -> Tensor:
         """The energy, nats (B,)."""
-        law = self.process.marginal(self.source, t)
-        energies = [self.compare(xt, (law.mean + law.std * noise).to(xt), t) for noise in self.noises]
+        states = (self.process.add_noise(self.source, noise, t).to(xt) for noise in self.noises)
+        energies = [self.compare(xt, state, t) for state in states]
         return self.scale * torch.stack(energies).mean(0)
 
 

@@ -21,7 +21,7 @@ from diffprob.base.distributions import Distribution
 from diffprob.base.rng import Rng, one_for_each
 from diffprob.base.shapes import check_points, ordered_sum, per_sample
 from diffprob.denoise.denoiser import Denoiser
-from diffprob.process.linear import VariancePreserving
+from diffprob.process.linear import VariancePreserving, predicted_noise
 from diffprob.sampling.adaptive import FARTHEST, Control, Image, check_tolerances, magnitude, march
 
 FIRST = 0.1  # the first step in lambda that is tried
@@ -229,6 +229,5 @@ def _to_noise(image: Image, z: Tensor, lam: Tensor) -> Tensor:
     of it; errors are of the order e^-20.
     """
     d = image(z, lam)
-    alpha, sigma = (c[:, None].to(z) for c in VariancePreserving().coefficients(2 * lam))
-    x = (z[:, :-1] - alpha * d[:, :-1]) / sigma
+    x = predicted_noise(d[:, :-1], z[:, :-1], *VariancePreserving().coefficients(2 * lam))
     return torch.cat([x, z[:, -1:] - _slope(z, lam, d)[:, -1:] / 2], 1)

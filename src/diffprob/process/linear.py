@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from diffprob.base.checks import able
+from diffprob.base.checks import able, shown
 from diffprob.base.distributions import Dirac, Distribution, Gaussian, LocationScale, Mixture
 from diffprob.base.errors import NoClosedForm
 from diffprob.base.laws import Law, Normal
@@ -190,6 +190,22 @@ class LinearProcess:
         alpha, sigma = self.coefficients(t)
         return LocationScale(per_sample(alpha, x0) * x0, per_sample(sigma, x0), self.law)
 
+    def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor | float) -> Tensor:
+        """x_t = alpha x_0 + sigma z for the noise z, (B, *event) both (Ho et al. 2020, eq. 4)."""
+        law = self.marginal(x0, t)
+        return law.mean + law.std * noise
+
+    def predicted_noise(self, x0: Tensor, xt: Tensor, t: Tensor | float) -> Tensor:
+        """eps = (x_t - alpha x_0)/sigma, (B, *event): the noise that x_0, such as E[x_0|x_t], leaves in x_t.
+
+        Raises:
+            ValueError: a time without noise, where it is 0/0.
+        """
+        alpha, sigma = self.coefficients(t)
+        if bool((sigma == 0).any()):
+            raise ValueError(f"there is no noise to predict at t = {shown(torch.as_tensor(t).tolist())}")
+        return predicted_noise(x0, xt, alpha, sigma)
+
     def bridge_coefficients(self, s: Tensor | float, t: Tensor | float, eta: float = 1.0) -> BridgeCoefficients:
         """Coefficients of q(x_s | x_t, x_0) in the family with ell^2 = eta^2 btil(s, t) (Bao et al. 2022, eq. 1).
 
@@ -252,6 +268,11 @@ class LinearProcess:
             identity = torch.eye(cov.shape[-1], dtype=xt.dtype, device=xt.device)
             return Gaussian(mean, per_sample(c.c0**2, cov) * cov + per_sample(c.ell**2, cov) * identity)
         raise NoClosedForm(f"no closed form for the reverse kernel of a {type(posterior).__name__} posterior")
+
+
+def predicted_noise(x0: Tensor, xt: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """eps = (x_t - alpha x_0)/sigma, (B, *event), for coefficients () or (B,)."""
+    return (xt - per_sample(alpha, xt) * x0) / per_sample(sigma, xt)
 
 
 def _mean(c: BridgeCoefficients, x0: Tensor, xt: Tensor) -> Tensor:

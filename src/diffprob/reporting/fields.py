@@ -9,7 +9,6 @@ from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.sampling.between import add_noise
-from diffprob.sampling.singlestep import predicted_noise
 
 TIMES = (0.02, 0.1, 0.3, 0.6)
 
@@ -41,7 +40,7 @@ def fields_figure(
     for k, (row, time) in enumerate(zip(grid, times, strict=True)):
         t = process.schedule.snap(torch.tensor(time, dtype=torch.float64))
         xt = add_noise(process, x0, t, rng.at(k))
-        one, two = (predicted_noise(process, model(xt, t), xt, t) for model in (teacher, student))
+        one, two = (process.predicted_noise(model(xt, t).mean, xt, t) for model in (teacher, student))
         error = float((one - two).double().square().mean())
         shown = (xt, one, two, one - two)
         names = (f"x_t, t = {float(t):g}", "noise prediction", "gradient", f"difference, {error:.3f}")

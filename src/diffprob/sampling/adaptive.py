@@ -19,7 +19,7 @@ from diffprob.base.errors import NumericalError
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import per_sample
 from diffprob.denoise.denoiser import Denoiser
-from diffprob.process.linear import LinearProcess, VariancePreserving
+from diffprob.process.linear import LinearProcess, VariancePreserving, predicted_noise
 from diffprob.sampling.simulate import State, check_step
 
 Image = Callable[[Tensor, Tensor], Tensor]  # D of the state and lambda, (B, *event) and (B,)
@@ -136,8 +136,7 @@ def bogacki_shampine(image: Image, x: Tensor, lam: Tensor, h: Tensor, d: Tensor)
 
 
 def _eps(x: Tensor, lam: Tensor, d: Tensor) -> Tensor:
-    alpha, sigma = _curve(lam)
-    return (x - per_sample(alpha, x) * d) / per_sample(sigma, x)
+    return predicted_noise(d, x, *_curve(lam))
 
 
 def _first(x: Tensor, lam: Tensor, h: Tensor, noise: Tensor) -> Tensor:

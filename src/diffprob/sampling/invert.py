@@ -7,9 +7,7 @@ from diffprob.base.rng import Rng, one_for_each
 from diffprob.base.shapes import check_points
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.chain import noisy_times
-from diffprob.process.linear import LinearProcess
 from diffprob.sampling.between import add_noise
-from diffprob.sampling.singlestep import predicted_noise
 
 
 @torch.no_grad()
@@ -39,17 +37,12 @@ def invert(model: Denoiser, x0: Tensor, times: Tensor, rng: Rng | None = None) -
     check_points(x0, "an image")
     if rng is None:
         guess = process.marginal(x0, t).mean
-        x = _renoised(process, x0, predicted_noise(process, model(guess, t), guess, t), t)
+        x = process.add_noise(x0, process.predicted_noise(model(guess, t).mean, guess, t), t)
     else:
         one_for_each(rng, x0)
         x = add_noise(process, x0, t, rng)
     for above in times.flip(0)[1:]:
         posterior = model(x, t)
-        x = _renoised(process, posterior.mean, predicted_noise(process, posterior, x, t), above)
+        x = process.add_noise(posterior.mean, process.predicted_noise(posterior.mean, x, t), above)
         t = above
     return x
-
-
-def _renoised(process: LinearProcess, image: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    law = process.marginal(image, t)
-    return law.mean + law.std * noise

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from diffprob.base.checks import MOST_STEPS, one_of, real, shown, whole
-from diffprob.base.distributions import Distribution
+from diffprob.base.checks import MOST_STEPS, one_of, real, whole
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import per_sample
 from diffprob.denoise.denoiser import Denoiser
@@ -63,7 +62,7 @@ def _dpm_solver(model: Denoiser, state: State, s: Tensor, order: int) -> State:
     posterior = model(x, t)
     if from_pure_noise(process, t):
         return State(Stretch.of(process, s, t)(x, posterior.mean), s, state.index + 1, posterior)
-    noise = predicted_noise(process, posterior, x, t)
+    noise = process.predicted_noise(posterior.mean, x, t)
 
     _noisy(process, s)
 
@@ -80,13 +79,13 @@ def _dpm_solver(model: Denoiser, state: State, s: Tensor, order: int) -> State:
         return State(x_s, s, state.index + 1, posterior)
     m = between(process, s, t, {2: 1 / 2, 3: 1 / 3}[order])
     y, _ = first(m)
-    change = predicted_noise(process, model(y, m), y, m) - noise
+    change = process.predicted_noise(model(y, m).mean, y, m) - noise
     if order == 2:
         return State(less(x_s, s, torch.expm1(h), change), s, state.index + 1, posterior)
     m = between(process, s, t, 2 / 3)
     y, part = first(m)
     y = less(y, m, 2 * (torch.expm1(part) / part - 1), change)
-    change = predicted_noise(process, model(y, m), y, m) - noise
+    change = process.predicted_noise(model(y, m).mean, y, m) - noise
     x_s = less(x_s, s, 1.5 * (torch.expm1(h) / h - 1), change)
     return State(x_s, s, state.index + 1, posterior)
 
@@ -131,18 +130,6 @@ class DPMFast:
         """One step from state.t to s."""
         check_step(state, s, rng)
         return _dpm_solver(model, state, s, self.costs(state.index + 1)[-1])
-
-
-def predicted_noise(process: LinearProcess, posterior: Distribution, x: Tensor, t: Tensor) -> Tensor:
-    """eps = (x_t - alpha E[x_0|x_t]) / sigma.
-
-    Raises:
-        ValueError: a time without noise, where it is 0/0.
-    """
-    alpha, sigma = process.coefficients(t)
-    if bool((sigma == 0).any()):
-        raise ValueError(f"there is no noise to predict at t = {shown(t.tolist())}")
-    return (x - per_sample(alpha, x) * posterior.mean) / per_sample(sigma, x)
 
 
 @dataclass(frozen=True)

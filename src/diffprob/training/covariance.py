@@ -107,8 +107,7 @@ def draw(process: LinearProcess, x0: Tensor, rng: Rng) -> Draw:
     t = start + (last - start) * position if steps is None else ((position * (last * steps)).floor() + 1) / steps
     t = t.to(x0.device)
     signs = 1 - 2 * (rng.fold("sign").bits(x0.shape[1:]) >> 31).to(x0.device, x0.dtype)
-    alpha, sigma = process.coefficients(t)
-    return Draw(x0, noise, per_sample(alpha, x0) * x0 + per_sample(sigma, x0) * noise, t, signs)
+    return Draw(x0, noise, process.add_noise(x0, noise, t), t, signs)
 
 
 def targets(

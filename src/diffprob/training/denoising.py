@@ -9,7 +9,7 @@ from torch import Tensor
 
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng, normal_like
-from diffprob.base.shapes import flat_sum, per_sample
+from diffprob.base.shapes import flat_sum
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.variance import Variance
@@ -61,8 +61,7 @@ def uniform_times(process: LinearProcess, rng: Rng) -> Tensor:
 def add_noise(process: LinearProcess, x0: Tensor, t: Tensor, rng: Rng) -> Noised:
     """The images ``x0`` (B, *event) at the times t (B,), with the noise of ``rng``."""
     noise = normal_like(rng, x0)
-    alpha, sigma = process.coefficients(t)
-    return Noised(per_sample(alpha, x0) * x0 + per_sample(sigma, x0) * noise, t, noise)
+    return Noised(process.add_noise(x0, noise, t), t, noise)
 
 
 def output_error(model: NetDenoiser, process: LinearProcess, x0: Tensor, case: Noised, output: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from diffprob.base.rng import Rng, normal_like
-from diffprob.base.shapes import check_points, flat_sum, per_sample
+from diffprob.base.shapes import check_points, flat_sum
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.denoise.moments import NoiseMoments, noise_residual
 from diffprob.process.chain import rising_times
@@ -52,7 +52,7 @@ def noise_moments(
             raise ValueError(f"the moments need batches of at least 2 images, got {len(x0)}")
         alpha, sigma = process.coefficients(t)
         noise = normal_like(rng.fold("moments").at(k), x0)
-        xt = per_sample(alpha, x0) * x0 + per_sample(sigma, x0) * noise
+        xt = process.add_noise(x0, noise, t)
         with torch.no_grad():
             image = model(xt, t).mean.double()
         a, sd, d, n = float(alpha), float(sigma), x0[0].numel(), len(x0)
