@@ -1,5 +1,6 @@
 """The face for Python: what it answers is what the command line answers, and what closed forms say."""
 
+import inspect
 import math
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import nn
 import diffprob as dp
 from diffprob.cli.main import main
 from diffprob.tasks.bounds import ChainBound
+from diffprob.tasks.face import DEFAULTS
 from diffprob.tasks.likelihood import ContinuousTimeBound, ProbabilityFlow
 from diffprob.tasks.model import Model, load, train
 
@@ -290,3 +292,12 @@ def test_training_and_fits_match_the_verbs(
     assert there[0] == there[1]
     page = model.report("page.html", n=4, steps=2)
     assert Path("page.html").read_bytes() == page.page and b"<html" in page.page
+
+
+def test_every_method_that_draws_shows_and_checks_the_same_keywords(digits: Model) -> None:
+    for name in ("sample", "chain", "report", "sample_from", "reconstruct", "interpolate", "restore", "translate"):
+        shown = inspect.signature(getattr(Model, name)).parameters
+        assert {each: shown[each].default for each in DEFAULTS} == DEFAULTS
+        assert not any(each.kind is each.VAR_KEYWORD for each in shown.values())
+    with pytest.raises(TypeError, match="unexpected keyword argument 'stpes'; did you mean 'steps'"):
+        digits.sample(1, stpes=3)  # pyright: ignore[reportArgumentType]

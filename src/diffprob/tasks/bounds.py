@@ -22,7 +22,7 @@ from diffprob.process.path import LeastCost
 from diffprob.runs.fits import ANALYTIC, STEPS, bind_grid, fitted
 from diffprob.runs.folder import Run
 from diffprob.tasks.compute import Compute
-from diffprob.tasks.drawing import limited, make_times
+from diffprob.tasks.drawing import clips, limited, make_times
 from diffprob.tasks.images import ImageSelection
 from diffprob.tasks.reporter import Reporter
 
@@ -42,7 +42,7 @@ class ChainBound:
         grid: None: the fitted path if there is one, else every time of training.
         variance: None: ``Analytic()`` if it was fitted, else the run's.
         decoder_std: of p(x_0|x_t1), in model space; None: that of the posterior.
-        clip: whether the predicted image is clamped to [-1, 1].
+        clip: whether the predicted image is clamped to [-1, 1]; None: that of a network is, of an exact denoiser not.
 
     Raises:
         ValueError: a number outside its domain.
@@ -54,14 +54,15 @@ class ChainBound:
     grid: Any = None
     variance: Variance | None = None
     decoder_std: float | None = None
-    clip: bool = True
+    clip: bool | None = None
 
     def __post_init__(self) -> None:
         whole("terms", self.terms, 1, none=True)
         real("eta", self.eta, "(0, 1]")
         whole("steps", self.steps, 1, none=True)
         real("decoder_std", self.decoder_std, "(0, inf)", none=True)
-        flag("clip", self.clip)
+        if self.clip is not None:
+            flag("clip", self.clip)
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,7 @@ def prepare(
     grid, n = _grid(run, chain, compute.best)
     times = make_times(grid, model.process, n)
     decoder = Decoder(run.space.levels, chain.decoder_std)
+    clip = clips(run) if chain.clip is None else chain.clip
     terms = None if chain.terms is None or chain.terms >= len(times) - 1 else chain.terms
     settings = {
         "run": run.place,
@@ -149,12 +151,12 @@ def prepare(
         "terms": "all" if terms is None else terms,
         "variance": repr(model.variance),
         "decoder": repr(decoder),
-        "clip": chain.clip,
+        "clip": clip,
         "chunk": model.evaluation.chunk,
         "precision": model.evaluation.precision,
         "device": str(compute.on()),
     }
-    return LikelihoodSetup(run, model, found, chosen, times, decoder, terms, chain.clip, settings)
+    return LikelihoodSetup(run, model, found, chosen, times, decoder, terms, clip, settings)
 
 
 def map_batches(

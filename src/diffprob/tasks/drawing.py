@@ -92,6 +92,12 @@ def draw(
     return Drawn(levels, [frame for _, frame in frames], [t for t, _ in frames], tally.asked / len(levels))
 
 
+def clips(run: Any) -> bool:
+    """Whether the predicted images of a run are clamped unless said: points have no interval, and the means of an exact
+    denoiser need none."""
+    return isinstance(run.space, Pixels) and not getattr(run, "exact", False)
+
+
 def limited(model: Denoiser, clip: bool | float) -> Denoiser:
     """The model with its predicted images clipped as in `diffprob.tasks.plan.SamplingPlan`."""
     return model if clip is False else Clip(model) if clip is True else DynamicClip(model, clip)

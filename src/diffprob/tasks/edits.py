@@ -1,6 +1,6 @@
 """The face, as far as it changes images that it is given."""
 
-from typing import Any
+from typing import Unpack
 
 from diffprob.base.errors import InputError
 from diffprob.tasks.degradations import Degradation
@@ -14,8 +14,9 @@ from diffprob.tasks.editing import (
     reconstruct,
     sample_from,
 )
-from diffprob.tasks.face import Face, Pictures
+from diffprob.tasks.face import Drawing, Face, Pictures, draws
 from diffprob.tasks.images import ImageSource
+from diffprob.tasks.plan import Sampling
 from diffprob.tasks.restoration import Restored, RestoreRequest, restore
 from diffprob.tasks.rows import ImageRows
 from diffprob.tasks.translation import Translated, TranslateRequest, TranslationMethod, translate
@@ -27,7 +28,10 @@ class Edits(Face):
     One image is a picture's path, DATA:INDEX such as "digits:0", or uint8 (C, H, W) in memory.
     """
 
-    def sample_from(self, image: Pictures, n: int = 8, *, at: tuple[float, ...] = AT, **drawing: Any) -> ImageRows:
+    @draws
+    def sample_from(
+        self, image: Pictures, n: int = 8, *, at: tuple[float, ...] = AT, **drawing: Unpack[Drawing]
+    ) -> ImageRows:
         """Draw from p(x_0 | x_t), where x_t is the image with noise added; those of `diffprob sample --from`.
 
         Args:
@@ -39,10 +43,13 @@ class Edits(Face):
         Raises:
             InputError: an image of another kind.
         """
-        request = SampleFromRequest(image=self._given(image), at=at, sampling=self._sampling(n=n, **drawing))
+        request = SampleFromRequest(image=self._given(image), at=at, sampling=self._sampling(n, drawing))
         return sample_from(self.run, request, self.reporter)
 
-    def reconstruct(self, image: Pictures, *, at: tuple[float, ...] = AT_LATENT, **drawing: Any) -> ImageRows:
+    @draws
+    def reconstruct(
+        self, image: Pictures, *, at: tuple[float, ...] = AT_LATENT, **drawing: Unpack[Drawing]
+    ) -> ImageRows:
         """Take an image up to the noise by DDIM, and back; that of `diffprob sample --from --reconstruct`.
 
         Args:
@@ -53,9 +60,10 @@ class Edits(Face):
         Raises:
             InputError: an image of another kind, or another sampler than DDIM().
         """
-        request = ReconstructRequest(image=self._given(image), at=at, sampling=self._sampling(n=1, **drawing))
+        request = ReconstructRequest(image=self._given(image), at=at, sampling=self._sampling(1, drawing))
         return reconstruct(self.run, request, self.reporter)
 
+    @draws
     def interpolate(
         self,
         first: Pictures,
@@ -65,7 +73,7 @@ class Edits(Face):
         points: int = 9,
         noise: str | None = None,
         latent: bool = False,
-        **drawing: Any,
+        **drawing: Unpack[Drawing],
     ) -> ImageRows:
         """Mix two images at some level of noise, and take the noise out again; those of `diffprob interpolate`.
 
@@ -80,7 +88,7 @@ class Edits(Face):
         Raises:
             InputError: images of another kind, or options that exclude each other.
         """
-        sampling = self._sampling(n=1, **drawing)
+        sampling = self._sampling(1, drawing)
         request = InterpolateRequest(
             first=self._given(first),
             second=self._given(second),
@@ -92,6 +100,7 @@ class Edits(Face):
         )
         return interpolate(self.run, request, self.reporter)
 
+    @draws
     def restore(
         self,
         images: Pictures,
@@ -99,7 +108,7 @@ class Edits(Face):
         *,
         clean: Pictures = None,
         n: int | None = None,
-        **drawing: Any,
+        **drawing: Unpack[Drawing],
     ) -> Restored:
         """Take noise out of images, fill in what is missing, or enlarge; those of `diffprob restore`.
 
@@ -118,10 +127,11 @@ class Edits(Face):
             degradation=degradation,
             clean=self._source(clean),
             n=n,
-            sampling=self._sampling(**drawing),
+            sampling=self._sampling(Sampling.n, drawing),
         )
         return restore(self.run, request, self.reporter)
 
+    @draws
     def translate(
         self,
         images: Pictures,
@@ -130,7 +140,7 @@ class Edits(Face):
         n: int | None = None,
         split: str = "auto",
         resize: bool = False,
-        **drawing: Any,
+        **drawing: Unpack[Drawing],
     ) -> Translated:
         """Turn images of one kind into images of this model's kind; those of `diffprob translate`.
 
@@ -150,7 +160,7 @@ class Edits(Face):
             split=split,
             n=n,
             resize=resize,
-            sampling=self._sampling(**drawing),
+            sampling=self._sampling(Sampling.n, drawing),
         )
         return translate(self.run, request, self.reporter)
 

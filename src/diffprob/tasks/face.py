@@ -1,15 +1,16 @@
 """What every method of the face stands on: the run that is asked, where it is computed, and who hears about it."""
 
+import inspect
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from diffprob.base.errors import InputError
+from diffprob.base.errors import InputError, did_you_mean
 from diffprob.data.images import Images
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.denoise.variance import Variance
@@ -24,6 +25,7 @@ from diffprob.tasks.plan import Sampling
 from diffprob.tasks.reporter import Reporter, Silent
 
 Labels = str | int | Sequence[str | int] | None
+Method = TypeVar("Method", bound=Callable[..., Any])
 Pictures = str | Path | np.ndarray | Tensor | Images | ImageBatch | None
 
 
@@ -33,6 +35,38 @@ class Warnings(Silent):
     def note(self, text: str) -> None:
         """Warn."""
         warnings.warn(text, stacklevel=4)
+
+
+class Drawing(TypedDict, total=False):
+    """The keywords that say how images are drawn, of every method that draws; `Model.sample` says what they mean."""
+
+    seed: int
+    labels: Labels
+    guidance: float
+    steps: int | None
+    sampler: Any
+    grid: Any
+    variance: Variance | None
+    clip: bool | float | None
+    conditioning: Conditioning | None
+
+
+_OWN = {"labels": None, "guidance": Conditioning.guidance, "conditioning": None}
+DEFAULTS: dict[str, Any] = {
+    name: _OWN[name] if name in _OWN else getattr(Sampling, name) for name in Drawing.__annotations__
+}
+
+
+def draws(method: Method) -> Method:
+    """Show the keywords of `Drawing` one by one in the signature of a method that takes them as ``**drawing``."""
+    signature, hints = inspect.signature(method), Drawing.__annotations__
+    parameters = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    parameters += [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[name])
+        for name, default in DEFAULTS.items()
+    ]
+    method.__signature__ = signature.replace(parameters=parameters)  # pyright: ignore[reportFunctionMemberAccess]
+    return method
 
 
 class Face:
@@ -66,42 +100,24 @@ class Face:
         """The denoiser: ``denoiser()(xt, t)`` is p(x_0 | x_t); ``options`` are those of `Compute.load`."""
         return self.compute.load(self.run, **options)
 
-    def _sampling(
-        self,
-        n: int = 64,
-        seed: int = 0,
-        labels: Labels = None,
-        guidance: float = 0.0,
-        steps: int | None = None,
-        sampler: Any = None,
-        grid: Any = None,
-        variance: Variance | None = None,
-        clip: bool | float | None = None,
-        conditioning: Conditioning | None = None,
-    ) -> Sampling:
+    def _sampling(self, n: int, drawing: Drawing) -> Sampling:
+        """The request of n images with these keywords.
+
+        Raises:
+            InputError: labels or guidance that are given twice.
+            TypeError: another keyword.
+        """
+        options: dict[str, Any] = {**DEFAULTS, **drawing}
+        for name in options.keys() - DEFAULTS.keys():
+            raise TypeError(f"unexpected keyword argument {name!r}{did_you_mean(name, DEFAULTS)}")
+        labels, guidance, conditioning = (options.pop(name) for name in ("labels", "guidance", "conditioning"))
         if conditioning is not None and (labels is not None or guidance):
             raise InputError("conditioning= says labels and guidance too: give one or the other")
         if conditioning is None:
             several = [labels] if isinstance(labels, str | int) else labels
             names = None if several is None else tuple(map(str, several))
             conditioning = Conditioning(label=names, guidance=guidance)
-        clip = self._clips if clip is None else clip
-        return Sampling(
-            n=n,
-            seed=seed,
-            sampler=sampler,
-            steps=steps,
-            grid=grid,
-            variance=variance,
-            clip=clip,
-            conditioning=conditioning,
-            compute=self.compute,
-        )
-
-    @property
-    def _clips(self) -> bool:
-        """Whether predicted images are clamped unless said: points have no interval, and exact means need none."""
-        return isinstance(self.space, Pixels) and not (isinstance(self.run, InMemoryRun) and self.run.exact)
+        return Sampling(n=n, conditioning=conditioning, compute=self.compute, **options)
 
     def _chosen(self, images: Pictures, *, place: str | Path | None, **options: Any) -> ImageSelection:
         if isinstance(self.run, InMemoryRun) and images is None:

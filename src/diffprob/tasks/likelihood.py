@@ -50,7 +50,7 @@ class ContinuousTimeBound:
     terms: int = TERMS
     variance: Variance | None = None
     decoder_std: float | None = None
-    clip: bool = True
+    clip: bool | None = None
 
     def __post_init__(self) -> None:
         whole("terms", self.terms, 1)

@@ -1,9 +1,8 @@
 """The face, as far as it measures: what is asked about images."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from diffprob.space.pixels import Pixels
 from diffprob.tasks.bounds import ChainBound
 from diffprob.tasks.detection import LOW, DetectionRequest, DetectionResult, detect
 from diffprob.tasks.evaluation import EvaluationRequest, EvaluationResult, evaluate
-from diffprob.tasks.face import Face, Pictures
+from diffprob.tasks.face import Drawing, Face, Pictures, draws
 from diffprob.tasks.features import Auto, FeatureChoice
 from diffprob.tasks.images import ImageBatch
 from diffprob.tasks.likelihood import LikelihoodMethod, LikelihoodRequest, LikelihoodResult, ProbabilityFlow, likelihood
@@ -66,8 +65,7 @@ class Measures(Face):
 
         Args:
             images, split, n, resize, place: as in `data`; a batch is taken whole.
-            method: ``ChainBound()``, ``ContinuousTimeBound()`` or ``ProbabilityFlow()``; an exact denoiser is never
-                clipped.
+            method: ``ChainBound()``, ``ContinuousTimeBound()`` or ``ProbabilityFlow()``.
             seed: which images, and their noise.
 
         Raises:
@@ -76,8 +74,6 @@ class Measures(Face):
         """
         self._only_images("bits/dim")
         chosen = self._chosen(images, split=split, n=n, seed=seed, resize=resize, place=place)
-        if not self._clips and not isinstance(method, ProbabilityFlow):
-            method = replace(method, clip=False)
         request = LikelihoodRequest(images=chosen, method=method, compute=self.compute)
         return likelihood(self.run, request, self.reporter)
 
@@ -125,40 +121,38 @@ class Measures(Face):
         """
         self._only_images("rate and distortion")
         chosen = self._chosen(images, split=split, n=n, seed=seed, resize=resize, place=place)
-        chain = chain if self._clips else replace(chain, clip=False)
         return rate(self.run, RateRequest(images=chosen, chain=chain, compute=self.compute), self.reporter)
 
+    @draws
     def evaluate(
         self,
         held_out: Pictures = None,
         *,
         n: int = 1000,
-        seed: int = 0,
         samples: np.ndarray | None = None,
         metrics: tuple[str, ...] | None = None,
         features: FeatureChoice = Auto(),
         split: str = "auto",
         resize: bool = False,
         place: str | Path | None = None,
-        **drawing: Any,
+        **drawing: Unpack[Drawing],
     ) -> EvaluationResult:
         """Compare samples with real images; the numbers of `diffprob evaluate`.
 
         Args:
             held_out: the real images, as in `data`; None: the run's own held-out ones.
             n: samples.
-            seed: of the first sample, and of all other randomness.
             samples: judge these, uint8 (N, C, H, W), instead of drawing.
             metrics: names (``diffprob show metrics``); None: those that fit.
             features: what images are looked at through.
             split, resize, place: as in `data`.
-            drawing: the other keywords of `sample`.
+            drawing: the other keywords of `sample`; ``seed`` is also that of all other randomness.
 
         Raises:
             InputError: images or metrics that do not fit.
         """
         request = EvaluationRequest(
-            sampling=self._sampling(n=n, seed=seed, **drawing),
+            sampling=self._sampling(n, drawing),
             samples=samples,
             held_out=self._source(held_out),
             place=None if place is None else str(place),

@@ -6,7 +6,7 @@ on the door it was asked through.
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import torch
 from torch import Tensor
@@ -17,7 +17,6 @@ from diffprob.base.shapes import per_sample
 from diffprob.config.recipe import Kind
 from diffprob.denoise.denoiser import Clock
 from diffprob.denoise.prediction import Prediction
-from diffprob.denoise.variance import Variance
 from diffprob.process.chain import nearest
 from diffprob.process.linear import LinearProcess
 from diffprob.runs.folder import Run
@@ -25,9 +24,8 @@ from diffprob.sampling.simulate import State
 from diffprob.space.pixels import Pixels
 from diffprob.storage import files
 from diffprob.tasks.compute import Compute
-from diffprob.tasks.conditioning import Conditioning
 from diffprob.tasks.edits import Edits
-from diffprob.tasks.face import Labels, Warnings
+from diffprob.tasks.face import Drawing, Warnings, draws
 from diffprob.tasks.fitting import FitRequest, FitResult, fit
 from diffprob.tasks.in_memory import InMemoryRun, in_memory, is_pipeline, pipeline_in_memory
 from diffprob.tasks.measures import Measures
@@ -82,63 +80,38 @@ class Model(Measures, Edits):
         model.run, model.compute, model.reporter = run, compute, reporter
         return model
 
-    def sample(
-        self,
-        n: int = 64,
-        *,
-        seed: int = 0,
-        labels: Labels = None,
-        guidance: float = 0.0,
-        steps: int | None = None,
-        sampler: Any = None,
-        grid: Any = None,
-        variance: Variance | None = None,
-        clip: bool | float | None = None,
-        conditioning: Conditioning | None = None,
-        progressive: int = 0,
-    ) -> Samples:
+    @draws
+    def sample(self, n: int = 64, *, progressive: int = 0, **drawing: Unpack[Drawing]) -> Samples:
         """Draw images; those of `diffprob sample`, to the bit.
 
         Args:
             n: how many.
+            progressive: the first so many are followed on their way.
             seed: of the first; image i has the seed ``seed + i``.
             labels: classes, in turn, by name or number; None: all in turn.
             guidance: W of classifier-free guidance, (1 + W) conditional - W unconditional.
             steps, sampler, grid, variance, clip: as in `diffprob.tasks.plan.Sampling`; by default what suits the steps,
-                and predicted images of a network are clamped.
+                and the predicted images of a network are clamped.
             conditioning: in the place of ``labels`` and ``guidance``, all that there is to say.
-            progressive: the first so many are followed on their way.
 
         Raises:
             InputError: parts that do not go together.
             NumericalError: an image is not finite.
         """
-        sampling = self._sampling(n, seed, labels, guidance, steps, sampler, grid, variance, clip, conditioning)
+        sampling = self._sampling(n, drawing)
         return sample(self.run, SampleRequest(sampling=sampling, progressive=progressive), self.reporter)
 
-    def chain(
-        self,
-        n: int = 64,
-        *,
-        seed: int = 0,
-        labels: Labels = None,
-        guidance: float = 0.0,
-        steps: int | None = None,
-        sampler: Any = None,
-        grid: Any = None,
-        variance: Variance | None = None,
-        clip: bool | float | None = None,
-        conditioning: Conditioning | None = None,
-    ) -> Iterator[State]:
+    @draws
+    def chain(self, n: int = 64, **drawing: Unpack[Drawing]) -> Iterator[State]:
         """The chain that `sample` runs, one `State` after every step; its ``x`` (n, *shape) is in model space.
 
         Args:
-            n, seed, labels, guidance, steps, sampler, grid, variance, clip, conditioning: as in `sample`.
+            n, drawing: as in `sample`.
 
         Raises:
             InputError: parts that do not go together.
         """
-        sampling = self._sampling(n, seed, labels, guidance, steps, sampler, grid, variance, clip, conditioning)
+        sampling = self._sampling(n, drawing)
         return chain(self.run, SampleRequest(sampling=sampling), self.reporter)
 
     @torch.no_grad()
@@ -181,13 +154,17 @@ class Model(Measures, Edits):
         self.run = Run.open(self.run.path)
         return result
 
-    def report(self, path: str | Path, *, data: str | None = None, **drawing: Any) -> PageResult:
+    @draws
+    def report(
+        self, path: str | Path, *, n: int = 64, data: str | None = None, **drawing: Unpack[Drawing]
+    ) -> PageResult:
         """Write the report of the run: one HTML page, as that of `diffprob report --out`.
 
         Args:
             path: of the page.
+            n: samples, at most 1,024.
             data: where the run's data is now; "none": it is not looked for; None: where the recipe says.
-            drawing: the keywords of `sample`.
+            drawing: the other keywords of `sample`.
 
         Raises:
             InputError: a model in memory, or the disk refuses.
@@ -195,7 +172,7 @@ class Model(Measures, Edits):
         if isinstance(self.run, InMemoryRun):
             raise InputError("a model in memory has no training that could be reported")
         path = html_path(str(path))
-        result = report(self.run, ReportRequest(sampling=self._sampling(**drawing), data=data), self.reporter)
+        result = report(self.run, ReportRequest(sampling=self._sampling(n, drawing), data=data), self.reporter)
         with files.saying(f"write {path}", "; what existed before is intact"):
             files.write_file(Path(path), [result.page])
         return result

@@ -22,7 +22,7 @@ from diffprob.sampling.defaults import affordable, default
 from diffprob.sampling.simulate import cost, plan
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.conditioning import NONE, Conditioning, apply_guidance, command_words
-from diffprob.tasks.drawing import calls, make_times, seeds_text
+from diffprob.tasks.drawing import calls, clips, make_times, seeds_text
 from diffprob.tasks.options import option
 from diffprob.tasks.reporter import Reporter
 
@@ -38,7 +38,8 @@ class Sampling:
         steps: network evaluations for each image; None: 50, for an `Ancestral` that is given as many as training had.
         grid: which times are visited; None: what suits the sampler.
         variance: Var[x_0|x_t]; None: the run's.
-        clip: False, True or the quantile of dynamic clipping, in (0, 1]: the predicted image is clamped to [-1, 1].
+        clip: False, True or the quantile of dynamic clipping, in (0, 1]: the predicted image is clamped to [-1, 1];
+            None: that of a network is, that of an exact denoiser and points are not.
         conditioning: what to draw, and how strongly to be guided there.
         compute: where and how precisely.
 
@@ -52,7 +53,7 @@ class Sampling:
     steps: int | None = None
     grid: Any = None
     variance: Variance | None = None
-    clip: bool | float = True
+    clip: bool | float | None = None
     conditioning: Conditioning = Conditioning()
     compute: Compute = Compute()
 
@@ -62,7 +63,7 @@ class Sampling:
         if self.steps is not None:
             whole("steps", self.steps, 1)
         if not isinstance(self.clip, bool):
-            real("clip", self.clip, "(0, 1]")
+            real("clip", self.clip, "(0, 1]", none=True)
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def plan_sampling(
     grid = bind_grid(run, grid, compute.best)
     model = compute.load(run, sampling.variance)
     guided = apply_guidance(model, run, sampling.conditioning, sampling.n, compute, reporter, one, images, counts)
-    model, clip = guided.conditional, sampling.clip
+    model, clip = guided.conditional, clips(run) if sampling.clip is None else sampling.clip
     settings = {
         "Software": f"diffprob {library_version()}",
         "run": run.name,
