@@ -16,7 +16,7 @@ from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.cli.progress import TERMINAL
 from diffprob.conditions.condition import Labels, in_shares
-from diffprob.config.classes import agreed, class_counts, labels_of, settled
+from diffprob.config.classes import agreed, class_counts, labels_of, resolve_classes
 from diffprob.config.recipe import Recipe, build_model, resumable
 from diffprob.data import Array, Folder, Images
 from diffprob.evaluation import classifier, classify
@@ -190,15 +190,19 @@ def test_class_absent_from_new_data_is_not_sampled(tmp_path: Path) -> None:
     pictures(tmp_path / "some", {"apple": 40, "cherry": 215})
     begun = recipe(Folder(str(tmp_path / "all"), channels=1))
     images = Folder(str(tmp_path / "some"), channels=1).load()
-    anew = settled(begun, images)
+    anew = resolve_classes(begun, images)
     assert anew.condition == Labels(3, names=("apple", "", "cherry"))
     assert anew.condition.some(3).tolist() == [0, 2, 0]
     for there in (anew, begun):  # of before too, when the name was kept
-        assert settled(begun, images, there).condition == settled(anew, images, there).condition == there.condition
-        assert resumable(there, settled(begun, images, there)) is None
+        assert (
+            resolve_classes(begun, images, there).condition
+            == resolve_classes(anew, images, there).condition
+            == there.condition
+        )
+        assert resumable(there, resolve_classes(begun, images, there)) is None
     other = replace(begun, condition=Labels(3, names=("apple", "durian", "cherry")))
-    assert resumable(begun, settled(other, images, begun)) is not None
-    assert settled(other, begun.data.load()).condition == other.condition
+    assert resumable(begun, resolve_classes(other, images, begun)) is not None
+    assert resolve_classes(other, begun.data.load()).condition == other.condition
 
 
 def test_old_run_keeps_its_class_numbers(tmp_path: Path) -> None:
@@ -207,12 +211,12 @@ def test_old_run_keeps_its_class_numbers(tmp_path: Path) -> None:
     images = now.data.load()
     before = replace(now, condition=Labels(3))
     assert before.condition.read(images)[images.pixels[:, 0, 0, 0] > 200].tolist() == [1] * 20
-    assert resumable(before, now) is None and settled(now, images, before) == before
-    named = settled(before, images)
+    assert resumable(before, now) is None and resolve_classes(now, images, before) == before
+    named = resolve_classes(before, images)
     assert named.condition.names == ("1", "10", "2") and resumable(named, now) is not None
     store = RunWriter.open(tmp_path / "run", before, images.digest())
     store.close()
-    again = RunWriter.open(tmp_path / "run", settled(now, images, before), images.digest())
+    again = RunWriter.open(tmp_path / "run", resolve_classes(now, images, before), images.digest())
     again.close()
     assert Run.open(tmp_path / "run").recipe.condition == Labels(3)
     train, test = agreed(before, images, images)

@@ -19,10 +19,18 @@ from diffprob.config.recipe import Recipe, build_model
 from diffprob.data.sources import Digits
 from diffprob.net.unet import UNetSpec
 from diffprob.runs.card import write_model_card
-from diffprob.runs.fits import bind_grid, fit_bytes, fit_path, fitted, moments_tensors, path_tensors, read_moments
+from diffprob.runs.fits import (
+    bind_grid,
+    fit_bytes,
+    fit_path,
+    fitted,
+    moments_tensors,
+    path_tensors,
+    read_moments,
+    read_proxies,
+)
 from diffprob.runs.folder import Run, open_run
 from diffprob.runs.measurements import Measurement, add_measurement, tables
-from diffprob.runs.proxies import read_proxies
 from diffprob.runs.publish import publish
 from diffprob.runs.writer import RunWriter
 from diffprob.space.pixels import Pixels

@@ -73,8 +73,8 @@ def test_settings_shared_by_all_rows_are_stated_once(recipe):
     (table,) = tables(items)
     assert table.head == ("what", "value", "n", "seed", "details")
     assert table.rows == (("Frechet distance", "4.25", "10,000", "0", "k 3"), ("KID", "4.25", "10,000", "1", "-"))
-    assert table.said == "Every row: against test; drawn with DDIM(), 50 evaluations; at step 300; chunk 64."
-    assert table.said in write_model_card(recipe, {"step": 300}, items)
+    assert table.summary == "Every row: against test; drawn with DDIM(), 50 evaluations; at step 300; chunk 64."
+    assert table.summary in write_model_card(recipe, {"step": 300}, items)
 
 
 def test_names_are_escaped(recipe):

@@ -14,7 +14,7 @@ from diffprob.base.errors import InputError
 from diffprob.process.schedule import Cosine
 from diffprob.runs.folder import Run
 from diffprob.runs.measurements import Measurement
-from diffprob.runs.replica import Replica
+from diffprob.runs.states import Replica
 from diffprob.runs.writer import RunWriter
 from diffprob.storage.manifest import Manifest
 from diffprob.training.settings import Training

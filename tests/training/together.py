@@ -13,7 +13,7 @@ from diffprob.base.rng import derive
 from diffprob.config.recipe import Recipe, build_model
 from diffprob.data.sources import Digits
 from diffprob.net.unet import UNetSpec
-from diffprob.runs.replica import Replica
+from diffprob.runs.states import Replica
 from diffprob.runs.writer import RunWriter
 from diffprob.space.pixels import Pixels
 from diffprob.training.loop import Trainer, make_accelerator

@@ -122,6 +122,6 @@ def _measured(measurements: list[dict[str, Any]]) -> Iterator[str]:
     for kind in tables([Measurement(**measurement) for measurement in measurements]):
         yield kind.title
         yield from table(kind.rows, kind.head)
-        if kind.said:
-            yield kind.said
+        if kind.summary:
+            yield kind.summary
         yield ""

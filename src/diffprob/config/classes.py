@@ -40,7 +40,7 @@ def labels_of(images: Images, drop: float = 0.1) -> Labels:
     return Labels(len(names), drop, names)
 
 
-def settled(recipe: Any, images: Images, old: "Kind | None" = None) -> Any:
+def resolve_classes(recipe: Any, images: Images, old: "Kind | None" = None) -> Any:
     """The recipe with the classes of the run that it goes on with, or else with names where it has only their number.
 
     Args:
@@ -52,12 +52,12 @@ def settled(recipe: Any, images: Images, old: "Kind | None" = None) -> Any:
         The recipe, of the same kind. A run that was begun without names stays so: it numbers classes as files do. Names
         of classes that no image has are left out of a new one, so that they are never drawn.
     """
-    condition, there = getattr(recipe, "condition", None), getattr(old, "condition", None)
+    condition, previous = getattr(recipe, "condition", None), getattr(old, "condition", None)
     if not isinstance(condition, Labels):
         return recipe
-    if isinstance(there, Labels):
-        same = replace(condition, names=()) == replace(there, names=()) and _alike(condition.names, there.names)
-        return replace(recipe, condition=there) if same else recipe
+    if isinstance(previous, Labels):
+        same = replace(condition, names=()) == replace(previous, names=()) and _alike(condition.names, previous.names)
+        return replace(recipe, condition=previous) if same else recipe
     if images.labels is None:
         return recipe
     if condition.names:
@@ -78,10 +78,10 @@ def _alike(names: Sequence[str], others: Sequence[str]) -> bool:
 
 def _occurring(condition: Labels, images: Images) -> Labels:
     """The condition without the names of classes that the images have none of; as it is where they have others."""
-    there = set(images.occurring)
-    if not there or not there <= set(condition.names):  # which is refused where the labels are read
+    occurring = set(images.occurring)
+    if not occurring or not occurring <= set(condition.names):  # which is refused where the labels are read
         return condition
-    return replace(condition, names=tuple(name if name in there else "" for name in condition.names))
+    return replace(condition, names=tuple(name if name in occurring else "" for name in condition.names))
 
 
 def classes_text(recipe: Any, most: int = 300) -> str:
@@ -91,8 +91,8 @@ def classes_text(recipe: Any, most: int = 300) -> str:
         return ""
     if not condition.names:
         return f"{condition.classes:,}, without names: 0 to {condition.classes - 1}"
-    there = [name for name in condition.names if name]
-    return f"{len(there):,}: " + one_line(", ".join(there), most)
+    named = [name for name in condition.names if name]
+    return f"{len(named):,}: " + one_line(", ".join(named), most)
 
 
 def numbering(recipe: Any, train: Images) -> tuple[str, ...]:
@@ -127,8 +127,8 @@ def class_counts(recipe: Any, names: Sequence[str], *images: Images | None) -> t
     """
     condition = getattr(recipe, "condition", None)
     if isinstance(condition, Labels):
-        for each in images:
-            own = {} if each is None else dict(zip(each.class_names, each.class_counts, strict=False))
+        for part in images:
+            own = {} if part is None else dict(zip(part.class_names, part.class_counts, strict=False))
             counts = tuple(own.get(name, 0) if name else 0 for name in names[: condition.classes])
             if any(counts):
                 return counts
@@ -137,9 +137,9 @@ def class_counts(recipe: Any, names: Sequence[str], *images: Images | None) -> t
 
 def strangers(run: str, names: Sequence[str], *images: Images) -> list[str]:
     """A sentence for each set of images with classes that are none of the run's."""
-    found = {each.name: absent(each, names) for each in images}
+    unknown = {part.name: absent(part, names) for part in images}
     return [
         f"{name} has classes that {run} was not trained on: {one_line(', '.join(strange), 120)}"
-        for name, strange in found.items()
+        for name, strange in unknown.items()
         if strange
     ]

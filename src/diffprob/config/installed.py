@@ -138,15 +138,16 @@ def check_component(component: Any, family: str, abilities: tuple[str, ...]) -> 
         raise InputError(f"{one_line(name, 60)!r} cannot name a component in a recipe: an identifier would be right")
     if not is_dataclass(component) or not component.__dataclass_params__.frozen:  # pyright: ignore[reportAttributeAccessIssue]
         raise InputError(f"{name} is no frozen dataclass, whose repr is its configuration: @dataclass(frozen=True)")
-    known = {each.name: each for each in fields(component)}
-    for each in known.values():
-        required = each.default is MISSING and each.default_factory is MISSING
-        if each.init and required and not each.repr:
-            raise InputError(f"{name}.{each.name} does not stand in the repr, so a recipe could not read it back")
-        if each.repr and not each.init:
-            raise InputError(f"{name}.{each.name} stands in the repr, but the constructor does not take it: repr=False")
+    known = {field.name: field for field in fields(component)}
+    for field in known.values():
+        required = field.default is MISSING and field.default_factory is MISSING
+        if field.init and required and not field.repr:
+            raise InputError(f"{name}.{field.name} does not stand in the repr, so a recipe could not read it back")
+        if field.repr and not field.init:
+            reason = "the constructor does not take it: repr=False"
+            raise InputError(f"{name}.{field.name} stands in the repr, but {reason}")
     having = {*known, *(name for kind in component.__mro__[:-1] for name in vars(kind))}
-    lacking = [each for each in abilities if each not in having]
+    lacking = [ability for ability in abilities if ability not in having]
     if lacking:
         article = "an" if family[0] in "aeio" else "a"
         raise InputError(

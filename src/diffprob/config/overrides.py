@@ -53,7 +53,7 @@ def assign_all(value: Any, settings: Sequence[tuple[str, str]], families: Mappin
         names = path.split(".")
         if len(path) > LONGEST_PATH:
             raise InputError(f"{one_line(path, 60)} is no field: it has {len(path)} characters")
-        root = _Assignment(path, text, families).inside(root, names, value)
+        root = _Assignment(path, text, families).assign(root, names, value)
     return _closed(root, "", [path for path, _ in settings], dict(settings))
 
 
@@ -70,33 +70,33 @@ def _opened(value: Any) -> Any:
     """The component as its fields, ready to be set; anything else as it is."""
     if not is_dataclass(value) or isinstance(value, type | _Open):
         return value
-    return _Open(type(value), {each.name: getattr(value, each.name) for each in fields(value) if each.init}, value)
+    return _Open(type(value), {field.name: getattr(value, field.name) for field in fields(value) if field.init}, value)
 
 
 def _closed(value: Any, path: str, touched: Sequence[str], texts: Mapping[str, str]) -> Any:
     """What was opened, made anew from the inside out."""
     below = f"{path}." if path else ""
     if isinstance(value, tuple):
-        return tuple(_closed(each, f"{below}{index}", touched, texts) for index, each in enumerate(value))
+        return tuple(_closed(entry, f"{below}{index}", touched, texts) for index, entry in enumerate(value))
     if not isinstance(value, _Open):
         return value
-    values = {name: _closed(each, below + name, touched, texts) for name, each in value.values.items()}
+    values = {name: _closed(field, below + name, touched, texts) for name, field in value.values.items()}
     try:
         return value.kind(**values)
     except (TypeError, ValueError, OverflowError) as error:
-        inside = [one for one in dict.fromkeys(touched) if one.startswith(below)]
-        given = one_line(", ".join(f"{one}={one_line(texts[one], 40)}" for one in inside), 120)
-        said = one_line(error, 140)
-        kind, hint = value.kind.__name__, _too(said, below, inside, values)
-        raise InputError(f"{given} is refused by {kind}: {said}{hint}") from error
+        paths = [path for path in dict.fromkeys(touched) if path.startswith(below)]
+        settings = one_line(", ".join(f"{path}={one_line(texts[path], 40)}" for path in paths), 120)
+        message = one_line(error, 140)
+        kind, hint = value.kind.__name__, _other_field(message, below, paths, values)
+        raise InputError(f"{settings} is refused by {kind}: {message}{hint}") from error
 
 
-def _too(said: str, below: str, inside: Sequence[str], values: Mapping[str, Any]) -> str:
+def _other_field(message: str, below: str, paths: Sequence[str], values: Mapping[str, Any]) -> str:
     """A hint at the field that a refusal names, where it is none of those that were set."""
-    found = re.match(r"(?:every )?(\w+)((?:\.\w+)*) ", said)
-    name = found[1] if found else ""
-    whole = name + (found[2] if found else "")
-    fits = name in values and not any((below + whole + ".").startswith(one + ".") for one in inside)
+    match = re.match(r"(?:every )?(\w+)((?:\.\w+)*) ", message)
+    name = match[1] if match else ""
+    whole = name + (match[2] if match else "")
+    fits = name in values and not any((below + whole + ".").startswith(path + ".") for path in paths)
     return f"; also --set {below}{whole}=..." if fits else ""
 
 
@@ -107,7 +107,7 @@ class _Assignment:
         self.path, self.text, self.families = path, text, families
         self.table = {name: maker for family in families.values() for name, maker in family.items()}
 
-    def inside(self, value: Any, names: list[str], root: Any) -> Any:
+    def assign(self, value: Any, names: list[str], root: Any) -> Any:
         """``value`` with the field ``names`` of it replaced, open wherever that leads through a component."""
         head, rest = names[0], names[1:]
         here = self.path.removesuffix(".".join(names)).removesuffix(".") or type(root).__name__
@@ -115,7 +115,7 @@ class _Assignment:
             if not re.fullmatch(r"[0-9]{1,9}", head) or int(head) >= len(value):
                 raise InputError(f"{here} has no entry {shown(head)} (it has {len(value)}, counted from 0)")
             at = int(head)
-            new = self.inside(value[at], rest, root) if rest else self.read(value[at], None)
+            new = self.assign(value[at], rest, root) if rest else self.read(value[at], None)
             return (*value[:at], new, *value[at + 1 :])
         value = _opened(value)
         if not isinstance(value, _Open):
@@ -126,7 +126,7 @@ class _Assignment:
             hint = _nearest(names, known, root)
             raise InputError(f"{here} has no field {shown(head)} (fields: {listed(known, head)}){hint}")
         old = value.values[head]
-        new = self.inside(old, rest, root) if rest else self.read(old, _hint(value.kind, head))
+        new = self.assign(old, rest, root) if rest else self.read(old, _hint(value.kind, head))
         return _Open(value.kind, {**value.values, head: new}, value.like)
 
     def read(self, old: Any, hint: Any) -> Any:
@@ -188,11 +188,11 @@ def leaves(value: Any, path: str = "") -> list[str]:
     """The paths of every field inside a component, deepest included."""
     if not is_dataclass(value) or isinstance(value, type):
         return []
-    found = []
+    paths = []
     for name, child in children(value):
         here = f"{path}.{name}" if path else name
-        found += [here, *leaves(child, here)]
-    return found
+        paths += [here, *leaves(child, here)]
+    return paths
 
 
 def _nearest(names: list[str], known: Sequence[str], root: Any) -> str:

@@ -212,19 +212,19 @@ def check_together(recipe: Recipe | Recogniser) -> None:
         raise ValueError(f"{need}, got {height}x{width}: use fewer levels")
     if hasattr(recipe, "variance"):
         _check_outputs(recipe)
-    _check_told(recipe)
+    _check_conditioned(recipe)
 
 
 def _check_outputs(recipe: Any) -> None:
     """Refuse a fitted variance, a network that does not give what the variance reads, a prediction without a signal."""
-    variance, found = recipe.variance, recipe.network.out_channels
+    variance, channels = recipe.variance, recipe.network.out_channels
     recipe.prediction.check(recipe.process)
     if isinstance(variance, Fitted):
         raise ValueError(f"variance cannot be {shown(variance)}: it is fitted to a trained run, chosen then")
     learned = isinstance(variance, LearnedRange | LearnedDiagonal)
     wanted = recipe.space.shape[0] * (2 if learned else 1)
-    if found != wanted:
-        raise ValueError(f"network.out_channels must be {wanted} with variance={shown(variance)}, got {found}")
+    if channels != wanted:
+        raise ValueError(f"network.out_channels must be {wanted} with variance={shown(variance)}, got {channels}")
 
 
 def check_trainable(recipe: Kind) -> None:
@@ -278,7 +278,7 @@ def space(recipe: Kind, images: Images) -> Pixels:
     return recipe.space
 
 
-def _check_told(recipe: Recipe | Recogniser) -> None:
+def _check_conditioned(recipe: Recipe | Recogniser) -> None:
     """Refuse a network that does not take the condition, or takes more."""
     network: Any = recipe.network
     condition, text = recipe.condition, getattr(network, "text", None)
@@ -290,15 +290,15 @@ def _check_told(recipe: Recipe | Recogniser) -> None:
         "text.words": len(captions.words) if captions else 0,
         "text.length": captions.length if captions else 0,
     }
-    found = {
+    actual = {
         "classes": getattr(network, "classes", 0),
         "beside": getattr(network, "beside", 0),
         "text.words": getattr(text, "words", 0),
         "text.length": getattr(text, "length", 0),
     }
     for name, value in wanted.items():
-        if found[name] != value:
-            raise ValueError(f"network.{name} must be {value} with condition={shown(condition)}, got {found[name]}")
+        if actual[name] != value:
+            raise ValueError(f"network.{name} must be {value} with condition={shown(condition)}, got {actual[name]}")
     if isinstance(condition, LowResolution) and condition.shape != recipe.space.shape:
         raise ValueError(f"condition.shape must be {recipe.space.shape} as in space, got {condition.shape}")
     size = getattr(network, "size", None)
@@ -329,7 +329,7 @@ def resumable(old: Kind, new: Kind) -> tuple[str, Any, Any] | None:
     """
     if type(old) is not type(new):
         return "kind", type(old).__name__, type(new).__name__
-    theirs, ours = (getattr(each, "condition", None) for each in (old, new))
+    theirs, ours = (getattr(recipe, "condition", None) for recipe in (old, new))
     if isinstance(theirs, Labels) and isinstance(ours, Labels) and not (theirs.names and ours.names):
         new = replace(new, condition=replace(ours, names=theirs.names))  # pyright: ignore[reportCallIssue]
     training = replace(new.training, **{name: getattr(old.training, name) for name in _FREE})

@@ -223,7 +223,7 @@ def register(component: Component | None = None, family: str = "") -> Component 
         closed = "takes none but diffprob's own" if family in FAMILIES else "is no family of components"
         raise InputError(f"{family!r} {closed} ({', '.join(ABILITIES)}){did_you_mean(family, ABILITIES)}")
     if component is None:
-        return lambda each: register(each, family)
+        return lambda component: register(component, family)
     check_component(component, family, ABILITIES[family])
     name = component.__name__
     if name in OLD_NAMES:  # a recipe written before would mean another component by it

@@ -140,9 +140,9 @@ def first_difference(old: Any, new: Any, path: str = "") -> tuple[str, Any, Any]
     """(path, old, new) of the first field in which two components differ, or None when they are equal."""
     if type(old) is type(new) and is_dataclass(old):
         for (name, left), (_, right) in zip(children(old), children(new), strict=True):
-            found = first_difference(left, right, f"{path}.{name}" if path else name)
-            if found:
-                return found
+            difference = first_difference(left, right, f"{path}.{name}" if path else name)
+            if difference:
+                return difference
         return None
     return None if old == new else (path, old, new)
 

@@ -63,8 +63,8 @@ def load_pipeline(folder: str | Path) -> Pipeline:
     spec = network_spec(config, str(folder / place / "config.json"))
     path, variant = _find_weights(folder, place)
     state = _read_weights(path, spec)
-    found = [_file(folder, name) for name in _SCHEDULERS if kind_of(folder / name) is not None]
-    scheduler = _read_json(found[0]) if found else None
+    schedulers = [_file(folder, name) for name in _SCHEDULERS if kind_of(folder / name) is not None]
+    scheduler = _read_json(schedulers[0]) if schedulers else None
     return Pipeline(spec, state, scheduler, _size(config, folder / place), variant, *_own(folder, spec))
 
 
@@ -180,7 +180,7 @@ def _find_weights(folder: Path, place: str) -> tuple[Path, str]:
     if kind_of(path) is not None:
         return path, ""
     names = sorted(item.name for item in (folder / place).iterdir())
-    variants = {found[1]: name for name in names if (found := _VARIANT.fullmatch(name))}
+    variants = {match[1]: name for name in names if (match := _VARIANT.fullmatch(name))}
     if len(variants) == 1:
         (variant,) = variants
         return _file(folder, place + variants[variant]), variant
@@ -228,11 +228,11 @@ def _read_weights(path: Path, spec: UNetSpec) -> dict[str, Tensor]:
 
 
 def _own_document(condition: Condition | None, levels: int | None) -> dict[str, Any]:
-    found: dict[str, Any] = {"levels": levels}
+    document: dict[str, Any] = {"levels": levels}
     if isinstance(condition, Labels):
         own = {"classes": condition.classes, "drop": condition.drop, "names": list(condition.names)}
-        found["labels"] = own
-    return found
+        document["labels"] = own
+    return document
 
 
 def _own(folder: Path, spec: UNetSpec) -> tuple[Labels | None, int | None]:
@@ -253,12 +253,12 @@ def _own(folder: Path, spec: UNetSpec) -> tuple[Labels | None, int | None]:
         if not isinstance(labels, dict) or labels.keys() != {"classes", "drop", "names"}:
             raise ValueError(f"labels must be classes, drop and names, got {shown(labels)}")
         names = labels["names"]
-        found = Labels(labels["classes"], labels["drop"], tuple(names) if isinstance(names, list) else names)
+        condition = Labels(labels["classes"], labels["drop"], tuple(names) if isinstance(names, list) else names)
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: {one_line(error, 200)}") from error
-    if found.rows != spec.classes:
-        raise InputError(f"{path}: {found.rows} labels, config.json has num_class_embeds {spec.classes}")
-    return found, levels
+    if condition.rows != spec.classes:
+        raise InputError(f"{path}: {condition.rows} labels, config.json has num_class_embeds {spec.classes}")
+    return condition, levels
 
 
 def _size(config: Mapping[str, Any], place: Path) -> tuple[int, int] | None:

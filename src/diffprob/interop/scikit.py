@@ -193,11 +193,11 @@ class _DiffusionDensity:
         return torch.cat([self._proxy.statistics(self.model_, z, Rng(torch.full((len(z),), seed))) for z in parts])
 
     def _scores(self, rows: np.ndarray, statistics: Tensor) -> np.ndarray:
-        found = self._proxy.score(statistics, self._fitted).numpy()
+        scores = self._proxy.score(statistics, self._fitted).numpy()
         varying, process = self.scale_ > 0, self.model_.process
         units = np.log(self.scale_[varying]).sum() if self._proxy.nats else 0.0
         away = (rows - self.mean_)[:, ~varying] / float(process.sigma(process.schedule.start))
-        return found - units - 0.5 * (away * away).sum(1)
+        return scores - units - 0.5 * (away * away).sum(1)
 
 
 def _plain(value: Any) -> Any:

@@ -37,7 +37,7 @@ def write_model_card(recipe: Kind, meta: dict[str, Any], measurements: Sequence[
     step, digest = meta.get("step", 0), meta.get("data")
     trained = f"{step:,} of {recipe.training.steps:,} steps of {recipe.training.batch} images"
     channel = f"{channels} channel{'s' if channels > 1 else ''}"
-    facts = [
+    overview = [
         ("images", f"{height}x{width}, {channel}, {recipe.space.levels} grey levels"),
         ("data", _code(repr(recipe.data))),
         ("SHA-256 of the data", f"`{digest}`" if digest else "not known"),
@@ -55,7 +55,7 @@ def write_model_card(recipe: Kind, meta: dict[str, Any], measurements: Sequence[
         f"A {kind} of {height}x{width} images, trained with diffprob. `model.safetensors` holds the averaged",
         "(EMA) weights, `manifest.json` the SHA-256 of every file here.",
         "",
-        *_table(("", ""), facts),
+        *_table(("", ""), overview),
         "",
         "## Measured",
         "",
@@ -84,12 +84,12 @@ def _measured(measurements: Sequence[Measurement]) -> list[str]:
     """A table for each kind of features, under a heading that names them."""
     if not measurements:
         return ["Nothing yet."]
-    found, lines = tables(measurements), []
-    for table in found:
-        if len(found) > 1 or table.features:
+    groups, lines = tables(measurements), []
+    for table in groups:
+        if len(groups) > 1 or table.features:
             lines += [f"### {_text(table.title)}", ""]
         lines += [*_table(table.head, [[_text(cell) for cell in row] for row in table.rows]), ""]
-        lines += [_text(table.said), ""] if table.said else []
+        lines += [_text(table.summary), ""] if table.summary else []
     if any(item.reference is not None for item in measurements):
         lines += ['"real images" is the same number with real images in the place of samples.', ""]
     return lines[:-1]

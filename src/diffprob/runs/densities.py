@@ -18,10 +18,10 @@ def density_of(run: Run | BaselineRun | RecogniserRun) -> Proxy:
     Raises:
         InputError: it was trained for none: a denoiser without a potential.
     """
-    found = _OF.get(type(run.recipe.network))
-    if found is None:
+    proxy = _OF.get(type(run.recipe.network))
+    if proxy is None:
         raise InputError(
             f"{run.place} has no density of its own: a run of `diffprob distill`, or of `diffprob baseline glow` or "
             "`ebm`, would be right"
         )
-    return found
+    return proxy

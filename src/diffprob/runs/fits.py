@@ -1,4 +1,4 @@
-"""What is fitted to the weights of a run afterwards: reverse variances and the least-cost path, each in a file."""
+"""What is fitted to the weights of a run afterwards, a file each: reverse variances, the least-cost path, proxies."""
 
 import json
 from collections.abc import Mapping
@@ -23,9 +23,11 @@ from diffprob.storage import tensors
 from diffprob.storage.files import kind_of
 from diffprob.storage.records import load, record
 
-ANALYTIC, STEPS = "analytic", "steps"
+ANALYTIC, STEPS, PROXIES = "analytic", "steps", "proxies"
 MOST_TIMES = 1 << 15  # rows of a table; int16 counts them
-KINDS = (ANALYTIC, *HEADS.values(), STEPS)
+KINDS = (ANALYTIC, *HEADS.values(), STEPS)  # what `diffprob fit` makes
+
+ProxyTensors = dict[str, dict[str, Tensor]]  # tensors by name, by the key of the proxy
 
 
 class FittedRun(Protocol):
@@ -55,6 +57,10 @@ class FittedRun(Protocol):
         """Of the weights."""
         ...
 
+    def add(self, name: str, contents: bytes) -> None:
+        """Put a file into the run."""
+        ...
+
 
 def fit_path(run: FittedRun, kind: str) -> Path:
     """The file of a fit, one of `KINDS`."""
@@ -62,7 +68,7 @@ def fit_path(run: FittedRun, kind: str) -> Path:
 
 
 def fit_bytes(
-    run: FittedRun, kind: str, found: Mapping[str, Tensor], about: Mapping[str, Any], best: bool = False
+    run: FittedRun, kind: str, contents: Mapping[str, Tensor], about: Mapping[str, Any], best: bool = False
 ) -> bytes:
     """The file of a fit: its tensors, what it was fitted to, and ``about`` (settings that JSON can say)."""
     metadata = {
@@ -72,7 +78,7 @@ def fit_bytes(
         "model_sha256": run.sha256(best),
         "about": json.dumps(dict(about), sort_keys=True),
     }
-    return b"".join(bytes(piece) for piece in tensors.pieces(found, metadata))
+    return b"".join(bytes(piece) for piece in tensors.pieces(contents, metadata))
 
 
 def read_fit(run: FittedRun, kind: str, best: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -94,25 +100,25 @@ def read_fit(run: FittedRun, kind: str, best: bool = False) -> tuple[dict[str, T
     about = load(metadata["about"], f"what {path} says of itself")
     if not isinstance(about, dict):
         raise InputError(f"{path} is not a {kind} fit of diffprob; make it with {again}")
-    found = tensors.read(path)
-    check_tensors(found, f"{path} holds numbers that are")
-    return found, about
+    contents = tensors.read(path)
+    check_tensors(contents, f"{path} holds numbers that are")
+    return contents, about
 
 
 def fitted(run: FittedRun, best: bool = False) -> list[str]:
     """The fits that the run has for its present weights."""
-    found = []
+    kinds = []
     for kind in KINDS:
         path = fit_path(run, kind)
         if kind_of(path) is not None and tensors.read_metadata(path).get("model_sha256") == run.sha256(best):
-            found.append(kind)
-    return found
+            kinds.append(kind)
+    return kinds
 
 
 def moments_tensors(moments: NoiseMoments) -> dict[str, Tensor]:
     """The table of an analytic fit as named tensors."""
-    found = {name.name: getattr(moments, name.name) for name in fields(moments)}
-    return {**found, "count": torch.tensor(moments.count)}
+    table = {field.name: getattr(moments, field.name) for field in fields(moments)}
+    return {**table, "count": torch.tensor(moments.count)}
 
 
 def read_moments(run: FittedRun, best: bool = False) -> NoiseMoments:
@@ -121,14 +127,14 @@ def read_moments(run: FittedRun, best: bool = False) -> NoiseMoments:
     Raises:
         InputError: as in `read_fit`.
     """
-    found, _ = read_fit(run, ANALYTIC, best)
+    contents, _ = read_fit(run, ANALYTIC, best)
     path, names = fit_path(run, ANALYTIC), {name.name for name in fields(NoiseMoments)}
-    count, table = found.get("count", torch.empty(0)), {name: found[name] for name in set(found) - {"count"}}
+    count, table = contents.get("count", torch.empty(0)), {name: contents[name] for name in set(contents) - {"count"}}
     kinds = {(value.dtype, value.shape) for value in table.values()}
     length = next(iter(table.values())).numel() if table else 0
-    sound = set(found) == names and 0 < length < MOST_TIMES and kinds == {(torch.float64, torch.Size((length,)))}
+    sound = set(contents) == names and 0 < length < MOST_TIMES and kinds == {(torch.float64, torch.Size((length,)))}
     sound = sound and count.shape == () and count.dtype == torch.int64 and int(count) > 0
-    if not (sound and all(bool(value.isfinite().all()) for value in table.values()) and _increasing(found["times"])):
+    if not (sound and all(bool(value.isfinite().all()) for value in table.values()) and _increasing(contents["times"])):
         raise InputError(f"{path} is damaged: it is no table of moments")
     return NoiseMoments(**{**table, "count": int(count)})
 
@@ -152,11 +158,11 @@ def bind_variance(run: FittedRun, variance: Variance, best: bool = False) -> tup
         return replace(variance, moments=read_moments(run, best)), None
     if isinstance(variance, Headed):
         kind = HEADS[type(variance)]
-        found, about = read_fit(run, kind, best)
+        contents, about = read_fit(run, kind, best)
         path = fit_path(run, kind)
         head = record(HeadSpec, about.get("spec"), path).build()
-        wanted, weights = head.state_dict(), {name.removeprefix("head."): value for name, value in found.items()}
-        kinds = [{name: (value.dtype, value.shape) for name, value in each.items()} for each in (wanted, weights)]
+        wanted, weights = head.state_dict(), {name.removeprefix("head."): value for name, value in contents.items()}
+        kinds = [{name: (value.dtype, value.shape) for name, value in named.items()} for named in (wanted, weights)]
         if kinds[0] != kinds[1]:
             raise InputError(f"{path} is damaged: it has not the weights of its own head")
         head.load_state_dict(weights)
@@ -167,12 +173,12 @@ def bind_variance(run: FittedRun, variance: Variance, best: bool = False) -> tup
 def path_tensors(times: Tensor, paths: list[Tensor], whole: list[Tensor]) -> dict[str, Tensor]:
     """Paths of 1, 2, ... of the increasing ``times``, of the steps alone and of the whole bound, as named tensors; rows
     are filled up with -1."""
-    found = {"times": times}
+    tables = {"times": times}
     for name, rows in (("paths", paths), ("whole", whole)):
-        found[name] = torch.full((len(rows), len(rows)), -1, dtype=torch.int16)
-        for row, path in zip(found[name], rows, strict=True):
+        tables[name] = torch.full((len(rows), len(rows)), -1, dtype=torch.int16)
+        for row, path in zip(tables[name], rows, strict=True):
             row[: len(path)] = path
-    return found
+    return tables
 
 
 def bind_grid(run: FittedRun, grid: Any, best: bool = False) -> Any:
@@ -183,12 +189,12 @@ def bind_grid(run: FittedRun, grid: Any, best: bool = False) -> Any:
     """
     if not isinstance(grid, LeastCost) or grid.paths is not None:
         return grid
-    found, _ = read_fit(run, STEPS, best)
-    table = found.get("whole" if grid.whole else "paths")
+    contents, _ = read_fit(run, STEPS, best)
+    table = contents.get("whole" if grid.whole else "paths")
     if table is None:
         again = f"diffprob fit {run.place} steps"
         raise InputError(f"the steps fit of {run.place} is an older one, without the paths of the whole bound: {again}")
-    times = found.get("times", torch.empty(0))
+    times = contents.get("times", torch.empty(0))
     path, n = fit_path(run, STEPS), times.numel()
     if not (times.dtype == torch.float64 and times.ndim == 1 and 0 < n < MOST_TIMES and _increasing(times)):
         raise InputError(f"{path} is damaged: it has no increasing times")
@@ -196,6 +202,37 @@ def bind_grid(run: FittedRun, grid: Any, best: bool = False) -> Any:
     if not rows or any(not (0 < len(row) <= n and int(row.max()) < n and _increasing(row)) for row in rows):
         raise InputError(f"{path} is damaged: it has no paths of its times")
     return LeastCost(grid.whole, tuple(times[row] for row in rows))
+
+
+def read_proxies(run: FittedRun, best: bool = False) -> tuple[ProxyTensors, dict[str, Any]]:
+    """What was fitted for each proxy, by its key, and what to; nothing where the weights have changed since.
+
+    Raises:
+        InputError: the file is not what it says it is.
+    """
+    path = fit_path(run, PROXIES)
+    if kind_of(path) is None or tensors.read_metadata(path).get("model_sha256") != run.sha256(best):
+        return {}, {}
+    contents, about = read_fit(run, PROXIES, best)
+    fits: ProxyTensors = {key: {} for key in about}
+    for name, value in contents.items():
+        key, _, own = name.rpartition("/")
+        if key not in fits or value.dtype != torch.float64 or not value.isfinite().all():
+            raise InputError(f"{path} is damaged: {name} in it belongs to no fit")
+        fits[key][own] = value
+    return fits, about
+
+
+def keep_proxies(
+    run: FittedRun, fits: Mapping[str, Mapping[str, Tensor]], about: dict[str, Any], best: bool = False
+) -> None:
+    """Put fits into the run, in the place of those that are there.
+
+    Raises:
+        InputError: the folder cannot be written, or a training is using it.
+    """
+    named = {f"{key}/{name}": value for key, fit in fits.items() for name, value in fit.items()}
+    run.add(fit_path(run, PROXIES).name, fit_bytes(run, PROXIES, named, about, best))
 
 
 def _increasing(values: Tensor) -> bool:

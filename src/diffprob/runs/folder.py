@@ -84,13 +84,13 @@ class RunFolder(Generic[Kind_co]):
             InputError: there is no such file.
         """
         path = self.path / (BEST if best else MODEL)
-        there = kind_of(path) is not None
-        if not there and best:
+        exists = kind_of(path) is not None
+        if not exists and best:
             raise InputError(
                 f"{self.place} has no best weights: its training watched no metric "
                 "(--set 'training.monitor=Monitor(best=\"frechet\")'), or has not measured yet"
             )
-        if not there:
+        if not exists:
             raise InputError(
                 f"{self.place} has no model yet: it was stopped before its first checkpoint; train it again"
             )
@@ -160,14 +160,14 @@ class Run(RunFolder[Recipe]):
             InputError: no such run, one without a denoiser, or a file of it is missing, damaged or not what it says it
                 is; the file is named.
         """
-        found = open_run(path, verify)
-        if not isinstance(found, Run):
-            kind = type(found.recipe.network).__name__.removesuffix("Spec")
+        run = open_run(path, verify)
+        if not isinstance(run, Run):
+            kind = type(run.recipe.network).__name__.removesuffix("Spec")
             use = f"detect RUN --with {path}"
-            if isinstance(found, RecogniserRun):
+            if isinstance(run, RecogniserRun):
                 use = f"translate RUN IMAGES --recogniser {path}"
             raise InputError(f"{path} is a {kind}, which has no denoiser: `diffprob {use}` takes it")
-        return found
+        return run
 
     @property
     def process(self) -> LinearProcess:
@@ -336,11 +336,11 @@ def _filled(model: Model, run: RunFolder[Any], best: bool) -> Model:
 
 
 def _check_weights(wanted: dict[str, Tensor], path: Path) -> None:
-    found = tensors.read_shapes(path)
+    stored = tensors.read_shapes(path)
     for name, tensor in wanted.items():
-        if name not in found:
+        if name not in stored:
             raise InputError(f"{path} lacks the tensor {name}: it is not of the network in recipe.txt")
-        dtype, shape = found[name]
+        dtype, shape = stored[name]
         if dtype != tensors.spelt(tensor.dtype):
             raise InputError(
                 f"{path}: tensor {name} is {dtype}, the network in recipe.txt has {tensors.spelt(tensor.dtype)}"
@@ -348,6 +348,6 @@ def _check_weights(wanted: dict[str, Tensor], path: Path) -> None:
         if shape != tuple(tensor.shape):
             shapes = f"{shape}, the network in recipe.txt {tuple(tensor.shape)}"
             raise InputError(f"{path}: tensor {name} has shape {shapes}")
-    extra = next((name for name in found if name not in wanted), None)
+    extra = next((name for name in stored if name not in wanted), None)
     if extra:
         raise InputError(f"{path} has a tensor {extra}, which the network in recipe.txt does not")

@@ -44,8 +44,8 @@ class OwnImages:
         self.source: Any = run.recipe.data
         if place is not None:
             # The run's own kind of data keeps its options; any other is read as it is, and its digest decides.
-            found = open_data(place)
-            self.source = at_place(self.source, place) if is_kind(self.source, found) else found
+            source = open_data(place)
+            self.source = at_place(self.source, place) if is_kind(self.source, source) else source
 
     @property
     def may_be_shown(self) -> bool:
@@ -95,22 +95,22 @@ class OwnImages:
             return None
         space(self.run.recipe, images)
         digest = images.digest()
-        found = Selection(images, _text(source), TEST, TEST, digest)
+        selection = Selection(images, _text(source), TEST, TEST, digest)
         known = held_out_digest(self.run)
         if digest == known:
-            return found
+            return selection
         if images.labels is None and self._labelled:
             self.notes.append(f"{images.name}: no labels, which the training images have; is their file missing?")
-            found = replace(found, converted=UNLABELLED)
+            selection = replace(selection, converted=UNLABELLED)
         if known is not None:
-            return self._other(found, f"its measurements have {known[:12]}")
+            return self._other(selection, f"its measurements have {known[:12]}")
         try:
             _ = self.train
         except Missing:
             self.notes.append(f"{images.name}: the training images are not beside them; taken for those of the run")
         except OtherData:
-            return self._other(found, "the training images beside them are not those of the run")
-        return found
+            return self._other(selection, "the training images beside them are not those of the run")
+        return selection
 
     @property
     def _labelled(self) -> bool:
@@ -120,10 +120,11 @@ class OwnImages:
         except (Missing, OtherData):
             return isinstance(getattr(self.run.recipe, "condition", None), Labels)
 
-    def _other(self, found: Selection, why: str) -> Selection:
-        text = f"{found.images.name}: not the held-out images of {self.run.name} (sha256 {found.digest[:12]}; {why})"
+    def _other(self, selection: Selection, why: str) -> Selection:
+        digest = f"sha256 {selection.digest[:12]}; {why}"
+        text = f"{selection.images.name}: not the held-out images of {self.run.name} ({digest})"
         self.notes.append(f"{text}: taken for other data")
-        return replace(found, role=OTHER)
+        return replace(selection, role=OTHER)
 
 
 def held_out_digest(run: RunFolder[Any]) -> str | None:
@@ -134,7 +135,7 @@ def held_out_digest(run: RunFolder[Any]) -> str | None:
 
 def images_of(
     run: RunFolder[Any],
-    given: str | None = None,
+    images: str | None = None,
     data: str | None = None,
     split: str = "auto",
     resize: bool = False,
@@ -143,7 +144,7 @@ def images_of(
 
     Args:
         run: of which something is measured.
-        given: other images (`for_run.select`), or the place of the run's own: which of both, the digest says. None:
+        images: other images (`for_run.select`), or the place of the run's own: which of both, the digest says. None:
             the run's own.
         data: where the run's own images lie, if not where the recipe says.
         split: "auto" takes held-out images where there are some, else all; or "train", "test" or "all" of it.
@@ -153,34 +154,34 @@ def images_of(
         Missing: nothing there, or no such split.
         InputError: damaged, or images that the run does not take.
     """
-    own = OwnImages(run, data) if given is None else None if split == WHOLE else _own_at(run, given)
-    if given is not None and own is None:
-        found = select(given, run.space, run.name, split, resize)
-        return found, list(found.images.notes)
+    own = OwnImages(run, data) if images is None else None if split == WHOLE else _own_at(run, images)
+    if images is not None and own is None:
+        selection = select(images, run.space, run.name, split, resize)
+        return selection, list(selection.images.notes)
     assert own is not None
     if split == "train":
         return own.train, own.notes
-    found = own.test
-    if found is None:
+    selection = own.test
+    if selection is None:
         if split == "test":
             text = f"--split test: {own.train.images.name} has none"
             raise Missing(f"{text}; --held-out DATA or --split train would be right")
-        found = own.train
-        own.notes.append(f"{found.images.name} has no held-out images: these are the training images")
-    return found, own.notes
+        selection = own.train
+        own.notes.append(f"{selection.images.name} has no held-out images: these are the training images")
+    return selection, own.notes
 
 
-def _own_at(run: RunFolder[Any], given: str) -> OwnImages | None:
-    """The run's own images at the place that was given, or None where others are there."""
+def _own_at(run: RunFolder[Any], place: str) -> OwnImages | None:
+    """The run's own images at a place, or None where others are there."""
     if not run.meta.get("data"):
         return None
     try:
-        if is_picture(given):
+        if is_picture(place):
             return None
-        there = open_data(given)
-        if there != run.recipe.data and not is_kind(run.recipe.data, there):
+        source = open_data(place)
+        if source != run.recipe.data and not is_kind(run.recipe.data, source):
             return None
-        own = OwnImages(run, given)
+        own = OwnImages(run, place)
         _ = own.train
     except (Missing, OtherData):
         return None

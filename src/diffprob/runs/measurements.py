@@ -100,10 +100,10 @@ def read_measurements(folder: Path) -> list[Measurement]:
     path = folder / MEASURED
     if kind_of(path) is None:
         return []
-    found = read_json(path)
-    if not isinstance(found, list):
+    records = read_json(path)
+    if not isinstance(records, list):
         raise InputError(f"{path} is damaged: it is not a list of measurements")
-    return [record(Measurement, each, path) for each in found]
+    return [record(Measurement, entry, path) for entry in records]
 
 
 def dump_measurements(measurements: Sequence[Measurement]) -> bytes:
@@ -145,7 +145,7 @@ class Table:
         return f"Measured in {self.features}" if self.features else "Measured without features"
 
     @property
-    def said(self) -> str:
+    def summary(self) -> str:
         """What holds for every row, in a sentence, or ""."""
         return "Every row: " + "; ".join(f"{name} {value}" for name, value in self.common) + "." if self.common else ""
 
@@ -165,10 +165,10 @@ def tables(measurements: Sequence[Measurement]) -> list[Table]:
 
 def _table(features: str, items: Sequence[Measurement]) -> Table:
     details = [_details(item) for item in items]
-    common = dict(set.intersection(*(set(each.items()) for each in details))) if len(items) > 1 else {}
+    common = dict(set.intersection(*(set(own.items()) for own in details))) if len(items) > 1 else {}
     rows = []
-    for item, each in zip(items, details, strict=True):
-        rest = [f"{name} {value}" for name, value in each.items() if name not in common]
+    for item, own in zip(items, details, strict=True):
+        rest = [f"{name} {value}" for name, value in own.items() if name not in common]
         rows.append((*_cells(item), ", ".join(rest) or NOTHING))
     same = {name: rows[0][k] for k, name in enumerate(HEAD) if len(rows) > 1 and len({row[k] for row in rows}) == 1}
     lifted = {name: same[name] for name in LIFTED if same.get(name, NOTHING) != NOTHING}
@@ -177,8 +177,8 @@ def _table(features: str, items: Sequence[Measurement]) -> Table:
         for k, name in enumerate(HEAD)
         if name in ALWAYS or (name not in lifted and any(row[k] != NOTHING for row in rows))
     ]
-    said = (*lifted.items(), *((name, value) for name, value in details[0].items() if name in common))
-    return Table(features, tuple(HEAD[k] for k in used), tuple(tuple(row[k] for k in used) for row in rows), said)
+    shared = (*lifted.items(), *((name, value) for name, value in details[0].items() if name in common))
+    return Table(features, tuple(HEAD[k] for k in used), tuple(tuple(row[k] for k in used) for row in rows), shared)
 
 
 def _details(item: Measurement) -> dict[str, str]:

@@ -50,8 +50,8 @@ def write_run(
 
         def fill(aside: Path) -> None:
             manifest = Manifest(aside, {"library": library_version(), "data": digest})
-            given: dict[str, Pieces] = {name: [contents] for name, contents in (extra or {}).items()}
-            for name, pieces in {LOG: [], **given}.items():
+            added: dict[str, Pieces] = {name: [contents] for name, contents in (extra or {}).items()}
+            for name, pieces in {LOG: [], **added}.items():
                 (aside / name).parent.mkdir(parents=True, exist_ok=True)
                 manifest.files[name] = write_new(aside / name, pieces)
             for name, pieces in model_files(aside, recipe, digest, step, weights).items():

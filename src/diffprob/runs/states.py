@@ -1,11 +1,18 @@
-"""The training states of a run: `state/step-00001000/`, whole or absent, each with a manifest of its own."""
+"""The training states of a run: `state/step-00001000/`, whole or absent, each with a manifest of its own.
+
+The main process of a training writes them (`diffprob.runs.writer`), the others read them (`Replica`).
+"""
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from diffprob.base.errors import InputError
+from diffprob.runs.files import SAMPLES
 from diffprob.storage import tensors
 from diffprob.storage.files import TEMPORARY, Entry, kind_of, remove, subfolder, sync, whole, write_new
 from diffprob.storage.manifest import Manifest, is_entry
@@ -94,6 +101,31 @@ def newest(folder: Path) -> tuple[Snapshot, Entry, list[tuple[Path, str]]] | Non
             f"{damaged[0][1]}; no older state is intact, so this run cannot be resumed: train into a new folder"
         )
     return None
+
+
+class Replica:
+    """What the other processes of one training hold: it reads the states of a run and writes nothing."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.folder = Path(path)
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Nothing: the main process saves."""
+
+    def load(self) -> Snapshot | None:
+        """The newest intact snapshot."""
+        state = newest(self.folder / STATE)
+        return state[0] if state else None
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Nothing: the main process logs."""
+
+    def keep_best(self, step: int, ema: Mapping[str, Tensor], metric: str, value: float) -> None:
+        """Nothing: the main process measures."""
+
+    def sample_path(self, step: int) -> Path:
+        """Where the main process puts the picture."""
+        return self.folder / SAMPLES / f"step-{step:08d}.png"
 
 
 def _states(folder: Path) -> list[Path]:

@@ -104,12 +104,12 @@ class RunWriter:
         with saying(f"create the run {folder}"):
             if folder.exists() and not folder.is_dir():
                 raise InputError(f"{folder} is a file; a run is a folder: choose another --out")
-            there = sorted(item.name for item in folder.iterdir()) if folder.exists() else []
-            if there and NAME not in there:
+            existing = sorted(item.name for item in folder.iterdir()) if folder.exists() else []
+            if existing and NAME not in existing:
                 raise InputError(
-                    f"{folder} is not a run (it holds {there[0]}); nothing was changed: choose another --out"
+                    f"{folder} is not a run (it holds {existing[0]}); nothing was changed: choose another --out"
                 )
-            if not there:
+            if not existing:
                 _create(folder, recipe, digest)
         writer = cls(folder)
         try:
@@ -136,12 +136,12 @@ class RunWriter:
 
     def load(self) -> Snapshot | None:
         """The newest intact snapshot; the log goes back to where it stood, damaged newer states are set aside."""
-        found = states.newest(self.folder / STATE)
-        if found is None and kind_of(self.folder / MODEL) is not None:
+        newest = states.newest(self.folder / STATE)
+        if newest is None and kind_of(self.folder / MODEL) is not None:
             raise InputError(
                 f"{self.folder} has a model but no training state: it was imported or published, choose another --out"
             )
-        snapshot, log, damaged = found or (None, {"bytes": 0, "sha256": hashlib.sha256().hexdigest()}, [])
+        snapshot, log, damaged = newest or (None, {"bytes": 0, "sha256": hashlib.sha256().hexdigest()}, [])
         path = self.folder / LOG
         if measure(path, log["bytes"]) != log:
             raise InputError(f"{path} does not match what the training state says about it: it was damaged or changed")
@@ -176,8 +176,8 @@ class RunWriter:
     def record(self, *measurements: Measurement) -> None:
         """Add measurements (of the last weights, unless one says a step) to ``measured.json`` and to the card."""
         meta, measured = model_meta(self.folder, self.manifest.meta), read_measurements(self.folder)
-        for each in measurements:
-            measured = add_measurement(measured, replace(each, step=each.step or meta["step"]))
+        for measurement in measurements:
+            measured = add_measurement(measured, replace(measurement, step=measurement.step or meta["step"]))
         self.add({MEASURED: dump_measurements(measured), CARD: write_model_card(self.recipe, meta, measured).encode()})
 
     def add(self, files: Mapping[str, bytes]) -> None:
@@ -221,12 +221,12 @@ class RunWriter:
 
     def _adopt(self, recipe: Kind, digest: str | None) -> None:
         """Go on under ``recipe`` if that is the same training."""
-        found, known = resumable(self.recipe, recipe), self.manifest.meta.get("data")
-        if (found or digest != known) and is_abandoned(self.folder):
+        difference, known = resumable(self.recipe, recipe), self.manifest.meta.get("data")
+        if (difference or digest != known) and is_abandoned(self.folder):
             self._begin_anew(recipe, digest)
             return
-        if found:
-            path, old, new = found
+        if difference:
+            path, old, new = difference
             raise InputError(
                 f"{self.folder} is a run of another recipe: {path} is {old!r} there and {new!r} here;"
                 " choose another --out"

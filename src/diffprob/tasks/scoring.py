@@ -15,8 +15,8 @@ from diffprob.data.for_run import Selection
 from diffprob.density.complexity import code_length
 from diffprob.density.proxy import Proxy
 from diffprob.runs.densities import density_of
+from diffprob.runs.fits import ProxyTensors, keep_proxies, read_proxies
 from diffprob.runs.folder import Run, open_run
-from diffprob.runs.proxies import Fits, keep_proxies, read_proxies
 from diffprob.tasks.bounds import bound_variance
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.drawing import blame
@@ -83,7 +83,7 @@ class ProxyFits:
         new: whether some of it is not in the run yet.
     """
 
-    fits: Fits
+    fits: ProxyTensors
     provenance: dict[str, Any]
     best: bool
     new: bool

@@ -6,7 +6,7 @@ from typing import Any
 
 from diffprob.base.errors import InputError, Missing
 from diffprob.base.text import one_line
-from diffprob.config.classes import settled
+from diffprob.config.classes import resolve_classes
 from diffprob.config.recipe import Kind, check_trainable, resumable, space
 from diffprob.data.combined import innermost
 from diffprob.data.images import Images
@@ -187,7 +187,7 @@ def checked(recipe: Kind, images: Images, out: Path, reporter: Reporter = SILENT
     """
     space(recipe, images)
     check_trainable(recipe)
-    asked, recipe = recipe, settled(recipe, images, read_recipe(out) if is_run(out) else None)
+    asked, recipe = recipe, resolve_classes(recipe, images, read_recipe(out) if is_run(out) else None)
     names = [getattr(getattr(each, "condition", None), "names", ()) for each in (asked, recipe)]
     if gone := [name for name in names[0] if name and names[1] and name not in names[1]]:
         reporter.note(

@@ -23,7 +23,7 @@ from diffprob.reporting.artifacts import grid_png
 from diffprob.reporting.figures import loss_curve
 from diffprob.runs.files import model_meta, read_recipe
 from diffprob.runs.folder import auto_chunk
-from diffprob.runs.replica import Replica
+from diffprob.runs.states import Replica
 from diffprob.runs.writer import RunWriter
 from diffprob.sampling.ancestral import DDIM
 from diffprob.sampling.defaults import affordable
