@@ -63,7 +63,7 @@ def _evaluate(arguments: argparse.Namespace, weight: float) -> list[dict[str, An
     words += ["-n", str(arguments.n), "--steps", str(arguments.steps), "--seed", str(arguments.seed)]
     condition = Run.open(arguments.run).recipe.condition
     assert isinstance(condition, Labels)
-    words += ["--label", *(condition.name(int(k)) for k in condition.some(condition.classes))]
+    words += ["--label", *(condition.name(int(k)) for k in condition.example_rows(condition.classes))]
     words += [
         "--guidance",
         repr(weight),

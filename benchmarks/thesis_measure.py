@@ -142,7 +142,7 @@ def samples(model: NetDenoiser, recipe: Recipe, w: float | None, settings: Setti
     """
     guided: Any = model
     if recipe.condition is not None and w is not None:
-        guided = ClassifierFree(model, recipe.condition.some(settings.n).to(settings.device), w)
+        guided = ClassifierFree(model, recipe.condition.example_rows(settings.n).to(settings.device), w)
     grid: Any = Trailing(bend=-0.6) if fast else Uniform()
     all_steps = settings.steps or recipe.process.schedule.steps or settings.evaluations
     times = grid(recipe.process, settings.evaluations if fast else all_steps)
@@ -200,7 +200,7 @@ def root_of_product(x: Tensor, y: Tensor) -> float:
 
 def asked(recipe: Recipe, n: int) -> np.ndarray | None:
     """The labels that n samples are drawn for."""
-    return recipe.condition.some(n).numpy() if isinstance(recipe.condition, Labels) else None
+    return recipe.condition.example_rows(n).numpy() if isinstance(recipe.condition, Labels) else None
 
 
 def weights_path(out: Path, step: int) -> Path:

@@ -164,7 +164,7 @@ def test_numeric_label_selects_the_class_of_that_name(diffprob: Callable, tmp_pa
         assert said in diffprob("sample", "run", "-n", "2", *DRAWN, "--label", wrong).error
     # What training told the network about a picture of folder 10 is what --label 10 tells it.
     images = run.recipe.data.load()
-    assert run.recipe.condition.read(images)[images.pixels[:, 0, 0, 0] > 200].tolist() == [2] * 20
+    assert run.recipe.condition.from_dataset(images)[images.pixels[:, 0, 0, 0] > 200].tolist() == [2] * 20
     assert run.recipe.condition.number("10") == 2
     shown = diffprob("show", "run").out
     assert "names=('1', '2', '10')" in shown and "3: 1, 2, 10" in shown
@@ -178,7 +178,7 @@ def test_classes_without_names_are_numbers() -> None:
             Labels(3).number(wrong)
     with pytest.raises(InputError, match="no class 'aple' among apple, pear; did you mean 'apple'"):
         Labels(3, names=("apple", "", "pear")).number("aple")
-    assert Labels(3, names=("apple", "", "pear")).some(5).tolist() == [0, 2, 0, 2, 0]
+    assert Labels(3, names=("apple", "", "pear")).example_rows(5).tolist() == [0, 2, 0, 2, 0]
     for names in (("a", "b"), ("a", "a", "b"), ("", "", ""), ["a", "b", "c"]):
         with pytest.raises(ValueError, match="names must be"):
             Labels(3, names=names)  # pyright: ignore[reportArgumentType]
@@ -192,7 +192,7 @@ def test_class_absent_from_new_data_is_not_sampled(tmp_path: Path) -> None:
     images = Folder(str(tmp_path / "some"), channels=1).load()
     anew = resolve_classes(begun, images)
     assert anew.condition == Labels(3, names=("apple", "", "cherry"))
-    assert anew.condition.some(3).tolist() == [0, 2, 0]
+    assert anew.condition.example_rows(3).tolist() == [0, 2, 0]
     for there in (anew, begun):  # of before too, when the name was kept
         assert (
             resolve_classes(begun, images, there).condition
@@ -210,7 +210,7 @@ def test_old_run_keeps_its_class_numbers(tmp_path: Path) -> None:
     now = numbers(tmp_path)
     images = now.data.load()
     before = replace(now, condition=Labels(3))
-    assert before.condition.read(images)[images.pixels[:, 0, 0, 0] > 200].tolist() == [1] * 20
+    assert before.condition.from_dataset(images)[images.pixels[:, 0, 0, 0] > 200].tolist() == [1] * 20
     assert resumable(before, now) is None and resolve_classes(now, images, before) == before
     named = resolve_classes(before, images)
     assert named.condition.names == ("1", "10", "2") and resumable(named, now) is not None
@@ -220,7 +220,9 @@ def test_old_run_keeps_its_class_numbers(tmp_path: Path) -> None:
     again.close()
     assert Run.open(tmp_path / "run").recipe.condition == Labels(3)
     train, test = agreed(before, images, images)
-    assert train.class_names == ("1", "10", "2") and test.labels.tolist() == before.condition.read(images).tolist()
+    assert (
+        train.class_names == ("1", "10", "2") and test.labels.tolist() == before.condition.from_dataset(images).tolist()
+    )
 
 
 @pytest.mark.parametrize("first", [1, 2021])
@@ -229,7 +231,7 @@ def test_only_occurring_classes_are_sampled(tmp_path: Path, first: int) -> None:
     np.savez(tmp_path / "x.npz", images=of_greys(labels).pixels, labels=labels + first)
     condition = labels_of(Array(str(tmp_path / "x.npz")).load())
     assert condition == Labels(3, names=tuple(str(first + k) for k in range(3)))
-    assert condition.some(4).tolist() == [0, 1, 2, 0]
+    assert condition.example_rows(4).tolist() == [0, 1, 2, 0]
 
 
 def test_large_label_values_are_single_classes(tmp_path: Path) -> None:
@@ -255,7 +257,7 @@ def test_recipe_with_absent_classes_samples_none_of_them() -> None:
 
     names = images.former_names(4)
     assert names == ("", "1", "2", "3")
-    assert Labels(4, names=names).some(4).tolist() == [1, 2, 3, 1]
+    assert Labels(4, names=names).example_rows(4).tolist() == [1, 2, 3, 1]
     (train,) = agreed(Given(), images)
     assert class_counts(Given(), train.class_names, train) == (0, 10, 10, 10)
     assert in_shares(class_counts(Given(), train.class_names, train), 4).tolist() == [1, 2, 3, 1]

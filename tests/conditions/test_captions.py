@@ -27,7 +27,7 @@ def data(*captions: str) -> SimpleNamespace:
 
 def test_tokens_start_at_one_and_are_padded_with_zeros() -> None:
     assert CAPTIONS.tokens("Two small  SEVENS").tolist() == [[2, 5, 4, 0]]
-    rows = CAPTIONS.read(data("a seven", "two small sevens", "a seven"))
+    rows = CAPTIONS.from_dataset(data("a seven", "two small sevens", "a seven"))
     assert rows.dtype == "int64" and rows.tolist() == [[1, 3, 0, 0], [2, 5, 4, 0], [1, 3, 0, 0]]
     assert CAPTIONS.text(torch.from_numpy(rows)) == ["a seven", "two small sevens", "a seven"]
     assert CAPTIONS.null().tolist() == [[0, 0, 0, 0]]
@@ -46,22 +46,22 @@ def test_invalid_caption_is_an_error(caption: str, message: str) -> None:
         CAPTIONS.tokens(caption)
     assert "\n" not in str(refused.value)
     with pytest.raises(InputError, match=f"scenes, image 1: .*{message}"):
-        CAPTIONS.read(data("a", caption))
+        CAPTIONS.from_dataset(data("a", caption))
 
 
 def test_data_without_captions_is_an_error() -> None:
     for images in (SimpleNamespace(captions=None, name="mnist"), SimpleNamespace(name="mnist")):
         with pytest.raises(InputError, match="mnist has no captions"):
-            CAPTIONS.read(images)
+            CAPTIONS.from_dataset(images)
     with pytest.raises(TypeError):
-        CAPTIONS.of(torch.zeros(1, 1, 2, 2))
-    assert CAPTIONS.read(data()).shape == (0, 4)
+        CAPTIONS.from_images(torch.zeros(1, 1, 2, 2))
+    assert CAPTIONS.from_dataset(data()).shape == (0, 4)
 
 
 def test_examples_are_used_in_turn() -> None:
-    some = Captions(WORDS, 4, examples=("a seven", "two sevens")).some(3)
+    some = Captions(WORDS, 4, examples=("a seven", "two sevens")).example_rows(3)
     assert some.tolist() == [[1, 3, 0, 0], [2, 4, 0, 0], [1, 3, 0, 0]]
-    assert CAPTIONS.some(2).tolist() == [[0] * 4] * 2
+    assert CAPTIONS.example_rows(2).tolist() == [[0] * 4] * 2
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_invalid_tokens_are_errors(rows: torch.Tensor, message: str) -> None:
 
 def test_empty_caption_without_drop_is_an_error() -> None:
     always = Captions(WORDS, 4, 0.0, ("a seven",))
-    assert always.some(2).tolist() == [[1, 3, 0, 0]] * 2
+    assert always.example_rows(2).tolist() == [[1, 3, 0, 0]] * 2
     for refused in (always.null, lambda: always.check(torch.zeros(1, 4, dtype=torch.int64))):
         with pytest.raises(InputError, match="trained with drop above 0"):
             refused()

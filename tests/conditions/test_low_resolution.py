@@ -21,25 +21,30 @@ X = Rng.of(0, 5).normal((1, 4, 4), torch.float64)
 def test_low_resolution_images_are_block_means() -> None:
     """A product with matrices: P x P', where P averages pairs and repeats the mean."""
     p = torch.kron(torch.eye(2), torch.full((2, 2), 0.5)).double()
-    torch.testing.assert_close(HALF.of(X), p @ X @ p.T, rtol=1e-14, atol=1e-14)
-    assert torch.equal(HALF.of(HALF.of(X)), HALF.of(X))
-    whole = LowResolution((1, 4, 4), 4).of(X)
+    torch.testing.assert_close(HALF.from_images(X), p @ X @ p.T, rtol=1e-14, atol=1e-14)
+    assert torch.equal(HALF.from_images(HALF.from_images(X)), HALF.from_images(X))
+    whole = LowResolution((1, 4, 4), 4).from_images(X)
     torch.testing.assert_close(whole, X.mean((2, 3), keepdim=True).expand_as(X), rtol=1e-14, atol=1e-14)
     with pytest.raises(ValueError, match="expected images of shape"):
-        HALF.of(X[:, :, :2])
+        HALF.from_images(X[:, :, :2])
 
 
 def test_invalid_conditions_are_errors() -> None:
-    for rows in (HALF.of(X), HALF.of(X.float()), HALF.some(3), LowResolution((1, 4, 4), drop=0.1).null()):
+    for rows in (
+        HALF.from_images(X),
+        HALF.from_images(X.float()),
+        HALF.example_rows(3),
+        LowResolution((1, 4, 4), drop=0.1).null(),
+    ):
         HALF.check(rows)
     for wrong in (X[:, :, :2], X.long(), X[0]):
         with pytest.raises(InputError, match="expected degraded images"):
             HALF.check(wrong)
-    for wrong in (X, HALF.of(X) * torch.inf):
+    for wrong in (X, HALF.from_images(X) * torch.inf):
         with pytest.raises(InputError, match="one finite value in each block of 2x2"):
             HALF.check(wrong)
-    some = HALF.some(3)
-    assert some[:, 0, 0, 0].tolist() == [-1, 0, 1] and torch.equal(HALF.of(some), some)
+    some = HALF.example_rows(3)
+    assert some[:, 0, 0, 0].tolist() == [-1, 0, 1] and torch.equal(HALF.from_images(some), some)
 
 
 def test_null_condition_without_drop_is_an_error() -> None:
@@ -64,12 +69,12 @@ def test_invalid_fields_are_errors(fields: dict, message: str) -> None:
 
 def test_training_computes_conditions_from_the_images() -> None:
     """All of them told, or a share dropped: 4 standard errors of 0.25 among 2000 are 0.039."""
-    assert HALF.read(object()) is None
-    assert torch.equal(with_dropout(HALF, None, X, Rng.of(0, 5)), HALF.of(X))
+    assert HALF.from_dataset(object()) is None
+    assert torch.equal(with_dropout(HALF, None, X, Rng.of(0, 5)), HALF.from_images(X))
     x = Rng.of(0, 2000).normal((1, 4, 4))
     kept = with_dropout(LowResolution((1, 4, 4), drop=0.25), None, x, Rng.of(0, 2000))
     gone = (kept == 0).all(3).all(2)[:, 0]
-    assert torch.equal(kept[~gone], HALF.of(x)[~gone])
+    assert torch.equal(kept[~gone], HALF.from_images(x)[~gone])
     assert abs(gone.double().mean() - 0.25) < 4 * (0.1875 / 2000) ** 0.5
 
 
@@ -81,7 +86,7 @@ def test_network_takes_low_resolution_conditions_and_guidance() -> None:
         torch.nn.init.normal_(parameter, std=0.2)
     model = NetDenoiser(net.eval(), LinearProcess(VPSDE()), evaluation=Evaluation(2), condition=condition)
     model.requires_grad_(False)
-    rows = condition.of(X)
+    rows = condition.from_images(X)
     own, none = model.condition_on(rows)(X, t).mean, model(X, t).mean
     assert (own - none).abs().amax((1, 2, 3)).min() > 1e-3
     torch.testing.assert_close(model.condition_on(rows[1:2])(X, t).mean[1], own[1], rtol=1e-11, atol=1e-11)

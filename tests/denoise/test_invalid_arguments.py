@@ -58,12 +58,12 @@ REFUSED = {
     "an image without its batch": lambda: NET(X[0], T),
     "two times for three states": lambda: NET(X, tensor([0.5, 0.6])),
     "two times for three states of training": lambda: NET.raw(X, tensor([0.5, 0.6])),
-    "labels below none": lambda: Labels(3).some(-1),
-    "half a label": lambda: Labels(3).some(2.5),
+    "labels below none": lambda: Labels(3).example_rows(-1),
+    "half a label": lambda: Labels(3).example_rows(2.5),
     "shares of fewer than none": lambda: Labels(3).in_shares((1, 1, 2), -3),
     "half a share": lambda: Labels(3).in_shares((1.5, 1, 2), 3),
-    "small images below none": lambda: LowResolution((1, 8, 8)).some(-1),
-    "levels made small": lambda: LowResolution((1, 8, 8)).of(LEVELS),
+    "small images below none": lambda: LowResolution((1, 8, 8)).example_rows(-1),
+    "levels made small": lambda: LowResolution((1, 8, 8)).from_images(LEVELS),
 }
 
 

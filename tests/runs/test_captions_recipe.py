@@ -17,7 +17,7 @@ def test_recipe_components_fit() -> None:
     assert condition is not None
     assert (text.words, text.length) == (len(WORDS), condition.length)  # pyright: ignore[reportAttributeAccessIssue]
     assert parameter_count(recipe) <= 600_000
-    assert len({tuple(row) for row in condition.some(8).tolist()}) == 8
+    assert len({tuple(row) for row in condition.example_rows(8).tolist()}) == 8
     assert len(set(WORDS)) == len(WORDS)
 
 
@@ -42,5 +42,5 @@ def test_example_captions_are_used_for_any_batch_size() -> None:
     model = build_model(captioned_digits()).eval().requires_grad_(False)
     assert model.condition is not None
     x, t = torch.randn(3, 1, 16, 16), torch.tensor(0.5)
-    assert model.condition_on(model.condition.some(3))(x, t).mean.shape == x.shape
+    assert model.condition_on(model.condition.example_rows(3))(x, t).mean.shape == x.shape
     assert model(x, t).mean.isfinite().all()

@@ -65,7 +65,7 @@ class Captions:
         """The captions of rows (B, length)."""
         return [" ".join(self.words[k - 1] for k in row if k) for row in rows.tolist()]
 
-    def read(self, images: Any) -> np.ndarray:
+    def from_dataset(self, images: Any) -> np.ndarray:
         """The captions of the images, int64 (N, length).
 
         Raises:
@@ -84,7 +84,7 @@ class Captions:
                     raise InputError(f"{name}, image {index}: {error}") from error
         return np.array([rows[caption] for caption in captions], np.int64).reshape(-1, self.length)
 
-    def of(self, x0: Tensor) -> Tensor:
+    def from_images(self, x0: Tensor) -> Tensor:
         """Captions come from the data alone.
 
         Raises:
@@ -110,7 +110,7 @@ class Captions:
         if not self.drop and not bool(rows.any(1).all()):
             raise InputError(_NEVER)
 
-    def some(self, n: int) -> Tensor:
+    def example_rows(self, n: int) -> Tensor:
         """The examples in turn, int64 (n, length); where there are none, no caption."""
         if not self.examples:
             return self.null().repeat(n, 1)

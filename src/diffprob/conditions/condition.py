@@ -23,16 +23,16 @@ class Condition(Protocol):
         """Probability that training replaces the condition by the null one, in [0, 1); 0: it has none."""
         ...
 
-    def read(self, images: Any) -> np.ndarray | None:
-        """A row for each image of a data set; None where `of` makes them from the images themselves.
+    def from_dataset(self, images: Any) -> np.ndarray | None:
+        """A row for each image of a data set; None where `from_images` makes them from the images themselves.
 
         Raises:
             InputError: the data has none, or others than these.
         """
         ...
 
-    def of(self, x0: Tensor) -> Tensor:
-        """The conditions of images in model space (B, C, H, W); only where `read` gives none."""
+    def from_images(self, x0: Tensor) -> Tensor:
+        """The conditions of images in model space (B, C, H, W); only where `from_dataset` gives none."""
         ...
 
     def check(self, rows: Tensor) -> None:
@@ -43,7 +43,7 @@ class Condition(Protocol):
         """
         ...
 
-    def some(self, n: int) -> Tensor:
+    def example_rows(self, n: int) -> Tensor:
         """Rows (n, ...) of different conditions in turn, for pictures; where there is no such choice, the null."""
         ...
 
@@ -118,7 +118,7 @@ class Labels:
         """Values that the network must know: the classes, and the null label where there is one."""
         return self.classes + (self.drop > 0)
 
-    def read(self, images: Any) -> np.ndarray:
+    def from_dataset(self, images: Any) -> np.ndarray:
         """The labels of the images, int64 (N,): those of their classes' names, where this has names.
 
         Raises:
@@ -137,7 +137,7 @@ class Labels:
             )
         return labels
 
-    def of(self, x0: Tensor) -> Tensor:
+    def from_images(self, x0: Tensor) -> Tensor:
         """Labels come from the data alone.
 
         Raises:
@@ -157,7 +157,7 @@ class Labels:
             least, most = int(rows.min()), int(rows.max())
             raise InputError(f"label {least if least < 0 else most} is not one of 0 to {self.classes - 1}")
 
-    def some(self, n: int) -> Tensor:
+    def example_rows(self, n: int) -> Tensor:
         """All classes in turn, int64 (n,): 0, 1, ..., classes - 1, 0, ..., without those that training had none of."""
         whole("n", n)
         present = [k for k in range(self.classes) if not self.names or self.names[k]]
@@ -234,7 +234,7 @@ def with_dropout(condition: Condition, rows: Tensor | None, x0: Tensor, rng: Rng
         x0: the images in model space.
         rng: one stream for each; the stream "drop" decides.
     """
-    rows = condition.of(x0) if rows is None else rows
+    rows = condition.from_images(x0) if rows is None else rows
     if not condition.drop:
         return rows
     dropped = rng.fold("drop").uniform((), torch.float64) < condition.drop

@@ -41,11 +41,11 @@ class LowResolution:
             raise ValueError(f"factor must be at least 2 and divide {size}, got {self.factor}")
         real("drop", self.drop, "[0, 1)")
 
-    def read(self, images: Any) -> None:
-        """None: `of` makes them from the images."""
+    def from_dataset(self, images: Any) -> None:
+        """None: `from_images` makes them from the images."""
         return
 
-    def of(self, x0: Tensor) -> Tensor:
+    def from_images(self, x0: Tensor) -> Tensor:
         """The block means of images in model space (B, C, H, W), repeated to their size.
 
         Raises:
@@ -64,7 +64,7 @@ class LowResolution:
         """Refuse what is no finite image of this shape, constant on every block.
 
         Raises:
-            InputError: another shape or type, or an image that was not degraded; `of` does that.
+            InputError: another shape or type, or an image that was not degraded; `from_images` does that.
         """
         if not rows.is_floating_point() or rows.ndim != 4 or tuple(rows.shape[1:]) != self.shape:
             raise InputError(f"expected degraded images (B, *{self.shape}), got {rows.dtype} {tuple(rows.shape)}")
@@ -73,7 +73,7 @@ class LowResolution:
             side = f"{self.factor}x{self.factor}"
             raise InputError(f"a degraded image has one finite value in each block of {side} pixels, got others")
 
-    def some(self, n: int) -> Tensor:
+    def example_rows(self, n: int) -> Tensor:
         """Flat images from black to white, (n, C, H, W): they are what they are at any resolution."""
         whole("n", n)
         return torch.linspace(-1, 1, n)[:, None, None, None].expand(n, *self.shape)

@@ -176,7 +176,7 @@ ABILITIES: dict[str, tuple[str, ...]] = {
     "grid": ("__call__",),
     "prediction": ("coefficients", "check", "gain", "to_x0", "from_x0", "target"),
     "variance": ("posterior",),
-    "condition": ("drop", "read", "of", "check", "some", "null"),
+    "condition": ("drop", "from_dataset", "from_images", "check", "example_rows", "null"),
     "sampler": ("order", "evaluations", "step"),
     "divergence": ("directions",),
     "proxy": ("columns", "measured", "needs_fit", "bind", "statistics", "complete", "fit", "score"),

@@ -189,7 +189,7 @@ def _rows(
     if asked is None and isinstance(condition, Labels) and counts and not one:
         return condition.in_shares(counts, n), shares_text(condition, counts)
     if asked is None:
-        return (condition.null(), NONE) if one else (condition.some(n), "all in turn")
+        return (condition.null(), NONE) if one else (condition.example_rows(n), "all in turn")
     if asked == (NONE,):
         if isinstance(condition, Labels) and NONE in condition.names:
             reporter.note(

@@ -78,7 +78,7 @@ def measure_cost(recipe: Kind, device: torch.device, precision: str) -> Cost:
 def _condition(recipe: Kind, batch: int) -> tuple[Tensor, ...]:
     """The network's condition beside x_t and t."""
     condition = getattr(recipe, "condition", None)
-    return () if condition is None else (condition.some(batch),)
+    return () if condition is None else (condition.example_rows(batch),)
 
 
 def _pass(recipe: Kind, net: Any, x: Tensor) -> None:

@@ -119,7 +119,7 @@ class Watch:
         try:
             streams = Rng.of(0, self.monitor.n, device=device)
             labels = isinstance(model.condition, Labels)
-            rows = None if model.condition is None else model.condition.some(self.monitor.n)
+            rows = None if model.condition is None else model.condition.example_rows(self.monitor.n)
             if isinstance(model.condition, Labels) and self.counts:
                 rows = model.condition.in_shares(self.counts, self.monitor.n)
             conditional = model if rows is None else model.condition_on(rows)

@@ -195,7 +195,7 @@ def checked(recipe: Kind, images: Images, out: Path, reporter: Reporter = SILENT
         )
     condition = getattr(recipe, "condition", None)
     if condition is not None:
-        condition.read(images)
+        condition.from_dataset(images)
     return recipe
 
 

@@ -235,7 +235,7 @@ def draw_preview(model: NetDenoiser, recipe: Recipe, path: Path) -> None:
     device = next(model.parameters()).device
     model.evaluation = Evaluation(auto_chunk(device, recipe.space), model.evaluation.precision)
     if model.condition is not None:
-        model = model.condition_on(model.condition.some(recipe.training.samples))
+        model = model.condition_on(model.condition.example_rows(recipe.training.samples))
     n, steps = recipe.training.samples, affordable(recipe.process, PREVIEW_STEPS)
     times = make_times(Uniform(), model.process, steps)
     drawn = draw(model, DDIM(), times, Rng.of(0, n, device=device), recipe.space)

@@ -393,7 +393,7 @@ def _from_labels(asked: str | None, condition: Labels, images: Images, name: str
         if images.labels is None:
             needed = option("from_label", "L")
             raise InputError(f"{images.name} has no labels: {needed}, what all the images are, would be right")
-        return torch.from_numpy(condition.read(images)), "their labels"
+        return torch.from_numpy(condition.from_dataset(images)), "their labels"
     try:
         return torch.full((len(images),), condition.number(asked)), f"label {printable(asked)}"
     except InputError as error:

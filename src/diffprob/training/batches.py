@@ -85,7 +85,7 @@ class Batches:
         self.size = settings.batch // (settings.accumulate * world)
         self.offsets = [(part * world + rank) * self.size for part in range(settings.accumulate)]
         self.condition = condition
-        self.rows = None if condition is None else condition.read(images)
+        self.rows = None if condition is None else condition.from_dataset(images)
         self.rng = Rng.of(derive(settings.seed, "train") >> 1, settings.batch)
 
     def __call__(self, step: int, device: torch.device, dtype: torch.dtype) -> list[MicroBatch]:
