@@ -64,7 +64,7 @@ def bent(model, seed=0):
         for parameter in model.curve.parameters():
             parameter += torch.randn(parameter.shape, generator=generator)
         model.curve.heights += 5
-    model.settle()
+    model.tabulate_schedule()
     model.net.process = model.process
     return model
 
@@ -170,7 +170,7 @@ def test_training_only_the_schedule_lowers_the_variance():
         x0 = math.sqrt(0.4) * rng.fold("data").normal((4,), torch.float64)
         ContinuousBound()(model, x0, rng).mean().backward()
         adam.step()
-    model.settle()
+    model.tabulate_schedule()
     model.net.process = model.process
     n = 10_000
     before, after = (ContinuousBound()(m, gaussian(n), Rng.of(9, n)).detach() for m in (for_gaussian(LEARNED), model))

@@ -104,8 +104,8 @@ def test_replay_buffer_draws_noise_and_kept_samples_in_their_shares():
     assert_mean(first.square(), 1.5**2 / 3)
     for batch in ([10.0, 11.0], [12.0, 13.0, 14.0]):  # 14 takes the place of 10
         replay.note(torch.tensor(batch)[:, None])
-        assert torch.equal(replay.draw(Rng.of(0, n), like), first)  # until it is settled
-        replay.settle(lambda x: x)
+        assert torch.equal(replay.draw(Rng.of(0, n), like), first)  # until it is synchronised
+        replay.synchronise(lambda x: x)
         first = replay.draw(Rng.of(0, n), like)
     drawn = replay.draw(Rng.of(1, n), like)[:, 0]
     counts = torch.stack([(drawn.abs() <= 1.5).sum(), *((drawn == value).sum() for value in (11.0, 12.0, 13.0, 14.0))])
@@ -118,10 +118,10 @@ def test_replay_buffer_stores_processes_in_order():
     replay = Replay((1,), 6, 0.0, 1.0)
     replay.note(torch.tensor([[1.0], [2.0]]))
     replay.note(torch.tensor([[5.0], [6.0]]))
-    replay.settle(lambda x: torch.cat([x, x + 2]))
+    replay.synchronise(lambda x: torch.cat([x, x + 2]))
     assert replay.images[:, 0].tolist() == [7, 8, 3, 4, 5, 6] and int(replay.count) == 8
     replay.note(torch.arange(20.0)[:, None])
-    replay.settle(lambda x: x)
+    replay.synchronise(lambda x: x)
     assert sorted(replay.images[:, 0].tolist()) == [14, 15, 16, 17, 18, 19]
     other = Replay((1,), 6, 0.0, 1.0)
     other.note(torch.zeros(1, 1))

@@ -28,7 +28,7 @@ def filled(losses, length=3):
     history = LossHistory(len(losses), length, 0.001)
     for _ in range(length):
         history.note(torch.arange(len(losses)), torch.as_tensor(losses))
-    history.settle(alone)
+    history.synchronise(alone)
     return history
 
 
@@ -37,10 +37,10 @@ def test_probabilities_are_roots_of_mean_squares_once_the_history_is_full():
     even = torch.full((3,), 1 / 3, dtype=torch.float64)
     history.note(torch.tensor([0, 0, 1, 1, 2, 0]), torch.tensor([9.0, 1.0, 2.0, 2.0, 5.0, 7.0]))
     assert torch.equal(history.probabilities, even), "what is noted counts from the next step on"
-    history.settle(alone)
+    history.synchronise(alone)
     assert torch.equal(history.probabilities, even), "t = 1 was seen once"
     history.note(torch.tensor([2]), torch.tensor([1.0]))
-    history.settle(alone)
+    history.synchronise(alone)
     root = torch.tensor([(1 + 49) / 2, 4.0, 13.0], dtype=torch.float64).sqrt()  # the 9 is forgotten
     torch.testing.assert_close(history.probabilities, 0.9 * root / root.sum() + 0.1 * even)
 
@@ -60,7 +60,7 @@ def test_history_sampling_is_unbiased_with_lower_variance():
     with torch.no_grad():
         even = VariationalBound(levels=17)(model, x0, Rng.of(1, n))
         weighed(model, x0, Rng.of(2 * 10**6, n))
-        weighed.memory.settle(alone)
+        weighed.memory.synchronise(alone)
         chosen = weighed(model, x0, Rng.of(10**6, n))
     error = float((even.var() / n + chosen.var() / n).sqrt())
     assert abs(float(even.mean() - chosen.mean())) < LIMIT * error
@@ -74,11 +74,11 @@ def test_two_processes_record_the_same_history_as_one():
         one.note(index[part], losses[part])
         for rank, history in enumerate(ranks):
             history.note(index[part][2 * rank : 2 * rank + 2], losses[part][2 * rank : 2 * rank + 2])
-    one.settle(alone)
+    one.synchronise(alone)
     together = [torch.cat(parts) for parts in zip(*(history.noted for history in ranks), strict=True)]
     for history in ranks:
         gathered = iter(together)
-        history.settle(lambda _part, gathered=gathered: next(gathered))
+        history.synchronise(lambda _part, gathered=gathered: next(gathered))
         assert torch.equal(history.losses, one.losses) and torch.equal(history.counts, one.counts)
 
 
@@ -87,7 +87,7 @@ def test_state_survives_the_round_trip():
     other.load(history.state())
     assert torch.equal(other.probabilities, history.probabilities)
     history.note(torch.tensor([0]), torch.tensor([9.0]))
-    history.settle(alone)
+    history.synchronise(alone)
     assert not torch.equal(other.probabilities, history.probabilities), "a state is a copy"
 
 

@@ -15,7 +15,7 @@ from diffprob.base.shapes import channels_last, filled
 from diffprob.conditions.condition import Condition
 from diffprob.denoise.prediction import Epsilon, Prediction
 from diffprob.denoise.variance import Variance, Zero
-from diffprob.process.learned import Learned, Monotone, settled
+from diffprob.process.learned import Learned, Monotone, tabulate_schedule
 from diffprob.process.linear import LinearProcess
 from diffprob.process.times import as_time
 
@@ -149,16 +149,16 @@ def first_weight(net: nn.Module) -> Tensor | None:
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def _settle(model: nn.Module, _keys: Any) -> None:
+def _tabulate_schedule(model: nn.Module, _keys: Any) -> None:
     if isinstance(model, NetDenoiser):
-        model.settle()
+        model.tabulate_schedule()
 
 
 class NetDenoiser(nn.Module):
     """A network as a denoiser: the one place that knows its dtype, memory format, chunk size and clock.
 
     Gradients flow through it: no grad mode is set here. The curve of a `Learned` schedule is a part of it, ``curve``,
-    whose weights are saved with the network's; ``process`` has it as a table, see `settle`.
+    whose weights are saved with the network's; ``process`` has it as a table, see `tabulate_schedule`.
 
     Args:
         net: module with ``net(xt, label) -> Output(main, extra)``, and a third argument where it has a condition.
@@ -197,14 +197,14 @@ class NetDenoiser(nn.Module):
         self.curve: Monotone | None = None
         if isinstance(process.schedule, Learned):
             self.curve = process.schedule.build()
-            self.register_load_state_dict_post_hook(_settle)
-            self.settle()
+            self.register_load_state_dict_post_hook(_tabulate_schedule)
+            self.tabulate_schedule()
 
-    def settle(self) -> None:
+    def tabulate_schedule(self) -> None:
         """Take the curve of a learned schedule into ``process`` as it stands now; loading weights does it by itself."""
         schedule = self.process.schedule
         if self.curve is not None and isinstance(schedule, Learned) and not self.curve.offsets.is_meta:
-            self.process = settled(self.process, schedule, self.curve)
+            self.process = tabulate_schedule(self.process, schedule, self.curve)
 
     def condition_on(self, rows: Tensor) -> Self:
         """The same network, sharing all its weights, with a condition for every sample.

@@ -38,9 +38,6 @@ class DensityModel(nn.Module):
         """Whether the constant of log p is known."""
         return hasattr(self.net, "log_prob")
 
-    def settle(self) -> None:
-        """Nothing: unlike a denoiser with a learned schedule, all that it knows is in its parameters."""
-
     def raw(self, x: Tensor) -> Tensor:
         """log p(x), up to a constant unless `normalised`, for the whole batch at once: what training works with.
 

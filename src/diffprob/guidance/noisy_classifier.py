@@ -43,9 +43,6 @@ class NoisyClassifier(nn.Module):
         self.net, self.process, self.clock = net, process, clock
         self.condition, self.evaluation = condition, evaluation
 
-    def settle(self) -> None:
-        """Nothing: unlike a denoiser with a learned schedule, all that it knows is in its parameters."""
-
     def condition_on(self, rows: Tensor) -> Self:
         """The same network, sharing all its weights, with the classes (B,) that training compares with.
 

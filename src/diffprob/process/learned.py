@@ -171,6 +171,6 @@ class AtTimes(Continuous):
         raise ValueError("a schedule in training has no inverse")
 
 
-def settled(process: LinearProcess, schedule: Learned, shape: Monotone) -> LinearProcess:
+def tabulate_schedule(process: LinearProcess, schedule: Learned, shape: Monotone) -> LinearProcess:
     """The process with its schedule as the curve stands now: a table, with an inverse, that trains no more."""
     return replace(process, schedule=replace(schedule, table=Curve.of(shape)))

@@ -77,7 +77,7 @@ class RunWriter:
                     if place is not None:
                         sweep(place)
                 self.manifest = Manifest.read(folder)
-                self.manifest.settle()
+                self.manifest.recover()
                 self._hash = _hash_of(folder / LOG)
             self.manifest.verify([RECIPE])
             self.recipe = read_recipe(folder)

@@ -109,7 +109,7 @@ class Manifest:
         """
         places = {name: path_within(self.folder, name) for name in contents}
         temporaries = {name: temporary(self.folder / NAME) for name in contents}
-        self.settle()
+        self.recover()
         try:
             self.pending = {name: write_new(temporaries[name], pieces) for name, pieces in contents.items()}
             self.write()
@@ -128,7 +128,7 @@ class Manifest:
         self.pending = {}
         self.write()
 
-    def settle(self) -> None:
+    def recover(self) -> None:
         """Finish what a killed `commit` began: keep the pending hashes of files that did get renamed."""
         if not self.pending:
             return

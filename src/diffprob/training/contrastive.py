@@ -76,10 +76,10 @@ class Replay:
         return torch.where(per_sample(again, like) > 0, self.images[index].to(like), noise)
 
     def note(self, x: Tensor) -> None:
-        """Keep the ends of chains (B, *event) until `settle`."""
+        """Keep the ends of chains (B, *event) until `synchronise`."""
         self.noted.append(x.detach().contiguous())
 
-    def settle(self, gather: Callable[[Tensor], Tensor]) -> None:
+    def synchronise(self, gather: Callable[[Tensor], Tensor]) -> None:
         """Take in what was noted since the last time, by all processes; called by each after a step.
 
         Args:

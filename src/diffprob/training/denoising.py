@@ -28,7 +28,7 @@ class Objective(Protocol):
 class Memory(Protocol):
     """What an objective keeps from step to step: its ``memory``."""
 
-    def settle(self, gather: Callable[[Tensor], Tensor]) -> None:
+    def synchronise(self, gather: Callable[[Tensor], Tensor]) -> None:
         """Take in what was noted since the last time, by all processes; called by each after a step."""
         ...
 

@@ -49,10 +49,10 @@ class LossHistory:
         return index, p[index]
 
     def note(self, index: Tensor, losses: Tensor) -> None:
-        """Keep losses (B,) until `settle`."""
+        """Keep losses (B,) until `synchronise`."""
         self.noted.append(torch.stack([index.to(losses.device).double(), losses.detach().double()], 1))
 
-    def settle(self, gather: Callable[[Tensor], Tensor]) -> None:
+    def synchronise(self, gather: Callable[[Tensor], Tensor]) -> None:
         """Take in what was noted since the last time, by all processes; called by each after a step.
 
         Args:

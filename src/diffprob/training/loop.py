@@ -63,7 +63,7 @@ class Trainer:
     Args:
         model: its float32 (or float64) parameters are trained in place.
         objective: one loss per sample; one with a ``bind`` is asked what it is for this model and these images, and one
-            with a ``memory`` has it settled after every step and kept in the checkpoints.
+            with a ``memory`` has it synchronised after every step and kept in the checkpoints.
         images: integer levels by index.
         space: the map from levels to model space.
         settings: the numbers of the training.
@@ -169,7 +169,7 @@ class Trainer:
                 self.scaler.scale(loss).backward()
             total += loss.detach()
         if self.memory is not None:
-            self.memory.settle(self.accelerator.gather)
+            self.memory.synchronise(self.accelerator.gather)
         self.norm = self.optimiser.update(self.step + 1, self.scaler)
         self.step += 1
         self.window.append(total)
@@ -190,7 +190,7 @@ class Trainer:
 
     def _tell(self) -> None:
         if isinstance(self.average, NetDenoiser):
-            self.average.settle()
+            self.average.tabulate_schedule()
         if self.on_sample and self._shows():
             self.on_sample(self.step, self.average)
         if self.on_measure and self.measure_every and self._due(self.measure_every):
