@@ -34,7 +34,7 @@ class Peer:
     kind: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     step: Mapping[str, Any] = field(default_factory=dict)
-    ask: str = "label"
+    spelling: str = "label"
 
     @property
     def name(self) -> str:
@@ -47,7 +47,7 @@ class Peer:
 
     def build(self) -> Any:
         """A fresh scheduler."""
-        process = VP if self.ask == "label" else {}
+        process = VP if self.spelling == "label" else {}
         return getattr(diffusers, f"{self.kind}Scheduler")(**process, **self.settings)
 
     def fit(self, evaluations: int) -> Any | None:
@@ -74,7 +74,7 @@ class Peer:
         x = z * float(scheduler.init_noise_sigma)
         try:
             for t in scheduler.timesteps:
-                output = ASK[self.ask](model, scheduler.scale_model_input(x, t), float(t))
+                output = ASK[self.spelling](model, scheduler.scale_model_input(x, t), float(t))
                 x = scheduler.step(output, t, x, **more).prev_sample.to(z.dtype)
         except (IndexError, ValueError, NotImplementedError, torch.linalg.LinAlgError):
             return None
@@ -152,7 +152,7 @@ def peers() -> list[Peer]:
         *spaced("DDIM", small, plain, sigmas=()),
         *spaced("DDIM", small, sigmas=(), eta=1.0),
         *spaced("PNDM", {"skip_prk_steps": True}, {"skip_prk_steps": False}, sigmas=()),
-        Peer("IPNDM", ask="angle"),
+        Peer("IPNDM", spelling="angle"),
         *spaced("DEISMultistep", *({"solver_order": k} for k in (1, 2, 3))),
         *spaced("DEISMultistep", *({"solver_order": k, "lower_order_final": False} for k in (2, 3))),
         *singlestep(),
@@ -175,7 +175,7 @@ def peers() -> list[Peer]:
         found += spaced("SASolver", tau, {**tau, "predictor_order": 3, "corrector_order": 3})
     for schedule, low in itertools.product(("karras", "exponential"), (0.002, 0.02)):
         plus = {"sigma_schedule": schedule, "sigma_min": low}
-        found += [Peer("EDMEuler", plus, ask="edm"), Peer("EDMDPMSolverMultistep", plus, ask="edm")]
-        found += [Peer("EDMDPMSolverMultistep", {**plus, "solver_order": 3}, ask="edm")]
-        found += [Peer("EDMDPMSolverMultistep", {**plus, "algorithm_type": "sde-dpmsolver++"}, ask="edm")]
+        found += [Peer("EDMEuler", plus, spelling="edm"), Peer("EDMDPMSolverMultistep", plus, spelling="edm")]
+        found += [Peer("EDMDPMSolverMultistep", {**plus, "solver_order": 3}, spelling="edm")]
+        found += [Peer("EDMDPMSolverMultistep", {**plus, "algorithm_type": "sde-dpmsolver++"}, spelling="edm")]
     return found

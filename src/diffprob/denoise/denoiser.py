@@ -96,7 +96,7 @@ class Evaluation:
         whole("chunk", self.chunk, 1, none=True)
         one_of("precision", self.precision, AUTOCAST)
 
-    def ask(self, net: nn.Module, part: Callable[..., Any], x: Tensor, *more: Tensor) -> Any:
+    def call(self, net: nn.Module, part: Callable[..., Any], x: Tensor, *more: Tensor) -> Any:
         """``part(x, *more)``, a part of ``net``, with its inputs as the network takes them, at the precision.
 
         Args:
@@ -247,9 +247,9 @@ class NetDenoiser(nn.Module):
             An ``Output(main, extra)``.
         """
         t = as_time(t, self.process.schedule.steps) if t.is_cpu else t  # a step on another device waits for nothing
-        return self._asked(xt, t, self.condition_for(len(xt), xt.device))
+        return self._forward(xt, t, self.condition_for(len(xt), xt.device))
 
-    def _asked(self, xt: Tensor, t: Tensor, rows: Tensor | None) -> Any:
+    def _forward(self, xt: Tensor, t: Tensor, rows: Tensor | None) -> Any:
         if t.ndim and len(t) not in (1, len(xt)):
             raise ValueError(f"{len(t)} times for {len(xt)} states")
         time = self.clock(t)
@@ -257,7 +257,7 @@ class NetDenoiser(nn.Module):
             time = torch.full((len(xt),), float(time), dtype=torch.float64)
         else:
             time = time.to(xt.device).expand(len(xt))
-        output = self.evaluation.ask(self.net, self.net, xt, time, *(() if rows is None else (rows,)))
+        output = self.evaluation.call(self.net, self.net, xt, time, *(() if rows is None else (rows,)))
         if output.extra is None and output.main.dtype == xt.dtype:  # as in every step of most chains
             return output
         extra = None if output.extra is None else output.extra.to(xt.dtype)
@@ -293,7 +293,7 @@ class NetDenoiser(nn.Module):
     def _chunked(self, xt: Tensor, t: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor | None]:
         size = self.evaluation.chunk
         if size is None or size == len(xt):
-            main, extra = self._asked(xt, t, rows)  # one time for all stays one, which clocks read faster
+            main, extra = self._forward(xt, t, rows)  # one time for all stays one, which clocks read faster
         else:
-            main, extra = self.evaluation.chunked(self._asked, xt, t.expand(len(xt)) if t.ndim == 0 else t, rows)
+            main, extra = self.evaluation.chunked(self._forward, xt, t.expand(len(xt)) if t.ndim == 0 else t, rows)
         return main, extra

@@ -48,7 +48,7 @@ class DensityModel(nn.Module):
             Nats, float64 (B,).
         """
         part: Any = self.net.log_prob if self.normalised else self.net
-        answer = self.evaluation.ask(self.net, part, x)
+        answer = self.evaluation.call(self.net, part, x)
         if answer.shape != x.shape[:1]:
             raise ValueError(f"a density is one number for each image ({len(x)},), got {tuple(answer.shape)}")
         return (answer if self.normalised else -answer).double()

@@ -56,20 +56,20 @@ class NoisyClassifier(nn.Module):
 
     def forward(self, xt: Tensor, t: Tensor) -> Tensor:
         """Logits (B, classes) of x_t (B, *event) at t, () or (B,), in the dtype of ``xt``."""
-        return self._asked(self.net, xt, t)
+        return self._forward(self.net, xt, t)
 
     def features(self, xt: Tensor, t: Tensor) -> Tensor:
         """What the network's last layers read, (B, C, h, w), in the dtype of ``xt``."""
-        return self._asked(cast(Any, self.net).features, xt, t)
+        return self._forward(cast(Any, self.net).features, xt, t)
 
     def log_prob(self, xt: Tensor, t: Tensor) -> Tensor:
         """log p(y | x_t) of every class, nats, (B, classes)."""
         return self(xt, t).log_softmax(1)
 
-    def _asked(self, part: Any, xt: Tensor, t: Tensor) -> Tensor:
+    def _forward(self, part: Any, xt: Tensor, t: Tensor) -> Tensor:
         def whole(x: Tensor, times: Tensor) -> tuple[Tensor]:
             labels = self.clock(times).to(x.device)
-            return (self.evaluation.ask(self.net, part, x, labels).to(xt.dtype),)
+            return (self.evaluation.call(self.net, part, x, labels).to(xt.dtype),)
 
         t = as_time(t, self.process.schedule.steps).to(xt.device).expand(len(xt))
         return self.evaluation.chunked(whole, xt, t)[0]

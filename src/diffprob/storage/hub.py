@@ -30,7 +30,7 @@ def answers(endpoint: str, seconds: float = SECONDS) -> bool:
     """Whether a server answers, whatever it says, within ``seconds``; through the proxies of the environment."""
     results: list[bool] = []
 
-    def ask() -> None:
+    def request() -> None:
         try:
             urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=seconds).close()
         except urllib.error.HTTPError:
@@ -44,7 +44,7 @@ def answers(endpoint: str, seconds: float = SECONDS) -> bool:
             results.append(True)
 
     # In a thread: looking up a name has no time limit of its own.
-    thread = threading.Thread(target=ask, daemon=True)
+    thread = threading.Thread(target=request, daemon=True)
     thread.start()
     thread.join(seconds)
     return bool(results and results[0])

@@ -197,13 +197,13 @@ def parse_features(words: str, accept: str = "", name: str | None = None) -> Fea
     kind, _, rest = words.partition(":")
     if kind not in KINDS:
         near = did_you_mean(kind, KINDS)
-        raise InputError(f"{_asked(name, repr(words))}: one of {', '.join(KINDS)} would be right{near}")
+        raise InputError(f"{_option_text(name, repr(words))}: one of {', '.join(KINDS)} would be right{near}")
     if accept and kind != "inception":
         raise InputError(f"{option('accept_weights')} goes with {option('features', 'inception:FILE')}")
     try:
         return _choice(kind, rest, accept, words, name)
     except ValueError as error:
-        raise InputError(f"{_asked(name, words)}: {error}") from error
+        raise InputError(f"{_option_text(name, words)}: {error}") from error
 
 
 def class_names(features: Features, train: Images) -> tuple[str, ...]:
@@ -235,17 +235,17 @@ def renumbered(labels: np.ndarray | None, names: Sequence[str], wanted: Sequence
 def _choice(kind: str, rest: str, accept: str, words: str, name: str | None) -> FeatureChoice:
     if kind == "pca":
         if rest and not (rest.isdecimal() and int(rest) > 0):
-            raise InputError(f"{_asked(name, words)}: a number of axes, such as pca:64, would be right")
+            raise InputError(f"{_option_text(name, words)}: a number of axes, such as pca:64, would be right")
         return Pca(int(rest) if rest else None)
     if kind == "classifier":
         return LabelClassifier(rest or None)
     if kind in ("inception", "dino"):
         if not rest:
             what = "inception:FILE, the weights" if kind == "inception" else "dino:NAME, a model's name or folder"
-            raise InputError(f"{_asked(name, words)}: {what}, would be right")
+            raise InputError(f"{_option_text(name, words)}: {what}, would be right")
         return Inception(rest, accept) if kind == "inception" else Dino(rest)
     return RawPixels() if kind == "pixels" else Auto()
 
 
-def _asked(name: str | None, words: str) -> str:
+def _option_text(name: str | None, words: str) -> str:
     return option("features", words) if name is None else f"{name} {words}"
