@@ -68,8 +68,8 @@ def test_gradients_are_finite_at_every_level() -> None:
     assert all(torch.isfinite(g).all() for g in gradients)
     h = 1e-6
     for i, (dm, ds) in enumerate([(h, 0.0), (0.0, h)]):
-        moved = [log_probabilities(0.37 + s * dm, math.exp(-3 + s * ds), 17) for s in (1, -1)]
-        torch.testing.assert_close(gradients[i][:, 0], (moved[0] - moved[1]) / (2 * h), rtol=1e-6, atol=1e-6)
+        shifted = [log_probabilities(0.37 + s * dm, math.exp(-3 + s * ds), 17) for s in (1, -1)]
+        torch.testing.assert_close(gradients[i][:, 0], (shifted[0] - shifted[1]) / (2 * h), rtol=1e-6, atol=1e-6)
 
 
 def test_decoder_bits_match_ddpm() -> None:

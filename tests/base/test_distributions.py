@@ -157,9 +157,9 @@ def test_mixture_of_diracs_has_the_weighted_moments() -> None:
     x = law.sample(Rng.of(0, 20_000))
     assert_moments(x, mean, cov)
     assert (torch.cdist(x, CENTRES).min(1).values == 0).all()
-    for each in (law, Mixture(LOGITS.expand(20_000, 2, 3), points)):
+    for distribution in (law, Mixture(LOGITS.expand(20_000, 2, 3), points)):
         with pytest.raises(NoClosedForm):
-            each.log_prob(x)
+            distribution.log_prob(x)
 
 
 def test_mixture_weights_per_element_draw_elements_independently() -> None:
@@ -206,9 +206,14 @@ def test_mean_variance_and_samples_keep_the_dtype() -> None:
     for dtype in (torch.float32, torch.float64):
         law = LocationScale(torch.zeros(2, 3, dtype=dtype), torch.ones((), dtype=dtype))
         mixture = Mixture(torch.zeros(2, 2, dtype=dtype), (law, law))
-        for each in (law, mixture, Gaussian(law.mean, torch.eye(3, dtype=dtype)[None])):
-            assert each.sample(Rng.of(0, 2)).dtype == each.mean.dtype == each.variance.dtype == dtype
-            assert each.log_prob(law.mean).dtype == dtype
+        for distribution in (law, mixture, Gaussian(law.mean, torch.eye(3, dtype=dtype)[None])):
+            assert (
+                distribution.sample(Rng.of(0, 2)).dtype
+                == distribution.mean.dtype
+                == distribution.variance.dtype
+                == dtype
+            )
+            assert distribution.log_prob(law.mean).dtype == dtype
 
 
 EVEN, ORIGIN = torch.zeros(3, 2), Dirac(torch.zeros(3, 1))

@@ -120,5 +120,5 @@ def test_kl_of_normals_without_spread() -> None:
     x, zero, one = tensor([[0.3], [0.3]]), tensor(0.0), tensor(1.0)
     assert kl(LocationScale(x, one), LocationScale(x, zero)).tolist() == [math.inf] * 2
     assert kl(LocationScale(x, zero), LocationScale(x, one)).tolist() == [math.inf] * 2
-    moved = tensor([[0.3], [0.4]])
-    assert kl(LocationScale(x, zero), LocationScale(moved, zero)).tolist() == [0, math.inf]
+    other = tensor([[0.3], [0.4]])
+    assert kl(LocationScale(x, zero), LocationScale(other, zero)).tolist() == [0, math.inf]

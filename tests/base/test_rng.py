@@ -314,7 +314,7 @@ def test_streams_of_images_depend_only_on_the_image():
     assert torch.equal(Rng.of_images(7, images[1:2].numpy()).seeds, one.seeds[1:2])
     assert torch.equal(Rng.of_images(7, images[[2, 2]]).seeds, one.seeds[[2, 2]])
     others = (Rng.of_images(8, images), Rng.of_images(7, images + 1), Rng.of_images(7, images.reshape(3, 1, 4, 2)))
-    seeds = torch.cat([one.seeds, *(each.seeds for each in others)])
+    seeds = torch.cat([one.seeds, *(other_stream.seeds for other_stream in others)])
     assert len(set(seeds.tolist())) == 12 and bool((seeds >= 0).all())
     head = b"image 7 |u1 (1, 2, 4) " + bytes(range(8))
     assert int(one.seeds[0]) == int.from_bytes(hashlib.sha256(head).digest()[:8], "little") >> 1

@@ -97,7 +97,7 @@ def test_invalid_data_is_an_error(diffprob: Callable, tmp_path: Path, verb: str,
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--sampler", "DDMI"], "--sampler: unknown name 'DDMI'.*did you mean 'DDIM'"),
         (["--sampler", "DDIM(etta=0)"], "no field 'etta'.*did you mean 'eta'"),
@@ -121,15 +121,15 @@ def test_invalid_data_is_an_error(diffprob: Callable, tmp_path: Path, verb: str,
     ],
     ids=" ".join,
 )
-def test_invalid_samplers_are_errors(diffprob: Callable, trained: Path, arguments: list[str], said: str) -> None:
+def test_invalid_samplers_are_errors(diffprob: Callable, trained: Path, arguments: list[str], message: str) -> None:
     done = diffprob("sample", trained, *arguments, *CPU)
     assert done.code == 2
-    assert re.search(said, done.error), done.error
+    assert re.search(message, done.error), done.error
     assert not list(Path().iterdir())
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["training.lrr=1"], "no field 'lrr'.*did you mean 'lr'"),
         (["trainig.lr=1"], "no field 'trainig'.*did you mean 'training'"),
@@ -143,10 +143,10 @@ def test_invalid_samplers_are_errors(diffprob: Callable, trained: Path, argument
     ],
     ids=" ".join,
 )
-def test_invalid_fields_are_errors(diffprob: Callable, arguments: list[str], said: str) -> None:
+def test_invalid_fields_are_errors(diffprob: Callable, arguments: list[str], message: str) -> None:
     done = diffprob("train", "digits", "--set", *arguments, *CPU)
     assert done.code == 2
-    assert re.search(said, done.error), done.error
+    assert re.search(message, done.error), done.error
     assert not list(Path().iterdir())
 
 
@@ -289,7 +289,7 @@ def test_folder_that_is_not_a_run_is_left_alone(diffprob: Callable) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["sample", "digits", "-n", "1", "--variance", "LearnedRange()"], "twice as many outputs"),
         (["rate", "digits", "-n", "1", "--variance", "LearnedDiagonal()"], "twice as many outputs"),
@@ -301,10 +301,10 @@ def test_folder_that_is_not_a_run_is_left_alone(diffprob: Callable) -> None:
     ],
     ids=lambda value: " ".join(value[:4]) if isinstance(value, list) else "",
 )
-def test_missing_variances_and_empty_options_are_errors(diffprob: Callable, arguments: list[str], said: str) -> None:
+def test_missing_variances_and_empty_options_are_errors(diffprob: Callable, arguments: list[str], message: str) -> None:
     """A variance that was not learned; an option that an unset variable left empty, and one that nothing reads."""
     done = diffprob(*arguments, *([] if arguments[0] == "show" else CPU))
-    assert done.code == 2 and said in done.error, done
+    assert done.code == 2 and message in done.error, done
 
 
 def test_main_reads_the_process_arguments(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,7 +107,7 @@ def test_dry_run_writes_nothing(diffprob: Callable, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["classifer", "digits"], "no baseline 'classifer' .*did you mean 'classifier'"),
         (["classifier", "digitz"], "no such file.*did you mean 'digits'"),
@@ -117,10 +117,10 @@ def test_dry_run_writes_nothing(diffprob: Callable, tmp_path: Path) -> None:
     ],
     ids=" ".join,
 )
-def test_invalid_options_are_errors(diffprob: Callable, tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_invalid_options_are_errors(diffprob: Callable, tmp_path: Path, arguments: list[str], message: str) -> None:
     import re
 
     np.save(tmp_path / "plain.npy", np.zeros((30, 8, 8), np.uint8))
     done = diffprob("baseline", *arguments)
     assert done.code == 2
-    assert re.search(said, done.error), done.error
+    assert re.search(message, done.error), done.error

@@ -49,9 +49,9 @@ def test_experiment_runs_from_files_to_tables(files: Path, diffprob: Callable, m
     monkeypatch.setattr(distillation, "_fields", lambda *_: None)
     monkeypatch.setattr(training_run, "_loss_curve", lambda *_: None)
     sets = [word for field in ("training.sample_every=0", "training.precision=fp32") for word in ("--set", field)]
-    asked = [str(files / "folder"), "--cifar", str(files / "cifar"), "--svhn", str(files / "svhn")]
-    asked += ["--out", str(files / "out"), "--steps", "1", "-n", "50", *sets]
-    monkeypatch.setattr(sys, "argv", ["cifar_svhn.py", *asked])
+    arguments = [str(files / "folder"), "--cifar", str(files / "cifar"), "--svhn", str(files / "svhn")]
+    arguments += ["--out", str(files / "out"), "--steps", "1", "-n", "50", *sets]
+    monkeypatch.setattr(sys, "argv", ["cifar_svhn.py", *arguments])
     assert script.main() == 0
     result = json.loads((files / "out" / "detect" / "detect.json").read_text())
     assert [row["outside"] for row in result["separation"]] == ["svhn"] * 7 and result["inside"]["n"] == 50

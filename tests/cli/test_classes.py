@@ -146,8 +146,8 @@ def test_per_class_results_belong_to_the_named_class(
     test = Folder("data", None, 1, "test").load()
     monkeypatch.setattr("diffprob.tasks.evaluation._draw", lambda *_: test.pixels)
     metrics = ("--metrics", "labels,classes,per-class", "--no-record", "--json")
-    told = ("--label", *(["apple"] * 40), *(["cherry"] * 40))
-    result = diffprob("evaluate", "run", "-n", "80", *DRAWN, *told, *metrics).json
+    labels_options = ("--label", *(["apple"] * 40), *(["cherry"] * 40))
+    result = diffprob("evaluate", "run", "-n", "80", *DRAWN, *labels_options, *metrics).json
     rows = {row["title"]: row["value"] for row in result["rows"]}
     assert rows["label accuracy"] == 1.0 and rows["distance of the class histograms"] == 0.0
     apart = [f"Frechet distance, class {name}" for name in ("apple", "cherry")]
@@ -160,8 +160,12 @@ def test_numeric_label_selects_the_class_of_that_name(diffprob: Callable, tmp_pa
     assert run.recipe.condition == Labels(3, names=("1", "2", "10"))
     done = diffprob("sample", "run", "-n", "2", *DRAWN, "--label", "10", "1", "--out", "x.npz")
     assert done.code == 0 and "told: 10, 1 in turn" in done.out
-    for wrong, said in (("0", "no class '0' among 1, 2, 10"), ("3", "no class '3' among"), ("one", "among 1, 2, 10")):
-        assert said in diffprob("sample", "run", "-n", "2", *DRAWN, "--label", wrong).error
+    for wrong, message in (
+        ("0", "no class '0' among 1, 2, 10"),
+        ("3", "no class '3' among"),
+        ("one", "among 1, 2, 10"),
+    ):
+        assert message in diffprob("sample", "run", "-n", "2", *DRAWN, "--label", wrong).error
     # What training told the network about a picture of folder 10 is what --label 10 tells it.
     images = run.recipe.data.load()
     assert run.recipe.condition.from_dataset(images)[images.pixels[:, 0, 0, 0] > 200].tolist() == [2] * 20
@@ -193,13 +197,13 @@ def test_class_absent_from_new_data_is_not_sampled(tmp_path: Path) -> None:
     anew = resolve_classes(begun, images)
     assert anew.condition == Labels(3, names=("apple", "", "cherry"))
     assert anew.condition.example_rows(3).tolist() == [0, 2, 0]
-    for there in (anew, begun):  # of before too, when the name was kept
+    for old in (anew, begun):  # of before too, when the name was kept
         assert (
-            resolve_classes(begun, images, there).condition
-            == resolve_classes(anew, images, there).condition
-            == there.condition
+            resolve_classes(begun, images, old).condition
+            == resolve_classes(anew, images, old).condition
+            == old.condition
         )
-        assert resumable(there, resolve_classes(begun, images, there)) is None
+        assert resumable(old, resolve_classes(begun, images, old)) is None
     other = replace(begun, condition=Labels(3, names=("apple", "durian", "cherry")))
     assert resumable(begun, resolve_classes(other, images, begun)) is not None
     assert resolve_classes(other, begun.data.load()).condition == other.condition
@@ -252,15 +256,15 @@ def test_labels_unique_to_each_image_are_an_error(diffprob: Callable) -> None:
 def test_recipe_with_absent_classes_samples_none_of_them() -> None:
     images = of_greys(np.arange(30) % 3, class_names=("1", "2", "3"), label_values=(1, 2, 3))
 
-    class Given:
+    class FixedSource:
         condition = Labels(4)
 
     names = images.former_names(4)
     assert names == ("", "1", "2", "3")
     assert Labels(4, names=names).example_rows(4).tolist() == [1, 2, 3, 1]
-    (train,) = agreed(Given(), images)
-    assert class_counts(Given(), train.class_names, train) == (0, 10, 10, 10)
-    assert in_shares(class_counts(Given(), train.class_names, train), 4).tolist() == [1, 2, 3, 1]
+    (train,) = agreed(FixedSource(), images)
+    assert class_counts(FixedSource(), train.class_names, train) == (0, 10, 10, 10)
+    assert in_shares(class_counts(FixedSource(), train.class_names, train), 4).tolist() == [1, 2, 3, 1]
 
 
 @pytest.mark.parametrize("counts", [(380, 10, 10), (1, 1, 1), (7, 0, 2, 1), (5,), (0, 3), (1000, 999, 1)])
@@ -290,15 +294,15 @@ def test_samples_and_monitor_follow_the_class_shares_of_the_data(
     x = (of_greys(labels).pixels for labels in (train, test))
     np.savez("x.npz", x_train=next(x), y_train=train, x_test=next(x), y_test=test)
     seen: list[list[int]] = []
-    given = Labels.in_shares
+    in_shares = Labels.in_shares
     monkeypatch.setattr(
         Labels,
         "in_shares",
-        lambda self, counts, n: seen.append(given(self, counts, n).tolist()) or given(self, counts, n),
+        lambda self, counts, n: seen.append(in_shares(self, counts, n).tolist()) or in_shares(self, counts, n),
     )
     watched = 'training.monitor=Monitor(metrics=("sliced",), epochs=0.02, n=40, steps=2, features="pixels")'
-    words = ("--data", "x.npz", "--labels", "--steps", "2", "--out", "run", *TINY, "--set", watched)
-    assert diffprob("train", *words).code == 0
+    options = ("--data", "x.npz", "--labels", "--steps", "2", "--out", "run", *TINY, "--set", watched)
+    assert diffprob("train", *options).code == 0
     assert [seen[0].count(k) for k in range(3)] == [38, 1, 1]
     assert "the data's shares: 0 0.95, 1 0.025, 2 0.025" in Path("run/log.jsonl").read_text()
     result = diffprob(

@@ -140,7 +140,7 @@ def test_invalid_input_is_a_one_line_error(diffprob: Callable, tiny: Path, odd: 
     flat, large = (tmp_path / name for name in ("flat.npz", "large.npz"))
     np.savez(flat, images=np.full((60, 1, 8, 8), 133, np.uint8))
     np.savez(large, images=np.tile(pixels, (1, 1, 2, 2)))
-    for arguments, words in (
+    for arguments, message in (
         ((), "one of the two"),
         ((odd, "--outside", odd), "one of the two"),
         (("--outside", few), "20 images; a comparison needs at least 50"),
@@ -156,7 +156,7 @@ def test_invalid_input_is_a_one_line_error(diffprob: Callable, tiny: Path, odd: 
         (("--outside", odd, "--out", few), "is a file"),
     ):
         done = diffprob("detect", tiny, *arguments, *CPU)
-        assert done.code == 2 and words in done.error, (arguments, done.error)
+        assert done.code == 2 and message in done.error, (arguments, done.error)
     assert "shape (1, 16, 16) and 256 grey levels" in diffprob("detect", tiny, "--outside", large).error
     planned = diffprob("detect", tiny, "--outside", large, "--dry-run", "--json", *CPU).json
     assert planned["outside"][0]["converted"] == "scaled from 16x16, 256 grey levels made 17"
@@ -185,7 +185,7 @@ def test_images_are_named_and_flagged_at_the_set_rate(diffprob: Callable, tiny: 
     assert [name for name, _ in scores["slides"]] == own
     p = [(sum(other <= score for other in inside) + 1) / 61 for _, score in scores["slides"]]
     assert row["p_values"] == pytest.approx(p)
-    assert sorted(row["flagged"]) == [k for k, each in enumerate(p) if each <= 0.2]
+    assert sorted(row["flagged"]) == [k for k, p_value in enumerate(p) if p_value <= 0.2]
     assert row["proxy"] in done.out and own[int(np.argmin(p))] in done.out and "(k + 1) / (n + 1)" in done.out
     one = diffprob("detect", tiny, "slides/3.png", *few, "--json").json
     assert one["image_files"] == ["3.png"] and one["ranks"][0]["p_values"] == [row["p_values"][own.index("3.png")]]

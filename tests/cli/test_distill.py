@@ -76,8 +76,8 @@ def test_frozen_body_keeps_the_teachers_weights(diffprob: Callable, tiny: Path) 
     }
     same = [name for name, value in body.items() if value.equal(theirs[name.replace("net.body.", "net.")])]
     assert len(same) == len(body) > 10
-    moved = [name for name in body if not free[name].equal(body[name])]
-    assert moved and all("mid_block" in name or "down_blocks" in name for name in moved)
+    changed = [name for name in body if not free[name].equal(body[name])]
+    assert changed and all("mid_block" in name or "down_blocks" in name for name in changed)
 
 
 def test_baseline_is_a_run(diffprob: Callable) -> None:
@@ -97,7 +97,7 @@ def test_baseline_is_a_run(diffprob: Callable) -> None:
 
 @pytest.mark.usefixtures("bare")
 def test_invalid_input_is_a_one_line_error(diffprob: Callable, tiny: Path) -> None:
-    for arguments, words in (
+    for arguments, message in (
         (("distill", tiny, "--method", "gradeint"), "gradient"),
         (("distill", tiny, "--method", "gradient", "--frozen"), "--frozen belongs to --method scalar"),
         (("distill", tiny, "--method", "scalar", "--set", "network.body.norm=x"), "norm"),
@@ -108,7 +108,7 @@ def test_invalid_input_is_a_one_line_error(diffprob: Callable, tiny: Path) -> No
         (("baseline", "glow", "digits", "--set", "network.scales=9"), "scales"),
     ):
         done = diffprob(*arguments)
-        assert done.code == 2 and words in done.error, (arguments, done.err)
+        assert done.code == 2 and message in done.error, (arguments, done.err)
     assert diffprob("distill", tiny, "--method", "gradient", "--steps", "1", "--out", "p", *SMALL).code == 0
     assert "cannot be distilled" in diffprob("distill", "p", "--method", "gradient").error
 

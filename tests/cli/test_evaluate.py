@@ -79,7 +79,7 @@ def test_dry_run_samples_nothing(diffprob, tiny):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--metrics", "frechett"], "no metric 'frechett'"),
         (["--metrics", "inception"], "metric 'inception' needs the features of a classifier"),
@@ -96,10 +96,10 @@ def test_dry_run_samples_nothing(diffprob, tiny):
         (["-n", "1", "--metrics", "frechet"], "frechet is left out: it needs 2 images a side"),
     ],
 )
-def test_invalid_input_is_a_one_line_error(diffprob, tiny, arguments, said):
+def test_invalid_input_is_a_one_line_error(diffprob, tiny, arguments, message):
     done = diffprob("evaluate", tiny, *QUICK[2:], *arguments, *([] if "-n" in arguments else QUICK[:2]))
     assert done.code == 2
-    assert said in done.error
+    assert message in done.error
 
 
 def test_samples_of_other_weights_are_an_error(diffprob, tiny):
@@ -109,8 +109,8 @@ def test_samples_of_other_weights_are_an_error(diffprob, tiny):
     assert "not a file that" in diffprob("evaluate", tiny, "--samples", "y.npz").error
     assert diffprob("sample", tiny, "-n", "1", "--steps", "1", "--out", "x.png").code == 0
     for other in ("x.png", tiny, tiny / "model.safetensors"):
-        said = f"--samples {other}: not a file that `diffprob sample --out x.npz` wrote"
-        assert diffprob("evaluate", tiny, "--samples", other).error == said
+        message = f"--samples {other}: not a file that `diffprob sample --out x.npz` wrote"
+        assert diffprob("evaluate", tiny, "--samples", other).error == message
 
 
 def test_images_without_a_test_split(diffprob):
@@ -147,11 +147,11 @@ def test_statistics_files_of_other_tools_serve_as_reference(diffprob, tiny):
     result = rows(done.json)
     named = result["Frechet distance to the statistics held.npz"]
     assert named["value"] == pytest.approx(result["Frechet distance"]["value"], rel=1e-9)
-    told = {item.name: item for item in Run.open(tiny).measurements}
+    by_name = {item.name: item for item in Run.open(tiny).measurements}
     sha = hashlib.sha256(Path("held.npz").read_bytes()).hexdigest()
-    kept = told["Frechet distance to the statistics held.npz"]
+    kept = by_name["Frechet distance to the statistics held.npz"]
     assert (kept.data, kept.digest, kept.role) == ("held.npz", sha, "other data")
-    assert told["Frechet distance"].role == "test" and done.json["statistics_sha256"] == sha
+    assert by_name["Frechet distance"].role == "test" and done.json["statistics_sha256"] == sha
     np.savez("narrow.npz", mu=np.zeros(3), sigma=np.eye(3))
     assert diffprob("evaluate", tiny, *QUICK, "--statistics", "narrow.npz").code == 2
     assert "nowhere.npz" in diffprob("evaluate", tiny, *QUICK, "--statistics", "nowhere.npz").error
@@ -194,10 +194,14 @@ def test_monitoring_logs_metrics_keeps_best_weights_and_resumes(diffprob):
     parts = [record for record in log(Path("parts")) if "measured" in record and record["step"] != 5]
     assert parts == whole
     assert whole[0]["measured"]["features"].startswith("PCA of 1,437")
-    said = whole[0]["measured"]
-    assert (said["split"], said["role"], said["digest"]) == ("test", "test", dp.Digits("test").load().digest())
-    older = {name: value for name, value in said.items() if name not in {"role", "digest"}}
-    assert alike(older, said) and not alike({**said, "digest": "0"}, said) and not alike(None, said)
+    measured = whole[0]["measured"]
+    assert (measured["split"], measured["role"], measured["digest"]) == (
+        "test",
+        "test",
+        dp.Digits("test").load().digest(),
+    )
+    older = {name: value for name, value in measured.items() if name not in {"role", "digest"}}
+    assert alike(older, measured) and not alike({**measured, "digest": "0"}, measured) and not alike(None, measured)
     values = {record["step"]: record["metric/sliced Wasserstein-2 distance of pixels"] for record in whole}
     run = Run.open("whole")
     assert run.weights_path(best=True).exists()
@@ -212,7 +216,7 @@ def test_monitoring_logs_metrics_keeps_best_weights_and_resumes(diffprob):
 
 
 def test_invalid_monitor_is_an_error(diffprob):
-    for value, said in (
+    for value, message in (
         ('Monitor(metrics=("frechett",))', "did you mean 'frechet'?"),
         ('Monitor(metrics=("manifold",), best="kid")', "best must be one of the metrics"),
         ('Monitor(metrics=("per-class",), best="per-class")', "is several numbers"),
@@ -221,7 +225,7 @@ def test_invalid_monitor_is_an_error(diffprob):
         ("Training(steps=1)", "monitor"),
     ):
         done = diffprob("train", "digits", "--set", f"training.monitor={value}", *TINY, "--steps", "1", "--out", "x")
-        assert done.code == 2 and said in done.error, done.err
+        assert done.code == 2 and message in done.error, done.err
         assert not Path("x").exists()
 
 

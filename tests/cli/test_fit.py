@@ -53,8 +53,8 @@ def test_best_grid_is_the_fitted_path(diffprob: Callable, fit: Path) -> None:
     for n in (2, 10, 40):
         times = grid(run.recipe.process, n)
         assert len(times) == n and times[0] == 1 and times[-1] == 1e-3 and bool((times.diff() < 0).all())
-    told = diffprob("sample", fit, "--steps", "10", "--grid", "best", "--dry-run", "--json", *CPU).json
-    assert (told["grid"], told["steps"]) == ("LeastCost(whole=False)", 10)
+    plan = diffprob("sample", fit, "--steps", "10", "--grid", "best", "--dry-run", "--json", *CPU).json
+    assert (plan["grid"], plan["steps"]) == ("LeastCost(whole=False)", 10)
     assert "1 to 40 times" in diffprob("sample", fit, "--steps", "300", "--grid", "best").error
 
 
@@ -63,8 +63,8 @@ def test_best_grid_is_the_fitted_path(diffprob: Callable, fit: Path) -> None:
 )
 def test_sampling_uses_the_fit(diffprob: Callable, fit: Path, variance: Analytic) -> None:
     common = (fit, "-n", "2", "--steps", "3", "--sampler", "Ancestral()", *CPU)
-    facts = diffprob("sample", *common, "--variance", repr(variance), "--out", "own.npz", "--json").json
-    assert facts["variance"] == repr(variance)
+    settings = diffprob("sample", *common, "--variance", repr(variance), "--out", "own.npz", "--json").json
+    assert settings["variance"] == repr(variance)
     diffprob("sample", *common, "--out", "zero.npz")
     assert not np.array_equal(levels("own.npz"), levels("zero.npz"))
 
@@ -89,13 +89,13 @@ def test_same_seed_gives_the_same_fit(diffprob: Callable, tiny: Path) -> None:
 def test_fit_to_other_weights_is_an_error(diffprob: Callable, fit: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(fit, tmp_path / "tiny")
     assert main(["train", "digits", "--steps", "5", "--out", str(folder), *TINY]) == 0
-    said = diffprob("sample", folder, "--variance", "Analytic()").error
-    assert "was fitted to other weights" in said and "diffprob fit" in said
+    message = diffprob("sample", folder, "--variance", "Analytic()").error
+    assert "was fitted to other weights" in message and "diffprob fit" in message
     assert fitted(Run.open(folder)) == []
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("sample", "RUN", "--variance", "Analytic()"), "has no analytic fit: diffprob fit"),
         (("sample", "RUN", "--variance", "SquaredNoise()"), "has no sn fit: diffprob fit"),
@@ -113,10 +113,10 @@ def test_fit_to_other_weights_is_an_error(diffprob: Callable, fit: Path, tmp_pat
     ],
 )
 def test_invalid_input_is_a_one_line_error(
-    diffprob: Callable, trained: Path, arguments: tuple[str, ...], said: str
+    diffprob: Callable, trained: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     done = diffprob(*(trained if word == "RUN" else word for word in arguments))
-    assert done.code == 2 and said in done.error and not Path("x").exists()
+    assert done.code == 2 and message in done.error and not Path("x").exists()
 
 
 def test_dry_run_reports_and_writes_nothing(diffprob: Callable, trained: Path) -> None:

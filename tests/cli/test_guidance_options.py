@@ -24,7 +24,7 @@ DRAWN = ("-n", "4", "--sampler", "DDIM()", "--steps", "3", "--device", "cpu")
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def conditional_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of a few coarse steps, so that the labels matter; not to be changed."""
     out = tmp_path_factory.mktemp("told") / "told"
     coarse = ("--set", "training.lr=0.05", "--set", "training.warmup=0", "--set", "training.ema=0.0")
@@ -32,14 +32,14 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def images(diffprob: Callable, run: Path, *words: str) -> np.ndarray:
-    assert diffprob("sample", run, *DRAWN, *words, "--out", "x.npz").code == 0
+def images(diffprob: Callable, run: Path, *options: str) -> np.ndarray:
+    assert diffprob("sample", run, *DRAWN, *options, "--out", "x.npz").code == 0
     with np.load("x.npz") as stored:
         return stored["images"]
 
 
-def test_training_uses_the_labels(told: Path) -> None:
-    run = dp.Run.open(told)
+def test_training_uses_the_labels(conditional_run: Path) -> None:
+    run = dp.Run.open(conditional_run)
     assert run.recipe.condition == dp.Labels(10, names=tuple("0123456789"))
     assert run.recipe.network.classes == 11
     embedding = run.weights()["net.class_embedding.weight"]
@@ -54,69 +54,77 @@ def test_dry_run_estimates_include_the_labels(diffprob: Callable) -> None:
 
 
 def test_conditional_training_resumes_with_the_same_bits(diffprob: Callable) -> None:
-    words = ("--labels", *TINY)
-    assert diffprob("train", "digits", *words, "--steps", "4", "--out", "whole").code == 0
-    assert diffprob("train", "digits", *words, "--steps", "2", "--out", "parts").code == 0
-    assert diffprob("train", "digits", *words, "--steps", "4", "--out", "parts").code == 0
+    options = ("--labels", *TINY)
+    assert diffprob("train", "digits", *options, "--steps", "4", "--out", "whole").code == 0
+    assert diffprob("train", "digits", *options, "--steps", "2", "--out", "parts").code == 0
+    assert diffprob("train", "digits", *options, "--steps", "4", "--out", "parts").code == 0
     one, two = (dp.Run.open(name).weights() for name in ("whole", "parts"))
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_image_depends_only_on_its_label_and_seed(diffprob: Callable, told: Path) -> None:
+def test_image_depends_only_on_its_label_and_seed(diffprob: Callable, conditional_run: Path) -> None:
     """Drawn in turn, alone, or by the library: the same bits."""
-    in_turn = images(diffprob, told, "--label", "3", "8")
-    assert np.array_equal(in_turn[::2], images(diffprob, told, "--label", "3")[::2])
-    assert not np.array_equal(in_turn, images(diffprob, told, "--label", "none"))
-    assert np.array_equal(images(diffprob, told), images(diffprob, told, "--label", "0", "1", "2", "3"))
-    run = dp.Run.open(told)
+    in_turn = images(diffprob, conditional_run, "--label", "3", "8")
+    assert np.array_equal(in_turn[::2], images(diffprob, conditional_run, "--label", "3")[::2])
+    assert not np.array_equal(in_turn, images(diffprob, conditional_run, "--label", "none"))
+    assert np.array_equal(
+        images(diffprob, conditional_run), images(diffprob, conditional_run, "--label", "0", "1", "2", "3")
+    )
+    run = dp.Run.open(conditional_run)
     model = dp.Clip(run.load().condition_on(torch.tensor([3, 8, 3, 8])))
     x = draw(model, DDIM(), Uniform()(model.process, 3), Rng.of(0, 4), run.space.shape)
     assert np.array_equal(run.space.to_data(x).numpy(), in_turn)
 
 
-def test_guidance_matches_the_library(diffprob: Callable, told: Path) -> None:
-    run = dp.Run.open(told)
-    pixels = images(diffprob, told, "--label", "5", "--guidance", "2", "--guidance-interval", "0.3", "0.8")
+def test_guidance_matches_the_library(diffprob: Callable, conditional_run: Path) -> None:
+    run = dp.Run.open(conditional_run)
+    pixels = images(diffprob, conditional_run, "--label", "5", "--guidance", "2", "--guidance-interval", "0.3", "0.8")
     guided = dp.Clip(dp.ClassifierFree(run.load(), torch.tensor([5]), 2.0, 0.3, 0.8))
     x = draw(guided, DDIM(), Uniform()(guided.process, 3), Rng.of(0, 4), run.space.shape)
     assert np.array_equal(run.space.to_data(x).numpy(), pixels)
     assert np.array_equal(
-        images(diffprob, told, "--label", "5", "--guidance", "0"), images(diffprob, told, "--label", "5")
+        images(diffprob, conditional_run, "--label", "5", "--guidance", "0"),
+        images(diffprob, conditional_run, "--label", "5"),
     )
-    untold = images(diffprob, told, "--label", "none")
-    assert np.array_equal(images(diffprob, told, "--label", "5", "--guidance", "-1"), untold)
+    unconditional = images(diffprob, conditional_run, "--label", "none")
+    assert np.array_equal(images(diffprob, conditional_run, "--label", "5", "--guidance", "-1"), unconditional)
 
 
-def test_autoguidance_moves_away_from_the_weaker_run(diffprob: Callable, told: Path, trained: Path) -> None:
-    plain = images(diffprob, told, "--label", "1")
-    same = images(diffprob, told, "--label", "1", "--guidance", "3", "--guide-with", str(told))
+def test_autoguidance_moves_away_from_the_weaker_run(diffprob: Callable, conditional_run: Path, trained: Path) -> None:
+    plain = images(diffprob, conditional_run, "--label", "1")
+    same = images(diffprob, conditional_run, "--label", "1", "--guidance", "3", "--guide-with", str(conditional_run))
     assert np.abs(same.astype(int) - plain.astype(int)).max() <= 1  # away from itself: roundings
     assert not np.array_equal(
-        plain, images(diffprob, told, "--label", "1", "--guidance", "3", "--guide-with", str(trained))
+        plain, images(diffprob, conditional_run, "--label", "1", "--guidance", "3", "--guide-with", str(trained))
     )
 
 
-def test_predicted_network_calls_match(diffprob: Callable, told: Path) -> None:
-    words = ("sample", told, *DRAWN, "--batch", "4", "--label", "2", "--json")
+def test_predicted_network_calls_match(diffprob: Callable, conditional_run: Path) -> None:
+    command = ("sample", conditional_run, *DRAWN, "--batch", "4", "--label", "2", "--json")
     for guidance, calls in (("0", 3), ("-1", 3), ("1", 6)):
-        foretold = diffprob(*words, "--guidance", guidance, "--dry-run").json
-        done = diffprob(*words, "--guidance", guidance).json
-        assert foretold["network_calls"] == done["network_calls"] == calls
+        predicted = diffprob(*command, "--guidance", guidance, "--dry-run").json
+        done = diffprob(*command, "--guidance", guidance).json
+        assert predicted["network_calls"] == done["network_calls"] == calls
         assert (done["told"], done["guidance"]) == ("2", None if guidance == "0" else guidance)
 
 
-def test_text_output_states_condition_and_guidance(diffprob: Callable, told: Path) -> None:
-    out = diffprob("sample", told, *DRAWN, "--label", "2", "7", "--guidance", "1", "--guidance-rescale", "0.5").out
+def test_text_output_states_condition_and_guidance(diffprob: Callable, conditional_run: Path) -> None:
+    out = diffprob(
+        "sample", conditional_run, *DRAWN, "--label", "2", "7", "--guidance", "1", "--guidance-rescale", "0.5"
+    ).out
     assert "told: 2, 7 in turn, guided by 1, rescaled by 0.5" in out
 
 
-def test_other_verbs_accept_a_conditional_run(diffprob: Callable, told: Path) -> None:
+def test_other_verbs_accept_a_conditional_run(diffprob: Callable, conditional_run: Path) -> None:
     """The unconditional model of the null label, or all labels in turn."""
-    assert diffprob("likelihood", told, "-n", "4", "--steps", "5", "--device", "cpu").code == 0
-    assert diffprob("sample", told, "-n", "2", "--steps", "3", "--from", "digits:0", "--device", "cpu").code == 0
+    assert diffprob("likelihood", conditional_run, "-n", "4", "--steps", "5", "--device", "cpu").code == 0
+    assert (
+        diffprob("sample", conditional_run, "-n", "2", "--steps", "3", "--from", "digits:0", "--device", "cpu").code
+        == 0
+    )
     result = diffprob(
         "evaluate",
-        told,
+        conditional_run,
         *DRAWN[2:],
         "-n",
         "20",
@@ -132,14 +140,14 @@ def test_other_verbs_accept_a_conditional_run(diffprob: Callable, told: Path) ->
     assert result["drawing"]["guidance"] == "1"
 
 
-def test_report_of_a_conditional_run_shows_its_samples(diffprob: Callable, told: Path) -> None:
-    words = ("-n", "4", "--steps", "3", "--device", "cpu", "--label", "4", "--guidance", "0.5", "--out", "page.html")
-    assert diffprob("report", told, *words).code == 0
+def test_report_of_a_conditional_run_shows_its_samples(diffprob: Callable, conditional_run: Path) -> None:
+    options = ("-n", "4", "--steps", "3", "--device", "cpu", "--label", "4", "--guidance", "0.5", "--out", "page.html")
+    assert diffprob("report", conditional_run, *options).code == 0
     assert "--label 4 --guidance 0.5" in Path("page.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("options", "message"),
     [
         (["--label", "10"], "--label 10: digits: no class '10' among 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
         (["--label", "seven"], "--label seven: digits: no class 'seven' among 0, 1, 2, 3"),
@@ -149,15 +157,15 @@ def test_report_of_a_conditional_run_shows_its_samples(diffprob: Callable, told:
         (["--label", "1", "2", "--from", "digits:0"], "one label for all images would be right here"),
     ],
 )
-def test_invalid_labels_are_errors(diffprob: Callable, told: Path, words: list[str], said: str) -> None:
-    done = diffprob("sample", told, *DRAWN, *words)
-    assert done.code == 2 and said in done.error
+def test_invalid_labels_are_errors(diffprob: Callable, conditional_run: Path, options: list[str], message: str) -> None:
+    done = diffprob("sample", conditional_run, *DRAWN, *options)
+    assert done.code == 2 and message in done.error
     assert not list(Path().iterdir())
 
 
-@pytest.mark.parametrize("words", [["--label", "1"], ["--guidance", "1"]])
-def test_label_for_an_unconditional_run_is_an_error(diffprob: Callable, trained: Path, words: list[str]) -> None:
-    assert "was trained without any" in diffprob("sample", trained, *DRAWN, *words).error
+@pytest.mark.parametrize("options", [["--label", "1"], ["--guidance", "1"]])
+def test_label_for_an_unconditional_run_is_an_error(diffprob: Callable, trained: Path, options: list[str]) -> None:
+    assert "was trained without any" in diffprob("sample", trained, *DRAWN, *options).error
 
 
 def test_guidance_without_condition_dropout_is_an_error(diffprob: Callable) -> None:
@@ -179,30 +187,32 @@ def test_training_without_labels_is_an_error(diffprob: Callable, tmp_path: Path)
     assert "labels run from 0 to 9, Labels(classes=5, drop=0.1) takes 0 to 4" in few.error
 
 
-def test_conditional_run_survives_export_and_import(diffprob: Callable, told: Path) -> None:
+def test_conditional_run_survives_export_and_import(diffprob: Callable, conditional_run: Path) -> None:
     """With the names of its classes, its null label, which was drawn as one of them, and its grey levels."""
-    assert diffprob("export", told, "--out", "folder").code == 0
+    assert diffprob("export", conditional_run, "--out", "folder").code == 0
     assert diffprob("import", "folder", "--out", "back").code == 0
-    old, new = dp.Run.open(told), dp.Run.open("back")
+    old, new = dp.Run.open(conditional_run), dp.Run.open("back")
     assert (new.recipe.condition, new.space) == (old.recipe.condition, old.space)
-    assert np.array_equal(images(diffprob, Path("back"), "--label", "6"), images(diffprob, told, "--label", "6"))
+    assert np.array_equal(
+        images(diffprob, Path("back"), "--label", "6"), images(diffprob, conditional_run, "--label", "6")
+    )
     model = open_pipeline("folder")
     assert isinstance(model, dp.Clip) and model.model.condition == old.recipe.condition
     wrong = diffprob("import", "folder", "--out", "other", "--levels", "256")
     assert "--levels 256: folder says that its images have 17" in wrong.error
 
 
-def test_import_without_class_names_has_none(diffprob: Callable, told: Path) -> None:
-    assert diffprob("export", told, "--out", "folder").code == 0
+def test_import_without_class_names_has_none(diffprob: Callable, conditional_run: Path) -> None:
+    assert diffprob("export", conditional_run, "--out", "folder").code == 0
     own = Path("folder/diffprob.json")
-    for text, said in (
+    for text, message in (
         ('{"labels": {"classes": 9, "drop": 0, "names": []}}', "9 labels, config.json has num_class_embeds 11"),
         ('{"labels": {"classes": 11, "drop": 0, "names": 5}}', "names must be"),
         ('{"labels": [11]}', "labels must be classes, drop and names"),
         ('{"levels": 1}', "levels must be"),
     ):
         own.write_text(text)
-        assert said in diffprob("import", "folder", "--out", "back").error
+        assert message in diffprob("import", "folder", "--out", "back").error
     own.write_text('{"labels": {"classes": 11, "drop": 0, "names": []}}')
     assert "each of its 11 labels is a class" in diffprob("import", "folder", "--out", "x", "--null-label").error
     own.unlink()
@@ -227,11 +237,11 @@ def test_captions_are_sampled_and_invalid_ones_are_errors(diffprob: Callable) ->
     done = diffprob("sample", "run", *DRAWN, "--caption", "a large three", "Two small sevens", "--guidance", "1")
     assert done.code == 0 and "told: a large three, Two small sevens in turn, guided by 1" in done.out
     assert images(diffprob, Path("run"), "--caption", "none").shape == (4, 1, 16, 16)
-    for words, said in (
+    for options, message in (
         (["--caption", "a lagre three"], "none of the 32 words it can be told; did you mean 'large'?"),
         (["--label", "3"], "captioned_digits is told captions: --caption would be right"),
     ):
-        assert said in diffprob("sample", "run", *DRAWN, *words).error
+        assert message in diffprob("sample", "run", *DRAWN, *options).error
     assert "takes no --data" in diffprob("train", "captioned_digits", "--data", "x").error
     wrong = diffprob("train", "captioned_digits", *small, "--set", "condition.length=9", "--steps", "2", "--out", "x")
     assert "network.text.length must be 9 with condition=" in wrong.error
@@ -239,8 +249,11 @@ def test_captions_are_sampled_and_invalid_ones_are_errors(diffprob: Callable) ->
     assert "only a UNet can be written for diffusers, not a CaptionedUNet" in with_labels.error
 
 
-def test_caption_for_a_run_without_captions_is_an_error(diffprob: Callable, told: Path) -> None:
-    assert "is told labels: --label would be right" in diffprob("sample", told, *DRAWN, "--caption", "a three").error
+def test_caption_for_a_run_without_captions_is_an_error(diffprob: Callable, conditional_run: Path) -> None:
+    assert (
+        "is told labels: --label would be right"
+        in diffprob("sample", conditional_run, *DRAWN, "--caption", "a three").error
+    )
 
 
 def test_weaker_run_gets_the_class_of_the_same_name() -> None:
@@ -249,22 +262,24 @@ def test_weaker_run_gets_the_class_of_the_same_name() -> None:
     assert _rows_of(theirs, ours, torch.tensor([2, 0, 3])).tolist() == [1, 2, 4]
     assert _rows_of(Labels(3, 0.0), Labels(2, 0.1), torch.tensor([1, 0, 1])).tolist() == [1, 0, 1]
     assert _rows_of(Labels(3, 0.1), ours, torch.tensor([3])).tolist() == [3]  # any class
-    for other, rows, said in (
+    for other, rows, message in (
         (theirs, [2, 1], "no class '2' among 0, 10, 1, x"),
         (Labels(3, 0.1), [0], "its classes have no names"),
         (Labels(4, 0.0, theirs.names), [3], "has no null label"),
         (dp.Captions(("a", "three"), 2), [0], "it is told Captions"),
     ):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             _rows_of(other, ours, torch.tensor(rows))
 
 
-def test_output_states_the_condition_of_the_weaker_run(diffprob: Callable, told: Path, trained: Path) -> None:
-    words = ("sample", told, *DRAWN, "--label", "1", "--guidance", "1", "--dry-run")
-    assert f"away from {trained}, which is told nothing" in diffprob(*words, "--guide-with", trained).out
-    assert "told nothing" not in diffprob(*words, "--guide-with", told).out
+def test_output_states_the_condition_of_the_weaker_run(
+    diffprob: Callable, conditional_run: Path, trained: Path
+) -> None:
+    command = ("sample", conditional_run, *DRAWN, "--label", "1", "--guidance", "1", "--dry-run")
+    assert f"away from {trained}, which is told nothing" in diffprob(*command, "--guide-with", trained).out
+    assert "told nothing" not in diffprob(*command, "--guide-with", conditional_run).out
     plain = ("sample", trained, *DRAWN, "--guidance", "1", "--dry-run", "--guide-with")
-    assert diffprob(*plain, told).code == 0  # told the null, as this one is told nothing
+    assert diffprob(*plain, conditional_run).code == 0  # told the null, as this one is told nothing
     begun = diffprob("train", "digits", "--labels", "--steps", "1", "--out", "whole", *TINY, *UNDROPPED)
     assert begun.code == 0
     refused = diffprob(*plain, "whole")

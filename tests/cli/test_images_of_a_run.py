@@ -79,8 +79,8 @@ def test_damaged_test_split_is_reported(diffprob: Callable, damaged: Path, verb:
     data = damaged.parent / "data"
     if verb == "report RUN":  # shows training images alone
         (data / "train" / "cat" / "3.png").write_bytes((data / "test" / "cat" / "3.png").read_bytes())
-    words = [word.replace("RUN", str(damaged)).replace("DATA", str(data)) for word in verb.split()]
-    done = diffprob(*words)
+    command = [word.replace("RUN", str(damaged)).replace("DATA", str(data)) for word in verb.split()]
+    done = diffprob(*command)
     assert done.code == 2
     assert "3.png: a damaged or truncated image" in done.err
 
@@ -88,8 +88,8 @@ def test_damaged_test_split_is_reported(diffprob: Callable, damaged: Path, verb:
 def test_damaged_samples_are_errors(trained: Path, tmp_path: Path) -> None:
     run, path = dp.Run.open(trained), tmp_path / "x.npz"
     pixels = np.arange(3 * 64, dtype=np.uint8).reshape(3, 1, 8, 8) % 17
-    facts = {**run.weights_provenance(), "steps": 3}
-    np.savez_compressed(path, images=pixels, metadata=np.array(json.dumps(facts)))
+    provenance = {**run.weights_provenance(), "steps": 3}
+    np.savez_compressed(path, images=pixels, metadata=np.array(json.dumps(provenance)))
     data = path.read_bytes()
     settings, levels = read_samples(path, run, ("steps",))
     assert settings == {"steps": 3}

@@ -37,17 +37,17 @@ def picture(name: str, pixels: np.ndarray) -> str:
 def test_samples_from_a_noised_image_match_the_library(diffprob: Callable, trained: Path) -> None:
     common = ("sample", trained, "--from", "digits:5", "--at", "0.8", "0.3", "--seed", "7", *FEW, *GRID)
     result = diffprob(*common, "--out", "x.npz", "--json").json
-    images, seeds, facts = arrays("x.npz")
+    images, seeds, settings = arrays("x.npz")
     assert images.shape == (2, 10, 1, 8, 8), "a row for each time: the image, x_t, eight draws"
     assert seeds.tolist() == list(range(7, 15))
     assert (images[:, 0] == digit(5)).all()
     assert len({row.tobytes() for row in images[0, 2:]}) == 8, "eight noises"
     assert not np.array_equal(images[0, 1], images[1, 1])
     for name in ("from", "at", "evaluations", "sampler", "grid", "seeds", "model_sha256"):
-        assert facts[name] == result[name]
+        assert settings[name] == result[name]
     # 0.8 takes the place of 0.75.
-    assert (facts["at"], facts["sampler"]) == ([0.8, 0.3], "DPMppSDE(history=2)")
-    assert facts["evaluations"] == [3, 2]
+    assert (settings["at"], settings["sampler"]) == ([0.8, 0.3], "DPMppSDE(history=2)")
+    assert settings["evaluations"] == [3, 2]
     assert result["network_calls"] == 5, "eight images are one call"
     assert diffprob(*common, "--out", "x.png").code == 0
     with Image.open("x.png") as grid:
@@ -85,21 +85,21 @@ def test_image_files_are_read_like_data(diffprob: Callable, trained: Path) -> No
 def test_deterministic_samplers_and_short_chains_are_noted(diffprob: Callable, trained: Path) -> None:
     common = ("sample", trained, "--from", "digits:5", "-n", "2", *FEW, "--dry-run")
     assert "draws nothing: from one x_t all 2 images are the same" in diffprob(*common, "--sampler", "DDIM()").err
-    told = diffprob(*common, *GRID, "--at", "0.1")
-    assert "t = 0.1 lies below the grid's last time, 0.25" in told.err
+    plan = diffprob(*common, *GRID, "--at", "0.1")
+    assert "t = 0.1 lies below the grid's last time, 0.25" in plan.err
     assert not list(Path().iterdir())
-    assert "would draw 2 images from digits:5 at each t of 0.1" in told.out
+    assert "would draw 2 images from digits:5 at each t of 0.1" in plan.out
 
 
 def test_reconstruction_matches_the_library(diffprob: Callable, trained: Path) -> None:
     common = ("sample", trained, "--from", "digits:5", "--reconstruct", *FEW)
     result = diffprob(*common, "--at", "1", "0.5", "--out", "x.npz", "--json").json
-    images, _, facts = arrays("x.npz")
+    images, _, settings = arrays("x.npz")
     assert images.shape == (2, 3, 1, 8, 8), "the image, its latent, what that decodes to"
     difference = images[:, 2].astype(float) - digit(5)
-    assert result["rmse"] == facts["rmse"] == pytest.approx(np.sqrt((difference**2).mean((1, 2, 3))))
-    assert facts["sampler"].startswith("DDIM(eta=0.0")
-    assert (facts["evaluations"], result["network_calls"]) == ([4, 2], 12), "up and down"
+    assert result["rmse"] == settings["rmse"] == pytest.approx(np.sqrt((difference**2).mean((1, 2, 3))))
+    assert settings["sampler"].startswith("DDIM(eta=0.0")
+    assert (settings["evaluations"], result["network_calls"]) == ([4, 2], 12), "up and down"
     plain = diffprob(*common, "--out", "x.png")
     assert "took digits:5 up to t = 1 and back" in plain.out
     assert re.search(r"squared difference: \d+\.\d\d grey levels", plain.out)
@@ -108,14 +108,19 @@ def test_reconstruction_matches_the_library(diffprob: Callable, trained: Path) -
 def test_interpolation_matches_the_library(diffprob: Callable, trained: Path) -> None:
     common = ("interpolate", trained, "digits:5", "digits:9", *FEW)
     result = diffprob(*common, "--at", "0.5", "0.25", "--points", "5", "--out", "x.npz", "--json").json
-    images, seeds, facts = arrays("x.npz")
+    images, seeds, settings = arrays("x.npz")
     assert images.shape == (2, 7, 1, 8, 8), "a row for each time: the image, five points, the other image"
     assert (images[:, 0] == digit(5)).all()
     assert (images[:, -1] == digit(9)).all()
     assert seeds.tolist() == [0]
-    assert (facts["a"], facts["b"], facts["noise"], facts["at"]) == ("digits:5", "digits:9", "shared", [0.5, 0.25])
+    assert (settings["a"], settings["b"], settings["noise"], settings["at"]) == (
+        "digits:5",
+        "digits:9",
+        "shared",
+        [0.5, 0.25],
+    )
     test = dp.Digits("test").load()
-    assert [facts[f"{name}_sha256"] for name in "ab"] == [Images(test.take([k])).digest() for k in (5, 9)]
+    assert [settings[f"{name}_sha256"] for name in "ab"] == [Images(test.take([k])).digest() for k in (5, 9)]
     ends = ((images[:, [1, -2]].astype(float) - images[:, [0, -1]]) ** 2).mean((2, 3, 4)) ** 0.5
     assert np.allclose(result["rmse"], ends)
     assert result["network_calls"] == 3
@@ -143,15 +148,15 @@ def test_interpolation_modes_give_different_images(diffprob: Callable, trained: 
     }.items():
         arguments = ("digits:5", "digits:9", "--at", "0.75", "--points", "3", *options, *FEW, "--out", f"{name}.npz")
         assert diffprob("interpolate", trained, *arguments).code == 0
-        images, _, facts = arrays(f"{name}.npz")
-        assert (facts["noise"], facts["latent"]) == ((None, True) if name == "latent" else (name, False))
+        images, _, settings = arrays(f"{name}.npz")
+        assert (settings["noise"], settings["latent"]) == ((None, True) if name == "latent" else (name, False))
         drawn[name] = images
     assert len({images[:, 2].tobytes() for images in drawn.values()}) == 4, "in the middle"
     assert len({drawn[name][:, 1].tobytes() for name in ("shared", "independent", "rescaled")}) == 1, "l = 0"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--at", "0.5"], "--at goes with --from IMAGE"),
         (["--reconstruct"], "--reconstruct goes with --from IMAGE"),
@@ -180,17 +185,17 @@ def test_interpolation_modes_give_different_images(diffprob: Callable, trained: 
     ],
     ids=" ".join,
 )
-def test_invalid_sources_are_errors(diffprob: Callable, trained: Path, arguments: list[str], said: str) -> None:
+def test_invalid_sources_are_errors(diffprob: Callable, trained: Path, arguments: list[str], message: str) -> None:
     make_bad()
     before = contents(Path())
     done = diffprob("sample", trained, *arguments, *FEW)
     assert done.code == 2
-    assert re.search(said, done.error), done.error
+    assert re.search(message, done.error), done.error
     assert contents(Path()) == before
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["digits:0"], "required: B"),
         (["digits:0", "digits:1", "--points", "1"], "--points: must be at least 2, got 1"),
@@ -207,12 +212,14 @@ def test_invalid_sources_are_errors(diffprob: Callable, trained: Path, arguments
     ],
     ids=" ".join,
 )
-def test_invalid_interpolations_are_errors(diffprob: Callable, trained: Path, arguments: list[str], said: str) -> None:
+def test_invalid_interpolations_are_errors(
+    diffprob: Callable, trained: Path, arguments: list[str], message: str
+) -> None:
     make_bad()
     before = contents(Path())
     done = diffprob("interpolate", trained, *arguments, *FEW)
     assert done.code == 2
-    assert re.search(said, done.error), done.error
+    assert re.search(message, done.error), done.error
     assert contents(Path()) == before
 
 

@@ -52,14 +52,14 @@ def test_result_of_an_image_does_not_depend_on_the_others(diffprob: Callable, tr
 def test_fitted_path_and_variance_are_the_default(diffprob: Callable, fitted: Path, trained: Path) -> None:
     plain = diffprob("likelihood", trained, "--dry-run", "--json", *CPU).json
     assert (plain["grid"], plain["steps"], plain["variance"], plain["terms"]) == ("Native()", 1000, "Zero()", 50)
-    told = diffprob("likelihood", fitted, "--dry-run", "--json", *CPU).json
-    assert (told["grid"], told["steps"]) == ("LeastCost(whole=True)", 40)
-    assert told["variance"] == "Analytic(bound=1.0, last=inf, moment='residual')" and told["terms"] == "all"
-    told = diffprob("likelihood", fitted, "--steps", "10", "--variance", "UnitData()", "--dry-run", "--json", *CPU).json
-    assert (told["grid"], told["steps"], told["variance"]) == ("LeastCost(whole=True)", 10, "UnitData()")
-    assert told["evaluations"] == 10
-    told = diffprob("likelihood", fitted, "--steps", "100", "--dry-run", "--json", *CPU).json
-    assert (told["grid"], told["steps"]) == ("Uniform()", 100)
+    plan = diffprob("likelihood", fitted, "--dry-run", "--json", *CPU).json
+    assert (plan["grid"], plan["steps"]) == ("LeastCost(whole=True)", 40)
+    assert plan["variance"] == "Analytic(bound=1.0, last=inf, moment='residual')" and plan["terms"] == "all"
+    plan = diffprob("likelihood", fitted, "--steps", "10", "--variance", "UnitData()", "--dry-run", "--json", *CPU).json
+    assert (plan["grid"], plan["steps"], plan["variance"]) == ("LeastCost(whole=True)", 10, "UnitData()")
+    assert plan["evaluations"] == 10
+    plan = diffprob("likelihood", fitted, "--steps", "100", "--dry-run", "--json", *CPU).json
+    assert (plan["grid"], plan["steps"]) == ("Uniform()", 100)
 
 
 def test_likelihood_writes_table_and_record(diffprob: Callable, tiny: Path) -> None:
@@ -160,8 +160,8 @@ def test_record_names_its_images(diffprob: Callable, tiny: Path) -> None:
 
 
 def test_one_image_has_no_standard_error(diffprob: Callable, tiny: Path) -> None:
-    words = ("rate", tiny, "-n", "1", "--steps", "4", "--device", "cpu", "--out", "rate.json")
-    done = diffprob(*words)
+    command = ("rate", tiny, "-n", "1", "--steps", "4", "--device", "cpu", "--out", "rate.json")
+    done = diffprob(*command)
     assert done.code == 0 and "bits/dim: rate" in done.out and "(of one image) bits/dim" in done.out
     rows = [line.split() for line in done.out.splitlines()]
     assert [row[3] for row in rows if row[0].isdecimal() and len(row) == 5] == ["-"] * 4

@@ -59,13 +59,13 @@ def test_examples_parse() -> None:
 
     for module in {module for module, _ in VERBS.values()}:
         for example in importlib.import_module(f"diffprob.cli.{module}").EXAMPLES:
-            words = shlex.split(example, comments=True)
-            words = words[words.index("diffprob") + 1 :]
-            used = importlib.import_module(f"diffprob.cli.{VERBS[words[0]][0]}")
+            command = shlex.split(example, comments=True)
+            command = command[command.index("diffprob") + 1 :]
+            used = importlib.import_module(f"diffprob.cli.{VERBS[command[0]][0]}")
             parser = Parser("diffprob", "", ())
             used.add_arguments(parser)
             add_json(parser)
-            parser.read(words[1:])
+            parser.read(command[1:])
 
 
 def test_bare_command_and_help_list_the_verbs(diffprob: Callable) -> None:
@@ -77,7 +77,7 @@ def test_bare_command_and_help_list_the_verbs(diffprob: Callable) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["smaple"], "no verb 'smaple'.*did you mean 'sample'"),
         (["sample", "x", "--smapler", "DDIM"], "has no option --smapler; did you mean '--sampler'"),
@@ -105,10 +105,10 @@ def test_bare_command_and_help_list_the_verbs(diffprob: Callable) -> None:
     ],
     ids=" ".join,
 )
-def test_invalid_usage_is_a_one_line_error_with_code_2(diffprob: Callable, arguments: list[str], said: str) -> None:
+def test_invalid_usage_is_a_one_line_error_with_code_2(diffprob: Callable, arguments: list[str], message: str) -> None:
     done = diffprob(*arguments)
     assert done.code == 2
-    assert re.search(said, done.error), done.error
+    assert re.search(message, done.error), done.error
     assert len(done.err.splitlines()) == 1
 
 
@@ -280,8 +280,8 @@ def test_component_added_to_the_registry_is_available(monkeypatch: pytest.Monkey
 def test_example_in_the_package_docstring_runs() -> None:
     assert dp.__doc__
     code = "\n".join(line.strip() for line in dp.__doc__.splitlines() if line.startswith("    "))
-    said = python(code)
-    assert "bits/dim (variational bound) of 20 images" in said and said.startswith("1.")
+    output = python(code)
+    assert "bits/dim (variational bound) of 20 images" in output and output.startswith("1.")
 
 
 def test_output_does_not_reveal_the_installation_path(diffprob: Callable) -> None:

@@ -120,11 +120,11 @@ def test_results_are_printed_when_the_run_is_locked(diffprob, tiny) -> None:
         alone = diffprob("report", tiny, "-n", "1", "--steps", "1")
     finally:
         writer.close()
-    for each in (done, compared):
-        assert each.code == 0, each.err
-        assert each.json["recorded"] is False
-        assert "is in use" in each.json["not_recorded"]
-        assert "note: not recorded" in each.err
+    for run in (done, compared):
+        assert run.code == 0, run.err
+        assert run.json["recorded"] is False
+        assert "is in use" in run.json["not_recorded"]
+        assert "note: not recorded" in run.err
     assert json.loads(Path("x.json").read_text())["bits_per_dim"] == done.json["bits_per_dim"]
     assert page.code == 0, page.err
     assert page.json["report"] is None
@@ -177,8 +177,8 @@ def test_results_are_printed_when_the_disk_is_full(diffprob, tiny, monkeypatch, 
     assert len(done.json) > 10
     assert done.json["not_written"].endswith("no space left on device")
     assert done.err.splitlines()[-1] == f"diffprob: error: {done.json['not_written']}"
-    said = diffprob(verb, tiny, *rest, "--device", "cpu", "--out", out) if out == "x.png" else done
-    assert "wrote" not in said.out
+    result = diffprob(verb, tiny, *rest, "--device", "cpu", "--out", out) if out == "x.png" else done
+    assert "wrote" not in result.out
 
 
 def test_failed_sample_images_do_not_lose_the_training(diffprob, tiny, monkeypatch) -> None:

@@ -116,8 +116,8 @@ def test_pipe_as_output_is_an_error(
     for out in (name, f"link-{name}"):
         done = diffprob(verb, *arguments, "--out", out)
         place = tmp_path / name
-        said = f"--out {out}: {place} is a pipe, and no file is put in its place; another name would be right"
-        assert (done.code, done.error) == (2, said)
+        message = f"--out {out}: {place} is a pipe, and no file is put in its place; another name would be right"
+        assert (done.code, done.error) == (2, message)
     with pytest.raises(InputError, match="is a pipe, and no file is put in its place"):
         write_file(tmp_path / name, b"x")
     assert (tmp_path / name).is_fifo()

@@ -79,7 +79,7 @@ def test_invalid_input_is_an_error_before_sampling(
 ) -> None:
     monkeypatch.setattr("diffprob.tasks.reporting.draw_samples", lambda *_: pytest.fail("drew"))
     Path("file").write_text("")
-    for arguments, said in (
+    for arguments, message in (
         (("--out", "x.pdf"), "a page ends in .html"),
         (("--out", "tiny"), "is a folder"),
         (("--out", "file/x.html"), "file is a file"),
@@ -88,10 +88,13 @@ def test_invalid_input_is_an_error_before_sampling(
         (("--sampler", "DDMI"), "did you mean 'DDIM'"),
     ):
         done = diffprob("report", tiny, *arguments)
-        assert (done.code, said in done.error) == (2, True), done.err
-    for arguments, said in ((("digits",), "2 to 8 runs, got 1"), (("digits", tiny, "--out", "x.pdf"), "ends in .html")):
+        assert (done.code, message in done.error) == (2, True), done.err
+    for arguments, message in (
+        (("digits",), "2 to 8 runs, got 1"),
+        (("digits", tiny, "--out", "x.pdf"), "ends in .html"),
+    ):
         done = diffprob("compare", *arguments)
-        assert (done.code, said in done.error) == (2, True), done.err
+        assert (done.code, message in done.error) == (2, True), done.err
     writer = RunWriter(tiny)
     try:
         assert "in use" in diffprob("report", tiny, *QUICK).error
@@ -107,19 +110,19 @@ def test_data_is_searched_for_by_digest(diffprob: Callable, trained: Path) -> No
     recipe = replace(known.recipe, data=array, space=space)
     write_run("run", recipe, known.weights(), array.load().digest(), 10)
 
-    def said(*arguments: str) -> str:
+    def shown(*arguments: str) -> str:
         done = diffprob("report", "run", *LEAST, *arguments)
         return Page(Path("run/report.html").read_bytes()).text if done.code == 0 else done.error
 
-    assert "1,437 of 8×8" in said()
-    assert "not shown: not looked for" in said("--data", "none")
+    assert "1,437 of 8×8" in shown()
+    assert "not shown: not looked for" in shown("--data", "none")
     Path("here.npy").rename("there.npy")
-    assert "not shown: not on this machine" in said()
-    assert "1,437 of 8×8" in said("--data", "there.npy")
-    assert "not the images that digits was trained on (sha256 " in said("--data", "other.npy")
-    assert "not the images that digits" in said("--data", "small.npy")
+    assert "not shown: not on this machine" in shown()
+    assert "1,437 of 8×8" in shown("--data", "there.npy")
+    assert "not the images that digits was trained on (sha256 " in shown("--data", "other.npy")
+    assert "not the images that digits" in shown("--data", "small.npy")
     Path("other.npy").rename("here.npy")
-    assert "not shown: what lies there" in said()
+    assert "not shown: what lies there" in shown()
 
 
 def test_images_named_only_by_a_foreign_run_are_not_shown(
@@ -169,7 +172,7 @@ def test_compare_shows_runs_side_by_side(diffprob: Callable, tiny: Path) -> None
     run = dp.Run.open(tiny)
     run.record(Measurement("KID", 0.5, 100, features="classifier", split="test"))
     result = diffprob("compare", tiny, "digits", *QUICK, "--out", "side.html", "--json").json
-    assert [each["run"] for each in result["runs"]] == [str(tiny), "digits"]
+    assert [run["run"] for run in result["runs"]] == [str(tiny), "digits"]
     page = Page(Path("side.html").read_bytes())
     assert page.problems == []
     assert "network.widths (8, 8) (32, 32)" in page.text

@@ -73,7 +73,7 @@ def test_network_batch_size_does_not_depend_on_the_number_of_images(
         diffprob("interpolate", trained, "digits:5", "digits:9", "--points", n, "--out", "x.npz", "--dry-run", "--json")
         for n in (2, 9)
     ]
-    assert {*chunks, *(each.json["chunk"] for each in points)} == {16}
+    assert {*chunks, *(plan.json["chunk"] for plan in points)} == {16}
 
 
 def to_model(levels: np.ndarray) -> torch.Tensor:
@@ -133,13 +133,13 @@ def test_inpainting_matches_the_library(diffprob: Callable, trained: Path, noisy
         assert diffprob(*common, *options, "--out", name).code == 0
     model, sampler, times, rng = library(trained)
     known, image = torch.from_numpy(~missing), to_model(noisy)
-    told = Inpaint(sampler, known, image, 1)
-    facts = {name: json.loads(Path(name, "facts.json").read_text()) for name in ("repaint", "guided")}
-    assert facts["repaint"]["box"] == "2,1,3,6" and facts["guided"]["mask"] == "mask.png"
-    assert facts["guided"]["mask_sha256"] == Images(missing * np.uint8(255)).digest()
-    assert np.array_equal(read("repaint"), to_levels(draw(model, told, times, rng, (1, 8, 8))))
+    inpaint = Inpaint(sampler, known, image, 1)
+    settings = {name: json.loads(Path(name, "facts.json").read_text()) for name in ("repaint", "guided")}
+    assert settings["repaint"]["box"] == "2,1,3,6" and settings["guided"]["mask"] == "mask.png"
+    assert settings["guided"]["mask_sha256"] == Images(missing * np.uint8(255)).digest()
+    assert np.array_equal(read("repaint"), to_levels(draw(model, inpaint, times, rng, (1, 8, 8))))
     guided = dp.Clip(EnergyGuided(model.model, ReconstructionGuidance(known, image, model.process)))
-    draws = [draw(guided, sampler, times, each, (1, 8, 8)) for each in (rng, rng.fold("average 1"))]
+    draws = [draw(guided, sampler, times, stream, (1, 8, 8)) for stream in (rng, rng.fold("average 1"))]
     for name, x in (("guided", draws[0]), ("average", torch.stack(draws).mean(0))):
         assert np.array_equal(read(name), to_levels(torch.where(known, image, x)))
         assert np.array_equal(read(name)[:, ~missing[0]], noisy[:, ~missing[0]])
@@ -171,14 +171,14 @@ def test_super_resolution_matches_the_library(diffprob: Callable, enlarging: Pat
     run, (_, sampler, times, rng) = dp.Run.open(enlarging), library(enlarging)
     rows = (torch.from_numpy(small) / 8.0 - 1).repeat_interleave(2, 2).repeat_interleave(2, 3)
     model = dp.Clip(run.load(chunk=N).condition_on(rows))
-    draws = [draw(model, sampler, times, each, (1, 8, 8)) for each in (rng, rng.fold("average 1"))]
+    draws = [draw(model, sampler, times, stream, (1, 8, 8)) for stream in (rng, rng.fold("average 1"))]
     for x, name in ((draws[0], "large"), (torch.stack(draws).mean(0), "mean")):
         wanted = run.space.to_data(x).numpy()
         tiles = read(name, tuple(f"{k:05d}" for k in range(N)))
         assert np.array_equal(np.rint(tiles / (255 / 16)), wanted), name
     mean, error = result["psnr"]["restored"]
-    each = psnr(wanted, digits.take(range(N)), 17)
-    assert (mean, error) == (pytest.approx(each.mean()), pytest.approx(each.std(ddof=1) / N**0.5))
+    ratios = psnr(wanted, digits.take(range(N)), 17)
+    assert (mean, error) == (pytest.approx(ratios.mean()), pytest.approx(ratios.std(ddof=1) / N**0.5))
 
 
 def test_small_images_are_enlarged(diffprob: Callable, enlarging: Path, noisy: np.ndarray) -> None:
@@ -197,20 +197,22 @@ def test_add_noise_degrades_clean_images_and_reports_errors(diffprob: Callable, 
     result = diffprob(*common, "-n", n, "--json").json
     clean = Digits("test").load().take(range(n))
     z = dp.Rng.of(7, n).fold("added").normal((1, 8, 8)).numpy()
-    given = np.rint(clean + 2 * z).clip(0, 16)
-    assert result["psnr"]["noisy"][0] == pytest.approx(psnr(given, clean, 17).mean(), abs=1e-6)
-    facts = json.loads(Path("restored/facts.json").read_text())
-    assert facts["psnr"] == result["psnr"]
-    assert facts["noise"] == 2
-    assert facts["images_sha256"] == result["images_sha256"] == Images(clean).digest()
-    assert (facts["images"], facts["split"], facts["converted"]) == ("digits", "test", None)
-    np.save("given.npy", given[:5, 0].astype(np.uint8))
+    noisy = np.rint(clean + 2 * z).clip(0, 16)
+    assert result["psnr"]["noisy"][0] == pytest.approx(psnr(noisy, clean, 17).mean(), abs=1e-6)
+    settings = json.loads(Path("restored/facts.json").read_text())
+    assert settings["psnr"] == result["psnr"]
+    assert settings["noise"] == 2
+    assert settings["images_sha256"] == result["images_sha256"] == Images(clean).digest()
+    assert (settings["images"], settings["split"], settings["converted"]) == ("digits", "test", None)
+    np.save("given.npy", noisy[:5, 0].astype(np.uint8))
     np.save("clean.npy", clean[:5, 0])
-    told = diffprob("restore", trained, "given.npy", "--clean", "clean.npy", "--noise", "20", "--out", "x", "--json")
-    assert told.json["psnr"]["noisy"][0] == pytest.approx(psnr(given[:5], clean[:5]).mean())
-    facts = json.loads(Path("x/facts.json").read_text())
-    assert (facts["clean"], facts["clean_sha256"]) == ("clean.npy", Images(clean[:5]).digest())
-    assert (facts["clean_split"], facts["clean_converted"]) == ("all", None)
+    compared = diffprob(
+        "restore", trained, "given.npy", "--clean", "clean.npy", "--noise", "20", "--out", "x", "--json"
+    )
+    assert compared.json["psnr"]["noisy"][0] == pytest.approx(psnr(noisy[:5], clean[:5]).mean())
+    settings = json.loads(Path("x/facts.json").read_text())
+    assert (settings["clean"], settings["clean_sha256"]) == ("clean.npy", Images(clean[:5]).digest())
+    assert (settings["clean_split"], settings["clean_converted"]) == ("all", None)
     assert "noise of 2 of 16 grey levels" in diffprob(*common, "-n", "2", "--out", "y").out
 
 
@@ -223,12 +225,12 @@ def test_restore_writes_images_and_settings(diffprob: Callable, trained: Path, n
     result = diffprob("restore", trained, "noisy", "--device", "cpu", "--out", "x/y/", "--json").json
     assert contents(Path("noisy")) == before
     assert set(contents(Path("x"))) == {"y.png", "y/a.png", "y/b.png", "y/sub/c.png", "y/facts.json"}
-    facts = json.loads(Path("x/y/facts.json").read_text())
-    assert facts["names"] == ["a", "b", "sub/c"]
-    assert facts["stds"] == result["stds"]
+    settings = json.loads(Path("x/y/facts.json").read_text())
+    assert settings["names"] == ["a", "b", "sub/c"]
+    assert settings["stds"] == result["stds"]
     second = Image.open("x/y/b.png").text  # pyright: ignore[reportAttributeAccessIssue]
     assert second["seeds"] == "1"
-    assert float(second["std"]) == facts["stds"][1]
+    assert float(second["std"]) == settings["stds"][1]
     assert Image.open("x/y.png").height > 2 * 8, "two rows"
     assert "noise estimated at" in diffprob("restore", trained, "noisy/a.png", "--device", "cpu").out
     assert set(contents(Path("restored"))) == {"a.png", "facts.json"}
@@ -274,7 +276,7 @@ def test_run_conditioned_on_images_cannot_sample_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["nowhere"], "data 'nowhere': no such file"),
         (["large"], r"large: 9x9 pixels, but \S+ has 8x8 pixels; crop them"),
@@ -306,7 +308,7 @@ def test_run_conditioned_on_images_cannot_sample_alone() -> None:
     ids=" ".join,
 )
 def test_invalid_input_is_an_error(
-    diffprob: Callable, trained: Path, noisy: np.ndarray, arguments: list[str], said: str
+    diffprob: Callable, trained: Path, noisy: np.ndarray, arguments: list[str], message: str
 ) -> None:
     pictures("images", noisy)
     pictures("large", np.zeros((1, 1, 9, 9), np.uint8), ("a",))
@@ -315,12 +317,12 @@ def test_invalid_input_is_an_error(
     before = contents(Path())
     done = diffprob("restore", trained, *arguments, "--device", "cpu")
     assert done.code == 2
-    assert re.search(said, done.error), done.error
+    assert re.search(message, done.error), done.error
     assert contents(Path()) == before
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["large"], "large: 9x9 pixels; digits_enlarged enlarges 4x4 to 8x8"),
         (["digits", "--noise", "2"], "--noise does not go with digits_enlarged, which enlarges images"),
@@ -331,12 +333,12 @@ def test_invalid_input_is_an_error(
     ids=" ".join,
 )
 def test_invalid_super_resolution_input_is_an_error(
-    diffprob: Callable, enlarging: Path, arguments: list[str], said: str
+    diffprob: Callable, enlarging: Path, arguments: list[str], message: str
 ) -> None:
     pictures("large", np.zeros((1, 1, 9, 9), np.uint8), ("a",))
     done = diffprob("restore", enlarging, *arguments, "--device", "cpu")
     assert done.code == 2
-    assert re.search(said, done.error), done.error
+    assert re.search(message, done.error), done.error
 
 
 def test_colour_images_for_a_grey_run_are_an_error(diffprob: Callable, trained: Path) -> None:

@@ -26,13 +26,13 @@ def test_default_is_a_stochastic_solver_with_50_evaluations(diffprob: Callable, 
     result = diffprob("sample", trained, "-n", "2", *CPU, "--json").json
     assert (result["sampler"], result["steps"], result["out"]) == ("DPMppSDE(history=2)", 50, "samples.png")
     with Image.open("samples.png") as picture:
-        facts = picture.text
-    assert facts["seeds"] == "0..1"
-    assert (facts["sampler"], facts["grid"]) == ("DPMppSDE(history=2)", "Trailing(bend=-0.6)")
-    assert facts["steps"] == "50"
-    assert facts["chunk"] == str(result["chunk"])
-    assert facts["Software"] == f"diffprob {dp.__version__}"
-    assert facts["model_sha256"] == contents(trained)["model.safetensors"]
+        settings = picture.text
+    assert settings["seeds"] == "0..1"
+    assert (settings["sampler"], settings["grid"]) == ("DPMppSDE(history=2)", "Trailing(bend=-0.6)")
+    assert settings["steps"] == "50"
+    assert settings["chunk"] == str(result["chunk"])
+    assert settings["Software"] == f"diffprob {dp.__version__}"
+    assert settings["model_sha256"] == contents(trained)["model.safetensors"]
 
 
 def test_ancestral_uses_the_training_steps(diffprob: Callable, trained: Path) -> None:
@@ -44,8 +44,8 @@ def test_ancestral_uses_the_training_steps(diffprob: Callable, trained: Path) ->
 
 def test_number_of_evaluations_selects_sampler_and_grid(diffprob: Callable, trained: Path) -> None:
     def chosen(*arguments: str) -> tuple[str, str, int]:
-        told = diffprob("sample", trained, *arguments, "--dry-run", *CPU, "--json").json
-        return told["sampler"].partition("(")[0], told["grid"].partition("(")[0], told["steps"]
+        plan = diffprob("sample", trained, *arguments, "--dry-run", *CPU, "--json").json
+        return plan["sampler"].partition("(")[0], plan["grid"].partition("(")[0], plan["steps"]
 
     for steps in (1, 5, 20, 999):
         assert chosen("--steps", str(steps)) == ("DPMppSDE", "Trailing", steps)
@@ -56,18 +56,18 @@ def test_number_of_evaluations_selects_sampler_and_grid(diffprob: Callable, trai
 
 
 def test_unused_variance_is_noted(diffprob: Callable, trained: Path) -> None:
-    told = diffprob("sample", trained, "--sampler", "DDIM()", "--variance", "UnitData()", "--dry-run", *CPU)
-    assert "draws nothing from a variance" in told.err and told.code == 0
+    plan = diffprob("sample", trained, "--sampler", "DDIM()", "--variance", "UnitData()", "--dry-run", *CPU)
+    assert "draws nothing from a variance" in plan.err and plan.code == 0
 
 
 def test_image_depends_only_on_its_seed(diffprob: Callable, trained: Path) -> None:
     common = (trained, "--steps", "4", "--sampler", "Ancestral", "--batch", "4", *CPU)
     diffprob("sample", *common, "-n", "7", "--seed", "10", "--out", "seven.npz")
     diffprob("sample", *common, "-n", "1", "--seed", "12", "--out", "one.npz")
-    (seven, seeds, facts), (one, _, _) = arrays("seven.npz"), arrays("one.npz")
+    (seven, seeds, settings), (one, _, _) = arrays("seven.npz"), arrays("one.npz")
     assert np.array_equal(seven[2:3], one)
     assert seeds.tolist() == list(range(10, 17))
-    assert (facts["levels"], facts["chunk"], facts["seeds"]) == (17, 4, "10..16")
+    assert (settings["levels"], settings["chunk"], settings["seeds"]) == (17, 4, "10..16")
     assert seven.dtype == np.uint8
     assert seven.shape == (7, 1, 8, 8)
     assert seven.max() <= 16
@@ -94,8 +94,8 @@ def test_folder_output_replaces_only_its_own_images(diffprob: Callable, trained:
     (Path("pics") / "notes.txt").write_text("mine")
     assert diffprob(*few, "-n", "1", "--seed", "2").code == 0
     assert sorted(path.name for path in Path("pics").iterdir()) == ["facts.json", "notes.txt", "seed-00000002.png"]
-    facts = json.loads((Path("pics") / "facts.json").read_text())
-    (Path("pics") / "facts.json").write_text(json.dumps({**facts, "pictures": ["notes.txt", "../x.png"]}))
+    settings = json.loads((Path("pics") / "facts.json").read_text())
+    (Path("pics") / "facts.json").write_text(json.dumps({**settings, "pictures": ["notes.txt", "../x.png"]}))
     (Path("pics") / "seed-00000002.png").rename(Path("pics") / "mine.PNG")
     assert "mine.PNG is there already" in diffprob(*few, "-n", "1").error
     (Path("pics") / "mine.PNG").unlink()
@@ -146,7 +146,7 @@ def test_dynamic_clipping_is_recorded(diffprob: Callable, trained: Path) -> None
     for name, options in {"plain": (), "dynamic": ("--dynamic-clip",), "whole": ("--dynamic-clip", "1")}.items():
         assert diffprob(*common, *options, "--out", f"{name}.npz").code == 0
         drawn[name] = arrays(f"{name}.npz")
-    assert [facts["clip"] for _, _, facts in drawn.values()] == [True, "dynamic 0.995", "dynamic 1"]
+    assert [settings["clip"] for _, _, settings in drawn.values()] == [True, "dynamic 0.995", "dynamic 1"]
     assert not np.array_equal(drawn["whole"][0], drawn["plain"][0])
     assert "clipped (dynamic 1)" in diffprob(*common, "--dynamic-clip", "1").out
 
@@ -165,14 +165,14 @@ def test_progressive_output_shows_the_chain(diffprob: Callable, trained: Path) -
 def test_invalid_outputs_are_errors_before_sampling(diffprob: Callable, trained: Path) -> None:
     Path("file").write_text("")
     Path("folder.png").mkdir()
-    for out, said in (
+    for out, message in (
         ("x.jpg", "x.npz"),
         ("file", "cannot be written"),
         ("folder.png", "a folder"),
         ("file/x.png", "not a folder"),
     ):
         done = diffprob("sample", trained, "--out", out, *CPU)
-        assert (done.code, said in done.error) == (2, True), done.err
+        assert (done.code, message in done.error) == (2, True), done.err
 
 
 def test_export_and_import_give_the_same_model(diffprob: Callable, trained: Path) -> None:

@@ -73,7 +73,7 @@ def trained(out: Path, monkeypatch: pytest.MonkeyPatch, at: int = 0, number: int
         return main([*COMMAND, str(out)]), line.count
 
 
-def outcome(out: Path) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
+def final_state(out: Path) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
     """Tensors, weights and pictures, and the log without its clock."""
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     for record in log:
@@ -88,14 +88,14 @@ def test_signal_at_any_moment_changes_no_bit(tmp_path: Path, monkeypatch: pytest
     whole = tmp_path / "whole"
     code, lines = trained(whole, monkeypatch)
     assert code == 0 and lines > 2 * MOMENTS
-    wanted, stopped_at = outcome(whole), []
+    wanted, stopped_at = final_state(whole), []
     for k in range(MOMENTS):
         out = tmp_path / str(k)
         assert trained(out, monkeypatch, 1 + k * (lines - 1) // (MOMENTS - 1))[0] == TERMINATED
         state = states.newest(out / "state")
         stopped_at.append(state[0].step if state else 0)
         assert main([*COMMAND, str(out)]) == 0
-        assert outcome(out) == wanted, f"stopped at step {stopped_at[-1]}, moment {k}"
+        assert final_state(out) == wanted, f"stopped at step {stopped_at[-1]}, moment {k}"
     assert stopped_at == sorted(stopped_at) and set(stopped_at) == {0, 1, 2}
 
 
@@ -167,21 +167,21 @@ def test_threads_install_no_signal_handlers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "optimiser", "said"),
+    ("command", "optimiser", "message"),
     [
         (["baseline", "classifier", "digits", "--epochs", "1"], "AdamW", "nothing of the classifier is kept, and it"),
         (["fit", "RUN", "analytic", "npr"], "Adam", "nothing of npr is kept, and begins anew; analytic is kept"),
     ],
 )
 def test_verbs_that_cannot_resume_report_what_is_lost(
-    diffprob: Callable, tiny: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], optimiser: str, said: str
+    diffprob: Callable, tiny: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], optimiser: str, message: str
 ) -> None:
     """The signal comes in a step; nothing half-written is left behind, and what was done before is."""
     from diffprob.runs.folder import Run
 
     monkeypatch.setenv("DIFFPROB_CACHE", "cache")
     before = {path.name for path in tiny.rglob("*")}
-    short = ["--times", "3", "-n", "8", "--steps", "4", "--batch", "8"] if words[0] == "fit" else []
+    short = ["--times", "3", "-n", "8", "--steps", "4", "--batch", "8"] if command[0] == "fit" else []
     kind, count = getattr(torch.optim, optimiser), 0
     step = kind.step
 
@@ -193,8 +193,8 @@ def test_verbs_that_cannot_resume_report_what_is_lost(
         return step(self, *args, **more)
 
     monkeypatch.setattr(kind, "step", signalled)
-    done = diffprob(*[str(tiny) if word == "RUN" else word for word in words], *short, "--device", "cpu")
-    assert (done.code, done.out) == (TERMINATED, "") and said in done.err
+    done = diffprob(*[str(tiny) if word == "RUN" else word for word in command], *short, "--device", "cpu")
+    assert (done.code, done.out) == (TERMINATED, "") and message in done.err
     assert [path for path in Path("cache").rglob("*") if path.is_file()] == []
     assert {path.name for path in tiny.rglob("*")} - before == ({"fit-analytic.safetensors"} if short else set())
     assert Run.open(tiny).meta["step"] == 4

@@ -198,8 +198,8 @@ def test_dry_run_checks_the_recipe_against_its_data(diffprob: Callable) -> None:
     assert "small: number of grey levels 256, but recipe digits takes 17" in done.error
     done = diffprob("train", "digits", "--set", "space.shape=(1,16,16)", *TINY, "--dry-run")
     assert "shape (1, 8, 8), but recipe digits takes (1, 16, 16)" in done.error
-    told = ("--set", "condition=Labels(5)", "--set", "network.classes=6")
-    assert "labels run from 0 to 9" in diffprob("train", "digits", *told, *TINY, "--dry-run").error
+    options = ("--set", "condition=Labels(5)", "--set", "network.classes=6")
+    assert "labels run from 0 to 9" in diffprob("train", "digits", *options, *TINY, "--dry-run").error
     Path("small.npy").write_bytes(Path("small.npy").read_bytes()[:200])
     done = diffprob("train", "digits", "--set", "data=Array('small.npy')", *TINY, "--dry-run")
     assert "small.npy" in done.error and not Path("runs").exists()
@@ -350,7 +350,7 @@ def test_training_from_a_runs_recipe_starts_anew_with_a_note(diffprob: Callable,
 
 
 def test_prediction_that_divides_by_zero_signal_is_an_error_before_training(diffprob) -> None:
-    words = (
+    command = (
         "train",
         "digits",
         "--set",
@@ -359,8 +359,8 @@ def test_prediction_that_divides_by_zero_signal_is_an_error_before_training(diff
         "--device",
         "cpu",
     )
-    assert "Velocity() or Data() would be right" in diffprob(*words, "--set", "prediction=Epsilon()").error
-    assert diffprob(*words, "--set", "prediction=Velocity()").code == 0
+    assert "Velocity() or Data() would be right" in diffprob(*command, "--set", "prediction=Epsilon()").error
+    assert diffprob(*command, "--set", "prediction=Velocity()").code == 0
 
 
 def test_grey_images_are_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -374,8 +374,8 @@ def test_grey_images_are_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     Image.fromarray(levels).convert("RGB").save(tmp_path / "lossy.jpg")
     reading, paths = folder.read_picture, []
     monkeypatch.setattr(folder, "read_picture", lambda path, tally: (paths.append(path), reading(path, tally))[1])
-    source, images, said = opened(str(tmp_path), 8)
+    source, images, notes = opened(str(tmp_path), 8)
     assert len(paths) == len(set(paths)) == 8
-    assert (source, said) == (Folder(str(tmp_path), 8, 1), ["all three channels are equal: one is used"])
+    assert (source, notes) == (Folder(str(tmp_path), 8, 1), ["all three channels are equal: one is used"])
     assert images.digest() == source.load().digest()
     assert not any("converted" in note for note in images.notes)

@@ -51,8 +51,8 @@ def target(tmp_path_factory: pytest.TempPathFactory, domains: Path) -> Path:
     from cli.commands import TINY
 
     out = tmp_path_factory.mktemp("target") / "eights"
-    words = ["--data", str(domains / "eights"), "--steps", "4", "--out", str(out), "--set", "network.layers=1", *TINY]
-    assert main(["train", *words, "--set", "network.attention=(False,False)"]) == 0
+    options = ["--data", str(domains / "eights"), "--steps", "4", "--out", str(out), "--set", "network.layers=1", *TINY]
+    assert main(["train", *options, "--set", "network.attention=(False,False)"]) == 0
     return out
 
 
@@ -60,8 +60,8 @@ def target(tmp_path_factory: pytest.TempPathFactory, domains: Path) -> Path:
 def rec(target: Path, domains: Path) -> Path:
     """Which of the two a noised digit is; not to be changed."""
     out = target.with_name("rec")
-    words = [str(target), str(domains / "threes"), str(domains / "eights"), "--steps", "4", "--out", str(out)]
-    assert main(["recognise", *words, *SMALL]) == 0
+    options = [str(target), str(domains / "threes"), str(domains / "eights"), "--steps", "4", "--out", str(out)]
+    assert main(["recognise", *options, *SMALL]) == 0
     return out
 
 
@@ -69,8 +69,8 @@ def levels(folder: str | Path) -> np.ndarray:
     return dp.Folder(str(Path(folder) / "images"), channels=1, split="all").load().pixels
 
 
-def translated(diffprob: Callable, *words: str | Path) -> np.ndarray:
-    done = diffprob("translate", *words, "--out", "out", *DRAWN)
+def translated(diffprob: Callable, *arguments: str | Path) -> np.ndarray:
+    done = diffprob("translate", *arguments, "--out", "out", *DRAWN)
     assert done.code == 0, done.err
     pixels = levels("out")
     for path in sorted(Path("out").rglob("*"), reverse=True):
@@ -79,20 +79,20 @@ def translated(diffprob: Callable, *words: str | Path) -> np.ndarray:
 
 
 def test_noisy_classifier_training_resumes_with_the_same_bits(diffprob: Callable, tiny: Path) -> None:
-    words = ("recognise", tiny, "digits", *SMALL)
-    whole = diffprob(*words, "--steps", "4", "--out", "whole", "--json").json
+    command = ("recognise", tiny, "digits", *SMALL)
+    whole = diffprob(*command, "--steps", "4", "--out", "whole", "--json").json
     assert whole["recognises"] and not whole["denoises"] and whole["step"] == 4
     assert (whole["tested"], whole["on"], len(whole["accuracy"])) == (360, "the test split", len(whole["at"]))
-    assert diffprob(*words, "--steps", "2", "--out", "parts").code == 0
-    assert diffprob(*words, "--steps", "4", "--out", "parts", "--json").json["resumed_at"] == 2
+    assert diffprob(*command, "--steps", "2", "--out", "parts").code == 0
+    assert diffprob(*command, "--steps", "4", "--out", "parts", "--json").json["resumed_at"] == 2
     one, two = (open_run(name).weights() for name in ("whole", "parts"))
     assert all(torch.equal(one[name], two[name]) for name in one)
     before = contents(Path("whole"))
-    done = diffprob(*words, "--steps", "4", "--out", "whole")
+    done = diffprob(*command, "--steps", "4", "--out", "whole")
     assert contents(Path("whole")) == before
     assert "was finished already" in done.out and "recognised of 360 images of the test split, 10 classes" in done.out
     assert "accuracy at t = 0.5" in Path("whole/README.md").read_text()
-    planned = diffprob(*words, "--steps", "9", "--out", "whole", "--dry-run", "--json").json
+    planned = diffprob(*command, "--steps", "9", "--out", "whole", "--dry-run", "--json").json
     assert "would resume at step 4" in planned["about"]["run"] and planned["parameters"] > 0
     assert diffprob("train", "whole", "--steps", "5", "--device", "cpu", "--json").json["step"] == 5
     assert "has no density of its own" in diffprob("detect", tiny, "--outside", "digits", "--with", "whole").error
@@ -104,17 +104,17 @@ def test_held_out_accuracy_matches_the_library(target: Path, rec: Path, domains:
     assert isinstance(run, RecogniserRun) and run.recipe.process == dp.Run.open(target).recipe.process
     three, eight = (dp.Folder(str(domains / name), channels=1, split="test").load() for name in ("threes", "eights"))
     x0 = run.space.to_model(torch.from_numpy(np.concatenate([three.pixels, eight.pixels])))
-    told = {item.name: item for item in run.measurements}["accuracy at t = 0.5"]
-    assert told.n == len(x0) == 40 and told.split == told.role == "test"
+    measurement = {item.name: item for item in run.measurements}["accuracy at t = 0.5"]
+    assert measurement.n == len(x0) == 40 and measurement.split == measurement.role == "test"
     sources = tuple(dp.Folder(str(domains / name), channels=1, split="test") for name in ("threes", "eights"))
-    assert told.digest == Concatenated(sources).load().digest() and "threes" in told.data
+    assert measurement.digest == Concatenated(sources).load().digest() and "threes" in measurement.data
     from diffprob.base.rng import permutation
 
     chosen = torch.from_numpy(np.array(permutation(0, 0, 40)))
     rng, t = Rng.of(0, 40).fold("noise"), torch.tensor(0.5, dtype=torch.float64)
     xt = run.recipe.process.marginal(x0[chosen], t)
     xt = xt.mean + xt.std * rng.normal(x0.shape[1:], x0.dtype)
-    assert float((run.load()(xt, t).argmax(1) == (chosen >= 20)).double().mean()) == told.value
+    assert float((run.load()(xt, t).argmax(1) == (chosen >= 20)).double().mean()) == measurement.value
 
 
 def test_egsde_matches_the_library(diffprob: Callable, target: Path, rec: Path, domains: Path) -> None:
@@ -132,23 +132,25 @@ def test_egsde_matches_the_library(diffprob: Callable, target: Path, rec: Path, 
 def test_egsde_without_weights_gives_the_bits_of_sdedit(
     diffprob: Callable, target: Path, rec: Path, domains: Path
 ) -> None:
-    words = (target, domains / "threes", "--repeats", "2")
-    plain = translated(diffprob, *words, "--method", "sdedit")
+    options = (target, domains / "threes", "--repeats", "2")
+    plain = translated(diffprob, *options, "--method", "sdedit")
     none = ("--realistic", "0", "--faithful", "0")
-    assert np.array_equal(plain, translated(diffprob, *words, "--recogniser", rec, *none))
-    assert np.array_equal(plain, translated(diffprob, *words, *none))
-    assert not np.array_equal(plain, translated(diffprob, *words, "--recogniser", rec))
+    assert np.array_equal(plain, translated(diffprob, *options, "--recogniser", rec, *none))
+    assert np.array_equal(plain, translated(diffprob, *options, *none))
+    assert not np.array_equal(plain, translated(diffprob, *options, "--recogniser", rec))
 
 
 def test_image_does_not_depend_on_its_batch(diffprob: Callable, target: Path, rec: Path, domains: Path) -> None:
-    words = (target, domains / "threes", "--recogniser", rec)
-    whole = translated(diffprob, *words, "--batch", "2")
-    assert np.array_equal(whole[:3], translated(diffprob, *words, "--batch", "2", "-n", "3")[:3])
+    options = (target, domains / "threes", "--recogniser", rec)
+    whole = translated(diffprob, *options, "--batch", "2")
+    assert np.array_equal(whole[:3], translated(diffprob, *options, "--batch", "2", "-n", "3")[:3])
 
 
 def test_ddib_matches_the_library(diffprob: Callable, target: Path, domains: Path) -> None:
-    words = ("translate", target, domains / "threes", "--method", "invert", "--source-model", target)
-    done = diffprob(*words, "--start", "0.6", "--no-clip", "-n", "3", "--steps", "5", "--out", "out", "--device", "cpu")
+    command = ("translate", target, domains / "threes", "--method", "invert", "--source-model", target)
+    done = diffprob(
+        *command, "--start", "0.6", "--no-clip", "-n", "3", "--steps", "5", "--out", "out", "--device", "cpu"
+    )
     assert done.code == 0, done.err
     run = dp.Run.open(target)
     sources = dp.Folder(str(domains / "threes"), channels=1, split="test").load().pixels[:3]
@@ -162,58 +164,62 @@ def test_ddib_from_label_to_label(diffprob: Callable, trained: Path) -> None:
     from cli.commands import TINY
 
     assert diffprob("train", "digits", "--labels", "--steps", "2", "--out", "told", *TINY).code == 0
-    words = ("translate", "told", "digits", "--method", "invert", "--steps", "3", "-n", "4", "--device", "cpu")
-    theirs = diffprob(*words, "--label", "8", "--out", "a", "--json").json
+    command = ("translate", "told", "digits", "--method", "invert", "--steps", "3", "-n", "4", "--device", "cpu")
+    theirs = diffprob(*command, "--label", "8", "--out", "a", "--json").json
     assert (theirs["from"], theirs["told"]) == ("digits, told their labels", "8")
     assert (
-        diffprob(*words, "--label", "8", "--from-label", "3", "--out", "b", "--json").json["from"].endswith("label 3")
+        diffprob(*command, "--label", "8", "--from-label", "3", "--out", "b", "--json").json["from"].endswith("label 3")
     )
-    for bad, said in (
+    for bad, message in (
         (("--label", "8", "--from-label", "12"), "--from-label 12: digits: no class '12' among 0, 1, 2, 3"),
         ((), "a digits that knows labels and --label L for the result, would be right"),
         (("--label", "8", "9"), "one label for all images would be right here"),
         (("--source-model", trained, "--from-label", "3"), "--from-label 3: digits is told no labels"),
     ):
-        assert said in diffprob(*words, *bad, "--out", "c").error
+        assert message in diffprob(*command, *bad, "--out", "c").error
     assert not Path("c").exists()
 
 
 def test_translate_writes_images_and_settings(diffprob: Callable, target: Path, rec: Path, domains: Path) -> None:
-    words = ("translate", target, domains / "threes", "--recogniser", rec, *DRAWN, "--seed", "7", "--out", "out")
-    planned = diffprob(*words, "--dry-run", "--json").json
+    command = ("translate", target, domains / "threes", "--recogniser", rec, *DRAWN, "--seed", "7", "--out", "out")
+    planned = diffprob(*command, "--dry-run", "--json").json
     assert not Path("out").exists()
-    done = diffprob(*words, "--json").json
+    done = diffprob(*command, "--json").json
     assert planned["network_calls"] == done["network_calls"] > 0
     assert sorted(path.name for path in Path("out").iterdir()) == ["before-and-after.png", "facts.json", "images"]
     assert sorted(path.name for path in Path("out/images").iterdir()) == [f"{k:05d}.png" for k in range(5)]
-    facts = json.loads(Path("out/facts.json").read_text())
-    assert {name: done[name] for name in facts if name != "run"} == {n: v for n, v in facts.items() if n != "run"}
-    assert (facts["method"], facts["seeds"], facts["source_sha256"]) == ("egsde", "7..11", done["source_sha256"])
-    assert facts["recogniser_sha256"] == open_run(rec).sha256()
+    settings = json.loads(Path("out/facts.json").read_text())
+    assert {name: done[name] for name in settings if name != "run"} == {n: v for n, v in settings.items() if n != "run"}
+    assert (settings["method"], settings["seeds"], settings["source_sha256"]) == (
+        "egsde",
+        "7..11",
+        done["source_sha256"],
+    )
+    assert settings["recogniser_sha256"] == open_run(rec).sha256()
     before = contents(Path("out"))
-    assert "--out out is not empty; a new folder would be right" in diffprob(*words).error
+    assert "--out out is not empty; a new folder would be right" in diffprob(*command).error
     assert contents(Path("out")) == before
-    people = diffprob(*words[:-1], "other").out
+    people = diffprob(*command[:-1], "other").out
     assert "translated 5 images" in people and f"recogniser {rec}" in people and "wrote other" in people
 
 
 def test_images_written_by_sample_are_read_and_conversions_noted(diffprob: Callable, tiny: Path, domains: Path) -> None:
     """Pictures of few levels lose nothing; others are converted where that is asked for, and that is recorded."""
-    words, quick = ("--method", "sdedit", "--steps", "2", "--device", "cpu"), ("-n", "2", "--json")
+    options, quick = ("--method", "sdedit", "--steps", "2", "--device", "cpu"), ("-n", "2", "--json")
     assert diffprob("sample", tiny, "-n", "3", "--steps", "2", "--out", "pics/", "--device", "cpu").code == 0
-    assert diffprob("translate", tiny, "pics", *words, "--out", "drawn", "--json").json["n"] == 3
-    facts = [json.loads(Path("drawn/facts.json").read_text())]
+    assert diffprob("translate", tiny, "pics", *options, "--out", "drawn", "--json").json["n"] == 3
+    settings = [json.loads(Path("drawn/facts.json").read_text())]
     for source, more in (("digits", ()), ("digits", ("--split", "train")), (domains / "threes", ("--resize",))):
-        out = f"out{len(facts)}"
-        assert diffprob("translate", tiny, source, *words, *quick, *more, "--out", out).code == 0
-        facts.append(json.loads(Path(out, "facts.json").read_text()))
-    assert [(each["split"], each["role"], each["converted"]) for each in facts] == [
+        out = f"out{len(settings)}"
+        assert diffprob("translate", tiny, source, *options, *quick, *more, "--out", out).code == 0
+        settings.append(json.loads(Path(out, "facts.json").read_text()))
+    assert [(stored["split"], stored["role"], stored["converted"]) for stored in settings] == [
         ("all", "other data", None),
         ("test", "test", None),
         ("train", "train", None),
         ("test", "other data", "256 grey levels made 17"),
     ]
-    assert facts[1]["source_sha256"] == dp.Digits("test").load().some(range(2)).digest()
+    assert settings[1]["source_sha256"] == dp.Digits("test").load().some(range(2)).digest()
 
 
 def test_invalid_input_is_a_one_line_error(
@@ -226,7 +232,7 @@ def test_invalid_input_is_a_one_line_error(
         diffprob("recognise", target, threes, domains / "eights", *other, "--steps", "1", *SMALL, "--out", "o").code
         == 0
     )
-    for words, said in (
+    for command, message in (
         (("recognise", target, threes, domains / "wide"), r"threes and wide cannot be joined: shape (1, 8, 8) and (1,"),
         (("recognise", target, "plain.npz"), "plain has no labels"),
         (("recognise", target, threes), "threes has no labels"),
@@ -260,8 +266,8 @@ def test_invalid_input_is_a_one_line_error(
         (("translate", target, threes, "--recogniser", rec, "--out", "out.png"), "needs a folder"),
         (("translate", target, threes, "--methd", "sdedit", *out), "did you mean '--method'"),
     ):
-        done = diffprob(*words)
-        assert done.code == 2 and said in done.error, (words, done.err)
+        done = diffprob(*command)
+        assert done.code == 2 and message in done.error, (command, done.err)
     assert not Path("out").exists()
 
 
@@ -269,22 +275,22 @@ def test_unusable_test_split_is_an_error_before_training(
     diffprob: Callable, target: Path, domains: Path, tmp_path: Path
 ) -> None:
     copy = Path(shutil.copytree(domains / "threes", tmp_path / "threes"))
-    words = ("recognise", target, copy, domains / "eights", "--steps", "1", "--out", "new", *SMALL)
+    command = ("recognise", target, copy, domains / "eights", "--steps", "1", "--out", "new", *SMALL)
     damaged = copy / "test" / "3.png"
     whole = damaged.read_bytes()
     damaged.write_bytes(whole[:40])
-    assert "test/3.png: " in diffprob(*words).error
+    assert "test/3.png: " in diffprob(*command).error
     for k in range(20):
         Image.fromarray(np.zeros((9, 8), np.uint8)).save(copy / "test" / f"{k}.png")
-    assert "threes and eights cannot be joined" in diffprob(*words).error
+    assert "threes and eights cannot be joined" in diffprob(*command).error
     for k in range(20):
         shutil.copy(domains / "eights" / "test" / f"{k}.png", copy / "test" / f"{k}.png")
     assert not Path("new").exists()
-    assert diffprob(*words).code == 0
+    assert diffprob(*command).code == 0
 
 
 def test_classifier_guidance_matches_the_library(diffprob: Callable, target: Path, rec: Path) -> None:
-    words = (
+    command = (
         "sample",
         target,
         *DRAWN,
@@ -297,8 +303,8 @@ def test_classifier_guidance_matches_the_library(diffprob: Callable, target: Pat
         "--out",
         "x.npz",
     )
-    told = diffprob(*words, "--classifier-scale", "3", "--json").json
-    assert told["told"] == "eights, threes in turn" and "classifier eights-recogniser" in told["guidance"]
+    result = diffprob(*command, "--classifier-scale", "3", "--json").json
+    assert result["told"] == "eights, threes in turn" and "classifier eights-recogniser" in result["guidance"]
     run, classifier = dp.Run.open(target), open_run(rec)
     assert isinstance(classifier, RecogniserRun)
     model, rows = run.load(), torch.tensor([1, 0, 1, 0, 1])
@@ -306,20 +312,20 @@ def test_classifier_guidance_matches_the_library(diffprob: Callable, target: Pat
     x = dp.draw(guided, dp.DDIM(1.0), Uniform()(model.process, 4), Rng.of(0, 5), run.space.shape)
     with np.load("x.npz") as stored:
         assert np.array_equal(run.space.to_data(x).numpy(), stored["images"])
-    assert diffprob(*words, "--classifier-scale", "0").code == 0
+    assert diffprob(*command, "--classifier-scale", "0").code == 0
     with np.load("x.npz") as stored:
         none = stored["images"]
     assert diffprob("sample", target, *DRAWN, "--no-clip", "--out", "x.npz").code == 0
     with np.load("x.npz") as stored:
         assert np.array_equal(stored["images"], none)
-    for bad, said in (
+    for bad, message in (
         (("--classifier-scale", "1"), "--classifier-scale goes with --classify-with REC"),
         (("--classify-with", rec), "goes with --label L, which it is to see"),
         (("--classify-with", rec, "--label", "1"), "eights-recogniser: no class '1' among threes, eights"),
         (("--classify-with", target, "--label", "1"), "no classifier of noised images"),
         (("--classify-with", rec, "--label", "1", "--guidance", "1"), "and --guidance exclude each other"),
     ):
-        assert said in diffprob("sample", target, *DRAWN, *bad).error
+        assert message in diffprob("sample", target, *DRAWN, *bad).error
     assert (
         "another space or process than mnist_labels" in diffprob("sample", "mnist_labels", "--classify-with", rec).error
     )

@@ -59,8 +59,8 @@ def test_data_without_captions_is_an_error() -> None:
 
 
 def test_examples_are_used_in_turn() -> None:
-    some = Captions(WORDS, 4, examples=("a seven", "two sevens")).example_rows(3)
-    assert some.tolist() == [[1, 3, 0, 0], [2, 4, 0, 0], [1, 3, 0, 0]]
+    examples = Captions(WORDS, 4, examples=("a seven", "two sevens")).example_rows(3)
+    assert examples.tolist() == [[1, 3, 0, 0], [2, 4, 0, 0], [1, 3, 0, 0]]
     assert CAPTIONS.example_rows(2).tolist() == [[0] * 4] * 2
 
 

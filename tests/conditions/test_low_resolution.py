@@ -43,8 +43,8 @@ def test_invalid_conditions_are_errors() -> None:
     for wrong in (X, HALF.from_images(X) * torch.inf):
         with pytest.raises(InputError, match="one finite value in each block of 2x2"):
             HALF.check(wrong)
-    some = HALF.example_rows(3)
-    assert some[:, 0, 0, 0].tolist() == [-1, 0, 1] and torch.equal(HALF.from_images(some), some)
+    examples = HALF.example_rows(3)
+    assert examples[:, 0, 0, 0].tolist() == [-1, 0, 1] and torch.equal(HALF.from_images(examples), examples)
 
 
 def test_null_condition_without_drop_is_an_error() -> None:

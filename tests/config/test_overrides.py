@@ -179,7 +179,7 @@ def test_error_names_other_fields_to_set(base):
 def test_errors_are_short_for_any_text(base, path, text):
     with pytest.raises(InputError) as caught:
         assign(base, path, text)
-    said = str(caught.value)
-    assert len(said) <= 260 and said.isprintable()
+    message = str(caught.value)
+    assert len(message) <= 260 and message.isprintable()
     if path == "training.lr" and text == "abc":
-        assert said == "training.lr takes float, got abc (it is 0.0002 now)"
+        assert message == "training.lr takes float, got abc (it is 0.0002 now)"

@@ -89,8 +89,8 @@ class Demanding(MyDDIM):
 
 
 def test_registered_component_works_on_the_command_line(capsys: pytest.CaptureFixture) -> None:
-    for each in (MyDDIM, Demanding):
-        assert register(family="sampler")(each) is each
+    for component in (MyDDIM, Demanding):
+        assert register(family="sampler")(component) is component
     assert main(["show", "samplers"]) == main(["show", "Demanding"]) == main(["show", "MyDDIM"]) == 0
     shown = capsys.readouterr().out
     assert "MyDDIM(eta=0.0, spread=False, scale=1.0)" in shown and "\nMyDDIM: A sampler.\n" in shown
@@ -227,5 +227,5 @@ def test_unknown_name_does_not_import_a_module_of_that_name(installed: Callable)
         "try:\n    parse('antigravity()', ALL)\nexcept Exception as error:\n"
         "    print(json.dumps([str(error), 'antigravity' in sys.modules]))"
     )
-    said, loaded = json.loads(done.stdout.splitlines()[-1])
-    assert "unknown name 'antigravity'" in said and not loaded
+    message, loaded = json.loads(done.stdout.splitlines()[-1])
+    assert "unknown name 'antigravity'" in message and not loaded

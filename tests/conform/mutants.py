@@ -301,12 +301,12 @@ def run(tests: list[str], keyword: str = "", most: int = 3) -> Tally:
     # Loading every installed plugin anew would take longer than the tests.
     with (
         mock.patch.dict(os.environ, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1"),
-        contextlib.redirect_stdout(io.StringIO()) as said,
-        contextlib.redirect_stderr(said),
+        contextlib.redirect_stdout(io.StringIO()) as output,
+        contextlib.redirect_stderr(output),
     ):
         status = pytest.main([*options, *(str(TESTS / test) for test in tests)], plugins=[tally])
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED) or not tally.ran:
-        raise RuntimeError(f"the tests could not be run:\n{said.getvalue()}")
+        raise RuntimeError(f"the tests could not be run:\n{output.getvalue()}")
     return tally
 
 

@@ -51,24 +51,24 @@ CASES = [(family, name) for family, table in FAMILIES.items() for name in table]
 def test_any_argument_is_usable_or_a_short_error(family: str, name: str) -> None:
     maker = ALL[name]
     base = SMALL.get(name) or example(maker)
-    given = {key: getattr(base, key) for key in inspect.signature(maker).parameters}
-    said: list[tuple[str, str]] = []
-    for field in given:
+    arguments = {key: getattr(base, key) for key in inspect.signature(maker).parameters}
+    errors: list[tuple[str, str]] = []
+    for field in arguments:
         for value in HOSTILE:
             try:
-                made = maker(**{**given, field: value})
+                made = maker(**{**arguments, field: value})
             except ValueError as error:
-                said.append((field, str(error)))
+                errors.append((field, str(error)))
                 continue
             try:
                 USES[family](made)
             except (DiffprobError, ValueError) as error:  # where one component does not go with another
-                said.append((field, str(error)))
+                errors.append((field, str(error)))
             if is_literal(value) and value == value:
                 assert parse(repr(made), ALL) == made
                 hash(made)
-    for field, words in said:
-        assert len(words) <= 250 and words.isprintable(), (field, words)
+    for field, message in errors:
+        assert len(message) <= 250 and message.isprintable(), (field, message)
 
 
 @pytest.mark.parametrize(

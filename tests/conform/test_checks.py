@@ -249,6 +249,6 @@ def test_planted_errors_are_detected(case: str) -> None:
     check, sentence = PLANTED[case]
     with pytest.raises(ConformanceError) as caught:
         check()
-    said = str(caught.value)
-    assert sentence in said and "\n" not in said and len(said) <= 300
+    message = str(caught.value)
+    assert sentence in message and "\n" not in message and len(message) <= 300
     assert isinstance(caught.value, AssertionError) and isinstance(caught.value, DiffprobError)

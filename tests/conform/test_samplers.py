@@ -91,5 +91,5 @@ def test_reference_flow_maps_quantiles_of_the_mixture() -> None:
         return (torch.from_numpy(MIXTURE.weights) * normal.cdf(z)).sum(0)
 
     x = torch.linspace(-2, 2, 9, dtype=torch.float64)
-    moved = torch.from_numpy(MIXTURE.flow(x.numpy(), *ends))
-    torch.testing.assert_close(cdf(moved, *ends[1]), cdf(x, *ends[0]), rtol=0, atol=1e-9)
+    mapped = torch.from_numpy(MIXTURE.flow(x.numpy(), *ends))
+    torch.testing.assert_close(cdf(mapped, *ends[1]), cdf(x, *ends[0]), rtol=0, atol=1e-9)

@@ -18,7 +18,7 @@ IMAGES = torch.zeros(2, 1, 4, 4)
 
 
 def finite(*values: Any) -> None:
-    assert all(bool(torch.isfinite(torch.as_tensor(each)).all()) for each in values)
+    assert all(bool(torch.isfinite(torch.as_tensor(value)).all()) for value in values)
 
 
 def use_schedule(schedule: Any) -> None:

@@ -47,12 +47,12 @@ def mnist(tmp_path, rand, idx_bytes):
 def refused():
     """Run a call that must raise an `InputError` of one line with all of the words in it."""
 
-    def call(function, *words):
+    def call(function, *expected):
         with pytest.raises(InputError) as caught:
             function()
         message = str(caught.value)
         assert "\n" not in message
-        for word in words:
+        for word in expected:
             assert str(word) in message, f"{word!r} not in {message!r}"
         return message
 

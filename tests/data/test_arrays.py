@@ -89,7 +89,7 @@ def test_first_invalid_value_is_named(tmp_path, refused, bad, suffix):
 
 
 @pytest.mark.parametrize(
-    ("array", "words"),
+    ("array", "expected"),
     [
         (np.linspace(0, 255, 128).reshape(2, 8, 8), ("0 to 255", "[0, 1]")),
         (np.zeros((2, 8, 8), np.int64), ("int64", "uint8")),
@@ -101,9 +101,9 @@ def test_first_invalid_value_is_named(tmp_path, refused, bad, suffix):
         (np.float32(1), ("shape",)),
     ],
 )
-def test_invalid_arrays_are_errors(tmp_path, refused, array, words):
+def test_invalid_arrays_are_errors(tmp_path, refused, array, expected):
     np.save(tmp_path / "x.npy", array)
-    refused(Array(str(tmp_path / "x.npy")).load, tmp_path / "x.npy", *words)
+    refused(Array(str(tmp_path / "x.npy")).load, tmp_path / "x.npy", *expected)
 
 
 def test_pickles_are_never_loaded(tmp_path, refused):

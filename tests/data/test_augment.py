@@ -79,14 +79,14 @@ def test_smooth_image_is_moved_by_the_displacement_field():
 
     change, rng = Elastic(1.5), Rng.of(2, 5)
     field = change.displacement(height, width, rng)
-    moved = change(picture(x, y).expand(5, 1, 32, 32).clone(), rng)
+    warped = change(picture(x, y).expand(5, 1, 32, 32).clone(), rng)
     at_x, at_y = x + field[:, 0], y + field[:, 1]
     expected = picture(at_x, at_y)[:, None]
     inside = ((at_x > 1) & (at_x < 30) & (at_y > 1) & (at_y < 30))[:, None]
     assert inside.double().mean() > 0.7
     # cubic convolution with torch's a = -0.75 has the error (1 + 2a) (2s^3 - 3s^2 + s) f', at most 0.0481 f'
     # (Keys 1981), here with slopes of at most 0.16 and 0.12, and a second-order term of at most f''/8
-    assert (moved - expected)[inside].abs().max() < 0.0481 * (0.16 + 0.12) + (0.032 + 0.018) / 8
+    assert (warped - expected)[inside].abs().max() < 0.0481 * (0.16 + 0.12) + (0.032 + 0.018) / 8
 
 
 def test_values_stay_in_range():

@@ -113,7 +113,7 @@ def test_svhn_text_file_is_an_error(svhn, refused):
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "expected"),
     [
         ({"A": np.zeros(3)}, ("X and y",)),
         ({"X": np.zeros((32, 32, 3, 2)), "y": np.ones((2, 1))}, ("float64", "uint8")),
@@ -121,9 +121,9 @@ def test_svhn_text_file_is_an_error(svhn, refused):
         ({"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.full((2, 1), 11, np.uint8)}, ("1..10",)),
     ],
 )
-def test_svhn_with_wrong_content_is_an_error(tmp_path, refused, content, words):
+def test_svhn_with_wrong_content_is_an_error(tmp_path, refused, content, expected):
     savemat(tmp_path / "train_32x32.mat", content)
-    refused(Svhn(str(tmp_path)).load, "train_32x32.mat", *words)
+    refused(Svhn(str(tmp_path)).load, "train_32x32.mat", *expected)
 
 
 def test_svhn_as_hdf5_is_an_error(tmp_path, refused):

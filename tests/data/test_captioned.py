@@ -103,8 +103,8 @@ def test_digest_includes_captions_if_present() -> None:
 
     plain = Images(PIXELS)
     assert plain.digest() == hashlib.sha256(b"(3, 1, 2, 2)" + PIXELS.tobytes()).hexdigest()
-    some = [("a", "b", "c"), ("a", "b", "d"), ("ab", "", "c"), ("a", "bc", "")]
-    digests = {dataclasses.replace(plain, captions=each).digest() for each in some}
+    variants = [("a", "b", "c"), ("a", "b", "d"), ("ab", "", "c"), ("a", "bc", "")]
+    digests = {dataclasses.replace(plain, captions=captions).digest() for captions in variants}
     assert len(digests | {plain.digest()}) == 5
 
 

@@ -9,7 +9,7 @@ from diffprob.data.check import network_levels
 
 
 @dataclass(frozen=True)
-class Given:
+class FixedSource:
     """A source of what it is given."""
 
     images: Images
@@ -36,7 +36,7 @@ def test_check_of_the_digits_matches_numpy():
 def test_moments_per_channel_match_numpy(rand):
     pixels = rand.integers(0, 256, (300, 3, 6, 10), dtype=np.uint8)
     pixels[:, 1] //= 3
-    report = check(Given(Images(pixels)))
+    report = check(FixedSource(Images(pixels)))
     assert np.allclose(report.mean, (pixels / 255).mean((0, 2, 3)), atol=1e-12)
     assert np.allclose(report.std, (pixels / 255).std((0, 2, 3)), atol=1e-12)
     assert report.classes is None
@@ -48,30 +48,30 @@ def test_duplicates_constants_and_classes_are_counted(rand):
     pixels[50] = 9
     labels = np.zeros(400, np.int64)
     labels[[30, 31, 32]] = 3
-    report = check(Given(Images(pixels, labels, class_names=("a", "b", "c", "d"))))
+    report = check(FixedSource(Images(pixels, labels, class_names=("a", "b", "c", "d"))))
     assert report.duplicates == 2
     assert report.duplicate_pairs == ((30, 7), (399, 7))
     assert (report.constant, report.constant_indices) == (1, (50,))
     assert report.classes == {"a": 397, "d": 3}
     text = " | ".join(report.warnings)
-    for words in (
+    for message in (
         "2 images (0.5%) repeat",
         "1 of the repeated images have another label",
         "one single value (first: 50)",
         "uneven",
     ):
-        assert words in text
+        assert message in text
 
 
 def test_duplicates_across_chunks_are_counted(rand, monkeypatch):
     monkeypatch.setattr("diffprob.data.images.CHUNK_BYTES", 256)
     pixels = rand.integers(0, 256, (200, 1, 8, 8), dtype=np.uint8)
     pixels[199] = pixels[0]
-    assert check(Given(Images(pixels))).duplicate_pairs == ((199, 0),)
+    assert check(FixedSource(Images(pixels))).duplicate_pairs == ((199, 0),)
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         (lambda x: x[:20], "only 20 images"),
         (lambda x: x // 128 * 255, "only 2 of 256 grey levels"),
@@ -80,15 +80,15 @@ def test_duplicates_across_chunks_are_counted(rand, monkeypatch):
         (lambda x: x[..., :7], "one network level"),
     ],
 )
-def test_suspicious_data_gives_warnings(rand, change, words):
+def test_suspicious_data_gives_warnings(rand, change, message):
     pixels = rand.integers(0, 256, (200, 3, 8, 8), dtype=np.uint8)
-    assert check(Given(Images(pixels))).warnings == ()
-    assert any(words in warning for warning in check(Given(Images(change(pixels)))).warnings)
+    assert check(FixedSource(Images(pixels))).warnings == ()
+    assert any(message in warning for warning in check(FixedSource(Images(change(pixels)))).warnings)
 
 
 def test_level_above_the_format_warns():
     pixels = np.tile(np.arange(18, dtype=np.uint8), 8 * 8 * 200)[: 8 * 8 * 200].reshape(200, 1, 8, 8)
-    warnings = check(Given(Images(pixels, levels=17))).warnings
+    warnings = check(FixedSource(Images(pixels, levels=17))).warnings
     assert any("grey level 17 occurs" in warning for warning in warnings)
 
 

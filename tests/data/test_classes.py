@@ -97,10 +97,10 @@ def test_splits_match_classes_by_name(tmp_path: Path) -> None:
     pictures(tmp_path / "test", {name: FRUIT[name] for name in ("apple", "cherry")})
     train, test = (Folder(str(tmp_path), None, 1, split).load() for split in ("train", "test"))
     assert test.class_names == ("apple", "cherry")
-    there = test.aligned(train.class_names)
-    assert there.labels is not None and there.labels.tolist() == [0, 0, 0, 2, 2, 2]
-    assert brightness(there) == brightness(test) and there.digest() == test.digest()
-    assert there.class_counts == (3, 0, 3) and there.occurring == ("apple", "cherry")
+    aligned = test.aligned(train.class_names)
+    assert aligned.labels is not None and aligned.labels.tolist() == [0, 0, 0, 2, 2, 2]
+    assert brightness(aligned) == brightness(test) and aligned.digest() == test.digest()
+    assert aligned.class_counts == (3, 0, 3) and aligned.occurring == ("apple", "cherry")
     backwards = train.aligned(("cherry", "", "banana", "apple"))
     assert brightness(backwards) == FRUIT and backwards.digest() == train.digest()
     assert backwards.former_names(3) == train.class_names
@@ -138,12 +138,12 @@ def test_concatenated_sources_have_the_same_names_in_every_split() -> None:
 
 def test_invalid_classes_are_errors() -> None:
     pixels, labels = np.zeros((2, 1, 4, 4), np.uint8), np.array([0, 1])
-    for wrong, said in (
+    for wrong, message in (
         ({"class_names": ("a",)}, r"labels must lie in 0\.\.0, got 0 to 1"),
         ({"class_names": ("a", "a")}, "'a' twice"),
         ({"class_names": ("a", "b"), "label_values": (1,)}, "label_values must be 2"),
     ):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             Images(pixels, labels, **wrong)
 
 

@@ -12,7 +12,7 @@ from diffprob.data.combined import held_out_source, innermost
 
 
 def _moved(source: Any) -> Any:
-    return innermost(source, lambda each: replace(each, path="there"))
+    return innermost(source, lambda innermost: replace(innermost, path="there"))
 
 
 def test_path_change_reaches_only_the_innermost_sources():

@@ -18,8 +18,8 @@ def test_subset_is_kept_at_another_path(tmp_path: Path) -> None:
     np.savez(tmp_path / "here.npz", images=pixels, labels=np.arange(12) % 2)
     images = at_place(BOTH, str(tmp_path / "here.npz")).load()
     np.testing.assert_array_equal(np.asarray(images.pixels)[:, 0], pixels[[0, 2, 4, 1, 3]])
-    some = at_place(dp.Subset(dp.Array("gone.npz"), 5), str(tmp_path / "here.npz")).load()
-    assert some.labels is not None and some.labels.tolist() == [0, 1, 0, 1, 0]
+    subset = at_place(dp.Subset(dp.Array("gone.npz"), 5), str(tmp_path / "here.npz")).load()
+    assert subset.labels is not None and subset.labels.tolist() == [0, 1, 0, 1, 0]
 
 
 def test_folder_above_the_data_is_accepted(tmp_path: Path) -> None:

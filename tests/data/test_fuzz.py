@@ -20,4 +20,4 @@ def test_mutations_depend_only_on_the_seed_and_change_the_data():
     data = bytes(range(256)) * 4
     changed = [mutated(data, random.Random(seed)) for seed in range(50)]
     assert changed == [mutated(data, random.Random(seed)) for seed in range(50)]
-    assert sum(each != data for each in changed) >= 48
+    assert sum(mutation != data for mutation in changed) >= 48

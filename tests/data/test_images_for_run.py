@@ -48,17 +48,17 @@ def test_files_and_arrays_are_converted_alike(
     images = pixels(4, *shape)
     np.save(tmp_path / "images.npy", images)
     ways = (folder(tmp_path / "pictures", images), str(tmp_path / "images.npy"), images)
-    for given in ways:
+    for data in ways:
         if done:
             with pytest.raises(InputError) as refused:
-                select(given, space, "mine")
+                select(data, space, "mine")
             for text in (str(shape), str(space.shape), "--resize"):
                 assert text in str(refused.value)
-    batches = [select(given, space, "mine", resize=True) for given in ways]
-    for each in batches:
-        assert each.converted == done and each.role == OTHER and each.images.event_shape == space.shape
-        np.testing.assert_array_equal(each.images.pixels, batches[0].images.pixels)
-    assert len({each.digest for each in batches}) == 1 and [each.data for each in batches[:2]] == list(ways[:2])
+    batches = [select(data, space, "mine", resize=True) for data in ways]
+    for batch in batches:
+        assert batch.converted == done and batch.role == OTHER and batch.images.event_shape == space.shape
+        np.testing.assert_array_equal(batch.images.pixels, batches[0].images.pixels)
+    assert len({batch.digest for batch in batches}) == 1 and [batch.data for batch in batches[:2]] == list(ways[:2])
 
 
 def test_lossless_changes_are_not_conversions(tmp_path: Path) -> None:
@@ -66,8 +66,8 @@ def test_lossless_changes_are_not_conversions(tmp_path: Path) -> None:
     grey, levels = pixels(3, 1, 16, 16), pixels(3, 1, 16, 16) % 17
     as_colour = folder(tmp_path / "colour", grey.repeat(3, 1))
     scaled = folder(tmp_path / "levels", np.rint(levels * (255 / 16)).astype(np.uint8))
-    for given, space, expected in ((as_colour, GREY, grey), (scaled, FEW, levels)):
-        batch = select(given, space, "mine")
+    for data, space, expected in ((as_colour, GREY, grey), (scaled, FEW, levels)):
+        batch = select(data, space, "mine")
         assert batch.converted == "" and batch.images.levels == space.levels
         np.testing.assert_array_equal(batch.images.pixels, expected)
     with pytest.raises(InputError, match=r"256 grey levels, mine takes .* and 17"):
@@ -139,9 +139,9 @@ def test_transparency_and_rotation_are_noted(tmp_path: Path) -> None:
     turned[0x0112] = 3
     Image.fromarray(clear).save(tmp_path / "clear.png")
     Image.fromarray(pixels(1, 16, 16)[0]).save(tmp_path / "turned.png", exif=turned)
-    said = ["images turned upright as their EXIF orientation says", "images with transparency composited over white"]
+    notes = ["images turned upright as their EXIF orientation says", "images with transparency composited over white"]
     batch = select(str(tmp_path), GREY, "mine")
-    assert batch.converted == f"1 of 2 {said[0]}, 1 of 2 {said[1]}"
+    assert batch.converted == f"1 of 2 {notes[0]}, 1 of 2 {notes[1]}"
     assert batch.provenance["converted"] == batch.converted and batch.images.notes == ()
-    assert select(str(tmp_path / "clear.png"), GREY, "mine").converted == f"1 of 1 {said[1]}"
-    assert select(str(tmp_path / "turned.png"), GREY, "mine").converted == f"1 of 1 {said[0]}"
+    assert select(str(tmp_path / "clear.png"), GREY, "mine").converted == f"1 of 1 {notes[1]}"
+    assert select(str(tmp_path / "turned.png"), GREY, "mine").converted == f"1 of 1 {notes[0]}"

@@ -168,9 +168,9 @@ def test_unreadable_folders_are_not_treated_as_missing(tmp_path: Path, monkeypat
         return real(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    for folder, said in ((nowhere, "test: .*nowhere"), (part, "cat: .*nowhere"), (closed, "locked: .*denied")):
+    for folder, message in ((nowhere, "test: .*nowhere"), (part, "cat: .*nowhere"), (closed, "locked: .*denied")):
         assert len(Folder(str(folder)).load()) == 3
-        with pytest.raises(InputError, match=f"(?i){said}") as caught:
+        with pytest.raises(InputError, match=f"(?i){message}") as caught:
             held_out_source(Folder(str(folder))).load()
         assert not isinstance(caught.value, Missing)
 

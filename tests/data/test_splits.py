@@ -34,8 +34,8 @@ def test_usual_names_in_any_case_are_splits(tmp_path, train, test):
     assert set(np.unique(loaded["test"].pixels)) == {2}
     assert loaded["train"].class_names == ("cat", "dog")
     for split, name in (("train", train), ("test", test)):
-        said = f"split '{split}' is the sub-folder {name}" in loaded[split].notes
-        assert said == (name != split)
+        noted = f"split '{split}' is the sub-folder {name}" in loaded[split].notes
+        assert noted == (name != split)
         assert loaded[split].doubts == ()
 
 

@@ -61,9 +61,9 @@ def test_missing_images_or_classes_are_errors(tmp_path):
     with pytest.raises(InputError, match="no labels"):
         Subset(Array(str(tmp_path / "x.npy")), label=0).load()
     wrong: list[dict[str, Any]] = [{"n": 0}, {"n": 2.0}, {"n": True}, {"label": 1.0}]
-    for each in wrong:
+    for fields in wrong:
         with pytest.raises(ValueError, match=r"must be a(t least| whole number)"):
-            Subset(Digits(), **each)
+            Subset(Digits(), **fields)
     kind: Any = Digits
     with pytest.raises(ValueError, match=r"source cannot be <class"):
         Subset(kind)

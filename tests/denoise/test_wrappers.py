@@ -75,7 +75,7 @@ def test_sample_does_not_depend_on_its_batch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ((0.0,), "quantile must lie in .*got 0.0"),
         ((1.5,), "quantile must lie in .*got 1.5"),
@@ -83,6 +83,6 @@ def test_sample_does_not_depend_on_its_batch() -> None:
         ((0.9, -1.0), "bound must be positive, got -1.0"),
     ],
 )
-def test_invalid_settings_are_errors(arguments, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_invalid_settings_are_errors(arguments, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         DynamicClip(Fixed(MEAN), *arguments)

@@ -98,12 +98,12 @@ def test_simplex_noise_correlation_depends_only_on_distance() -> None:
     """The same along rows, columns and the diagonal (3, 4), at every place; far apart there is none."""
     n, lag = 1000, 5
     z = SimplexNoise(1, 1.0, 16.0)(Rng.of(1, n), torch.empty(n, 1, 22, 22, dtype=torch.float64))
-    here, there = z[:, 0, 2, 3], z[:, 0, 9, 8]
+    here, elsewhere = z[:, 0, 2, 3], z[:, 0, 9, 8]
     kinds = [
         here * z[:, 0, 2, 3 + lag],
         here * z[:, 0, 2 + lag, 3],
-        there * z[:, 0, 9 + 3, 8 + 4],
-        there * z[:, 0, 9 - 4, 8 + 3],
+        elsewhere * z[:, 0, 9 + 3, 8 + 4],
+        elsewhere * z[:, 0, 9 - 4, 8 + 3],
     ]
     middle = torch.stack(kinds, 1).mean()
     assert float(middle) > 0.2
@@ -167,14 +167,14 @@ def test_simplex_noise_seeds_channels_and_dtypes() -> None:
 
 
 def test_invalid_arguments_are_errors() -> None:
-    for make, words in [
+    for make, message in [
         (lambda: SimplexNoise(0), "octaves must be at least 1, got 0"),
         (lambda: SimplexNoise(persistence=0.0), r"persistence must lie in \[1e-9, 1e9\], got 0.0"),
         (lambda: SimplexNoise(6, 0.8, 31.0), r"wavelength must lie in \[32, 1e9\], got 31.0"),
         (lambda: AnomalyMap(t=0.0), r"t must lie in \(0, 1\], got 0.0"),
         (lambda: AnomalyMap(repeats=0), "repeats must be at least 1, got 0"),
     ]:
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=message):
             make()
     x = torch.zeros(2, 3, dtype=torch.float64)
     with pytest.raises(InputError, match=r"is noise for images \(B, C, H, W\), got \(2, 3\)$"):

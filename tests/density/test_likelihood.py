@@ -211,7 +211,7 @@ def test_flow_density_has_the_same_bits_in_any_batch() -> None:
 
 
 def test_invalid_arguments_are_errors() -> None:
-    for make, words in [
+    for make, message in [
         (lambda: BoundDensity(0), "steps must be at least 1 or None, got 0"),
         (lambda: BoundDensity(terms=0), "terms must be at least 1 or None, got 0"),
         (lambda: BoundDensity(eta=0.0), r"eta must lie in \(0, 1\].*got 0"),
@@ -219,7 +219,7 @@ def test_invalid_arguments_are_errors() -> None:
         (lambda: FlowDensity(tolerance=0.0), r"tolerance must lie in \[1e-12, 1\), got 0"),
         (lambda: ComplexityCorrected(NoiseNorm()), "of must measure log p in nats, like BoundDensity"),
     ]:
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=message):
             make()
     with pytest.raises(InputError, match="has 20 times"):
         BoundDensity(21, None)(gaussian_data(LinearProcess(LinearBetas(20))), X, Rng.of(0, 3))

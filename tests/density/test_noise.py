@@ -183,13 +183,13 @@ def test_times_snap_to_the_training_times() -> None:
 
 
 def test_invalid_arguments_are_errors() -> None:
-    for make, words in [
+    for make, message in [
         (lambda: NoiseNorm(t=0), r"t must lie in \(0, 1\], got 0"),
         (lambda: NoiseNorm(noises=0), "noises must be at least 1, got 0"),
         (lambda: ReconstructionError(steps=0), "steps must be at least 1, got 0"),
         (lambda: DenoisingScore(1.5), r"t must lie in \(0, 1\], got 1.5"),
     ]:
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=message):
             make()
     with pytest.raises(InputError, match=r"has 10 times up to t = 0.01, take at most 10 steps$"):
         ReconstructionError(0.01, 1, 20)(gaussian_data(), X0.expand(2, 3), Rng.of(0, 2))

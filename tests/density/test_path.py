@@ -241,7 +241,7 @@ def test_scores_have_the_same_bits_in_any_batch(proxy, dtype: torch.dtype) -> No
 
 
 def test_invalid_arguments_are_errors() -> None:
-    for make, words in [
+    for make, message in [
         (lambda: ScoreNorms(1), "levels must be at least 2, got 1"),
         (lambda: ScoreNorms(least=3.0), "least must lie between 0 and most, got 3.0 and 2.0"),
         (lambda: ScoreNorms(most=math.inf), r"most must lie in \(0, 1e6\], got inf"),
@@ -249,7 +249,7 @@ def test_invalid_arguments_are_errors() -> None:
         (lambda: Scoped(()), "times must have 1 to 1000 entries"),
         (lambda: Scoped((0.1, 2)), r"times\[1\] must lie in \(0, 1\], got 2"),
     ]:
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=message):
             make()
     with pytest.raises(InputError, match="has 20 times"):
         PathStatistics(30).statistics(gaussian_data(LinearProcess(LinearBetas(20))), inside(2), Rng.of(0, 2))

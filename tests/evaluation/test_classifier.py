@@ -39,8 +39,8 @@ def test_classifier_is_trained_once_and_reused(digits):
     assert first.path == plan(train, test, QUICK).path
     again = classifier_for(train, test, QUICK, progress=seen.append)
     assert (again.fresh, len(seen)) == (False, 5)
-    facts = ("accuracy", "tested", "on", "class_names", "levels", "path")
-    assert all(getattr(again, name) == getattr(first, name) for name in facts)
+    fields = ("accuracy", "tested", "on", "class_names", "levels", "path")
+    assert all(getattr(again, name) == getattr(first, name) for name in fields)
     assert again.class_names == tuple("0123456789")
     assert again.features().digest == first.features().digest
     assert torch.equal(extract(again.features(), test.pixels[:9]), extract(first.features(), test.pixels[:9]))
@@ -73,17 +73,17 @@ def test_unknown_test_classes_are_left_out_and_noted(digits):
 
 
 def test_without_a_test_split_a_tenth_is_held_out(digits, monkeypatch):
-    train, told = digits[0], []
+    train, trained = digits[0], []
     fit = module.fit_classifier
-    monkeypatch.setattr(module, "fit_classifier", lambda pixels, *rest: told.append(pixels) or fit(pixels, *rest))
+    monkeypatch.setattr(module, "fit_classifier", lambda pixels, *rest: trained.append(pixels) or fit(pixels, *rest))
     judged = []
     monkeypatch.setattr(
         module, "judge", lambda net, pixels, *r, **k: judged.append(pixels) or judge(net, pixels, *r, **k)
     )
     made = classifier_for(train, None, QUICK)
     assert (made.tested, made.on) == (30, "images held back")
-    both = np.concatenate([told[0], judged[0]])
-    assert (len(told[0]), len(judged[0])) == (270, 30)
+    both = np.concatenate([trained[0], judged[0]])
+    assert (len(trained[0]), len(judged[0])) == (270, 30)
     assert sorted(image.tobytes() for image in both) == sorted(image.tobytes() for image in train.pixels)
     unlabelled = replace(digits[1], labels=None)
     assert classifier_for(train, unlabelled, QUICK).tested == 30
@@ -175,7 +175,7 @@ class _Changed:
 
 
 @pytest.mark.parametrize(
-    ("train", "test", "words"),
+    ("train", "test", "message"),
     [
         (_Changed(labels=None), None, "no labels"),
         (_Changed(n=19), None, "19 images are too few"),
@@ -183,8 +183,8 @@ class _Changed:
         (_Changed(), _Changed(shape=(1, 9, 8)), r"test images are \(1, 9, 8\)"),
     ],
 )
-def test_unusable_data_is_an_error(train, test, words):
-    with pytest.raises(InputError, match=words):
+def test_unusable_data_is_an_error(train, test, message):
+    with pytest.raises(InputError, match=message):
         plan(train.images(), None if test is None else test.images())
 
 

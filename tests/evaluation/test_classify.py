@@ -90,15 +90,15 @@ def test_samples_are_independent_and_image_size_is_free(size):
 def test_shift_moves_each_image_by_its_own_offset():
     image = torch.arange(25.0).reshape(1, 1, 5, 5)
     rng = Rng.of(3, 400)
-    moved = _shifted(image.repeat(400, 1, 1, 1), 1, rng)
+    shifted = _shifted(image.repeat(400, 1, 1, 1), 1, rng)
     padded = torch.nn.functional.pad(image, (1, 1, 1, 1), mode="replicate")[0, 0]
     windows = {(i, j): padded[i : i + 5, j : j + 5] for i in range(3) for j in range(3)}
-    offsets = [next(k for k, w in windows.items() if torch.equal(w, m[0])) for m in moved]
+    offsets = [next(k for k, w in windows.items() if torch.equal(w, m[0])) for m in shifted]
     counts = [offsets.count(k) for k in windows]
     # 400 draws of 9 equally likely offsets: 44 +- 6.3 each.
     assert min(counts) > 44 - 5 * 6.3
     assert max(counts) < 44 + 5 * 6.3
-    assert torch.equal(_shifted(image.repeat(2, 1, 1, 1), 1, rng.select(slice(7, 9))), moved[7:9])
+    assert torch.equal(_shifted(image.repeat(2, 1, 1, 1), 1, rng.select(slice(7, 9))), shifted[7:9])
 
 
 def test_temperature_matches_the_closed_form():
@@ -154,7 +154,7 @@ def test_saved_classifier_loads_back_and_other_files_are_errors(tmp_path, digits
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         (lambda x, y: (x.astype(np.float32), y), "uint8"),
         (lambda x, y: (x[:0], y[:0]), "uint8 images"),
@@ -163,9 +163,9 @@ def test_saved_classifier_loads_back_and_other_files_are_errors(tmp_path, digits
         (lambda x, y: (x, y + 5), r"\[0, 10\)"),
     ],
 )
-def test_invalid_data_is_an_error(digits, change, words):
+def test_invalid_data_is_an_error(digits, change, message):
     pixels, labels = digits[0].pixels[:20], digits[0].labels[:20]
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=message):
         fit_classifier(*change(pixels, labels), SPEC, QUICK, levels=17)
 
 

@@ -61,18 +61,18 @@ def test_spearman_with_ties_matches_a_computation_by_hand():
     )
 
 
-def residuals(y, given):
+def residuals(y, covariates):
     """y minus its regression on a constant and the columns of given (n, k), by the normal equations."""
-    design = np.column_stack([np.ones(len(y)), given])
+    design = np.column_stack([np.ones(len(y)), covariates])
     return y - design @ np.linalg.solve(design.T @ design, design.T @ y)
 
 
 @pytest.mark.parametrize("ranks", [False, True])
 def test_partial_correlation_is_that_of_the_residuals(ranks):
     a, b, c, d = columns()
-    for given in ([c], [c, d]):
-        k, stack = len(given), np.stack(given, 1).astype(float)
-        correlation = partial(a, b, given, ranks)
+    for covariates in ([c], [c, d]):
+        k, stack = len(covariates), np.stack(covariates, 1).astype(float)
+        correlation = partial(a, b, covariates, ranks)
         x, y, z = (stats.rankdata(v, axis=0) for v in (a, b, stack)) if ranks else (a, b, stack)
         r = np.corrcoef(residuals(x, z), residuals(y, z))[0, 1]
         assert correlation.value == pytest.approx(r, rel=1e-10)
@@ -153,7 +153,7 @@ def test_matrix_has_every_pair():
 
 def test_invalid_input_is_an_error():
     a, b, c, _ = columns()
-    for call, words in (
+    for call, message in (
         (lambda: pearson(a, b[:-1]), "b has 59 values, a has 60"),
         (lambda: pearson(a, np.full(60, 7.0)), "b is constant"),
         (lambda: spearman(np.zeros(60, int), b), "a is constant"),
@@ -168,6 +168,6 @@ def test_invalid_input_is_an_error():
         (lambda: pearson(a[:, None], b), r"a must have shape \(n,\), got \(60, 1\)"),
         (lambda: pearson(a, b > 1), "b must hold real numbers, got bool"),
     ):
-        with pytest.raises(InputError, match=words) as caught:
+        with pytest.raises(InputError, match=message) as caught:
             call()
         assert "\n" not in str(caught.value)

@@ -87,13 +87,13 @@ def test_bootstrap_depends_only_on_the_seed():
 
 def test_invalid_input_is_an_error():
     good = np.zeros(3)
-    for bad, words in (
+    for bad, message in (
         (np.array([math.nan]), "hold NaN"),
         (np.zeros((2, 2)), r"shape \(n,\)"),
         (np.zeros(0), r"shape \(n,\)"),
         (np.array(["a"]), "real numbers"),
     ):
-        with pytest.raises(InputError, match=words):
+        with pytest.raises(InputError, match=message):
             auroc(good, bad)
     with pytest.raises(ValueError, match="'real'"):
         average_precision(good, good, positive="real")

@@ -77,8 +77,12 @@ def test_invalid_input_is_an_error():
     with pytest.raises(ValueError, match="splits"):
         inception_score(torch.full((19, 2), 0.5), splits=0)
     good = torch.tensor([0, 1])
-    for bad, words in ((torch.tensor([0, 2]), r"lie in \[0, 2\)"), (torch.zeros(2), "integers"), (good[:0], "labels")):
-        with pytest.raises(InputError, match=words):
+    for bad, message in (
+        (torch.tensor([0, 2]), r"lie in \[0, 2\)"),
+        (torch.zeros(2), "integers"),
+        (good[:0], "labels"),
+    ):
+        with pytest.raises(InputError, match=message):
             class_histogram_distance(good, bad, 2)
     with pytest.raises(ValueError, match="classes"):
         class_histogram_distance(good, good, 0)

@@ -113,7 +113,7 @@ def test_digests_depend_on_weights_levels_and_shapes(judge):
 
 
 @pytest.mark.parametrize(
-    ("pixels", "words"),
+    ("pixels", "message"),
     [
         (np.zeros((2, 1, 8, 8)), "uint8 images"),
         (np.zeros((2, 8, 8), np.uint8), "uint8 images"),
@@ -121,9 +121,9 @@ def test_digests_depend_on_weights_levels_and_shapes(judge):
         (np.full((2, 1, 8, 8), 17, np.uint8), r"level 17, .*17 levels \(0\.\.16\)"),
     ],
 )
-def test_images_of_another_shape_are_errors(judge, pixels, words):
+def test_images_of_another_shape_are_errors(judge, pixels, message):
     for features in (judge, PixelFeatures((1, 8, 8), 17)):
-        with pytest.raises(InputError, match=words):
+        with pytest.raises(InputError, match=message):
             features(pixels)
 
 

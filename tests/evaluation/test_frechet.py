@@ -257,13 +257,13 @@ def test_files_of_other_tools_load(tmp_path):
 
 def test_invalid_moments_are_errors(tmp_path):
     zero = torch.zeros(2)
-    for sigma, words in (
+    for sigma, message in (
         ([[1.0, 0.5], [0.4, 1.0]], "not symmetric"),
         ([[1.0, 2.0], [2.0, 1.0]], "eigenvalue -1"),
         ([[1.0, math.nan], [math.nan, 1.0]], "not finite"),
         ([[1.0]], "moments are mu"),
     ):
-        with pytest.raises(InputError, match=words):
+        with pytest.raises(InputError, match=message):
             Statistics.from_moments(zero, torch.tensor(sigma))
     with pytest.raises(InputError, match="n = 1"):
         Statistics.from_moments(zero, torch.eye(2), 1)
@@ -273,7 +273,7 @@ def test_invalid_moments_are_errors(tmp_path):
     np.savez(tmp_path / "pickle.npz", mu=np.array([{}], dtype=object), sigma=np.eye(1))
     np.savez(tmp_path / "endless.npz", mu=np.zeros(1), sigma=np.eye(1), n=np.inf)
     np.savez(tmp_path / "words.npz", mu=np.array(["a"]), sigma=np.eye(1))
-    for name, words in (
+    for name, message in (
         ("text.npz", "truncated .npz file"),
         ("array.npy", "npz"),
         ("other.npz", "'mu' and 'sigma'"),
@@ -282,7 +282,7 @@ def test_invalid_moments_are_errors(tmp_path):
         ("words.npz", "must hold numbers"),
         ("none.npz", "no statistics at"),
     ):
-        with pytest.raises(InputError, match=words):
+        with pytest.raises(InputError, match=message):
             Statistics.load(tmp_path / name)
     with pytest.raises(InputError, match="cannot write"):
         Statistics.of(normal(5, 2, 0)).save(tmp_path / "no" / "a.npz")
@@ -290,14 +290,14 @@ def test_invalid_moments_are_errors(tmp_path):
 
 def test_invalid_features_are_errors():
     good = normal(10, 3, 0)
-    for bad, words in (
+    for bad, message in (
         (normal(10, 4, 0), "4 and 3 dimensions"),
         (normal(1, 3, 0), "1 of the at least 2"),
         (normal(10, 3, 0)[None], r"shape \(n, d\)"),
         (torch.full((4, 3), math.inf), "not finite"),
         (np.zeros((0, 3)), "no points"),
     ):
-        with pytest.raises(InputError, match=words):
+        with pytest.raises(InputError, match=message):
             frechet(bad, good)
     with pytest.raises(InputError, match="labels"):
         per_class_frechet(good, torch.zeros(9, dtype=torch.int64), good, torch.zeros(10, dtype=torch.int64))

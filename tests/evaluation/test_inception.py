@@ -87,9 +87,9 @@ def test_published_weights_are_recognised_and_others_need_consent(features, file
     assert describe(features).endswith("resized to 299x299, bilinear, corners not aligned, no antialiasing")
     other = tmp_path / "other.safetensors"
     cases = [({ORIGIN: "0" * 64}, digest[:7], "a file of SHA-256 00000000"), (None, "f" * 16, "does not say")]
-    for metadata, accept, said in cases:
+    for metadata, accept, message in cases:
         save_file(state, other, metadata)
-        with pytest.raises(InputError, match=f"{said}.*6726825d.*accept {digest[:16]}"):
+        with pytest.raises(InputError, match=f"{message}.*6726825d.*accept {digest[:16]}"):
             InceptionFeatures.open(other, accept=accept)
     opened = InceptionFeatures.open(other, 17, accept=digest[:8].upper())
     assert opened.name == f"InceptionV3 (NOT the published weights, {digest[:8]})"
@@ -107,9 +107,9 @@ def test_other_networks_are_errors(state, tmp_path):
         "has no AuxLogits.fc.bias": {"AuxLogits.fc.bias": torch.zeros(3)},
         "fc.bias is torch.float16": {"fc.bias": torch.zeros(1008, dtype=torch.float16)},
     }
-    for words, change in changes.items():
+    for message, change in changes.items():
         changed = {name: value for name, value in (state | change).items() if value is not None}
-        with pytest.raises(InputError, match=words):
+        with pytest.raises(InputError, match=message):
             module._fill(changed, path)
     with pytest.raises(InputError, match="there is no file"):
         InceptionFeatures.open(tmp_path / "none.safetensors")
@@ -137,17 +137,17 @@ def test_pickle_is_an_error_with_a_conversion_command(tmp_path, monkeypatch):
 
 
 def test_weights_are_downloaded_from_the_hub(file, monkeypatch):
-    asked = []
+    calls = []
 
     def download(repository, name):
-        asked.append((repository, name))
+        calls.append((repository, name))
         return str(file)
 
     hub = types.SimpleNamespace(list_repo_files=lambda _: ["README.md", "a.safetensors"], hf_hub_download=download)
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
     assert module._from_hub("some/inception") == file
     assert module._from_hub("some/inception/folder/b.safetensors") == file
-    assert asked == [("some/inception", "a.safetensors"), ("some/inception", "folder/b.safetensors")]
+    assert calls == [("some/inception", "a.safetensors"), ("some/inception", "folder/b.safetensors")]
     with pytest.raises(InputError, match="hf:OWNER/REPOSITORY"):
         InceptionFeatures.open("hf:inception")
     hub.list_repo_files = lambda _: ["a.safetensors", "b.safetensors"]

@@ -107,13 +107,13 @@ def test_held_out_images_of_another_law_are_detected():
 
 def test_conclusion_agrees_with_its_interval():
     """Whoever memorises is nearer to training images than held-out images are."""
-    for high, copied, verdict in (
+    for high, copied, conclusion in (
         (3.23, 0.9, "closer to training images than chance"),
         (0.9, 0.6, "memorises"),
         (0.4, 0.2, "memorises"),
     ):
         details = {"share": 0.8, "z": 4.0, "own_side_z": 0.0, "copied": copied + 0.1, "copied_low": copied}
-        assert module._conclude(details, high)[0] == verdict
+        assert module._conclude(details, high)[0] == conclusion
 
 
 def test_conclusion_is_withheld_if_copying_cannot_explain_the_share():
@@ -133,7 +133,7 @@ def test_own_side_z_is_standard_normal_for_sets_of_one_source():
     assert np.mean(shares) == pytest.approx(2 / 5, rel=1e-14)
     assert np.mean(np.square(deviations)) == pytest.approx(1, rel=1e-12)
     x = normal(200 * 60, 5, 5).reshape(200, 60, 5)
-    z = torch.tensor([module.two_sample_test(each[:30], each[30:])[1] for each in x])
+    z = torch.tensor([module.two_sample_test(points[:30], points[30:])[1] for points in x])
     assert_mean(z, 0.0)
     assert_mean(z.square(), 1.0)
 

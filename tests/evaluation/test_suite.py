@@ -27,10 +27,10 @@ def judged(seed: int, n: int = 120, shift: int = 0) -> View:
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_records_its_name(name):
     estimates = assess(judged(0), judged(1), [name])
-    assert estimates and all(each.details["metric"] == name for each in estimates.values())
+    assert estimates and all(estimate.details["metric"] == name for estimate in estimates.values())
     if METRICS[name].title:
         assert leading(estimates, name) == estimates[METRICS[name].title].value
-    assert all(each.n <= 120 for each in estimates.values())
+    assert all(estimate.n <= 120 for estimate in estimates.values())
 
 
 @pytest.mark.parametrize("name", [name for name, m in METRICS.items() if m.better == "lower" and m.title])
@@ -65,8 +65,8 @@ def test_label_accuracy_is_the_share_classified_as_requested():
     """90 of 120; without labels that were asked for the true ones count, and without any there is nothing to say."""
     own, read = judged(5), np.arange(120) % CLASSES
     certain = torch.eye(CLASSES).double()[torch.from_numpy(read)]
-    asked = np.where(np.arange(120) < 90, read, (read + 1) % CLASSES)
-    for labels, wanted in ((None, asked), (asked, None)):
+    requested = np.where(np.arange(120) < 90, read, (read + 1) % CLASSES)
+    for labels, wanted in ((None, requested), (requested, None)):
         (estimate,) = assess(View(own.pixels, own.features, certain, labels, wanted), own, ["labels"]).values()
         assert estimate.value == 0.75 and estimate.low < 0.75 < estimate.high and estimate.n == 120
     with pytest.raises(InputError, match="needs the labels that the images were drawn for"):

@@ -106,15 +106,15 @@ def test_read_only_memory_is_accepted():
 
 
 @pytest.mark.parametrize(
-    ("x", "y", "words"),
+    ("x", "y", "message"),
     [
         (np.zeros((0, 3)), np.zeros((4, 3)), "x holds no points"),
         (np.zeros((4, 3)), np.zeros((4, 2)), "one shape"),
         (np.zeros((4, 3)), np.full((4, 3), np.nan), "y holds values that are not finite"),
     ],
 )
-def test_invalid_sets_are_errors(x, y, words):
-    with pytest.raises(InputError, match=words):
+def test_invalid_sets_are_errors(x, y, message):
+    with pytest.raises(InputError, match=message):
         sliced_wasserstein2(x, y)
 
 

@@ -139,10 +139,10 @@ class _Watch:
 
     def __init__(self, home: Path) -> None:
         self.home, self.case, self.since = home, "none", time.monotonic()
-        beside = home / "beside"
-        (beside / "folder").mkdir(parents=True, exist_ok=True)
+        neighbours = home / "beside"
+        (neighbours / "folder").mkdir(parents=True, exist_ok=True)
         for name in ("key", "folder/picture.png", "folder/.tmp-old"):
-            (beside / name).write_bytes(hashlib.sha256(name.encode()).digest())
+            (neighbours / name).write_bytes(hashlib.sha256(name.encode()).digest())
         self.before = dict(self._tree())
 
     def began(self, case: Case) -> None:
@@ -247,21 +247,21 @@ def mutated(text: str, rng: random.Random, tokens: tuple[str, ...] = ()) -> str:
 
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         kind, at = rng.randrange(6), rng.randrange(len(text) + 1)
-        there = min(len(text), at + rng.choice((1, 2, 5, 30)))
+        end = min(len(text), at + rng.choice((1, 2, 5, 30)))
         if kind <= 2:
             matches = list(re.finditer(r"-?\d+\.?\d*(?:e-?\d+)?|'[^']*'|\b[A-Za-z_]+\b", text))
             if matches:
                 span = rng.choice(matches)
                 text = text[: span.start()] + odd(rng, tokens) + text[span.end() :]
         elif kind == 3:
-            text = text[:at] + text[there:]
+            text = text[:at] + text[end:]
         elif kind == 4:
-            text = text[:there] + text[at:]
+            text = text[:end] + text[at:]
         else:
             text = text[:at] + rng.choice(
                 ("(", ")", ",", "=", "'", "\0", "\n", "\x1b", "é", "#", "-", odd(rng, tokens))
             )
-            text += text[there:]
+            text += text[end:]
     return text
 
 

@@ -100,26 +100,26 @@ def command(rng: random.Random, folder: Path) -> None:
     dry = any(action.dest == "dry_run" for action in actions)
     if verb in {"doctor", "demo"} or not (dry or verb in {"show", "data-check"}):
         return
-    words = [verb, *(["--dry-run"] if dry else []), *_places(verb, rng, folder)]
+    command_line = [verb, *(["--dry-run"] if dry else []), *_places(verb, rng, folder)]
     for action in rng.sample(actions, min(len(actions), rng.choice((1, 1, 2, 3)))):
-        words.append(rng.choice(action.option_strings))
+        command_line.append(rng.choice(action.option_strings))
         if action.nargs != 0:
-            words.append(_value(action, rng))
-    run_command(words)
+            command_line.append(_value(action, rng))
+    run_command(command_line)
 
 
-def run_command(words: list[str]) -> None:
+def run_command(command_line: list[str]) -> None:
     """The command in this process: its exit code and what it says are looked at."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(words)
+        code = main(command_line)
     errors = [line for line in err.getvalue().splitlines() if "error:" in line]
     if code not in (0, 2, 3) or len(errors) != (code != 0):
-        raise Fault(f"{words} ended with {code} and {errors}")
+        raise Fault(f"{command_line} ended with {code} and {errors}")
     if errors and len(errors[0]) > MOST_MESSAGE + len("diffprob: error: "):
-        raise Fault(f"{words}: an error of {len(errors[0])} characters")
+        raise Fault(f"{command_line}: an error of {len(errors[0])} characters")
     if not (out.getvalue() + err.getvalue()).replace("\n", "").replace("\t", "").isprintable():
-        raise Fault(f"{words} printed a control character")
+        raise Fault(f"{command_line} printed a control character")
     if code:
         raise DiffprobError("refused")
 
@@ -199,9 +199,9 @@ def described(rng: random.Random, folder: Path) -> None:
     """A run with another recipe, sealed: it is opened, its weights are loaded."""
     run = folder / "run"
     shutil.copytree(tiny(), run)
-    words = mutated((run / "recipe.txt").read_text("utf-8"), rng, NAMES).encode("utf-8", "surrogatepass")
-    (run / "recipe.txt").write_bytes(words)
-    _seal(run, "recipe.txt", words)
+    text = mutated((run / "recipe.txt").read_text("utf-8"), rng, NAMES).encode("utf-8", "surrogatepass")
+    (run / "recipe.txt").write_bytes(text)
+    _seal(run, "recipe.txt", text)
     opened = open_run(run)
     with torch.device("meta"):
         build(opened.recipe)

@@ -93,7 +93,7 @@ def _made() -> Path:
         "steps": (path_tensors(times, paths, paths), {"longest": 3}),
         "proxies": ({"NoiseNorm() a/mean": times}, {"NoiseNorm() a": {"n": 8}}),
     }
-    writer.add({fit_path(run, kind).name: fit_bytes(run, kind, *each) for kind, each in kept.items()})
+    writer.add({fit_path(run, kind).name: fit_bytes(run, kind, *contents) for kind, contents in kept.items()})
     writer.close()
     return folder
 
@@ -139,8 +139,8 @@ def _seal(manifest: Manifest, name: str, contents: bytes) -> None:
 def _mutate(value: Any, rng: random.Random) -> None:
     """Replace, drop or add one item somewhere in a JSON value."""
     places = [value]
-    for each in places:
-        inner = each.values() if isinstance(each, dict) else each
+    for node in places:
+        inner = node.values() if isinstance(node, dict) else node
         places += [item for item in inner if isinstance(item, dict | list)]
     place = rng.choice(places)
     keys = list(place) if isinstance(place, dict) else list(range(len(place)))
@@ -173,7 +173,7 @@ def _bytes(contents: bytes, rng: random.Random) -> bytes:
 
 def _tensors(path: Path, rng: random.Random) -> bytes:
     """One tensor of another dtype, shape, name or content; or one thing said otherwise of the file."""
-    tensors, said = read_all(path)
+    tensors, metadata = read_all(path)
     name, dtypes = rng.choice(sorted(tensors)), (torch.float64, torch.float16, torch.int64, torch.uint8, torch.bool)
     match rng.randrange(6):
         case 0:
@@ -188,11 +188,13 @@ def _tensors(path: Path, rng: random.Random) -> bytes:
             fill = rng.choice((float("nan"), float("inf"), -1.0, 1e30))
             tensors[name] = torch.full_like(tensors[name].double(), fill).to(tensors[name].dtype)
         case 4:
-            said[rng.choice(sorted(said))] = str(rng.choice(VALUES)).encode("utf-8", "replace").decode()[:100_000]
+            metadata[rng.choice(sorted(metadata))] = (
+                str(rng.choice(VALUES)).encode("utf-8", "replace").decode()[:100_000]
+            )
         case _:
-            said["about"] = json.dumps(rng.choice(VALUES))
+            metadata["about"] = json.dumps(rng.choice(VALUES))
     # Not by the library's own writer, which refuses numbers that are not finite.
-    return save({name: value.contiguous() for name, value in tensors.items()}, said)
+    return save({name: value.contiguous() for name, value in tensors.items()}, metadata)
 
 
 def _use(folder: Path) -> None:

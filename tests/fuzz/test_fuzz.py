@@ -50,10 +50,10 @@ PLANTED = {
 def test_planted_fault_is_detected_with_instructions_to_repeat(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target, said = PLANTED[name]
+    target, message = PLANTED[name]
     monkeypatch.setattr(driver, "all_targets", lambda: {"planted": target})
     monkeypatch.setattr(driver, "MOST_SECONDS", 0.2)
     monkeypatch.setattr(driver, "MOST_BYTES", 100 * 2**20)
     with pytest.raises(driver.Fault, match="--seed 3 --target planted --case 0") as caught:
         driver.fuzz(tmp_path, cases=2, seed=3)
-    assert said in str(caught.value)
+    assert message in str(caught.value)

@@ -113,10 +113,10 @@ def test_mean_shifts_by_the_energy_gradient(energy, t: Tensor) -> None:
         return energy(plain(x, t).mean, x, t)
 
     with torch.no_grad():
-        moved = EnergyGuided(plain, energy)(X, t).mean - plain(X, t).mean
+        shift = EnergyGuided(plain, energy)(X, t).mean - plain(X, t).mean
     alpha, sigma = PROCESS.coefficients(t)
     expected = -(sigma**2 / alpha).reshape(-1, 1, 1, 1) * numerical(nats, X)
-    torch.testing.assert_close(moved, expected, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(shift, expected, rtol=1e-6, atol=1e-7)
     assert float(expected.abs().max()) > 1e-3
 
 
@@ -146,7 +146,7 @@ def test_learned_variance_keeps_no_graph() -> None:
         posterior = guided(X, T)
     assert torch.equal(posterior.std, X.cos().abs())
     assert torch.equal(posterior.rule.fraction, X.sigmoid())
-    assert not any(each.requires_grad for each in (posterior.mean, posterior.std, posterior.rule.fraction))
+    assert not any(tensor.requires_grad for tensor in (posterior.mean, posterior.std, posterior.rule.fraction))
 
 
 @pytest.mark.parametrize(
@@ -252,12 +252,12 @@ def test_reconstruction_guidance_with_exact_variance_gives_the_conditional_model
     mean, cov = tensor([0.3, -0.2, 0.5]), tensor([[0.5, 0.2, 0.1], [0.2, 0.3, 0.05], [0.1, 0.05, 0.4]])
     a, y = tensor([1.0, 0.0, -0.5]), 0.7
     gain = cov @ a / (a @ cov @ a + noise**2)
-    told = GaussianData(mean + gain * (y - a @ mean), cov - torch.outer(gain, a @ cov), PROCESS)
+    conditional = GaussianData(mean + gain * (y - a @ mean), cov - torch.outer(gain, a @ cov), PROCESS)
     data = GaussianData(mean, cov, PROCESS)
     guided = EnergyGuided(data, Read(data, a, y, noise))
     x = Rng.of(1, 7).normal((3,), torch.float64)
     for t in (0.05, 0.4, 0.99):
-        torch.testing.assert_close(guided(x, tensor(t)).mean, told(x, tensor(t)).mean, rtol=1e-8, atol=1e-8)
+        torch.testing.assert_close(guided(x, tensor(t)).mean, conditional(x, tensor(t)).mean, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.3])
@@ -277,14 +277,14 @@ def test_distance_gradient_has_length_scale() -> None:
     process = LinearProcess(LogLinear(), VarianceExploding())
     data = IsotropicData(0.0, 1.0, process)
     alpha, sigma = process.coefficients(T)
-    moved = (
+    shift = (
         EnergyGuided(data, ReconstructionGuidance(MASK, SOURCE, process, 0.3, distance=True))(X, T).mean
         - data(X, T).mean
     )
     expected = sigma**2 / alpha * 0.3 * alpha / (alpha**2 + sigma**2)
-    torch.testing.assert_close(moved.flatten(1).norm(dim=1), expected.expand(3), rtol=1e-12, atol=0)
-    there = ReconstructionGuidance(MASK, data(X, T).mean, process, 0.3, distance=True)
-    assert torch.equal(EnergyGuided(data, there)(X, T).mean, data(X, T).mean), "no direction where all is reached"
+    torch.testing.assert_close(shift.flatten(1).norm(dim=1), expected.expand(3), rtol=1e-12, atol=0)
+    at_target = ReconstructionGuidance(MASK, data(X, T).mean, process, 0.3, distance=True)
+    assert torch.equal(EnergyGuided(data, at_target)(X, T).mean, data(X, T).mean), "no direction where all is reached"
 
 
 SAMPLERS = [Ancestral(), DDIM(), DDIM(eta=0.5), DPMpp(2), UniPC(2)]
@@ -298,8 +298,8 @@ def test_every_sampler_works_with_classifier_guidance(sampler) -> None:
     times = torch.linspace(1, 0.05, 8, dtype=torch.float64)
     alone = Matched(MixtureData(torch.ones(1), mixture.components[1:]))
     chains = [
-        draw(each, sampler, times, Rng.of(0, 6), (2,), torch.float64)
-        for each in (EnergyGuided(Matched(mixture), label), alone)
+        draw(model, sampler, times, Rng.of(0, 6), (2,), torch.float64)
+        for model in (EnergyGuided(Matched(mixture), label), alone)
     ]
     torch.testing.assert_close(*chains, rtol=1e-9, atol=1e-9)
 
@@ -376,11 +376,11 @@ def test_repeated_noises_average_to_the_expectation() -> None:
     low, k = LowPass(2), 200
     faithful = FaithfulnessEnergy(low, SOURCE[:1], PROCESS, Rng.of(0, 1), 1.0, k)
     alpha, sigma = PROCESS.coefficients(T)
-    each = torch.stack([faithful.compare(X, alpha * SOURCE[:1] + sigma * e, T) for e in faithful.noises])
+    distances = torch.stack([faithful.compare(X, alpha * SOURCE[:1] + sigma * e, T) for e in faithful.noises])
     frobenius = (low.along(4) ** 2).sum() ** 2 * SHAPE[0]
     expected = low(X - alpha * SOURCE[:1]).flatten(1).square().sum(1) + sigma**2 * frobenius
-    assert_mean(each, expected)
-    torch.testing.assert_close(faithful(X, X, T), each.mean(0))
+    assert_mean(distances, expected)
+    torch.testing.assert_close(faithful(X, X, T), distances.mean(0))
 
 
 def recursion(start: Tensor, times: Tensor, data: IsotropicData, faithful: FaithfulnessEnergy, eta: float) -> Tensor:
@@ -419,7 +419,7 @@ def test_faithfulness_energy_shifts_the_chain_mean_as_predicted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("act", "said"),
+    ("act", "message"),
     [
         (lambda: EnergyGuided(model(), ENERGIES["label"], 0.7, 0.3), "0 <= low <= high <= 1"),
         (lambda: ReconstructionGuidance(MASK, SOURCE, PROCESS, noise=-1.0), "noise must be at least 0"),
@@ -432,8 +432,8 @@ def test_faithfulness_energy_shifts_the_chain_mean_as_predicted() -> None:
         (lambda: EnergyGuided(two_classes()[0], Tilt(torch.eye(2), tensor([0, 0])))(X[:, 0, 0, :2], T), "got Mixture"),
     ],
 )
-def test_invalid_arguments_are_errors(act, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_invalid_arguments_are_errors(act, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         act()
 
 
@@ -448,6 +448,6 @@ def test_energy_of_the_wrong_shape_is_an_error() -> None:
         def __call__(self, x0: Tensor, xt: Tensor, t: Tensor) -> Tensor:
             return x0.flatten(1).sum(1)
 
-    for energy, said in ((Whole(), r"must be \(3,\), .* got \(\)"), (Blind(), "got .*without a gradient")):
-        with pytest.raises(ValueError, match=said):
+    for energy, message in ((Whole(), r"must be \(3,\), .* got \(\)"), (Blind(), "got .*without a gradient")):
+        with pytest.raises(ValueError, match=message):
             EnergyGuided(model(), energy)(X, T)

@@ -56,11 +56,11 @@ def test_guided_score_of_two_gaussians_matches_the_closed_form(w: float) -> None
 
 def test_weight_zero_gives_the_conditional_model_with_no_other_call() -> None:
     model = network()
-    asked = []
-    handle = model.net.register_forward_hook(lambda *_: asked.append(len(_[1][0])))
+    calls = []
+    handle = model.net.register_forward_hook(lambda *_: calls.append(len(_[1][0])))
     guided = ClassifierFree(model, LABELS, 0.0)(X, T).mean
     handle.remove()
-    assert asked == [5]
+    assert calls == [5]
     assert torch.equal(guided, model.condition_on(LABELS)(X, T).mean)
 
 
@@ -74,11 +74,11 @@ def test_weight_minus_one_gives_the_unconditional_model() -> None:
 def test_conditional_and_unconditional_are_one_network_call() -> None:
     """Of ten samples for five, with the answers of two separate ones."""
     model, w = network(), 1.5
-    asked = []
-    handle = model.net.register_forward_hook(lambda *_: asked.append(len(_[1][0])))
+    calls = []
+    handle = model.net.register_forward_hook(lambda *_: calls.append(len(_[1][0])))
     guided = ClassifierFree(model, LABELS, w)(X, T).mean
     handle.remove()
-    assert asked == [10]
+    assert calls == [10]
     one, two = model.condition_on(LABELS)(X, T).mean, model(X, T).mean
     torch.testing.assert_close(guided, (1 + w) * one - w * two, rtol=1e-5, atol=1e-5)
 
@@ -165,7 +165,7 @@ def test_labels_are_dropped_at_the_set_rate() -> None:
 
 
 @pytest.mark.parametrize(
-    ("act", "said"),
+    ("act", "message"),
     [
         (lambda: network().condition_on(torch.tensor([4])), "label 4 is not one of 0 to 2"),
         (lambda: network().condition_on(torch.tensor([-1])), "label -1 is not one of 0 to 2"),
@@ -175,21 +175,21 @@ def test_labels_are_dropped_at_the_set_rate() -> None:
         (lambda: NetDenoiser(torch.nn.Identity(), PROCESS).condition_on(LABELS), "takes no condition"),
     ],
 )
-def test_invalid_conditions_are_errors(act, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_invalid_conditions_are_errors(act, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         act()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({"weight": float("inf")}, "weight must be finite"),
         ({"weight": 1.0, "low": 0.7, "high": 0.3}, "0 <= low <= high <= 1"),
         ({"weight": 1.0, "rescale": 1.5}, "rescale must lie in"),
     ],
 )
-def test_invalid_settings_are_errors(arguments, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_invalid_settings_are_errors(arguments, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         AutoGuidance(gaussian(0, 1), gaussian(0, 1), **arguments)
 
 

@@ -176,7 +176,7 @@ def test_missing_scikit_learn_is_an_error_with_advice(monkeypatch):
 
 def test_invalid_settings_are_errors():
     rows = normal(20)
-    for settings, words in (
+    for settings, message in (
         ({"proxy": "flow"}, "proxy must be one of diffprob.density"),
         ({"max_iter": 0}, "max_iter must be at least 1, got 0"),
         ({"contamination": 0.6}, r"contamination must lie in \(0, 0.5\], got 0.6"),
@@ -190,10 +190,10 @@ def test_invalid_settings_are_errors():
         ({"depth": True}, "depth must be a whole number"),
         ({"random_state": "x"}, "seed"),
     ):
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=message):
             DiffusionDensity(**{**QUICK, **settings}).fit(rows)
-    given = {"contamination": np.float64(0.2), "max_iter": np.int64(2)}
-    assert DiffusionDensity(**{**QUICK, **given}).fit(rows).n_iter_ == 2
+    numpy_settings = {"contamination": np.float64(0.2), "max_iter": np.int64(2)}
+    assert DiffusionDensity(**{**QUICK, **numpy_settings}).fit(rows).n_iter_ == 2
     with pytest.raises(ValueError, match="n_samples must be a whole number"):
         untrained().fit(rows).sample(1.5)
     with pytest.raises(ValueError, match="no feature of X varies over its 20 rows"):

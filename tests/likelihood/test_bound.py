@@ -218,9 +218,9 @@ def test_random_terms_are_unbiased() -> None:
     times, model = Uniform()(process, 40), gaussian_data(process)
     x0 = MEAN.expand(4000, 3).clone()
     whole = variational_bound(model, x0[:200], times, Rng.of(9000, 200), CONTINUOUS)
-    some = variational_bound(model, x0, times, Rng.of(0, 4000), CONTINUOUS, terms=5)
-    difference = some.steps.mean() - whole.steps.mean()
-    error = (some.steps.var() / 4000 + whole.steps.var() / 200).sqrt()
+    estimate = variational_bound(model, x0, times, Rng.of(0, 4000), CONTINUOUS, terms=5)
+    difference = estimate.steps.mean() - whole.steps.mean()
+    error = (estimate.steps.var() / 4000 + whole.steps.var() / 200).sqrt()
     assert abs(float(difference / error)) < 4
     weights = [term.weight for term in bound_terms(model, x0[:8], times, Rng.of(0, 8), CONTINUOUS, terms=5)]
     assert all(w.tolist() == [size] * 8 for w, size in zip(weights, [7, 8, 8, 8, 8], strict=False))
@@ -405,8 +405,8 @@ def test_bound_has_the_same_bits_in_any_batch() -> None:
     times, rng = Uniform()(model.process, 50), Rng.of(3, 41)
     whole = variational_bound(model, x0, times, rng, Decoder(17), terms=3)
     order = torch.tensor([5, 2, 40, 0, 39, 33, 12])
-    some = variational_bound(model, x0[order], times, rng.select(order), Decoder(17), terms=3)
-    for a, b in zip(whole, some, strict=True):
+    subset = variational_bound(model, x0[order], times, rng.select(order), Decoder(17), terms=3)
+    for a, b in zip(whole, subset, strict=True):
         assert torch.equal(a[order], b)
     alone = variational_bound(model, x0[2:3], times, rng.select(slice(2, 3)), Decoder(17), terms=3)
     assert all(torch.equal(a[2:3], b) for a, b in zip(whole, alone, strict=True))

@@ -152,8 +152,8 @@ def test_probes_stay_fixed_during_a_solve(law: str, probes: int) -> None:
     process, rng = PROCESSES["ve"], Rng.of(5, 3000)
     chosen = Hutchinson(probes, law)
     v = chosen.directions(rng, MEAN.expand(3000, 3))
-    some = rng.select(slice(0, 5))
-    flow = flow_log_prob(gaussian_data(process), MEAN.expand(5, 3), some, chosen, 1e-7, 1e-7)
+    streams = rng.select(slice(0, 5))
+    flow = flow_log_prob(gaussian_data(process), MEAN.expand(5, 3), streams, chosen, 1e-7, 1e-7)
     # d log(size) is no part of what is estimated; B has it as log(size) I.
     sizes = [(c[0] ** 2 + c[1] ** 2).sqrt() for c in map(process.coefficients, ends(process))]
     size = (sizes[1] / sizes[0]).log()
@@ -234,7 +234,7 @@ def test_model_output_that_is_not_finite_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: Hutchinson(0), "probes must be at least 1, got 0"),
         (lambda: Hutchinson(law="cauchy"), "law must be .*got 'cauchy'"),
@@ -242,8 +242,8 @@ def test_model_output_that_is_not_finite_is_an_error() -> None:
         (lambda: flow_log_prob(gaussian_data(), MEAN.expand(2, 3), Rng.of(0, 2), rtol=0.0), "rtol must .*got 0.0"),
     ],
 )
-def test_invalid_settings_are_errors(make, said) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_invalid_settings_are_errors(make, message) -> None:
+    with pytest.raises(ValueError, match=message):
         make()
 
 

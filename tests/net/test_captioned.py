@@ -67,7 +67,7 @@ def places(attention: Any, height: int, width: int) -> Tensor:
     rows = []
     for i, j in itertools.product(range(height), range(width)):
         angles = [[math.pi * (k + 0.5) / n * wave for wave in (1, 2, 4)] for k, n in ((i, height), (j, width))]
-        rows.append([f(a) for each in angles for f in (math.sin, math.cos) for a in each])
+        rows.append([f(a) for axis in angles for f in (math.sin, math.cos) for a in axis])
     return attention.place(torch.tensor(rows, dtype=torch.float64))
 
 

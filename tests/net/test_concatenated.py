@@ -10,9 +10,9 @@ from diffprob.net.unet import UNetSpec
 BODY = UNetSpec(2, 4, (8, 16), 1, (False, True), groups=4)
 
 
-def network(body: UNetSpec = BODY, beside: int = 1) -> ConcatenatedUNet:
+def network(body: UNetSpec = BODY, extra_channels: int = 1) -> ConcatenatedUNet:
     torch.manual_seed(0)
-    net = ConcatenatedUNetSpec(body, beside).build().double()
+    net = ConcatenatedUNetSpec(body, extra_channels).build().double()
     for parameter in net.parameters():
         nn.init.normal_(parameter, std=0.3)
     return net
@@ -34,11 +34,11 @@ def test_condition_enters_through_the_first_convolution_only() -> None:
     torch.testing.assert_close(torch.cat(output), torch.cat(expected), rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize(("channels", "out", "beside"), [(1, 1, 1), (1, 2, 1), (1, 4, 1), (2, 4, 2), (1, 2, 3)])
-def test_learned_variance_needs_twice_the_data_channels(channels: int, out: int, beside: int) -> None:
+@pytest.mark.parametrize(("channels", "out", "extra_channels"), [(1, 1, 1), (1, 2, 1), (1, 4, 1), (2, 4, 2), (1, 2, 3)])
+def test_learned_variance_needs_twice_the_data_channels(channels: int, out: int, extra_channels: int) -> None:
     """Whatever number of channels the first convolution reads: also where the answer is twice that."""
-    net = network(UNetSpec(channels, out, (8,), 1, (False,), groups=4), beside)
-    output = net(X[:, :channels], T, torch.randn(3, beside, 8, 8))
+    net = network(UNetSpec(channels, out, (8,), 1, (False,), groups=4), extra_channels)
+    output = net(X[:, :channels], T, torch.randn(3, extra_channels, 8, 8))
     assert output.main.shape[1] == (channels if out == 2 * channels else out)
     assert (output.extra is None) == (out != 2 * channels)
 

@@ -66,7 +66,7 @@ def test_null_label_is_encoded_as_zeros() -> None:
 
 def test_label_is_encoded_as_its_one_hot_vector() -> None:
     net, seen = network(), []
-    net.labels[0].register_forward_hook(lambda _m, given, _o: seen.append(given[0]))
+    net.labels[0].register_forward_hook(lambda _m, inputs, _o: seen.append(inputs[0]))
     net(*inputs(3), torch.tensor([0, 2, 3]))
     assert torch.equal(seen[0], torch.tensor([[1, 0, 0], [0, 0, 1], [0, 0, 0]]).double())
 
@@ -76,8 +76,8 @@ def test_the_label_multiplies_and_the_time_adds() -> None:
     net, (x, t), seen = network(), inputs(2), {}
 
     def keep(name: str) -> Any:
-        def hook(_module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
-            seen[name] = (given[0], out)
+        def hook(_module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
+            seen[name] = (inputs[0], out)
 
         return hook
 

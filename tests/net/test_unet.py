@@ -235,8 +235,8 @@ def test_fast_norm_matches_the_definition(
 
     def both(*values: Tensor) -> tuple[Tensor, ...]:
         x, weight, bias, *rest = values
-        moved = x + rest[0][:, :, None, None] if rest else x
-        y = F.group_norm(moved, groups, weight, bias, layer.eps)
+        hidden = x + rest[0][:, :, None, None] if rest else x
+        y = F.group_norm(hidden, groups, weight, bias, layer.eps)
         y = F.silu(y) if silu else y
         return y, *torch.autograd.grad(y, values, probe.to(y.dtype))
 

@@ -246,7 +246,7 @@ def test_coefficients_have_the_same_bits_for_one_time_and_many(scaling: Scaling)
     """Solvers with steps of their own ask about as many times as there are samples that have not arrived."""
     logsnr = 6 * torch.linspace(-1, 1, 321, dtype=torch.float64)
     for k, (every, alone) in enumerate(
-        zip(scaling.coefficients(logsnr), each(scaling.coefficients, logsnr), strict=True)
+        zip(scaling.coefficients(logsnr), one_at_a_time(scaling.coefficients, logsnr), strict=True)
     ):
         assert torch.equal(every, alone), k
 
@@ -255,10 +255,10 @@ def test_times_from_logsnr_have_the_same_bits_for_one_and_many() -> None:
     """Of the schedules that have no table."""
     logsnr = 6 * torch.linspace(-1, 1, 321, dtype=torch.float64)
     for schedule in (Cosine(), VPSDE(), SubVP(), LogLinear(), OrnsteinUhlenbeck(), Straight()):
-        (alone,) = each(lambda at, schedule=schedule: (schedule.time(at),), logsnr)
+        (alone,) = one_at_a_time(lambda at, schedule=schedule: (schedule.time(at),), logsnr)
         assert torch.equal(schedule.time(logsnr), alone), schedule
 
 
-def each(of: Callable[[Tensor], tuple[Tensor, ...]], at: Tensor) -> list[Tensor]:
+def one_at_a_time(function: Callable[[Tensor], tuple[Tensor, ...]], at: Tensor) -> list[Tensor]:
     """What is found at one place after the other."""
-    return [torch.cat(values) for values in zip(*[of(one[None]) for one in at], strict=True)]
+    return [torch.cat(values) for values in zip(*[function(one[None]) for one in at], strict=True)]

@@ -41,15 +41,15 @@ EXACT = exact_models(DDPM)
 plane = torch.zeros(2, 2)
 
 
-@pytest.mark.parametrize(("t", "said"), WRONG.values(), ids=list(WRONG))
+@pytest.mark.parametrize(("t", "message"), WRONG.values(), ids=list(WRONG))
 @pytest.mark.parametrize("kind", [*NETS, *EXACT])
-def test_invalid_time_is_an_error_in_every_denoiser(kind: str, t, said: str) -> None:
+def test_invalid_time_is_an_error_in_every_denoiser(kind: str, t, message: str) -> None:
     model, x = (NETS[kind], IMAGES) if kind in NETS else (EXACT[kind], plane)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         model(x, t)
 
 
-@pytest.mark.parametrize(("t", "said"), WRONG.values(), ids=list(WRONG))
+@pytest.mark.parametrize(("t", "message"), WRONG.values(), ids=list(WRONG))
 @pytest.mark.parametrize(
     "call",
     [
@@ -64,8 +64,8 @@ def test_invalid_time_is_an_error_in_every_denoiser(kind: str, t, said: str) -> 
         lambda t: NETS["clipped"].model.raw(IMAGES, t),
     ],
 )
-def test_invalid_time_is_an_error_in_every_function_of_time(call, t, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_invalid_time_is_an_error_in_every_function_of_time(call, t, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         call(t)
 
 
@@ -93,8 +93,8 @@ GRIDS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("times", "said"), GRIDS.values(), ids=list(GRIDS))
-def test_invalid_grid_is_an_error_in_every_chain(times, said: str) -> None:
+@pytest.mark.parametrize(("times", "message"), GRIDS.values(), ids=list(GRIDS))
+def test_invalid_grid_is_an_error_in_every_chain(times, message: str) -> None:
     model, x = gaussian_data(DDPM), torch.zeros(2, 3, dtype=torch.float64)
     rng = Rng.of(0, 2)
     for run in (
@@ -103,7 +103,7 @@ def test_invalid_grid_is_an_error_in_every_chain(times, said: str) -> None:
         lambda: invert(model, x, times),
         lambda: variational_bound(model, x, times, rng, Decoder(None)),
     ):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             run()
 
 

@@ -32,11 +32,11 @@ def browser():
 def test_page_of_a_hostile_run_executes_nothing(browser, material, tmp_path):
     images = replace(Digits().load(), class_names=(HOSTILE, *"123456789"), notes=(HOSTILE,))
     log = [*LOG, {"step": 100, f"metric/{HOSTILE}": 1.0}]
-    given = material(name=HOSTILE_NAME, data=HOSTILE_DATA, images=images, note=HOSTILE, log=log)
-    given = replace(given, command_name=HOSTILE)
-    given.run.record(Measurement(HOSTILE, 1.0, 5, features=HOSTILE, split=HOSTILE, details={HOSTILE: HOSTILE}))
+    report = material(name=HOSTILE_NAME, data=HOSTILE_DATA, images=images, note=HOSTILE, log=log)
+    report = replace(report, command_name=HOSTILE)
+    report.run.record(Measurement(HOSTILE, 1.0, 5, features=HOSTILE, split=HOSTILE, details={HOSTILE: HOSTILE}))
     axe = None if AXE is None else Path(AXE).read_text("utf-8")
-    for name, page in (("report", report_page(given)), ("compare", compare_page([given, given]))):
+    for name, page in (("report", report_page(report)), ("compare", compare_page([report, report]))):
         path = tmp_path / f"{name}.html"
         path.write_bytes(page)
         problems = check(browser, path, axe, None)

@@ -53,28 +53,28 @@ def test_unknown_data_is_not_comparable():
 def test_comparison_page_is_valid_and_complete(material):
     one = material(name="plain")
     two = material(name="other", prediction=Velocity(), training=replace(RECIPE.training, lr=1e-3))
-    for given, value in ((one, 0.5), (two, 0.25)):
-        given.run.record(replace(BASE, value=value))
-    given = [one, two, replace(two, log=[])]
-    page = Page(compare_page(given))
+    for report, value in ((one, 0.5), (two, 0.25)):
+        report.run.record(replace(BASE, value=value))
+    materials = [one, two, replace(two, log=[])]
+    page = Page(compare_page(materials))
     assert page.problems == []
     assert "2 settings differ; 1 measurement can be compared." in page.text
-    for said in (
+    for text in (
         "prediction Epsilon() Velocity() Velocity()",
         "training.lr 0.0002 0.001 0.001",
         "objective or prediction",
     ):
-        assert said in page.text
+        assert text in page.text
     assert "runs/run-2 (2)" in page.text, "two runs of one name are told apart"
     assert sum("sample of seed 7" in image["alt"] for image in page.all("img")) == 3
     assert len([a for a in page.all("polyline") if "c1" in a["class"]]) == 3, "two curves in each figure"
     with pytest.raises(ValueError, match="2 to 8"):
-        compare_page(given[:1])
+        compare_page(materials[:1])
 
 
 def test_run_compared_with_itself(material):
-    given = material(log=LOG)
-    page = Page(compare_page([given, given]))
+    report = material(log=LOG)
+    page = Page(compare_page([report, report]))
     assert page.problems == []
     assert "Every setting is the same." in page.text
     assert "no measurements can be compared" in page.text

@@ -165,7 +165,7 @@ def test_missing_matplotlib_is_an_error_with_advice(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("draw", "words"),
+    ("draw", "message"),
     [
         (lambda p: histograms(p / "x.png", {}, "", ""), "no group"),
         (lambda p: histograms(p / "x.png", {"V_0": np.array([np.nan])}, "", ""), r"V_0 must be real numbers"),
@@ -182,8 +182,8 @@ def test_missing_matplotlib_is_an_error_with_advice(tmp_path, monkeypatch):
         (lambda p: correlation_map(p / "x.png", {}, ""), "no correlation"),
     ],
 )
-def test_invalid_input_is_an_error(tmp_path, draw, words):
-    with pytest.raises(InputError, match=words) as caught:
+def test_invalid_input_is_an_error(tmp_path, draw, message):
+    with pytest.raises(InputError, match=message) as caught:
         draw(tmp_path)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []

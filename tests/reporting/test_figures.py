@@ -100,7 +100,7 @@ def test_missing_matplotlib_is_an_error_with_advice(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("draw", "words"),
+    ("draw", "message"),
     [
         (lambda p: save_grid(PIXELS, p / "x.gif"), "must end in .png"),
         (lambda p: save_grid(PIXELS, p / "none" / "x.png"), "cannot write the picture"),
@@ -114,8 +114,8 @@ def test_missing_matplotlib_is_an_error_with_advice(tmp_path, monkeypatch):
         (lambda p: loss_curve([{"step": 1, "loss": 1.0}], p / "x.doc"), "cannot write the figure"),
     ],
 )
-def test_invalid_input_is_an_error(tmp_path, draw, words):
-    with pytest.raises(InputError, match=words):
+def test_invalid_input_is_an_error(tmp_path, draw, message):
+    with pytest.raises(InputError, match=message):
         draw(tmp_path)
     assert list(tmp_path.iterdir()) == []
 

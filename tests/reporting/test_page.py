@@ -31,9 +31,9 @@ def measured(run):
 
 
 def test_report_is_a_valid_page(material):
-    given = material(images=Digits().load())
-    measured(given.run)
-    page = Page(report_page(given))
+    report = material(images=Digits().load())
+    measured(report.run)
+    page = Page(report_page(report))
     assert page.problems == []
     assert [a["id"] for a in page.all("h2")] == [section.id for section in SECTIONS if section.id != "measure"]
     assert "Trained to the end: 100 steps of 4 images in 25 s. Frechet distance: 4.25 (95%: 4 to 4.5; " in page.text
@@ -43,22 +43,22 @@ def test_report_is_a_valid_page(material):
     assert "Predicted image of seed 8 at t = 0.5" in alts
     assert any(re.fullmatch(r"Noised copy of image \d+ of the data at t = 0.3", alt) for alt in alts)
     assert sum(alt.startswith("Image ") for alt in alts) == 32
-    for said in ("1,437 of 8×8, grey, 17 levels", "abab" * 16, "25 s for 100 steps", "250 ms (median), 16 images/s"):
-        assert said in page.text
-    assert len(report_page(given)) < 300_000
+    for text in ("1,437 of 8×8, grey, 17 levels", "abab" * 16, "25 s for 100 steps", "250 ms (median), 16 images/s"):
+        assert text in page.text
+    assert len(report_page(report)) < 300_000
 
 
 def test_numbers_in_different_features_never_share_a_table(material):
-    given = material()
-    measured(given.run)
-    body = str(SECTIONS[3].render(given))
+    report = material()
+    measured(report.run)
+    body = str(SECTIONS[3].render(report))
     tables = re.findall(r"<table>.*?</table>", body, re.DOTALL)
     assert [sum(value in table for table in tables) for value in ("4.25", "31.75", "3.125")] == [1, 1, 1]
     holding = [next(k for k, table in enumerate(tables) if value in table) for value in ("4.25", "31.75", "3.125")]
     assert sorted(holding) == [0, 1, 2]
     assert CLASSIFIER in tables[0] and INCEPTION not in tables[0]
-    for said in ("4 to 4.5", "0.23", "10,000", "test", "DDIM(), 50 evaluations", ">100<", ">0.5<"):
-        assert said in tables[0], said
+    for text in ("4 to 4.5", "0.23", "10,000", "test", "DDIM(), 50 evaluations", ">100<", ">0.5<"):
+        assert text in tables[0], text
     assert "Nothing has been measured" in str(SECTIONS[3].render(material()))
 
 
@@ -66,24 +66,24 @@ def test_hostile_text_is_escaped(material):
     class_names = (HOSTILE, *"123456789")
     images = replace(Digits().load(), class_names=class_names, notes=(HOSTILE,))
     log = [*LOG, {"step": 100, f"metric/{HOSTILE}": 1.0, "measured": {HOSTILE: HOSTILE}}]
-    given = material(name=HOSTILE_NAME, data=HOSTILE_DATA, images=images, note=HOSTILE, log=log)
-    given = replace(given, command_name=f"-{HOSTILE}")
+    report = material(name=HOSTILE_NAME, data=HOSTILE_DATA, images=images, note=HOSTILE, log=log)
+    report = replace(report, command_name=f"-{HOSTILE}")
     details = {HOSTILE: [HOSTILE, {HOSTILE: None}], "sampler": HOSTILE, "bias": HOSTILE, "file": "/home/somebody/x.npz"}
-    given.run.record(Measurement(HOSTILE, 1.0, 5, features=HOSTILE, split=HOSTILE, details=details))
-    for page in (report_page(given), compare_page([given, given])):
+    report.run.record(Measurement(HOSTILE, 1.0, 5, features=HOSTILE, split=HOSTILE, details=details))
+    for page in (report_page(report), compare_page([report, report])):
         seen = Page(page)
         assert seen.problems == []
         assert HOSTILE in seen.text
         assert b"somebody" not in page and b"<script" not in page and b"/home" not in page
-    assert HOSTILE_NAME in Page(report_page(given)).text
+    assert HOSTILE_NAME in Page(report_page(report)).text
 
 
 def test_control_and_direction_characters_are_escaped(material):
     marks = "\x1b[2J\u202e\u200b\x07"
     images = replace(Digits().load(), class_names=(f"zero{marks}", *"123456789"), notes=(f"note{marks}",))
-    given = replace(material(images=images, note=marks), command_name=f"run{marks}")
-    given.run.record(Measurement(f"name{marks}", 1.0, 5, features=marks, split=marks, details={marks: marks}))
-    for page in (report_page(given), compare_page([given, given])):
+    report = replace(material(images=images, note=marks), command_name=f"run{marks}")
+    report.run.record(Measurement(f"name{marks}", 1.0, 5, features=marks, split=marks, details={marks: marks}))
+    for page in (report_page(report), compare_page([report, report])):
         assert all(line.isprintable() for line in page.decode().split("\n"))
     assert "name\\x1b[2J\\u202e\\u200b\\x07" in page.decode()
 
@@ -102,14 +102,14 @@ def test_page_reveals_no_path_machine_or_user(material, tmp_path, monkeypatch):
 def test_lone_surrogate_and_empty_log_give_a_valid_page(material):
     page = Page(report_page(material(log=[], note="a\ud800b, not on this machine")))
     assert page.problems == []
-    for said in ("a\\ud800b", "No log of the training", "not on this machine", "without a record"):
-        assert said in page.text
+    for text in ("a\\ud800b", "No log of the training", "not on this machine", "without a record"):
+        assert text in page.text
     assert any(image["alt"].startswith("Noised copy of sample of seed 7") for image in page.all("img"))
 
 
 def test_extra_section_is_added_by_a_function(material):
-    extra = Section("rate", "Rate and distortion", lambda given: fill("data", {"rows": [("bits", "3")], "tiles": ()}))
-    none = Section("none", "Nothing", lambda given: None)
+    extra = Section("rate", "Rate and distortion", lambda report: fill("data", {"rows": [("bits", "3")], "tiles": ()}))
+    none = Section("none", "Nothing", lambda report: None)
     page = Page(report_page(material(), (*SECTIONS, extra, none)))
     assert page.problems == []
     assert [a["id"] for a in page.all("h2")][-1] == "rate"
@@ -151,17 +151,17 @@ def test_metrics_measured_in_different_features_are_different_curves():
 def test_commands_can_be_pasted():
     import shlex
 
-    def words(command):
+    def arguments(command):
         return shlex.split(command.text)
 
     (again,) = repeat.to_train(RECIPE)
-    assert words(again) == ["diffprob", "train", "./recipe.txt", "--out", "runs/again"]
+    assert arguments(again) == ["diffprob", "train", "./recipe.txt", "--out", "runs/again"]
     from diffprob.recipes import named
 
     changed = replace(named("digits"), network=replace(NETWORK, widths=(8, 8), attention=(False, True)))
     changed = replace(changed, training=Training(**{**vars(changed.training), "clip": float("inf")}))
     (command,) = repeat.to_train(changed)
-    options = words(command)
+    options = arguments(command)
     assert options[:3] == ["diffprob", "train", "digits"]
     from diffprob.config.overrides import assign
 
@@ -171,8 +171,8 @@ def test_commands_can_be_pasted():
         rebuilt = assign(rebuilt, path, text)
     assert rebuilt == changed
     (sample,) = repeat.to_sample("-$(id);x", SAMPLES)
-    assert words(sample)[:6] == ["diffprob", "sample", "./-$(id);x", "-n", "6", "--seed"]
-    assert "--no-clip" in words(repeat.to_sample("x", replace(SAMPLES, clip=False))[0])
+    assert arguments(sample)[:6] == ["diffprob", "sample", "./-$(id);x", "-n", "6", "--seed"]
+    assert "--no-clip" in arguments(repeat.to_sample("x", replace(SAMPLES, clip=False))[0])
 
 
 def test_page_states_condition_and_guidance(material):
@@ -185,17 +185,17 @@ def test_page_states_condition_and_guidance(material):
 
 
 def test_existing_measurements_are_not_proposed_again(material):
-    given = material()
-    (command,) = repeat.to_measure(given, [])
+    report = material()
+    (command,) = repeat.to_measure(report, [])
     assert command.text == "diffprob evaluate runs/run-1 -n 10000"
-    (command,) = repeat.to_measure(given, [Measurement("KID", 0.1, 500)])
+    (command,) = repeat.to_measure(report, [Measurement("KID", 0.1, 500)])
     assert command.what.endswith(": so far of at most 500 samples")
-    assert repeat.to_measure(given, [Measurement("KID", 0.1, 10_000)]) == []
-    assert repeat.to_measure(replace(given, verbs=()), []) == []
+    assert repeat.to_measure(report, [Measurement("KID", 0.1, 10_000)]) == []
+    assert repeat.to_measure(replace(report, verbs=()), []) == []
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "text"),
     [
         (0.1234, "0.12 s"),
         (42.4, "42 s"),
@@ -205,8 +205,8 @@ def test_existing_measurements_are_not_proposed_again(material):
         (3e5, "3.5 days"),
     ],
 )
-def test_durations_are_formatted_for_reading(seconds, said):
-    assert facts.duration(seconds) == said
+def test_durations_are_formatted_for_reading(seconds, text):
+    assert facts.duration(seconds) == text
 
 
 def test_images_of_the_data_are_labelled(material):

@@ -45,7 +45,7 @@ def test_one_image_costs_at_most_a_quarter_of_64(name: str) -> None:
     """Counted in images that the network sees, the filled ones included."""
     run = Run.open(name)
     model, seen = run.load(), []
-    model.net.register_forward_hook(lambda net, given, output: seen.append(len(given[0])))
+    model.net.register_forward_hook(lambda net, inputs, output: seen.append(len(inputs[0])))
     counts = []
     for n in (1, 64):
         seen.clear()

@@ -31,11 +31,11 @@ def test_batch_has_the_captions_of_its_images() -> None:
     )
     assert part.rows is not None and images.captions is not None
     levels = space(recipe, images).to_model(torch.from_numpy(images.pixels))
-    told = recipe.condition.text(part.rows)  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
+    captions = recipe.condition.text(part.rows)  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
     known = {image.numpy().tobytes(): caption for image, caption in zip(levels, images.captions, strict=True)}
-    pairs = [(known[image.numpy().tobytes()], caption) for image, caption in zip(part.x0, told, strict=True)]
+    pairs = [(known[image.numpy().tobytes()], caption) for image, caption in zip(part.x0, captions, strict=True)]
     assert all(caption in (wanted, "") for wanted, caption in pairs)
-    assert abs(sum(not caption for caption in told) - 32) < 22
+    assert abs(sum(not caption for caption in captions) - 32) < 22
 
 
 def test_example_captions_are_used_for_any_batch_size() -> None:

@@ -92,7 +92,7 @@ def test_names_are_escaped(recipe):
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "text"),
     [
         (0, "0"),
         (0.123456, "0.1235"),
@@ -103,8 +103,8 @@ def test_names_are_escaped(recipe):
         (-3.0, "-3"),
     ],
 )
-def test_numbers_are_formatted_for_reading(value, said):
-    assert number(value) == said
+def test_numbers_are_formatted_for_reading(value, text):
+    assert number(value) == text
 
 
 def test_card_without_optional_parts():

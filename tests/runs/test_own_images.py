@@ -82,14 +82,14 @@ def test_missing_labels_do_not_change_the_known_held_out_images(run: Any, images
 
 
 def test_own_images_are_identified_by_digest_not_path(run: Any, images: np.ndarray, tmp_path: Path) -> None:
-    moved = put(tmp_path / "moved.npz", images[:20], images[20:])
+    same_images = put(tmp_path / "moved.npz", images[:20], images[20:])
     other = put(tmp_path / "other.npz", images[5:25], images[:5])
     Path(run.recipe.data.path).unlink()
     with pytest.raises(Missing, match="--data PATH says where"):
         _ = OwnImages(run).train
-    for given, data in ((moved, None), (None, moved)):
-        assert images_of(run, given, data)[0].role == "test"
-        assert images_of(run, given, data, "train")[0].role == "train"
+    for source, data in ((same_images, None), (None, same_images)):
+        assert images_of(run, source, data)[0].role == "test"
+        assert images_of(run, source, data, "train")[0].role == "train"
     for split, part in (("auto", "test"), ("train", "train")):
         selection, _ = images_of(run, other, split=split)
         assert (selection.role, selection.split, selection.data) == ("other data", part, other)
@@ -121,8 +121,8 @@ def test_records_name_their_data_and_old_records_load(tmp_path: Path) -> None:
     other = replace(new, role="other data", data="letters", digest="cd" * 32, converted="made grey")
     another = replace(other, digest="ef" * 32)
     measurements: list[Measurement] = []
-    for each in (item, new, other, another, new):
-        measurements = add_measurement(measurements, each)
+    for measurement in (item, new, other, another, new):
+        measurements = add_measurement(measurements, measurement)
     assert measurements == [other, another, new]
-    assert [against(each) for each in (item, new)] == ["test", "test"]
+    assert [against(measurement) for measurement in (item, new)] == ["test", "test"]
     assert against(other) == "other data: letters, made grey (sha256 cdcdcdcd)"

@@ -27,14 +27,14 @@ BODY = UNetSpec(1, 1, (8, 8), 1, (False, True), groups=4)
 
 
 def recipe(**changes):
-    given = {
+    fields = {
         "name": "tiny",
         "data": Digits(),
         "space": Pixels((1, 8, 8), 17),
         "network": NoisyClassifierSpec(BODY),
         "training": Training(steps=4, batch=8, precision="fp32", checkpoint_every=2, sample_every=0),
     }
-    return Recogniser(**{**given, **changes})
+    return Recogniser(**{**fields, **changes})
 
 
 def images(n=3, shape=(1, 8, 8), levels=17, name="a"):
@@ -49,7 +49,7 @@ def test_noisy_classifier_recipe_survives_the_round_trip():
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"condition": Labels(10)}, r"condition must be Labels\(K, drop=0.0\)"),
         ({"condition": None}, r"condition must be Labels\(K, drop=0.0\)"),
@@ -61,8 +61,8 @@ def test_noisy_classifier_recipe_survives_the_round_trip():
         ({"data": 3}, "data cannot be 3"),
     ],
 )
-def test_incompatible_components_are_errors(changes, said):
-    with pytest.raises(ValueError, match=said):
+def test_incompatible_components_are_errors(changes, message):
+    with pytest.raises(ValueError, match=message):
         recipe(**changes)
 
 

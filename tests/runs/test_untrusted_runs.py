@@ -75,20 +75,20 @@ def use(folder: Path, recipe, snapshot, digest: str) -> list[str]:
             writer.sample_path(3)
             writer.save(snapshot(3))
         finally:
-            said.extend(writer.notes)
+            messages.extend(writer.notes)
             writer.close()
 
     def reading():
         run = Run.open(folder)
         return run.load(), run.measurements, fitted(run), read_log(folder)
 
-    said: list[str] = []
+    messages: list[str] = []
     for action in (reading, lambda: publish(Run.open(folder), folder.parent / "published"), training):
         try:
             action()
         except DiffprobError as error:
-            said.append(str(error))
-    return said
+            messages.append(str(error))
+    return messages
 
 
 @pytest.fixture(autouse=True)
@@ -108,8 +108,8 @@ def test_planted_special_file_is_an_error(name, kind, outside, recipe, snapshot,
         os.mkfifo(path)
     else:
         path.mkdir()
-    said = use(outside.parent / "run", recipe, snapshot, digest)
-    assert any(str(path) in line and "is a" in line for line in said), said
+    messages = use(outside.parent / "run", recipe, snapshot, digest)
+    assert any(str(path) in line and "is a" in line for line in messages), messages
     assert contents(outside) == before
     published = outside.parent / "published"
     assert not published.exists() or SECRET not in contents(published).values()
@@ -120,9 +120,9 @@ def test_planted_linked_folder_is_an_error(name, outside, recipe, snapshot, dige
     path, before = outside.parent / "run" / name, contents(outside)
     shutil.rmtree(path)
     path.symlink_to(outside)
-    said = use(outside.parent / "run", recipe, snapshot, digest)
+    messages = use(outside.parent / "run", recipe, snapshot, digest)
     if name != "tensorboard":
-        assert any("is a link" in line for line in said), said
+        assert any("is a link" in line for line in messages), messages
     assert contents(outside) == before
 
 

@@ -128,7 +128,7 @@ def test_model_output_that_is_not_finite_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: AdaptiveODE(rtol=0.0), "rtol must lie in .*got 0.0"),
         (lambda: AdaptiveODE(atol=2.0), "atol must lie in .*got 2.0"),
@@ -136,6 +136,6 @@ def test_model_output_that_is_not_finite_is_an_error() -> None:
         (lambda: DPMAdaptive(rtol=-1.0), "rtol must lie in .*got -1.0"),
     ],
 )
-def test_invalid_settings_are_errors(make, said) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_invalid_settings_are_errors(make, message) -> None:
+    with pytest.raises(ValueError, match=message):
         make()

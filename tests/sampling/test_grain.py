@@ -137,7 +137,7 @@ def test_default_sampler_depends_on_evaluations_and_dimensions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: GrainSolver(p=4), "p must be 1, 2 or 3, got 4"),
         (lambda: GrainSolver(grain=0.0), r"grain must lie in \[1e-6, 1000\], got 0.0"),
@@ -149,6 +149,6 @@ def test_default_sampler_depends_on_evaluations_and_dimensions() -> None:
         (lambda: GrainGrid(dwell=-0.1), r"dwell must lie in \[0, 1\), got -0.1"),
     ],
 )
-def test_invalid_settings_are_errors(make, said) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_invalid_settings_are_errors(make, message) -> None:
+    with pytest.raises(ValueError, match=message):
         make()

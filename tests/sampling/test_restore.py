@@ -58,9 +58,9 @@ def test_denoising_normal_data_matches_the_wiener_filter(process: LinearProcess)
         estimate = denoised(data, y, std)
         torch.testing.assert_close(estimate.mean, mean, rtol=1e-9, atol=1e-9)
         torch.testing.assert_close(estimate.cov[0], cov, rtol=1e-7, atol=1e-9)
-    each = tensor([0.02, 0.3, 1.7, 0.3, 0.5])
-    rows = torch.cat([wiener(data, y[k : k + 1], float(each[k]))[0] for k in range(5)])
-    torch.testing.assert_close(denoised(data, y, each).mean, rows, rtol=1e-9, atol=1e-9)
+    stds = tensor([0.02, 0.3, 1.7, 0.3, 0.5])
+    rows = torch.cat([wiener(data, y[k : k + 1], float(stds[k]))[0] for k in range(5)])
+    torch.testing.assert_close(denoised(data, y, stds).mean, rows, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("process", [PROCESS, DDPM], ids=["VP", "DDPM"])
@@ -88,16 +88,16 @@ def test_draws_below_the_least_noise_level_match_the_posterior(std: float) -> No
 @pytest.mark.parametrize("std", [0.0, 0.05, 0.35, 0.36, 1.0, 3.0])
 def test_chain_starts_at_the_next_level_with_the_missing_noise_added(std: float) -> None:
     """At the first of ten levels above the noise, to which the missing noise is added: variances, not deviations."""
-    process, asked = LinearProcess(LinearBetas(10, 0.01, 0.5)), []
+    process, times_seen = LinearProcess(LinearBetas(10, 0.01, 0.5)), []
 
     class Watched(IsotropicData):
         def __call__(self, xt: Tensor, t: Tensor) -> LocationScale:
-            asked.append((xt, t))
+            times_seen.append((xt, t))
             return super().__call__(xt, t)
 
     y = Rng.of(0, 1).normal((20_000,), torch.float64)
     draw_denoised(Watched(0.0, 1.0, process), DDIM(), y, std, Uniform()(process, 10), Rng.of(1, 1))
-    xt, t = asked[0]
+    xt, t = times_seen[0]
     levels = torch.stack([process.sigma(k / 10) / process.alpha(k / 10) for k in range(1, 11)])
     assert float(t) == pytest.approx(float((levels < std).sum() + 1) / 10)
     alpha, sigma = process.coefficients(t)
@@ -252,8 +252,8 @@ MASK, KNOWN = tensor([1.0, 0.0, 0.0]), tensor([1.5, 99.0, -99.0])
 
 def conditional() -> Tensor:
     """E[x_0 | its first pixel]."""
-    told = MEAN + COV[:, 0] / COV[0, 0] * (KNOWN[0] - MEAN[0])
-    return torch.cat([KNOWN[:1], told[1:]])
+    mean = MEAN + COV[:, 0] / COV[0, 0] * (KNOWN[0] - MEAN[0])
+    return torch.cat([KNOWN[:1], mean[1:]])
 
 
 def repainted(start: Tensor, times: Tensor, jumps: int) -> Tensor:
@@ -347,8 +347,8 @@ def test_reconstruction_guidance_approaches_the_conditional_mean() -> None:
 def test_inpainting_without_known_pixels_equals_the_sampler(sampler) -> None:
     times, rng = LogSNR()(PROCESS, 8), Rng.of(2, 3)
     x = rng.normal((3,), torch.float64)
-    told = Inpaint(sampler, torch.zeros(3), torch.zeros(3))
-    chains = [[state.x for state in simulate(DATA, each, x, times, rng)] for each in (sampler, told)]
+    inpaint = Inpaint(sampler, torch.zeros(3), torch.zeros(3))
+    chains = [[state.x for state in simulate(DATA, chosen, x, times, rng)] for chosen in (sampler, inpaint)]
     assert all(torch.equal(a, b) for a, b in zip(*chains, strict=True))
     known = Inpaint(sampler, torch.ones(3), KNOWN, 1)
     *_, last = simulate(DATA, known, x, times, rng)

@@ -132,7 +132,7 @@ def test_corrector_with_zero_score_does_not_move() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: PredictorCorrector(snr=0.0), "snr must lie in \\(0, 1\\), got 0.0"),
         (lambda: PredictorCorrector(snr=math.nan), "snr must lie in .*got nan"),
@@ -142,8 +142,8 @@ def test_corrector_with_zero_score_does_not_move() -> None:
         (lambda: AnnealedLangevin(convention="v2"), "convention must be one of code, paper, got 'v2'"),
     ],
 )
-def test_invalid_settings_are_errors(make, said) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_invalid_settings_are_errors(make, message) -> None:
+    with pytest.raises(ValueError, match=message):
         make()
 
 

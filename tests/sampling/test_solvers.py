@@ -47,8 +47,8 @@ def test_predictor_of_unipc_2_equals_dpmpp_2m():
     posteriors = [model(X, times[0]), model(next(simulate(model, DPMpp(2), X, times, rng)).x, times[1])]
     start = next(simulate(model, DPMpp(2), X, times, rng)).x
     images = [posteriors[1].mean, posteriors[0].mean]
-    moved = UniPC(2)._advance(SDE, start, times[2], [times[1], times[0]], images)
-    torch.testing.assert_close(moved, first.x, rtol=1e-12, atol=1e-12)
+    predicted = UniPC(2)._advance(SDE, start, times[2], [times[1], times[0]], images)
+    torch.testing.assert_close(predicted, first.x, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("sampler", [DPMpp(3), DPMppSDE(), UniPC(3)], ids=name)
@@ -116,7 +116,7 @@ def test_fast_equals_single_steps_of_the_expected_orders():
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: DPMpp(points=4), "points must be 1, 2 or 3, got 4"),
         (lambda: DPMppSDE(history=3), "history must be 1 or 2, got 3"),
@@ -129,8 +129,8 @@ def test_fast_equals_single_steps_of_the_expected_orders():
         (lambda: Heun(noise=0.0), r"noise must lie in \(0, 1000\], got 0.0"),
     ],
 )
-def test_invalid_settings_are_errors(make, said):
-    with pytest.raises(ValueError, match=said):
+def test_invalid_settings_are_errors(make, message):
+    with pytest.raises(ValueError, match=message):
         make()
 
 

@@ -148,7 +148,7 @@ def test_ddib_with_noise_at_the_last_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("act", "said"),
+    ("act", "message"),
     [
         (lambda: sdedit(A, A.mean[None], 0.0, DDIM(), tensor([1.0, 0.5]), Rng.of(0, 1)), "t must lie in"),
         (lambda: sdedit(A, A.mean[None], 0.5, DDIM(), tensor([1.0]), Rng.of(0, 1), 0), "repeats must be at least 1"),
@@ -160,6 +160,6 @@ def test_ddib_with_noise_at_the_last_time() -> None:
         ),
     ],
 )
-def test_invalid_arguments_are_errors(act, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_invalid_arguments_are_errors(act, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         act()

@@ -61,7 +61,7 @@ def test_discretised_law_matches_its_density_for_fine_bins() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "levels", "said"),
+    ("shape", "levels", "message"),
     [
         ((1, 8, 8), 1, "1"),
         ((1, 8, 8), 257, "257"),
@@ -69,8 +69,8 @@ def test_discretised_law_matches_its_density_for_fine_bins() -> None:
         ((1, 0, 8), 17, r"shape\[1\] must be at least 1, got 0"),
     ],
 )
-def test_invalid_spaces_are_errors(shape: tuple[int, ...], levels: int, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_invalid_spaces_are_errors(shape: tuple[int, ...], levels: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Pixels(shape, levels)
 
 

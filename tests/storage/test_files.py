@@ -59,7 +59,7 @@ def test_writing_replaces_a_link_without_following_it(kind: str, secret: Path) -
     files.write_file(path, [b"new"])
     assert files.read_bytes(path) == b"new"
     assert secret.read_bytes() == SECRET
-    assert [each.name for each in path.parent.iterdir()] == ["samples.png"]
+    assert [entry.name for entry in path.parent.iterdir()] == ["samples.png"]
 
 
 @posix
@@ -145,7 +145,7 @@ def test_sweeping_temporary_files_stays_in_the_folder(secret: Path) -> None:
     files.sweep(root, older=60.0)
     assert (root / ".tmp-folder").exists()
     files.sweep(root)
-    assert [each.name for each in root.iterdir()] == ["kept"]
+    assert [entry.name for entry in root.iterdir()] == ["kept"]
     (root / "state").symlink_to(elsewhere)
     files.sweep(root / "state")
     assert (elsewhere / ".tmp-mine").read_bytes() == SECRET
@@ -180,7 +180,7 @@ def test_concurrent_writers_leave_a_whole_file(tmp_path: Path) -> None:
     finally:
         os.fsync = os_fsync
     assert not wrong
-    assert [each.name for each in tmp_path.iterdir()] == ["samples.png"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["samples.png"]
 
 
 def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:

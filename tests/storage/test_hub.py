@@ -44,17 +44,17 @@ def test_any_http_status_counts_as_an_answer_and_silence_does_not(server):
     assert not answers(f"http://127.0.0.1:{port}", 2)
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_settings_apply_inside_the_block_and_user_settings_are_kept(monkeypatch, there):
+@pytest.mark.parametrize("reachable", [True, False])
+def test_settings_apply_inside_the_block_and_user_settings_are_kept(monkeypatch, reachable):
     for name in NAMES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "77")
-    monkeypatch.setattr(hub, "answers", lambda endpoint: there)
+    monkeypatch.setattr(hub, "answers", lambda endpoint: reachable)
     with patience() as answered:
-        assert answered == there
+        assert answered == reachable
         assert os.environ["HF_HUB_ETAG_TIMEOUT"] == "77"
         assert os.environ["HF_HUB_DOWNLOAD_TIMEOUT"] == "10"
-        assert ("HF_HUB_OFFLINE" in os.environ) != there
+        assert ("HF_HUB_OFFLINE" in os.environ) != reachable
     assert [name for name in NAMES if name in os.environ] == ["HF_HUB_ETAG_TIMEOUT"]
 
 

@@ -13,8 +13,8 @@ from diffprob.storage.foreign import parsing
      OSError("no errno"), ZeroDivisionError("a\nb\x1b")],
 )  # fmt: skip
 def test_any_parser_error_names_the_file(error):
-    said = r"^a\.png: a damaged or truncated image \(.*\); replace it$"
-    with pytest.raises(InputError, match=said) as caught, parsing("a.png", "image", "replace it"):
+    pattern = r"^a\.png: a damaged or truncated image \(.*\); replace it$"
+    with pytest.raises(InputError, match=pattern) as caught, parsing("a.png", "image", "replace it"):
         raise error
     assert str(caught.value).isprintable()
     assert caught.value.__cause__ is error

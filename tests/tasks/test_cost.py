@@ -52,7 +52,7 @@ def test_huge_network_is_not_built(monkeypatch: pytest.MonkeyPatch, make: Callab
 
 
 @pytest.mark.parametrize(
-    ("there", "images", "said"),
+    ("memory", "images", "message"),
     [
         (9 * GIB, 8, "only a smaller network helps"),
         (11 * GIB, 8, "raise training.accumulate"),
@@ -62,7 +62,7 @@ def test_huge_network_is_not_built(monkeypatch: pytest.MonkeyPatch, make: Callab
         (None, 8, ""),
     ],
 )
-def test_advice_names_what_saves_memory(there: int | None, images: int, said: str) -> None:
+def test_advice_names_what_saves_memory(memory: int | None, images: int, message: str) -> None:
     """10 GiB that do not depend on the batch, and 2 GiB that do."""
     result = {
         "parameters": 1,
@@ -71,10 +71,10 @@ def test_advice_names_what_saves_memory(there: int | None, images: int, said: st
         "images_per_network_call": images,
         "memory_bytes": {"weights": 10 * GIB, "activations": 2 * GIB},
         "memory_bytes_total": 12 * GIB,
-        "device_memory_bytes": there,
+        "device_memory_bytes": memory,
         "seconds_per_step": 1.0,
         "seconds": 1.0,
         "time_is": "measured",
     }
     text = dict(cost_rows(result, 1, 1))["memory"]
-    assert text.endswith(said) if said else "; " not in text
+    assert text.endswith(message) if message else "; " not in text

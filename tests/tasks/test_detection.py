@@ -38,17 +38,17 @@ def upside_down(n: int = 60) -> np.ndarray:
     return np.ascontiguousarray(Digits("test").load().take(np.arange(n))[:, :, ::-1] * np.uint8(15))
 
 
-def asked(**more: Any) -> DetectionRequest:
+def make_request(**more: Any) -> DetectionRequest:
     return DetectionRequest(**{"proxies": FEW, "n": 50, "resize": True, "compute": CPU, **more})
 
 
 def test_detect_matches_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     odd, out = str(tmp_path / "odd.npy"), str(tmp_path / "out")
     np.save(odd, upside_down())
-    words = ("detect", "digits", "--outside", odd, "--resize", *WORDS, "--out", out, "--json")
-    assert main(words) == 0
+    command = ("detect", "digits", "--outside", odd, "--resize", *WORDS, "--out", out, "--json")
+    assert main(command) == 0
     verb, heard = json.loads(capsys.readouterr().out), Heard()
-    result = detect(Run.open("digits"), asked(outside=(odd,)), heard)
+    result = detect(Run.open("digits"), make_request(outside=(odd,)), heard)
     assert verb == {**result.to_json(), "out": out, "dry_run": False, "files": ["detect.json", "scores.csv"]}
     assert [(what, total, bar.done) for what, total, bar in heard.bars] == [
         *(
@@ -60,13 +60,16 @@ def test_detect_matches_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[s
     ]
     assert result.to_csv() == Path(out, "scores.csv").read_text()
     assert heard.notes[-1] == f"{odd}: 256 grey levels made 17"
-    assert [each.proxy for each in result.separations] == ["NoiseNorm(noises=1)", "ReconstructionError(noises=1)"]
+    assert [separation.proxy for separation in result.separations] == [
+        "NoiseNorm(noises=1)",
+        "ReconstructionError(noises=1)",
+    ]
     assert "AUROC" in repr(result) and "<td>odd.npy</td>" in result._repr_html_() and not result.fits.new
 
 
 def test_images_in_memory_are_ranked_like_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save(tmp_path / "odd.npy", upside_down(9))
-    words = (
+    command = (
         "detect",
         "digits",
         str(tmp_path / "odd.npy"),
@@ -75,9 +78,9 @@ def test_images_in_memory_are_ranked_like_files(tmp_path: Path, capsys: pytest.C
         "--map",
         "AnomalyMap(steps=2, repeats=1)",
     )
-    assert main((*words, "--out", str(tmp_path / "out"), "--json")) == 0
+    assert main((*command, "--out", str(tmp_path / "out"), "--json")) == 0
     verb = json.loads(capsys.readouterr().out)
-    result = detect(Run.open("digits"), asked(judged=upside_down(9), map=AnomalyMap(steps=2, repeats=1)))
+    result = detect(Run.open("digits"), make_request(judged=upside_down(9), map=AnomalyMap(steps=2, repeats=1)))
     computed = result.to_json()
     assert [computed[name] for name in ("ranks", "map", "map_means")] == [
         verb[name] for name in ("ranks", "map", "map_means")
@@ -98,13 +101,13 @@ def test_detect_accepts_sets_in_memory_and_exact_models() -> None:
     run = dp.Model(exact, shape=(1, 8, 8), levels=17).run
     noise = np.random.default_rng(0).integers(0, 256, (60, 1, 8, 8), dtype=np.uint8)
     known = train.some(range(60))
-    result = detect(run, asked(inside=known, outside=(noise, upside_down()), proxies=(ReconstructionError(),)))
-    assert [each.name for each in result.sets] == ["inside", "outside 1", "outside 2"]
+    result = detect(run, make_request(inside=known, outside=(noise, upside_down()), proxies=(ReconstructionError(),)))
+    assert [image_set.name for image_set in result.sets] == ["inside", "outside 1", "outside 2"]
     assert result.separations[0].auroc.value > 0.99
     with pytest.raises(InputError, match=r"its data has no held-out images; inside=DATA would be right"):
-        prepare_detection(run, asked(outside=(noise,)))
+        prepare_detection(run, make_request(outside=(noise,)))
     with pytest.raises(InputError, match="the given model has no images of its own"):
-        prepare_detection(run, asked(inside=known, outside=(noise,), proxies=None))
+        prepare_detection(run, make_request(inside=known, outside=(noise,), proxies=None))
 
 
 def test_score_does_not_depend_on_position_or_batch() -> None:
@@ -150,11 +153,11 @@ def test_invalid_requests_are_one_line_errors() -> None:
         ({"others": ("mnist",)}, r"^others=mnist: images of "),
     ):
         with pytest.raises(InputError, match=line):
-            prepare_detection(run, asked(**{"outside": (upside_down(),), **wrong}))
+            prepare_detection(run, make_request(**{"outside": (upside_down(),), **wrong}))
 
 
 def test_selected_batch_is_used_unchanged() -> None:
     run = Run.open("digits")
     batch = ImageBatch(*ImageSelection(n=55, seed=3).of(run, SILENT))
-    prepared = prepare_detection(run, asked(inside=batch, outside=(upside_down(),)))
+    prepared = prepare_detection(run, make_request(inside=batch, outside=(upside_down(),)))
     assert (prepared.settings["inside"]["role"], prepared.settings["inside"]["converted"]) == ("test", "55 of 360")

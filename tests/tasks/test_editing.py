@@ -31,8 +31,8 @@ ONE = Sampling(n=1, steps=4, seed=5, compute=CPU)
 FEW = Sampling(n=2, steps=4, seed=5, compute=CPU)
 
 
-def by_verb(capsys: pytest.CaptureFixture[str], out: str, *words: str) -> dict[str, Any]:
-    assert main([*words, "--steps", "4", "--seed", "5", "--device", "cpu", "--out", out, "--json"]) == 0
+def by_verb(capsys: pytest.CaptureFixture[str], out: str, *arguments: str) -> dict[str, Any]:
+    assert main([*arguments, "--steps", "4", "--seed", "5", "--device", "cpu", "--out", out, "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
 
@@ -51,8 +51,8 @@ def test_editing_matches_the_verbs(tmp_path: Path, capsys: pytest.CaptureFixture
     verb = by_verb(capsys, out, "sample", "digits", "--from", "digits:3", "--reconstruct")
     rows = reconstruct(run, ReconstructRequest(image="digits:3", sampling=ONE))
     assert same(rows, verb, out) and rows.images.shape == (1, 3, 1, 8, 8) and len(rows.rmse) == 1
-    for latent, words in ((False, ("--noise", "rescaled")), (True, ("--latent",))):
-        verb = by_verb(capsys, out, "interpolate", "digits", "digits:0", "digits:1", "--points", "3", *words)
+    for latent, options in ((False, ("--noise", "rescaled")), (True, ("--latent",))):
+        verb = by_verb(capsys, out, "interpolate", "digits", "digits:0", "digits:1", "--points", "3", *options)
         noise = None if latent else "rescaled"
         request = InterpolateRequest(
             first="digits:0", second="digits:1", points=3, latent=latent, noise=noise, sampling=ONE
@@ -69,9 +69,9 @@ def test_editing_matches_the_verbs(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_images_in_memory_are_accepted() -> None:
     run, images = Run.open("digits"), Digits("test").load()
     named = reconstruct(run, ReconstructRequest(image="digits:3", sampling=ONE))
-    given = reconstruct(run, ReconstructRequest(image=Images(images.take([3]), levels=17), sampling=ONE))
-    assert np.array_equal(named.images, given.images)
-    assert named.settings["from_sha256"] == given.settings["from_sha256"]
+    from_memory = reconstruct(run, ReconstructRequest(image=Images(images.take([3]), levels=17), sampling=ONE))
+    assert np.array_equal(named.images, from_memory.images)
+    assert named.settings["from_sha256"] == from_memory.settings["from_sha256"]
     bright = (np.round(images.take([3]) * (255 / 16)).astype(np.uint8))[0]
     assert np.array_equal(reconstruct(run, ReconstructRequest(image=bright, sampling=ONE)).images, named.images)
 
@@ -101,6 +101,6 @@ def test_invalid_requests_are_one_line_python_errors() -> None:
             run, InterpolateRequest(first="digits:0", second="digits:1", noise="shared", latent=True)
         ),
     }
-    for said, call in refused.items():
-        with pytest.raises(InputError, match=f"^{said}"):
+    for message, call in refused.items():
+        with pytest.raises(InputError, match=f"^{message}"):
             call()

@@ -31,7 +31,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIFFPROB_CACHE", str(tmp_path / "cache"))
 
 
-def asked(**more: Any) -> EvaluationRequest:
+def make_request(**more: Any) -> EvaluationRequest:
     return EvaluationRequest(**{"sampling": FEW, "features": Pca(8), "metrics": METRICS, **more})
 
 
@@ -39,7 +39,7 @@ def test_evaluate_matches_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert main((*WORDS, "--metrics", ",".join(METRICS), "--json")) == 0
     verb = json.loads(capsys.readouterr().out)
     heard = Heard()
-    result = evaluate(Run.open("digits"), asked(), heard)
+    result = evaluate(Run.open("digits"), make_request(), heard)
     assert verb == {**result.to_json(), "recorded": False, "not_recorded": None, "dry_run": False}
     assert set(result.estimates) > {"Frechet distance", "KID"} and result.real_n == 40
     assert repr(result).startswith(f"Frechet distance {result.estimates['Frechet distance'].value:.4g}, KID")
@@ -49,11 +49,11 @@ def test_evaluate_matches_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert heard.notes == ["comparing the samples with the real images"]
     assert main((*WORDS, "--metrics", ",".join(METRICS), "--json", "--dry-run")) == 0
     plan = json.loads(capsys.readouterr().out)
-    assert plan == {**prepare_evaluation(Run.open("digits"), asked()).to_json(), "dry_run": True}
+    assert plan == {**prepare_evaluation(Run.open("digits"), make_request()).to_json(), "dry_run": True}
 
 
 def test_measurements_record_how_they_were_made() -> None:
-    result = evaluate(Run.open("digits"), asked(metrics=("frechet", "sliced")))
+    result = evaluate(Run.open("digits"), make_request(metrics=("frechet", "sliced")))
     items = {item.name: item for item in evaluation_measurements(result)}
     distance = items["Frechet distance"]
     assert (distance.n, distance.seed, distance.role) == (40, 1, "test") and distance.features == result.features
@@ -64,19 +64,19 @@ def test_evaluate_accepts_samples_and_images_in_memory() -> None:
     """Held-out images that are the run's own are called so; samples that are those images lie at distance 0."""
     run, held = Run.open("digits"), Digits("test").load()
     samples = held.take(range(len(held)))
-    given = evaluate(run, asked(samples=samples, held_out=held))
-    assert given.estimates["Frechet distance"].value < 1e-9
-    assert given.settings["drawing"]["sampler"] is None and given.settings["n"] == len(held)
+    from_memory = evaluate(run, make_request(samples=samples, held_out=held))
+    assert from_memory.estimates["Frechet distance"].value < 1e-9
+    assert from_memory.settings["drawing"]["sampler"] is None and from_memory.settings["n"] == len(held)
     one = ImageBatch(*ImageSelection(n=100).of(run, SILENT))
-    part = evaluate(run, asked(samples=samples, held_out=one, metrics=("frechet",)))
+    part = evaluate(run, make_request(samples=samples, held_out=one, metrics=("frechet",)))
     assert (part.settings["converted"], part.reference.role) == ("100 of 360", "test")
     train = Digits("train").load()
     with pytest.raises(InputError, match=r"^held_out, .*: the images that digits was trained on"):
-        prepare_evaluation(run, asked(held_out=train))
+        prepare_evaluation(run, make_request(held_out=train))
     with pytest.raises(InputError, match=r"^samples: images float64"):
-        prepare_evaluation(run, asked(samples=samples / 1))
+        prepare_evaluation(run, make_request(samples=samples / 1))
     with pytest.raises(InputError, match=r"^samples: levels up to 255, those of the run are 0\.\.16"):
-        prepare_evaluation(run, asked(samples=samples * np.uint8(15) + np.uint8(15)))
+        prepare_evaluation(run, make_request(samples=samples * np.uint8(15) + np.uint8(15)))
 
 
 def test_exact_models_are_evaluated_against_given_images() -> None:
@@ -84,10 +84,10 @@ def test_exact_models_are_evaluated_against_given_images() -> None:
     exact = dp.FiniteData(dp.Pixels((1, 8, 8), 17).to_model(train), dp.LinearProcess(dp.Cosine()))
     run = dp.Model(exact, shape=(1, 8, 8), levels=17).run
     few = Sampling(n=20, steps=3, clip=False, compute=FEW.compute)
-    result = evaluate(run, asked(sampling=few, held_out=Digits("test").load(), metrics=("frechet",)))
+    result = evaluate(run, make_request(sampling=few, held_out=Digits("test").load(), metrics=("frechet",)))
     assert (result.settings["run"], result.settings["train_sha256"], result.real_n) == ("the given model", None, None)
     with pytest.raises(InputError, match="has no images of its own: held_out=DATA would be right"):
-        prepare_evaluation(run, asked())
+        prepare_evaluation(run, make_request())
 
 
 def test_invalid_requests_are_one_line_errors() -> None:
@@ -98,11 +98,11 @@ def test_invalid_requests_are_one_line_errors() -> None:
         ({"features": "pca"}, r"features cannot be 'pca': it has no fit\(\)"),
     ):
         with pytest.raises(ValueError, match=line):
-            asked(**wrong)
+            make_request(**wrong)
     with pytest.raises(InputError, match="no metric 'frechett'"):
-        asked(metrics=("frechett",))
+        make_request(metrics=("frechett",))
     with pytest.raises(InputError, match="a larger n, or other metrics, would be right"):
-        prepare_evaluation(Run.open("digits"), asked(sampling=Sampling(n=1, steps=1, compute=FEW.compute)))
+        prepare_evaluation(Run.open("digits"), make_request(sampling=Sampling(n=1, steps=1, compute=FEW.compute)))
 
 
 def test_features_survive_the_round_trip() -> None:
@@ -110,7 +110,7 @@ def test_features_survive_the_round_trip() -> None:
     for choice in choices:
         assert parse_features(choice.text) == choice
     assert parse_features("inception:x", "12ab") == Inception("x", "12ab")
-    for words, line in (
+    for text, line in (
         ("pcx", "features='pcx': one of auto, .*; did you mean 'pca'?"),
         ("pca:0", "features=pca:0: a number of axes"),
         ("pca:99999999999", "axes must be at most"),
@@ -118,7 +118,7 @@ def test_features_survive_the_round_trip() -> None:
         ("dino", "dino:NAME"),
     ):
         with pytest.raises(InputError, match=line):
-            parse_features(words)
+            parse_features(text)
     with pytest.raises(InputError, match="accept_weights goes with features=inception:FILE"):
         parse_features("pca", "12ab")
     with pytest.raises(InputError, match=r"^training.monitor.features pca:x: a number"):

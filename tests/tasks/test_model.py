@@ -44,17 +44,17 @@ METHODS = [
 def test_bits_per_dim_match_the_verb(
     digits: Model, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], method: Any
 ) -> None:
-    said = verb(capsys, "likelihood", "digits", "-n", "3", "--seed", "5", *options)
+    answer = verb(capsys, "likelihood", "digits", "-n", "3", "--seed", "5", *options)
     result = digits.bits_per_dim(n=3, seed=5, method=method)
-    assert result.to_json() == {name: said[name] for name in result.to_json()}
-    assert result.mean == said["bits_per_dim"] and result.standard_error == said["standard_error"]
+    assert result.to_json() == {name: answer[name] for name in result.to_json()}
+    assert result.mean == answer["bits_per_dim"] and result.standard_error == answer["standard_error"]
     assert result.log_prob == pytest.approx(-result.per_image * 64 * math.log(2), abs=0, rel=1e-15)
 
 
 def test_rates_match_the_verb(digits: Model, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    said = verb(capsys, "rate", "digits", "-n", "3", "--steps", "9", "--out", str(tmp_path / "rate.json"))
+    answer = verb(capsys, "rate", "digits", "-n", "3", "--steps", "9", "--out", str(tmp_path / "rate.json"))
     result = digits.rate_distortion(n=3, chain=ChainBound(steps=9, terms=None)).to_json()
-    assert result == {name: said[name] for name in result}
+    assert result == {name: answer[name] for name in result}
 
 
 def test_images_are_accepted_from_files_arrays_and_sources(digits: Model, tmp_path: Path) -> None:
@@ -166,17 +166,19 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("ask", "said"), WRONG)
-def test_invalid_calls_are_python_errors(ask: Any, said: str) -> None:
-    with pytest.raises((dp.InputError, ValueError), match=said) as caught:
-        ask()
+@pytest.mark.parametrize(("call", "message"), WRONG)
+def test_invalid_calls_are_python_errors(call: Any, message: str) -> None:
+    with pytest.raises((dp.InputError, ValueError), match=message) as caught:
+        call()
     assert "\n" not in str(caught.value)
 
 
 def test_samples_match_the_verb(digits: Model, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    said = verb(capsys, "sample", "digits", "-n", "3", "--seed", "4", "--steps", "5", "--out", str(tmp_path / "a.npz"))
+    answer = verb(
+        capsys, "sample", "digits", "-n", "3", "--seed", "4", "--steps", "5", "--out", str(tmp_path / "a.npz")
+    )
     samples = digits.sample(3, seed=4, steps=5)
-    assert samples.to_json() == {name: said[name] for name in samples.to_json()}
+    assert samples.to_json() == {name: answer[name] for name in samples.to_json()}
     samples.save(tmp_path / "b.npz")
     assert (tmp_path / "b.npz").read_bytes() == (tmp_path / "a.npz").read_bytes()
     verb(capsys, "sample", "digits", "-n", "3", "--seed", "4", "--steps", "5", "--out", str(tmp_path / "a.png"))
@@ -190,9 +192,9 @@ def test_samples_match_the_verb(digits: Model, capsys: pytest.CaptureFixture[str
 
 def test_samples_with_labels_and_guidance_match_the_verb(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     common = ("sample", "mnist_labels", "-n", "2", "--steps", "2", "--out", str(tmp_path / "a.npz"))
-    said = verb(capsys, *common, "--label", "7", "--guidance", "0.5")
+    answer = verb(capsys, *common, "--label", "7", "--guidance", "0.5")
     samples = load("mnist_labels", device="cpu").sample(2, steps=2, labels=7, guidance=0.5)
-    assert samples.to_json() == {name: said[name] for name in samples.to_json()}
+    assert samples.to_json() == {name: answer[name] for name in samples.to_json()}
     assert np.array_equal(np.load(tmp_path / "a.npz")["images"], samples.images)
 
 
@@ -252,10 +254,10 @@ def test_python_and_command_line_give_the_same_results(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     np.save("odd.npy", np.random.default_rng(0).integers(0, 256, (50, 1, 8, 8), dtype=np.uint8))
-    command, ask = DOORS[name]
-    said, result = verb(capsys, *command), ask(digits)
+    command, call = DOORS[name]
+    answer, result = verb(capsys, *command), call(digits)
     computed = result.to_json()
-    assert computed == {key: said[key] for key in computed}
+    assert computed == {key: answer[key] for key in computed}
     if "a.npz" in command:
         assert np.array_equal(np.load("a.npz")["images"], result.images)
 
@@ -265,7 +267,7 @@ def test_finite_data_makes_a_model_of_images() -> None:
     points = dp.Pixels((1, 8, 8), 17).to_model(torch.from_numpy(np.asarray(images.pixels)))
     model = Model(dp.FiniteData(points, dp.LinearProcess(dp.Cosine())), shape=(1, 8, 8), levels=17)
     drawn = model.sample(8, steps=40).images
-    assert all((images.pixels == each).all((1, 2, 3)).any() for each in drawn)  # every sample is one of the images
+    assert all((images.pixels == image).all((1, 2, 3)).any() for image in drawn)  # every sample is one of the images
     with pytest.raises(dp.NoClosedForm):  # between a normal step and a mixture: the flow has the density
         model.bits_per_dim(images, method=ChainBound(terms=1))
 
@@ -288,8 +290,8 @@ def test_training_and_fits_match_the_verbs(
     assert model.run.sha256() == dp.Run.open("a").sha256() and model.run.meta["step"] == 2
     verb(capsys, "fit", "a", "analytic", "-n", "64")
     assert "analytic" in model.fit("analytic").fits
-    there = [(Path(run) / "fit-analytic.safetensors").read_bytes() for run in ("a", "b")]
-    assert there[0] == there[1]
+    fits = [(Path(run) / "fit-analytic.safetensors").read_bytes() for run in ("a", "b")]
+    assert fits[0] == fits[1]
     page = model.report("page.html", n=4, steps=2)
     assert Path("page.html").read_bytes() == page.page and b"<html" in page.page
 

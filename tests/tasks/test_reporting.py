@@ -34,21 +34,21 @@ def verb(capsys: pytest.CaptureFixture, *arguments: str) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
-def said(facts: dict) -> dict:
+def without_time(answer: dict) -> dict:
     """What does not depend on the time that a page took."""
-    return {name: value for name, value in facts.items() if name not in ("bytes", "out", "report", "dry_run")}
+    return {name: value for name, value in answer.items() if name not in ("bytes", "out", "report", "dry_run")}
 
 
 def test_report_matches_the_verb(capsys: pytest.CaptureFixture) -> None:
     run, heard = dp.Run.open("digits"), Heard()
     result = report(run, ReportRequest(sampling=LEAST), heard)
     answer = verb(capsys, "report", "digits", "-n", "2", "--steps", "2", "--batch", "2", "--device", "cpu")
-    assert said(result.to_json()).items() <= answer.items()
+    assert without_time(result.to_json()).items() <= answer.items()
     assert result.page.startswith(b"<!DOCTYPE html>") and repr(result).startswith("a page of ")
     ((what, total, bar),) = heard.bars
     assert (what, total) == ("sample digits", bar.done)
     drawn = verb(capsys, "compare", "digits", "digits", "-n", "2", "--steps", "2", "--batch", "2", "--device", "cpu")
-    assert said(compare([run, run], CompareRequest(sampling=LEAST)).to_json()).items() <= drawn.items()
+    assert without_time(compare([run, run], CompareRequest(sampling=LEAST)).to_json()).items() <= drawn.items()
 
 
 def test_export_and_import_match_the_verbs(capsys: pytest.CaptureFixture) -> None:
@@ -92,7 +92,7 @@ REFUSED: dict[str, tuple[Callable, str]] = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_invalid_requests_are_one_line_errors(case: str) -> None:
-    ask, sentence = REFUSED[case]
+    call, sentence = REFUSED[case]
     with pytest.raises((InputError, ValueError)) as caught:
-        ask()
+        call()
     assert sentence in str(caught.value) and "\n" not in str(caught.value)

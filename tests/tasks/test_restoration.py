@@ -27,7 +27,7 @@ FEW = Sampling(seed=3, steps=4, compute=CPU)
 
 
 @pytest.mark.parametrize(
-    ("degradation", "sampling", "words"),
+    ("degradation", "sampling", "options"),
     [
         (Denoise(add_noise=3.0), Sampling(seed=3, compute=CPU), ("--add-noise", "3")),
         (Denoise(add_noise=3.0, draw=True), FEW, ("--add-noise", "3", "--draw", "--steps", "4")),
@@ -36,11 +36,11 @@ FEW = Sampling(seed=3, steps=4, compute=CPU)
     ],
 )
 def test_restore_matches_the_verb(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], degradation: Any, sampling: Sampling, words: tuple[str, ...]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], degradation: Any, sampling: Sampling, options: tuple[str, ...]
 ) -> None:
     out = str(tmp_path / "r")
     common = ("-n", "2", "--seed", "3", "--device", "cpu", "--out", out, "--json")
-    assert main(["restore", "digits", "digits", *words, *common]) == 0
+    assert main(["restore", "digits", "digits", *options, *common]) == 0
     result = json.loads(capsys.readouterr().out)
     restored = restore(
         Run.open("digits"), RestoreRequest(images="digits", degradation=degradation, n=2, sampling=sampling)
@@ -59,13 +59,13 @@ def test_images_and_masks_in_memory_are_accepted() -> None:
     run, images = Run.open("digits"), Digits("test").load()
     hole = np.zeros((1, 1, 8, 8), bool)
     hole[..., 2:5, 2:5] = True
-    given = Images(images.take([0, 1]), levels=17)
+    batch = Images(images.take([0, 1]), levels=17)
     ways = [
         restore(run, RestoreRequest(images="digits", n=2, degradation=Inpaint(box=(2, 2, 3, 3)), sampling=FEW)),
-        restore(run, RestoreRequest(images=given, degradation=Inpaint(mask=hole), clean=given, sampling=FEW)),
+        restore(run, RestoreRequest(images=batch, degradation=Inpaint(mask=hole), clean=batch, sampling=FEW)),
     ]
     assert np.array_equal(ways[0].images, ways[1].images) and np.array_equal(ways[0].given, ways[1].given)
-    assert np.array_equal(ways[1].images[~hole.repeat(2, 0)], given.pixels[~hole.repeat(2, 0)])
+    assert np.array_equal(ways[1].images[~hole.repeat(2, 0)], batch.pixels[~hole.repeat(2, 0)])
     assert ways[0].psnr is None and ways[1].psnr is not None and len(ways[1]) == 2
 
 
@@ -87,8 +87,8 @@ def test_invalid_requests_are_one_line_python_errors() -> None:
         "did you mean 'repaint'": lambda: Inpaint(box=(0, 0, 1, 1), method="repant"),
         "average must be at least 1, got 0": lambda: SuperResolve(average=0),
     }
-    for said, call in wrong.items():
-        with pytest.raises(ValueError, match=said):
+    for message, call in wrong.items():
+        with pytest.raises(ValueError, match=message):
             call()
     run = Run.open("digits")
     refused: dict[str, RestoreRequest] = {
@@ -99,8 +99,8 @@ def test_invalid_requests_are_one_line_python_errors() -> None:
         "digits enlarges no images": RestoreRequest(images="digits", n=1, degradation=SuperResolve()),
         "box=0,0,9,9: leaves the 8x8": RestoreRequest(images="digits", n=1, degradation=Inpaint(box=(0, 0, 9, 9))),
     }
-    for said, request in refused.items():
-        with pytest.raises(InputError, match=f"^{said}"):
+    for message, request in refused.items():
+        with pytest.raises(InputError, match=f"^{message}"):
             restore(run, request)
 
 

@@ -22,8 +22,8 @@ FEW = Sampling(n=3, seed=2, steps=4, compute=CPU)
 
 def test_sample_matches_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "x.npz")
-    words = ("sample", "digits", "-n", "3", "--seed", "2", "--steps", "4", "--device", "cpu", "--out", out, "--json")
-    assert main(words) == 0
+    command = ("sample", "digits", "-n", "3", "--seed", "2", "--steps", "4", "--device", "cpu", "--out", out, "--json")
+    assert main(command) == 0
     verb = json.loads(capsys.readouterr().out)
     samples = sample(Run.open("digits"), SampleRequest(sampling=FEW))
     assert verb == {**samples.to_json(), "out": out, "progression": None, "dry_run": False}
@@ -47,8 +47,8 @@ def test_chain_ends_with_the_samples() -> None:
 
 
 def test_result_has_the_requested_labels() -> None:
-    asked = Sampling(n=3, steps=1, compute=CPU, conditioning=Conditioning(label=("7", "1")))
-    assert sample(Run.open("mnist_labels"), SampleRequest(sampling=asked)).labels.tolist() == [7, 1, 7]  # pyright: ignore[reportOptionalMemberAccess]
+    sampling = Sampling(n=3, steps=1, compute=CPU, conditioning=Conditioning(label=("7", "1")))
+    assert sample(Run.open("mnist_labels"), SampleRequest(sampling=sampling)).labels.tolist() == [7, 1, 7]  # pyright: ignore[reportOptionalMemberAccess]
     assert sample(Run.open("digits"), SampleRequest(sampling=FEW)).labels is None
 
 

@@ -49,15 +49,15 @@ def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(distillation, "_fields", lambda *_: None)
 
 
-def verb(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+def verb(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     capsys.readouterr()
-    assert main([*words, "--json"]) == 0
+    assert main([*arguments, "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
 
 def same(one: dict[str, Any], other: dict[str, Any], names: tuple[str, str]) -> None:
     """Equal but for clocks and the folders' names."""
-    texts = (json.dumps({k: v for k, v in each.items() if k not in CLOCKS}) for each in (one, other))
+    texts = (json.dumps({k: v for k, v in record.items() if k not in CLOCKS}) for record in (one, other))
     first, second = (text.replace(f"runs/{name}", "RUN") for text, name in zip(texts, names, strict=True))
     assert first == second
 
@@ -84,18 +84,18 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_train_matches_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
-    said = verb(capsys, "train", "digits", "--steps", "3", "--out", "runs/verb", *TINY)
+    answer = verb(capsys, "train", "digits", "--steps", "3", "--out", "runs/verb", *TINY)
     heard = Heard()
     result = train(TrainRequest(recipe="digits", out="runs/here", steps=3, overrides=SMALL, **CPU), heard)
     assert result is not None
-    same(said, result.to_json(), ("verb", "here"))
+    same(answer, result.to_json(), ("verb", "here"))
     assert equal("runs/verb", "runs/here") and isinstance(result.folder, Run)
     assert repr(result).startswith("runs/here: step 3 of 3") and ended(heard) == {"train": 3}
 
 
 def test_images_in_memory_become_a_run_that_resumes(capsys: pytest.CaptureFixture[str]) -> None:
     np.save("mine.npy", np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8))
-    said = verb(capsys, "train", "--data", "mine.npy", "--steps", "4", "--out", "runs/verb", *TINY)
+    answer = verb(capsys, "train", "--data", "mine.npy", "--steps", "4", "--out", "runs/verb", *TINY)
     heard, known = Heard(), {"overrides": SMALL, "out": "runs/here", **CPU}
     request = TrainRequest.of("mine.npy", steps=2, **known)
     assert request == TrainRequest(data="mine.npy", steps=2, **known)
@@ -104,21 +104,21 @@ def test_images_in_memory_become_a_run_that_resumes(capsys: pytest.CaptureFixtur
     assert "anything can be changed with overrides, for instance overrides={'training.lr': '1e-4'}" in heard.notes
     result = train(TrainRequest.of("mine.npy", steps=4, **known), heard)
     assert result is not None and (result.resumed_at, result.step) == (2, 4)
-    assert equal("runs/verb", "runs/here") and said["step"] == result.step
+    assert equal("runs/verb", "runs/here") and answer["step"] == result.step
     assert train(TrainRequest.of("runs/here", device="cpu")).finished_before  # pyright: ignore[reportOptionalMemberAccess]
     assert TrainRequest.of("digits").recipe == "digits" and TrainRequest.of("runs/here").recipe == "runs/here"
     assert TrainRequest.of(digits()).recipe == digits()
 
 
 def test_stop_request_ends_training_with_a_checkpoint() -> None:
-    asked = 0
+    calls = 0
 
     @contextmanager
     def halt() -> Iterator[Any]:
         def soon() -> bool:
-            nonlocal asked
-            asked += 1
-            return asked > 1
+            nonlocal calls
+            calls += 1
+            return calls > 1
 
         yield soon
 
@@ -129,16 +129,16 @@ def test_stop_request_ends_training_with_a_checkpoint() -> None:
 
 
 def test_estimate_matches_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
-    said = verb(capsys, "train", "digits", "--dry-run", "--out", "runs/verb", *TINY)
+    answer = verb(capsys, "train", "digits", "--dry-run", "--out", "runs/verb", *TINY)
     request = TrainRequest(recipe="digits", out="runs/here", overrides=SMALL, **CPU)
     estimate = estimate_training(prepare_training(request)).to_json()
     measured = {"seconds", "seconds_per_step"}
-    same(*({k: v for k, v in each.items() if k not in measured} for each in (said, estimate)), ("verb", "here"))
+    same(*({k: v for k, v in record.items() if k not in measured} for record in (answer, estimate)), ("verb", "here"))
     assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({}, "train needs a recipe .* or data=PATH"),
         ({"recipe": "digitz"}, "did you mean 'digits'"),
@@ -148,8 +148,8 @@ def test_estimate_matches_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
         ({"recipe": "digits", "device": "cpux"}, "device=cpux"),
     ],
 )
-def test_invalid_request_is_a_one_line_error(fields: dict[str, Any], said: str) -> None:
-    with pytest.raises(InputError, match=said) as wrong:
+def test_invalid_request_is_a_one_line_error(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as wrong:
         train(TrainRequest(**{**CPU, **fields}))
     assert "\n" not in str(wrong.value) and not Path("runs").exists()
 
@@ -171,13 +171,13 @@ def test_fit_matches_the_verb(teacher: Run, capsys: pytest.CaptureFixture[str]) 
     analytic = AnalyticFit(n=4, times=5)
     result = fit(teacher, FitRequest(what=("analytic", "steps"), analytic=analytic, compute=compute), heard)
     kept = {path.name: path.read_bytes() for path in teacher.path.glob("fit-*")}
-    said = verb(capsys, "fit", str(teacher.path), "analytic", "steps", "-n", "4", "--times", "5", "--device", "cpu")
+    answer = verb(capsys, "fit", str(teacher.path), "analytic", "steps", "-n", "4", "--times", "5", "--device", "cpu")
     assert len(kept) == 2 and kept == {path.name: path.read_bytes() for path in teacher.path.glob("fit-*")}
     numbers = result.to_json()
-    for fits in (said["fits"], numbers["fits"]):
+    for fits in (answer["fits"], numbers["fits"]):
         for about in fits.values():
             del about["seconds"]
-    assert said == numbers and ended(heard) == {"analytic": 5}
+    assert answer == numbers and ended(heard) == {"analytic": 5}
     with pytest.raises(InputError, match=r"nothing to fit is called 'analytics'.*did you mean"):
         fit(teacher, FitRequest(what=("analytics",), compute=compute))
     with pytest.raises(InputError, match="digits comes with the library and is only read: record would"):
@@ -188,18 +188,18 @@ def test_distillation_and_noisy_classifier_match_the_verbs(teacher: Run, capsys:
     few = {"training.batch": 4, "training.sample_every": 0}
     sets = [word for path, value in few.items() for word in ("--set", f"{path}={value}")]
     common = ("--steps", "1", "--device", "cpu", *sets)
-    said = verb(capsys, "distill", str(teacher.path), "--method", "gradient", "--out", "runs/verb", *common)
+    answer = verb(capsys, "distill", str(teacher.path), "--method", "gradient", "--out", "runs/verb", *common)
     request = DistillRequest(method="gradient", out="runs/here", steps=1, overrides=few, **CPU)
     result = distill(teacher, request)
     assert result is not None
-    same(said, result.to_json(), ("verb", "here"))
+    same(answer, result.to_json(), ("verb", "here"))
     assert equal("runs/verb", "runs/here")
-    said = verb(capsys, "recognise", str(teacher.path), "digits", "--out", "runs/verb2", *common)
+    answer = verb(capsys, "recognise", str(teacher.path), "digits", "--out", "runs/verb2", *common)
     classified = train_noisy_classifier(
         teacher, NoisyClassifierRequest(data=("digits",), out="runs/here2", steps=1, overrides=few, **CPU)
     )
     assert classified is not None
-    same(said, classified.to_json(), ("verb2", "here2"))
+    same(answer, classified.to_json(), ("verb2", "here2"))
     assert equal("runs/verb2", "runs/here2") and isinstance(open_run("runs/here2"), RecogniserRun)
     with pytest.raises(InputError, match="frozen belongs to method=scalar, not to method=gradient"):
         distill(teacher, DistillRequest(method="gradient", frozen=True))
@@ -208,18 +208,18 @@ def test_distillation_and_noisy_classifier_match_the_verbs(teacher: Run, capsys:
 def test_baselines_match_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
     few = {"network.depth": 1, "network.width": 4, "training.batch": 4}
     sets = [word for path, value in few.items() for word in ("--set", f"{path}={value}")]
-    said = verb(capsys, "baseline", "glow", "digits", "--steps", "1", "--out", "runs/verb", "--device", "cpu", *sets)
+    answer = verb(capsys, "baseline", "glow", "digits", "--steps", "1", "--out", "runs/verb", "--device", "cpu", *sets)
     request = BaselineRequest(kind="glow", data="digits", out="runs/here", steps=1, overrides=few, **CPU)
     result = train_baseline(request)
     assert result is not None
     mine = {"kind": "glow", **result.to_json()}
-    same({**said, "recipe": ""}, {**mine, "recipe": ""}, ("verb", "here"))  # each is called by its folder
+    same({**answer, "recipe": ""}, {**mine, "recipe": ""}, ("verb", "here"))  # each is called by its folder
     assert equal("runs/verb", "runs/here") and isinstance(open_run("runs/here"), BaselineRun)
     heard = Heard()
     fresh = classifier(ClassifierRequest(data="digits", epochs=1, **CPU), heard)
-    said = verb(capsys, "baseline", "classifier", "digits", "--epochs", "1", "--device", "cpu")
-    known = {**fresh.to_json(), "fresh": False, "next": said["next"]}
-    assert {k: v for k, v in said.items() if k != "seconds"} == {k: v for k, v in known.items() if k != "seconds"}
+    answer = verb(capsys, "baseline", "classifier", "digits", "--epochs", "1", "--device", "cpu")
+    known = {**fresh.to_json(), "fresh": False, "next": answer["next"]}
+    assert {k: v for k, v in answer.items() if k != "seconds"} == {k: v for k, v in known.items() if k != "seconds"}
     assert ended(heard) == {"classifier": 11}
     with pytest.raises(InputError, match=r"out=x.png: a name that ends in \.safetensors"):
         classifier(ClassifierRequest(data="digits", out="x.png"))

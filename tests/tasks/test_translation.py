@@ -26,7 +26,7 @@ FEW = Sampling(seed=3, steps=5, compute=CPU)
 
 
 @pytest.mark.parametrize(
-    ("method", "words"),
+    ("method", "options"),
     [
         (SDEdit(start=0.5, repeats=2), ("--method", "sdedit", "--start", "0.5", "--repeats", "2")),
         (EGSDE(recogniser=None, realistic=0.0), ("--realistic", "0")),
@@ -34,11 +34,11 @@ FEW = Sampling(seed=3, steps=5, compute=CPU)
     ],
 )
 def test_translate_matches_the_verb(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], method: Any, words: tuple[str, ...]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], method: Any, options: tuple[str, ...]
 ) -> None:
     out = str(tmp_path / "t")
     common = ("-n", "2", "--seed", "3", "--steps", "5", "--device", "cpu", "--out", out, "--json")
-    assert main(["translate", "digits", "digits", *words, *common]) == 0
+    assert main(["translate", "digits", "digits", *options, *common]) == 0
     result = json.loads(capsys.readouterr().out)
     translated = translate(Run.open("digits"), TranslateRequest(images="digits", method=method, n=2, sampling=FEW))
     assert result == {**translated.to_json(), "out": out, "dry_run": False}
@@ -53,11 +53,11 @@ def test_translate_matches_the_verb(
 
 def test_images_in_memory_and_open_runs_are_accepted() -> None:
     run, images = Run.open("digits"), Digits("test").load()
-    given = Images(images.take([0, 1]), levels=17)
+    batch = Images(images.take([0, 1]), levels=17)
     method = DDIB(source_model=Run.open("digits"))
     named, taken = (
         translate(run, TranslateRequest(images=source, method=method, n=2, sampling=FEW))
-        for source in ("digits", given)
+        for source in ("digits", batch)
     )
     assert np.array_equal(named.images, taken.images) and np.array_equal(named.source, taken.source)
 
@@ -86,8 +86,8 @@ def test_invalid_requests_are_one_line_python_errors() -> None:
         "from_label=7: digits is told no labels": (DDIB(source_model="digits", from_label="7"), FEW),
         "recogniser=digits: no classifier": (EGSDE(recogniser="digits"), FEW),
     }
-    for said, (method, sampling) in refused.items():
-        with pytest.raises(InputError, match=f"^{said}"):
+    for message, (method, sampling) in refused.items():
+        with pytest.raises(InputError, match=f"^{message}"):
             translate(Run.open("digits"), TranslateRequest(images="digits", n=1, method=method, sampling=sampling))
 
 

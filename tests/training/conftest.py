@@ -62,7 +62,7 @@ def train(recipe, images):
 
 
 @pytest.fixture
-def outcome():
+def final_state():
     """What a finished run left: its newest state's tensors and the log without its clock."""
 
     def read(folder):

@@ -204,7 +204,7 @@ def recipe(recipe):
     return replace(recipe, process=LEARNED, objective=ContinuousBound(), training=training)
 
 
-def test_run_with_a_learned_schedule_resumes_and_loads(train, outcome, recipe, tmp_path):
+def test_run_with_a_learned_schedule_resumes_and_loads(train, final_state, recipe, tmp_path):
     """Resumed bits are equal; loaded, the process has the averaged curve, and samples and bounds take it as any."""
 
     def interrupt(progress):
@@ -215,7 +215,7 @@ def test_run_with_a_learned_schedule_resumes_and_loads(train, outcome, recipe, t
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "cut", on_step=interrupt)
     train(tmp_path / "cut")
-    left, right = outcome(tmp_path / "whole"), outcome(tmp_path / "cut")
+    left, right = final_state(tmp_path / "whole"), final_state(tmp_path / "cut")
     assert left[1].keys() == right[1].keys() and left[2] == right[2]
     assert all(torch.equal(tensor, right[1][name]) for name, tensor in left[1].items())
 

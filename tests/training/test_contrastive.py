@@ -55,16 +55,16 @@ def test_langevin_step_matches_the_formula():
     x = torch.tensor([[0.0, 0.5], [-1.0, 2.0]], dtype=torch.float64)
     rng = Rng.of(3, 2)
     z = rng.normal((2,), torch.float64)
-    moved = x + 0.1 * z
+    noised = x + 0.1 * z
 
     def energy(y):
         return (y**4).sum(1) / 4
 
     free = langevin(energy, x, rng, 0.3, 0.1)
-    torch.testing.assert_close(free, moved - 0.3 * moved**3)
+    torch.testing.assert_close(free, noised - 0.3 * noised**3)
     cut = langevin(energy, x, rng, 0.3, 0.1, clip=0.05, bound=1.0)
-    torch.testing.assert_close(cut, (moved - 0.3 * (moved**3).clamp(-0.05, 0.05)).clamp(-1, 1))
-    assert (cut.abs() == 1).any() and ((cut - moved).abs() <= 0.3 * 0.05 + 1e-12).any()
+    torch.testing.assert_close(cut, (noised - 0.3 * (noised**3).clamp(-0.05, 0.05)).clamp(-1, 1))
+    assert (cut.abs() == 1).any() and ((cut - noised).abs() <= 0.3 * 0.05 + 1e-12).any()
     assert not free.requires_grad
     with torch.no_grad():
         assert torch.equal(langevin(energy, x, rng, 0.3, 0.1), free)

@@ -224,12 +224,12 @@ def recipe(recipe, request):
     return replace(recipe, process=teacher.process, objective=GradientDistillation(PretrainedRun.of(teacher)))
 
 
-def test_training_resumes_with_the_same_bits(train, outcome, tmp_path) -> None:
+def test_training_resumes_with_the_same_bits(train, final_state, tmp_path) -> None:
     """Three steps and one more are four; the frozen bias stays, running statistics reach the averaged model."""
     whole = train(tmp_path / "whole", steps=4, batch=4)
     train(tmp_path / "cut", steps=3, batch=4)
     train(tmp_path / "cut", steps=4, batch=4)
-    one, other = outcome(tmp_path / "whole"), outcome(tmp_path / "cut")
+    one, other = final_state(tmp_path / "whole"), final_state(tmp_path / "cut")
     assert one[0] == other[0] == 4 and one[1].keys() == other[1].keys()
     for name, tensor in one[1].items():
         assert torch.equal(tensor, other[1][name]), name

@@ -34,9 +34,9 @@ def posterior(xt: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     total = alpha**2 * variances + sigma**2
     offset = xt[..., None, :] - alpha * means
     r = (WEIGHTS.to(xt).log() - 0.5 * (offset**2 / total + total.log()).sum(-1)).softmax(-1)
-    each = means + alpha * variances / total * offset
-    mean = (r[..., None] * each).sum(-2)
-    return mean, (r[..., None] * (sigma**2 * variances / total + each**2)).sum(-2) - mean**2, r
+    component_means = means + alpha * variances / total * offset
+    mean = (r[..., None] * component_means).sum(-2)
+    return mean, (r[..., None] * (sigma**2 * variances / total + component_means**2)).sum(-2) - mean**2, r
 
 
 def source(xt: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,12 +148,12 @@ def test_resumed_fit_has_the_bits_of_an_unbroken_fit() -> None:
 def test_head_is_fitted_the_same_alone_and_with_others() -> None:
     fit = {kinds: CovarianceFit(kinds, steps=4, pilot=1, bins=4) for kinds in (("sn",), ("npr", "sn"))}
     states = [train_heads(PROCESS, source, heads(kinds), batches(5, 16), fit[kinds]) for kinds in fit]
-    alone, beside = (state.heads["sn"] for state in states)
+    alone, together = (state.heads["sn"] for state in states)
     torch.manual_seed(0)
     fresh = [Perceptron() for _ in range(2)][1]
     single = train_heads(PROCESS, source, {"sn": fresh}, batches(5, 16), fit["sn",])
-    assert all(torch.equal(value, single.heads["sn"][name]) for name, value in beside.items())
-    assert not all(torch.equal(value, alone[name]) for name, value in beside.items())
+    assert all(torch.equal(value, single.heads["sn"][name]) for name, value in together.items())
+    assert not all(torch.equal(value, alone[name]) for name, value in together.items())
 
 
 def test_empty_bins_take_the_mean_square_of_their_neighbours() -> None:

@@ -98,12 +98,12 @@ def recipe(recipe):
     return replace(recipe, network=network, process=CHAIN, objective=VariationalBound(history=2))
 
 
-def test_resumed_training_has_the_same_bits(train, outcome, tmp_path):
+def test_resumed_training_has_the_same_bits(train, final_state, tmp_path):
     whole = train(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "cut", on_step=interrupt)
     cut = train(tmp_path / "cut")
-    left, right = outcome(tmp_path / "whole"), outcome(tmp_path / "cut")
+    left, right = final_state(tmp_path / "whole"), final_state(tmp_path / "cut")
     assert left[0] == right[0] and left[2] == right[2] and left[1].keys() == right[1].keys()
     assert all(torch.equal(tensor, right[1][name]) for name, tensor in left[1].items())
     assert not torch.equal(whole.memory.probabilities, torch.full((10,), 0.1, dtype=torch.float64)), "it was active"
@@ -117,7 +117,7 @@ def interrupt(progress):
         raise KeyboardInterrupt
 
 
-def test_gradient_accumulation_draws_the_same_times(train, outcome, tmp_path):
+def test_gradient_accumulation_draws_the_same_times(train, final_state, tmp_path):
     one = train(tmp_path / "one", double=True, accumulate=1)
     two = train(tmp_path / "two", double=True, accumulate=2)
     assert torch.equal(one.memory.counts, two.memory.counts)

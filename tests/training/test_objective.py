@@ -96,14 +96,14 @@ def test_indivisible_batch_is_an_error(images, recipe):
         Batches(images, recipe.space, Training(steps=1, batch=8, accumulate=2), 0, 3)
 
 
-def test_gradient_accumulation_matches_the_whole_batch(train, outcome, tmp_path, recipe):
+def test_gradient_accumulation_matches_the_whole_batch(train, final_state, tmp_path, recipe):
     """Without dropout, in float64: two parts of 4 give the weights of one part of 8."""
     from dataclasses import replace
 
     object.__setattr__(recipe, "network", replace(recipe.network, dropout=0.0))
     train(tmp_path / "one", double=True, accumulate=1, steps=5)
     train(tmp_path / "two", double=True, accumulate=2, steps=5)
-    one, two = outcome(tmp_path / "one")[1], outcome(tmp_path / "two")[1]
+    one, two = final_state(tmp_path / "one")[1], final_state(tmp_path / "two")[1]
     # Adam divides by the root of the second moment: where a gradient is rounding error, so is the sign of the step.
     worst = max(float((one[name] - two[name]).abs().max()) for name in one)
     assert 0 < worst < 1e-6

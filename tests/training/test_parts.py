@@ -43,12 +43,12 @@ def test_group_learns_at_its_own_rate(train, tmp_path):
             assert torch.equal(far, near), name
 
 
-def test_resuming_across_the_start_of_a_group_changes_no_bit(train, outcome, tmp_path):
+def test_resuming_across_the_start_of_a_group_changes_no_bit(train, final_state, tmp_path):
     parts = (Part(MIDDLE, start=5, rate=0.5), Part(UP, start=100))
     train(tmp_path / "whole", steps=8, parts=parts)
     for steps in (3, 5, 6, 8):
         train(tmp_path / "cut", steps=steps, parts=parts)
-    left, right = outcome(tmp_path / "whole"), outcome(tmp_path / "cut")
+    left, right = final_state(tmp_path / "whole"), final_state(tmp_path / "cut")
     assert left[1].keys() == right[1].keys()
     for name, tensor in left[1].items():
         assert torch.equal(tensor, right[1][name]), name

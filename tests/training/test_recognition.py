@@ -216,7 +216,7 @@ def test_training_resumes_with_the_same_bits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "act", "said"),
+    ("error", "act", "message"),
     [
         (
             InputError,
@@ -231,6 +231,6 @@ def test_training_resumes_with_the_same_bits() -> None:
         (ValueError, lambda: NoisyClassifierSpec(3), "body must be a UNetSpec"),
     ],
 )
-def test_invalid_use_is_an_error(error, act, said: str) -> None:
-    with pytest.raises(error, match=said):
+def test_invalid_use_is_an_error(error, act, message: str) -> None:
+    with pytest.raises(error, match=message):
         act()

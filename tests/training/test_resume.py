@@ -20,17 +20,17 @@ def assert_same(left, right):
     assert left[2] == right[2]
 
 
-def test_stopped_training_resumes_with_the_same_bits(train, outcome, tmp_path):
+def test_stopped_training_resumes_with_the_same_bits(train, final_state, tmp_path):
     """Asked to stop, a training keeps the last finished step, and the same command goes on from it."""
     train(tmp_path / "whole")
     steps = iter(range(13))
     assert train(tmp_path / "cut", halt=lambda: next(steps) == 12).step == 12
     assert Run.open(tmp_path / "cut").meta["step"] == 12
     train(tmp_path / "cut")
-    assert_same(outcome(tmp_path / "whole"), outcome(tmp_path / "cut"))
+    assert_same(final_state(tmp_path / "whole"), final_state(tmp_path / "cut"))
 
 
-def test_an_exception_keeps_the_last_checkpoint(train, outcome, tmp_path):
+def test_an_exception_keeps_the_last_checkpoint(train, final_state, tmp_path):
     """Nothing is saved from the inside of a step, where weights, averages and counters do not belong together."""
 
     def interrupt(progress):
@@ -42,19 +42,19 @@ def test_an_exception_keeps_the_last_checkpoint(train, outcome, tmp_path):
         train(tmp_path / "cut", on_step=interrupt)
     assert Run.open(tmp_path / "cut").meta["step"] == 7
     train(tmp_path / "cut")
-    assert_same(outcome(tmp_path / "whole"), outcome(tmp_path / "cut"))
+    assert_same(final_state(tmp_path / "whole"), final_state(tmp_path / "cut"))
 
 
-def test_extended_training_equals_a_longer_one(train, outcome, tmp_path):
+def test_extended_training_equals_a_longer_one(train, final_state, tmp_path):
     """More steps later is the same as more steps at once, up to the records at the old end."""
     train(tmp_path / "whole", steps=20)
     train(tmp_path / "cut", steps=10)
     train(tmp_path / "cut", steps=20)
-    assert_same(outcome(tmp_path / "whole"), outcome(tmp_path / "cut"))
+    assert_same(final_state(tmp_path / "whole"), final_state(tmp_path / "cut"))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_killed_training_resumes_with_the_same_bits(train, outcome, tmp_path):
+def test_killed_training_resumes_with_the_same_bits(train, final_state, tmp_path):
     """kill -9, a checkpoint after every step, so that many of the kills fall into one being written."""
     train(tmp_path / "whole", checkpoint_every=1, steps=60)
     draws = random.Random(0)
@@ -75,7 +75,7 @@ def test_killed_training_resumes_with_the_same_bits(train, outcome, tmp_path):
         deaths += 1
         Run.open(tmp_path / "cut")
     train(tmp_path / "cut", checkpoint_every=1, steps=60)
-    assert_same(outcome(tmp_path / "whole"), outcome(tmp_path / "cut"))
+    assert_same(final_state(tmp_path / "whole"), final_state(tmp_path / "cut"))
 
 
 def newest(folder):
@@ -84,7 +84,7 @@ def newest(folder):
     return max((int(name.removeprefix("step-")) for name in states), default=0)
 
 
-def test_loss_that_is_not_finite_stops_training(train, outcome, tmp_path, monkeypatch):
+def test_loss_that_is_not_finite_stops_training(train, final_state, tmp_path, monkeypatch):
     """A loss that is not finite stops the training, names the step and keeps the last good checkpoint."""
 
     def poison(progress):
@@ -99,12 +99,12 @@ def test_loss_that_is_not_finite_stops_training(train, outcome, tmp_path, monkey
     monkeypatch.setattr(loop.Trainer, "resume", lambda self: (trainers.append(self), original(self))[1])
     with pytest.raises(NumericalError, match="step 17"):
         train(tmp_path / "run", on_step=poison)
-    assert outcome(tmp_path / "run")[0] == 14
-    assert all(torch.isfinite(tensor).all() for tensor in outcome(tmp_path / "run")[1].values())
+    assert final_state(tmp_path / "run")[0] == 14
+    assert all(torch.isfinite(tensor).all() for tensor in final_state(tmp_path / "run")[1].values())
     monkeypatch.undo()
     train(tmp_path / "run")
     train(tmp_path / "whole")
-    assert_same(outcome(tmp_path / "whole"), outcome(tmp_path / "run"))
+    assert_same(final_state(tmp_path / "whole"), final_state(tmp_path / "run"))
 
 
 def test_resuming_with_another_precision_is_an_error(train, tmp_path):
@@ -124,9 +124,9 @@ def test_all_processes_stop_at_the_same_step(train, tmp_path, monkeypatch):
 
     accelerator = make_accelerator("cpu")
     monkeypatch.setattr(type(accelerator), "num_processes", 2)
-    told = iter([0.0, 0.0, 1.0])
+    signals = iter([0.0, 0.0, 1.0])
     monkeypatch.setattr(
-        accelerator, "reduce", lambda tensor, reduction: tensor + (next(told) if not tensor.dim() else 0)
+        accelerator, "reduce", lambda tensor, reduction: tensor + (next(signals) if not tensor.dim() else 0)
     )
     assert train(tmp_path / "run", accelerator=accelerator).step == 2
     assert Run.open(tmp_path / "run").meta["step"] == 2

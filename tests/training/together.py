@@ -20,7 +20,7 @@ from diffprob.training.loop import Trainer, make_accelerator
 from diffprob.training.settings import Training
 
 
-def main(folder: str, asked: int, dies: bool) -> None:
+def main(folder: str, processes: int, dies: bool) -> None:
     """Train 20 steps of a global batch of 8."""
     torch.set_num_threads(1)
     network = UNetSpec(in_channels=1, out_channels=1, widths=(8, 8), layers=1, attention=(False, True), groups=4)
@@ -29,7 +29,7 @@ def main(folder: str, asked: int, dies: bool) -> None:
     if dies:
         recipe = replace(recipe, training=replace(training, steps=100_000))
     try:
-        accelerator = make_accelerator("cpu", processes=asked)
+        accelerator = make_accelerator("cpu", processes=processes)
     except InputError as error:
         sys.exit(f"refused: {error}")
     torch.manual_seed(derive(0, "weights"))
