@@ -299,7 +299,7 @@ def test_training_and_fits_match_the_verbs(
 def test_every_method_that_draws_shows_and_checks_the_same_keywords(digits: Model) -> None:
     for name in ("sample", "chain", "report", "sample_from", "reconstruct", "interpolate", "restore", "translate"):
         shown = inspect.signature(getattr(Model, name)).parameters
-        assert {each: shown[each].default for each in DEFAULTS} == DEFAULTS
-        assert not any(each.kind is each.VAR_KEYWORD for each in shown.values())
+        assert {image: shown[image].default for image in DEFAULTS} == DEFAULTS
+        assert not any(image.kind is image.VAR_KEYWORD for image in shown.values())
     with pytest.raises(TypeError, match="unexpected keyword argument 'stpes'; did you mean 'steps'"):
         digits.sample(1, stpes=3)  # pyright: ignore[reportArgumentType]
