@@ -16,9 +16,10 @@ import diffprob as dp
 from diffprob.base.errors import NumericalError
 from diffprob.cli import doctor, show
 from diffprob.cli.main import VERBS, main
-from diffprob.cli.progress import Progress, duration
+from diffprob.cli.progress import Progress
 from diffprob.runs.folder import PRETRAINED
 from diffprob.tasks import machine
+from diffprob.tasks.progress import duration
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -209,7 +210,7 @@ def test_data_check_reports_the_digits(diffprob: Callable) -> None:
 
 def test_progress_without_a_terminal_prints_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count(0, 4)
-    monkeypatch.setattr("diffprob.cli.progress.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("diffprob.tasks.progress.time.monotonic", lambda: next(clock))
     text = io.StringIO()
     monkeypatch.setattr(sys, "stderr", text)
     with Progress("train", 100, "step", 10) as progress:

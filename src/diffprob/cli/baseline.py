@@ -12,8 +12,9 @@ from diffprob.base.errors import InputError, did_you_mean
 from diffprob.cli import output, trained
 from diffprob.cli.options import overrides
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, whole
-from diffprob.cli.progress import TERMINAL, duration
+from diffprob.cli.progress import TERMINAL
 from diffprob.cli.text import table
+from diffprob.tasks.progress import duration
 from diffprob.tasks.signals import stopping
 
 EXAMPLES = (

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from diffprob.cli.parser import add_device, add_dry_run, add_seed
-from diffprob.cli.progress import TERMINAL, duration
+from diffprob.cli.progress import TERMINAL
 from diffprob.cli.text import table
+from diffprob.tasks.progress import duration
 from diffprob.tasks.signals import stopping
 
 EXAMPLES = (

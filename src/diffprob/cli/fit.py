@@ -11,8 +11,9 @@ from typing import Any
 
 from diffprob.base.errors import InputError
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, whole
-from diffprob.cli.progress import TERMINAL, duration
+from diffprob.cli.progress import TERMINAL
 from diffprob.cli.text import table
+from diffprob.tasks.progress import duration
 
 EXAMPLES = (
     "diffprob fit runs/mnist analytic steps           # one variance per time, and the least-cost path",

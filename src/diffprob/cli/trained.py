@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from diffprob.base.text import bytes_text
-from diffprob.cli.progress import duration
 from diffprob.cli.text import table
+from diffprob.tasks.progress import duration
 
 
 def lines(result: dict[str, Any]) -> Iterator[str]:

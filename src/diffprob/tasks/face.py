@@ -1,7 +1,6 @@
 """What every method of the face stands on: the run that is asked, where it is computed, and who hears about it."""
 
 import inspect
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
@@ -22,19 +21,11 @@ from diffprob.tasks.conditioning import Conditioning
 from diffprob.tasks.images import ImageBatch, ImageSelection, ImageSource
 from diffprob.tasks.in_memory import InMemoryRun, Points
 from diffprob.tasks.plan import Sampling
-from diffprob.tasks.reporter import Reporter, Silent
+from diffprob.tasks.reporter import Reporter
 
 Labels = str | int | Sequence[str | int] | None
 Method = TypeVar("Method", bound=Callable[..., Any])
 Pictures = str | Path | np.ndarray | Tensor | Images | ImageBatch | None
-
-
-class Warnings(Silent):
-    """The reporter of a Python session: no progress, and every note is a warning."""
-
-    def note(self, text: str) -> None:
-        """Warn."""
-        warnings.warn(text, stacklevel=4)
 
 
 class Drawing(TypedDict, total=False):

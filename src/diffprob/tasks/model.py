@@ -25,10 +25,11 @@ from diffprob.space.pixels import Pixels
 from diffprob.storage import files
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.edits import Edits
-from diffprob.tasks.face import Drawing, Warnings, draws
+from diffprob.tasks.face import Drawing, draws
 from diffprob.tasks.fitting import FitRequest, FitResult, fit
 from diffprob.tasks.in_memory import InMemoryRun, in_memory, is_pipeline, pipeline_in_memory
 from diffprob.tasks.measures import Measures
+from diffprob.tasks.progress import reporter_of
 from diffprob.tasks.reporter import Reporter
 from diffprob.tasks.reporting import PageResult, ReportRequest, html_path, report
 from diffprob.tasks.sample import SampleRequest, Samples, chain, sample
@@ -51,7 +52,8 @@ class Model(Measures, Edits):
         clock: what a network is told about t in (0, 1] (``Index(T)``: t T - 1).
         scheduler: one of diffusers' instead of these three.
         compute: where and how precisely it is evaluated.
-        reporter: who hears notes and progress; by default notes are warnings.
+        reporter: who hears notes and progress; None: `diffprob.tasks.progress.Session`.
+        progress: True: show how far things are, wherever; False: never; None: in a notebook and on a terminal.
 
     Raises:
         InputError: parts that do not go together.
@@ -68,16 +70,17 @@ class Model(Measures, Edits):
         clock: Clock | None = None,
         scheduler: Any = None,
         compute: Compute = Compute(),
-        reporter: Reporter = Warnings(),
+        reporter: Reporter | None = None,
+        progress: bool | None = None,
     ) -> None:
         self.run = in_memory(denoiser, tuple(shape), levels, process, prediction, clock, scheduler)
-        self.compute, self.reporter = compute, reporter
+        self.compute, self.reporter = compute, reporter_of(reporter, progress)
 
     @classmethod
-    def of(cls, run: Run, compute: Compute = Compute(), reporter: Reporter = Warnings()) -> Self:
+    def of(cls, run: Run, compute: Compute = Compute(), reporter: Reporter | None = None) -> Self:
         """The model of an open run."""
         model = cls.__new__(cls)
-        model.run, model.compute, model.reporter = run, compute, reporter
+        model.run, model.compute, model.reporter = run, compute, reporter_of(reporter, None)
         return model
 
     @draws
@@ -191,7 +194,8 @@ def load(
     precision: str = "fp32",
     batch: int | None = None,
     best: bool = False,
-    reporter: Reporter = Warnings(),
+    reporter: Reporter | None = None,
+    progress: bool | None = None,
 ) -> Model:
     """Open a model: a packaged run by its name, a run's folder, a diffusers folder, or an open `Run`.
 
@@ -201,7 +205,8 @@ def load(
         precision: "fp32", "bf16" or "fp16", of the network.
         batch: images per network call, which decides speed and the last bits.
         best: the best averaged weights by the metric that the training watched, instead of the last.
-        reporter: who hears notes and progress; by default notes are warnings.
+        reporter: who hears notes and progress; None: `diffprob.tasks.progress.Session`.
+        progress: True: show how far things are, wherever; False: never; None: in a notebook and on a terminal.
 
     Raises:
         InputError: no such run, one without a denoiser, or damaged.
@@ -213,7 +218,7 @@ def load(
     compute.on()
     if not isinstance(model, Run):
         model = pipeline_in_memory(model) if is_pipeline(model) else Run.open(model)
-    return Model.of(model, compute, reporter)
+    return Model.of(model, compute, reporter_of(reporter, progress))
 
 
 def train(
@@ -228,7 +233,8 @@ def train(
     seed: int | None = None,
     device: str = "auto",
     seconds: float | None = None,
-    reporter: Reporter = Warnings(),
+    reporter: Reporter | None = None,
+    progress: bool | None = None,
     halt: Halt = ctrl_c,
 ) -> Model:
     """Train a model and open it; the same call again resumes, one with more steps goes on; as `diffprob train`.
@@ -248,6 +254,7 @@ def train(
         device: "auto" (a CUDA GPU if there is one), "cpu", "cuda" or "cuda:1".
         seconds: stop, with a checkpoint, when this much time has passed.
         reporter: who hears notes and progress (`Reporter`): a callback of one's own is its ``progress``.
+        progress: as in `load`.
         halt: a context in which the steps are taken; it gives what is asked between two of them, whether to stop.
 
     Raises:
@@ -255,6 +262,7 @@ def train(
         InputError: nothing that can be trained; nothing is created.
         NumericalError: the training diverged; the last checkpoint is kept.
     """
+    listener = reporter_of(reporter, progress)
     request = TrainRequest.of(
         what,
         out=out,
@@ -267,7 +275,7 @@ def train(
         seconds=seconds,
         **({} if data is None else {"data": data}),
     )
-    result = run_training(request, reporter, halt)
+    result = run_training(request, listener, halt)
     if result is None:
         raise InputError("only the first process of a training has its model: `diffprob train` is for torchrun")
-    return load(result.run, device=device, reporter=reporter)
+    return load(result.run, device=device, reporter=listener)
