@@ -50,7 +50,7 @@ def test_condition_of_the_wrong_shape_is_an_error() -> None:
             net(X, T, wrong)
     with pytest.raises(ValueError, match="expected x of shape"):
         net(X[:, :1], T, C)
-    with pytest.raises(ValueError, match="beside must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="extra_channels must be at least 1, got 0"):
         ConcatenatedUNetSpec(BODY, 0)
     with pytest.raises(ValueError, match=r"body\.classes must be 0"):
         ConcatenatedUNetSpec(UNetSpec(classes=3))

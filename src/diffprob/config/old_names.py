@@ -12,7 +12,9 @@ OLD_NAMES: dict[str, str] = {  # today's name of a component, by each that it ha
     "Trained": "PretrainedRun",
 }
 
-OLD_FIELDS: dict[str, dict[str, str]] = {}  # the same for the fields of a component, by its name of today
+OLD_FIELDS: dict[str, dict[str, str]] = {  # the same for the fields of a component, by its name of today
+    "ConcatenatedUNetSpec": {"beside": "extra_channels"},
+}
 
 
 def current_name(name: str, table: Container[str]) -> str:

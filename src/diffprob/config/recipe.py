@@ -286,13 +286,13 @@ def _check_conditioned(recipe: Recipe | Recogniser) -> None:
     channels, *sides = recipe.space.shape
     wanted = {
         "classes": condition.rows if isinstance(condition, Labels) else 0,
-        "beside": channels if isinstance(condition, LowResolution) else 0,
+        "extra_channels": channels if isinstance(condition, LowResolution) else 0,
         "text.words": len(captions.words) if captions else 0,
         "text.length": captions.length if captions else 0,
     }
     actual = {
         "classes": getattr(network, "classes", 0),
-        "beside": getattr(network, "beside", 0),
+        "extra_channels": getattr(network, "extra_channels", 0),
         "text.words": getattr(text, "words", 0),
         "text.length": getattr(text, "length", 0),
     }

@@ -17,18 +17,18 @@ class ConcatenatedUNetSpec:
 
     Args:
         body: the U-Net as it would be without the image; its ``in_channels`` are those of the data.
-        beside: channels of the image beside.
+        extra_channels: of the image beside.
 
     Raises:
         ValueError: a field is out of range, or labels in the body; the message has its name and value.
     """
 
     body: UNetSpec
-    beside: int = 1
+    extra_channels: int = 1
 
     def __post_init__(self) -> None:
         instance("body", self.body, UNetSpec)
-        whole("beside", self.beside, 1, MOST_CHANNELS)
+        whole("extra_channels", self.extra_channels, 1, MOST_CHANNELS)
         if self.body.classes:
             raise ValueError(f"body.classes must be 0 where images are told, got {self.body.classes}")
 
@@ -53,7 +53,7 @@ class ConcatenatedUNetSpec:
 
 
 class ConcatenatedUNet(UNet):
-    """A `UNet` whose first convolution reads x (B, in_channels, H, W) and, for a label, an image (B, beside, H, W).
+    """A `UNet` whose first convolution reads x (B, in_channels, H, W) and an image (B, extra_channels, H, W).
 
     Exact when: the first convolution's weights for the image beside are zero; it then is the plain `UNet` of its body.
 
@@ -61,8 +61,8 @@ class ConcatenatedUNet(UNet):
     """
 
     def __init__(self, spec: ConcatenatedUNetSpec) -> None:
-        super().__init__(replace(spec.body, in_channels=spec.in_channels + spec.beside))
-        self.own, self.beside = spec.in_channels, spec.beside
+        super().__init__(replace(spec.body, in_channels=spec.in_channels + spec.extra_channels))
+        self.own, self.extra_channels = spec.in_channels, spec.extra_channels
 
     def read_out(self, features: Tensor) -> Output:
         """The prediction from `features`; with twice as many channels as the data, the second half is ``extra``."""
@@ -70,7 +70,7 @@ class ConcatenatedUNet(UNet):
         return Output(*output.chunk(2, dim=1)) if output.shape[1] == 2 * self.own else Output(output)
 
     def _encode(self, x: Tensor, t: Tensor, label: Tensor | None) -> tuple[Tensor, Conditioning, list[Tensor]]:
-        expected = (len(x), self.beside, *x.shape[2:])
+        expected = (len(x), self.extra_channels, *x.shape[2:])
         if label is None or tuple(label.shape) != expected:
             got = "none" if label is None else tuple(label.shape)
             raise ValueError(f"expected an image of shape {expected} beside x, got {got}")
