@@ -28,7 +28,7 @@ from diffprob.evaluation.image_quality import mean_and_error, psnr
 from diffprob.guidance.energy import EnergyGuided, ReconstructionGuidance
 from diffprob.reporting.figures import grid_image
 from diffprob.sampling.defaults import default
-from diffprob.sampling.restore import Inpaint, denoised, draw_denoised, estimate_noise, unclip
+from diffprob.sampling.restore import RePaint, denoised, draw_denoised, estimate_noise, unclip
 from diffprob.sampling.simulate import draw
 from diffprob.tasks.images import splits
 
@@ -167,7 +167,7 @@ def _holes(run: Any, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     for sampler, jumps, scale in methods:
         grid = dp.Trailing(bend=-0.6) if sampler is fast else dp.Uniform()
         if scale is None:
-            name, asked, how = f"repaint, {jumps} jumps", model, Inpaint(sampler, known, clean, jumps)
+            name, asked, how = f"repaint, {jumps} jumps", model, RePaint(sampler, known, clean, jumps)
         else:
             name, how = f"guided, scale {scale:g}", sampler
             asked = EnergyGuided(model, ReconstructionGuidance(known, clean, model.process, scale))

@@ -88,7 +88,7 @@ from diffprob.sampling.exponential import DPMpp, DPMppSDE, UniPC
 from diffprob.sampling.grain import GrainSolver
 from diffprob.sampling.invert import invert
 from diffprob.sampling.langevin import AnnealedLangevin
-from diffprob.sampling.restore import Inpaint, denoised, draw_denoised, estimate_noise, unclip
+from diffprob.sampling.restore import RePaint, denoised, draw_denoised, estimate_noise, unclip
 from diffprob.sampling.sde import EulerMaruyama, PredictorCorrector, ReverseDiffusion
 from diffprob.sampling.simulate import State, check_step, draw, simulate, start
 from diffprob.sampling.singlestep import DPMFast, DPMpp2S, DPMSolver, Heun
@@ -126,14 +126,14 @@ __all__ = [
     "EnergySpec", "Epsilon", "EpsilonTheta", "EpsilonThetaSpec", "EulerMaruyama", "Evaluation", "Exact",
     "FaithfulnessEnergy", "FiniteData", "FlowDensity", "FlowLikelihood", "Folder", "Gaussian", "GaussianData", "Glow",
     "GlowSpec", "GradientDistillation", "GrainGrid", "GrainSolver", "Heun", "HorizontalFlip", "HuggingFace",
-    "Hutchinson", "Hybrid", "Idx", "ImageBatch", "Images", "Index", "Inpaint", "InputError", "Integrability",
+    "Hutchinson", "Hybrid", "Idx", "ImageBatch", "Images", "Index", "InputError", "Integrability",
     "Karras", "LabelEnergy", "Labels", "Leading", "Learned", "LearnedDiagonal", "LearnedRange", "LeastCost",
     "LinearBetas", "LinearProcess", "LocationScale", "LogDensity", "LogLinear", "LogSNR", "LowPass", "LowResolution",
     "MaximumLikelihood", "Mean", "Mixture", "MixtureData", "Model", "Monitor", "Native", "NegativeEnergy",
     "NetDenoiser", "NoClosedForm", "NoiseMoments", "NoiseNorm", "NoiseResidual", "NoisyClassifier",
     "NoisyClassifierNet", "NoisyClassifierSpec", "Normal", "NumericalError", "OptimalCovariance", "OrnsteinUhlenbeck",
     "Output", "Part", "PathStatistics", "Pixels", "Potential", "PotentialSpec", "PredictorCorrector", "PretrainedRun",
-    "ProbabilityFlow", "Proxy", "Quadratic", "QuadraticTimes", "RateDistortion", "RealismEnergy", "Recipe",
+    "ProbabilityFlow", "Proxy", "Quadratic", "QuadraticTimes", "RateDistortion", "RePaint", "RealismEnergy", "Recipe",
     "Recogniser", "RecogniserRun", "Recognition", "ReconstructionError", "ReconstructionGuidance", "ReverseDiffusion",
     "Rng", "Run", "RunWriter", "ScalarUNet", "ScalarUNetSpec", "Scale", "ScaledLinear", "Scoped", "Score",
     "ScoreNorms", "SimplexNoise", "SlicedMatching", "SquaredNoise", "State", "Straight", "StraightScaling", "SubVP",

@@ -22,7 +22,7 @@ from diffprob.data.sources import Digits
 from diffprob.evaluation.image_quality import psnr
 from diffprob.guidance.energy import EnergyGuided, ReconstructionGuidance
 from diffprob.sampling.exponential import DPMppSDE
-from diffprob.sampling.restore import Inpaint, denoised, draw_denoised, unclip
+from diffprob.sampling.restore import RePaint, denoised, draw_denoised, unclip
 from diffprob.sampling.simulate import draw
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.conditioning import Conditioning, apply_guidance

@@ -15,7 +15,7 @@ from diffprob.guidance.energy import Energies, EnergyGuided, LabelEnergy, Recons
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import VPSDE
 from diffprob.sampling.ancestral import DDIM
-from diffprob.sampling.restore import Inpaint
+from diffprob.sampling.restore import RePaint
 
 PROCESS, OTHER, NAN = LinearProcess(), LinearProcess(VPSDE()), math.nan
 MODEL, NET, T = IsotropicData(0.3, 0.2, PROCESS), net_denoiser(), tensor(0.5)
@@ -38,11 +38,11 @@ REFUSED = {
     "no energies": lambda: Energies(()),
     "a known pixel of no number": lambda: ReconstructionGuidance(ALL, HOLED, PROCESS),
     "a hidden pixel of no number": lambda: ReconstructionGuidance(0 * ALL, HOLED, PROCESS),
-    "a pixel of no number to fill in": lambda: Inpaint(DDIM(), ALL, HOLED),
+    "a pixel of no number to fill in": lambda: RePaint(DDIM(), ALL, HOLED),
     "known levels": lambda: ReconstructionGuidance(ALL, LEVELS, PROCESS),
     "a mask of no number": lambda: ReconstructionGuidance(ALL * NAN, X, PROCESS),
     "half a known pixel": lambda: ReconstructionGuidance(ALL / 2, X, PROCESS),
-    "half a pixel to fill in": lambda: Inpaint(DDIM(), ALL / 2, X),
+    "half a pixel to fill in": lambda: RePaint(DDIM(), ALL / 2, X),
     "an observation without scale": lambda: ReconstructionGuidance(ALL, X, PROCESS, scale=NAN),
     "a class below 0": lambda: labelled([-100]),
     "a class that there is not": lambda: labelled([3])(X, T),

@@ -27,7 +27,7 @@ from diffprob.sampling.between import add_noise, times_from
 from diffprob.sampling.defaults import affordable, default
 from diffprob.sampling.exponential import UniPC
 from diffprob.sampling.invert import invert
-from diffprob.sampling.restore import Inpaint, beyond, denoised, draw_denoised, estimate_noise, unclip
+from diffprob.sampling.restore import RePaint, beyond, denoised, draw_denoised, estimate_noise, unclip
 from diffprob.sampling.simulate import State, cost, draw, plan, simulate
 from diffprob.sampling.translate import sdedit
 
@@ -65,7 +65,7 @@ REFUSED = {
     "levels inverted": lambda: invert(MODEL, LEVELS, TIMES),
     "levels as x_0 of the bound": lambda: variational_bound(MODEL, LEVELS, TIMES, Rng.of(0, 3), Decoder(None)),
     "levels as x_0 of the flow": lambda: flow_log_prob(MODEL, LEVELS, Rng.of(0, 3)),
-    "levels as known pixels": lambda: Inpaint(DDIM(), torch.ones(2), LEVELS),
+    "levels as known pixels": lambda: RePaint(DDIM(), torch.ones(2), LEVELS),
     "levels of a network": lambda: net_denoiser()(torch.zeros(1, 1, 8, 8, dtype=torch.uint8), torch.tensor(0.5)),
     "a dtype of whole numbers": lambda: draw(MODEL, DDIM(), TIMES, Rng.of(0, 3), (2,), torch.int64),
     "one stream for a chain of three": lambda: chain(X, 1),
@@ -87,8 +87,8 @@ REFUSED = {
     "none to afford": lambda: affordable(TEN, -1),
     "a rising grid": lambda: times_from(TEN, TIMES.flip(0), 0.5),
     "half a repeat": lambda: sdedit(MODEL, X, 0.5, DDIM(), TIMES, Rng.of(0, 3), repeats=1.5),
-    "half a jump": lambda: Inpaint(DDIM(), torch.ones(2), X, jumps=1.5),
-    "a mask of no number": lambda: Inpaint(DDIM(), torch.tensor([NAN, 1.0]), X),
+    "half a jump": lambda: RePaint(DDIM(), torch.ones(2), X, jumps=1.5),
+    "a mask of no number": lambda: RePaint(DDIM(), torch.tensor([NAN, 1.0]), X),
     "cut by noise below 0": lambda: beyond(X, X, -0.1, Rng.of(0, 3)),
     "cut by noise of no number": lambda: unclip(MODEL, X, NAN, Rng.of(0, 3)),
     "cut between no limits": lambda: beyond(X, X, 0.1, Rng.of(0, 3), 1.0, -1.0),

@@ -22,7 +22,7 @@ from diffprob.process.linear import LinearProcess, StraightScaling, VarianceExpl
 from diffprob.process.schedule import VPSDE, LinearBetas, LogLinear, Straight
 from diffprob.sampling.ancestral import DDIM, Ancestral
 from diffprob.sampling.exponential import DPMpp
-from diffprob.sampling.restore import Inpaint, beyond, denoised, draw_denoised, estimate_noise, level_time, unclip
+from diffprob.sampling.restore import RePaint, beyond, denoised, draw_denoised, estimate_noise, level_time, unclip
 from diffprob.sampling.simulate import State, cost, draw, simulate
 
 PROCESS, DDPM = LinearProcess(VPSDE()), LinearProcess()
@@ -279,7 +279,7 @@ def repainted(start: Tensor, times: Tensor, jumps: int) -> Tensor:
 def test_inpainting_chain_mean_matches_the_recursion(jumps: int) -> None:
     n, times = 3000, LogSNR()(PROCESS, 12)
     start = Rng.of(0, 1).normal((3,), torch.float64)
-    sampler = Inpaint(DDIM(), MASK, KNOWN, jumps)
+    sampler = RePaint(DDIM(), MASK, KNOWN, jumps)
     *_, last = simulate(DATA, sampler, start.expand(n, 3), times, Rng.of(0, n))
     assert bool((last.x[:, 0] == KNOWN[0]).all())
     assert_mean(last.x[:, 1:], repainted(start[0], times, jumps)[1:])
@@ -298,7 +298,7 @@ def test_inpainting_jump_adds_the_noise_of_the_step() -> None:
             return State(torch.ones_like(state.x), s, state.index + 1)
 
     t, s, elements = tensor(0.6), tensor(0.35), 20_000
-    sampler = Inpaint(Still(), torch.arange(elements) < 10_000, tensor(0.5), 2)
+    sampler = RePaint(Still(), torch.arange(elements) < 10_000, tensor(0.5), 2)
     first = torch.zeros(1, elements).double()
     last = sampler.step(DATA, State(first, t), s, Rng.of(0, 1))
     assert (len(seen), last.index, float(last.t)) == (3, 1, 0.35)
@@ -322,7 +322,7 @@ def test_inpainting_with_many_jumps_approaches_the_conditional_mean() -> None:
     n, times, exact = 1000, LogSNR()(PROCESS, 16), conditional()
     errors = []
     for jumps in (0, 20):
-        samples = draw(DATA, Inpaint(DDIM(eta=1.0), MASK, KNOWN, jumps), times, Rng.of(0, n), (3,), torch.float64)
+        samples = draw(DATA, RePaint(DDIM(eta=1.0), MASK, KNOWN, jumps), times, Rng.of(0, n), (3,), torch.float64)
         errors.append((samples.mean(0) - exact)[1:].abs().max())
     assert float(errors[0]) > 0.15
     assert float(errors[1]) < 0.03 + 4 * n**-0.5
@@ -347,10 +347,10 @@ def test_reconstruction_guidance_approaches_the_conditional_mean() -> None:
 def test_inpainting_without_known_pixels_equals_the_sampler(sampler) -> None:
     times, rng = LogSNR()(PROCESS, 8), Rng.of(2, 3)
     x = rng.normal((3,), torch.float64)
-    inpaint = Inpaint(sampler, torch.zeros(3), torch.zeros(3))
+    inpaint = RePaint(sampler, torch.zeros(3), torch.zeros(3))
     chains = [[state.x for state in simulate(DATA, chosen, x, times, rng)] for chosen in (sampler, inpaint)]
     assert all(torch.equal(a, b) for a, b in zip(*chains, strict=True))
-    known = Inpaint(sampler, torch.ones(3), KNOWN, 1)
+    known = RePaint(sampler, torch.ones(3), KNOWN, 1)
     *_, last = simulate(DATA, known, x, times, rng)
     assert torch.equal(last.x, KNOWN.expand(3, 3))
 
@@ -361,10 +361,10 @@ def test_sample_depends_only_on_its_own_seed() -> None:
     image = Rng.of(2, 1).normal((1, 8, 8))
 
     def made(n: int, first: int = 0) -> Tensor:
-        return draw(model, Inpaint(DPMpp(2), mask, image, 2), times, Rng.of(5, n, first), (1, 8, 8))
+        return draw(model, RePaint(DPMpp(2), mask, image, 2), times, Rng.of(5, n, first), (1, 8, 8))
 
     six = made(6)
     assert torch.equal(made(2, 3), six[3:5])
     assert len({row.numpy().tobytes() for row in six}) == 6
     with pytest.raises(ValueError, match="jumps must be at least 0"):
-        Inpaint(DDIM(), mask, image, -1)
+        RePaint(DDIM(), mask, image, -1)

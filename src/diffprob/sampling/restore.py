@@ -205,7 +205,7 @@ def unclip(
 
 
 @dataclass(frozen=True, eq=False)
-class Inpaint:
+class RePaint:
     """A sampler with some known pixels: after every step they are those of q(x_s|x_0), the others the sampler's.
 
     By itself that never lets the new pixels see how the known ones look at s. With ``jumps`` every step is taken back

@@ -13,8 +13,7 @@ from diffprob.base.checks import flag, one_of, real, several, whole
 from diffprob.base.rng import Rng
 from diffprob.guidance.energy import EnergyGuided, ReconstructionGuidance
 from diffprob.runs.folder import Run
-from diffprob.sampling.restore import Inpaint as InpaintSampler
-from diffprob.sampling.restore import denoised, draw_denoised, known_noise, unclip
+from diffprob.sampling.restore import RePaint, denoised, draw_denoised, known_noise, unclip
 from diffprob.sampling.simulate import draw
 from diffprob.tasks.drawing import limited
 from diffprob.tasks.images import ImageSource
@@ -252,7 +251,7 @@ class IncompleteImages:
         if self.request.chosen == GUIDED:
             model = EnergyGuided(model, ReconstructionGuidance(known, image, model.process))
         else:
-            sampler = InpaintSampler(sampler, known, image, self.jumps)
+            sampler = RePaint(sampler, known, image, self.jumps)
         model, shape = limited(model, plan.clip), self.given.shape
         drawn = mean_of(lambda streams: draw(model, sampler, plan.times, streams, shape), rng, self.request.average)
         return torch.where(known, image, drawn), []
