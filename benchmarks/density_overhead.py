@@ -15,7 +15,7 @@ import torch
 from quality import answer, finish
 
 from diffprob.base.rng import Rng
-from diffprob.density.choose import STANDARD
+from diffprob.density.defaults import STANDARD
 from diffprob.runs.folder import Run
 from diffprob.tasks.images import splits
 from diffprob.tasks.scoring import label

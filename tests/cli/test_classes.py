@@ -29,7 +29,7 @@ from diffprob.runs.writer import RunWriter
 from diffprob.space.pixels import Pixels
 from diffprob.tasks import noisy_classifier
 from diffprob.tasks.features import Auto
-from diffprob.tasks.own_recipe import choose
+from diffprob.tasks.own_recipe import recipe_for
 from diffprob.tasks.training import labelled
 from diffprob.training.settings import Training
 
@@ -242,7 +242,7 @@ def test_large_label_values_are_single_classes(tmp_path: Path) -> None:
     labels = np.arange(60) % 3
     np.savez(tmp_path / "x.npz", images=of_greys(labels).pixels, labels=labels * 11_000_000)
     source = Array(str(tmp_path / "x.npz"))
-    made, _ = labelled(choose("x", source, source.load()), None, tmp_path / "run")
+    made, _ = labelled(recipe_for("x", source, source.load()), None, tmp_path / "run")
     assert made.condition == Labels(3, names=("0", "11000000", "22000000"))
     assert getattr(made.network, "classes", None) == 4
 

@@ -14,7 +14,7 @@ from diffprob.base.errors import InputError
 from diffprob.cli.main import main
 from diffprob.data import Digits
 from diffprob.density.anomaly import AnomalyMap
-from diffprob.density.choose import DEFAULT, STANDARD
+from diffprob.density.defaults import DEFAULT, STANDARD
 from diffprob.density.noise import NoiseNorm, ReconstructionError
 from diffprob.runs.folder import Run
 from diffprob.tasks import detection, scoring

@@ -134,7 +134,7 @@ def _request(args: argparse.Namespace) -> "DetectionRequest":
 
 
 def _proxies(texts: list[str]) -> "tuple[Proxy, ...]":
-    from diffprob.density.choose import SLOW, STANDARD
+    from diffprob.density.defaults import SLOW, STANDARD
 
     chosen: list[Proxy] = []
     for text in texts:

@@ -13,7 +13,7 @@ from diffprob.config.recipe import Recipe, build_model
 from diffprob.data import Digits
 from diffprob.data.images import Images
 from diffprob.denoise.denoiser import NetDenoiser
-from diffprob.density.choose import DEFAULT
+from diffprob.density.defaults import DEFAULT
 from diffprob.density.histogram import PixelHistogram
 from diffprob.density.noise import NoiseNorm
 from diffprob.evaluation.detection import auroc

@@ -17,7 +17,7 @@ import torch
 from diffprob.base.checks import MOST, instance, real, several, whole
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
-from diffprob.density.choose import DEFAULT, STANDARD
+from diffprob.density.defaults import DEFAULT, STANDARD
 from diffprob.density.integrability import Integrability, integrability
 from diffprob.density.proxy import LEAST, Proxy
 from diffprob.runs.folder import Run
@@ -42,7 +42,7 @@ class DetectionRequest:
         judged: images to rank, or one; or ``outside``, one of both.
         outside: sets of images that do not belong, to be told from those that do.
         inside: images that belong; None: the run's own held-out ones.
-        proxies: None: of ``judged`` the default one, else all but the slow (`diffprob.density.choose`).
+        proxies: None: of ``judged`` the default one, else all but the slow (`diffprob.density.defaults`).
         others: runs with a density of their own to compare with: potentials, baselines.
         map: with ``judged``: where the least typical images are odd, such as ``AnomalyMap()``.
         n: at most so many images of each set; of ``judged`` all are taken.

@@ -70,7 +70,7 @@ def automatic(
         InputError: the data cannot be used.
     """
     source, images, said = opened(data, size, channels, out)
-    recipe = choose(data_name(data), source, images)
+    recipe = recipe_for(data_name(data), source, images)
     channels, height, width = images.event_shape
     said += [
         f"{len(images):,} images of {height}x{width}, {channels} channel(s), {images.levels} grey levels: {source!r}",
@@ -88,7 +88,7 @@ def described(recipe: Recipe) -> list[str]:
     ]
 
 
-def choose(name: str, source: Any, images: Images) -> Recipe:
+def recipe_for(name: str, source: Any, images: Images) -> Recipe:
     """The recipe for ``images``: size and channels from the data, the network from the size."""
     channels, height, width = images.event_shape
     _, widths, layers, training = next(choice for choice in CHOICES if max(height, width) <= choice[0])
