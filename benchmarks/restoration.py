@@ -2,7 +2,7 @@
 
     python benchmarks/restoration.py noise mnist --data data/mnist -n 100 --figure docs/images/restoration-mnist.png
     python benchmarks/restoration.py holes mnist --data data/mnist -n 32
-    python benchmarks/restoration.py sizes runs/digits_enlarged -n 360 --figure docs/images/restoration-sizes.png
+    python benchmarks/restoration.py sizes runs/digits_superresolution -n 360 --figure docs/images/restoration-sizes.png
 
 "noise" needs scikit-image and bm3d, of which the latter is free for non-commercial use only. Noise is added to test
 images, "whole", and then rounded to grey levels and cut off at black and white, "file". Non-local means and BM3D get

@@ -38,7 +38,7 @@ def enlarging(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two steps that is told images of half the size; not to be changed."""
     out = tmp_path_factory.mktemp("enlarging") / "tiny"
     settings = [text.replace("network.", "network.body.") for text in TINY]
-    assert main(["train", "digits_enlarged", "--steps", "2", "--out", str(out), *settings]) == 0
+    assert main(["train", "digits_superresolution", "--steps", "2", "--out", str(out), *settings]) == 0
     return out
 
 
@@ -324,11 +324,14 @@ def test_invalid_input_is_an_error(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["large"], "large: 9x9 pixels; digits_enlarged enlarges 4x4 to 8x8"),
-        (["digits", "--noise", "2"], "--noise does not go with digits_enlarged, which enlarges images"),
-        (["digits", "--box", "0,0,2,2"], "--box does not go with digits_enlarged, which enlarges images"),
+        (["large"], "large: 9x9 pixels; digits_superresolution enlarges 4x4 to 8x8"),
+        (["digits", "--noise", "2"], "--noise does not go with digits_superresolution, which enlarges images"),
+        (["digits", "--box", "0,0,2,2"], "--box does not go with digits_superresolution, which enlarges images"),
         (["digits", "--clean", "digits"], "leave --clean out"),
-        (["digits", "--label", "3"], "digits_enlarged is told images: diffprob restore digits_enlarged IMAGES"),
+        (
+            ["digits", "--label", "3"],
+            "digits_superresolution is told images: diffprob restore digits_superresolution IMAGES",
+        ),
     ],
     ids=" ".join,
 )

@@ -27,7 +27,7 @@ from diffprob.data.formats import folder
 from diffprob.runs.folder import open_run
 from diffprob.runs.writer import RunWriter
 from diffprob.tasks import training_run
-from diffprob.tasks.own_recipe import automatic, choose, opened
+from diffprob.tasks.own_recipe import automatic, opened, recipe_for
 from diffprob.training.loop import Trainer
 
 LOSS_CURVE = training_run._loss_curve  # conftest puts nothing in its place
@@ -222,7 +222,7 @@ def test_dry_run_checks_the_recipe_against_its_data(diffprob: Callable) -> None:
 )
 def test_data_of_any_shape_gets_a_recipe(shape: tuple[int, int, int]) -> None:
     images = dp.Images(np.zeros((3, *shape), np.uint8))
-    recipe = choose("mine", dp.Folder("x"), images)
+    recipe = recipe_for("mine", dp.Folder("x"), images)
     assert recipe.space.shape == shape
     assert 50_000 < parameter_count(recipe) < 120_000_000
     factor = 2 ** (len(recipe.network.widths) - 1)

@@ -12,7 +12,7 @@ from diffprob.config.old_names import OLD_FIELDS, OLD_NAMES
 from diffprob.config.overrides import assign
 from diffprob.config.registry import ALL, FAMILIES, register
 from diffprob.config.spec import parse, render
-from diffprob.recipes import named
+from diffprob.recipes import is_named, named
 from diffprob.runs.files import CARD, MODEL, RECIPE
 from diffprob.runs.folder import Run, packaged
 from diffprob.runs.publish import publish
@@ -57,8 +57,13 @@ def test_old_field_name_is_read_as_the_new_one(name, old):
     assert assign(value, old, repr(getattr(value, field))) == value
 
 
+def test_recipe_is_found_by_its_old_name():
+    assert named("digits_enlarged") == named("digits_superresolution")
+    assert is_named("digits_enlarged") and not is_named("digits_reduced")
+
+
 def test_field_may_be_set_by_its_old_name():
-    recipe = named("digits_enlarged")
+    recipe = named("digits_superresolution")
     old = assign(recipe, "condition", "Degraded((1, 8, 8), factor=2, drop=0.2)")
     assert old == assign(recipe, "condition", "LowResolution((1, 8, 8), factor=2, drop=0.2)")
 

@@ -9,7 +9,7 @@ is estimated.
 
 With --mask (white pixels are missing) or --box the missing pixels are drawn, given the others, by DDIM(eta=1.0) unless
 told otherwise: guided towards them, for two to three times the cost of plain samples, or by RePaint for 1 + K times. A
-run that was trained to be told smaller images (`diffprob train digits_enlarged`) enlarges IMAGES of that size; larger
+run that was trained with smaller images (`diffprob train digits_superresolution`) enlarges IMAGES of that size; larger
 ones it makes small first, and says how near it comes to them. Image i has the seed N + i.
 """
 
@@ -34,7 +34,7 @@ EXAMPLES = (
     "diffprob restore mnist path/to/mnist -n 100 --add-noise 50      # try it: how near does it come to clean images?",
     "diffprob restore mnist digits/ --mask hole.png --average 8      # white pixels of hole.png are missing",
     "diffprob restore mnist path/to/mnist -n 16 --box 8,8,12,12 --method repaint --jumps 5",
-    "diffprob restore runs/digits_enlarged digits                    # 8x8 made 4x4, and enlarged again",
+    "diffprob restore runs/digits_superresolution digits                    # 8x8 made 4x4, and enlarged again",
 )
 
 KINDS = "a picture, a folder of pictures, or any other data that --data takes (of its test split, where it has one)"

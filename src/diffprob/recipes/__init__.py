@@ -15,7 +15,7 @@ RECIPES = {
     "mnist_labels": "mnist",
     "fashion": "fashion",
     "captioned_digits": "captions",
-    "digits_enlarged": "enlarged",
+    "digits_superresolution": "superresolution",
     "cifar10": "cifar10",
     "cifar10_small": "cifar10",
     "thesis_mnist": "thesis",
@@ -23,15 +23,22 @@ RECIPES = {
     "celebahq256": "large",
     "lsun256": "large",
 }
-EMBEDDED = ("digits", "captioned_digits", "digits_enlarged")  # recipes whose data comes with the library
+OLD_NAMES = {"digits_enlarged": "digits_superresolution"}  # today's name of a recipe, by each that it had
+EMBEDDED = ("digits", "captioned_digits", "digits_superresolution")  # recipes whose data comes with the library
+
+
+def is_named(name: str) -> bool:
+    """Whether a recipe has this name, or had it before."""
+    return OLD_NAMES.get(name, name) in RECIPES
 
 
 def named(name: str, path: str | None = None) -> "Recipe":
-    """The recipe ``name``, for the data at ``path``; without a path, where `common.data_path` looks.
+    """The recipe ``name`` (or by a name of before) for the data at ``path``; without, where `common.data_path` looks.
 
     Raises:
         InputError: no such recipe, or a path for data that is embedded.
     """
+    name = OLD_NAMES.get(name, name)
     if name not in RECIPES:
         raise InputError(f"no recipe {name!r} (recipes: {', '.join(RECIPES)}){did_you_mean(name, RECIPES)}")
     if name in EMBEDDED and path is not None:

@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from diffprob import recipes
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.config.classes import classes_text
 from diffprob.config.old_names import current_name
@@ -125,6 +126,7 @@ def look_up(what: str | None = None) -> dict[str, Any]:
     if what in families:
         components = {name: describe_component(kind).to_json() for name, kind in families[what].items()}
         return {"kind": "family", "family": what, "components": components}
+    what = recipes.OLD_NAMES.get(what, what)
     if what in RECIPES:
         return {"kind": "recipe", "name": what, **describe_recipe(what).to_json()}
     what = current_name(what, ALL)
@@ -168,7 +170,7 @@ def describe_recipe(name: str) -> RecipeSummary:
     Raises:
         InputError: there is none.
     """
-    recipe = named(name)
+    recipe, name = named(name), recipes.OLD_NAMES.get(name, name)
     make = getattr(import_module(f"diffprob.recipes.{RECIPES[name]}"), name)
     return RecipeSummary(_summary(make), parameter_count(recipe), _shape(recipe.space), render(recipe))
 

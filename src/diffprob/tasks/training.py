@@ -15,7 +15,7 @@ from diffprob.config.registry import ALL
 from diffprob.config.spec import parse
 from diffprob.data.images import Images
 from diffprob.data.places import at_place
-from diffprob.recipes import RECIPES, named
+from diffprob.recipes import is_named, named
 from diffprob.runs.files import read_recipe as recipe_of
 from diffprob.runs.folder import open_run
 from diffprob.storage.files import TEXT_LIMIT, followed, kind_of, read_bytes
@@ -81,7 +81,7 @@ class TrainRequest:
         Raises:
             ValueError: as the class.
         """
-        if isinstance(what, Kind) or str(what) in RECIPES:
+        if isinstance(what, Kind) or is_named(str(what)):
             return cls(recipe=what, **fields)
         place = followed(Path(what))
         is_recipe = kind_of(place / "recipe.txt") is not None or place.suffix == ".txt"
@@ -107,7 +107,7 @@ def prepare_training(request: TrainRequest, reporter: Reporter = SILENT) -> Prep
     """
     recipe, images = _recipe(request, reporter)
     asked = request.recipe
-    going_on = isinstance(asked, str | Path) and str(asked) not in RECIPES and is_run(Path(asked))
+    going_on = isinstance(asked, str | Path) and not is_named(str(asked)) and is_run(Path(asked))
 
     def place() -> Path:
         return Path(request.out or (str(asked) if going_on else f"runs/{recipe.name}"))
@@ -186,7 +186,7 @@ def _recipe(request: TrainRequest, reporter: Reporter) -> tuple[Kind, Images | N
             f"{option('size')} and {option('channels')} are for {option('data')} without a recipe; with one use "
             f"{option('overrides')}, for instance data.size=64"
         )
-    if isinstance(asked, str) and (asked in RECIPES or not ("/" in asked or Path(asked).exists())):
+    if isinstance(asked, str) and (is_named(asked) or not ("/" in asked or Path(asked).exists())):
         return named(asked, data), None
     recipe = asked if isinstance(asked, Kind) else _from_file(Path(asked))
     return (recipe if data is None else replace(recipe, data=at_place(recipe.data, data))), None

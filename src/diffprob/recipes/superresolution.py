@@ -1,4 +1,4 @@
-"""Handwritten digits from their half size: the network is told the image averaged over blocks of 2x2 pixels."""
+"""Handwritten digits from their half size: the network takes the image averaged over blocks of 2x2 pixels."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,13 +9,13 @@ from diffprob.net.concatenated import ConcatenatedUNetSpec
 from diffprob.recipes.digits import digits
 
 
-def digits_enlarged() -> Recipe:
+def digits_superresolution() -> Recipe:
     """The embedded digits, 8x8 pixels from 4x4: what `restore` enlarges images with; minutes on one core."""
     recipe = digits()
     body: Any = recipe.network
     return replace(
         recipe,
-        name="digits_enlarged",
+        name="digits_superresolution",
         network=ConcatenatedUNetSpec(body),
         condition=LowResolution(recipe.space.shape, factor=2, drop=0.1),
         training=replace(recipe.training, cooldown=1000),
