@@ -133,7 +133,7 @@ def test_inpainting_matches_the_library(diffprob: Callable, trained: Path, noisy
         assert diffprob(*common, *options, "--out", name).code == 0
     model, sampler, times, rng = library(trained)
     known, image = torch.from_numpy(~missing), to_model(noisy)
-    inpaint = Inpaint(sampler, known, image, 1)
+    inpaint = RePaint(sampler, known, image, 1)
     settings = {name: json.loads(Path(name, "facts.json").read_text()) for name in ("repaint", "guided")}
     assert settings["repaint"]["box"] == "2,1,3,6" and settings["guided"]["mask"] == "mask.png"
     assert settings["guided"]["mask_sha256"] == Images(missing * np.uint8(255)).digest()
