@@ -342,7 +342,7 @@ def test_planted_rule_violation_is_detected(case: str) -> None:
     assert any(expected in line for line in problems(module, HEADER + code)), problems(module, HEADER + code)
 
 
-def test_a_clean_module_passes() -> None:
+def test_clean_module_passes() -> None:
     code = 'import torch\n\nfrom diffprob.base.rng import Rng\n\n\ndef f(x: torch.Tensor) -> Rng:\n    """Ours."""\n'
     body = "    model = g(x).eval()\n    import scipy\n    return scipy.f(model)\n"
     assert problems("evaluation/x.py", HEADER + code + body) == []

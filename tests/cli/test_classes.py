@@ -62,7 +62,7 @@ def certainty(pixels: np.ndarray, classes: int) -> torch.Tensor:
 
 
 class Perfect(ClassifierFeatures):
-    """Features by which the classes of three greys are told apart without error."""
+    """Features by which the classes of three greys are distinguished without error."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         super().__init__(ClassifierSpec(1, len(names), (8, 8)).build(), 256, "cpu", names)
@@ -81,7 +81,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def recipe(source: Any, name: str = "greys") -> Recipe:
-    """Of a tiny network that is told the classes of the images."""
+    """Of a tiny network conditioned on the classes of the images."""
     images = source.load()
     condition, shape = labels_of(images), images.event_shape
     network = UNetSpec(shape[0], shape[0], (8, 8), 1, (False, False), groups=4, classes=condition.rows)
@@ -98,7 +98,7 @@ def written(place: Path, of: Recipe) -> Path:
 
 
 def numbers(place: Path) -> Recipe:
-    """The recipe of a run that is told the folders 1, 2 and 10."""
+    """The recipe of a run conditioned on the folders 1, 2 and 10."""
     pictures(place / "data", NUMBERS)
     return recipe(Folder(str(place / "data"), None, 1))
 
@@ -166,7 +166,7 @@ def test_numeric_label_selects_the_class_of_that_name(diffprob: Callable, tmp_pa
         ("one", "among 1, 2, 10"),
     ):
         assert message in diffprob("sample", "run", "-n", "2", *DRAWN, "--label", wrong).error
-    # What training told the network about a picture of folder 10 is what --label 10 tells it.
+    # The label that training gave to images of folder 10 is the one of --label 10.
     images = run.recipe.data.load()
     assert run.recipe.condition.from_dataset(images)[images.pixels[:, 0, 0, 0] > 200].tolist() == [2] * 20
     assert run.recipe.condition.number("10") == 2

@@ -257,7 +257,7 @@ def test_caption_for_a_run_without_captions_is_an_error(diffprob: Callable, cond
 
 
 def test_weaker_run_gets_the_class_of_the_same_name() -> None:
-    """One with other classes beside it was silently told nothing; so was one that cannot be told the same."""
+    """A weaker run with other classes was silently left unconditional; so was one without that condition."""
     ours, theirs = Labels(3, 0.1, ("1", "2", "10")), Labels(4, 0.2, ("0", "10", "1", "x"))
     assert _rows_of(theirs, ours, torch.tensor([2, 0, 3])).tolist() == [1, 2, 4]
     assert _rows_of(Labels(3, 0.0), Labels(2, 0.1), torch.tensor([1, 0, 1])).tolist() == [1, 0, 1]
@@ -279,7 +279,7 @@ def test_output_states_the_condition_of_the_weaker_run(
     assert f"away from {trained}, which is told nothing" in diffprob(*command, "--guide-with", trained).out
     assert "told nothing" not in diffprob(*command, "--guide-with", conditional_run).out
     plain = ("sample", trained, *DRAWN, "--guidance", "1", "--dry-run", "--guide-with")
-    assert diffprob(*plain, conditional_run).code == 0  # told the null, as this one is told nothing
+    assert diffprob(*plain, conditional_run).code == 0  # with the null label, as this one has no condition
     begun = diffprob("train", "digits", "--labels", "--steps", "1", "--out", "whole", *TINY, *UNDROPPED)
     assert begun.code == 0
     refused = diffprob(*plain, "whole")

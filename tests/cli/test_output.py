@@ -65,7 +65,7 @@ def test_names_are_not_markup_on_a_terminal(monkeypatch) -> None:
     assert "[bold]note[/b]\\x07" in sys.stderr.getvalue()
 
 
-def test_the_card_shows_markdown_and_html_as_text(hostile) -> None:
+def test_card_escapes_markdown_and_html(hostile) -> None:
     text = (hostile / "README.md").read_text()
     assert "<script>" not in text
     assert not [line for line in text.splitlines() if line.startswith("# ")][1:]

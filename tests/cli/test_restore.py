@@ -35,7 +35,7 @@ FEW = ("--sampler", "DPMppSDE()", "--grid", "Trailing()", "--steps", "3", "--dev
 
 @pytest.fixture(scope="module")
 def enlarging(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two steps that is told images of half the size; not to be changed."""
+    """A run of two steps conditioned on images of half the size; not to be changed."""
     out = tmp_path_factory.mktemp("enlarging") / "tiny"
     settings = [text.replace("network.", "network.body.") for text in TINY]
     assert main(["train", "digits_superresolution", "--steps", "2", "--out", str(out), *settings]) == 0

@@ -1,4 +1,4 @@
-"""Captions as a condition: words to numbers and back, refusals, and a network that is told them."""
+"""Captions as a condition: words to numbers and back, refusals, and a network conditioned on them."""
 
 from types import SimpleNamespace
 

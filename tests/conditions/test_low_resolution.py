@@ -68,7 +68,7 @@ def test_invalid_fields_are_errors(fields: dict, message: str) -> None:
 
 
 def test_training_computes_conditions_from_the_images() -> None:
-    """All of them told, or a share dropped: 4 standard errors of 0.25 among 2000 are 0.039."""
+    """All of them kept, or a share dropped: 4 standard errors of 0.25 among 2000 are 0.039."""
     assert HALF.from_dataset(object()) is None
     assert torch.equal(with_dropout(HALF, None, X, Rng.of(0, 5)), HALF.from_images(X))
     x = Rng.of(0, 2000).normal((1, 4, 4))

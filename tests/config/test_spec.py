@@ -162,7 +162,7 @@ def test_first_difference_names_the_path():
     assert first_difference(recipe, other) == ("process.schedule", LinearBetas(), Cosine())
 
 
-def test_the_parser_imports_no_torch():
+def test_parser_imports_no_torch():
     modules = "diffprob.config.spec, diffprob.config.overrides, diffprob.recipes"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""What is not there is told from what cannot be read: who falls back to another split catches absence alone."""
+"""Missing data is distinguished from unreadable data: who falls back to another split catches absence alone."""
 
 import gzip
 import os

@@ -35,7 +35,7 @@ def unet(channels: int) -> nn.Module:
 
 
 def test_clock_is_exact_for_every_index() -> None:
-    """The network of the DDPM code is told 0..T-1, float32, from whichever arithmetic the time came."""
+    """The network of the DDPM code takes 0..T-1, float32, from whichever arithmetic the time came."""
     for steps in (10, 1000, 4000):
         i = torch.arange(1, steps + 1, dtype=torch.float64)
         for t in (i / steps, i * (1 / steps), 1 - (steps - i) / steps, torch.linspace(1 / steps, 1, steps).double()):

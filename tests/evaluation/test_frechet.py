@@ -180,7 +180,7 @@ def test_interval_covers_for_a_perfect_model():
     assert truth < 1e-12
     assert_mean(torch.tensor([e.details["extrapolated"] for e in estimates]), truth)
     assert np.mean([e.details["low_inf"] <= truth <= e.details["high_inf"] for e in estimates]) > 0.95 - 0.06
-    # The bias of a perfect model is the one that was foretold, up to its noise.
+    # The bias of a perfect model is the predicted one, up to its noise.
     assert np.mean([e.details["bias"] for e in estimates]) == pytest.approx(
         estimates[0].details["expected_bias"], rel=0.1
     )

@@ -94,7 +94,7 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
 
 
 def command(rng: random.Random, folder: Path) -> None:
-    """A verb with one to three odd options, without doing anything where it can be told so."""
+    """A verb with one to three odd options, in a dry run where there is one."""
     verb = rng.choice(list(parsers()))
     actions = [action for action in parsers()[verb]._actions if action.option_strings and action.dest != "help"]
     dry = any(action.dest == "dry_run" for action in actions)

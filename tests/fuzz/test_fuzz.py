@@ -12,7 +12,7 @@ from diffprob.base.errors import InputError
 SECONDS = 50.0
 
 
-@pytest.mark.slow  # as long as it is told: what it finds grows with the time
+@pytest.mark.slow  # as long as requested: what it finds grows with the time
 @pytest.mark.timeout(400)
 def test_fuzzed_inputs_give_no_unexpected_error(tmp_path: Path) -> None:
     counts = driver.fuzz(tmp_path, SECONDS, seed=1)

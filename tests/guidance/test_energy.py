@@ -156,7 +156,7 @@ def test_learned_variance_keeps_no_graph() -> None:
         ReconstructionGuidance(MASK, SOURCE, PROCESS, 0.0),
         Energies(egsde_energies(0.0)),
     ],
-    ids=["label", "observed", "experts"],
+    ids=["label", "observed", "egsde"],
 )
 def test_scale_zero_gives_the_bits_of_the_model(energy) -> None:
     plain = net_denoiser(PROCESS, channels=2)

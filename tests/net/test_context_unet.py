@@ -71,7 +71,7 @@ def test_label_is_encoded_as_its_one_hot_vector() -> None:
     assert torch.equal(seen[0], torch.tensor([[1, 0, 0], [0, 0, 1], [0, 0, 0]]).double())
 
 
-def test_the_label_multiplies_and_the_time_adds() -> None:
+def test_label_embedding_multiplies_and_time_embedding_adds() -> None:
     """At the lowest resolution, where both meet the image first: embed(label) h + embed(time), beside the way down."""
     net, (x, t), seen = network(), inputs(2), {}
 

@@ -65,7 +65,7 @@ def test_comparison_page_is_valid_and_complete(material):
         "objective or prediction",
     ):
         assert text in page.text
-    assert "runs/run-2 (2)" in page.text, "two runs of one name are told apart"
+    assert "runs/run-2 (2)" in page.text, "two runs of one name are distinguished"
     assert sum("sample of seed 7" in image["alt"] for image in page.all("img")) == 3
     assert len([a for a in page.all("polyline") if "c1" in a["class"]]) == 3, "two curves in each figure"
     with pytest.raises(ValueError, match="2 to 8"):

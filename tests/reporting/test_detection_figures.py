@@ -80,7 +80,7 @@ def test_outliers_do_not_set_the_axis_range(tmp_path, drawn):
     assert [s.sum() for s, _ in outlines(drawn[1].axes[0])] == pytest.approx([1, 1])
 
 
-def test_a_grid_has_a_panel_and_an_auroc_for_each_proxy(tmp_path, drawn):
+def test_grid_has_a_panel_and_an_auroc_for_each_proxy(tmp_path, drawn):
     third = {"uniform noise, as it comes": RNG.normal(size=50)}
     proxies = {"V_0": GROUPS | third, "a long name " * 4: {name: -v for name, v in (GROUPS | third).items()}}
     histogram_grid(tmp_path / "x.png", proxies | {f"p{k}": GROUPS | third for k in range(3)}, "Proxies", columns=3)

@@ -38,7 +38,7 @@ def snapshot(shared_snapshot):
 
 @pytest.fixture(scope="session")
 def shared_snapshot(shared_recipe):
-    """A function of the step: every tensor holds the step, so that parts of different steps are told apart."""
+    """A function of the step: every tensor holds the step, so that parts of different steps are distinguished."""
     shapes = {name: tensor.shape for name, tensor in build_model(shared_recipe).state_dict().items()}
 
     def make(step):

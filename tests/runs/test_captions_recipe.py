@@ -1,4 +1,4 @@
-"""The recipe of captioned digits: its parts fit, and its training tells every image its caption."""
+"""The recipe of captioned digits: its components fit, and training conditions every image on its caption."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ def test_recipe_components_fit() -> None:
 
 
 def test_batch_has_the_captions_of_its_images() -> None:
-    """A tenth of 320 is told nothing: 4 standard errors are 22."""
+    """A tenth of 320 has the empty caption: 4 standard errors are 22."""
     recipe = captioned_digits()
     images = CaptionedDigits(count=50).load()
     settings = replace(recipe.training, batch=320)

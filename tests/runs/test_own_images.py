@@ -1,4 +1,4 @@
-"""A run's own images are told by their digest, wherever they lie."""
+"""A run's own images are recognised by their digest, wherever they lie."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The hub is asked once, in bounded time, and its packages are told when it does not answer."""
+"""The hub is asked once, in bounded time, and its packages go offline when it does not answer."""
 
 import os
 import socket

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tasks.heard import Heard
+from tasks.recording import RecordingReporter
 
 import diffprob as dp
 from diffprob.base.errors import InputError
@@ -47,10 +47,10 @@ def test_detect_matches_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[s
     np.save(odd, upside_down())
     command = ("detect", "digits", "--outside", odd, "--resize", *WORDS, "--out", out, "--json")
     assert main(command) == 0
-    verb, heard = json.loads(capsys.readouterr().out), Heard()
-    result = detect(Run.open("digits"), make_request(outside=(odd,)), heard)
+    verb, reporter = json.loads(capsys.readouterr().out), RecordingReporter()
+    result = detect(Run.open("digits"), make_request(outside=(odd,)), reporter)
     assert verb == {**result.to_json(), "out": out, "dry_run": False, "files": ["detect.json", "scores.csv"]}
-    assert [(what, total, bar.done) for what, total, bar in heard.bars] == [
+    assert [(what, total, bar.done) for what, total, bar in reporter.bars] == [
         *(
             (f"{proxy}(noises=1), {name}", 50, 50)
             for proxy in ("NoiseNorm", "ReconstructionError")
@@ -59,7 +59,7 @@ def test_detect_matches_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[s
         ("integrability", 1, 1),
     ]
     assert result.to_csv() == Path(out, "scores.csv").read_text()
-    assert heard.notes[-1] == f"{odd}: 256 grey levels made 17"
+    assert reporter.notes[-1] == f"{odd}: 256 grey levels made 17"
     assert [separation.proxy for separation in result.separations] == [
         "NoiseNorm(noises=1)",
         "ReconstructionError(noises=1)",

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tasks.heard import Heard
+from tasks.recording import RecordingReporter
 
 from diffprob.base.errors import InputError
 from diffprob.cli.main import main
@@ -77,11 +77,11 @@ def test_images_in_memory_are_accepted() -> None:
 
 
 def test_reporter_gets_progress_and_notes() -> None:
-    heard, sampling = Heard(), Sampling(n=2, steps=3, compute=CPU, sampler=DDIM())
-    rows = sample_from(Run.open("digits"), SampleFromRequest(image="digits:3", at=(0.5,), sampling=sampling), heard)
-    ((what, total, bar),) = heard.bars
+    reporter, sampling = RecordingReporter(), Sampling(n=2, steps=3, compute=CPU, sampler=DDIM())
+    rows = sample_from(Run.open("digits"), SampleFromRequest(image="digits:3", at=(0.5,), sampling=sampling), reporter)
+    ((what, total, bar),) = reporter.bars
     assert (what, total) == ("sample", rows.network_calls) and bar.done == rows.network_calls
-    assert ["from one x_t all 2 images are the same" in note for note in heard.notes] == [True]
+    assert ["from one x_t all 2 images are the same" in note for note in reporter.notes] == [True]
 
 
 def test_invalid_requests_are_one_line_python_errors() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tasks.heard import Heard
+from tasks.recording import RecordingReporter
 
 import diffprob as dp
 from diffprob.base.errors import InputError
@@ -38,15 +38,16 @@ def make_request(**more: Any) -> EvaluationRequest:
 def test_evaluate_matches_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert main((*WORDS, "--metrics", ",".join(METRICS), "--json")) == 0
     verb = json.loads(capsys.readouterr().out)
-    heard = Heard()
-    result = evaluate(Run.open("digits"), make_request(), heard)
+    reporter = RecordingReporter()
+    result = evaluate(Run.open("digits"), make_request(), reporter)
     assert verb == {**result.to_json(), "recorded": False, "not_recorded": None, "dry_run": False}
     assert set(result.estimates) > {"Frechet distance", "KID"} and result.real_n == 40
     assert repr(result).startswith(f"Frechet distance {result.estimates['Frechet distance'].value:.4g}, KID")
     assert "<td>KID</td>" in result._repr_html_()
-    what, total, bar = heard.bars[0]
-    assert (what, total, bar.done, len(heard.bars)) == ("draw", 9, 9, 4)  # 3 evaluations of 40 images in chunks of 16
-    assert heard.notes == ["comparing the samples with the real images"]
+    what, total, bar = reporter.bars[0]
+    # 3 evaluations of 40 images in chunks of 16
+    assert (what, total, bar.done, len(reporter.bars)) == ("draw", 9, 9, 4)
+    assert reporter.notes == ["comparing the samples with the real images"]
     assert main((*WORDS, "--metrics", ",".join(METRICS), "--json", "--dry-run")) == 0
     plan = json.loads(capsys.readouterr().out)
     assert plan == {**prepare_evaluation(Run.open("digits"), make_request()).to_json(), "dry_run": True}

@@ -42,7 +42,7 @@ for _ in range(2):
 """
 
 
-def test_ctrl_c_saves_and_a_second_one_does_not_wait(tmp_path: Path) -> None:
+def test_ctrl_c_saves_and_a_second_one_stops_at_once(tmp_path: Path) -> None:
     command = [sys.executable, "-c", SCRIPT]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
@@ -53,7 +53,7 @@ def test_ctrl_c_saves_and_a_second_one_does_not_wait(tmp_path: Path) -> None:
     assert done.stderr.count("with a checkpoint") == 2
 
 
-def test_a_handler_of_the_session_is_left_alone() -> None:
+def test_existing_signal_handler_is_left_alone() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         with ctrl_c() as notice:

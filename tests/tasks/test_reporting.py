@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tasks.heard import Heard
+from tasks.recording import RecordingReporter
 
 import diffprob as dp
 from diffprob.base.errors import InputError
@@ -40,12 +40,12 @@ def without_time(answer: dict) -> dict:
 
 
 def test_report_matches_the_verb(capsys: pytest.CaptureFixture) -> None:
-    run, heard = dp.Run.open("digits"), Heard()
-    result = report(run, ReportRequest(sampling=LEAST), heard)
+    run, reporter = dp.Run.open("digits"), RecordingReporter()
+    result = report(run, ReportRequest(sampling=LEAST), reporter)
     answer = verb(capsys, "report", "digits", "-n", "2", "--steps", "2", "--batch", "2", "--device", "cpu")
     assert without_time(result.to_json()).items() <= answer.items()
     assert result.page.startswith(b"<!DOCTYPE html>") and repr(result).startswith("a page of ")
-    ((what, total, bar),) = heard.bars
+    ((what, total, bar),) = reporter.bars
     assert (what, total) == ("sample digits", bar.done)
     drawn = verb(capsys, "compare", "digits", "digits", "-n", "2", "--steps", "2", "--batch", "2", "--device", "cpu")
     assert without_time(compare([run, run], CompareRequest(sampling=LEAST)).to_json()).items() <= drawn.items()
@@ -64,11 +64,11 @@ def test_export_and_import_match_the_verbs(capsys: pytest.CaptureFixture) -> Non
 
 
 def test_missing_class_names_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    heard, load = Heard(), exchange.load_pipeline
+    reporter, load = RecordingReporter(), exchange.load_pipeline
     export_run(dp.Run.open("mnist_labels"), ExportRequest(out="theirs"))
     monkeypatch.setattr(exchange, "load_pipeline", lambda folder: load(folder)._replace(condition=None))
-    import_run(ImportRequest(folder="theirs", out="back", dry_run=True), heard)
-    (note,) = heard.notes
+    import_run(ImportRequest(folder="theirs", out="back", dry_run=True), reporter)
+    (note,) = reporter.notes
     assert note.endswith("if the last stands for no label: null_label") and not Path("back").exists()
 
 

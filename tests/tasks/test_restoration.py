@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tasks.heard import Heard
+from tasks.recording import RecordingReporter
 
 from diffprob.base.errors import InputError
 from diffprob.cli import restore as verb
@@ -70,12 +70,12 @@ def test_images_and_masks_in_memory_are_accepted() -> None:
 
 
 def test_reporter_gets_progress_and_notes() -> None:
-    heard, sampling = Heard(), Sampling(steps=3, compute=CPU, sampler=DDIM())
+    reporter, sampling = RecordingReporter(), Sampling(steps=3, compute=CPU, sampler=DDIM())
     request = RestoreRequest(images="digits", n=1, degradation=Inpaint(box=(2, 2, 3, 3)), sampling=sampling)
-    restored = restore(Run.open("digits"), request, heard)
-    ((what, total, bar),) = heard.bars
+    restored = restore(Run.open("digits"), request, reporter)
+    ((what, total, bar),) = reporter.bars
     assert (what, total, bar.done) == ("restore", 3, restored.network_calls)
-    assert ["is deterministic" in note for note in heard.notes] == [True]
+    assert ["is deterministic" in note for note in reporter.notes] == [True]
 
 
 def test_invalid_requests_are_one_line_python_errors() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tasks.heard import Heard
+from tasks.recording import RecordingReporter
 
 from diffprob.base.errors import InputError
 from diffprob.cli.main import main
@@ -53,14 +53,14 @@ def test_result_has_the_requested_labels() -> None:
 
 
 def test_reporter_gets_progress_and_notes() -> None:
-    heard, steps = (
-        Heard(),
+    reporter, steps = (
+        RecordingReporter(),
         Sampling(n=3, steps=4, compute=CPU, sampler=DDIM(), variance=Run.open("digits").recipe.variance),
     )
-    samples = sample(Run.open("digits"), SampleRequest(sampling=steps), heard)
-    ((what, total, bar),) = heard.bars
+    samples = sample(Run.open("digits"), SampleRequest(sampling=steps), reporter)
+    ((what, total, bar),) = reporter.bars
     assert (what, total, bar.done) == ("sample", 4, 4) and samples.network_calls == 4
-    assert ["draws nothing from a variance" in note for note in heard.notes] == [True]
+    assert ["draws nothing from a variance" in note for note in reporter.notes] == [True]
 
 
 def test_invalid_requests_are_one_line_python_errors() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from cli.commands import TINY
-from tasks.heard import Heard
+from tasks.recording import RecordingReporter
 
 from diffprob.base.errors import InputError
 from diffprob.cli.main import main
@@ -62,9 +62,9 @@ def same(one: dict[str, Any], other: dict[str, Any], names: tuple[str, str]) -> 
     assert first == second
 
 
-def ended(heard: Heard) -> dict[str, int]:
+def ended(reporter: RecordingReporter) -> dict[str, int]:
     """Where each bar ended."""
-    return {what: bar.done for what, _, bar in heard.bars}
+    return {what: bar.done for what, _, bar in reporter.bars}
 
 
 def weights(run: str) -> dict[str, torch.Tensor]:
@@ -85,24 +85,24 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_train_matches_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
     answer = verb(capsys, "train", "digits", "--steps", "3", "--out", "runs/verb", *TINY)
-    heard = Heard()
-    result = train(TrainRequest(recipe="digits", out="runs/here", steps=3, overrides=SMALL, **CPU), heard)
+    reporter = RecordingReporter()
+    result = train(TrainRequest(recipe="digits", out="runs/here", steps=3, overrides=SMALL, **CPU), reporter)
     assert result is not None
     same(answer, result.to_json(), ("verb", "here"))
     assert equal("runs/verb", "runs/here") and isinstance(result.folder, Run)
-    assert repr(result).startswith("runs/here: step 3 of 3") and ended(heard) == {"train": 3}
+    assert repr(result).startswith("runs/here: step 3 of 3") and ended(reporter) == {"train": 3}
 
 
 def test_images_in_memory_become_a_run_that_resumes(capsys: pytest.CaptureFixture[str]) -> None:
     np.save("mine.npy", np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8))
     answer = verb(capsys, "train", "--data", "mine.npy", "--steps", "4", "--out", "runs/verb", *TINY)
-    heard, known = Heard(), {"overrides": SMALL, "out": "runs/here", **CPU}
+    reporter, known = RecordingReporter(), {"overrides": SMALL, "out": "runs/here", **CPU}
     request = TrainRequest.of("mine.npy", steps=2, **known)
     assert request == TrainRequest(data="mine.npy", steps=2, **known)
-    assert train(request, heard) is not None
-    assert any("20 images of 8x8" in note for note in heard.notes)
-    assert "anything can be changed with overrides, for instance overrides={'training.lr': '1e-4'}" in heard.notes
-    result = train(TrainRequest.of("mine.npy", steps=4, **known), heard)
+    assert train(request, reporter) is not None
+    assert any("20 images of 8x8" in note for note in reporter.notes)
+    assert "anything can be changed with overrides, for instance overrides={'training.lr': '1e-4'}" in reporter.notes
+    result = train(TrainRequest.of("mine.npy", steps=4, **known), reporter)
     assert result is not None and (result.resumed_at, result.step) == (2, 4)
     assert equal("runs/verb", "runs/here") and answer["step"] == result.step
     assert train(TrainRequest.of("runs/here", device="cpu")).finished_before  # pyright: ignore[reportOptionalMemberAccess]
@@ -167,9 +167,9 @@ def test_invalid_numbers_are_errors() -> None:
 
 
 def test_fit_matches_the_verb(teacher: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    heard, compute = Heard(), Compute(device="cpu")
+    reporter, compute = RecordingReporter(), Compute(device="cpu")
     analytic = AnalyticFit(n=4, times=5)
-    result = fit(teacher, FitRequest(what=("analytic", "steps"), analytic=analytic, compute=compute), heard)
+    result = fit(teacher, FitRequest(what=("analytic", "steps"), analytic=analytic, compute=compute), reporter)
     kept = {path.name: path.read_bytes() for path in teacher.path.glob("fit-*")}
     answer = verb(capsys, "fit", str(teacher.path), "analytic", "steps", "-n", "4", "--times", "5", "--device", "cpu")
     assert len(kept) == 2 and kept == {path.name: path.read_bytes() for path in teacher.path.glob("fit-*")}
@@ -177,7 +177,7 @@ def test_fit_matches_the_verb(teacher: Run, capsys: pytest.CaptureFixture[str]) 
     for fits in (answer["fits"], numbers["fits"]):
         for about in fits.values():
             del about["seconds"]
-    assert answer == numbers and ended(heard) == {"analytic": 5}
+    assert answer == numbers and ended(reporter) == {"analytic": 5}
     with pytest.raises(InputError, match=r"nothing to fit is called 'analytics'.*did you mean"):
         fit(teacher, FitRequest(what=("analytics",), compute=compute))
     with pytest.raises(InputError, match="digits comes with the library and is only read: record would"):
@@ -215,11 +215,11 @@ def test_baselines_match_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
     mine = {"kind": "glow", **result.to_json()}
     same({**answer, "recipe": ""}, {**mine, "recipe": ""}, ("verb", "here"))  # each is called by its folder
     assert equal("runs/verb", "runs/here") and isinstance(open_run("runs/here"), BaselineRun)
-    heard = Heard()
-    fresh = classifier(ClassifierRequest(data="digits", epochs=1, **CPU), heard)
+    reporter = RecordingReporter()
+    fresh = classifier(ClassifierRequest(data="digits", epochs=1, **CPU), reporter)
     answer = verb(capsys, "baseline", "classifier", "digits", "--epochs", "1", "--device", "cpu")
     known = {**fresh.to_json(), "fresh": False, "next": answer["next"]}
     assert {k: v for k, v in answer.items() if k != "seconds"} == {k: v for k, v in known.items() if k != "seconds"}
-    assert ended(heard) == {"classifier": 11}
+    assert ended(reporter) == {"classifier": 11}
     with pytest.raises(InputError, match=r"out=x.png: a name that ends in \.safetensors"):
         classifier(ClassifierRequest(data="digits", out="x.png"))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tasks.heard import Heard
+from tasks.recording import RecordingReporter
 
 from diffprob.base.errors import InputError
 from diffprob.cli import translate as verb
@@ -63,12 +63,12 @@ def test_images_in_memory_and_open_runs_are_accepted() -> None:
 
 
 def test_reporter_gets_progress_and_notes() -> None:
-    heard = Heard()
+    reporter = RecordingReporter()
     request = TranslateRequest(images="digits", n=1, method=SDEdit(start=0.01), sampling=FEW)
-    translated = translate(Run.open("digits"), request, heard)
-    ((what, total, bar),) = heard.bars
+    translated = translate(Run.open("digits"), request, reporter)
+    ((what, total, bar),) = reporter.bars
     assert (what, total, bar.done) == ("translate", translated.network_calls, translated.network_calls)
-    assert ["start=0.01 lies below the grid's last time" in note for note in heard.notes] == [True]
+    assert ["start=0.01 lies below the grid's last time" in note for note in reporter.notes] == [True]
 
 
 def test_invalid_requests_are_one_line_python_errors() -> None:

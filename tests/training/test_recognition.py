@@ -182,7 +182,7 @@ def test_logits_depend_on_the_time_and_not_on_the_batch() -> None:
     assert logits.shape == (5, 3)
     assert model.features(x, tensor(0.3)).shape == (5, 8, 2, 2)
     torch.testing.assert_close(model.log_prob(x, tensor(0.3)).exp().sum(1), torch.ones(5))
-    assert bool((model(x, tensor(0.31)) != logits).any()), "it is told the time"
+    assert bool((model(x, tensor(0.31)) != logits).any()), "it depends on the time"
     times = tensor([0.3, 0.3, 0.6, 0.3, 0.3])
     torch.testing.assert_close(model(x, times)[[0, 1, 3, 4]], logits[[0, 1, 3, 4]])
     assert model.double()(x, tensor(0.3)).dtype == torch.float32

@@ -30,7 +30,7 @@ def test_stopped_training_resumes_with_the_same_bits(train, final_state, tmp_pat
     assert_same(final_state(tmp_path / "whole"), final_state(tmp_path / "cut"))
 
 
-def test_an_exception_keeps_the_last_checkpoint(train, final_state, tmp_path):
+def test_exception_keeps_the_last_checkpoint(train, final_state, tmp_path):
     """Nothing is saved from the inside of a step, where weights, averages and counters do not belong together."""
 
     def interrupt(progress):

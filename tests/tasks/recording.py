@@ -1,9 +1,9 @@
-"""A reporter that keeps what it is told."""
+"""A reporter that records what a task reports."""
 
 from diffprob.tasks.reporter import Silent, SilentProgress
 
 
-class Heard(Silent):
+class RecordingReporter(Silent):
     """Bars as (what, total, progress), and notes."""
 
     def __init__(self) -> None:
