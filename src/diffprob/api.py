@@ -111,7 +111,7 @@ from diffprob.training.matching import DenoisingMatching, SlicedMatching
 from diffprob.training.maximum import MaximumLikelihood
 from diffprob.training.moments import noise_moments
 from diffprob.training.noisy_classifier import Recognition, recognised
-from diffprob.training.settings import Monitor, Part, Training
+from diffprob.training.settings import Monitor, ParameterGroup, Training
 
 # fmt: off
 __all__ = [
@@ -126,27 +126,27 @@ __all__ = [
     "EnergySpec", "Epsilon", "EpsilonTheta", "EpsilonThetaSpec", "EulerMaruyama", "Evaluation", "Exact",
     "FaithfulnessEnergy", "FiniteData", "FlowDensity", "FlowLikelihood", "Folder", "Gaussian", "GaussianData", "Glow",
     "GlowSpec", "GradientDistillation", "GrainGrid", "GrainSolver", "Heun", "HorizontalFlip", "HuggingFace",
-    "Hutchinson", "Hybrid", "Idx", "ImageBatch", "Images", "Index", "InputError", "Integrability",
-    "Karras", "LabelEnergy", "Labels", "Leading", "Learned", "LearnedDiagonal", "LearnedRange", "LeastCost",
-    "LinearBetas", "LinearProcess", "LocationScale", "LogDensity", "LogLinear", "LogSNR", "LowPass", "LowResolution",
+    "Hutchinson", "Hybrid", "Idx", "ImageBatch", "Images", "Index", "InputError", "Integrability", "Karras",
+    "LabelEnergy", "Labels", "Leading", "Learned", "LearnedDiagonal", "LearnedRange", "LeastCost", "LinearBetas",
+    "LinearProcess", "LocationScale", "LogDensity", "LogLinear", "LogSNR", "LowPass", "LowResolution",
     "MaximumLikelihood", "Mean", "Mixture", "MixtureData", "Model", "Monitor", "Native", "NegativeEnergy",
     "NetDenoiser", "NoClosedForm", "NoiseMoments", "NoiseNorm", "NoiseResidual", "NoisyClassifier",
     "NoisyClassifierNet", "NoisyClassifierSpec", "Normal", "NumericalError", "OptimalCovariance", "OrnsteinUhlenbeck",
-    "Output", "Part", "PathStatistics", "Pixels", "Potential", "PotentialSpec", "PredictorCorrector", "PretrainedRun",
-    "ProbabilityFlow", "Proxy", "Quadratic", "QuadraticTimes", "RateDistortion", "RePaint", "RealismEnergy", "Recipe",
-    "Recogniser", "RecogniserRun", "Recognition", "ReconstructionError", "ReconstructionGuidance", "ReverseDiffusion",
-    "Rng", "Run", "RunWriter", "ScalarUNet", "ScalarUNetSpec", "Scale", "ScaledLinear", "Scoped", "Score",
-    "ScoreNorms", "SimplexNoise", "SlicedMatching", "SquaredNoise", "State", "Straight", "StraightScaling", "SubVP",
-    "SubVariancePreserving", "Subset", "Svhn", "TextEncoder", "TextEncoderSpec", "Trailing", "Trainer", "Training",
-    "TwoPoint", "Typical", "UNet", "UNetSpec", "UniPC", "Uniform", "UnitData", "V0", "VPSDE", "VarianceExploding",
-    "VariancePreserving", "VariationalBound", "Velocity", "Zero", "add_noise", "bind_grid", "bound_terms",
-    "build_model", "build_recogniser", "cheapest_paths", "check", "check_denoiser", "check_process", "check_proxy",
-    "check_sampler", "check_step", "concatenate", "continuous_bound", "ddib", "denoised", "dequantised", "derive",
-    "draw", "draw_denoised", "egsde", "estimate_noise", "flow_log_prob", "integrability", "interpolate_noised",
-    "invert", "kl", "load", "loss_curve", "make_accelerator", "named", "noise_moments", "open_data", "open_run",
-    "packaged", "progression", "psnr", "rate_distortion", "recognised", "reconstruction_costs", "register",
-    "relative_log_prob", "sample_from", "save_grid", "sdedit", "simulate", "slerp", "sliced_wasserstein2", "ssim",
-    "start", "step_costs", "train", "unclip", "variational_bound", "wasserstein_1d",
+    "Output", "ParameterGroup", "PathStatistics", "Pixels", "Potential", "PotentialSpec", "PredictorCorrector",
+    "PretrainedRun", "ProbabilityFlow", "Proxy", "Quadratic", "QuadraticTimes", "RateDistortion", "RePaint",
+    "RealismEnergy", "Recipe", "Recogniser", "RecogniserRun", "Recognition", "ReconstructionError",
+    "ReconstructionGuidance", "ReverseDiffusion", "Rng", "Run", "RunWriter", "ScalarUNet", "ScalarUNetSpec", "Scale",
+    "ScaledLinear", "Scoped", "Score", "ScoreNorms", "SimplexNoise", "SlicedMatching", "SquaredNoise", "State",
+    "Straight", "StraightScaling", "SubVP", "SubVariancePreserving", "Subset", "Svhn", "TextEncoder", "TextEncoderSpec",
+    "Trailing", "Trainer", "Training", "TwoPoint", "Typical", "UNet", "UNetSpec", "UniPC", "Uniform", "UnitData", "V0",
+    "VPSDE", "VarianceExploding", "VariancePreserving", "VariationalBound", "Velocity", "Zero", "add_noise",
+    "bind_grid", "bound_terms", "build_model", "build_recogniser", "cheapest_paths", "check", "check_denoiser",
+    "check_process", "check_proxy", "check_sampler", "check_step", "concatenate", "continuous_bound", "ddib",
+    "denoised", "dequantised", "derive", "draw", "draw_denoised", "egsde", "estimate_noise", "flow_log_prob",
+    "integrability", "interpolate_noised", "invert", "kl", "load", "loss_curve", "make_accelerator", "named",
+    "noise_moments", "open_data", "open_run", "packaged", "progression", "psnr", "rate_distortion", "recognised",
+    "reconstruction_costs", "register", "relative_log_prob", "sample_from", "save_grid", "sdedit", "simulate", "slerp",
+    "sliced_wasserstein2", "ssim", "start", "step_costs", "train", "unclip", "variational_bound", "wasserstein_1d",
 ]
 # fmt: on
 

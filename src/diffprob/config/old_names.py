@@ -10,6 +10,7 @@ OLD_NAMES: dict[str, str] = {  # today's name of a component, by each that it ha
     "First": "Subset",
     "Joined": "Concatenated",
     "Trained": "PretrainedRun",
+    "Part": "ParameterGroup",
 }
 
 OLD_FIELDS: dict[str, dict[str, str]] = {  # the same for the fields of a component, by its name of today

@@ -81,7 +81,7 @@ from diffprob.training.distillation import GradientDistillation
 from diffprob.training.matching import DenoisingMatching, SlicedMatching
 from diffprob.training.maximum import MaximumLikelihood
 from diffprob.training.noisy_classifier import Recognition
-from diffprob.training.settings import Monitor, Part, Training
+from diffprob.training.settings import Monitor, ParameterGroup, Training
 
 Component = TypeVar("Component", bound=type)
 
@@ -132,7 +132,7 @@ OBJECTIVES = _family(
 )
 TRAININGS = _family(Training)
 MONITORS = _family(Monitor)
-PARTS = _family(Part)
+PARTS = _family(ParameterGroup)
 TRAINED = _family(PretrainedRun)
 RECIPE = _family(Recipe, Baseline, Recogniser)
 

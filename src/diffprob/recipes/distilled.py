@@ -13,7 +13,7 @@ from diffprob.net.unet import UNetSpec
 from diffprob.runs.folder import Run
 from diffprob.training.denoising import Denoising
 from diffprob.training.distillation import GradientDistillation
-from diffprob.training.settings import Part, Training
+from diffprob.training.settings import ParameterGroup, Training
 
 METHODS = {
     "gradient": "a U-Net whose gradient learns the run's own noise prediction",
@@ -74,13 +74,13 @@ def distilled(run: Run, method: str, steps: int = STEPS, unfreeze: bool = True) 
     )
 
 
-def _frozen(body: UNetSpec, steps: int, unfreeze: bool) -> tuple[Part, ...]:
+def _frozen(body: UNetSpec, steps: int, unfreeze: bool) -> tuple[ParameterGroup, ...]:
     """When each part of the body begins; what never begins starts after the last step."""
     levels = len(body.widths)
     order = ["mid_block", *(f"down_blocks.{level}" for level in reversed(range(levels)))]
     first, room = steps // 2, steps - steps // 2
     begun = [
-        Part(f"net.body.{name}.", first + k * room // (levels + 1) if unfreeze else steps, BODY_RATE)
+        ParameterGroup(f"net.body.{name}.", first + k * room // (levels + 1) if unfreeze else steps, BODY_RATE)
         for k, name in enumerate(order)
     ]
-    return (*begun, Part("net.body.conv_in.", steps), Part("net.body.time_embedding.", steps))
+    return (*begun, ParameterGroup("net.body.conv_in.", steps), ParameterGroup("net.body.time_embedding.", steps))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from diffprob import __version__
 from diffprob.reporting import facts, pictures
 from diffprob.reporting.curves import chart, series
-from diffprob.reporting.html import Part, document, fill
+from diffprob.reporting.html import RenderedSection, document, fill
 from diffprob.reporting.material import Material
 from diffprob.runs.measurements import Measurement, drawn_with, interval, number
 
@@ -153,7 +153,7 @@ def compare_page(materials: Sequence[Material]) -> bytes:
         ("samples", "Samples of the same seeds", _samples),
         ("measurements", "Measurements", _measurements),
     )
-    parts = [Part(name, title, build(materials, labels)) for name, title, build in builders]
+    parts = [RenderedSection(name, title, build(materials, labels)) for name, title, build in builders]
     title = " and ".join([", ".join(labels[:-1]), labels[-1]])
     values = {"name": title, "version": __version__, "verdict": _verdict(materials, labels)}
     return document("compare", f"{title}: diffprob comparison", values, parts)

@@ -19,8 +19,8 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
 @dataclass(frozen=True)
-class Part:
-    """A section as it stands on a page.
+class RenderedSection:
+    """A section as HTML, as it stands on a page.
 
     Args:
         id: of its heading, for links.
@@ -46,7 +46,7 @@ def fill(template: str, values: Mapping[str, Any]) -> "Markup":
     return Markup(_environment().get_template(f"{template}.html.jinja").render(values))
 
 
-def document(template: str, title: str, values: Mapping[str, Any], parts: Sequence[Part]) -> bytes:
+def document(template: str, title: str, values: Mapping[str, Any], parts: Sequence[RenderedSection]) -> bytes:
     """A whole page in UTF-8.
 
     The page's own policy (Content-Security-Policy) allows its one style sheet, by hash, and pictures inside it; it

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from diffprob import __version__
 from diffprob.reporting import facts
-from diffprob.reporting.html import Part, document
+from diffprob.reporting.html import RenderedSection, document
 from diffprob.reporting.material import Material
 from diffprob.reporting.sections import SECTIONS, Section
 
@@ -21,7 +21,7 @@ def report_page(material: Material, sections: Sequence[Section] = SECTIONS) -> b
     Raises:
         InputError: jinja2 is missing, or the measurements are damaged.
     """
-    parts = [Part(s.id, s.title, body) for s in sections if (body := s.render(material)) is not None]
+    parts = [RenderedSection(s.id, s.title, body) for s in sections if (body := s.render(material)) is not None]
     name = facts.without_paths(material.run.recipe.name)
     values = {
         "name": name,

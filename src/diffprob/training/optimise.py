@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from diffprob.base.errors import InputError
-from diffprob.training.settings import Part, Training
+from diffprob.training.settings import ParameterGroup, Training
 
 
 def choose_precision(wanted: str, device: torch.device) -> str:
@@ -30,7 +30,7 @@ def ema_decay(decay: float, step: int) -> float:
 class Optimiser:
     """AdamW (fused) with linear warm-up, gradient clipping and an exponential moving average of the weights.
 
-    Parameters that want no gradient at the start are never trained; those of a `Part` from its own step on.
+    Parameters that want no gradient at the start are never trained; those of a `ParameterGroup` from its own step on.
 
     Args:
         model: the module to train, on its device.
@@ -108,7 +108,7 @@ class Optimiser:
             }
 
 
-def _parts(trained: Mapping[str, nn.Parameter], settings: Training) -> list[tuple[Part, list[str]]]:
+def _parts(trained: Mapping[str, nn.Parameter], settings: Training) -> list[tuple[ParameterGroup, list[str]]]:
     """The names that each part trains, and last those of no part; every name once, in the first part that fits."""
     left, groups = list(trained), []
     for part in settings.parts:
@@ -117,7 +117,7 @@ def _parts(trained: Mapping[str, nn.Parameter], settings: Training) -> list[tupl
             raise InputError(f"no parameter is left for {part!r}: names begin with {', '.join(_beginnings(left))}")
         groups.append((part, names))
         left = [name for name in left if name not in set(names)]
-    return [*groups, (Part(""), left)] if left else groups
+    return [*groups, (ParameterGroup(""), left)] if left else groups
 
 
 def _beginnings(names: list[str]) -> list[str]:

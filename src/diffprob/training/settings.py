@@ -47,7 +47,7 @@ class Monitor:
 
 
 @dataclass(frozen=True)
-class Part:
+class ParameterGroup:
     """Parameters that are trained later, or more slowly, than the others.
 
     Args:
@@ -114,7 +114,7 @@ class Training:
     checkpoint_every: int = 1000
     samples: int = 64
     monitor: Monitor | None = None
-    parts: tuple[Part, ...] = ()
+    parts: tuple[ParameterGroup, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("steps", "checkpoint_every"):
@@ -134,10 +134,10 @@ class Training:
         several(
             "parts",
             self.parts,
-            lambda name, part: instance(name, part, Part),
+            lambda name, part: instance(name, part, ParameterGroup),
             0,
             1000,
-            "(Part('net.mid_block', start=1000),)",
+            "(ParameterGroup('net.mid_block', start=1000),)",
         )
         several("augment", self.augment, lambda name, item: able(name, item, "__call__"), 0, 100, "(HorizontalFlip(),)")
         if self.batch % self.accumulate:
