@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from diffprob.cli.trained import cost_rows
-from diffprob.config.recipe import Baseline, Kind
+from diffprob.config.recipe import Baseline, AnyRecipe
 from diffprob.net.glow import GlowSpec
 from diffprob.net.unet import UNetSpec
 from diffprob.recipes.digits import digits
@@ -19,13 +19,13 @@ from diffprob.training.maximum import MaximumLikelihood
 GIB = 2**30
 
 
-def huge() -> Kind:
+def huge() -> AnyRecipe:
     """1.4e9 parameters, on images so small that few operations are to be done."""
     network = UNetSpec(1, 1, widths=(2048, 3072), layers=2, attention=(False, False), groups=32)
     return replace(digits(), network=network)
 
 
-def glow() -> Kind:
+def glow() -> AnyRecipe:
     plain = digits()
     return Baseline(
         name="glow",
@@ -38,7 +38,7 @@ def glow() -> Kind:
 
 
 @pytest.mark.parametrize("make", [huge, glow])
-def test_huge_network_is_not_built(monkeypatch: pytest.MonkeyPatch, make: Callable[[], Kind]) -> None:
+def test_huge_network_is_not_built(monkeypatch: pytest.MonkeyPatch, make: Callable[[], AnyRecipe]) -> None:
     def refuse(*_: Any) -> None:
         raise AssertionError("it was built")
 

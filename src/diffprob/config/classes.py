@@ -12,7 +12,7 @@ from diffprob.data.classes import absent, joint
 from diffprob.data.images import Images
 
 if TYPE_CHECKING:
-    from diffprob.config.recipe import Kind
+    from diffprob.config.recipe import AnyRecipe
 
 LONGEST = 50_000  # characters of all names together: they stand in the recipe
 
@@ -40,7 +40,7 @@ def labels_of(images: Images, drop: float = 0.1) -> Labels:
     return Labels(len(names), drop, names)
 
 
-def resolve_classes(recipe: Any, images: Images, old: "Kind | None" = None) -> Any:
+def resolve_classes(recipe: Any, images: Images, old: "AnyRecipe | None" = None) -> Any:
     """The recipe with the classes of the run that it goes on with, or else with names where it has only their number.
 
     Args:

@@ -175,7 +175,7 @@ class Recogniser:
         check_together(self)
 
 
-Kind = Recipe | Baseline | Recogniser
+AnyRecipe = Recipe | Baseline | Recogniser
 
 
 def check_parts(recipe: Any) -> None:
@@ -227,7 +227,7 @@ def _check_outputs(recipe: Any) -> None:
         raise ValueError(f"network.out_channels must be {wanted} with variance={shown(variance)}, got {channels}")
 
 
-def check_trainable(recipe: Kind) -> None:
+def check_trainable(recipe: AnyRecipe) -> None:
     """Refuse a recipe that can be loaded but not trained.
 
     Raises:
@@ -254,7 +254,7 @@ def build_recogniser(recipe: Recogniser, evaluation: Evaluation = Evaluation()) 
     return NoisyClassifier(recipe.network.build(), recipe.process, recipe.clock, recipe.condition, evaluation)
 
 
-def build(recipe: Kind, evaluation: Evaluation = Evaluation()) -> NetDenoiser | DensityModel | NoisyClassifier:
+def build(recipe: AnyRecipe, evaluation: Evaluation = Evaluation()) -> NetDenoiser | DensityModel | NoisyClassifier:
     """What a recipe of any kind trains, with random weights from torch's global generator, on the CPU."""
     if isinstance(recipe, Recipe):
         return build_model(recipe, evaluation)
@@ -263,7 +263,7 @@ def build(recipe: Kind, evaluation: Evaluation = Evaluation()) -> NetDenoiser | 
     return build_density(recipe, evaluation)
 
 
-def space(recipe: Kind, images: Images) -> Pixels:
+def space(recipe: AnyRecipe, images: Images) -> Pixels:
     """The pixel space of ``recipe``, after a look whether ``images`` belong to it.
 
     Raises:
@@ -306,7 +306,7 @@ def _check_conditioned(recipe: Recipe | Recogniser) -> None:
         raise ValueError(f"network.size is {size}, but the images are {sides[0]}x{sides[1]}")
 
 
-def parameter_count(recipe: Kind) -> int:
+def parameter_count(recipe: AnyRecipe) -> int:
     """Number of trainable parameters, counted without memory for them."""
     return _count(recipe.network)
 
@@ -321,7 +321,7 @@ def _count(network: NetworkSpec) -> int:
 _FREE = ("steps", "sample_every", "checkpoint_every", "samples", "monitor")
 
 
-def resumable(old: Kind, new: Kind) -> tuple[str, Any, Any] | None:
+def resumable(old: AnyRecipe, new: AnyRecipe) -> tuple[str, Any, Any] | None:
     """(path, old, new) of the first field that forbids going on with the run of ``old`` under ``new``, or None.
 
     The data may move (its digest is compared elsewhere), the name is a title, and steps, pictures and checkpoints may

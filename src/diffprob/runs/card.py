@@ -6,7 +6,7 @@ from typing import Any
 
 from diffprob.base.text import printable
 from diffprob.config.classes import classes_text
-from diffprob.config.recipe import Kind, Recipe, Recogniser, parameter_count
+from diffprob.config.recipe import AnyRecipe, Recipe, Recogniser, parameter_count
 from diffprob.config.spec import render
 from diffprob.runs.measurements import Measurement, tables
 
@@ -19,7 +19,7 @@ _CLASSIFIER = ("```sh", "diffprob translate RUN IMAGES --recogniser PATH_OF_THIS
 _DENSITY = ("```sh", "diffprob detect RUN --outside IMAGES --with PATH_OF_THIS_FOLDER", "```")
 
 
-def write_model_card(recipe: Kind, meta: dict[str, Any], measurements: Sequence[Measurement]) -> str:
+def write_model_card(recipe: AnyRecipe, meta: dict[str, Any], measurements: Sequence[Measurement]) -> str:
     """The text of README.md.
 
     Args:

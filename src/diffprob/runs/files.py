@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from diffprob.base.errors import InputError
-from diffprob.config.recipe import Kind
+from diffprob.config.recipe import AnyRecipe
 from diffprob.config.registry import ALL
 from diffprob.config.spec import parse, render
 from diffprob.runs.card import write_model_card
@@ -25,7 +25,7 @@ def library_version() -> str:
     return __version__
 
 
-def recipe_text(recipe: Kind, digest: str | None) -> str:
+def recipe_text(recipe: AnyRecipe, digest: str | None) -> str:
     """The contents of ``recipe.txt``: the recipe under comments with the library version and the data digest.
 
     Raises:
@@ -40,7 +40,7 @@ def recipe_text(recipe: Kind, digest: str | None) -> str:
     return f"# diffprob {library_version()}\n# data sha256 {digest or 'unknown'}\n{text}\n"
 
 
-def read_recipe(folder: Path) -> Kind:
+def read_recipe(folder: Path) -> AnyRecipe:
     """The recipe of the run in ``folder``.
 
     Raises:
@@ -52,13 +52,13 @@ def read_recipe(folder: Path) -> Kind:
         recipe = parse(text, ALL)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    if not isinstance(recipe, Kind):
+    if not isinstance(recipe, AnyRecipe):
         raise InputError(f"{path} does not hold a Recipe(...), a Baseline(...) or a Recogniser(...)")
     return recipe
 
 
 def model_files(
-    folder: Path, recipe: Kind, digest: str | None, step: int, weights: Mapping[str, Tensor] | None
+    folder: Path, recipe: AnyRecipe, digest: str | None, step: int, weights: Mapping[str, Tensor] | None
 ) -> dict[str, Pieces]:
     """New contents of every file that depends on the weights or the recipe, by name."""
     meta = {"library": library_version(), "data": digest, "step": step}
@@ -70,7 +70,7 @@ def model_files(
 
 
 def weights_file(
-    recipe: Kind,
+    recipe: AnyRecipe,
     digest: str | None,
     step: int,
     weights: Mapping[str, Tensor],

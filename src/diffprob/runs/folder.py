@@ -12,7 +12,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.base.finite import check_tensors
 from diffprob.config.pretrained import PretrainedRun
-from diffprob.config.recipe import Baseline, Kind, Recipe, Recogniser, build_density, build_model, build_recogniser
+from diffprob.config.recipe import AnyRecipe, Baseline, Recipe, Recogniser, build_density, build_model, build_recogniser
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
 from diffprob.denoise.variance import Variance
 from diffprob.density.baselines import DensityModel
@@ -32,12 +32,12 @@ from diffprob.storage.manifest import NAME, Manifest
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
 
 
-Kind_co = TypeVar("Kind_co", bound=Kind, covariant=True)
+AnyRecipe_co = TypeVar("AnyRecipe_co", bound=AnyRecipe, covariant=True)
 Model = TypeVar("Model", NetDenoiser, DensityModel, NoisyClassifier)
 
 
 @dataclass(frozen=True)
-class RunFolder(Generic[Kind_co]):
+class RunFolder(Generic[AnyRecipe_co]):
     """What every trained run is, read and never written except by `record` and `add`.
 
     Args:
@@ -48,7 +48,7 @@ class RunFolder(Generic[Kind_co]):
     """
 
     path: Path
-    recipe: Kind_co
+    recipe: AnyRecipe_co
     meta: dict[str, Any]
     manifest: Manifest
 

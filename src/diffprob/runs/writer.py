@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from diffprob.base.errors import InputError
-from diffprob.config.recipe import Kind, resumable
+from diffprob.config.recipe import AnyRecipe, resumable
 from diffprob.runs import states
 from diffprob.runs.abandoned import is_abandoned
 from diffprob.runs.card import write_model_card
@@ -86,7 +86,7 @@ class RunWriter:
             raise
 
     @classmethod
-    def open(cls, path: str | Path, recipe: Kind, digest: str | None) -> "RunWriter":
+    def open(cls, path: str | Path, recipe: AnyRecipe, digest: str | None) -> "RunWriter":
         """Create the run, or open the one that is there if it is of the same recipe and data.
 
         Args:
@@ -219,7 +219,7 @@ class RunWriter:
                 raise InputError(f"{self.folder} is in use: another process is writing to this run") from error
             # Some network file systems have no locks; that must not keep anybody from training there.
 
-    def _adopt(self, recipe: Kind, digest: str | None) -> None:
+    def _adopt(self, recipe: AnyRecipe, digest: str | None) -> None:
         """Go on under ``recipe`` if that is the same training."""
         difference, known = resumable(self.recipe, recipe), self.manifest.meta.get("data")
         if (difference or digest != known) and is_abandoned(self.folder):
@@ -241,7 +241,7 @@ class RunWriter:
                 self.manifest.commit(files)
             self.recipe = recipe
 
-    def _begin_anew(self, recipe: Kind, digest: str | None) -> None:
+    def _begin_anew(self, recipe: AnyRecipe, digest: str | None) -> None:
         """Put a corrected recipe in the place of one that never came to a checkpoint; `load` empties the log."""
         with saying(f"write to the run {self.folder}"):
             self.manifest.meta = {"library": library_version(), "data": digest}
@@ -277,7 +277,7 @@ class RunWriter:
         self._hash = _hash_of(self.folder / LOG)
 
 
-def _create(folder: Path, recipe: Kind, digest: str | None) -> None:
+def _create(folder: Path, recipe: AnyRecipe, digest: str | None) -> None:
     def fill(temporary: Path) -> None:
         manifest = Manifest(temporary, {"library": library_version(), "data": digest})
         for name, pieces in {**model_files(temporary, recipe, digest, 0, None), LOG: []}.items():

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffprob.base.rng import Rng
-from diffprob.config.recipe import Baseline, Kind, Recipe, build, parameter_count
+from diffprob.config.recipe import Baseline, AnyRecipe, Recipe, build, parameter_count
 from diffprob.denoise.denoiser import Evaluation
 from diffprob.net.unet import UNetSpec
 from diffprob.training.optimise import choose_precision
@@ -45,7 +45,7 @@ class Cost:
         return 3 * self.flop
 
 
-def measure_cost(recipe: Kind, device: torch.device, precision: str) -> Cost:
+def measure_cost(recipe: AnyRecipe, device: torch.device, precision: str) -> Cost:
     """Run the network on tensors without memory and count; works for networks of any size."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -75,13 +75,13 @@ def measure_cost(recipe: Kind, device: torch.device, precision: str) -> Cost:
     return Cost(count, counter.get_total_flops(), sizes[0] - sizes[1], max(0, 2 * sizes[1] - sizes[0]))
 
 
-def _condition(recipe: Kind, batch: int) -> tuple[Tensor, ...]:
+def _condition(recipe: AnyRecipe, batch: int) -> tuple[Tensor, ...]:
     """The network's condition beside x_t and t."""
     condition = getattr(recipe, "condition", None)
     return () if condition is None else (condition.example_rows(batch),)
 
 
-def _pass(recipe: Kind, net: Any, x: Tensor) -> None:
+def _pass(recipe: AnyRecipe, net: Any, x: Tensor) -> None:
     """One call of the network as training makes it."""
     if isinstance(recipe, Baseline):
         net.eval()  # in training Glow looks at the numbers of its first batch, and here there are none
@@ -104,7 +104,7 @@ def matmul_rate(device: torch.device, precision: str) -> float:
     return best
 
 
-def step_seconds(recipe: Kind, cost: Cost, device: torch.device, precision: str, micro: int) -> tuple[float, str]:
+def step_seconds(recipe: AnyRecipe, cost: Cost, device: torch.device, precision: str, micro: int) -> tuple[float, str]:
     """(seconds for each image in training, how that is known); a large network is never built."""
     kind = "cpu" if device.type == "cpu" else "cuda"
     if cost.train_flop > SMALL[kind] or cost.parameters > MOST_BUILT:
@@ -117,7 +117,7 @@ def step_seconds(recipe: Kind, cost: Cost, device: torch.device, precision: str,
     return _probe(recipe, device, precision, batch), f"measured here on steps of {batch} images in {precision}"
 
 
-def _probe(recipe: Kind, device: torch.device, precision: str, batch: int) -> float:
+def _probe(recipe: AnyRecipe, device: torch.device, precision: str, batch: int) -> float:
     """Seconds for each image of a step of ``batch``: the recipe's own loss, its gradients, and the update."""
     model: Any = build(recipe, Evaluation(precision=precision)).to(device).train()
     model.net.to(memory_format=torch.channels_last)
@@ -185,7 +185,7 @@ class TrainingCost:
         }
 
 
-def estimate_cost(recipe: Kind, device: torch.device, processes: int = 1) -> TrainingCost:
+def estimate_cost(recipe: AnyRecipe, device: torch.device, processes: int = 1) -> TrainingCost:
     """What a training of ``recipe`` will take on ``device``.
 
     Activations and operations are counted for a U-Net, and for what is too large to be built and measured: other losses

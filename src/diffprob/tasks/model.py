@@ -14,7 +14,7 @@ from torch import Tensor
 from diffprob.base.distributions import Distribution
 from diffprob.base.errors import InputError
 from diffprob.base.shapes import per_sample
-from diffprob.config.recipe import Kind
+from diffprob.config.recipe import AnyRecipe
 from diffprob.denoise.denoiser import Clock
 from diffprob.denoise.prediction import Prediction
 from diffprob.process.chain import nearest
@@ -222,7 +222,7 @@ def load(
 
 
 def train(
-    what: str | Path | Kind,
+    what: str | Path | AnyRecipe,
     *,
     out: str | Path | None = None,
     steps: int | None = None,

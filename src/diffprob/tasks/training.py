@@ -10,7 +10,7 @@ from diffprob.base.errors import InputError, Missing
 from diffprob.config.classes import labels_of, nameless
 from diffprob.config.overrides import assign_all
 from diffprob.config.pretrained import PretrainedRun
-from diffprob.config.recipe import Kind, Recipe
+from diffprob.config.recipe import AnyRecipe, Recipe
 from diffprob.config.registry import ALL
 from diffprob.config.spec import parse
 from diffprob.data.images import Images
@@ -26,7 +26,7 @@ from diffprob.tasks.reporter import SILENT, Reporter
 from diffprob.tasks.training_plan import PreparedTraining, TrainResult
 from diffprob.tasks.training_run import Halt, never, run_training
 
-R = TypeVar("R", bound=Kind)
+R = TypeVar("R", bound=AnyRecipe)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class TrainRequest:
         ValueError: a number outside its domain.
     """
 
-    recipe: str | Path | Kind | None = None
+    recipe: str | Path | AnyRecipe | None = None
     data: str | Path | None = None
     size: int | None = None
     channels: int | None = None
@@ -75,13 +75,13 @@ class TrainRequest:
         whole("processes", self.processes, 1, none=True)
 
     @classmethod
-    def of(cls, what: "str | Path | Kind", **fields: Any) -> "TrainRequest":
+    def of(cls, what: "str | Path | AnyRecipe", **fields: Any) -> "TrainRequest":
         """A request about one thing: a recipe, by name, as a file, of a run or itself, or else images.
 
         Raises:
             ValueError: as the class.
         """
-        if isinstance(what, Kind) or is_named(str(what)):
+        if isinstance(what, AnyRecipe) or is_named(str(what)):
             return cls(recipe=what, **fields)
         place = followed(Path(what))
         is_recipe = kind_of(place / "recipe.txt") is not None or place.suffix == ".txt"
@@ -146,7 +146,7 @@ def set_fields(recipe: R, overrides: Mapping[str, Any]) -> R:
     return assign_all(recipe, texts) if texts else recipe
 
 
-def labelled(recipe: Kind, images: Images | None, out: Path) -> tuple[Recipe, Images]:
+def labelled(recipe: AnyRecipe, images: Images | None, out: Path) -> tuple[Recipe, Images]:
     """The recipe for a network that is told the classes that occur in the images, and these.
 
     Args:
@@ -170,7 +170,7 @@ def labelled(recipe: Kind, images: Images | None, out: Path) -> tuple[Recipe, Im
     return replace(recipe, condition=condition, network=replace(network, classes=condition.rows)), images
 
 
-def _recipe(request: TrainRequest, reporter: Reporter) -> tuple[Kind, Images | None]:
+def _recipe(request: TrainRequest, reporter: Reporter) -> tuple[AnyRecipe, Images | None]:
     """The recipe that is asked for, and the data where it had to be looked at."""
     asked, data = request.recipe, None if request.data is None else str(request.data)
     if asked is None:
@@ -188,7 +188,7 @@ def _recipe(request: TrainRequest, reporter: Reporter) -> tuple[Kind, Images | N
         )
     if isinstance(asked, str) and (is_named(asked) or not ("/" in asked or Path(asked).exists())):
         return named(asked, data), None
-    recipe = asked if isinstance(asked, Kind) else _from_file(Path(asked))
+    recipe = asked if isinstance(asked, AnyRecipe) else _from_file(Path(asked))
     return (recipe if data is None else replace(recipe, data=at_place(recipe.data, data))), None
 
 
@@ -203,7 +203,7 @@ def _anew(run: str, out: Path) -> str:
     return f"{text}; {on}; to begin with its weights, {option('overrides', {'start': repr(start)})}"
 
 
-def _from_file(path: Path) -> Kind:
+def _from_file(path: Path) -> AnyRecipe:
     place = followed(path)
     if place.is_dir():
         place /= "recipe.txt"
@@ -221,6 +221,6 @@ def _from_file(path: Path) -> Kind:
         raise InputError(f"{path} is not a recipe: it is not text; for data: diffprob train --data {path}") from error
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    if not isinstance(recipe, Kind):
+    if not isinstance(recipe, AnyRecipe):
         raise InputError(f"{path} does not hold a Recipe(...), a Baseline(...) or a Recogniser(...)")
     return recipe

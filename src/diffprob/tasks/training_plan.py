@@ -7,7 +7,7 @@ from typing import Any
 from diffprob.base.errors import InputError, Missing
 from diffprob.base.text import one_line
 from diffprob.config.classes import resolve_classes
-from diffprob.config.recipe import Kind, check_trainable, resumable, space
+from diffprob.config.recipe import AnyRecipe, check_trainable, resumable, space
 from diffprob.data.combined import innermost
 from diffprob.data.images import Images
 from diffprob.data.places import paths
@@ -38,7 +38,7 @@ class PreparedTraining:
         notes: what is to be said of ``images`` when it begins.
     """
 
-    recipe: Kind
+    recipe: AnyRecipe
     out: Path
     images: Images | None = None
     device: str = "auto"
@@ -129,7 +129,7 @@ class TrainResult:
         return f"{self.run}: step {self.step:,} of {self.steps:,}{loss}"
 
 
-def planned(recipe: Kind, out: Path) -> str:
+def planned(recipe: AnyRecipe, out: Path) -> str:
     """What training into ``out`` would do.
 
     Raises:
@@ -178,7 +178,7 @@ def estimate_training(prepared: PreparedTraining, reporter: Reporter = SILENT) -
     return TrainingEstimate(about, settings.steps, settings.batch, estimate_cost(recipe, device, processes))
 
 
-def checked(recipe: Kind, images: Images, out: Path, reporter: Reporter = SILENT) -> Kind:
+def checked(recipe: AnyRecipe, images: Images, out: Path, reporter: Reporter = SILENT) -> AnyRecipe:
     """The recipe with the classes of the run at ``out``, or of the images, after a look whether it can be trained.
 
     Raises:
@@ -199,7 +199,7 @@ def checked(recipe: Kind, images: Images, out: Path, reporter: Reporter = SILENT
     return recipe
 
 
-def _data_there(recipe: Kind) -> Images | None:
+def _data_there(recipe: AnyRecipe) -> Images | None:
     """The data, or None where it is not on this machine; nothing is downloaded for it.
 
     Raises:
@@ -213,7 +213,7 @@ def _data_there(recipe: Kind) -> Images | None:
         return None
 
 
-def _data_state(recipe: Kind, images: Images | None) -> str:
+def _data_state(recipe: AnyRecipe, images: Images | None) -> str:
     if images is not None:
         return f"{recipe.data!r}, {len(images):,} images"
     return f"{recipe.data!r}" + (" (not there: training needs it)" if paths(recipe.data) != {None} else "")

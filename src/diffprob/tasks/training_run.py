@@ -14,7 +14,7 @@ import torch
 from diffprob.base.errors import InputError, NumericalError
 from diffprob.base.rng import Rng, derive
 from diffprob.config.pretrained import begin
-from diffprob.config.recipe import Kind, Recipe, Recogniser, build
+from diffprob.config.recipe import AnyRecipe, Recipe, Recogniser, build
 from diffprob.data.images import Images
 from diffprob.data.places import absolute
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
@@ -109,7 +109,7 @@ def run_training(prepared: PreparedTraining, reporter: Reporter = SILENT, halt: 
         store.close()
 
 
-def _accelerator(recipe: Kind, device: str, processes: int | None) -> Any:
+def _accelerator(recipe: AnyRecipe, device: str, processes: int | None) -> Any:
     """Where the training computes, after a look whether so many processes can.
 
     Raises:
@@ -125,7 +125,7 @@ def _accelerator(recipe: Kind, device: str, processes: int | None) -> Any:
     return accelerator
 
 
-def _trainer(recipe: Kind, images: Images, store: Any, accelerator: Any) -> Trainer:
+def _trainer(recipe: AnyRecipe, images: Images, store: Any, accelerator: Any) -> Trainer:
 
     torch.manual_seed(derive(recipe.training.seed, "weights"))
     model, start = build(recipe), getattr(recipe, "start", None)
