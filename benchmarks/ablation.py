@@ -30,7 +30,7 @@ from diffprob.config.recipe import Recipe, build_model
 from diffprob.data.sources import Digits
 from diffprob.denoise.denoiser import Index
 from diffprob.denoise.learned import LearnedDiagonal
-from diffprob.denoise.prediction import Epsilon, Mean, Prediction
+from diffprob.denoise.prediction import Epsilon, Mu, Prediction
 from diffprob.denoise.variance import UnitData, Variance, Zero
 from diffprob.likelihood.bound import Decoder, variational_bound
 from diffprob.net.layers import fourier_powers
@@ -95,7 +95,7 @@ def recipe_of(name: str, given: argparse.Namespace, seed: int) -> Recipe:
     row, base = ROWS[name], named("digits")
     more = 1000 / given.chain
     schedule: Schedule = LinearBetas(given.chain, 1e-4 * more, 0.02 * more)
-    prediction: Prediction = Mean(given.chain) if row.prediction == "mu" else Epsilon()
+    prediction: Prediction = Mu(given.chain) if row.prediction == "mu" else Epsilon()
     if row.learned_schedule:  # between the ends that the table has
         first, last = schedule.logsnr(torch.tensor([1 / given.chain, 1.0], dtype=torch.float64)).tolist()
         schedule = Learned(round(first, 2), round(last, 2))

@@ -18,7 +18,7 @@ class Net(nn.Module):
 torch.manual_seed(0)
 clock = dp.Scale(1.0)  # what the network is told about the time: t itself, in (0, 1]
 model = dp.Model(
-    Net(), shape=(1, 8, 8), levels=17, process=dp.LinearProcess(dp.Cosine()), prediction=dp.Velocity(), clock=clock
+    Net(), shape=(1, 8, 8), levels=17, process=dp.LinearProcess(dp.Cosine()), prediction=dp.predictions.V(), clock=clock
 )
 print(model.sample(4, steps=10))
 print(model.bits_per_dim(dp.Digits("test").load(), n=16, method=dp.ChainBound(steps=20)))

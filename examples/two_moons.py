@@ -16,6 +16,8 @@ data = dp.MixtureData(torch.ones(24), tuple(dp.GaussianData(mean, small, process
 model = dp.Model(data, shape=(2,))
 samples = model.sample(500, steps=10)
 print(samples)
-log_prob = model.log_prob(samples.images[:5], method=dp.ProbabilityFlow(divergence=dp.Exact(), tolerance=1e-3))
+log_prob = model.log_prob(
+    samples.images[:5], method=dp.ProbabilityFlow(divergence=dp.divergences.Exact(), tolerance=1e-3)
+)
 print("log p of five samples:", log_prob)
 print("score there, at t = 0.1:", model.score(torch.from_numpy(samples.images[:5]), 0.1))

@@ -7,8 +7,8 @@
     print(model.bits_per_dim(test))                             # the number of `diffprob likelihood`
     model.log_prob(test.images * 15, resize=True)               # nats, (20,), of any images in memory
 
-Components stand in families (`dp.samplers.DDIM`, `dp.grids.Karras`), and by their names alone. Names are imported when
-first used: `import diffprob` alone costs next to nothing and does not import torch.
+Components stand in families (`dp.samplers.DDIM`, `dp.predictions.V`), and by their names alone where these say enough
+(`dp.DDIM`). Names are imported when first used: `import diffprob` alone costs next to nothing and imports no torch.
 """
 
 from importlib import import_module
@@ -28,6 +28,8 @@ def __getattr__(name: str) -> Any:
         if value is not None:
             globals()[name] = value  # the next time Python finds it by itself
             return value
+        if name in (only := api.IN_FAMILIES):
+            raise AttributeError(f"module 'diffprob' has no attribute {name!r}; dp.{only[name]}.{name} would be right")
         if (value := _registered().get(name)) is not None:  # not kept: one of a notebook may be registered anew
             return value
     raise AttributeError(f"module 'diffprob' has no attribute {name!r}")

@@ -18,12 +18,12 @@ from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.data.captioned import CaptionedDigits
 from diffprob.data.combined import Concatenated, Subset, concatenate
 from diffprob.denoise.clipping import Clip, DynamicClip
-from diffprob.denoise.denoiser import Evaluation, Index, NetDenoiser, Scale
+from diffprob.denoise.denoiser import Evaluation, NetDenoiser, Scale
 from diffprob.denoise.ideal import FiniteData, GaussianData, MixtureData, TwoPoint
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.moments import NoiseMoments
-from diffprob.denoise.prediction import Data, Epsilon, Mean, Score, Velocity
-from diffprob.denoise.variance import Analytic, NoiseResidual, OptimalCovariance, SquaredNoise, UnitData, Zero
+from diffprob.denoise.prediction import Epsilon, Score
+from diffprob.denoise.variance import Analytic, NoiseResidual, OptimalCovariance, SquaredNoise, UnitData
 from diffprob.density.anomaly import AnomalyMap
 from diffprob.density.baselines import DensityModel, LogDensity, NegativeEnergy
 from diffprob.density.integrability import Integrability, integrability
@@ -41,7 +41,7 @@ from diffprob.guidance.egsde import FaithfulnessEnergy, LowPass, RealismEnergy
 from diffprob.guidance.energy import Energies, Energy, EnergyGuided, LabelEnergy, ReconstructionGuidance
 from diffprob.guidance.noisy_classifier import NoisyClassifier
 from diffprob.likelihood.bound import Bound, Decoder, bound_terms, continuous_bound, variational_bound
-from diffprob.likelihood.flow import Exact, FlowLikelihood, Hutchinson, flow_log_prob
+from diffprob.likelihood.flow import FlowLikelihood, Hutchinson, flow_log_prob
 from diffprob.likelihood.rate import RateDistortion, rate_distortion
 from diffprob.net.captioned import CaptionedUNet, CaptionedUNetSpec
 from diffprob.net.concatenated import ConcatenatedUNet, ConcatenatedUNetSpec
@@ -120,35 +120,42 @@ __all__ = [
     "Categorical", "ChainBound", "Cifar10", "Cifar100", "ClassifierFree", "Clip", "ComplexityCorrected", "Compute",
     "Concatenated", "ConcatenatedUNet", "ConcatenatedUNetSpec", "Condition", "Conditioning", "ConformanceError",
     "ContextUNet", "ContextUNetSpec", "ContinuousBound", "ContinuousTimeBound", "ContrastiveDivergence", "Cosine",
-    "DDIM", "DPMAdaptive", "DPMFast", "DPMSolver", "DPMpp", "DPMpp2S", "DPMppSDE", "Data", "Decoder", "Denoising",
+    "DDIM", "DPMAdaptive", "DPMFast", "DPMSolver", "DPMpp", "DPMpp2S", "DPMppSDE", "Decoder", "Denoising",
     "DenoisingMatching", "DenoisingScore", "DensityModel", "Dequantisation", "DiffprobError", "Digits", "Dirac",
     "Discretised", "Distribution", "DynamicClip", "Elastic", "Energies", "Energy", "EnergyGuided", "EnergyNet",
-    "EnergySpec", "Epsilon", "EpsilonTheta", "EpsilonThetaSpec", "EulerMaruyama", "Evaluation", "Exact",
-    "FaithfulnessEnergy", "FiniteData", "FlowDensity", "FlowLikelihood", "Folder", "Gaussian", "GaussianData", "Glow",
-    "GlowSpec", "GradientDistillation", "GrainGrid", "GrainSolver", "Heun", "HorizontalFlip", "HuggingFace",
-    "Hutchinson", "Hybrid", "Idx", "ImageBatch", "Images", "Index", "InputError", "Integrability", "Karras",
-    "LabelEnergy", "Labels", "Leading", "Learned", "LearnedDiagonal", "LearnedRange", "LeastCost", "LinearBetas",
-    "LinearProcess", "LocationScale", "LogDensity", "LogLinear", "LogSNR", "LowPass", "LowResolution",
-    "MaximumLikelihood", "Mean", "Mixture", "MixtureData", "Model", "Monitor", "Native", "NegativeEnergy",
-    "NetDenoiser", "NoClosedForm", "NoiseMoments", "NoiseNorm", "NoiseResidual", "NoisyClassifier",
-    "NoisyClassifierNet", "NoisyClassifierSpec", "Normal", "NumericalError", "OptimalCovariance", "OrnsteinUhlenbeck",
-    "Output", "ParameterGroup", "PathStatistics", "Pixels", "Potential", "PotentialSpec", "PredictorCorrector",
-    "PretrainedRun", "ProbabilityFlow", "Proxy", "Quadratic", "QuadraticTimes", "RateDistortion", "RePaint",
-    "RealismEnergy", "Recipe", "Recogniser", "RecogniserRun", "Recognition", "ReconstructionError",
-    "ReconstructionGuidance", "ReverseDiffusion", "Rng", "Run", "RunWriter", "ScalarUNet", "ScalarUNetSpec", "Scale",
-    "ScaledLinear", "Scoped", "Score", "ScoreNorms", "SimplexNoise", "SlicedMatching", "SquaredNoise", "State",
-    "Straight", "StraightScaling", "SubVP", "SubVariancePreserving", "Subset", "Svhn", "TextEncoder", "TextEncoderSpec",
-    "Trailing", "Trainer", "Training", "TwoPoint", "Typical", "UNet", "UNetSpec", "UniPC", "Uniform", "UnitData", "V0",
-    "VPSDE", "VarianceExploding", "VariancePreserving", "VariationalBound", "Velocity", "Zero", "add_noise",
-    "bind_grid", "bound_terms", "build_model", "build_recogniser", "cheapest_paths", "check", "check_denoiser",
-    "check_process", "check_proxy", "check_sampler", "check_step", "concatenate", "continuous_bound", "ddib",
-    "denoised", "dequantised", "derive", "draw", "draw_denoised", "egsde", "estimate_noise", "flow_log_prob",
+    "EnergySpec", "Epsilon", "EpsilonTheta", "EpsilonThetaSpec", "EulerMaruyama", "Evaluation", "FaithfulnessEnergy",
+    "FiniteData", "FlowDensity", "FlowLikelihood", "Folder", "Gaussian", "GaussianData", "Glow", "GlowSpec",
+    "GradientDistillation", "GrainGrid", "GrainSolver", "Heun", "HorizontalFlip", "HuggingFace", "Hutchinson", "Hybrid",
+    "Idx", "ImageBatch", "Images", "InputError", "Integrability", "Karras", "LabelEnergy", "Labels", "Leading",
+    "Learned", "LearnedDiagonal", "LearnedRange", "LeastCost", "LinearBetas", "LinearProcess", "LocationScale",
+    "LogDensity", "LogLinear", "LogSNR", "LowPass", "LowResolution", "MaximumLikelihood", "Mixture", "MixtureData",
+    "Model", "Monitor", "Native", "NegativeEnergy", "NetDenoiser", "NoClosedForm", "NoiseMoments", "NoiseNorm",
+    "NoiseResidual", "NoisyClassifier", "NoisyClassifierNet", "NoisyClassifierSpec", "Normal", "NumericalError",
+    "OptimalCovariance", "OrnsteinUhlenbeck", "Output", "ParameterGroup", "PathStatistics", "Pixels", "Potential",
+    "PotentialSpec", "PredictorCorrector", "PretrainedRun", "ProbabilityFlow", "Proxy", "Quadratic", "QuadraticTimes",
+    "RateDistortion", "RePaint", "RealismEnergy", "Recipe", "Recogniser", "RecogniserRun", "Recognition",
+    "ReconstructionError", "ReconstructionGuidance", "ReverseDiffusion", "Rng", "Run", "RunWriter", "ScalarUNet",
+    "ScalarUNetSpec", "Scale", "ScaledLinear", "Scoped", "Score", "ScoreNorms", "SimplexNoise", "SlicedMatching",
+    "SquaredNoise", "State", "Straight", "StraightScaling", "SubVP", "SubVariancePreserving", "Subset", "Svhn",
+    "TextEncoder", "TextEncoderSpec", "Trailing", "Trainer", "Training", "TwoPoint", "Typical", "UNet", "UNetSpec",
+    "UniPC", "Uniform", "UnitData", "V0", "VPSDE", "VarianceExploding", "VariancePreserving", "VariationalBound",
+    "add_noise", "bind_grid", "bound_terms", "build_model", "build_recogniser", "cheapest_paths", "check",
+    "check_denoiser", "check_process", "check_proxy", "check_sampler", "check_step", "concatenate", "continuous_bound",
+    "ddib", "denoised", "dequantised", "derive", "draw", "draw_denoised", "egsde", "estimate_noise", "flow_log_prob",
     "integrability", "interpolate_noised", "invert", "kl", "load", "loss_curve", "make_accelerator", "named",
     "noise_moments", "open_data", "open_run", "packaged", "progression", "psnr", "rate_distortion", "recognised",
     "reconstruction_costs", "register", "relative_log_prob", "sample_from", "save_grid", "sdedit", "simulate", "slerp",
     "sliced_wasserstein2", "ssim", "start", "step_costs", "train", "unclip", "variational_bound", "wasserstein_1d",
 ]
 # fmt: on
+
+# What says too little without the name of its family: `dp.predictions.V`.
+IN_FAMILIES = {
+    **dict.fromkeys(("X0", "V", "Mu"), "predictions"),
+    "Exact": "divergences",
+    "Index": "clocks",
+    "Zero": "variances",
+}
 
 FACE = (
     *(

@@ -254,7 +254,11 @@ def test_package_imports_lazily_and_exports_every_name() -> None:
     assert dp.samplers.DDIM is dp.DDIM and "DDIM" in dir(dp.samplers) and "DDIM" in repr(dp.samplers)
     with pytest.raises(AttributeError, match="did you mean 'DDIM'"):
         _ = dp.samplers.DDMI
-    assert all(getattr(dp, name) is maker for name, maker in ALL.items())
+    assert all(getattr(dp, name) is maker for name, maker in ALL.items() if name not in api.IN_FAMILIES)
+    for name, family in api.IN_FAMILIES.items():
+        assert getattr(getattr(dp, family), name) is ALL[name] and name not in dir(dp)
+        with pytest.raises(AttributeError, match=rf"dp\.{family}\.{name} would be right"):
+            getattr(dp, name)
     imported = {
         alias.name for node in ast.parse(Path(api.__file__).read_text()).body
         if isinstance(node, ast.ImportFrom) for alias in node.names

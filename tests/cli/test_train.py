@@ -359,8 +359,8 @@ def test_prediction_that_divides_by_zero_signal_is_an_error_before_training(diff
         "--device",
         "cpu",
     )
-    assert "Velocity() or Data() would be right" in diffprob(*command, "--set", "prediction=Epsilon()").error
-    assert diffprob(*command, "--set", "prediction=Velocity()").code == 0
+    assert "V() or X0() would be right" in diffprob(*command, "--set", "prediction=Epsilon()").error
+    assert diffprob(*command, "--set", "prediction=V()").code == 0
 
 
 def test_grey_images_are_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ def test_old_names_are_not_current_and_never_suggested():
     for old in OLD_NAMES:
         with pytest.raises(InputError) as refusal:
             parse(f"{old}x()", ALL)
-        assert old not in str(refusal.value).replace(f"{old}x", "")
+        assert not re.search(rf"\b{old}\b", str(refusal.value))
 
 
 def test_registering_an_old_name_is_an_error():

@@ -8,7 +8,7 @@ from diffprob.base.errors import InputError
 from diffprob.config.overrides import assign, assign_all, leaves
 from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.data.sources import Idx
-from diffprob.denoise.prediction import Velocity
+from diffprob.denoise.prediction import V
 from diffprob.process.schedule import Cosine
 from diffprob.recipes.cifar10 import cifar10
 from diffprob.recipes.mnist import mnist
@@ -49,7 +49,7 @@ TAKEN = [
     ("process.schedule", "Cosine", Cosine()),
     ("process.schedule", "Cosine(shift=0.01)", Cosine(shift=0.01)),
     ("process.schedule.last", "0.01", 0.01),
-    ("prediction", "Velocity", Velocity()),
+    ("prediction", "V", V()),
     ("training.augment", "()", ()),
     ("training.augment", "HorizontalFlip", (HorizontalFlip(),)),
     ("training.augment", "HorizontalFlip(), Elastic(2)", (HorizontalFlip(), Elastic(2))),
@@ -109,10 +109,10 @@ REFUSED = {
     ("network.head_dim", "'64'"): "network.head_dim takes None or int, got '64'",
     (
         "prediction",
-        "Velocty",
-    ): "prediction: unknown name 'Velocty' (known: Epsilon, Data, Velocity, Score, Mean); did you mean 'Velocity'?",
-    ("prediction", "Cosine"): "prediction: unknown name 'Cosine' (known: Epsilon, Data, Velocity, Score, Mean)",
-    ("prediction", "3"): "prediction takes one of Epsilon, Data, Velocity, Score, Mean, got 3",
+        "Epsilom",
+    ): "prediction: unknown name 'Epsilom' (known: Epsilon, X0, V, Score, Mu); did you mean 'Epsilon'?",
+    ("prediction", "Cosine"): "prediction: unknown name 'Cosine' (known: Epsilon, X0, V, Score, Mu)",
+    ("prediction", "3"): "prediction takes one of Epsilon, X0, V, Score, Mu, got 3",
     ("process.schedule", "Cosine(shift=-1)"): "process.schedule: Cosine: ",
     ("network.in_channels", "1"): "network.in_channels must be 3",
 }

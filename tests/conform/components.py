@@ -31,7 +31,7 @@ MORE: dict[str, list[dict[str, Any]]] = {
     "VPSDE": [{"beta_min": 0.5, "beta_max": 3.0}],
     "OrnsteinUhlenbeck": [{"horizon": 1.5}],
     "Karras": [{"rho": 2.0}],
-    "Mean": [{"steps": 100}],
+    "Mu": [{"steps": 100}],
     "Index": [{"steps": 17}],
     "DPMpp": [{"points": 1}, {"points": 3}],
     "DPMppSDE": [{"history": 1}],

@@ -120,7 +120,7 @@ class Crooked(schedule.VPSDE):
 
 
 @dataclass(frozen=True)
-class Unpaired(prediction.Velocity):
+class Unpaired(prediction.V):
     """A prediction whose inverse has another sign."""
 
     def from_x0(self, process: Any, xt: Any, t: Any, x0: Any) -> Any:

@@ -9,7 +9,7 @@ from diffprob.base.distributions import LocationScale
 from diffprob.base.rng import Rng
 from diffprob.denoise.clipping import Clip
 from diffprob.denoise.denoiser import Evaluation, Index, NetDenoiser, Scale
-from diffprob.denoise.prediction import Data, Epsilon, Velocity
+from diffprob.denoise.prediction import X0, Epsilon, V
 from diffprob.denoise.variance import UnitData, Zero
 from diffprob.net.layers import Output
 from diffprob.net.unet import UNetSpec
@@ -70,7 +70,7 @@ def test_network_gets_the_time_label_and_is_called_once() -> None:
 
 def test_posterior_matches_the_network_prediction() -> None:
     x, t = pictures(3, dtype=torch.float64), tensor([0.1, 0.5, 1.0])
-    for prediction in (Epsilon(), Data(), Velocity()):
+    for prediction in (Epsilon(), X0(), V()):
         for variance in (Zero(), UnitData()):
             model = NetDenoiser(TinyNet().double(), DDPM, prediction, variance=variance)
             posterior = model(x, t)
@@ -148,7 +148,7 @@ def test_padding_does_not_leak() -> None:
             row = torch.arange(len(x)).reshape(-1, 1, 1, 1)
             return Output(self.weight * x + row)
 
-    model = NetDenoiser(Counting(), DDPM, Data(), evaluation=Evaluation(chunk=4))
+    model = NetDenoiser(Counting(), DDPM, X0(), evaluation=Evaluation(chunk=4))
     x = pictures(6)
     rows = (model(x, tensor(0.5)).mean - x).mean((1, 2, 3))
     assert rows.tolist() == pytest.approx([0, 1, 2, 3, 0, 1], abs=1e-6)

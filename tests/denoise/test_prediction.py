@@ -12,7 +12,7 @@ from diffprob.base.distributions import LocationScale
 from diffprob.base.rng import Rng
 from diffprob.denoise.clipping import Clip
 from diffprob.denoise.denoiser import NetDenoiser
-from diffprob.denoise.prediction import Data, Epsilon, Mean, Prediction, Score, Velocity
+from diffprob.denoise.prediction import X0, Epsilon, Mu, Prediction, Score, V
 from diffprob.denoise.variance import UnitData, Zero
 from diffprob.process.linear import LinearProcess, StraightScaling, SubVariancePreserving, VarianceExploding
 from diffprob.process.schedule import VPSDE, Cosine, LinearBetas, LogLinear, Straight, SubVP
@@ -23,12 +23,12 @@ from diffprob.sampling.simulate import draw
 DDPM = LinearProcess()
 ABAR = torch.from_numpy(cumulative(ddpm_betas()))
 BETAS = torch.from_numpy(ddpm_betas())
-X0, NOISE = (Rng.of(i, 6).normal((2, 3), torch.float64) for i in (0, 1))
+DATA, NOISE = (Rng.of(i, 6).normal((2, 3), torch.float64) for i in (0, 1))
 INDEX = torch.tensor([1, 2, 10, 300, 999, 1000])
 T = INDEX.double() / 1000
 SHAPE = (-1, 1, 1)
 A, S = ABAR[INDEX].sqrt().reshape(SHAPE), (1 - ABAR[INDEX]).sqrt().reshape(SHAPE)
-XT = A * X0 + S * NOISE
+XT = A * DATA + S * NOISE
 
 
 def step(values: torch.Tensor) -> torch.Tensor:
@@ -37,23 +37,23 @@ def step(values: torch.Tensor) -> torch.Tensor:
 
 TARGETS = {
     Epsilon(): NOISE,
-    Data(): X0,
-    Velocity(): A * NOISE - S * X0,
+    X0(): DATA,
+    V(): A * NOISE - S * DATA,
     Score(): -NOISE / S,
     # DDPM's eq. 11: mu = (x_t - beta/s eps)/sqrt(alpha).
-    Mean(): (XT - step(BETAS[INDEX - 1]) / S * NOISE) / (1 - step(BETAS[INDEX - 1])).sqrt(),
+    Mu(): (XT - step(BETAS[INDEX - 1]) / S * NOISE) / (1 - step(BETAS[INDEX - 1])).sqrt(),
 }
 
 
 @pytest.mark.parametrize("prediction", TARGETS, ids=repr)
 def test_target_matches_the_papers(prediction: Prediction) -> None:
-    torch.testing.assert_close(prediction.target(DDPM, X0, NOISE, T), TARGETS[prediction], rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(prediction.target(DDPM, DATA, NOISE, T), TARGETS[prediction], rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize("prediction", TARGETS, ids=repr)
 def test_to_x0_and_from_x0_invert_each_other(prediction: Prediction) -> None:
-    torch.testing.assert_close(prediction.to_x0(DDPM, XT, T, TARGETS[prediction]), X0, rtol=0, atol=1e-10)
-    torch.testing.assert_close(prediction.from_x0(DDPM, XT, T, X0), TARGETS[prediction], rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(prediction.to_x0(DDPM, XT, T, TARGETS[prediction]), DATA, rtol=0, atol=1e-10)
+    torch.testing.assert_close(prediction.from_x0(DDPM, XT, T, DATA), TARGETS[prediction], rtol=1e-9, atol=1e-10)
 
 
 def test_conversions_between_predictions_match_the_formulas() -> None:
@@ -66,28 +66,28 @@ def test_conversions_between_predictions_match_the_formulas() -> None:
     def same(measured: torch.Tensor, expected: torch.Tensor) -> None:
         torch.testing.assert_close(measured, expected, rtol=1e-9, atol=1e-10)
 
-    same(convert(Epsilon(), Data(), out), (XT - S * out) / A)
-    same(convert(Data(), Epsilon(), out), (XT - A * out) / S)
-    same(convert(Velocity(), Data(), out), A * XT - S * out)
-    same(convert(Velocity(), Epsilon(), out), S * XT + A * out)
+    same(convert(Epsilon(), X0(), out), (XT - S * out) / A)
+    same(convert(X0(), Epsilon(), out), (XT - A * out) / S)
+    same(convert(V(), X0(), out), A * XT - S * out)
+    same(convert(V(), Epsilon(), out), S * XT + A * out)
     same(convert(Epsilon(), Score(), out), -out / S)
-    same(convert(Score(), Data(), out), (XT + S**2 * out) / A)
+    same(convert(Score(), X0(), out), (XT + S**2 * out) / A)
     beta = step(BETAS[INDEX - 1])
-    same(convert(Epsilon(), Mean(), out)[1:], ((XT - beta / S * out) / (1 - beta).sqrt())[1:])
-    same(convert(Score(), Mean(), out)[1:], ((XT + beta * out) / (1 - beta).sqrt())[1:])
-    same(convert(Mean(), Epsilon(), out)[1:], ((XT - (1 - beta).sqrt() * out) * S / beta)[1:])
+    same(convert(Epsilon(), Mu(), out)[1:], ((XT - beta / S * out) / (1 - beta).sqrt())[1:])
+    same(convert(Score(), Mu(), out)[1:], ((XT + beta * out) / (1 - beta).sqrt())[1:])
+    same(convert(Mu(), Epsilon(), out)[1:], ((XT - (1 - beta).sqrt() * out) * S / beta)[1:])
 
 
 def test_mu_prediction_is_the_mean_of_the_next_step() -> None:
-    mu = Mean().target(DDPM, X0, NOISE, T)
+    mu = Mu().target(DDPM, DATA, NOISE, T)
     s = (INDEX[1:] - 1).double() / 1000
-    torch.testing.assert_close(mu[1:], DDPM.bridge(X0[1:], XT[1:], s, T[1:]).mean, rtol=0, atol=1e-12)
-    torch.testing.assert_close(mu[0], X0[0], rtol=0, atol=0)
+    torch.testing.assert_close(mu[1:], DDPM.bridge(DATA[1:], XT[1:], s, T[1:]).mean, rtol=0, atol=1e-12)
+    torch.testing.assert_close(mu[0], DATA[0], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("prediction", TARGETS, ids=repr)
 def test_float32_conversion_errors_are_below_1e_4(prediction: Prediction) -> None:
-    x0, noise = X0.float(), NOISE.float()
+    x0, noise = DATA.float(), NOISE.float()
     for i in range(1, 1001, 37):
         t = tensor(i / 1000)
         xt = DDPM.marginal(x0, t).mean + DDPM.sigma(t).float() * noise
@@ -97,7 +97,7 @@ def test_float32_conversion_errors_are_below_1e_4(prediction: Prediction) -> Non
         # what is subtracted are more than 1e-4.
         a, b = prediction.coefficients(DDPM, t)
         subtracted = float(a.abs() * xt.abs().max() + b.abs() * target.abs().max())
-        tolerance = 1e-4 if not isinstance(prediction, Mean) else max(1e-4, 2 * 2**-23 * subtracted)
+        tolerance = 1e-4 if not isinstance(prediction, Mu) else max(1e-4, 2 * 2**-23 * subtracted)
         torch.testing.assert_close(prediction.to_x0(DDPM, xt, t, target), x0, rtol=0, atol=tolerance)
         error = (prediction.from_x0(DDPM, xt, t, x0) - target).abs().max() / target.abs().max()
         assert error < 1e-4
@@ -116,15 +116,15 @@ def test_velocity_inverts_for_every_scaling(process: LinearProcess, velocity: ob
     """v = alpha eps - sigma x_0 inverts for every scaling, not only where alpha^2 + sigma^2 = 1."""
     t = torch.linspace(0.05, 1, 6, dtype=torch.float64)
     alpha, sigma = (c.reshape(SHAPE) for c in process.coefficients(t))
-    xt, v = alpha * X0 + sigma * NOISE, alpha * NOISE - sigma * X0
-    torch.testing.assert_close(Velocity().to_x0(process, xt, t, v), X0, rtol=1e-10, atol=1e-12)
-    a, b = Velocity().coefficients(process, t)
+    xt, v = alpha * DATA + sigma * NOISE, alpha * NOISE - sigma * DATA
+    torch.testing.assert_close(V().to_x0(process, xt, t, v), DATA, rtol=1e-10, atol=1e-12)
+    a, b = V().coefficients(process, t)
     torch.testing.assert_close(torch.stack([a, b]), torch.stack(velocity(*process.coefficients(t))), rtol=1e-13, atol=0)
 
 
 def test_mu_prediction_with_zero_steps_is_an_error() -> None:
     with pytest.raises(ValueError, match="0"):
-        Mean(0)
+        Mu(0)
 
 
 PROCESSES = [
@@ -172,23 +172,23 @@ def test_fixed_variances_match_the_ddpm_code() -> None:
         assert float(small) == pytest.approx(float(betas[i - 1] * (1 - ABAR[i - 1]) / (1 - ABAR[i])), rel=1e-11)
 
 
-@pytest.mark.parametrize("prediction", [Epsilon(), Score(), Velocity(), Data(), Mean()], ids=repr)
+@pytest.mark.parametrize("prediction", [Epsilon(), Score(), V(), X0(), Mu()], ids=repr)
 def test_prediction_that_divides_by_zero_signal_is_an_error(prediction: Prediction) -> None:
     """alpha(1) = 0 on straight paths: a training would end with a network from which nothing can be drawn."""
     straight = LinearProcess(Straight(), StraightScaling())
     prediction.check(LinearProcess(Cosine()))
     if isinstance(prediction, Epsilon | Score):
         for make in (lambda: prediction.check(straight), lambda: NetDenoiser(TinyNet(), straight, prediction)):
-            with pytest.raises(ValueError, match=r"divides by alpha, which is 0 at t = 1 .*Velocity\(\) or Data\(\)"):
+            with pytest.raises(ValueError, match=r"divides by alpha, which is 0 at t = 1 .*V\(\) or X0\(\)"):
                 make()
-        with pytest.raises(ValueError, match=r"prediction .*divides by alpha, .*Velocity\(\) or Data\(\)"):
+        with pytest.raises(ValueError, match=r"prediction .*divides by alpha, .*V\(\) or X0\(\)"):
             replace(named("digits"), process=straight, prediction=prediction)
     else:
         NetDenoiser(TinyNet(), straight, prediction)
         assert replace(named("digits"), process=straight, prediction=prediction).prediction == prediction
 
 
-@pytest.mark.parametrize("prediction", [Epsilon(), Velocity(), Data(), Mean()], ids=repr)
+@pytest.mark.parametrize("prediction", [Epsilon(), V(), X0(), Mu()], ids=repr)
 def test_process_with_infinite_noise_is_an_error(prediction: Prediction) -> None:
     process = LinearProcess(Straight(), VarianceExploding())
     with pytest.raises(ValueError, match="infinite noise at t = 1"):
@@ -202,11 +202,11 @@ def test_large_error_amplification_warns() -> None:
     cosine, rng = LinearProcess(Cosine()), Rng.of(0, 2)
     model = NetDenoiser(TinyNet(), cosine)
     times = tensor([1.0, 0.5])
-    with pytest.warns(UserWarning, match=r"Epsilon\(\) takes 20,291 times .* at t = 1, .*Clip\(model\).*Velocity\(\)"):
+    with pytest.warns(UserWarning, match=r"Epsilon\(\) takes 20,291 times .* at t = 1, .*Clip\(model\).*V\(\)"):
         draw(model, DDIM(), times, rng, (1, 8, 8))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         draw(Clip(model), DDIM(), times, rng, (1, 8, 8))
         draw(model, DDIM(), tensor([0.95, 0.5]), rng, (1, 8, 8))
-        draw(NetDenoiser(TinyNet(), cosine, Velocity()), DDIM(), times, rng, (1, 8, 8))
+        draw(NetDenoiser(TinyNet(), cosine, V()), DDIM(), times, rng, (1, 8, 8))
         draw(NetDenoiser(TinyNet(), LinearProcess()), DDIM(), times, rng, (1, 8, 8))

@@ -12,14 +12,14 @@ from diffprob.config.registry import ALL
 from diffprob.config.spec import parse
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
 from diffprob.denoise.ideal import GaussianData
-from diffprob.denoise.prediction import Data, Epsilon, Score, Velocity
+from diffprob.denoise.prediction import X0, Epsilon, Score, V
 from diffprob.density.potential import V0, noise_potential, relative_log_prob
 from diffprob.net.potential import PotentialSpec
 from diffprob.net.unet import UNetSpec
 from diffprob.process.linear import LinearProcess, VarianceExploding
 from diffprob.process.schedule import Cosine, LogLinear
 
-PREDICTIONS = [Epsilon(), Velocity(), Data(), Score()]
+PREDICTIONS = [Epsilon(), V(), X0(), Score()]
 PROCESSES = {
     "linear": LinearProcess(),
     "cosine": LinearProcess(Cosine(1000)),
@@ -83,7 +83,7 @@ def test_potential_has_the_same_bits_in_any_batch() -> None:
     net = PotentialSpec(UNetSpec(1, 1, widths=(8,), layers=1, attention=(True,), groups=4)).build().eval()
     for parameter in net.parameters():
         parameter.data += 0.2 * torch.randn_like(parameter)
-    model = NetDenoiser(net, LinearProcess(), Velocity(), evaluation=Evaluation(chunk=4))
+    model = NetDenoiser(net, LinearProcess(), V(), evaluation=Evaluation(chunk=4))
     x = torch.randn(9, 1, 8, 8)
     whole = V0()(model, x, Rng.of(0, 9))
     assert whole.dtype == torch.float64 and whole.std() > 0 and not whole.requires_grad

@@ -15,7 +15,7 @@ from diffprob.base.errors import InputError
 from diffprob.conditions.condition import Labels
 from diffprob.denoise.clipping import Clip
 from diffprob.denoise.denoiser import Index, NetDenoiser, Scale
-from diffprob.denoise.prediction import Data, Epsilon, Prediction, Score, Velocity
+from diffprob.denoise.prediction import X0, Epsilon, Prediction, Score, V
 from diffprob.denoise.variance import UnitData, Variance, Zero
 from diffprob.interop.configs import Scheduling, network_config, network_spec, scheduler_config, scheduling
 from diffprob.interop.diffusers import WEIGHTS, export_pipeline, load_pipeline, open_pipeline
@@ -214,7 +214,7 @@ def test_other_folders_are_errors(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("variance", [Zero(), UnitData()], ids=repr)
 def test_schedulers_survive_the_round_trip(schedule: Schedule, variance: Variance) -> None:
     diffusers = pytest.importorskip("diffusers")
-    for prediction, clip in ((Epsilon(), 1.0), (Data(), None), (Velocity(), 1.5)):
+    for prediction, clip in ((Epsilon(), 1.0), (X0(), None), (V(), 1.5)):
         settings = Scheduling(LinearProcess(schedule), prediction, variance, clip)
         config = scheduler_config(settings)
         back = scheduling(config)
@@ -272,8 +272,8 @@ class Recorded:
 CHAINS = [
     (Epsilon(), Zero(), LinearBetas(20, 5e-3, 0.3), 1.0),
     (Epsilon(), UnitData(), LinearBetas(20, 5e-3, 0.3), 1.0),
-    (Velocity(), Zero(), Cosine(20), None),
-    (Data(), UnitData(), ScaledLinear(20, 5e-3, 0.3), 2.0),
+    (V(), Zero(), Cosine(20), None),
+    (X0(), UnitData(), ScaledLinear(20, 5e-3, 0.3), 2.0),
 ]
 
 

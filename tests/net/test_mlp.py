@@ -9,7 +9,7 @@ from truth.models import tensor
 
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.denoise.ideal import GaussianData
-from diffprob.denoise.prediction import Velocity
+from diffprob.denoise.prediction import V
 from diffprob.net.mlp import MLP, MLPSpec
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import Cosine
@@ -67,7 +67,7 @@ def test_untrained_model_predicts_standard_normal_data() -> None:
     """E[x_0|x_t] = alpha x_t for N(0, I) under a variance-preserving process: v is 0."""
     process = LinearProcess(Cosine())
     torch.manual_seed(0)
-    model = NetDenoiser(MLPSpec(3, 16, 2, 8).build().double(), process, Velocity())
+    model = NetDenoiser(MLPSpec(3, 16, 2, 8).build().double(), process, V())
     exact = GaussianData(torch.zeros(3).double(), torch.eye(3).double(), process)
     for t in (tensor(0.001), tensor(0.5), tensor([0.1, 0.2, 0.3, 0.9, 1.0])):
         torch.testing.assert_close(model(X, t).mean, exact(X, t).mean, rtol=1e-12, atol=1e-12)

@@ -6,7 +6,7 @@ import pytest
 from reporting.conftest import LOG, RECIPE
 from truth.page import Page
 
-from diffprob.denoise.prediction import Velocity
+from diffprob.denoise.prediction import V
 from diffprob.reporting.compare import compare, compare_page
 from diffprob.runs.measurements import Measurement
 
@@ -52,7 +52,7 @@ def test_unknown_data_is_not_comparable():
 
 def test_comparison_page_is_valid_and_complete(material):
     one = material(name="plain")
-    two = material(name="other", prediction=Velocity(), training=replace(RECIPE.training, lr=1e-3))
+    two = material(name="other", prediction=V(), training=replace(RECIPE.training, lr=1e-3))
     for report, value in ((one, 0.5), (two, 0.25)):
         report.run.record(replace(BASE, value=value))
     materials = [one, two, replace(two, log=[])]
@@ -60,7 +60,7 @@ def test_comparison_page_is_valid_and_complete(material):
     assert page.problems == []
     assert "2 settings differ; 1 measurement can be compared." in page.text
     for text in (
-        "prediction Epsilon() Velocity() Velocity()",
+        "prediction Epsilon() V() V()",
         "training.lr 0.0002 0.001 0.001",
         "objective or prediction",
     ):

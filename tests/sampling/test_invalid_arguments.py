@@ -13,7 +13,7 @@ from diffprob.base.distributions import Discretised, LocationScale
 from diffprob.base.errors import InputError, NumericalError
 from diffprob.base.rng import Rng
 from diffprob.config.registry import GRIDS, SAMPLERS
-from diffprob.denoise.prediction import Data
+from diffprob.denoise.prediction import X0
 from diffprob.density.noise import DenoisingScore, NoiseNorm
 from diffprob.likelihood.bound import Decoder, continuous_bound, variational_bound
 from diffprob.likelihood.flow import flow_log_prob
@@ -102,7 +102,7 @@ REFUSED = {
     "a path of costs of no number": lambda: cheapest_paths(torch.full((3, 3), NAN), 2),
     "a start without end": lambda: LinearProcess(Straight(), VarianceExploding()).prior(X),
     "a step of one stream for three": lambda: Ancestral().step(MODEL, State(X, TIMES[0]), TIMES[1], Rng.of(0, 1)),
-    "a prediction at noise without end": lambda: Data().check(LinearProcess(Straight(), VarianceExploding())),
+    "a prediction at noise without end": lambda: X0().check(LinearProcess(Straight(), VarianceExploding())),
 }
 
 

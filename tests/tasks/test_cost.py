@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from diffprob.cli.trained import cost_rows
-from diffprob.config.recipe import Baseline, AnyRecipe
+from diffprob.config.recipe import AnyRecipe, Baseline
 from diffprob.net.glow import GlowSpec
 from diffprob.net.unet import UNetSpec
 from diffprob.recipes.digits import digits

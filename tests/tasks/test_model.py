@@ -85,7 +85,7 @@ def test_exact_model_gives_density_score_and_denoiser() -> None:
     model = Model(dp.GaussianData(MEAN, COV, dp.LinearProcess(dp.Cosine())), shape=(2,))
     x = torch.tensor([[0.1, 0.2], [-1.0, 0.4], [2.0, -2.0]])
     truth = torch.distributions.MultivariateNormal(MEAN.double(), COV.double())
-    exact = model.log_prob(x, method=ProbabilityFlow(divergence=dp.Exact(), tolerance=1e-6))
+    exact = model.log_prob(x, method=ProbabilityFlow(divergence=dp.divergences.Exact(), tolerance=1e-6))
     # The flow ends at the last noisy time, where p_t has the covariance of p_0 and sigma^2 = 4e-5 of 0.18 besides: 2e-4
     # of a squared distance of 20. At t = 1, alpha = 0.
     assert exact == pytest.approx(truth.log_prob(x.double()).numpy(), abs=5e-3)
@@ -121,7 +121,7 @@ def test_any_network_makes_a_model_and_is_unchanged() -> None:
     for kind in ("tensor", "object", "output"):
         torch.manual_seed(0)
         net = Net(kind)
-        model = Model(net, shape=(1, 8, 8), levels=17, process=dp.LinearProcess(), prediction=dp.Velocity())
+        model = Model(net, shape=(1, 8, 8), levels=17, process=dp.LinearProcess(), prediction=dp.predictions.V())
         levels = dp.Digits("test").load().take(range(3))
         bits.append(model.bits_per_dim(dp.Images(levels, levels=17), method=ChainBound(steps=4, terms=None)).per_image)
         assert net.training and all(weight.requires_grad for weight in net.parameters())

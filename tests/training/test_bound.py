@@ -17,7 +17,7 @@ from diffprob.config.registry import ALL
 from diffprob.config.spec import parse, render
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange, native_step
-from diffprob.denoise.prediction import Epsilon, Mean, Velocity
+from diffprob.denoise.prediction import Epsilon, Mu, V
 from diffprob.denoise.variance import UnitData, Zero
 from diffprob.likelihood.bound import Decoder, variational_bound
 from diffprob.net.layers import Output
@@ -49,7 +49,7 @@ def spoilt(variance, prediction=Epsilon()):
     return model
 
 
-@pytest.mark.parametrize("prediction", [Epsilon(), Mean(10)], ids=repr)
+@pytest.mark.parametrize("prediction", [Epsilon(), Mu(10)], ids=repr)
 @pytest.mark.parametrize("variance", VARIANCES, ids=repr)
 def test_random_term_is_an_unbiased_estimate_of_the_bound(variance, prediction):
     """Times T, over d: the mean over t and x_t is that of `variational_bound` without its prior."""
@@ -92,7 +92,7 @@ def gradients(objective, model, x0):
 
 @pytest.mark.parametrize("variance", [LearnedRange(), LearnedDiagonal()], ids=repr)
 def test_hybrid_trains_the_mean_by_one_loss_and_the_variance_by_the_other(variance):
-    x0, model = grey(500), spoilt(variance, Velocity())
+    x0, model = grey(500), spoilt(variance, V())
     result = gradients(Hybrid(0.01, levels=17), model, x0)
     bound = gradients(VariationalBound(levels=17), model, x0)
     model.variance = Zero()
@@ -205,7 +205,7 @@ def test_untrainable_combinations_are_errors():
         Hybrid(weight=0.0)
 
 
-@pytest.mark.parametrize("prediction", [Mean(1000), Epsilon()], ids=repr)
+@pytest.mark.parametrize("prediction", [Mu(1000), Epsilon()], ids=repr)
 @pytest.mark.parametrize(
     ("variance", "objective"),
     [(LearnedDiagonal(), VariationalBound()), (UnitData(), VariationalBound()), (UnitData(), Denoising()),
@@ -262,7 +262,7 @@ def test_bind_sets_the_grey_levels():
 
 def test_mu_prediction_loss_matches_the_closed_form():
     """The row "mu, simple": |mu - muh|^2/d with mu = c0 x_0 + ct x_t, which is c0^2 |x_0 - x0h|^2/d."""
-    n, model = 4000, for_gaussian(CHAIN, 0.4, Zero(), Mean(10))
+    n, model = 4000, for_gaussian(CHAIN, 0.4, Zero(), Mu(10))
     x0 = math.sqrt(0.4) * Rng.of(5, n).fold("data").normal((4,), torch.float64)
     loss = Denoising()(model, x0, Rng.of(0, n)).detach()
     t = torch.arange(1, 11, dtype=torch.float64) / 10

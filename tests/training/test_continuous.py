@@ -13,7 +13,7 @@ from diffprob.base.rng import Rng
 from diffprob.config.registry import ALL
 from diffprob.config.spec import parse, render
 from diffprob.denoise.learned import LearnedRange
-from diffprob.denoise.prediction import Data, Epsilon, Velocity
+from diffprob.denoise.prediction import X0, Epsilon, V
 from diffprob.likelihood.bound import Decoder, continuous_bound, variational_bound
 from diffprob.likelihood.flow import flow_log_prob
 from diffprob.process.grids import Uniform
@@ -70,7 +70,7 @@ def bent(model, seed=0):
 
 
 @pytest.mark.parametrize("importance", [False, True])
-@pytest.mark.parametrize("prediction", [Epsilon(), Velocity(), Data()], ids=repr)
+@pytest.mark.parametrize("prediction", [Epsilon(), V(), X0()], ids=repr)
 @pytest.mark.parametrize(
     "process", [LinearProcess(LateVPSDE()), LinearProcess(LogLinear(0.05, 10.0), VarianceExploding())], ids=repr
 )
@@ -191,7 +191,7 @@ def test_untrainable_combinations_are_errors():
     with pytest.raises(InputError, match="take variance=Zero"):
         ContinuousBound()(for_gaussian(LEARNED, variance=LearnedRange()), x0, rng)
     with pytest.raises(InputError, match="is infinite"):
-        ContinuousBound()(for_gaussian(LinearProcess(Straight(), StraightScaling()), prediction=Velocity()), x0, rng)
+        ContinuousBound()(for_gaussian(LinearProcess(Straight(), StraightScaling()), prediction=V()), x0, rng)
     for wrong in ({"most": -11.0}, {"units": 0}, {"table": 3}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             Learned(**wrong)

@@ -16,7 +16,7 @@ from diffprob.config.pretrained import PretrainedRun
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
 from diffprob.denoise.ideal import GaussianData
 from diffprob.denoise.learned import LearnedRange
-from diffprob.denoise.prediction import Data, Epsilon, Velocity
+from diffprob.denoise.prediction import X0, Epsilon, V
 from diffprob.density.potential import V0
 from diffprob.net.layers import Output
 from diffprob.net.potential import Potential, PotentialSpec
@@ -56,7 +56,7 @@ def images(n: int = 4) -> Tensor:
     return torch.rand(n, 1, 8, 8, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
-@pytest.mark.parametrize("prediction", [Epsilon(), Velocity(), Data()], ids=repr)
+@pytest.mark.parametrize("prediction", [Epsilon(), V(), X0()], ids=repr)
 def test_loss_of_the_exact_potential_is_zero(prediction) -> None:
     """Squares of roundings, times 1/alpha^2 at the noise where eps goes by way of x_0."""
     data = gaussian_data()
@@ -66,11 +66,11 @@ def test_loss_of_the_exact_potential_is_zero(prediction) -> None:
     assert values.shape == (50,) and values.max() < 1e-18
 
 
-@pytest.mark.parametrize("prediction", [Epsilon(), Velocity()], ids=repr)
+@pytest.mark.parametrize("prediction", [Epsilon(), V()], ids=repr)
 def test_loss_matches_the_formula(prediction) -> None:
     """A teacher of another prediction: its mean of x_0 in the student's own terms."""
     process = LinearProcess(Cosine(1000))
-    teacher = NetDenoiser(student().net.body, process, Velocity()).double()
+    teacher = NetDenoiser(student().net.body, process, V()).double()
     model = student(UNetSpec(1, 1, widths=(8,), layers=1, attention=(False,), groups=4), prediction, process).double()
     x0, rng = images().double(), Rng.of(7, 4)
     loss = GradientDistillation(Holding(teacher)).bind(model, SPACE)(model, x0, rng)
@@ -78,7 +78,7 @@ def test_loss_matches_the_formula(prediction) -> None:
     case = add_noise(process, x0, t, rng.fold("noise"))
     v = teacher.net(case.xt, 1000 * t - 1).main.detach()
     alpha, sigma = (c[:, None, None, None] for c in process.coefficients(t))
-    wanted = v if prediction == Velocity() else sigma * case.xt + alpha * v
+    wanted = v if prediction == V() else sigma * case.xt + alpha * v
     expected = (model.net(case.xt, 1000 * t - 1).main - wanted).square().mean((1, 2, 3))
     torch.testing.assert_close(loss, expected, rtol=1e-8, atol=1e-10)
 

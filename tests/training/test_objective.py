@@ -11,7 +11,7 @@ from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.denoise.ideal import GaussianData
-from diffprob.denoise.prediction import Epsilon, Velocity
+from diffprob.denoise.prediction import Epsilon, V
 from diffprob.net.layers import Output
 from diffprob.process.linear import LinearProcess
 from diffprob.training.batches import Batches, order
@@ -56,7 +56,7 @@ def test_predicting_zero_gives_loss_one():
 
 def test_loss_of_a_sample_does_not_depend_on_its_batch():
     process = LinearProcess()
-    model = NetDenoiser(Exact(process, Velocity(), 0.5, factor=0.7), process, Velocity())
+    model = NetDenoiser(Exact(process, V(), 0.5, factor=0.7), process, V())
     x0 = Rng.of(5, 8).normal((4,), torch.float64)
     together = Denoising()(model, x0, Rng.of(0, 8))
     alone = Denoising()(model, x0[3:4], Rng.of(3, 1))

@@ -10,6 +10,9 @@ OLD_NAMES: dict[str, str] = {  # today's name of a component, by each that it ha
     "First": "Subset",
     "Joined": "Concatenated",
     "Trained": "PretrainedRun",
+    "Data": "X0",
+    "Velocity": "V",
+    "Mean": "Mu",
     "Part": "ParameterGroup",
 }
 

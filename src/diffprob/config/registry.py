@@ -22,7 +22,7 @@ from diffprob.data.combined import Concatenated, Subset
 from diffprob.data.sources import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Svhn
 from diffprob.denoise.denoiser import Index, Scale
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
-from diffprob.denoise.prediction import Data, Epsilon, Mean, Score, Velocity
+from diffprob.denoise.prediction import X0, Epsilon, Mu, Score, V
 from diffprob.denoise.variance import Analytic, NoiseResidual, OptimalCovariance, SquaredNoise, UnitData, Zero
 from diffprob.density.anomaly import AnomalyMap
 from diffprob.density.baselines import LogDensity, NegativeEnergy
@@ -97,7 +97,7 @@ SCALINGS = _family(VariancePreserving, VarianceExploding, SubVariancePreserving,
 LAWS = _family(Normal)
 PROCESSES = _family(LinearProcess)
 GRIDS = _family(Native, Uniform, QuadraticTimes, LogSNR, GrainGrid, Karras, Trailing, Leading, LeastCost)
-PREDICTIONS = _family(Epsilon, Data, Velocity, Score, Mean)
+PREDICTIONS = _family(Epsilon, X0, V, Score, Mu)
 CLOCKS = _family(Index, Scale)
 CONDITIONS = _family(Labels, Captions, LowResolution)
 VARIANCES = _family(

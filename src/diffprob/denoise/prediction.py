@@ -35,8 +35,8 @@ class Prediction(ABC):
             a, b = self.coefficients(process, torch.ones((), dtype=torch.float64))
         if not bool(torch.isfinite(a) and torch.isfinite(b)):
             raise ValueError(
-                f"prediction {self!r} divides by alpha, which is 0 at t = 1 with {process.schedule!r}: Velocity() or "
-                "Data() would be right"
+                f"prediction {self!r} divides by alpha, which is 0 at t = 1 with {process.schedule!r}: V() or "
+                "X0() would be right"
             )
 
     def gain(self, process: LinearProcess, t: Tensor) -> float:
@@ -81,7 +81,7 @@ class Epsilon(Prediction):
 
 
 @dataclass(frozen=True)
-class Data(Prediction):
+class X0(Prediction):
     """x_0 itself."""
 
     def coefficients(self, process: LinearProcess, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,7 +91,7 @@ class Data(Prediction):
 
 
 @dataclass(frozen=True)
-class Velocity(Prediction):
+class V(Prediction):
     """v = alpha eps - sigma x_0, so x_0 = (alpha x_t - sigma v)/(alpha^2 + sigma^2) (Salimans & Ho 2022, sec. 4)."""
 
     def coefficients(self, process: LinearProcess, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,7 +112,7 @@ class Score(Prediction):
 
 
 @dataclass(frozen=True)
-class Mean(Prediction):
+class Mu(Prediction):
     """mu, the mean of x_s given x_t one step of 1/T below: x_0 = (mu - ct x_t)/c0 (Ho et al. 2020, eq. 7)."""
 
     steps: int = 1000

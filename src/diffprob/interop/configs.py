@@ -10,7 +10,7 @@ from diffprob.base.laws import Normal
 from diffprob.base.text import one_line
 from diffprob.denoise.denoiser import Index
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
-from diffprob.denoise.prediction import Data, Epsilon, Prediction, Velocity
+from diffprob.denoise.prediction import X0, Epsilon, Prediction, V
 from diffprob.denoise.variance import UnitData, Variance, Zero
 from diffprob.net.unet import UNetSpec
 from diffprob.process.linear import LinearProcess, VariancePreserving
@@ -18,7 +18,7 @@ from diffprob.process.schedule import Cosine, LinearBetas, Quadratic, ScaledLine
 
 VERSION = "0.32.0"  # the oldest release that the written configurations were made for
 
-_PREDICTIONS = {"epsilon": Epsilon(), "sample": Data(), "v_prediction": Velocity()}
+_PREDICTIONS = {"epsilon": Epsilon(), "sample": X0(), "v_prediction": V()}
 _VARIANCES: dict[str, Variance] = {
     "fixed_small": Zero(),
     "fixed_large": UnitData(),

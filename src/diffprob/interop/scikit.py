@@ -15,7 +15,7 @@ from diffprob.base.errors import InputError, NumericalError
 from diffprob.base.limits import MOST_BLOCKS, MOST_WIDTH
 from diffprob.base.rng import Rng, derive
 from diffprob.denoise.denoiser import NetDenoiser, Scale
-from diffprob.denoise.prediction import Velocity
+from diffprob.denoise.prediction import V
 from diffprob.density.likelihood import FlowDensity
 from diffprob.density.proxy import Proxy
 from diffprob.likelihood.flow import Exact
@@ -158,7 +158,7 @@ class _DiffusionDensity:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(self._seed, "weights"))
             net = MLPSpec(z.shape[1], _plain(self.width), _plain(self.depth)).build().double()
-        self.model_ = NetDenoiser(net, LinearProcess(Cosine()), Velocity(), _CLOCK)
+        self.model_ = NetDenoiser(net, LinearProcess(Cosine()), V(), _CLOCK)
         self.loss_curve_, self.n_iter_ = [], 0
         optimiser = torch.optim.Adam(net.parameters(), self.learning_rate, fused=True)
         falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.max_iter)

@@ -3,7 +3,7 @@
 from diffprob.conditions.captions import Captions
 from diffprob.config.recipe import Recipe
 from diffprob.data.captioned import WORDS, CaptionedDigits
-from diffprob.denoise.prediction import Velocity
+from diffprob.denoise.prediction import V
 from diffprob.net.captioned import CaptionedUNetSpec
 from diffprob.net.text import TextEncoderSpec
 from diffprob.net.unet import UNetSpec
@@ -35,7 +35,7 @@ def captioned_digits() -> Recipe:
         space=Pixels((1, 16, 16), 17),
         network=CaptionedUNetSpec(body, TextEncoderSpec(len(WORDS), length=8, width=48, layers=2, heads=4), heads=4),
         process=LinearProcess(Cosine(1000)),
-        prediction=Velocity(),
+        prediction=V(),
         condition=Captions(WORDS, length=8, drop=0.1, examples=EXAMPLES),
         training=Training(
             steps=6000,

@@ -2,7 +2,7 @@
 
 from diffprob.config.recipe import Recipe
 from diffprob.data.sources import Digits
-from diffprob.denoise.prediction import Velocity
+from diffprob.denoise.prediction import V
 from diffprob.net.unet import UNetSpec
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import Cosine
@@ -20,7 +20,7 @@ def digits() -> Recipe:
             in_channels=1, out_channels=1, widths=(32, 32), layers=1, attention=(False, True), groups=8, padding=1
         ),
         process=LinearProcess(Cosine(1000)),
-        prediction=Velocity(),
+        prediction=V(),
         training=Training(
             steps=3000,
             batch=64,

@@ -7,7 +7,7 @@ from diffprob.conditions.condition import Labels
 from diffprob.config.pretrained import PretrainedRun
 from diffprob.config.recipe import Recipe
 from diffprob.data.sources import Idx
-from diffprob.denoise.prediction import Velocity
+from diffprob.denoise.prediction import V
 from diffprob.net.unet import UNetSpec
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import Cosine
@@ -33,7 +33,7 @@ def mnist(path: str | None = None) -> Recipe:
             padding=1,
         ),
         process=LinearProcess(Cosine(1000)),
-        prediction=Velocity(),
+        prediction=V(),
         training=Training(
             steps=7500,
             batch=64,

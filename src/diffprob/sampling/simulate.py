@@ -124,7 +124,7 @@ def _warn_of_gain(model: Denoiser, t: Tensor) -> None:
     if isinstance(model, NetDenoiser) and (gain := model.prediction.gain(model.process, t)) > MOST_GAIN:
         warnings.warn(
             f"{model.prediction!r} takes {gain:,.0f} times the network's error into x_0 at t = {float(t):g}, where "
-            "alpha is nearly 0: draw from Clip(model), as the command line does, or train with prediction=Velocity()",
+            "alpha is nearly 0: draw from Clip(model), as the command line does, or train with prediction=V()",
             stacklevel=3,
         )
 

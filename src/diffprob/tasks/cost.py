@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffprob.base.rng import Rng
-from diffprob.config.recipe import Baseline, AnyRecipe, Recipe, build, parameter_count
+from diffprob.config.recipe import AnyRecipe, Baseline, Recipe, build, parameter_count
 from diffprob.denoise.denoiser import Evaluation
 from diffprob.net.unet import UNetSpec
 from diffprob.training.optimise import choose_precision
