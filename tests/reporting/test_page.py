@@ -10,7 +10,7 @@ from truth.page import Page, contrast
 
 from diffprob.data import Digits
 from diffprob.data.images import Images
-from diffprob.reporting import facts, repeat
+from diffprob.reporting import repeat, summary
 from diffprob.reporting.compare import compare_page
 from diffprob.reporting.html import fill, stylesheet
 from diffprob.reporting.page import report_page
@@ -96,7 +96,7 @@ def test_page_reveals_no_path_machine_or_user(material, tmp_path, monkeypatch):
     page = report_page(material(data=HOSTILE_DATA)).decode()
     for word in ("a-host-name", str(tmp_path), tmp_path.name, f"/{getpass.getuser()}/", "somebody"):
         assert word not in page
-    assert facts.without_paths(("/a/b", "C:\\a\\b", {"~/c": ["d/e"]}, 1.5)) == ("b", "b", {"c": ["d/e"]}, 1.5)
+    assert summary.without_paths(("/a/b", "C:\\a\\b", {"~/c": ["d/e"]}, 1.5)) == ("b", "b", {"c": ["d/e"]}, 1.5)
 
 
 def test_lone_surrogate_and_empty_log_give_a_valid_page(material):
@@ -206,7 +206,7 @@ def test_existing_measurements_are_not_proposed_again(material):
     ],
 )
 def test_durations_are_formatted_for_reading(seconds, text):
-    assert facts.duration(seconds) == text
+    assert summary.duration(seconds) == text
 
 
 def test_images_of_the_data_are_labelled(material):

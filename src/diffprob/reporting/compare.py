@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from diffprob import __version__
-from diffprob.reporting import facts, pictures
+from diffprob.reporting import pictures, summary
 from diffprob.reporting.curves import chart, series
 from diffprob.reporting.html import RenderedSection, document, fill
 from diffprob.reporting.material import Material
@@ -69,36 +69,36 @@ def compare(runs: Sequence[tuple[str, str | None, Sequence[Measurement]]]) -> Co
     Args:
         runs: (label, digest of the data, measurements) of each.
     """
-    ways: dict[tuple[str, ...], list[list[Measurement]]] = {}
+    by_key: dict[tuple[str, ...], list[list[Measurement]]] = {}
     for k, (_, digest, items) in enumerate(runs):
         for item in items:
-            ways.setdefault(_way(item, digest, k), [[] for _ in runs])[k].append(item)
+            by_key.setdefault(_comparison_key(item, digest, k), [[] for _ in runs])[k].append(item)
     rows: dict[str, list[Row]] = {}
     apart = []
-    for way, cells in ways.items():
+    for key, cells in by_key.items():
         if sum(bool(cell) for cell in cells) > 1:
             first = next(item for cell in cells for item in cell)
             values = tuple(tuple(_value(item) for item in cell) for cell in cells)
             rows.setdefault(first.features, []).append(Row(first.name, f"{first.n:,}", first.split, values))
         else:
             alone = [(k, item) for k, cell in enumerate(cells) for item in cell]
-            apart += [(f"{runs[k][0]}: {_one(item)}", _reason(way, item, k, runs)) for k, item in alone]
+            apart += [(f"{runs[k][0]}: {_one(item)}", _reason(key, item, k, runs)) for k, item in alone]
     groups = sorted(rows.items(), key=lambda group: not group[0])  # without features comes last
     return Comparison({name: tuple(group) for name, group in groups}, tuple(apart))
 
 
-def _way(item: Measurement, digest: str | None, k: int) -> tuple[str, ...]:
+def _comparison_key(item: Measurement, digest: str | None, k: int) -> tuple[str, ...]:
     """Equal for measurements that can be compared; without a digest nobody knows what was compared with."""
     real = str(item.details.get(REFERENCE, ""))
     return item.name, item.features, str(item.n), item.split, real, digest or f"not known, run {k}"
 
 
 def _reason(
-    way: tuple[str, ...], item: Measurement, k: int, runs: Sequence[tuple[str, str | None, Sequence[Measurement]]]
+    key: tuple[str, ...], item: Measurement, k: int, runs: Sequence[tuple[str, str | None, Sequence[Measurement]]]
 ) -> str:
     """Why a measurement stands alone: the first difference from the most similar one of another run."""
     others = [
-        (_way(other, digest, j), other, label, digest)
+        (_comparison_key(other, digest, j), other, label, digest)
         for j, (label, digest, items) in enumerate(runs)
         for other in items
         if j != k and other.name == item.name
@@ -106,16 +106,16 @@ def _reason(
     if not others:
         return "measured on this run only"
     theirs, other, label, digest = max(
-        others, key=lambda found: sum(a == b for a, b in zip(way, found[0], strict=True))
+        others, key=lambda candidate: sum(a == b for a, b in zip(key, candidate[0], strict=True))
     )
     reasons = (
         (1, f"features: {item.features or 'none'} here, {other.features or 'none'} in {label}"),
         (5, f"data: {_short(runs[k][1])} here, {_short(digest)} in {label}"),
         (3, f"split: {item.split or 'none'} here, {other.split or 'none'} in {label}"),
         (2, f"n: {item.n:,} here, {other.n:,} in {label}"),
-        (4, f"real images: {way[4] or 'not known'} here, {theirs[4] or 'not known'} in {label}"),
+        (4, f"real images: {key[4] or 'not known'} here, {theirs[4] or 'not known'} in {label}"),
     )
-    return next(text for place, text in reasons if way[place] != theirs[place])
+    return next(text for place, text in reasons if key[place] != theirs[place])
 
 
 def _short(digest: str | None) -> str:
@@ -161,38 +161,38 @@ def compare_page(materials: Sequence[Material]) -> bytes:
 
 def _labels(materials: Sequence[Material]) -> list[str]:
     """The recipes' names; runs of one name go by their folders, and by number where even these are the same."""
-    names = [facts.without_paths(each.run.recipe.name) for each in materials]
-    words = [name if names.count(name) == 1 else each.command_name for name, each in zip(names, materials, strict=True)]
+    names = [summary.without_paths(material.run.recipe.name) for material in materials]
     labels: list[str] = []
-    for word in words:
-        label, k = word, 2
+    for name, material in zip(names, materials, strict=True):
+        wanted = name if names.count(name) == 1 else material.command_name
+        label, k = wanted, 2
         while label in labels:
-            label, k = f"{word} ({k})", k + 1
+            label, k = f"{wanted} ({k})", k + 1
         labels.append(label)
     return labels
 
 
 def _verdict(materials: Sequence[Material], labels: Sequence[str]) -> str:
-    recipes = [facts.without_paths(each.run.recipe) for each in materials]
-    count = sum(not same for path, _, same in facts.fields_of(recipes) if path != "name")
-    found = compare(_listed(materials, labels))
-    shared = sum(map(len, found.rows.values()))
+    recipes = [summary.without_paths(material.run.recipe) for material in materials]
+    count = sum(not same for path, _, same in summary.fields_of(recipes) if path != "name")
+    comparison = compare(_listed(materials, labels))
+    shared = sum(map(len, comparison.rows.values()))
     settings = f"{count} setting{'' if count == 1 else 's'} differ{'s' if count == 1 else ''}"
     return f"{settings}; {shared or 'no'} measurement{'' if shared == 1 else 's'} can be compared."
 
 
 def _listed(materials: Sequence[Material], labels: Sequence[str]) -> list[tuple[str, str | None, list[Measurement]]]:
     return [
-        (label, each.run.meta["data"], facts.public(each.run.measurements))
-        for label, each in zip(labels, materials, strict=True)
+        (label, material.run.meta["data"], summary.public(material.run.measurements))
+        for label, material in zip(labels, materials, strict=True)
     ]
 
 
 def _runs(materials: Sequence[Material], labels: Sequence[str]) -> "Markup":
-    columns = [dict(facts.key_facts(each)) for each in materials]
-    for column, each in zip(columns, materials, strict=True):
-        column["Data"] = _short(each.run.meta["data"])
-        column["Made with"] = f"diffprob {each.run.meta['library']}"
+    columns = [dict(summary.overview(material)) for material in materials]
+    for column, material in zip(columns, materials, strict=True):
+        column["Data"] = _short(material.run.meta["data"])
+        column["Made with"] = f"diffprob {material.run.meta['library']}"
     names = list(dict.fromkeys(name for column in columns for name in column))
     rows = [(name, [column.get(name, "") for column in columns]) for name in names]
     return fill("runs", {"labels": labels, "rows": rows})
@@ -200,7 +200,9 @@ def _runs(materials: Sequence[Material], labels: Sequence[str]) -> "Markup":
 
 def _differences(materials: Sequence[Material], labels: Sequence[str]) -> "Markup":
     rows = [
-        row for row in facts.fields_of([facts.without_paths(each.run.recipe) for each in materials]) if row[0] != "name"
+        row
+        for row in summary.fields_of([summary.without_paths(material.run.recipe) for material in materials])
+        if row[0] != "name"
     ]
     values = {"labels": labels, "rows": rows, "different": [row for row in rows if not row[2]]}
     return fill("differences", values)
@@ -208,30 +210,30 @@ def _differences(materials: Sequence[Material], labels: Sequence[str]) -> "Marku
 
 def _training(materials: Sequence[Material], labels: Sequence[str]) -> "Markup":
     curves = {
-        label: [series(each.log, key) for key in ("loss", "gradient_norm", "lr")]
-        for label, each in zip(labels, materials, strict=True)
+        label: [series(material.log, key) for key in ("loss", "gradient_norm", "lr")]
+        for label, material in zip(labels, materials, strict=True)
     }
     drawn = [
-        chart(title, {label: found[k] for label, found in curves.items()}, smoothed=k < 2)
+        chart(title, {label: logged[k] for label, logged in curves.items()}, smoothed=k < 2)
         for k, title in enumerate(("Loss", "Gradient norm", "Learning rate"))
     ]
-    objectives = {repr(each.run.recipe.objective) + repr(each.run.recipe.prediction) for each in materials}
-    spaces = {repr(each.run.space) + str(each.run.meta["data"]) for each in materials}
+    objectives = {repr(material.run.recipe.objective) + repr(material.run.recipe.prediction) for material in materials}
+    spaces = {repr(material.run.space) + str(material.run.meta["data"]) for material in materials}
     values = {"charts": [item for item in drawn if item], "objectives": len(objectives), "spaces": len(spaces)}
     return fill("compare_training", values)
 
 
 def _samples(materials: Sequence[Material], labels: Sequence[str]) -> "Markup":
     groups = []
-    for label, each in zip(labels, materials, strict=True):
-        drawn = each.samples
+    for label, material in zip(labels, materials, strict=True):
+        drawn = material.samples
         seeds = range(drawn.seed, drawn.seed + len(drawn))
         alts = [f"{label}, sample of seed {seed}" for seed in seeds]
-        tiles = pictures.tiles(drawn.levels, each.run.space.levels, alts, [str(seed) for seed in seeds])
-        groups.append((label, drawn, tiles, max(each.run.space.shape[1:]) > 48))
+        tiles = pictures.tiles(drawn.levels, material.run.space.levels, alts, [str(seed) for seed in seeds])
+        groups.append((label, drawn, tiles, max(material.run.space.shape[1:]) > 48))
     return fill("compare_samples", {"groups": groups})
 
 
 def _measurements(materials: Sequence[Material], labels: Sequence[str]) -> "Markup":
-    found = compare(_listed(materials, labels))
-    return fill("compare_measurements", {"labels": labels, "found": found})
+    comparison = compare(_listed(materials, labels))
+    return fill("compare_measurements", {"labels": labels, "comparison": comparison})

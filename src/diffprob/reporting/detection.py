@@ -74,8 +74,8 @@ def histogram_grid(path: str | Path, proxies: Mapping[str, Groups], title: str =
     for axes, (name, groups) in zip(panels, checked.items(), strict=False):
         handles, beyond = _histogram(axes, groups)
         inside, *others = groups.values()
-        found = ", ".join(f"{auroc(inside, outside).value:.3f}" for outside in others)
-        _head(axes, name, f"AUROC {found}" if found else "", 10, 2.6)
+        areas = ", ".join(f"{auroc(inside, outside).value:.3f}" for outside in others)
+        _head(axes, name, f"AUROC {areas}" if areas else "", 10, 2.6)
         axes.set_xlabel(beyond.strip(), fontsize=7.5)
         axes.tick_params(labelsize=8)
         axes.locator_params(axis="x", nbins=5)
@@ -140,8 +140,8 @@ def roc(path: str | Path, curves: Mapping[str, tuple[Points, Points]], title: st
     for k, (name, (one, two)) in enumerate(curves.items()):
         inside, outside = _checked({f"{name}, inside": one, f"{name}, outside": two}).values()
         false, true = _shares(inside, outside)
-        found = auroc(inside, outside)
-        label = f"{name}: {found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+        area = auroc(inside, outside)
+        label = f"{name}: {area.value:.3f} [{area.low:.3f}, {area.high:.3f}]"
         style = ("-", "--", "-.")[k // len(_COLOURS) % 3]
         handles += axes.plot(
             false, true, color=_COLOURS[k % len(_COLOURS)], linewidth=1.6, linestyle=style, label=label
@@ -154,19 +154,19 @@ def roc(path: str | Path, curves: Mapping[str, tuple[Points, Points]], title: st
     save_figure(figure, path)
 
 
-def correlation_map(path: str | Path, found: Mapping[tuple[str, str], Estimate], title: str) -> None:
+def correlation_map(path: str | Path, correlations: Mapping[tuple[str, str], Estimate], title: str) -> None:
     """The correlations of `evaluate.correlation.matrix` as a square of colours and numbers, blue below 0, red above.
 
     Raises:
         InputError: no correlations; else as `histograms`.
     """
-    if not found:
+    if not correlations:
         raise InputError("there is no correlation to draw")
-    names = list(dict.fromkeys(name for pair in found for name in pair))
+    names = list(dict.fromkeys(name for pair in correlations for name in pair))
     shown = [_wrapped(name, 1.9, 9) for name in names]
     values = np.full((len(names), len(names)), np.nan)
     np.fill_diagonal(values, 1.0)
-    for (one, two), estimate in found.items():
+    for (one, two), estimate in correlations.items():
         i, j = names.index(one), names.index(two)
         values[i, j] = values[j, i] = estimate.value
     side = 0.62 * len(names) + 0.08 * min(max(map(len, names)), 28) + 1.0
@@ -200,20 +200,20 @@ def comparison_figures(
         InputError: the disk refuses.
     """
     sets, names = [inside, *outside], ["histograms.png"]
-    groups = {label: {each: found[each] for each in sets} for label, found in scores.items()}
+    groups = {label: {name: values[name] for name in sets} for label, values in scores.items()}
     histogram_grid(folder / "histograms.png", groups, f"{inside} (inside) and what is outside")
     for k, other in enumerate(outside):
         names.append("roc.png" if len(outside) == 1 else f"roc-{k + 1}.png")
-        curves = {label: (found[inside], found[other]) for label, found in scores.items()}
+        curves = {label: (values[inside], values[other]) for label, values in scores.items()}
         roc(folder / names[-1], curves, f"{inside} against {other}")
     labels = list(scores)
     varying = {label: scores[label][inside] for label in labels if len(set(scores[label][inside].tolist())) > 1}
     if len(varying) > 1:
-        found = matrix(varying, ranks=True)
-        correlation_map(folder / "correlations.png", found, f"rank correlations on {inside}")
+        correlations = matrix(varying, ranks=True)
+        correlation_map(folder / "correlations.png", correlations, f"rank correlations on {inside}")
         names.append("correlations.png")
     for k, label in enumerate(labels[1:]):
-        pairs = {each: (scores[labels[0]][each], scores[label][each]) for each in sets}
+        pairs = {name: (scores[labels[0]][name], scores[label][name]) for name in sets}
         names.append(f"scatter-{k + 1}.png")
         scatter(folder / names[-1], pairs, f"{label} beside {labels[0]}", labels[0], label)
     return names
@@ -279,10 +279,10 @@ def _shares(inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.nda
 def _together(x: np.ndarray, y: np.ndarray) -> str:
     """The correlations in words, or nothing where there are none."""
     try:
-        found = pearson(x, y).value, spearman(x, y).value
+        correlations = pearson(x, y).value, spearman(x, y).value
     except InputError:  # too few, or all the same: the points are drawn without
         return ""
-    return f"Pearson {_signed(found[0], 3)}, Spearman {_signed(found[1], 3)}, "
+    return f"Pearson {_signed(correlations[0], 3)}, Spearman {_signed(correlations[1], 3)}, "
 
 
 def _signed(value: float, digits: int) -> str:
@@ -291,15 +291,15 @@ def _signed(value: float, digits: int) -> str:
 
 
 def _checked(groups: Groups) -> dict[str, np.ndarray]:
-    found = {}
+    arrays = {}
     for name, values in groups.items():
         array = values.detach().cpu().double().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
         if array.ndim != 1 or len(array) == 0 or array.dtype.kind not in "fiu" or np.isnan(array).any():
             raise InputError(f"{name} must be real numbers (n,) without NaN, got {array.dtype} {tuple(array.shape)}")
-        found[name] = array.astype(np.float64)
-    if not found:
+        arrays[name] = array.astype(np.float64)
+    if not arrays:
         raise InputError("there is no group to draw")
-    return found
+    return arrays
 
 
 def _figure(width: float, height: float) -> "Figure":

@@ -26,7 +26,7 @@ class Samples:
         evaluations: of the network for each image, on average.
         condition, guidance: of the network, as text; None where there was none.
         best: whether the weights are the best ones by the metric that the training watched.
-        words: the options of `sample` that ask for that.
+        options: those of `sample` that ask for that.
         frames: predicted x_0 of the first images along the chain, each uint8 (rows, C, H, W).
         times: t of each frame.
     """
@@ -48,7 +48,7 @@ class Samples:
     condition: str | None = None
     guidance: str | None = None
     best: bool = False
-    words: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
     frames: list[np.ndarray] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
 

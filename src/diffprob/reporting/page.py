@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from diffprob import __version__
-from diffprob.reporting import facts
+from diffprob.reporting import summary
 from diffprob.reporting.html import RenderedSection, document
 from diffprob.reporting.material import Material
 from diffprob.reporting.sections import SECTIONS, Section
@@ -22,11 +22,11 @@ def report_page(material: Material, sections: Sequence[Section] = SECTIONS) -> b
         InputError: jinja2 is missing, or the measurements are damaged.
     """
     parts = [RenderedSection(s.id, s.title, body) for s in sections if (body := s.render(material)) is not None]
-    name = facts.without_paths(material.run.recipe.name)
+    name = summary.without_paths(material.run.recipe.name)
     values = {
         "name": name,
-        "verdict": facts.verdict(material),
-        "facts": facts.key_facts(material),
+        "verdict": summary.in_one_line(material),
+        "facts": summary.overview(material),
         "version": __version__,
     }
     return document("report", f"{name}: diffprob report", values, parts)

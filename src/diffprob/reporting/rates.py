@@ -7,11 +7,11 @@ from diffprob.base.errors import InputError
 from diffprob.likelihood.rate import RateDistortion
 
 
-def rate_figure(found: RateDistortion, levels: int) -> bytes:
+def rate_figure(points: RateDistortion, levels: int) -> bytes:
     """Three panels as a .png (Ho et al. 2020, figure 5): distortion and rate against steps, distortion against rate.
 
     Args:
-        found: the curve.
+        points: the curve.
         levels: number K of grey levels; the distortion is given in levels, the rate in bits per dimension.
 
     Raises:
@@ -22,7 +22,7 @@ def rate_figure(found: RateDistortion, levels: int) -> bytes:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise InputError("figures need matplotlib: pip install matplotlib") from error
-    rate, distortion = found.rate / math.log(2), found.distortion * (levels - 1) / 2
+    rate, distortion = points.rate / math.log(2), points.distortion * (levels - 1) / 2
     steps = range(len(rate))
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     FigureCanvasAgg(figure)

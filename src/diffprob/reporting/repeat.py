@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from diffprob.base.errors import InputError
 from diffprob.config.recipe import Recipe
 from diffprob.recipes import RECIPES, named
-from diffprob.reporting.facts import fields_of, last_part
 from diffprob.reporting.material import Material, Samples
+from diffprob.reporting.summary import fields_of, last_part
 from diffprob.runs.measurements import Measurement
 
 MOST_CHANGES = 8  # --set options of a readable command
@@ -75,9 +75,9 @@ def to_sample(name: str, samples: Samples) -> list[Command]:
         "--variance": samples.variance,
         "--device": samples.device,
     }
-    words = [f"{option} {shlex.quote(value)}" for option, value in options.items()]
-    words += [*map(shlex.quote, samples.words), *(["--best"] if samples.best else []), *_clip(samples.clip)]
-    text = f"diffprob sample {quoted(name)} {' '.join(words)} --progressive --out samples.png"
+    parts = [f"{option} {shlex.quote(value)}" for option, value in options.items()]
+    parts += [*map(shlex.quote, samples.options), *(["--best"] if samples.best else []), *_clip(samples.clip)]
+    text = f"diffprob sample {quoted(name)} {' '.join(parts)} --progressive --out samples.png"
     return [Command("draw the samples of this page", text)]
 
 
@@ -90,13 +90,13 @@ def _clip(clip: bool | float) -> list[str]:
 
 def to_measure(material: Material, measurements: Sequence[Measurement]) -> list[Command]:
     """What is not measured yet and can be, by the verbs that there are."""
-    found = [item.n for item in measurements if any(word in item.name.lower() for word in EVALUATED)]
-    if "evaluate" not in material.verbs or max(found, default=0) >= ENOUGH:
+    counts = [item.n for item in measurements if any(word in item.name.lower() for word in EVALUATED)]
+    if "evaluate" not in material.verbs or max(counts, default=0) >= ENOUGH:
         return []
     recipe = material.run.recipe
     data = f" {quoted(_somewhere(recipe))}" if hasattr(recipe.data, "path") else ""
     what = "Fréchet distance, KID, precision, recall and others, beside those of real images"
-    what += f": so far of at most {max(found):,} samples" if found else ""
+    what += f": so far of at most {max(counts):,} samples" if counts else ""
     return [Command(what, f"diffprob evaluate {quoted(material.command_name)}{data} -n {ENOUGH}")]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from diffprob.base.rng import Rng, permutation
 from diffprob.config.spec import render
 from diffprob.data.images import Images
-from diffprob.reporting import facts, pictures, repeat
+from diffprob.reporting import pictures, repeat, summary
 from diffprob.reporting.curves import chart, series
 from diffprob.reporting.html import fill
 from diffprob.reporting.material import Log, Material
@@ -74,13 +74,13 @@ def noising(material: Material) -> "Markup":
 
 def measurements(material: Material) -> "Markup":
     """Everything measured, one table for each kind of features."""
-    found = facts.public(material.run.measurements)
+    shown = summary.public(material.run.measurements)
     values = {
-        "tables": tables(found),
+        "tables": tables(shown),
         "numbers": NUMBERS,
         "nothing": NOTHING,
-        "references": any(item.reference is not None for item in found),
-        "biased": any("bias" in item.details for item in found),
+        "references": any(item.reference is not None for item in shown),
+        "biased": any("bias" in item.details for item in shown),
     }
     return fill("measurements", values)
 
@@ -102,19 +102,19 @@ def metric_curves(log: Log) -> list[tuple[str, list[tuple[float, float]]]]:
 
     A training that goes on with other features does not go on with the same curve.
     """
-    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    curves: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for record in log:
-        way = plain(facts.without_paths(record["measured"])).strip("()") if "measured" in record else ""
+        settings = plain(summary.without_paths(record["measured"])).strip("()") if "measured" in record else ""
         for key in record:
             if key.startswith(METRIC):
-                found.setdefault((key.removeprefix(METRIC), way), []).extend(series([record], key))
-    return [(f"{name} ({way})" if way else name, points) for (name, way), points in found.items()]
+                curves.setdefault((key.removeprefix(METRIC), settings), []).extend(series([record], key))
+    return [(f"{name} ({settings})" if settings else name, points) for (name, settings), points in curves.items()]
 
 
 def configuration(material: Material) -> "Markup":
     """The recipe: in rows, and whole."""
-    recipe = facts.without_paths(material.run.recipe)
-    return fill("configuration", {"rows": facts.configuration(recipe), "text": render(recipe)})
+    recipe = summary.without_paths(material.run.recipe)
+    return fill("configuration", {"rows": summary.configuration(recipe), "text": render(recipe)})
 
 
 def data(material: Material) -> "Markup":
@@ -123,22 +123,22 @@ def data(material: Material) -> "Markup":
     if images is not None:
         chosen = permutation(material.samples.seed, 0, len(images))[:REAL]
         labels = [""] * len(chosen) if images.labels is None else [_label(images, index) for index in chosen]
-        said = [f", class {label}" if label else "" for label in labels]
-        alts = [f"Image {index} of the data{text}" for index, text in zip(chosen, said, strict=True)]
+        classes = [f", class {label}" if label else "" for label in labels]
+        alts = [f"Image {index} of the data{text}" for index, text in zip(chosen, classes, strict=True)]
         real = pictures.tiles(images.take(chosen), images.levels, alts, labels)
-    return fill("data", {"rows": facts.data_rows(material), "tiles": real, "wide": _is_wide(material)})
+    return fill("data", {"rows": summary.data_rows(material), "tiles": real, "wide": _is_wide(material)})
 
 
 def timings(material: Material) -> "Markup":
     """How long things took, and on what."""
-    where = facts.environment(material.samples.device)
-    return fill("timings", {"timings": facts.timings(material), "environment": where})
+    where = summary.environment(material.samples.device)
+    return fill("timings", {"timings": summary.timings(material), "environment": where})
 
 
 def reproduce(material: Material) -> "Markup":
     """Commands that make the run and the samples again."""
     commands = [
-        *repeat.to_train(facts.without_paths(material.run.recipe)),
+        *repeat.to_train(summary.without_paths(material.run.recipe)),
         *repeat.to_sample(material.command_name, material.samples),
     ]
     return fill("commands", {"commands": commands, "kind": "reproduce"})

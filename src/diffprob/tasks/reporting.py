@@ -29,7 +29,7 @@ ROWS = 6  # samples that are followed on their way
 MOST = 1024  # samples of a page
 PROPOSED = ("evaluate",)  # verbs that a page proposes
 # What is said of the drawing, beside the page.
-SAID = ("step", "seeds", "sampler", "steps", "grid", "told", "guidance", "chunk", "precision", "device")
+SHOWN = ("step", "seeds", "sampler", "steps", "grid", "told", "guidance", "chunk", "precision", "device")
 KEPT = ("step", "model_sha256", "sampler", "steps", "grid", "variance", "guidance", "chunk")
 
 
@@ -229,7 +229,7 @@ def draw_samples(run: Run, plan: SamplingPlan, sampling: Sampling, reporter: Rep
         evaluations=drawn.evaluations,
         seconds=time.monotonic() - began,
         best=sampling.compute.best,
-        words=plan.words,
+        options=plan.words,
         frames=drawn.frames,
         times=drawn.times,
     )
@@ -285,14 +285,14 @@ def html_path(out: str) -> str:
     Raises:
         InputError: a folder, another suffix, or a parent that is no folder.
     """
-    path, asked = Path(out), option("out", out)
+    path, argument = Path(out), option("out", out)
     if path.is_dir() or out.endswith("/"):
-        raise InputError(f"{asked} is a folder; a file such as {path / INSIDE} would be right")
+        raise InputError(f"{argument} is a folder; a file such as {path / INSIDE} would be right")
     if path.suffix.lower() not in {".html", ".htm"}:
-        raise InputError(f"{asked}: a page ends in .html")
+        raise InputError(f"{argument}: a page ends in .html")
     below = next(parent for parent in [*path.parents, Path()] if parent.exists())
     if not below.is_dir():
-        raise InputError(f"{asked}: {below} is a file, not a folder")
+        raise InputError(f"{argument}: {below} is a file, not a folder")
     return out
 
 
@@ -305,5 +305,5 @@ def _plan(run: Run, sampling: Sampling, reporter: Reporter) -> SamplingPlan:
 
 def _drawing_settings(plan: SamplingPlan, sampling: Sampling) -> dict[str, Any]:
     """What will be drawn, and how."""
-    settings = {name: plan.settings[name] for name in SAID}
+    settings = {name: plan.settings[name] for name in SHOWN}
     return {"n": sampling.n, **settings, "network_calls": plan.calls(sampling.n, plan.steps)}

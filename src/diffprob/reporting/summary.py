@@ -77,11 +77,11 @@ def duration(seconds: float) -> str:
 
 def seconds_training(log: Log) -> float | None:
     """Seconds that the training has taken, over all its starts; None where nothing is logged."""
-    found = series(log, "seconds")
-    return found[-1][1] if found else None
+    points = series(log, "seconds")
+    return points[-1][1] if points else None
 
 
-def verdict(material: Material) -> str:
+def in_one_line(material: Material) -> str:
     """One line: how far the training came, and the number that says most."""
     training, step, seconds = material.run.recipe.training, material.run.meta["step"], seconds_training(material.log)
     if seconds is None:
@@ -90,8 +90,8 @@ def verdict(material: Material) -> str:
         state = f"Trained to the end: {step:,} steps of {training.batch} images in {duration(seconds)}."
     else:
         state = f"Not trained to the end: step {step:,} of {training.steps:,}, after {duration(seconds)}."
-    found = headline(public(material.run.measurements))
-    return f"{state} {'Nothing has been measured yet.' if found is None else sentence(found)}"
+    measurement = headline(public(material.run.measurements))
+    return f"{state} {'Nothing has been measured yet.' if measurement is None else sentence(measurement)}"
 
 
 def headline(measurements: Sequence[Measurement]) -> Measurement | None:
@@ -106,16 +106,16 @@ def headline(measurements: Sequence[Measurement]) -> Measurement | None:
 
 def sentence(item: Measurement) -> str:
     """A measurement in one sentence, with what it takes to understand it."""
-    facts = [f"95%: {interval(item)}"] if interval(item) else []
-    facts += [f"n = {item.n:,}", *([f"in {item.features}"] if item.features else [])]
-    facts += [f"against {against(item)}"] if against(item) else []
-    facts += [drawn_with(item)] if drawn_with(item) else []
+    details = [f"95%: {interval(item)}"] if interval(item) else []
+    details += [f"n = {item.n:,}", *([f"in {item.features}"] if item.features else [])]
+    details += [f"against {against(item)}"] if against(item) else []
+    details += [drawn_with(item)] if drawn_with(item) else []
     name = item.name[:1].upper() + item.name[1:]
     real = "" if item.reference is None else f"; real images have {number(item.reference)}"
-    return f"{name}: {number(item.value)} ({'; '.join(facts)}){real}."
+    return f"{name}: {number(item.value)} ({'; '.join(details)}){real}."
 
 
-def key_facts(material: Material) -> Rows:
+def overview(material: Material) -> Rows:
     """The few numbers under the title."""
     recipe = material.run.recipe
     channels, height, width = recipe.space.shape
@@ -182,11 +182,11 @@ def timings(material: Material) -> Rows:
     if points:
         step, seconds = points[-1]
         steady = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in pairwise(points) if b[0] > a[0]]
-        each = median(steady) if steady else seconds / max(step, 1)
+        per_step = median(steady) if steady else seconds / max(step, 1)
         rows.append(("Training", f"{duration(seconds)} for {step:,.0f} steps"))
-        if each > 0:
-            rate = material.run.recipe.training.batch / each
-            rows.append(("A training step", f"{number(1000 * each)} ms (median), {number(rate)} images/s"))
+        if per_step > 0:
+            rate = material.run.recipe.training.batch / per_step
+            rows.append(("A training step", f"{number(1000 * per_step)} ms (median), {number(rate)} images/s"))
     else:
         rows.append(("Training", "not logged"))
     total = samples.evaluations * len(samples)
