@@ -64,7 +64,7 @@ def test_images_and_masks_in_memory_are_accepted() -> None:
         restore(run, RestoreRequest(images="digits", n=2, degradation=Inpaint(box=(2, 2, 3, 3)), sampling=FEW)),
         restore(run, RestoreRequest(images=batch, degradation=Inpaint(mask=hole), clean=batch, sampling=FEW)),
     ]
-    assert np.array_equal(ways[0].images, ways[1].images) and np.array_equal(ways[0].given, ways[1].given)
+    assert np.array_equal(ways[0].images, ways[1].images) and np.array_equal(ways[0].inputs, ways[1].inputs)
     assert np.array_equal(ways[1].images[~hole.repeat(2, 0)], batch.pixels[~hole.repeat(2, 0)])
     assert ways[0].psnr is None and ways[1].psnr is not None and len(ways[1]) == 2
 

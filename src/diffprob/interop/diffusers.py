@@ -236,7 +236,7 @@ def _own_document(condition: Condition | None, levels: int | None) -> dict[str, 
 
 
 def _own(folder: Path, spec: UNetSpec) -> tuple[Labels | None, int | None]:
-    """The labels that the network is told, and the grey levels, as `_own_document` wrote them; None where not said.
+    """The labels that condition the network, and the grey levels, as `_own_document` wrote them; None where not said.
 
     Raises:
         InputError: damaged, or labels of another network.

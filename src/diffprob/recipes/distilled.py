@@ -36,7 +36,7 @@ def distilled(run: Run, method: str, steps: int = STEPS, unfreeze: bool = True) 
 
     Raises:
         InputError: an unknown method, a run whose network is no U-Net, or one with a condition by another method than
-            gradient, whose teacher is told the null.
+            gradient, whose teacher has the null condition.
     """
     net = run.recipe.network
     if method not in METHODS:

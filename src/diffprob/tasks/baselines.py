@@ -68,8 +68,8 @@ def prepare_baseline(request: BaselineRequest) -> PreparedTraining:
         InputError: the data or a field cannot be used.
     """
     name = data_name(request.data)
-    there = Path(request.out or f"runs/{name}-{request.kind}")
-    source, images, chosen = opened(request.data, request.size, request.channels, there)
+    folder = Path(request.out or f"runs/{name}-{request.kind}")
+    source, images, chosen = opened(request.data, request.size, request.channels, folder)
     recipe = BASELINES[request.kind](name, source, Pixels(images.event_shape, images.levels))
     if request.out:
         recipe = replace(recipe, name=folder_name(Path(request.out)))

@@ -72,7 +72,7 @@ class LikelihoodSetup:
     Args:
         run: whose density.
         model: its denoiser, with its variance.
-        found: the data that the images are of.
+        selection: the data that the images are of.
         chosen: their indices, increasing.
         times: of the chain.
         decoder: p(x_0|x_t1).
@@ -83,7 +83,7 @@ class LikelihoodSetup:
 
     run: Run
     model: NetDenoiser
-    found: Selection
+    selection: Selection
     chosen: np.ndarray
     times: Tensor
     decoder: Decoder
@@ -127,11 +127,11 @@ def prepare(
     Raises:
         InputError: a run without a model, images of another kind, or a grid that has not so many times.
     """
-    found, chosen = images.of(run, reporter)
-    if found.images.rounded > NEAR:
+    selection, chosen = images.of(run, reporter)
+    if selection.images.rounded > NEAR:
         raise InputError(
-            f"{found.images.name}: values between whole grey levels (up to {found.images.rounded:.2g} off) have no "
-            "probability here; uint8 images would be right"
+            f"{selection.images.name}: values between whole grey levels (up to {selection.images.rounded:.2g} off) "
+            "have no probability here; uint8 images would be right"
         )
     model = compute.load(run, bound_variance(run, compute.best, chain.variance))
     grid, n = _grid(run, chain, compute.best)
@@ -142,7 +142,7 @@ def prepare(
     settings = {
         "run": run.place,
         **run.weights_provenance(compute.best),
-        **found.provenance,
+        **selection.provenance,
         "n": len(chosen),
         "seed": images.seed,
         "levels": run.space.levels,
@@ -156,7 +156,7 @@ def prepare(
         "precision": model.evaluation.precision,
         "device": str(compute.on()),
     }
-    return LikelihoodSetup(run, model, found, chosen, times, decoder, terms, clip, settings)
+    return LikelihoodSetup(run, model, selection, chosen, times, decoder, terms, clip, settings)
 
 
 def map_batches(
@@ -173,7 +173,7 @@ def map_batches(
     block = chunks * setup.chunk
     for first in range(0, len(setup.chosen), block):
         index = setup.chosen[first : first + block]
-        levels = torch.from_numpy(setup.found.images.take(index)).to(device)
+        levels = torch.from_numpy(setup.selection.images.take(index)).to(device)
         rng = Rng(torch.from_numpy(setup.settings["seed"] + index.astype(np.int64)).to(device))
         try:
             parts.append([part.double().cpu().numpy() for part in measure(levels, rng)])

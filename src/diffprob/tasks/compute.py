@@ -69,9 +69,11 @@ def choose_device(text: str) -> torch.device:
         return torch.device(here[0].partition(":")[0])
     if text in here or (text == "cuda" and here[0].startswith("cuda")):
         return torch.device(text)
-    asked = option("device", text)
+    argument = option("device", text)
     if re.fullmatch(r"mps(:\d+)?", text):
-        raise InputError(f"{asked}: Apple's GPU has no float64, which times and noise are computed in; use cpu")
+        raise InputError(f"{argument}: Apple's GPU has no float64, which times and noise are computed in; use cpu")
     if re.fullmatch(r"cuda(:\d+)?", text):
-        raise InputError(f"{asked}: this machine has {', '.join(here)}; diffprob doctor says why")
-    raise InputError(f"{asked}: no such device (auto, {', '.join(here)}){did_you_mean(text, ['auto', 'cuda', *here])}")
+        raise InputError(f"{argument}: this machine has {', '.join(here)}; diffprob doctor says why")
+    raise InputError(
+        f"{argument}: no such device (auto, {', '.join(here)}){did_you_mean(text, ['auto', 'cuda', *here])}"
+    )

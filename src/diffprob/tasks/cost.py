@@ -206,9 +206,9 @@ def estimate_cost(recipe: AnyRecipe, device: torch.device, processes: int = 1) -
     else:
         per_image, how = _probe(recipe, device, precision, min(micro, 8)), f"measured here in {precision}"
     step = per_image * settings.batch / processes
-    there = device_memory(device)
+    available = device_memory(device)
     seconds = step * settings.steps
-    return TrainingCost(parameters, str(device), precision, micro, memory, there, flop, step, seconds, how)
+    return TrainingCost(parameters, str(device), precision, micro, memory, available, flop, step, seconds, how)
 
 
 def device_memory(device: torch.device) -> int | None:

@@ -111,12 +111,12 @@ Degradation = Denoise | Inpaint | SuperResolve
 
 
 class DegradedImages(Protocol):
-    """Images that were given, what is wrong with them, and how it is taken away."""
+    """Images that are to be restored, what is wrong with them, and how it is taken away."""
 
     kind: str  # "noise", "missing" or "small"
 
     @property
-    def given(self) -> InputImages:
+    def inputs(self) -> InputImages:
         """The images."""
         ...
 
@@ -143,11 +143,11 @@ class DegradedImages(Protocol):
         ...
 
     def shown(self) -> np.ndarray:
-        """The given images for a picture, in the size of the restored ones, uint8 (N, C, H, W)."""
+        """The images for a picture, in the size of the restored ones, uint8 (N, C, H, W)."""
         ...
 
     def condition(self, run: Run, device: Any) -> Tensor | None:
-        """What the network is told, a row for each image; None where images tell it nothing."""
+        """The condition of the network, a row for each image; None where it has none."""
         ...
 
     def settings(self) -> dict[str, Any]:
@@ -160,12 +160,12 @@ class NoisyImages:
     """Images with white noise.
 
     Args:
-        given: the noisy images.
+        inputs: the noisy images.
         std: of the noise, in grey levels; None: estimated for each image.
         drawn: whether the posterior is drawn from, in the place of its mean.
     """
 
-    given: InputImages
+    inputs: InputImages
     std: float | None
     drawn: bool
 
@@ -182,8 +182,8 @@ class NoisyImages:
 
     def restored(self, plan: SamplingPlan, part: slice, rng: Rng) -> tuple[Tensor, list[float]]:
         """E[x_0|y], or a draw of it; where there is less noise than the model knows, the mean is the image itself."""
-        model, noisy = limited(plan.guided, plan.clip), self.given.to_model(rng.seeds.device, part)
-        unit = self.given.unit
+        model, noisy = limited(plan.guided, plan.clip), self.inputs.to_model(rng.seeds.device, part)
+        unit = self.inputs.unit
         std, reach = None if self.std is None else self.std * unit, 1 - unit / 2
         whole, stds = unclip(model, noisy, std, rng, -reach, reach)
         greys = (stds / unit).tolist()
@@ -196,11 +196,11 @@ class NoisyImages:
 
     def compared(self) -> dict[str, np.ndarray]:
         """The noisy images."""
-        return {"noisy": self.given.pixels}
+        return {"noisy": self.inputs.pixels}
 
     def shown(self) -> np.ndarray:
         """The noisy images."""
-        return self.given.pixels
+        return self.inputs.pixels
 
     def condition(self, run: Run, device: Any) -> None:
         """Nothing."""
@@ -217,16 +217,16 @@ class IncompleteImages:
     """Images of which pixels are missing.
 
     Args:
-        given: the images; where they are missing, anything.
+        inputs: the images; where they are missing, anything.
         missing: bool (1 or N, 1, H, W).
         request: how they are drawn.
-        said: what says which pixels are missing, JSON literals by name.
+        provenance: what says which pixels are missing, JSON literals by name.
     """
 
-    given: InputImages
+    inputs: InputImages
     missing: np.ndarray
     request: Inpaint
-    said: Mapping[str, Any]
+    provenance: Mapping[str, Any]
 
     kind, together = "missing", None
 
@@ -239,20 +239,20 @@ class IncompleteImages:
         """Those of every draw, repetitions included."""
         guided = self.request.chosen == GUIDED
         one = plan.steps if guided or plan.steps is None else 1 + (plan.steps - 1) * (self.jumps + 1)
-        each = plan.calls(len(self.given), one)
-        return None if each is None else each * self.request.average
+        calls = plan.calls(len(self.inputs), one)
+        return None if calls is None else calls * self.request.average
 
     def restored(self, plan: SamplingPlan, part: slice, rng: Rng) -> tuple[Tensor, list[float]]:
         """Draws of the missing pixels, given the others."""
         missing = self.missing if len(self.missing) == 1 else self.missing[part]
         known = torch.from_numpy(~missing).to(rng.seeds.device)
-        image = self.given.to_model(rng.seeds.device, part)
+        image = self.inputs.to_model(rng.seeds.device, part)
         model, sampler = plan.guided, plan.sampler
         if self.request.chosen == GUIDED:
             model = EnergyGuided(model, ReconstructionGuidance(known, image, model.process))
         else:
             sampler = RePaint(sampler, known, image, self.jumps)
-        model, shape = limited(model, plan.clip), self.given.shape
+        model, shape = limited(model, plan.clip), self.inputs.shape
         drawn = mean_of(lambda streams: draw(model, sampler, plan.times, streams, shape), rng, self.request.average)
         return torch.where(known, image, drawn), []
 
@@ -262,7 +262,7 @@ class IncompleteImages:
 
     def shown(self) -> np.ndarray:
         """The images with middle grey where they are missing."""
-        return np.where(self.missing, self.given.levels // 2, self.given.pixels).astype(np.uint8)
+        return np.where(self.missing, self.inputs.levels // 2, self.inputs.pixels).astype(np.uint8)
 
     def condition(self, run: Run, device: Any) -> None:
         """Nothing."""
@@ -272,20 +272,20 @@ class IncompleteImages:
         """The method, and the share of each image (or of all) that is missing."""
         method, shares = self.request.chosen, self.missing.mean((1, 2, 3)).tolist()
         jumps = self.jumps if method == REPAINT else None
-        return {"method": method, "jumps": jumps, "average": self.request.average, "missing": shares, **self.said}
+        return {"method": method, "jumps": jumps, "average": self.request.average, "missing": shares, **self.provenance}
 
 
 @dataclass(frozen=True, eq=False)
 class SmallImages:
-    """Images of fewer pixels than the run draws, which its network is told.
+    """Images of fewer pixels than the run draws, which are the condition of its network.
 
     Args:
-        given: the small images.
+        inputs: the small images.
         shape: of the large ones, (C, H, W).
         average: draws of which the mean is taken.
     """
 
-    given: InputImages
+    inputs: InputImages
     shape: tuple[int, int, int]
     average: int
 
@@ -293,13 +293,13 @@ class SmallImages:
 
     @property
     def together(self) -> int | None:
-        """All of them: the network was told them together."""
-        return len(self.given)
+        """All of them: they are one condition of the network."""
+        return len(self.inputs)
 
     def calls(self, plan: SamplingPlan) -> int | None:
         """Those of every draw."""
-        each = plan.calls(len(self.given), plan.steps)
-        return None if each is None else each * self.average
+        calls = plan.calls(len(self.inputs), plan.steps)
+        return None if calls is None else calls * self.average
 
     def restored(self, plan: SamplingPlan, part: slice, rng: Rng) -> tuple[Tensor, list[float]]:
         """Draws of the large images."""
@@ -310,18 +310,18 @@ class SmallImages:
     def compared(self) -> dict[str, np.ndarray]:
         """What bicubic interpolation makes of them."""
         size = self.shape[1:]
-        large = F.interpolate(self.given.to_model("cpu"), size=size, mode="bicubic", align_corners=False)
-        return {"bicubic": self.given.to_levels(large)}
+        large = F.interpolate(self.inputs.to_model("cpu"), size=size, mode="bicubic", align_corners=False)
+        return {"bicubic": self.inputs.to_levels(large)}
 
     def shown(self) -> np.ndarray:
         """The small images, every pixel repeated."""
-        high, wide = (large // small for large, small in zip(self.shape[1:], self.given.shape[1:], strict=True))
-        return self.given.pixels.repeat(high, 2).repeat(wide, 3)
+        high, wide = (large // small for large, small in zip(self.shape[1:], self.inputs.shape[1:], strict=True))
+        return self.inputs.pixels.repeat(high, 2).repeat(wide, 3)
 
     def condition(self, run: Run, device: Any) -> Tensor:
         """The small images in the size of the large ones."""
         condition: Any = run.recipe.condition
-        return condition.spread(self.given.to_model(device))
+        return condition.spread(self.inputs.to_model(device))
 
     def settings(self) -> dict[str, Any]:
         """The number of draws."""

@@ -163,43 +163,51 @@ class DetectionResult:
 
     def to_json(self) -> dict[str, Any]:
         """JSON literals by name."""
-        numbers: dict[str, Any] = {"integrability": [asdict(each) for each in self.integrability]}
+        numbers: dict[str, Any] = {"integrability": [asdict(time) for time in self.integrability]}
         if self.maps is not None:
             numbers |= {"map": repr(self.maps.map), "map_means": self.maps.means.tolist()}
         if self.separations:
-            separation = [each.to_json() for each in self.separations]
-            correlations = [each.to_json() for each in self.correlations]
-            return {**self.settings, "separation": separation, "correlations": correlations, **numbers}
+            separations = [separation.to_json() for separation in self.separations]
+            correlations = [correlation.to_json() for correlation in self.correlations]
+            return {**self.settings, "separation": separations, "correlations": correlations, **numbers}
         judged = self.outside[0]
         images = {"images": judged.index.tolist(), "image_files": list(judged.files)}
         alarms = {"false_alarms": self.rankings[0].false_alarms}
-        return {**self.settings, **images, **alarms, "ranks": [each.to_json() for each in self.rankings], **numbers}
+        return {
+            **self.settings,
+            **images,
+            **alarms,
+            "ranks": [ranking.to_json() for ranking in self.rankings],
+            **numbers,
+        }
 
     def to_csv(self) -> str:
         """A row for each image: its set, its place in its data, its file where it has one, scores and complexity."""
-        text, named = io.StringIO(), any(each.files for each in self.sets)
+        text, named = io.StringIO(), any(part.files for part in self.sets)
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["set", "image", *(["file"] if named else []), *self.scores, "complexity"])
-        for each in self.sets:
-            columns = [scores[each.name] for scores in self.scores.values()]
-            for k, (place, bits) in enumerate(zip(each.index, each.complexity, strict=True)):
-                file = [each.files[k] if each.files else ""] if named else []
+        for part in self.sets:
+            columns = [scores[part.name] for scores in self.scores.values()]
+            for k, (place, bits) in enumerate(zip(part.index, part.complexity, strict=True)):
+                file = [part.files[k] if part.files else ""] if named else []
                 numbers = (repr(float(column[k])) for column in columns)
-                writer.writerow([each.name, int(place), *file, *numbers, float(bits)])
+                writer.writerow([part.name, int(place), *file, *numbers, float(bits)])
         return text.getvalue()
 
     def __repr__(self) -> str:
         if self.separations:
-            said = [f"{each.proxy} AUROC {each.auroc.value:.3f} ({each.outside})" for each in self.separations]
+            results = [f"{pair.proxy} AUROC {pair.auroc.value:.3f} ({pair.outside})" for pair in self.separations]
         else:
-            said = [f"{each.proxy} flags {len(each.flagged)} of {len(each.order)}" for each in self.rankings]
-        return f"{', '.join(said)}; {len(self.inside.levels):,} images of {self.inside.name} inside"
+            results = [
+                f"{ranking.proxy} flags {len(ranking.flagged)} of {len(ranking.order)}" for ranking in self.rankings
+            ]
+        return f"{', '.join(results)}; {len(self.inside.levels):,} images of {self.inside.name} inside"
 
     def _repr_html_(self) -> str:
         if self.separations:
-            rows = [(each.proxy, each.outside, f"{each.auroc.value:.3f}") for each in self.separations]
+            rows = [(pair.proxy, pair.outside, f"{pair.auroc.value:.3f}") for pair in self.separations]
             return html_table("AUROC; higher scores are denser", rows)
-        rows = [(each.proxy, f"{len(each.flagged)} of {len(each.order)} flagged") for each in self.rankings]
+        rows = [(ranking.proxy, f"{len(ranking.flagged)} of {len(ranking.order)} flagged") for ranking in self.rankings]
         return html_table(f"among {len(self.inside.levels):,} images of {self.inside.name}", rows)
 
 
@@ -224,7 +232,7 @@ def prepare_detection(run: Run, request: DetectionRequest, reporter: Reporter = 
         **run.weights_provenance(compute.best),
         "proxies": [subject.label for subject in measured],
         "inside": {"name": inside.name, **inside.about},
-        "outside": [{"name": each.name, **each.about} for each in outside],
+        "outside": [{"name": part.name, **part.about} for part in outside],
         "fitted_to": None if fitting is None else fitting.about,
         "seed": request.seed,
         "precision": compute.precision,
@@ -286,21 +294,21 @@ def _sets(
     else:
         name, *names = _names([request.inside, *sources], ["inside", *[role] * len(sources)])
     selections = [measured_on(run, source, reporter, resize=request.resize) for source in sources]
-    n = min([request.n, len(held), *(len(each) for each in selections if compared)])
-    for each, called in [(held, name), *(zip(selections, names, strict=True) if compared else ())]:
-        if len(each) < LEAST:
-            raise InputError(f"{called}: {len(each)} images; a comparison needs at least {LEAST}")
+    n = min([request.n, len(held), *(len(selection) for selection in selections if compared)])
+    for selection, called in [(held, name), *(zip(selections, names, strict=True) if compared else ())]:
+        if len(selection) < LEAST:
+            raise InputError(f"{called}: {len(selection)} images; a comparison needs at least {LEAST}")
     if n < LEAST:
         raise InputError(f"{option('n', n)}: at least {LEAST} images of each set would be right")
-    for each, called in zip(selections, names, strict=True):
-        if each.digest == held.digest:
+    for selection, called in zip(selections, names, strict=True):
+        if selection.digest == held.digest:
             raise InputError(f"{called} and {name}: the same data twice, its images are the very ones inside")
     if not compared and request.false_alarms * (n + 1) < 1:
-        asked = option("false_alarms", f"{request.false_alarms:g}")
-        raise InputError(f"{asked}: {n} images inside can flag at a rate of at least {1 / (n + 1):.2g}")
+        argument = option("false_alarms", f"{request.false_alarms:g}")
+        raise InputError(f"{argument}: {n} images inside can flag at a rate of at least {1 / (n + 1):.2g}")
     return take(held, n, request.seed, name, reporter), tuple(
-        take(each, n if compared else len(each), request.seed, called, reporter)
-        for each, called in zip(selections, names, strict=True)
+        take(selection, n if compared else len(selection), request.seed, called, reporter)
+        for selection, called in zip(selections, names, strict=True)
     )
 
 

@@ -108,8 +108,8 @@ def prepare_distillation(run: Run, request: DistillRequest) -> PreparedDistillat
         InputError: a run that cannot be distilled in this way, or other images than its own.
     """
     if request.frozen and request.method != "scalar":
-        asked, given = option("method", "scalar"), option("method", request.method)
-        raise InputError(f"{option('frozen')} belongs to {asked}, not to {given}")
+        required, argument = option("method", "scalar"), option("method", request.method)
+        raise InputError(f"{option('frozen')} belongs to {required}, not to {argument}")
     recipe = distilled(run, request.method, request.steps or STEPS, not request.frozen)
     own = OwnImages(run, request.data)
     if request.data is not None:

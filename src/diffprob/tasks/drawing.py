@@ -57,10 +57,10 @@ class _Tally:
     """A denoiser that counts the samples it is asked about."""
 
     def __init__(self, model: Denoiser) -> None:
-        self.model, self.process, self.asked = model, model.process, 0
+        self.model, self.process, self.evaluations = model, model.process, 0
 
     def __call__(self, xt: Tensor, t: Tensor) -> Distribution:
-        self.asked += len(xt)
+        self.evaluations += len(xt)
         return self.model(xt, t)
 
 
@@ -89,7 +89,7 @@ def draw(
     check_finite(x, rng, model)
     frames = [(t, space.to_data(frame).cpu().numpy()) for t, frame in frames]
     levels = space.to_data(x).cpu().numpy()
-    return Drawn(levels, [frame for _, frame in frames], [t for t, _ in frames], tally.asked / len(levels))
+    return Drawn(levels, [frame for _, frame in frames], [t for t, _ in frames], tally.evaluations / len(levels))
 
 
 def clips(run: Any) -> bool:

@@ -145,15 +145,15 @@ class EvaluationResult:
         return [
             {
                 "title": title,
-                "value": each.value,
-                "low": each.low,
-                "high": each.high,
-                "n": each.n,
-                "m": each.m,
+                "value": estimate.value,
+                "low": estimate.low,
+                "high": estimate.high,
+                "n": estimate.n,
+                "m": estimate.m,
                 "real": self.real[title].value if title in self.real else None,
-                "details": each.details,
+                "details": estimate.details,
             }
-            for title, each in self.estimates.items()
+            for title, estimate in self.estimates.items()
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -162,7 +162,7 @@ class EvaluationResult:
         return {**self.settings, **how, "rows": self.rows, "classes": list(self.classes), "notes": list(self.notes)}
 
     def __repr__(self) -> str:
-        numbers = ", ".join(f"{title} {each.value:.4g}" for title, each in self.estimates.items())
+        numbers = ", ".join(f"{title} {estimate.value:.4g}" for title, estimate in self.estimates.items())
         return f"{numbers} ({self.settings['n']:,} samples against {self.settings['reference']})"
 
     def _repr_html_(self) -> str:
@@ -170,11 +170,11 @@ class EvaluationResult:
         rows = [
             (
                 title,
-                f"{each.value:.4g}",
-                "" if each.low is None else f"{each.low:.4g} to {each.high:.4g}",
+                f"{estimate.value:.4g}",
+                "" if estimate.low is None else f"{estimate.low:.4g} to {estimate.high:.4g}",
                 f"{self.real[title].value:.4g}" if title in self.real else "",
             )
-            for title, each in self.estimates.items()
+            for title, estimate in self.estimates.items()
         ]
         return html_table(f"{self.settings['n']:,} samples against {self.settings['reference']}", [head, *rows])
 
@@ -238,26 +238,26 @@ def measure_evaluation(prepared: PreparedEvaluation, reporter: Reporter = SILENT
     seed, file = request.sampling.seed, request.statistics
     features = request.features.fit(*real.fitted, request.sampling.compute.on(), reporter)
     classes = class_names(features, real.fitted[0])
-    asked = None if prepared.plan is None else renumbered(prepared.plan.labels(n), prepared.numbers, classes)
+    requested = None if prepared.plan is None else renumbered(prepared.plan.labels(n), prepared.numbers, classes)
     metrics: Sequence[str] = prepared.metrics
     if request.metrics is None:
-        metrics = usable([*metrics, *([] if asked is None else ["labels"])], features)
+        metrics = usable([*metrics, *([] if requested is None else ["labels"])], features)
     samples = prepared.samples
     if samples is None:
         assert prepared.plan is not None
         samples = _draw(prepared.run, prepared.plan, request.sampling, reporter)
-    own, reference, beside = _views(features, samples, real, seed, classes, reporter)
-    own = replace(own, requested=asked)
+    own, reference, other = _views(features, samples, real, seed, classes, reporter)
+    own = replace(own, requested=requested)
     reporter.note("comparing the samples with the real images")
     estimates = assess(own, reference, metrics, seed)
-    others = {} if beside is None else assess(beside, reference, with_enough(metrics, len(beside)), seed)
+    others = {} if other is None else assess(other, reference, with_enough(metrics, len(other)), seed)
     estimates |= _memorised(own, real, seed)
     if file is not None and prepared.statistics is not None:
         estimates[_to_statistics(file)] = frechet(own.features, prepared.statistics, seed)
     return EvaluationResult(
         estimates=estimates,
         real=others,
-        real_n=None if beside is None else len(beside),
+        real_n=None if other is None else len(other),
         features=describe(features),
         classes=classes,
         reference=real.reference,
@@ -292,7 +292,7 @@ def _is_text(name: str, value: object) -> None:
     instance(name, value, str)
 
 
-def _enough(names: Sequence[str], n: int, asked: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _enough(names: Sequence[str], n: int, explicit: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The metrics that n images on the smaller side are enough for, and a sentence for each that is left out.
 
     Raises:
@@ -304,7 +304,7 @@ def _enough(names: Sequence[str], n: int, asked: bool) -> tuple[tuple[str, ...],
         for name in names
         if name not in kept
     )
-    if left_out and (asked or not kept):
+    if left_out and (explicit or not kept):
         raise InputError(f"{left_out[0]}; a larger {option('n')}, or other {option('metrics')}, would be right")
     return kept, left_out
 

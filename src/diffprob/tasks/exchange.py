@@ -212,12 +212,12 @@ def _recipe(request: ImportRequest, pipeline: Pipeline, settings: Scheduling, re
 
 
 def _size(request: ImportRequest, pipeline: Pipeline) -> tuple[int, int]:
-    size, asked = pipeline.size, request.size
-    if asked is not None:
-        if size is not None and size != (asked, asked):
-            said = f"{request.folder} says that its images are {size[0]}x{size[1]}"
-            raise InputError(f"{option('size', asked)}: {said}")
-        size = (asked, asked)
+    size, side = pipeline.size, request.size
+    if side is not None:
+        if size is not None and size != (side, side):
+            message = f"{request.folder} says that its images are {size[0]}x{size[1]}"
+            raise InputError(f"{option('size', side)}: {message}")
+        size = (side, side)
     if size is None:
         raise InputError(f"{request.folder} does not say the size of its images; give {option('size', 'N')}")
     return size
@@ -225,24 +225,24 @@ def _size(request: ImportRequest, pipeline: Pipeline) -> tuple[int, int]:
 
 def _levels(request: ImportRequest, pipeline: Pipeline) -> int:
     if request.levels is not None and pipeline.levels not in (None, request.levels):
-        said = f"{request.folder} says that its images have {pipeline.levels}"
-        raise InputError(f"{option('levels', request.levels)}: {said}")
+        message = f"{request.folder} says that its images have {pipeline.levels}"
+        raise InputError(f"{option('levels', request.levels)}: {message}")
     return request.levels or pipeline.levels or 256
 
 
 def _condition(request: ImportRequest, pipeline: Pipeline, reporter: Reporter) -> Labels | None:
-    """The labels that the network is told."""
-    classes, asked = pipeline.spec.classes, option("null_label")
+    """The labels that condition the network."""
+    classes, argument = pipeline.spec.classes, option("null_label")
     if pipeline.condition is not None:
         if request.null_label and not pipeline.condition.drop:
-            raise InputError(f"{asked}: {request.folder} says that each of its {classes} labels is a class")
+            raise InputError(f"{argument}: {request.folder} says that each of its {classes} labels is a class")
         return pipeline.condition
     if not classes:
         if request.null_label:
-            raise InputError(f"{asked}: the network of {request.folder} is told no labels")
+            raise InputError(f"{argument}: the network of {request.folder} is told no labels")
         return None
     if not request.null_label:
         which = f"{request.folder} names none of its {classes} classes"
-        reporter.note(f"{which}; if the last stands for no label: {asked}")
+        reporter.note(f"{which}; if the last stands for no label: {argument}")
     # How often training dropped the label is not known; that it did is all that counts afterwards.
     return Labels(classes - 1) if request.null_label else Labels(classes, drop=0.0)

@@ -183,27 +183,27 @@ class Dino:
         return DinoFeatures(self.name, train.levels, device)
 
 
-def parse_features(words: str, accept: str = "", name: str | None = None) -> FeatureChoice:
+def parse_features(text: str, accept: str = "", name: str | None = None) -> FeatureChoice:
     """The features that a text such as "pca:16" names, as the command line and recipes have them.
 
     Args:
-        words: one of `KINDS`, a colon and what it needs.
+        text: one of `KINDS`, a colon and what it needs.
         accept: of `Inception`.
         name: what a message calls the text, if not the option for features.
 
     Raises:
         InputError: no such features, or a part is missing; ``accept`` for others than Inception's.
     """
-    kind, _, rest = words.partition(":")
+    kind, _, rest = text.partition(":")
     if kind not in KINDS:
         near = did_you_mean(kind, KINDS)
-        raise InputError(f"{_option_text(name, repr(words))}: one of {', '.join(KINDS)} would be right{near}")
+        raise InputError(f"{_option_text(name, repr(text))}: one of {', '.join(KINDS)} would be right{near}")
     if accept and kind != "inception":
         raise InputError(f"{option('accept_weights')} goes with {option('features', 'inception:FILE')}")
     try:
-        return _choice(kind, rest, accept, words, name)
+        return _choice(kind, rest, accept, text, name)
     except ValueError as error:
-        raise InputError(f"{_option_text(name, words)}: {error}") from error
+        raise InputError(f"{_option_text(name, text)}: {error}") from error
 
 
 def class_names(features: Features, train: Images) -> tuple[str, ...]:
@@ -232,20 +232,20 @@ def renumbered(labels: np.ndarray | None, names: Sequence[str], wanted: Sequence
     return np.array([place.get(name, -1) for name in names])[labels]
 
 
-def _choice(kind: str, rest: str, accept: str, words: str, name: str | None) -> FeatureChoice:
+def _choice(kind: str, rest: str, accept: str, text: str, name: str | None) -> FeatureChoice:
     if kind == "pca":
         if rest and not (rest.isdecimal() and int(rest) > 0):
-            raise InputError(f"{_option_text(name, words)}: a number of axes, such as pca:64, would be right")
+            raise InputError(f"{_option_text(name, text)}: a number of axes, such as pca:64, would be right")
         return Pca(int(rest) if rest else None)
     if kind == "classifier":
         return LabelClassifier(rest or None)
     if kind in ("inception", "dino"):
         if not rest:
             what = "inception:FILE, the weights" if kind == "inception" else "dino:NAME, a model's name or folder"
-            raise InputError(f"{_option_text(name, words)}: {what}, would be right")
+            raise InputError(f"{_option_text(name, text)}: {what}, would be right")
         return Inception(rest, accept) if kind == "inception" else Dino(rest)
     return RawPixels() if kind == "pixels" else Auto()
 
 
-def _option_text(name: str | None, words: str) -> str:
-    return option("features", words) if name is None else f"{name} {words}"
+def _option_text(name: str | None, text: str) -> str:
+    return option("features", text) if name is None else f"{name} {text}"

@@ -156,7 +156,7 @@ def own_images(run: Run, place: str | None = None) -> OwnImages:
 
 def measured_on(
     run: Run,
-    given: ImageSource | None,
+    images: ImageSource | None,
     reporter: Reporter,
     data: str | None = None,
     split: str = "auto",
@@ -167,12 +167,12 @@ def measured_on(
     Raises:
         InputError: nothing there, damaged, or images that the run does not take.
     """
-    if isinstance(given, ImageBatch):
-        return given.chosen
-    if given is None or isinstance(given, str):
-        selection, notes = images_of(run, given, data, split, resize)
+    if isinstance(images, ImageBatch):
+        return images.chosen
+    if images is None or isinstance(images, str):
+        selection, notes = images_of(run, images, data, split, resize)
     else:
-        selection = _with_role(select(given, run.space, run.name, resize=resize), run)
+        selection = _with_role(select(images, run.space, run.name, resize=resize), run)
         notes = list(selection.images.notes)
     for text in [*notes, *([f"{selection.data}: {selection.converted}"] if selection.converted else [])]:
         reporter.note(text)
@@ -187,7 +187,7 @@ def _with_role(selection: Selection, run: Run) -> Selection:
 
 def held_out_of(
     run: Run,
-    given: ImageSource,
+    images: ImageSource,
     reporter: Reporter,
     data: str | None = None,
     resize: bool = False,
@@ -198,9 +198,9 @@ def held_out_of(
     Raises:
         InputError: they are those that the run was trained on.
     """
-    selection = measured_on(run, given, reporter, data, resize=resize)
+    selection = measured_on(run, images, reporter, data, resize=resize)
     if selection.role == "train":
-        what = option(name, given) if isinstance(given, str) else f"{option(name)}, {selection.data}"
+        what = option(name, images) if isinstance(images, str) else f"{option(name)}, {selection.data}"
         raise InputError(f"{what}: the images that {run.name} was trained on; others would be right")
     return selection
 
@@ -303,8 +303,8 @@ def read_samples(path: Path, run: Run, names: Iterable[str], best: bool = False)
     Raises:
         InputError: not such a file, or of other images than the run's.
     """
-    asked = option("samples", path)
-    foreign = f"{asked}: not a file that `diffprob sample --out x.npz` wrote"
+    argument = option("samples", path)
+    foreign = f"{argument}: not a file that `diffprob sample --out x.npz` wrote"
     if path.is_dir():
         raise InputError(foreign)
     with opened(path) as file:
@@ -318,9 +318,9 @@ def read_samples(path: Path, run: Run, names: Iterable[str], best: bool = False)
         metadata = dict(json.loads(str(text)))
     if pixels.dtype != np.uint8 or tuple(pixels.shape[1:]) != tuple(run.space.shape) or not len(pixels):
         has = f"{pixels.dtype} {pixels.shape}"
-        raise InputError(f"{asked}: images {has}, those of the run are uint8 (N, *{run.space.shape})")
+        raise InputError(f"{argument}: images {has}, those of the run are uint8 (N, *{run.space.shape})")
     if metadata.get("model_sha256") != run.weights_provenance(best)["model_sha256"]:
-        raise InputError(f"{asked}: drawn from other weights than those of {run.place}; draw them again")
+        raise InputError(f"{argument}: drawn from other weights than those of {run.place}; draw them again")
     return {name: metadata.get(name) for name in names}, pixels
 
 

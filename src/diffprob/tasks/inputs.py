@@ -87,7 +87,7 @@ def _taken(text: str, run: Run, which: Callable[[int], int], reporter: Reporter)
     return selection.images.take([which(len(selection))])
 
 
-def _of_data(data: str, index: int, asked: str, run: Run, reporter: Reporter) -> np.ndarray:
+def _of_data(data: str, index: int, argument: str, run: Run, reporter: Reporter) -> np.ndarray:
     source = open_data(data)
     if isinstance(source, Folder):
         # One of the pictures: reading all of them would take long.
@@ -97,13 +97,13 @@ def _of_data(data: str, index: int, asked: str, run: Run, reporter: Reporter) ->
         except Missing:
             roots = split_roots(root, "train")
         paths = [path for root in roots for path in list_pictures(root)[0]]
-        return _taken(str(paths[_within(index, len(paths), data, asked)]), run, lambda _: 0, reporter)
-    return _taken(data, run, lambda count: _within(index, count, data, asked), reporter)
+        return _taken(str(paths[_within(index, len(paths), data, argument)]), run, lambda _: 0, reporter)
+    return _taken(data, run, lambda count: _within(index, count, data, argument), reporter)
 
 
-def _within(index: int, count: int, data: str, asked: str) -> int:
+def _within(index: int, count: int, data: str, argument: str) -> int:
     if index >= count:
-        raise InputError(f"{asked}: {data} has {count:,} images, counted from 0")
+        raise InputError(f"{argument}: {data} has {count:,} images, counted from 0")
     return index
 
 
@@ -177,25 +177,25 @@ def read_images(images: ImageSource, run: Run, reporter: Reporter, n: int | None
     channels = run.space.shape[0]
     if isinstance(images, str):
         text = images
-        read, part, done = read_any(text, None, channels, "auto", SAME_SIZE, n)
+        loaded, part, done = read_any(text, None, channels, "auto", SAME_SIZE, n)
     else:
-        read = _in_memory(images)
-        text, part, done = read.name, WHOLE, []
-    for note in [*read.notes, *done]:
+        loaded = _in_memory(images)
+        text, part, done = loaded.name, WHOLE, []
+    for note in [*loaded.notes, *done]:
         reporter.note(f"{text}: {note}")
-    if read.event_shape[0] != channels:
+    if loaded.event_shape[0] != channels:
         kinds = {1: "grey", 3: "colour"}
-        theirs = kinds[read.event_shape[0]]
+        theirs = kinds[loaded.event_shape[0]]
         raise InputError(f"{text}: {theirs} images, but {run.name} has {kinds[channels]} ones; convert them first")
-    pixels = read.take(range(min(len(read), n or len(read))))
+    pixels = loaded.take(range(min(len(loaded), n or len(loaded))))
     names: tuple[str, ...] = ()
     if isinstance(images, str) and is_picture(text):
         names = (Path(text).stem,)
-    elif isinstance(images, str) and read.files:
+    elif isinstance(images, str) and loaded.files:
         names = _names(open_data(text), part)
     if not names or len(set(names)) < len(names):  # no pictures, or pictures that differ in their suffix alone
-        names = tuple(f"{k:05d}" for k in range(len(read)))
-    return InputImages(pixels, read.levels, names[: len(pixels)], text, part, ", ".join(done))
+        names = tuple(f"{k:05d}" for k in range(len(loaded)))
+    return InputImages(pixels, loaded.levels, names[: len(pixels)], text, part, ", ".join(done))
 
 
 def _names(source: Any, split: str) -> tuple[str, ...]:
@@ -222,12 +222,12 @@ def box_mask(box: tuple[int, int, int, int], run: Run) -> np.ndarray:
         InputError: a box outside the image, empty, or as large as it.
     """
     (top, left, high, wide), (_, height, width) = box, run.space.shape
-    asked = option("box", ",".join(map(str, box)))
+    argument = option("box", ",".join(map(str, box)))
     if top + high > height or left + wide > width:
-        raise InputError(f"{asked}: leaves the {width}x{height} pixels of {run.name}")
+        raise InputError(f"{argument}: leaves the {width}x{height} pixels of {run.name}")
     missing = np.zeros((1, 1, height, width), dtype=bool)
     missing[..., top : top + high, left : left + wide] = True
-    return _hides(missing, asked)
+    return _hides(missing, argument)
 
 
 def read_masks(masks: ImageSource, run: Run, count: int, reporter: Reporter) -> tuple[np.ndarray, InputImages]:
@@ -242,18 +242,20 @@ def read_masks(masks: ImageSource, run: Run, count: int, reporter: Reporter) -> 
         masks = masks.astype(np.uint8) * 255
     batch = read_images(masks, run, reporter)
     check_size(batch, run)
-    asked = option("mask", batch.text)
+    argument = option("mask", batch.text)
     if len(batch) not in (1, count):
-        raise InputError(f"{asked}: {len(batch)} masks for {count} images; one, or {count}, would be right")
+        raise InputError(f"{argument}: {len(batch)} masks for {count} images; one, or {count}, would be right")
     missing = batch.pixels.mean(1, keepdims=True) * 2 >= batch.levels - 1
-    return _hides(missing, asked), batch
+    return _hides(missing, argument), batch
 
 
-def _hides(missing: np.ndarray, asked: str) -> np.ndarray:
+def _hides(missing: np.ndarray, argument: str) -> np.ndarray:
     share = missing.mean((1, 2, 3))
-    for k, each in enumerate(share):
-        if each in (0, 1):
+    for k, hidden in enumerate(share):
+        if hidden in (0, 1):
             which = "" if len(share) == 1 else f": mask {k + 1}"
-            what = "nothing" if each == 0 else "the whole image"
-            raise InputError(f"{asked}{which} hides {what}; the missing pixels, white in a mask, must be some of them")
+            what = "nothing" if hidden == 0 else "the whole image"
+            raise InputError(
+                f"{argument}{which} hides {what}; the missing pixels, white in a mask, must be some of them"
+            )
     return missing

@@ -233,15 +233,15 @@ def measure_likelihood(prepared: PreparedLikelihood, reporter: Reporter = SILENT
     setup = prepared.setup
     calls = None if prepared.evaluations is None else setup.calls(prepared.evaluations)
     with reporter.progress("likelihood", calls, "network call") as bar, counted(setup.model, bar.update):
-        found = map_batches(setup, prepared.measure, prepared.chunks)
+        nats = map_batches(setup, prepared.measure, prepared.chunks)
     dimensions = setup.run.space.dimensions
-    bits = {name: part / (dimensions * math.log(2)) for name, part in zip(prepared.parts, found, strict=True)}
-    files = setup.found.images.files
+    bits = {name: part / (dimensions * math.log(2)) for name, part in zip(prepared.parts, nats, strict=True)}
+    files = setup.selection.images.files
     result = LikelihoodResult(
         bits,
         setup.chosen,
         tuple(files[place] for place in setup.chosen) if files else (),
-        setup.found,
+        setup.selection,
         dimensions,
         prepared.settings,
     )

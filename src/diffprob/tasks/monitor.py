@@ -96,7 +96,7 @@ class Watch:
         self.title = METRICS[monitor.best].title if monitor.best else ""
         self.lower = not monitor.best or METRICS[monitor.best].better == "lower"
         self.steps = affordable(recipe.process, monitor.steps)
-        self.said = {
+        self.settings = {
             "features": describe(self.features),
             "split": split,
             "role": split,
@@ -109,7 +109,7 @@ class Watch:
             "weights": "EMA",
         }
         if self.counts and isinstance(recipe.condition, Labels):
-            self.said["told"] = shares_text(recipe.condition, self.counts)
+            self.settings["told"] = shares_text(recipe.condition, self.counts)
 
     def __call__(self, step: int, model: NetDenoiser) -> None:
         """Measure the averaged model after a step."""
@@ -124,9 +124,9 @@ class Watch:
                 rows = model.condition.in_shares(self.counts, self.monitor.n)
             conditional = model if rows is None else model.condition_on(rows)
             drawn = draw(conditional, DDIM(), times, streams, self.recipe.space)
-            asked = renumbered(rows.numpy() if rows is not None and labels else None, self.numbers, self.names)
-            own = replace(view(self.features, drawn.levels, names=self.names), requested=asked)
-            found = assess(own, self.reference, self.monitor.metrics)
+            requested = renumbered(rows.numpy() if rows is not None and labels else None, self.numbers, self.names)
+            own = replace(view(self.features, drawn.levels, names=self.names), requested=requested)
+            estimates = assess(own, self.reference, self.monitor.metrics)
         except NumericalError as error:  # the training itself may still be sound: the averaged weights lag behind
             self.note(f"nothing measured at step {step:,}: {error}")
             return
@@ -134,11 +134,13 @@ class Watch:
             model.evaluation = before
         best = self._best(step)
         epoch = round(step * self.recipe.training.batch / self.images, 4)
-        values = {f"{PREFIX}{title}": each.value for title, each in found.items()}
-        self.store.append({"step": step, "epoch": epoch, **values, "measured": self.said})
-        self.note(f"step {step:,}: " + ", ".join(f"{title} {each.value:.4g}" for title, each in found.items()))
+        values = {f"{PREFIX}{title}": estimate.value for title, estimate in estimates.items()}
+        self.store.append({"step": step, "epoch": epoch, **values, "measured": self.settings})
+        self.note(
+            f"step {step:,}: " + ", ".join(f"{title} {estimate.value:.4g}" for title, estimate in estimates.items())
+        )
         if self.monitor.best:
-            value = leading(found, self.monitor.best)
+            value = leading(estimates, self.monitor.best)
             if (value < best) if self.lower else (value > best):
                 self.store.keep_best(step, model.state_dict(), self.title, value)
 
@@ -148,6 +150,6 @@ class Watch:
         values: list[Any] = [
             record[name]
             for record in read_log(self.store.folder)
-            if name in record and alike(record.get("measured"), self.said) and record["step"] < step
+            if name in record and alike(record.get("measured"), self.settings) and record["step"] < step
         ]
         return (min if self.lower else max)([worst, *values])

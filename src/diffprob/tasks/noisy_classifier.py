@@ -156,8 +156,8 @@ def prepare_noisy_classifier(
     if test is not None:  # before the training: a test split that cannot be used would be found after it
         _check_fits(test, run)
     recipe = recogniser(run, data, names, request.steps or STEPS)
-    there = Path(request.out or f"runs/{recipe.name}")
-    begun = nameless(read_recipe(there)) if is_run(there) else None
+    folder = Path(request.out or f"runs/{recipe.name}")
+    begun = nameless(read_recipe(folder)) if is_run(folder) else None
     if begun is not None:
         recipe = recogniser(run, data, begun.classes, request.steps or STEPS)
     recipe = set_fields(recipe, request.overrides)

@@ -69,13 +69,13 @@ def automatic(
     Raises:
         InputError: the data cannot be used.
     """
-    source, images, said = opened(data, size, channels, out)
+    source, images, notes = opened(data, size, channels, out)
     recipe = recipe_for(data_name(data), source, images)
     channels, height, width = images.event_shape
-    said += [
+    notes += [
         f"{len(images):,} images of {height}x{width}, {channels} channel(s), {images.levels} grey levels: {source!r}",
     ]
-    return recipe, images, said
+    return recipe, images, notes
 
 
 def described(recipe: Recipe) -> list[str]:

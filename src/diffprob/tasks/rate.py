@@ -124,5 +124,5 @@ def measure_rate(setup: LikelihoodSetup, settings: dict[str, Any], reporter: Rep
     calls = setup.calls(setup.evaluations)
     with reporter.progress("rate", calls, "network call") as bar, counted(setup.model, bar.update):
         prior, nats, error = (torch.from_numpy(part) for part in map_batches(setup, measure))
-    found = rate_distortion(setup.times, prior, nats, error, setup.run.space.dimensions)
-    return RateResult(found, setup.run.space.levels, settings)
+    points = rate_distortion(setup.times, prior, nats, error, setup.run.space.dimensions)
+    return RateResult(points, setup.run.space.levels, settings)

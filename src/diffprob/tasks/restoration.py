@@ -102,8 +102,8 @@ class Restored:
     """Images that were restored.
 
     Args:
-        images: uint8 (n, C, H, W), in the grey levels of those given.
-        given: those given, in the size of the restored ones, uint8 (n, C, H, W); a missing pixel is grey.
+        images: uint8 (n, C, H, W), in the grey levels of the inputs.
+        inputs: what was to be restored, in the size of the restored ones, uint8 (n, C, H, W); a missing pixel is grey.
         clean: the images without flaw, uint8 (n, C, H, W), or None.
         levels: how many grey levels there are.
         names: of each image, for a file of its own.
@@ -116,7 +116,7 @@ class Restored:
     """
 
     images: np.ndarray
-    given: np.ndarray
+    inputs: np.ndarray
     clean: np.ndarray | None
     levels: int
     names: tuple[str, ...]
@@ -137,7 +137,7 @@ class Restored:
     def png(self) -> bytes:
         """The first images, given above restored, and clean ones below where they are known; an incomplete row ends in
         black."""
-        sets = [self.given, self.images, *([] if self.clean is None else [self.clean])]
+        sets = [self.inputs, self.images, *([] if self.clean is None else [self.clean])]
         return above_png(sets, self.levels, {**self.settings, "psnr": self.psnr}, MOST_SHOWN, 0)
 
     _repr_png_ = png
@@ -156,17 +156,17 @@ def prepare_restore(run: Run, request: RestoreRequest, reporter: Reporter = SILE
         InputError: parts that do not go together, a run without a model, or images of another kind.
     """
     _check(request)
-    given = read_images(request.images, run, reporter, request.n)
+    images = read_images(request.images, run, reporter, request.n)
     device = request.sampling.compute.on()
-    request = replace(request, sampling=replace(request.sampling, n=len(given)))
-    rng = Rng.of(request.sampling.seed, len(given), device=device)
-    degraded, clean, sampling = _read(run, request, given, rng, reporter)
+    request = replace(request, sampling=replace(request.sampling, n=len(images)))
+    rng = Rng.of(request.sampling.seed, len(images), device=device)
+    degraded, clean, sampling = _read(run, request, images, rng, reporter)
     plan = plan_sampling(run, sampling, reporter, True, degraded.condition(run, device))
     settings = {
         **plan.settings,
         "flaw": degraded.kind,
-        **given.provenance,
-        "levels": given.levels,
+        **images.provenance,
+        "levels": images.levels,
         **degraded.settings(),
     }
     if request.clean is not None and clean is not None:
@@ -205,13 +205,13 @@ def make_restored(prepared: PreparedRestoration, reporter: Reporter = SILENT) ->
         pieces = [degraded.restored(plan, part, rng.select(part)) for part in parts]
     x = torch.cat([images for images, _ in pieces])
     check_finite(x, rng, plan.model)
-    images, given = degraded.given.to_levels(x), degraded.given
+    images, inputs = degraded.inputs.to_levels(x), degraded.inputs
     return Restored(
         images=images,
-        given=degraded.shown(),
+        inputs=degraded.shown(),
         clean=prepared.clean,
-        levels=given.levels,
-        names=given.names,
+        levels=inputs.levels,
+        names=inputs.names,
         stds=[std for _, stds in pieces for std in stds],
         psnr=None if prepared.clean is None else _compared(degraded, images, prepared.clean),
         network_calls=progress.done,
@@ -227,101 +227,103 @@ def _check(request: RestoreRequest) -> None:
         return
     if degradation.add_noise is not None and request.clean is not None:
         raise InputError(f"{option('add_noise')} and {option('clean')} exclude each other")
-    given = next((name for name in OF_CHAINS if getattr(request.sampling, name) is not None), None)
-    if given and not degradation.draw:
-        raise InputError(f"{option(given)} goes with {option('draw')}: the mean of the posterior takes one evaluation")
+    chain_option = next((name for name in OF_CHAINS if getattr(request.sampling, name) is not None), None)
+    if chain_option and not degradation.draw:
+        raise InputError(
+            f"{option(chain_option)} goes with {option('draw')}: the mean of the posterior takes one evaluation"
+        )
 
 
 def _compared(degraded: DegradedImages, images: np.ndarray, clean: np.ndarray) -> dict[str, list[float | None]]:
     """Mean and standard error of the peak signal-to-noise ratio, by name."""
     ratios: dict[str, list[float | None]] = {}
-    for name, each in {**degraded.compared(), "restored": images}.items():
-        both = mean_and_error(psnr(each, clean, degraded.given.levels, degraded.missing))
+    for name, pixels in {**degraded.compared(), "restored": images}.items():
+        both = mean_and_error(psnr(pixels, clean, degraded.inputs.levels, degraded.missing))
         ratios[name] = [value if math.isfinite(value) else None for value in both]
     return ratios
 
 
 def _read(
-    run: Run, request: RestoreRequest, given: InputImages, rng: Rng, reporter: Reporter
+    run: Run, request: RestoreRequest, images: InputImages, rng: Rng, reporter: Reporter
 ) -> tuple[DegradedImages, InputImages | None, Sampling]:
     """The images with what is wrong with them, clean ones where some are known, and how the unknown is drawn."""
     degradation, sampling = request.degradation, request.sampling
     if isinstance(degradation, SuperResolve):
-        return *_small(run, request, given, degradation, reporter), sampling
-    check_size(given, run)
+        return *_small(run, request, images, degradation, reporter), sampling
+    check_size(images, run)
     free = sampling.sampler is None and sampling.variance is None
     if isinstance(degradation, Denoise):
         if degradation.draw and free:
             sampling = replace(sampling, sampler=SAMPLER, steps=sampling.steps or STEPS)
-        return *_noisy(run, request, given, degradation, rng, reporter), sampling
+        return *_noisy(run, request, images, degradation, rng, reporter), sampling
     if degradation.box is not None:
-        missing, said = box_mask(degradation.box, run), {"box": ",".join(map(str, degradation.box))}
+        missing, provenance = box_mask(degradation.box, run), {"box": ",".join(map(str, degradation.box))}
     else:
         assert degradation.mask is not None
-        missing, masks = read_masks(degradation.mask, run, len(given), reporter)
-        said = masks.provenance_as("mask")
+        missing, masks = read_masks(degradation.mask, run, len(images), reporter)
+        provenance = masks.provenance_as("mask")
     sampling = replace(sampling, sampler=SAMPLER) if free else sampling
-    clean = _clean(run, request, given, reporter)
-    return IncompleteImages(given, missing, degradation, said), clean, sampling
+    clean = _clean(run, request, images, reporter)
+    return IncompleteImages(images, missing, degradation, provenance), clean, sampling
 
 
 def _noisy(
-    run: Run, request: RestoreRequest, given: InputImages, degradation: Denoise, rng: Rng, reporter: Reporter
+    run: Run, request: RestoreRequest, images: InputImages, degradation: Denoise, rng: Rng, reporter: Reporter
 ) -> tuple[NoisyImages, InputImages | None]:
-    clean, std = _clean(run, request, given, reporter), degradation.noise
+    clean, std = _clean(run, request, images, reporter), degradation.noise
     if degradation.add_noise is not None:
-        given, clean, std = _with_noise(given, degradation.add_noise, rng), given, degradation.add_noise
+        images, clean, std = _with_noise(images, degradation.add_noise, rng), images, degradation.add_noise
     if std is None:
-        if min(given.shape[1:]) < 3:
+        if min(images.shape[1:]) < 3:
             needed = option("noise", "STD")
-            raise InputError(f"{given.text}: too small to estimate the noise; {needed} would be right")
-        return NoisyImages(given, None, degradation.draw), clean
-    low, high = (limit / given.unit for limit in known_noise(run.process))
+            raise InputError(f"{images.text}: too small to estimate the noise; {needed} would be right")
+        return NoisyImages(images, None, degradation.draw), clean
+    low, high = (limit / images.unit for limit in known_noise(run.process))
     # 1e-9 for what was computed from the ends themselves.
     if std > high * (1 + 1e-9) or (std < low * (1 - 1e-9) and not degradation.draw):
-        asked = option("noise" if degradation.noise is not None else "add_noise", f"{std:g}")
-        known = f"{run.name} knows noise of {low:.3g} to {high:.3g} of {given.levels - 1} grey levels"
-        raise InputError(f"{asked}: {known}" + ("" if std > high else f"; {option('draw')} also takes less"))
-    return NoisyImages(given, std, degradation.draw), clean
+        argument = option("noise" if degradation.noise is not None else "add_noise", f"{std:g}")
+        known = f"{run.name} knows noise of {low:.3g} to {high:.3g} of {images.levels - 1} grey levels"
+        raise InputError(f"{argument}: {known}" + ("" if std > high else f"; {option('draw')} also takes less"))
+    return NoisyImages(images, std, degradation.draw), clean
 
 
-def _with_noise(given: InputImages, std: float, rng: Rng) -> InputImages:
+def _with_noise(images: InputImages, std: float, rng: Rng) -> InputImages:
     """Noise of so many grey levels, rounded to grey levels and cut off at black and white as a file is."""
-    x = given.to_model(rng.seeds.device)
-    noisy = x + std * given.unit * normal_like(rng.fold("added"), x)
-    return replace(given, pixels=given.to_levels(noisy))
+    x = images.to_model(rng.seeds.device)
+    noisy = x + std * images.unit * normal_like(rng.fold("added"), x)
+    return replace(images, pixels=images.to_levels(noisy))
 
 
 def _small(
-    run: Run, request: RestoreRequest, given: InputImages, degradation: SuperResolve, reporter: Reporter
+    run: Run, request: RestoreRequest, images: InputImages, degradation: SuperResolve, reporter: Reporter
 ) -> tuple[SmallImages, InputImages | None]:
     shape, condition = run.space.shape, run.recipe.condition
     if not isinstance(condition, LowResolution):
         raise InputError(f"{run.name} enlarges no images: one that is told smaller ones would be right")
     small = (shape[0], shape[1] // condition.factor, shape[2] // condition.factor)
-    if given.shape != shape:
-        if given.shape != small:
-            theirs, right, large = (f"{wide}x{high}" for _, high, wide in (given.shape, small, shape))
-            raise InputError(f"{given.text}: {theirs} pixels; {run.name} enlarges {right} to {large}")
-        return SmallImages(given, shape, degradation.average), _clean(run, request, given, reporter)
+    if images.shape != shape:
+        if images.shape != small:
+            theirs, right, large = (f"{wide}x{high}" for _, high, wide in (images.shape, small, shape))
+            raise InputError(f"{images.text}: {theirs} pixels; {run.name} enlarges {right} to {large}")
+        return SmallImages(images, shape, degradation.average), _clean(run, request, images, reporter)
     if request.clean is not None:
         raise InputError(
-            f"{given.text}: as large as {run.name} draws, so they are the clean images; leave {option('clean')} out"
+            f"{images.text}: as large as {run.name} draws, so they are the clean images; leave {option('clean')} out"
         )
-    averaged = replace(given, pixels=given.to_levels(F.avg_pool2d(given.to_model("cpu"), condition.factor)))
-    return SmallImages(averaged, shape, degradation.average), given
+    averaged = replace(images, pixels=images.to_levels(F.avg_pool2d(images.to_model("cpu"), condition.factor)))
+    return SmallImages(averaged, shape, degradation.average), images
 
 
-def _clean(run: Run, request: RestoreRequest, given: InputImages, reporter: Reporter) -> InputImages | None:
-    """The clean images of the request, in the grey levels of those given."""
+def _clean(run: Run, request: RestoreRequest, images: InputImages, reporter: Reporter) -> InputImages | None:
+    """The clean images of the request, in the grey levels of the others."""
     if request.clean is None:
         return None
-    n = len(given)
+    n = len(images)
     clean = read_images(request.clean, run, reporter, n)
     check_size(clean, run)
-    asked = option("clean", clean.text)
+    argument = option("clean", clean.text)
     if len(clean) != n:
-        raise InputError(f"{asked}: {len(clean)} images for the {n} of {given.text}")
-    if clean.levels != given.levels:
-        raise InputError(f"{asked}: {clean.levels} grey levels, but {given.text} has {given.levels}")
+        raise InputError(f"{argument}: {len(clean)} images for the {n} of {images.text}")
+    if clean.levels != images.levels:
+        raise InputError(f"{argument}: {clean.levels} grey levels, but {images.text} has {images.levels}")
     return clean

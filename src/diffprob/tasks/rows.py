@@ -55,8 +55,8 @@ class Rows:
 
     def calls(self, n: int, up: int = 0) -> int | None:
         """Of the network for n images a row, ``up`` of which are inverted first; None where a tolerance decides."""
-        each = [self.plan.calls(size, steps) for steps in self.evaluations for size in (n, up) if size]
-        return None if None in each else sum(count or 0 for count in each)
+        counts = [self.plan.calls(size, steps) for steps in self.evaluations for size in (n, up) if size]
+        return None if None in counts else sum(count or 0 for count in counts)
 
     def to_model(self, levels: np.ndarray) -> Tensor:
         """Grey levels on the device, in [-1, 1]."""
@@ -224,19 +224,19 @@ def draw_rows(prepared: PreparedRows, reporter: Reporter = SILENT) -> ImageRows:
     )
 
 
-def by_ddim(sampling: Sampling, asked: str) -> Sampling:
+def by_ddim(sampling: Sampling, task: str) -> Sampling:
     """The same by DDIM, up and down, on `Trailing` times unless a grid is given.
 
     Args:
         sampling: what was asked for.
-        asked: what needs it, for the message.
+        task: what needs it, for the message.
 
     Raises:
         InputError: another sampler was asked for.
     """
     if sampling.sampler not in (None, DDIM()):
-        given = option("sampler", repr(sampling.sampler))
-        raise InputError(f"{given}: {asked} goes up and down by DDIM(); leave {option('sampler')} out")
+        argument = option("sampler", repr(sampling.sampler))
+        raise InputError(f"{argument}: {task} goes up and down by DDIM(); leave {option('sampler')} out")
     return replace(sampling, sampler=DDIM(), grid=sampling.grid or Trailing())
 
 

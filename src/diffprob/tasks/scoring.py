@@ -184,7 +184,7 @@ def score_sets(
                 fits[key], provenance[key], changed = subject.proxy.fit(statistics(subject, fitting)), about, True
             fitted = fits[key]
         scores[subject.label] = {
-            each.name: subject.proxy.score(statistics(subject, each), fitted).numpy() for each in sets
+            part.name: subject.proxy.score(statistics(subject, part), fitted).numpy() for part in sets
         }
     return scores, ProxyFits(fits, provenance, compute.best, changed)
 

@@ -61,8 +61,8 @@ class Correlation:
 
     def to_json(self) -> dict[str, Any]:
         """JSON literals by name."""
-        ways = {"pearson": self.pearson, "spearman": self.spearman, "partial": self.partial}
-        numbers = {name: {**_ends(each), "p": each.details["p"]} for name, each in ways.items()}
+        estimates = {"pearson": self.pearson, "spearman": self.spearman, "partial": self.partial}
+        numbers = {name: {**_ends(estimate), "p": estimate.details["p"]} for name, estimate in estimates.items()}
         return {"one": self.one, "two": self.two, **numbers}
 
 
@@ -115,7 +115,7 @@ def separate(scores: Scores, inside: ImageSet, outside: Sequence[ImageSet]) -> t
     return tuple(
         Separation(
             proxy=name,
-            outside=each.name,
+            outside=part.name,
             auroc=auroc(own, other),
             aupr_inside=average_precision(own, other, "inside"),
             aupr_outside=average_precision(own, other, "outside"),
@@ -126,8 +126,8 @@ def separate(scores: Scores, inside: ImageSet, outside: Sequence[ImageSet]) -> t
             std_outside=float(np.std(other, ddof=1)),
         )
         for name, sets in scores.items()
-        for each in outside
-        for own, other in [(sets[inside.name], sets[each.name])]
+        for part in outside
+        for own, other in [(sets[inside.name], sets[part.name])]
     )
 
 

@@ -109,7 +109,7 @@ class DDIB:
 
     Args:
         source_model: a run of the source's kind, by its place or open; None: the run itself, told other labels.
-        from_label: what all the images are, for a source model that is told labels; None: the labels that they have.
+        from_label: what all the images are, for a source model with labels; None: the labels that they have.
         start: the time up to which, in (0, 1].
 
     Raises:
@@ -174,7 +174,7 @@ class PreparedTranslation:
         device: of the chains.
         recogniser: of `EGSDE`, or None.
         source: of `DDIB`: the network of the source's kind, not yet told any rows.
-        rows: of `DDIB`: what it is told about each image, (n,), or None.
+        rows: of `DDIB`: its condition for each image, (n,), or None.
     """
 
     run: Run
@@ -197,8 +197,8 @@ class PreparedTranslation:
     @property
     def evaluations(self) -> int | None:
         """Of the model for each image on the way down; None where a tolerance decides."""
-        each = cost(self.plan.sampler, len(self.visited))
-        return None if each is None else each * getattr(self.method, "repeats", 1)
+        chain = cost(self.plan.sampler, len(self.visited))
+        return None if chain is None else chain * getattr(self.method, "repeats", 1)
 
     @property
     def network_calls(self) -> int | None:
@@ -359,13 +359,13 @@ def _read(run: Run, request: TranslateRequest, reporter: Reporter) -> tuple[Imag
 def _source_model(
     run: Run, request: TranslateRequest, method: DDIB, plan: SamplingPlan, images: Images
 ) -> tuple[NetDenoiser, Tensor | None, str]:
-    """The network of the source's kind, what it is told about each image or None, and how to say both.
+    """The network of the source's kind, its condition for each image or None, and both as text.
 
     Raises:
         InputError: another space or process, or labels that are missing or unknown.
     """
-    asked, label, compute = method.source_model, request.sampling.conditioning.label, request.sampling.compute
-    other = run if asked is None else Run.open(asked) if isinstance(asked, str) else asked
+    source, label, compute = method.source_model, request.sampling.conditioning.label, request.sampling.compute
+    other = run if source is None else Run.open(source) if isinstance(source, str) else source
     if other.space != run.space or other.recipe.process != run.recipe.process:
         raise InputError(f"{option('source_model', other.place)}: another space or process than {run.name}")
     condition = other.recipe.condition
@@ -383,18 +383,18 @@ def _source_model(
         return model, None, other.name
     if not isinstance(condition, Labels):
         return model, condition.null().expand(len(images), *condition.null().shape[1:]), other.name
-    rows, said = _from_labels(method.from_label, condition, images, other.name)
-    return model, rows, f"{other.name}, told {said}"
+    rows, labels_text = _from_labels(method.from_label, condition, images, other.name)
+    return model, rows, f"{other.name}, told {labels_text}"
 
 
-def _from_labels(asked: str | None, condition: Labels, images: Images, name: str) -> tuple[Tensor, str]:
+def _from_labels(label: str | None, condition: Labels, images: Images, name: str) -> tuple[Tensor, str]:
     """The label of each source image, (n,), and how to say it."""
-    if asked is None:
+    if label is None:
         if images.labels is None:
             needed = option("from_label", "L")
             raise InputError(f"{images.name} has no labels: {needed}, what all the images are, would be right")
         return torch.from_numpy(condition.from_dataset(images)), "their labels"
     try:
-        return torch.full((len(images),), condition.number(asked)), f"label {printable(asked)}"
+        return torch.full((len(images),), condition.number(label)), f"label {printable(label)}"
     except InputError as error:
-        raise InputError(f"{option('from_label', asked)}: {name}: {error}") from error
+        raise InputError(f"{option('from_label', label)}: {name}: {error}") from error
