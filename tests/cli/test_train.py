@@ -301,7 +301,7 @@ def test_run_is_named_after_its_folder_and_data_path_is_absolute(
     train = ["train", "--data", "slides.npy", "--out", "runs/mine", "--steps", "2", *TINY]
     assert diffprob(*train).code == 0
     run = open_run("runs/mine")
-    assert run.name == "mine" and run.recipe.data == Array(str(tmp_path / "slides.npy"))
+    assert run.name == "mine" and run.recipe.data.source == Array(str(tmp_path / "slides.npy"))
     assert (tmp_path / "runs/mine/README.md").read_text().startswith("# mine")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -312,8 +312,8 @@ def test_old_runs_with_relative_data_paths_resume(diffprob: Callable, tmp_path: 
     """As runs were written before."""
     np.save(tmp_path / "slides.npy", np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8))
     train = ["train", "--data", "slides.npy", "--out", "mine", *TINY]
-    recipe = replace(automatic("slides.npy")[0], name="slides")
-    assert diffprob(*train, "--steps", "2").code == 0
+    recipe = replace(automatic("slides.npy", held_out="none")[0], name="slides")
+    assert diffprob(*train, "--held-out", "none", "--steps", "2").code == 0
     for name in ("network", "training"):
         recipe = replace(recipe, **{name: getattr(open_run("mine").recipe, name)})
     writer = RunWriter(Path("mine"))

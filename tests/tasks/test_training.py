@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,16 @@ import numpy as np
 import pytest
 import torch
 from cli.commands import TINY
+from PIL import Image
 from tasks.recording import RecordingReporter
 
 from diffprob.base.errors import InputError
 from diffprob.cli.main import main
 from diffprob.recipes.digits import digits
 from diffprob.runs.folder import BaselineRun, RecogniserRun, Run, open_run
+from diffprob.runs.images import OwnImages
 from diffprob.tasks import distillation, training_run
+from diffprob.tasks import images as tasks_images
 from diffprob.tasks.baselines import BaselineRequest, train_baseline
 from diffprob.tasks.classifier import ClassifierRequest, classifier
 from diffprob.tasks.compute import Compute
@@ -142,7 +146,10 @@ def test_estimate_matches_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ({}, "train needs a recipe .* or data=PATH"),
         ({"recipe": "digitz"}, "did you mean 'digits'"),
-        ({"recipe": "digits", "size": 8}, "size and channels are for data without a recipe; with one use overrides"),
+        (
+            {"recipe": "digits", "size": 8},
+            "size, channels, held_out are for data without a recipe; with one",
+        ),
         ({"recipe": "digits", "overrides": {"training.lrr": 1}}, "no field 'lrr'"),
         ({"recipe": "digits", "overrides": {"training.lr": "x"}}, "training.lr takes float"),
         ({"recipe": "digits", "device": "cpux"}, "device=cpux"),
@@ -223,3 +230,52 @@ def test_baselines_match_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended(reporter) == {"classifier": 11}
     with pytest.raises(InputError, match=r"out=x.png: a name that ends in \.safetensors"):
         classifier(ClassifierRequest(data="digits", out="x.png"))
+
+
+def _pictures(folder: Path, n: int = 40) -> None:
+    """PNG files of n different smooth pictures."""
+    folder.mkdir(exist_ok=True)
+    for k, coarse in enumerate(np.random.default_rng(0).integers(0, 256, (n, 3, 3, 3), dtype=np.uint8)):
+        Image.fromarray(coarse).resize((12, 12)).save(folder / f"{k:03d}.png")
+
+
+def test_a_tenth_of_ones_own_pictures_is_held_out_and_kept_when_resuming(tmp_path: Path) -> None:
+    _pictures(tmp_path / "pictures", 120)
+    reporter = RecordingReporter()
+    request = TrainRequest(data="pictures", size=8, out="mine", steps=1, overrides=SMALL, **CPU)
+    assert train(request, reporter) is not None
+    assert any("held out: 40 images, chosen by their pixels" in note for note in reporter.notes)
+    own = OwnImages(Run.open("mine"))
+    assert own.test is not None and (len(own.train), len(own.test)) == (80, 40)
+    rows = [{row.tobytes() for row in part.images.pixels} for part in (own.train, own.test)]
+    assert not rows[0] & rows[1]
+    for k, path in enumerate(sorted((tmp_path / "pictures").iterdir())):
+        path.rename(path.with_name(f"{(7 * k) % 120:03d}-renamed.png"))
+    shuffled = OwnImages(Run.open("mine")).source.load()
+    assert {row.tobytes() for row in shuffled.pixels} == rows[0]
+
+
+@pytest.mark.parametrize("held_out", ["none", 0.25, "others"])
+def test_held_out_images_as_requested(held_out: float | str, tmp_path: Path) -> None:
+    _pictures(tmp_path / "pictures")
+    _pictures(tmp_path / "others", 7)
+    prepared = prepare_training(TrainRequest(data="pictures", size=8, out="mine", held_out=held_out, overrides=SMALL))
+    assert prepared.images is not None
+    test = tasks_images.held_out(prepared.recipe.data)
+    assert (len(prepared.images), 0 if test is None else len(test)) == {
+        "none": (40, 0), 0.25: (30, 10), "others": (40, 7),
+    }[held_out]  # fmt: skip
+
+
+def test_a_run_begun_without_held_out_images_resumes_without(tmp_path: Path) -> None:
+    _pictures(tmp_path / "pictures")
+    request = TrainRequest(data="pictures", size=8, out="mine", held_out="none", steps=1, overrides=SMALL, **CPU)
+    train(request)
+    again = prepare_training(replace(request, held_out=None, steps=2))
+    assert again.images is not None and len(again.images) == 40
+
+
+def test_held_out_share_out_of_range_is_an_error() -> None:
+    for share in (0.0, 1.0, 2):
+        with pytest.raises(ValueError, match="held_out"):
+            TrainRequest(data="x", held_out=share)

@@ -39,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--channels", type=int, choices=(1, 3), help="with --data alone: grey (1) or colour (3) pictures"
     )
     parser.add_argument(
+        "--held-out",
+        type=_held_out,
+        metavar="SHARE|none|PATH",
+        help="with --data alone: images never trained on (a tenth, where the data has no test part)",
+    )
+    parser.add_argument(
         "--labels", action="store_true", help="tell the network the label of each image: sample --label, --guidance"
     )
     parser.add_argument("--out", metavar="RUN", help="the run's folder (runs/NAME)")
@@ -72,6 +78,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
         data=args.data,
         size=args.size,
         channels=args.channels,
+        held_out=args.held_out,
         labels=args.labels,
         out=args.out,
         overrides=overrides(args.set),
@@ -92,3 +99,14 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
 def lines(result: dict[str, Any]) -> Iterator[str]:
     """For people."""
     yield from trained.lines(result)
+
+
+def _held_out(text: str) -> float | str:
+    """A share, or the text as it is."""
+    try:
+        share = float(text)
+    except ValueError:
+        return text
+    if not 0 < share < 1:
+        raise argparse.ArgumentTypeError(f"a share between 0 and 1, none, or the place of images, got {text}")
+    return share

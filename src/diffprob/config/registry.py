@@ -20,6 +20,7 @@ from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.data.captioned import CaptionedDigits
 from diffprob.data.combined import Concatenated, Subset
 from diffprob.data.sources import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Svhn
+from diffprob.data.train_test_split import TrainTestSplit
 from diffprob.denoise.denoiser import Index, Scale
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.prediction import X0, Epsilon, Mu, Score, V
@@ -123,7 +124,18 @@ NETWORKS = _family(
 TEXTS = _family(TextEncoderSpec)
 SPACES = _family(Pixels)
 SOURCES = _family(
-    Digits, CaptionedDigits, Idx, Cifar10, Cifar100, Svhn, Folder, Array, HuggingFace, Concatenated, Subset
+    Digits,
+    CaptionedDigits,
+    Idx,
+    Cifar10,
+    Cifar100,
+    Svhn,
+    Folder,
+    Array,
+    HuggingFace,
+    Concatenated,
+    Subset,
+    TrainTestSplit,
 )
 AUGMENTATIONS = _family(HorizontalFlip, Elastic)
 OBJECTIVES = _family(

@@ -5,8 +5,9 @@ from diffprob.data.combined import Concatenated, Subset, concatenate
 from diffprob.data.detect import open_data
 from diffprob.data.images import Images, Source
 from diffprob.data.sources import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Svhn
+from diffprob.data.train_test_split import SeparateTestSet, TrainTestSplit, split_of
 
 __all__ = [
     "Array", "Cifar10", "Cifar100", "Concatenated", "Digits", "Folder", "HuggingFace", "Idx", "Images", "Report",
-    "Source", "Subset", "Svhn", "check", "concatenate", "open_data",
+    "SeparateTestSet", "Source", "Subset", "Svhn", "TrainTestSplit", "check", "concatenate", "open_data", "split_of",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Sources made of others: a `Subset` of one, several `Concatenated`, and what lies inside them."""
+"""Sources made of others: a `Subset` of one, several `Concatenated`, and what lies inside them and inside a split."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +12,7 @@ from diffprob.base.errors import InputError, Missing, did_you_mean
 from diffprob.base.text import composed
 from diffprob.data.images import Images, Source
 from diffprob.data.sources import Cifar10, Cifar100, Idx, Svhn
+from diffprob.data.train_test_split import SeparateTestSet, TrainTestSplit
 
 
 @dataclass(frozen=True)
@@ -130,12 +131,18 @@ def innermost(source: Source, change: Callable[[Any], Any], all_images: bool = F
     """The source with ``change`` made to the sources that it is made of, or to itself where it is made of none.
 
     Args:
-        all_images: let `Subset` take all images, of its class where it has one.
+        all_images: let `Subset` take all images, of its class where it has one, and leave whole what has two parts
+            itself, `TrainTestSplit` and `SeparateTestSet`.
     """
     if isinstance(source, Subset):
         return replace(source, source=innermost(source.source, change, all_images), n=None if all_images else source.n)
     if isinstance(source, Concatenated):
         return replace(source, sources=tuple(innermost(part, change, all_images) for part in source.sources))
+    if isinstance(source, TrainTestSplit | SeparateTestSet) and not all_images:
+        parts = {"source": innermost(source.source, change)}
+        if isinstance(source, SeparateTestSet):
+            parts["test"] = innermost(source.test, change)
+        return replace(source, **parts)
     return change(source)
 
 

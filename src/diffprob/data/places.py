@@ -9,6 +9,7 @@ from diffprob.base.errors import InputError
 from diffprob.data.combined import innermost
 from diffprob.data.detect import open_data
 from diffprob.data.images import Source
+from diffprob.data.train_test_split import SeparateTestSet
 
 
 def at_place(source: Source, place: str) -> Source:
@@ -21,6 +22,8 @@ def at_place(source: Source, place: str) -> Source:
     Raises:
         InputError: a source without a path, or joined of several.
     """
+    if isinstance(source, SeparateTestSet):  # the place of the training images
+        return replace(source, source=at_place(source.source, place))
     known = paths(source)
     if None in known:
         raise InputError(f"--data {place}: {source!r} has no path to replace; other data takes a recipe of its own")

@@ -5,13 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from diffprob.base.errors import InputError
+from diffprob.base.errors import InputError, Missing
 from diffprob.config.recipe import Recipe
 from diffprob.data import Folder, HuggingFace, open_data
 from diffprob.data.check import network_levels
+from diffprob.data.combined import held_out_source
 from diffprob.data.for_run import uncoloured
 from diffprob.data.formats.pictures import MixedSizes
 from diffprob.data.images import Images
+from diffprob.data.train_test_split import SeparateTestSet, TrainTestSplit, split_of
 from diffprob.net.unet import UNetSpec
 from diffprob.runs.files import read_recipe
 from diffprob.space.pixels import Pixels
@@ -32,6 +34,7 @@ CHOICES: tuple[tuple[int, tuple[int, ...], int, dict[str, Any]], ...] = (
         {"steps": 500_000, "batch": 64, "lr": 2e-5, "warmup": 5000, "ema": 0.9999},
     ),
 )
+HeldOut = float | str | None
 MOST_TOKENS = 256  # pixels among which attention is affordable: 16x16
 
 
@@ -62,20 +65,76 @@ def opened(
 
 
 def automatic(
-    data: str, size: int | None = None, channels: int | None = None, out: Path | None = None
+    data: str,
+    size: int | None = None,
+    channels: int | None = None,
+    out: Path | None = None,
+    held_out: HeldOut = None,
 ) -> tuple[Recipe, Images, list[str]]:
-    """(recipe, the data, what was found, one sentence each) for the data that a text names; see `opened`.
+    """(recipe, its training images, what was chosen, one sentence each) for the data that a text names; see `opened`.
+
+    Args:
+        data, size, channels: as for `opened`.
+        out: where the run will be; one that was begun there keeps its held-out images.
+        held_out: see `with_held_out`.
 
     Raises:
         InputError: the data cannot be used.
     """
     source, images, notes = opened(data, size, channels, out)
-    recipe = recipe_for(data_name(data), source, images)
     channels, height, width = images.event_shape
     notes += [
         f"{len(images):,} images of {height}x{width}, {channels} channel(s), {images.levels} grey levels: {source!r}",
     ]
-    return recipe, images, notes
+    source, images, more = with_held_out(source, images, held_out, out)
+    return recipe_for(data_name(data), source, images), images, notes + more
+
+
+def with_held_out(
+    source: Any, images: Images, held_out: HeldOut, out: Path | None = None
+) -> tuple[Any, Images, list[str]]:
+    """The source with images held out, those of its images that are left to train on, and what is to be said of it.
+
+    Args:
+        source: of the data.
+        images: what it loads.
+        held_out: a share of the images, "none", or the place of other images; None: the data's own test part, or where
+            it has none a tenth of the images (`split_of`).
+        out: where the run will be; one that was begun there keeps its held-out images.
+
+    Raises:
+        InputError: no image can be held out, or the other place cannot be read.
+    """
+    begun = read_recipe(out).data if out is not None and is_run(out) else None
+    if held_out is None and begun is not None:
+        if isinstance(begun, TrainTestSplit):
+            split = replace(begun, source=source)
+            return split, split.part(images), []
+        return (replace(begun, source=source) if isinstance(begun, SeparateTestSet) else source), images, []
+    if held_out == "none":
+        return source, images, ["no image is held out: numbers will be those of images the model has seen"]
+    if isinstance(held_out, str):
+        test: Any = open_data(held_out, size=getattr(source, "size", None), channels=getattr(source, "channels", None))
+        return SeparateTestSet(source, test), images, [f"held out: {len(test.load()):,} images of {held_out}"]
+    if held_out is None and _has_test_part(source):
+        return source, images, []
+    try:
+        split = split_of(source, images, held_out)
+    except InputError as error:
+        if held_out is not None:
+            raise
+        return source, images, [f"{error}; numbers will be those of images the model has seen"]
+    train = split.part(images)
+    text = f"held out: {len(images) - len(train):,} images, chosen by their pixels, never trained on"
+    return split, train, [f"{text} ({option('held_out', 'none')} holds out none)"]
+
+
+def _has_test_part(source: Any) -> bool:
+    """Whether the data has held-out images of its own."""
+    try:
+        return len(held_out_source(source).load()) > 0
+    except Missing:
+        return False
 
 
 def described(recipe: Recipe) -> list[str]:

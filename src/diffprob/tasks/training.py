@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from diffprob.base.checks import one_of, whole
+from diffprob.base.checks import one_of, real, whole
 from diffprob.base.errors import InputError, Missing
 from diffprob.config.classes import labels_of, nameless
 from diffprob.config.overrides import assign_all
@@ -39,6 +39,8 @@ class TrainRequest:
         data: a folder or a file of images, "digits" or "hf:NAME"; None: what the recipe says.
         size: without a recipe: scale and crop pictures to size x size.
         channels: without a recipe: read pictures as grey (1) or in colour (3); None: as they are.
+        held_out: without a recipe: the share of the images that is never trained on, "none", or the place of others;
+            None: the data's own test part, or where it has none a tenth of the images, chosen by their pixels.
         labels: tell the network the label of each image.
         out: the run's folder; None: ``runs/NAME``, or the run that is gone on with.
         overrides: values of fields of the recipe by their path, ``{"training.lr": 1e-4}``: as text or as values.
@@ -57,6 +59,7 @@ class TrainRequest:
     data: str | Path | None = None
     size: int | None = None
     channels: int | None = None
+    held_out: float | str | None = None
     labels: bool = False
     out: str | Path | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
@@ -70,6 +73,8 @@ class TrainRequest:
     def __post_init__(self) -> None:
         whole("size", self.size, 2, none=True)
         one_of("channels", self.channels, (1, 3, None))
+        if not isinstance(self.held_out, str):
+            real("held_out", self.held_out, "(0, 1)", none=True)
         whole("steps", self.steps, 1, none=True)
         whole("seed", self.seed, 0, 2**62, none=True)
         whole("processes", self.processes, 1, none=True)
@@ -177,13 +182,14 @@ def _recipe(request: TrainRequest, reporter: Reporter) -> tuple[AnyRecipe, Image
         if data is None:
             raise InputError(f"train needs a recipe (diffprob show recipes) or {option('data', 'PATH')}")
         out = Path(request.out or f"runs/{data_name(data)}")
-        recipe, images, chosen = automatic(data, request.size, request.channels, out)
+        recipe, images, chosen = automatic(data, request.size, request.channels, out, request.held_out)
         for text in (*images.notes, *chosen):
             reporter.note(text)
         return recipe, images
-    if request.size or request.channels:
+    if request.size or request.channels or request.held_out is not None:
+        own = ", ".join(option(name) for name in ("size", "channels", "held_out"))
         raise InputError(
-            f"{option('size')} and {option('channels')} are for {option('data')} without a recipe; with one use "
+            f"{own} are for {option('data')} without a recipe; with one use "
             f"{option('overrides')}, for instance data.size=64"
         )
     if isinstance(asked, str) and (is_named(asked) or not ("/" in asked or Path(asked).exists())):

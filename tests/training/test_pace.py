@@ -1,0 +1,103 @@
+"""Trainings that end on time, by a clock that the test moves."""
+
+import pytest
+
+from diffprob.training.optimise import Optimiser
+from diffprob.training.pace import Pace
+from diffprob.training.settings import Training
+
+
+class Machine:
+    """Takes ``cost(seconds)`` seconds for a step."""
+
+    def __init__(self, cost):
+        self.cost, self.now = cost, 1000.0
+
+    def clock(self):
+        return self.now
+
+
+def rate(settings, step):
+    """The learning rate of a step, by the trainer's own formula."""
+    optimiser = Optimiser.__new__(Optimiser)
+    optimiser.settings = settings
+    return optimiser.rate(step)
+
+
+def train(machine, seconds, speed=1.0, settings=Training(10, lr=1.0, warmup=0), step=0, state=None, kill=None):
+    """(pace, settings, step, learning rates) when the training ends, or after ``kill`` seconds."""
+    pace = Pace(seconds, speed, clock=machine.clock)
+    settings, began, rates = pace.start(settings, step, state), machine.now, []
+    while step < settings.steps and (kill is None or machine.now - began < kill):
+        rates.append((machine.now - began, rate(settings, step + 1)))
+        machine.now += machine.cost(machine.now - began)
+        step += 1
+        settings = pace(settings, step)
+    return pace, settings, step, rates
+
+
+@pytest.mark.parametrize("speed", [0.2, 1.0, 50.0], ids="forecast x{}".format)
+@pytest.mark.parametrize(
+    "cost",
+    [
+        lambda _: 0.5,
+        lambda s: 0.5 if s < 300 else 1.5,  # a busy machine from the middle on
+        lambda s: 2.0 if s < 400 else 0.2,  # or one that becomes free
+        lambda s: 0.5 if s < 540 else 2.0,  # slower when the end is near
+        lambda s: 0.5 + 4.0 * (int(s) % 60 == 0),  # pictures and checkpoints
+        lambda _: 7.0,  # few steps
+    ],
+    ids=["steady", "slower", "faster", "slower late", "pauses", "few"],
+)
+def test_ends_within_five_percent_with_the_rate_at_zero(cost, speed):
+    machine = Machine(cost)
+    _, settings, step, rates = train(machine, 600, speed)
+    assert abs(machine.now - 1600) <= 30
+    assert step == settings.steps
+    assert rates[-1][1] <= 0.05
+    flat = [r for s, r in rates if 20 < s < 400]
+    assert min(flat) > 0.95  # the rate does not fall before its time
+    falling = [(s, r) for s, r in rates if s > 420]
+    # by the clock the fall is a straight line from 1 at 70% of the time to 0 at its end
+    assert max(abs(r - min(1, (600 - s) / 180)) for s, r in falling) < (0.3 if cost(0) == 7 else 0.12)
+
+
+def test_a_training_goes_on_with_the_time_that_was_left_after_an_interruption():
+    machine = Machine(lambda _: 1.0)
+    pace, settings, step, _ = train(machine, 600, kill=250)
+    state, before = pace.state(), machine.now
+    machine.now += 5000  # nobody trained meanwhile
+    _, settings, step, _ = train(machine, 600, settings=settings, step=step, state=state)
+    assert abs(machine.now - 5000 - before - 350) <= 20
+    assert abs(step - 600) <= 20
+
+
+def test_an_interrupted_fall_goes_on_from_its_rate():
+    machine = Machine(lambda _: 1.0)
+    pace, settings, step, rates = train(machine, 600, kill=500)
+    _, _, _, more = train(machine, 600, settings=settings, step=step, state=pace.state())
+    assert more[0][1] == pytest.approx(rates[-1][1], abs=0.03)
+    assert more[-1][1] < 0.05
+
+
+def test_the_same_time_again_after_the_end_is_more_time():
+    machine = Machine(lambda _: 1.0)
+    pace, settings, step, _ = train(machine, 600)
+    began = machine.now
+    _, settings, more, rates = train(machine, 600, settings=settings, step=step, state=pace.state())
+    assert abs(machine.now - began - 600) <= 30 and more == pytest.approx(2 * step, rel=0.05)
+    assert rates[5][1] == 1.0 and rates[-1][1] < 0.05
+
+
+def test_another_time_begins_anew():
+    machine = Machine(lambda _: 1.0)
+    pace, settings, step, _ = train(machine, 600, kill=300)
+    began = machine.now
+    train(machine, 100, settings=settings, step=step, state=pace.state())
+    assert abs(machine.now - began - 100) <= 5
+
+
+def test_bad_numbers_are_named():
+    for fields in ({"seconds": 0.0}, {"speed": 0.0}, {"fall": 1.5}):
+        with pytest.raises(ValueError, match=next(iter(fields))):
+            Pace(**{"seconds": 1.0, "speed": 1.0, **fields})
