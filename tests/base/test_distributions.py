@@ -218,19 +218,19 @@ def test_mean_variance_and_samples_keep_the_dtype() -> None:
 
 EVEN, ORIGIN = torch.zeros(3, 2), Dirac(torch.zeros(3, 1))
 NO_CHOICE = {
-    "one stream for three": lambda: Categorical(EVEN).sample(Rng.of(0, 1)),
+    "one stream for three samples": lambda: Categorical(EVEN).sample(Rng.of(0, 1)),
     "one stream for three mixtures": lambda: Mixture(EVEN, (ORIGIN, ORIGIN)).sample(Rng.of(0, 1)),
-    "weights of no number": lambda: Categorical(EVEN * math.nan).sample(Rng.of(0, 3)),
-    "no weight at all": lambda: Mixture(EVEN - math.inf, (ORIGIN, ORIGIN)).sample(Rng.of(0, 3)),
-    "half an index": lambda: Categorical(EVEN).log_prob(torch.tensor([0.7, 0, 1])),
-    "an index that there is not": lambda: Categorical(EVEN).log_prob(torch.tensor([2, 0, 1])),
-    "two weights for one": lambda: Mixture(EVEN, (ORIGIN,)),
+    "NaN weights": lambda: Categorical(EVEN * math.nan).sample(Rng.of(0, 3)),
+    "zero weights": lambda: Mixture(EVEN - math.inf, (ORIGIN, ORIGIN)).sample(Rng.of(0, 3)),
+    "fractional index": lambda: Categorical(EVEN).log_prob(torch.tensor([0.7, 0, 1])),
+    "index out of range": lambda: Categorical(EVEN).log_prob(torch.tensor([2, 0, 1])),
+    "two weights for one component": lambda: Mixture(EVEN, (ORIGIN,)),
     "no components": lambda: Mixture(EVEN[:, :0], ()),
-    "half a seed": lambda: Rng.of(1.5, 2),
-    "half a stream": lambda: Rng.of(0, 2.5),
-    "streams below none": lambda: Rng.of(0, -1),
-    "a first sample below 0": lambda: Rng.of(0, 2, -5),
-    "half a step": lambda: Rng.of(0, 2).at(1.7),
+    "fractional seed": lambda: Rng.of(1.5, 2),
+    "fractional number of streams": lambda: Rng.of(0, 2.5),
+    "negative number of streams": lambda: Rng.of(0, -1),
+    "negative first sample": lambda: Rng.of(0, 2, -5),
+    "fractional step": lambda: Rng.of(0, 2).at(1.7),
 }
 
 

@@ -34,22 +34,22 @@ def test_indices_of_any_integer_type_are_accepted() -> None:
 
 
 REFUSED = {
-    "half a level": lambda: Images(PIXELS, levels=17.5),
-    "rounding of no number": lambda: Images(PIXELS, rounded=math.nan),
-    "nothing to join": lambda: concatenate([]),
-    "floats as pictures": lambda: resized(PIXELS / 2, (1, 8, 8)),
-    "no numbers as pictures": lambda: resized(np.full(PIXELS.shape, math.nan), (1, 8, 8)),
-    "a picture without height": lambda: resized(PIXELS, (1, 0, 8)),
-    "a picture of half a pixel": lambda: resized(PIXELS, (1, 8.5, 8)),
-    "no levels": lambda: requantised(PIXELS, 17, 0),
+    "fractional levels": lambda: Images(PIXELS, levels=17.5),
+    "NaN rounding": lambda: Images(PIXELS, rounded=math.nan),
+    "no sources to concatenate": lambda: concatenate([]),
+    "float images": lambda: resized(PIXELS / 2, (1, 8, 8)),
+    "NaN images": lambda: resized(np.full(PIXELS.shape, math.nan), (1, 8, 8)),
+    "height zero": lambda: resized(PIXELS, (1, 0, 8)),
+    "fractional height": lambda: resized(PIXELS, (1, 8.5, 8)),
+    "zero levels": lambda: requantised(PIXELS, 17, 0),
     "one level": lambda: requantised(PIXELS, 1, 17),
-    "levels beyond a byte": lambda: requantised(PIXELS, 17, 1000),
-    "a level that there is not": lambda: requantised(PIXELS + 20, 17, 256),
-    "half a level of a picture": lambda: requantised(PIXELS + 0.5, 17, 256),
-    "levels to bend": lambda: augment(torch.zeros(3, 1, 4, 4, dtype=torch.uint8), Rng.of(0, 3), [Elastic()]),
-    "no name of data": lambda: open_data(None),
-    "a number for data": lambda: open_data(5),
-    "a name for a source": lambda: check("digits"),
+    "more than 256 levels": lambda: requantised(PIXELS, 17, 1000),
+    "level out of range": lambda: requantised(PIXELS + 20, 17, 256),
+    "fractional level": lambda: requantised(PIXELS + 0.5, 17, 256),
+    "augmenting grey levels": lambda: augment(torch.zeros(3, 1, 4, 4, dtype=torch.uint8), Rng.of(0, 3), [Elastic()]),
+    "data None": lambda: open_data(None),
+    "data as a number": lambda: open_data(5),
+    "source as a string": lambda: check("digits"),
 }
 
 

@@ -260,26 +260,26 @@ def test_invalid_mixtures_are_errors() -> None:
 
 ONE, TWO, NAN = tensor([0.0]), torch.eye(2, dtype=torch.float64), math.nan
 NO_DATA = {
-    "a negative variance": lambda: GaussianData(ONE, tensor([[-1.0]])),
-    "an indefinite covariance": lambda: GaussianData(tensor([0.0, 0.0]), tensor([[1.0, 2.0], [2.0, 1.0]])),
-    "half a covariance": lambda: GaussianData(tensor([0.0, 0.0]), tensor([[1.0, 0.5], [0.0, 1.0]])),
-    "a covariance of no number": lambda: GaussianData(ONE, tensor([[NAN]])),
-    "a mean of no number": lambda: GaussianData(ONE * NAN, tensor([[1.0]])),
-    "a mean of levels": lambda: GaussianData(torch.zeros(2, dtype=torch.uint8), TWO),
-    "a covariance of another size": lambda: GaussianData(ONE, TWO),
-    "a negative weight": lambda: MixtureData.of(tensor([-1.0, 2.0]), tensor([[0.0], [1.0]]), TWO[:, :1, None], DDPM),
-    "a weight of no number": lambda: MixtureData(tensor([NAN]), (gaussian_data(),)),
-    "an infinite weight": lambda: MixtureData(tensor([math.inf]), (gaussian_data(),)),
-    "no weight at all": lambda: MixtureData(tensor([0.0]), (gaussian_data(),)),
+    "negative variance": lambda: GaussianData(ONE, tensor([[-1.0]])),
+    "indefinite covariance": lambda: GaussianData(tensor([0.0, 0.0]), tensor([[1.0, 2.0], [2.0, 1.0]])),
+    "asymmetric covariance": lambda: GaussianData(tensor([0.0, 0.0]), tensor([[1.0, 0.5], [0.0, 1.0]])),
+    "NaN covariance": lambda: GaussianData(ONE, tensor([[NAN]])),
+    "NaN mean": lambda: GaussianData(ONE * NAN, tensor([[1.0]])),
+    "integer mean": lambda: GaussianData(torch.zeros(2, dtype=torch.uint8), TWO),
+    "covariance of another size": lambda: GaussianData(ONE, TWO),
+    "negative weight": lambda: MixtureData.of(tensor([-1.0, 2.0]), tensor([[0.0], [1.0]]), TWO[:, :1, None], DDPM),
+    "NaN weight": lambda: MixtureData(tensor([NAN]), (gaussian_data(),)),
+    "infinite weight": lambda: MixtureData(tensor([math.inf]), (gaussian_data(),)),
+    "zero weights": lambda: MixtureData(tensor([0.0]), (gaussian_data(),)),
     "components of two sizes": lambda: MixtureData(
         tensor([1.0, 1.0]), (gaussian_data(), GaussianData(ONE, TWO[:1, :1]))
     ),
     "no points": lambda: FiniteData(torch.zeros(0, 2)),
-    "a point of no number": lambda: FiniteData(tensor([[NAN]])),
-    "points of levels": lambda: FiniteData(torch.zeros(1, 2, dtype=torch.uint8)),
-    "a state that would be stretched": lambda: FiniteData(tensor([[0.0]]))(torch.zeros(3, 2), tensor(0.5)),
-    "a state of another size": lambda: gaussian_data()(torch.zeros(3, 2), tensor(0.5)),
-    "a draw of no covariance": lambda: Gaussian(ONE[None], tensor([[[-1.0]]])).sample(Rng.of(0, 1)),
+    "NaN point": lambda: FiniteData(tensor([[NAN]])),
+    "integer points": lambda: FiniteData(torch.zeros(1, 2, dtype=torch.uint8)),
+    "state that would be broadcast": lambda: FiniteData(tensor([[0.0]]))(torch.zeros(3, 2), tensor(0.5)),
+    "state of another size": lambda: gaussian_data()(torch.zeros(3, 2), tensor(0.5)),
+    "sample with a negative variance": lambda: Gaussian(ONE[None], tensor([[[-1.0]]])).sample(Rng.of(0, 1)),
 }
 
 

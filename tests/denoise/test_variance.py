@@ -226,17 +226,17 @@ def test_bounds_beyond_float_range_never_apply(huge: float) -> None:
 
 HALF = torch.tensor([0.3, 0.5], dtype=torch.float64)
 NO_TABLE = {
-    "falling": lambda take, model: noise_moments(model, take, HALF.flip(0), Rng.of(0, 3)),
-    "twice the same": lambda take, model: noise_moments(model, take, HALF[[0, 0]], Rng.of(0, 3)),
-    "no time": lambda take, model: noise_moments(model, take, HALF[:0], Rng.of(0, 3)),
-    "a time and no table": lambda take, model: noise_moments(model, take, HALF[0], Rng.of(0, 3)),
-    "the data itself": lambda take, model: noise_moments(model, take, HALF - 0.3, Rng.of(0, 3)),
-    "an image of no number": lambda take, model: noise_moments(model, lambda k: take(k) * math.nan, HALF, Rng.of(0, 3)),
-    "a column that is short": lambda *_: NoiseMoments(HALF, HALF[:1], HALF, HALF, HALF, 1),
-    "columns of falling times": lambda *_: NoiseMoments(HALF.flip(0), HALF, HALF, HALF, HALF, 1),
-    "a moment of no number": lambda *_: NoiseMoments(HALF, HALF * math.nan, HALF, HALF, HALF, 1),
-    "of no image": lambda *_: NoiseMoments(HALF, HALF, HALF, HALF, HALF, 0),
-    "another moment": lambda *_: NoiseMoments(HALF, HALF, HALF, HALF, HALF, 1).relative("times", DDPM, HALF),
+    "decreasing times": lambda take, model: noise_moments(model, take, HALF.flip(0), Rng.of(0, 3)),
+    "repeated time": lambda take, model: noise_moments(model, take, HALF[[0, 0]], Rng.of(0, 3)),
+    "no times": lambda take, model: noise_moments(model, take, HALF[:0], Rng.of(0, 3)),
+    "scalar time": lambda take, model: noise_moments(model, take, HALF[0], Rng.of(0, 3)),
+    "time zero": lambda take, model: noise_moments(model, take, HALF - 0.3, Rng.of(0, 3)),
+    "NaN image": lambda take, model: noise_moments(model, lambda k: take(k) * math.nan, HALF, Rng.of(0, 3)),
+    "short column": lambda *_: NoiseMoments(HALF, HALF[:1], HALF, HALF, HALF, 1),
+    "columns of decreasing times": lambda *_: NoiseMoments(HALF.flip(0), HALF, HALF, HALF, HALF, 1),
+    "NaN moment": lambda *_: NoiseMoments(HALF, HALF * math.nan, HALF, HALF, HALF, 1),
+    "zero images": lambda *_: NoiseMoments(HALF, HALF, HALF, HALF, HALF, 0),
+    "unknown moment": lambda *_: NoiseMoments(HALF, HALF, HALF, HALF, HALF, 1).relative("times", DDPM, HALF),
 }
 
 
