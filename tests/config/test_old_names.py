@@ -13,7 +13,7 @@ from diffprob.config.overrides import assign
 from diffprob.config.registry import ALL, FAMILIES, register
 from diffprob.config.spec import parse, render
 from diffprob.recipes import is_named, named
-from diffprob.runs.files import CARD, MODEL, RECIPE
+from diffprob.runs.files import CARD, MODEL, RECIPE, recipe_text
 from diffprob.runs.folder import Run, packaged
 from diffprob.runs.publish import publish
 from diffprob.storage.manifest import Manifest
@@ -82,6 +82,7 @@ def test_old_and_new_field_name_together_are_an_error(monkeypatch):
 @pytest.mark.parametrize("name", packaged())
 def test_old_run_opens_and_is_saved_with_new_names(name, tmp_path):
     run, folder, before = Run.open(name), tmp_path / "run", {new: old for old, new in OLD_NAMES.items()}
+    assert (run.path / RECIPE).read_text() == recipe_text(run.recipe, run.meta["data"])
     written = read_metadata(run.path / MODEL)["recipe"]  # as it was saved with the weights
     assert replace(parse(written, ALL), data=run.recipe.data) == run.recipe
     shutil.copytree(run.path, folder)
