@@ -38,7 +38,7 @@ from diffprob.base.rng import Rng, derive, permutation
 from diffprob.data.images import Images
 from diffprob.data.sources import Digits, Idx
 from diffprob.density.histogram import PixelHistogram
-from diffprob.recipes.common import data_path
+from diffprob.recipes import data_path
 from diffprob.space.dequantise import Dequantisation, dequantised
 from diffprob.space.pixels import Pixels
 

@@ -23,7 +23,7 @@ from diffprob.data.sources import Idx
 from diffprob.evaluation.classifier import load_classifier, save_classifier
 from diffprob.evaluation.classify import FitProgress, FitSettings, fit_classifier, judge
 from diffprob.net.classifier import Classifier, ClassifierSpec
-from diffprob.recipes.common import data_path
+from diffprob.recipes import data_path
 from diffprob.reporting.figures import save_grid
 from diffprob.runs.folder import Run
 from diffprob.runs.measurements import Measurement

@@ -29,7 +29,7 @@ OPENERS = {
         "tasks/machine.py",
         "cli/main.py",
     ),
-    *("data/sources.py", "data/detect.py"),
+    *("data/sources.py", "data/kinds.py"),
 }
 READERS = "data/formats/"
 OPENING = {"open", "read_text", "read_bytes", "write_text", "write_bytes", "memmap", "fromfile", "tofile", "safe_open"}

@@ -11,8 +11,8 @@ from diffprob.base.rng import Rng
 from diffprob.data.augment import Elastic, augment
 from diffprob.data.check import check
 from diffprob.data.combined import concatenate
-from diffprob.data.detect import open_data
 from diffprob.data.images import Images
+from diffprob.data.kinds import open_data
 from diffprob.data.resize import requantised, resized
 
 PIXELS = np.zeros((3, 1, 4, 4), dtype=np.uint8)

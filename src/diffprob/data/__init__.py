@@ -2,8 +2,8 @@
 
 from diffprob.data.check import Report, check
 from diffprob.data.combined import Concatenated, Subset, concatenate
-from diffprob.data.detect import open_data
 from diffprob.data.images import Images, Source
+from diffprob.data.kinds import open_data
 from diffprob.data.sources import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Svhn
 from diffprob.data.train_test_split import SeparateTestSet, TrainTestSplit, split_of
 

@@ -22,11 +22,11 @@ import numpy as np
 
 from diffprob.base.errors import InputError, Missing
 from diffprob.data.combined import held_out_source
-from diffprob.data.detect import open_data
 from diffprob.data.formats.files import existing
 from diffprob.data.formats.folder import read_folder
 from diffprob.data.formats.pictures import SUFFIXES, UNASKED, MixedSizes, Tally, read_picture
 from diffprob.data.images import Images
+from diffprob.data.kinds import open_data
 from diffprob.data.resize import requantised, resized
 from diffprob.data.sources import Folder, HuggingFace
 from diffprob.space.pixels import Pixels

@@ -7,8 +7,8 @@ from typing import Any
 
 from diffprob.base.errors import InputError
 from diffprob.data.combined import innermost
-from diffprob.data.detect import open_data
 from diffprob.data.images import Source
+from diffprob.data.kinds import open_data
 from diffprob.data.train_test_split import SeparateTestSet
 
 

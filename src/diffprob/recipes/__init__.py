@@ -1,6 +1,8 @@
 """Named recipes. Each is a function that returns a `Recipe`; this module knows their names without importing any."""
 
+import os
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffprob.base.errors import InputError, did_you_mean
@@ -13,7 +15,7 @@ RECIPES = {
     "digits": "digits",
     "mnist": "mnist",
     "mnist_labels": "mnist",
-    "fashion": "fashion",
+    "fashion": "mnist",
     "captioned_digits": "captions",
     "digits_superresolution": "superresolution",
     "cifar10": "cifar10",
@@ -27,13 +29,18 @@ OLD_NAMES = {"digits_enlarged": "digits_superresolution"}  # today's name of a r
 EMBEDDED = ("digits", "captioned_digits", "digits_superresolution")  # recipes whose data comes with the library
 
 
+def data_path(name: str) -> str:
+    """Where recipes look for a data set unless told: ``$DIFFPROB_DATA/name``, or ``data/name`` here."""
+    return str(Path(os.environ.get("DIFFPROB_DATA") or "data") / name)
+
+
 def is_named(name: str) -> bool:
     """Whether a recipe has this name, or had it before."""
     return OLD_NAMES.get(name, name) in RECIPES
 
 
 def named(name: str, path: str | None = None) -> "Recipe":
-    """The recipe ``name`` (or by a name of before) for the data at ``path``; without, where `common.data_path` looks.
+    """The recipe ``name`` (or by a name of before) for the data at ``path``; without, where `data_path` looks.
 
     Raises:
         InputError: no such recipe, or a path for data that is embedded.

@@ -4,7 +4,7 @@ from diffprob.config.recipe import Recipe
 from diffprob.data.augment import HorizontalFlip
 from diffprob.data.sources import Folder
 from diffprob.net.unet import UNetSpec
-from diffprob.recipes.common import data_path
+from diffprob.recipes import data_path
 from diffprob.space.pixels import Pixels
 from diffprob.training.settings import Training
 

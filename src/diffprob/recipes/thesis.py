@@ -11,8 +11,8 @@ from diffprob.net.context_unet import ContextUNetSpec
 from diffprob.net.epsilon_theta import EpsilonThetaSpec
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import LinearBetas
+from diffprob.recipes import data_path
 from diffprob.recipes.cifar10 import FOLDER
-from diffprob.recipes.common import data_path
 from diffprob.space.pixels import Pixels
 from diffprob.training.settings import Training
 

@@ -14,9 +14,9 @@ from diffprob.base.errors import InputError, Missing
 from diffprob.conditions.condition import Labels
 from diffprob.config.recipe import space
 from diffprob.data.combined import held_out_source
-from diffprob.data.detect import open_data
 from diffprob.data.for_run import OTHER, TEST, TRAIN, WHOLE, Selection, is_picture, select
 from diffprob.data.images import Images
+from diffprob.data.kinds import open_data
 from diffprob.data.places import at_place, is_kind, without_folders
 from diffprob.runs.folder import RunFolder
 

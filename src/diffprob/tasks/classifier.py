@@ -10,8 +10,8 @@ import torch
 
 from diffprob.base.checks import one_of, whole
 from diffprob.base.errors import InputError, Missing
-from diffprob.data.detect import open_data
 from diffprob.data.images import Images
+from diffprob.data.kinds import open_data
 from diffprob.evaluation.classifier import Plan, TrainedClassifier, classifier_for, default_epochs, plan
 from diffprob.evaluation.classify import FitProgress, FitSettings
 from diffprob.evaluation.features import describe

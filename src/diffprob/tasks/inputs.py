@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from diffprob.base.errors import InputError, Missing
-from diffprob.data.detect import open_data
 from diffprob.data.for_run import WHOLE, Selection, is_picture, read_any, select
 from diffprob.data.formats.folder import list_pictures, split_roots
 from diffprob.data.images import Images
+from diffprob.data.kinds import open_data
 from diffprob.data.sources import Folder
 from diffprob.runs.folder import Run
 from diffprob.space.pixels import Pixels

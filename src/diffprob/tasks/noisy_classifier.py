@@ -18,9 +18,9 @@ from diffprob.base.rng import Rng, permutation
 from diffprob.base.text import printable
 from diffprob.config.classes import agreed, labels_of, nameless
 from diffprob.data.combined import Concatenated, concatenate, held_out_source
-from diffprob.data.detect import open_data
 from diffprob.data.for_run import TEST, TRAIN, Selection
 from diffprob.data.images import Images
+from diffprob.data.kinds import open_data
 from diffprob.data.places import without_folders
 from diffprob.data.sources import Folder, HuggingFace
 from diffprob.evaluation.estimate import wilson

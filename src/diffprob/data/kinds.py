@@ -1,4 +1,4 @@
-"""What a path holds: the source for ``--data PATH``."""
+"""Which kind of data a path holds, and the source that reads it."""
 
 import gzip
 from pathlib import Path
