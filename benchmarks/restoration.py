@@ -235,7 +235,7 @@ def _regressed(small: Tensor, large: Tensor) -> Tensor:
 
 def _score(x: Tensor, clean: Tensor) -> tuple[float, float]:
     """PSNR, and its standard error."""
-    return mean_and_error(psnr(_to_levels(x), _to_levels(clean)))
+    return mean_and_error(psnr(_to_levels(x), _to_levels(clean), 256))
 
 
 def _to_model(levels: np.ndarray) -> Tensor:

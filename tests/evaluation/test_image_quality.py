@@ -21,22 +21,22 @@ def test_psnr_matches_the_formula(levels: int) -> None:
     for k, ratios in enumerate(psnr(a, b, levels)):
         error = sum((int(x) - int(y)) ** 2 for x, y in zip(a[k].ravel(), b[k].ravel(), strict=True)) / 20
         assert ratios == pytest.approx(10 * math.log10((levels - 1) ** 2 / error), rel=1e-12)
-    assert psnr(np.zeros((1, 1, 2, 2)), np.full((1, 1, 2, 2), 25.5))[0] == pytest.approx(20)
+    assert psnr(np.zeros((1, 1, 2, 2)), np.full((1, 1, 2, 2), 25.5), 256)[0] == pytest.approx(20)
 
 
 def test_psnr_over_masked_pixels_matches_the_formula() -> None:
     a, b = images(0), images(1)
     where = np.zeros((1, 1, 5, 4), dtype=bool)
     where[..., 1:3, 2:] = True
-    assert psnr(a, b, where=where) == pytest.approx(psnr(a[..., 1:3, 2:], b[..., 1:3, 2:]), rel=1e-12)
+    assert psnr(a, b, 256, where=where) == pytest.approx(psnr(a[..., 1:3, 2:], b[..., 1:3, 2:], 256), rel=1e-12)
     with pytest.raises(ValueError, match="no pixel"):
-        psnr(a, b, where=np.zeros(SHAPE, dtype=bool))
+        psnr(a, b, 256, where=np.zeros(SHAPE, dtype=bool))
     with pytest.raises(ValueError, match="of one shape"):
-        psnr(a, b[:2])
+        psnr(a, b[:2], 256)
 
 
 def test_psnr_of_equal_images_is_infinite() -> None:
-    ratios = psnr(images(0), images(0))
+    ratios = psnr(images(0), images(0), 256)
     assert np.isinf(ratios).all()
     assert mean_and_error(ratios)[0] == math.inf
     assert math.isnan(mean_and_error(ratios)[1])
@@ -63,14 +63,14 @@ def test_ssim_matches_torchmetrics(shape, levels):
 
 def test_ssim_of_equal_images_is_one_and_of_others_less():
     x = np.random.default_rng(1).integers(0, 256, (4, 1, 16, 16), dtype=np.uint8)
-    assert np.allclose(ssim(x, x), 1, rtol=0, atol=1e-12)
-    assert (ssim(x, 255 - x) < 0).all()
+    assert np.allclose(ssim(x, x, 256), 1, rtol=0, atol=1e-12)
+    assert (ssim(x, 255 - x, 256) < 0).all()
 
 
 def test_images_of_different_shapes_are_errors():
     x = np.zeros((2, 1, 16, 16))
     for other in (np.zeros((2, 1, 16, 15)), np.zeros((1, 1, 16, 16))):
         with pytest.raises(ValueError, match="expected two arrays"):
-            ssim(x, other)
+            ssim(x, other, 256)
     with pytest.raises(ValueError, match="11 pixels or more"):
-        ssim(x[..., :10], x[..., :10])
+        ssim(x[..., :10], x[..., :10], 256)

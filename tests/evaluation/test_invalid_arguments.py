@@ -72,8 +72,8 @@ REFUSED = {
     "image index out of range": lambda: extract(PixelFeatures((1, 4, 4)), IMAGES, np.array([12])),
     "fractional image index": lambda: extract(PixelFeatures((1, 4, 4)), IMAGES, np.array([1.5])),
     "level out of range": lambda: psnr(IMAGES, IMAGES + 20, 17),
-    "NaN level": lambda: ssim(WIDE, WIDE * math.nan),
-    "fractional mask": lambda: psnr(WIDE, WIDE, where=np.full((12, 12), 0.5)),
+    "NaN level": lambda: ssim(WIDE, WIDE * math.nan, 256),
+    "fractional mask": lambda: psnr(WIDE, WIDE, 256, where=np.full((12, 12), 0.5)),
     "infinite learning rate": lambda: FitSettings(lr=math.inf),
 }  # fmt: skip
 
@@ -86,4 +86,4 @@ def test_invalid_arguments_are_errors(what: str) -> None:
 
 
 def test_empty_pairs_give_empty_results() -> None:
-    assert psnr(WIDE[:0], WIDE[:0]).shape == ssim(WIDE[:0], WIDE[:0]).shape == (0,)
+    assert psnr(WIDE[:0], WIDE[:0], 256).shape == ssim(WIDE[:0], WIDE[:0], 256).shape == (0,)

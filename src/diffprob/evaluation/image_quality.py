@@ -26,7 +26,7 @@ def pair_of_levels(images: np.ndarray, others: np.ndarray, levels: int) -> None:
             raise ValueError(f"grey levels must lie in 0..{levels - 1}, got {array.min():g} to {array.max():g}")
 
 
-def psnr(images: np.ndarray, wanted: np.ndarray, levels: int = 256, where: np.ndarray | None = None) -> np.ndarray:
+def psnr(images: np.ndarray, wanted: np.ndarray, levels: int, where: np.ndarray | None = None) -> np.ndarray:
     """The peak signal-to-noise ratio of each image in decibels, float64 (N,): 10 log10((K - 1)^2/MSE).
 
     6 dB more is half the root of the mean squared error. Equal images have infinity.
@@ -53,7 +53,7 @@ def psnr(images: np.ndarray, wanted: np.ndarray, levels: int = 256, where: np.nd
         return 10 * np.log10((levels - 1) ** 2 / ((square * counted).sum((1, 2, 3)) / count))
 
 
-def ssim(images: np.ndarray, others: np.ndarray, levels: int = 256) -> np.ndarray:
+def ssim(images: np.ndarray, others: np.ndarray, levels: int) -> np.ndarray:
     """The mean structural similarity of each pair of images, at most 1 and 1 for equal ones, float64 (N,).
 
     With means m, variances v and covariance c under a Gaussian window of 11x11 pixels and standard deviation 1.5, the

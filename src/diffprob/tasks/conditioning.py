@@ -240,7 +240,7 @@ def _weaker(run: Run, args: Conditioning, compute: Compute, rows: Tensor | None)
     """
     assert args.guide_with is not None
     other, asked = Run.open(args.guide_with), option("guide_with", args.guide_with)
-    if other.space != run.space or other.recipe.process != run.recipe.process:
+    if other.space != run.space or other.process != run.process:  # of learned schedules the curve, too
         raise InputError(f"{asked}: another space or process than {run.name}")
     theirs = other.recipe.condition
     try:

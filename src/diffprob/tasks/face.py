@@ -120,9 +120,16 @@ class Face:
             raise InputError(f"{what} is for images of grey levels: dp.Model(..., shape=(C, H, W), levels=256)")
 
     def _points(self, points: Any) -> Tensor:
-        x = torch.as_tensor(points, dtype=torch.float32).to(self.compute.on())
+        """Points of model space on the device, (n, *shape) of a floating type.
+
+        Raises:
+            InputError: another shape, or grey levels.
+        """
+        x = torch.as_tensor(points).to(self.compute.on())
         if tuple(x.shape[1:]) != self.shape or not len(x):
             raise InputError(f"points (n, {', '.join(map(str, self.shape))}) would be right, got {tuple(x.shape)}")
+        if not x.is_floating_point():
+            raise InputError(f"points of model space are floating, got {x.dtype}: model.space.to_model(...) makes them")
         return x
 
     def _source(self, images: Pictures) -> ImageSource | None:

@@ -219,6 +219,8 @@ def in_memory(
 
     def build(evaluation: Evaluation, variance: Variance | None) -> NetDenoiser:
         own = copy.deepcopy(model)  # which is frozen and put on a device, while the user's may go on training
+        if any(each.dtype in (torch.float16, torch.bfloat16) for each in own.parameters()):
+            own = own.float()  # states are float32; `Compute.precision` is what computes in 16 bits
         return NetDenoiser(Foreign(own), *parts, variance or Zero(), evaluation)
 
     pixels = isinstance(space, Pixels)

@@ -93,7 +93,7 @@ class Measures(Face):
         flow = ProbabilityFlow() if method is None else method
         if not isinstance(flow, ProbabilityFlow):
             raise InputError(f"{flow!r} is for images of grey levels; ProbabilityFlow() would be right for points")
-        x, model = self._points(images), self.denoiser()
+        x, model = self._points(images).float(), self.denoiser()
         rng = Rng.of(options.pop("seed", 0), len(x), device=x.device)
         if options:
             raise InputError(f"points have no {', '.join(options)}")

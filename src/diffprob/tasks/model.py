@@ -121,18 +121,25 @@ class Model(Measures, Edits):
     def denoise(self, xt: Tensor, t: Tensor | float) -> Distribution:
         """p(x_0 | x_t) for x_t (B, *shape) in model space and t () or (B,) in (0, 1].
 
+        A run with a condition answers for images of any (its null condition), as for `score`, `log_prob` and bits/dim.
+
         Raises:
+            InputError: x_t of another shape, or a run that cannot do without a condition.
             ValueError: t is no time.
         """
-        return self.denoiser()(xt.to(self.compute.on()), torch.as_tensor(t, dtype=torch.float64))
+        return self.denoiser()(self._points(xt), torch.as_tensor(t, dtype=torch.float64))
 
+    @torch.no_grad()
     def score(self, xt: Tensor, t: Tensor | float) -> Tensor:
         """grad log p_t(x_t) = (alpha E[x_0 | x_t] - x_t)/sigma^2, (B, *shape): Tweedie's formula (Efron 2011, eq. 1.4).
 
+        No gradient flows through it.
+
         Raises:
+            InputError: as `denoise`.
             ValueError: t is no time, or 0, where there is no noise.
         """
-        time, xt = nearest(self.process, t), xt.to(self.compute.on())
+        time, xt = nearest(self.process, t), self._points(xt)
         alpha, sigma = self.process.coefficients(time)
         mean = self.denoise(xt, time).mean
         return (per_sample(alpha, xt) * mean - xt) / per_sample(sigma**2, xt)
@@ -184,7 +191,7 @@ class Model(Measures, Edits):
         where = f"{self.run.place!r}" if not isinstance(self.run, InMemoryRun) else "a denoiser in memory"
         shape = "x".join(map(str, self.shape))
         levels = f", {self.space.levels} grey levels" if isinstance(self.space, Pixels) else ""
-        return f"Model({where}: {shape}{levels}, {self.run.recipe.process.schedule!r})"
+        return f"Model({where}: {shape}{levels}, {self.process.schedule!r})"
 
 
 def load(

@@ -366,7 +366,7 @@ def _source_model(
     """
     source, label, compute = method.source_model, request.sampling.conditioning.label, request.sampling.compute
     other = run if source is None else Run.open(source) if isinstance(source, str) else source
-    if other.space != run.space or other.recipe.process != run.recipe.process:
+    if other.space != run.space or other.process != run.process:
         raise InputError(f"{option('source_model', other.place)}: another space or process than {run.name}")
     condition = other.recipe.condition
     if other is run and (not isinstance(condition, Labels) or label is None):
