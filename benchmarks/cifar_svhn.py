@@ -10,38 +10,30 @@ same command goes on. ``--steps`` shortens all trainings, to see that it works.
 
 import argparse
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from quality import answer
 
-from diffprob.cli.main import main as diffprob
+from diffprob.data import open_data
+from diffprob.density.noise import NoiseNorm
+from diffprob.density.path import ScoreNorms
+from diffprob.runs.folder import Run
+from diffprob.tasks.baselines import BaselineRequest, train_baseline
+from diffprob.tasks.detection import DetectionRequest, detect
+from diffprob.tasks.detection_files import save_detection
+from diffprob.tasks.distillation import DistillRequest, distill
+from diffprob.tasks.exchange import ImportRequest, import_run
 
 EPOCHS, BATCH, IMAGES = 20, 32, 50_000
-REPORTED = {
-    "gradient": ("--set", "training.lr=1e-4"),
-    "scalar": (
-        *("--frozen", "--set", "training.lr=1e-4"),
-        *("--set", "network.body.norm=batch", "--set", "network.body.activation=relu"),
-    ),
+REPORTED: dict[str, tuple[bool, dict[str, Any]]] = {  # whether the body is frozen, and fields of the recipe
+    "gradient": (False, {"training.lr": 1e-4}),
+    "scalar": (True, {"training.lr": 1e-4, "network.body.norm": "batch", "network.body.activation": "relu"}),
 }
-GLOW = ("--set", "network.depth=32", "--set", "network.scales=3", "--set", "network.width=512")
-EBM = ("--set", "objective.steps=60", "--set", "network.widths=(128,256,256)", "--set", "network.spectral=True")
-
-
-class Failed(Exception):
-    """A stage that ended with another code than 0."""
-
-
-def stage(*arguments: str) -> None:
-    """One command, as it would be typed.
-
-    Raises:
-        Failed: it did not end well.
-    """
-    print("diffprob", *arguments, flush=True)
-    code = diffprob(arguments)
-    if code:
-        raise Failed(f"diffprob {arguments[0]} ended with code {code}")
+GLOW: Mapping[str, Any] = {"network.depth": 32, "network.scales": 3, "network.width": 512}
+EBM: Mapping[str, Any] = {"objective.steps": 60, "network.widths": (128, 256, 256), "network.spectral": True}
+PROXIES = (ScoreNorms(), NoiseNorm(t=0.01, noises=1), NoiseNorm(t=0.01, noises=8))
 
 
 def main() -> int:
@@ -53,29 +45,30 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, help="of every training, in the place of the reported ones")
     parser.add_argument("-n", type=int, default=10_000)
-    parser.add_argument("--set", action="append", default=[], dest="sets", help="for every training")
+    parser.add_argument("--set", action="append", default=[], dest="sets", help="for every training: FIELD=VALUE")
     arguments = parser.parse_args()
-    epochs = math.ceil(EPOCHS * IMAGES / BATCH)
-    steps, sets = str(arguments.steps or epochs), [word for text in arguments.sets for word in ("--set", text)]
-    runs = {name: str(arguments.out / name) for name in ("teacher", *REPORTED, "glow", "ebm")}
-    if not Path(runs["teacher"]).exists():
-        stage("import", arguments.teacher, "--out", runs["teacher"], "--data", arguments.cifar)
-    for method, settings in REPORTED.items():
-        common = ("--steps", steps, "--set", f"training.batch={BATCH}", *settings, *sets)
-        stage("distill", runs["teacher"], "--method", method, "--out", runs[method], *common)
-    for kind, settings in (("glow", GLOW), ("ebm", EBM)):
-        count = ("--steps", steps) if arguments.steps else ()
-        stage("baseline", kind, arguments.cifar, "--out", runs[kind], *count, *settings, *sets)
-    proxies = ("ScoreNorms()", "NoiseNorm(t=0.01, noises=1)", "NoiseNorm(t=0.01, noises=8)")
-    asked = [word for proxy in proxies for word in ("--proxy", proxy)]
-    others = [runs[name] for name in ("gradient", "scalar", "glow", "ebm")]
-    found = ("--outside", arguments.svhn, "-n", str(arguments.n), "--with", *others)
-    stage("detect", runs["teacher"], *found, *asked, "--out", str(arguments.out / "detect"))
+    out, steps = arguments.out, arguments.steps
+    shared: dict[str, Any] = dict(text.split("=", 1) for text in arguments.sets)
+    if not (out / "teacher").exists():
+        import_run(ImportRequest(folder=arguments.teacher, out=str(out / "teacher"), data=open_data(arguments.cifar)))
+    teacher = Run.open(out / "teacher")
+    for method, (frozen, fields) in REPORTED.items():
+        overrides = {"training.batch": BATCH, **fields, **shared}
+        count = steps or math.ceil(EPOCHS * IMAGES / BATCH)
+        made = DistillRequest(method=method, frozen=frozen, out=out / method, steps=count, overrides=overrides)
+        print(distill(teacher, made), flush=True)
+    for kind, fields in (("glow", GLOW), ("ebm", EBM)):
+        overrides = {**fields, **shared}
+        made = BaselineRequest(kind=kind, data=arguments.cifar, out=out / kind, steps=steps, overrides=overrides)
+        print(train_baseline(made), flush=True)
+    others = tuple(str(out / name) for name in (*REPORTED, "glow", "ebm"))
+    request = DetectionRequest(outside=(arguments.svhn,), n=arguments.n, others=others, proxies=PROXIES)
+    result = detect(teacher, request)
+    print(result, flush=True)
+    save_detection(out / "detect", result, teacher.space.levels)
+    result.fits.keep(teacher)
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        raise SystemExit(answer(main))
-    except Failed as error:
-        raise SystemExit(str(error)) from None
+    raise SystemExit(answer(main))

@@ -2,22 +2,22 @@
 
     python benchmarks/guidance.py mnist_labels --data data/mnist -n 1000 --steps 25 --figure docs/images/guidance.png
 
-Every row is `diffprob evaluate` with another ``--guidance``: the same seeds, labels in turn, and the classifier that
-was trained on the real training images; "real" is what a perfect model would get.
+Every row is an evaluation with another guidance: the same seeds, labels in turn, and the classifier that was
+trained on the real training images; "real" is what a perfect model would get.
 """
 
 import argparse
-import contextlib
-import io
-import json
 from pathlib import Path
 from typing import Any
 
 from quality import answer, finish
 
-from diffprob.cli.main import main as diffprob
 from diffprob.conditions.condition import Labels
 from diffprob.runs.folder import Run
+from diffprob.tasks.compute import Compute
+from diffprob.tasks.conditioning import Conditioning
+from diffprob.tasks.evaluation import EvaluationRequest, evaluate
+from diffprob.tasks.plan import Sampling
 
 WEIGHTS = (-0.5, 0.0, 0.5, 1.0, 2.0, 4.0)
 ROWS = {
@@ -46,11 +46,11 @@ def main() -> int:
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    rows, real = [], {}
+    run, rows, real = Run.open(arguments.run), [], {}
     for weight in arguments.weights:
-        found = _evaluate(arguments, weight)
-        rows.append({"w": weight, **{ROWS[each["title"]]: each["value"] for each in found if each["title"] in ROWS}})
-        real = {ROWS[each["title"]]: each["real"] for each in found if each["title"] in ROWS}
+        measured = _evaluate(arguments, run, weight)
+        rows.append({"w": weight, **{ROWS[row["title"]]: row["value"] for row in measured if row["title"] in ROWS}})
+        real = {ROWS[row["title"]]: row["real"] for row in measured if row["title"] in ROWS}
     if arguments.figure:
         _draw(rows, real, arguments.figure)
     obeyed = all(row["label accuracy"] >= arguments.least for row in rows if row["w"] == 0.5)
@@ -58,28 +58,23 @@ def main() -> int:
     return finish([*rows, {"w": "real", **real}], obeyed, settings, arguments.out)
 
 
-def _evaluate(arguments: argparse.Namespace, weight: float) -> list[dict[str, Any]]:
-    words = ["evaluate", arguments.run, *([] if arguments.data is None else [arguments.data]), "--no-record", "--json"]
-    words += ["-n", str(arguments.n), "--steps", str(arguments.steps), "--seed", str(arguments.seed)]
-    condition = Run.open(arguments.run).recipe.condition
+def _evaluate(arguments: argparse.Namespace, run: Run, weight: float) -> list[dict[str, Any]]:
+    condition = run.recipe.condition
     assert isinstance(condition, Labels)
-    words += ["--label", *(condition.name(int(k)) for k in condition.example_rows(condition.classes))]
-    words += [
-        "--guidance",
-        repr(weight),
-        "--precision",
-        arguments.precision,
-        "--metrics",
-        "labels,frechet,kid,manifold",
-    ]
-    if arguments.interval and weight:
-        words += ["--guidance-interval", *arguments.interval]
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text):
-        code = diffprob(words)
-    if code:
-        raise SystemExit(f"diffprob {' '.join(words)} ended with code {code}")
-    return json.loads(text.getvalue())["rows"]
+    names = tuple(condition.name(int(k)) for k in condition.example_rows(condition.classes))
+    interval = tuple(map(float, arguments.interval)) if arguments.interval and weight else None
+    request = EvaluationRequest(
+        sampling=Sampling(
+            n=arguments.n,
+            seed=arguments.seed,
+            steps=arguments.steps,
+            conditioning=Conditioning(label=names, guidance=weight, guidance_interval=interval),
+            compute=Compute(precision=arguments.precision),
+        ),
+        place=arguments.data,
+        metrics=("labels", "frechet", "kid", "manifold"),
+    )
+    return evaluate(run, request).rows
 
 
 def _draw(rows: list[dict[str, Any]], real: dict[str, Any], path: Path) -> None:

@@ -2,15 +2,12 @@
 
     python benchmarks/scalar_variants.py digits --steps 600 --out variants.json
 
-Each variant is `diffprob distill` with a few fields set, all from one seed, saved as a run in ``--runs`` (the same
+Each variant is a distillation with a few fields set, all from one seed, saved as a run in ``--runs`` (the same
 command again goes on). Errors are on held-out images, all models on the same noise: of the true noise, whose floor is
-what no model can know, and of the teacher's prediction. The Frechet distance is `diffprob evaluate`'s.
+what no model can know, and of the teacher's prediction. The Frechet distance is that of `diffprob evaluate`.
 """
 
 import argparse
-import contextlib
-import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,24 +16,32 @@ import torch
 from quality import answer, finish
 
 from diffprob.base.rng import Rng
-from diffprob.cli.main import main as diffprob
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.runs.folder import Run
 from diffprob.sampling.between import add_noise
+from diffprob.tasks.distillation import DistillRequest, distill
+from diffprob.tasks.evaluation import EvaluationRequest, evaluate
 from diffprob.tasks.images import splits
+from diffprob.tasks.plan import Sampling
 
-HEAD = "network.body."
-VARIANTS: dict[str, tuple[str, ...]] = {
-    "head as reported: BatchNorm, ReLU": ("scalar", "--frozen", f"{HEAD}norm=batch", f"{HEAD}activation=relu"),
-    "head: SiLU, no norm": ("scalar", "--frozen"),
-    "head: SiLU, group norm": ("scalar", "--frozen", f"{HEAD}norm=group"),
-    "head: softplus, no norm": ("scalar", "--frozen", f"{HEAD}activation=softplus"),
-    "head: SiLU, sum over pixels": ("scalar", "--frozen", f"{HEAD}pool=sum"),
-    "head: SiLU, a third of the rate": ("scalar", "--frozen", "training.lr=0.00033"),
-    "head: SiLU, wider": ("scalar", "--frozen", f"{HEAD}head_widths=(256,128)"),
-    "SiLU, body learns in the second half": ("scalar",),
-    "whole U-Net": ("full",),
-    "gradient distillation": ("gradient",),
+
+def _head(**fields: Any) -> dict[str, Any]:
+    """A head on the frozen body, with these fields."""
+    overrides = {f"network.body.{name}": value for name, value in fields.items()}
+    return {"method": "scalar", "frozen": True, "overrides": overrides}
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "head as reported: BatchNorm, ReLU": _head(norm="batch", activation="relu"),
+    "head: SiLU, no norm": _head(),
+    "head: SiLU, group norm": _head(norm="group"),
+    "head: softplus, no norm": _head(activation="softplus"),
+    "head: SiLU, sum over pixels": _head(pool="sum"),
+    "head: SiLU, a third of the rate": {**_head(), "overrides": {"training.lr": 0.00033}},
+    "head: SiLU, wider": _head(head_widths=(256, 128)),
+    "SiLU, body learns in the second half": {"method": "scalar"},
+    "whole U-Net": {"method": "full"},
+    "gradient distillation": {"method": "gradient"},
 }
 TIMES = 50  # of the errors
 
@@ -55,30 +60,18 @@ def main() -> int:
     arguments = parser.parse_args()
     teacher = Run.open(arguments.run)
     cases = list(_cases(teacher, arguments))
-    rows = [
-        {"variant": "teacher", **_errors(teacher.load(), teacher.load(), cases), **_frechet(arguments.run, arguments)}
-    ]
+    rows = [{"variant": "teacher", **_errors(teacher.load(), teacher.load(), cases), **_frechet(teacher, arguments)}]
     for name in arguments.variants:
-        method, *settings = VARIANTS[name]
-        folder = str(arguments.runs / str(list(VARIANTS).index(name)))
-        words = [word for text in settings if "=" in text for word in ("--set", text)]
-        options = [text for text in settings if "=" not in text]
-        data = [] if arguments.data is None else ["--data", arguments.data]
-        quiet = ("--set", "training.sample_every=0", "--steps", str(arguments.steps), "--out", folder)
-        done = _json("distill", arguments.run, "--method", method, *data, *quiet, *options, *words)
-        found = _errors(Run.open(folder).load(), teacher.load(), cases)
-        facts = {"training loss": done["loss"], "seconds": done["seconds_training"]}
-        rows.append({"variant": name, **facts, **found, **_frechet(folder, arguments)})
+        folder = arguments.runs / str(list(VARIANTS).index(name))
+        overrides = {"training.sample_every": 0, **VARIANTS[name].get("overrides", {})}
+        place = {"data": arguments.data, "out": folder, "steps": arguments.steps}
+        done = distill(teacher, DistillRequest(**{**VARIANTS[name], **place, "overrides": overrides}))
+        assert done is not None
+        run, training = Run.open(folder), done.training
+        how = {"training loss": training.loss, "seconds": training.seconds_training}
+        errors = _errors(run.load(), teacher.load(), cases)
+        rows.append({"variant": name, **how, **errors, **_frechet(run, arguments)})
     return finish(rows, True, {"run": teacher.name, "steps": arguments.steps, "n": arguments.n}, arguments.out)
-
-
-def _json(*words: str) -> dict[str, Any]:
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text):
-        code = diffprob([*words, "--json"])
-    if code:
-        raise SystemExit(f"diffprob {' '.join(words)} ended with code {code}")
-    return json.loads(text.getvalue())
 
 
 def _cases(run: Run, arguments: argparse.Namespace) -> Iterator[tuple[Any, ...]]:
@@ -96,20 +89,18 @@ def _cases(run: Run, arguments: argparse.Namespace) -> Iterator[tuple[Any, ...]]
 def _errors(model: NetDenoiser, teacher: NetDenoiser, cases: list[tuple[Any, ...]]) -> dict[str, float]:
     true, learned = [], []
     for t, xt, noise in cases:
-        one, two = (each.process.predicted_noise(each(xt, t).mean, xt, t) for each in (model, teacher))
+        one, two = (one.process.predicted_noise(one(xt, t).mean, xt, t) for one in (model, teacher))
         true.append(float((one - noise).square().mean()))
         learned.append(float((one - two).square().mean()))
     return {"noise error": sum(true) / len(true), "error of the teacher's": sum(learned) / len(learned)}
 
 
-def _frechet(run: str, arguments: argparse.Namespace) -> dict[str, float]:
+def _frechet(run: Run, arguments: argparse.Namespace) -> dict[str, float]:
     if not arguments.samples:
         return {}
-    data = [] if arguments.data is None else [arguments.data]
-    found = _json(
-        "evaluate", run, *data, "-n", str(arguments.n), "--metrics", "frechet", "--steps", "20", "--no-record"
-    )
-    return {"Frechet": next(row["value"] for row in found["rows"] if row["title"] == "Frechet distance")}
+    sampling = Sampling(n=arguments.n, steps=20)
+    result = evaluate(run, EvaluationRequest(sampling=sampling, place=arguments.data, metrics=("frechet",)))
+    return {"Frechet": result.estimates["Frechet distance"].value}
 
 
 if __name__ == "__main__":

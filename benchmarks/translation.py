@@ -6,7 +6,7 @@
     python benchmarks/translation.py measure runs/dresses pictures --recogniser runs/dresses-recogniser \
         --data data/fashion-mnist --kept translation.jsonl --figure docs/images/translation.png
 
-Every row is `diffprob translate` of the same test images, -n of them from --first on. The classifier of all ten kinds
+Every row is a translation of the same test images, -n of them from --first on. The classifier of all ten kinds
 of clothes, trained on the real training images, gives the Frechet distance to the real dresses and the share that it
 reads as a dress. L2 and SSIM are between each image and its source. Rows that are in --kept are not drawn again, and
 all of them that have this -n, --first and --steps are shown. Weights of "invert" are for going through the noise by
@@ -17,7 +17,6 @@ import argparse
 import json
 from itertools import product
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -25,13 +24,16 @@ from PIL import Image
 from quality import answer, finish
 
 from diffprob.base.errors import InputError
-from diffprob.cli.main import main as diffprob
 from diffprob.data.sources import Folder, Idx
 from diffprob.evaluation.classifier import classifier_for
 from diffprob.evaluation.classify import classify
 from diffprob.evaluation.features import extract
 from diffprob.evaluation.frechet import Statistics, frechet
 from diffprob.evaluation.image_quality import ssim
+from diffprob.runs.folder import Run
+from diffprob.tasks.compute import Compute
+from diffprob.tasks.plan import Sampling
+from diffprob.tasks.translation import DDIB, EGSDE, SDEdit, TranslateRequest, TranslationMethod, translate
 
 SHIRT, DRESS = 6, 3
 PLAIN = "0,0"  # SDEdit
@@ -138,23 +140,22 @@ def _kept(path: Path) -> list[dict[str, Any]]:
 
 
 def _translated(arguments: argparse.Namespace, way: dict[str, Any], sources: np.ndarray) -> np.ndarray:
-    with TemporaryDirectory() as folder:
-        _save(sources, Path(folder, "sources"))
-        words = ["translate", arguments.run, f"{folder}/sources", *_method(arguments, way["weights"])]
-        words += ["--start", str(way["start"]), "--steps", str(way["steps"]), "--seed", str(1000 * way["seed"])]
-        code = diffprob([*words, "--split", "all", "--device", "cpu", "--out", f"{folder}/out"])
-        if code:
-            raise SystemExit(f"diffprob {' '.join(words)} ended with code {code}")
-        return Folder(f"{folder}/out/images", channels=1, split="all").load().pixels
+    request = TranslateRequest(
+        images=sources,
+        method=_method(arguments, way["weights"], way["start"]),
+        split="all",
+        sampling=Sampling(steps=way["steps"], seed=1000 * way["seed"], compute=Compute(device="cpu")),
+    )
+    return translate(Run.open(arguments.run), request).images
 
 
-def _method(arguments: argparse.Namespace, weights: str) -> list[str]:
+def _method(arguments: argparse.Namespace, weights: str, start: float) -> TranslationMethod:
     if weights == "invert":
-        return ["--method", "invert", "--source-model", arguments.source_model]
+        return DDIB(source_model=arguments.source_model, start=start)
     if weights == PLAIN:
-        return ["--method", "sdedit"]
-    realistic, faithful = weights.split(",")
-    return ["--recogniser", arguments.recogniser, "--realistic", realistic, "--faithful", faithful]
+        return SDEdit(start=start)
+    realistic, faithful = map(float, weights.split(","))
+    return EGSDE(recogniser=arguments.recogniser, realistic=realistic, faithful=faithful, start=start)
 
 
 def _means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

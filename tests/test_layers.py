@@ -1,6 +1,7 @@
 """The rules of docs/architecture.md and CONTRIBUTING.md that an abstract syntax tree can check, module by module."""
 
 import ast
+import itertools
 import re
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "diffprob"
+SCRIPTS = sorted(
+    path.relative_to(ROOT).as_posix() for name in ("benchmarks", "examples") for path in ROOT.glob(f"{name}/*.py")
+)
 MODULES = sorted(path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py"))
 
 MAX_FILE, MAX_FUNCTION = 400, 60
@@ -190,6 +194,23 @@ def message_problems(handler: ast.ExceptHandler) -> Iterator[str]:
                 yield f"line {node.lineno}: takes the text of an error apart"
 
 
+def script_problems(text: str) -> Iterator[str]:
+    """Uses of the command line by a benchmark or an example, which is to ask a task or the face."""
+    tree = ast.parse(text)
+    for name, line in imports(ast.walk(tree)):
+        if name.startswith("diffprob.cli") or name == "diffprob.__main__":
+            yield f"line {line}: imports {name}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.List | ast.Tuple | ast.Call):
+            parts = node.args if isinstance(node, ast.Call) else node.elts
+            texts = [part.value if isinstance(part, ast.Constant) else None for part in parts]
+            started = any(pair == ("-m", "diffprob") for pair in itertools.pairwise(texts))
+            called = isinstance(node, ast.Call) and re.search(r"subprocess|os\.system", ast.unparse(node.func))
+            typed = called and any(isinstance(part, str) and part.startswith("diffprob ") for part in texts)
+            if started or typed or (isinstance(node, ast.List) and texts[:1] == ["diffprob"]):
+                yield f"line {node.lineno}: starts diffprob"
+
+
 def undocumented(node: ast.Module | ast.ClassDef, prefix: str = "") -> Iterator[str]:
     """Public classes, functions and methods without a docstring."""
     for child in node.body:
@@ -220,6 +241,26 @@ def problems(module: str, text: str) -> list[str]:
 def test_module_follows_the_rules(module: str) -> None:
     violations = problems(module, (SOURCE / module).read_text())
     assert not violations
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_script_asks_tasks(script: str) -> None:
+    assert not list(script_problems((ROOT / script).read_text()))
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("from diffprob.cli.main import main as diffprob\n", "imports diffprob.cli.main.main"),
+        ("def f():\n    import diffprob.cli\n", "imports diffprob.cli"),
+        ("import subprocess, sys\nsubprocess.run([sys.executable, '-m', 'diffprob', *words])\n", "starts diffprob"),
+        ("command = ['diffprob', 'sample', 'digits']\n", "starts diffprob"),
+        ("import subprocess\nsubprocess.run('diffprob sample digits', shell=True)\n", "starts diffprob"),
+    ],
+)
+def test_planted_script_mistake_is_detected(code: str, expected: str) -> None:
+    assert any(expected in line for line in script_problems(code))
+    assert not list(script_problems("import diffprob as dp\n\nprint('diffprob sample', dp.load('digits'))\n"))
 
 
 def test_every_package_has_a_layer() -> None:

@@ -40,11 +40,11 @@ def files(tmp_path: Path) -> Path:
 def test_experiment_runs_from_files_to_tables(files: Path, diffprob: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     script = importlib.import_module("cifar_svhn")
-    monkeypatch.setattr(script, "GLOW", ("--set", "network.depth=1", "--set", "network.width=4"))
-    monkeypatch.setattr(script, "EBM", ("--set", "objective.steps=1", "--set", "network.widths=(4,)"))
+    monkeypatch.setattr(script, "GLOW", {"network.depth": 1, "network.width": 4})
+    monkeypatch.setattr(script, "EBM", {"objective.steps": 1, "network.widths": (4,)})
     monkeypatch.setattr(script, "BATCH", 4)
     # Figures and integrability are tested with the verbs themselves.
-    monkeypatch.setattr("diffprob.reporting.detection.comparison_figures", lambda *_: [])
+    monkeypatch.setattr("diffprob.tasks.detection_files.comparison_figures", lambda *_: [])
     monkeypatch.setattr("diffprob.tasks.detection._integrability", lambda *_: ())
     monkeypatch.setattr(distillation, "_fields", lambda *_: None)
     monkeypatch.setattr(training_run, "_loss_curve", lambda *_: None)

@@ -32,7 +32,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without figures and integrability, which take longer than everything else here; the first test has both."""
-    monkeypatch.setattr("diffprob.reporting.detection.comparison_figures", lambda *_: [])
+    monkeypatch.setattr("diffprob.tasks.detection_files.comparison_figures", lambda *_: [])
     monkeypatch.setattr("diffprob.tasks.detection._integrability", lambda *_: ())
 
 

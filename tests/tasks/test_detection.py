@@ -31,7 +31,7 @@ WORDS = ("--proxy", "NoiseNorm(noises=1)", "--proxy", "ReconstructionError(noise
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(detection, "TIMES", (0.5,))
-    monkeypatch.setattr("diffprob.reporting.detection.comparison_figures", lambda *_: [])
+    monkeypatch.setattr("diffprob.tasks.detection_files.comparison_figures", lambda *_: [])
 
 
 def upside_down(n: int = 60) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Tell images that belong from images that do not, by what a run says of their density: every proxy, side by side.
+"""Detect images that are unlike a run's own by their density under it, measured by several proxies side by side.
 
-Higher is denser, always, and no direction is chosen after looking: an AUROC below 0.5 says that a proxy finds the
-outside images denser. With DATA alone its images are ranked among held-out images of the run's own data.
+A higher score always means denser, and no direction is chosen afterwards: an AUROC below 0.5 says that a proxy finds
+the outside images denser. With DATA, its images are ranked among held-out images of the run's own data.
 """
 
 import argparse
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError
 from diffprob.cli import output
-from diffprob.cli.options import add_place, compute
+from diffprob.cli.options import add_network, add_place, compute
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, component, share, whole
 from diffprob.cli.progress import TERMINAL
 from diffprob.cli.text import table
 
 if TYPE_CHECKING:
     from diffprob.density.proxy import Proxy
-    from diffprob.tasks.detection import DetectionRequest, DetectionResult
+    from diffprob.tasks.detection import DetectionRequest
 
 EXAMPLES = (
     "diffprob detect digits pictures/                         # rank pictures among held-out digits",
@@ -32,51 +32,61 @@ EXAMPLES = (
 LOW = 0.05  # `diffprob.tasks.separation.LOW`, whose module imports torch
 LEAST = 50  # `diffprob.density.proxy.LEAST`
 FLAGGED = 20  # flagged images that are named on a screen
-JSON, CSV, MAPS = "detect.json", "scores.csv", "maps.png"
+CSV = "scores.csv"
 WAYS = ("pearson", "spearman", "partial")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The run, images that belong and that do not, the proxies, and where scores go."""
     parser.add_argument("run", metavar="RUN", help="a run's folder, or the name of a packaged run (diffprob show runs)")
-    parser.add_argument("judged", nargs="?", metavar="DATA", help="images to rank, or one (instead of --outside)")
+    parser.add_argument("judged", nargs="?", metavar="DATA", help="an image or images to rank (instead of --outside)")
     parser.add_argument(
-        "--held-out", "--inside", dest="inside", metavar="DATA", help="images that belong (the run's own held-out ones)"
+        "--held-out",
+        "--inside",
+        dest="inside",
+        metavar="DATA",
+        help="images that belong (default: held-out images of the run's own data)",
     )
-    parser.add_argument("--outside", nargs="+", metavar="DATA", default=[], help="images that do not; several sets")
+    parser.add_argument(
+        "--outside", nargs="+", metavar="DATA", default=[], help="images that do not belong; one or more sets"
+    )
     parser.add_argument(
         "--proxy",
         action="append",
         metavar="P",
-        help='such as "NoiseNorm(t=0.02)"; may be repeated; all: every one, also the slow (all but those)',
+        help='a proxy such as "NoiseNorm(t=0.02)"; may be repeated; all: slow ones too (default: without those)',
     )
     parser.add_argument(
         "--with", nargs="+", default=[], dest="others", metavar="RUN", help="potentials and baselines to compare with"
     )
     parser.add_argument(
-        "--map", metavar="M", help='with DATA: anomaly maps of the least typical images, by "AnomalyMap(t=0.25)" or so'
+        "--map",
+        metavar="M",
+        help='with DATA: draw anomaly maps of the least typical images, such as by "AnomalyMap(t=0.25)"',
     )
-    parser.add_argument("-n", type=whole(1), default=500, metavar="N", help="at most so many images of each set (500)")
+    parser.add_argument(
+        "-n", type=whole(1), default=500, metavar="N", help="at most N images of each set (default 500)"
+    )
     add_place(parser)
     parser.add_argument(
         "--false-alarms",
         type=share,
         default=LOW,
         metavar="A",
-        help=f"with DATA: flag images of a conformal p-value of at most A, which A of all that belong have ({LOW})",
+        help=f"with DATA: flag images with a conformal p-value of at most A, the share of false alarms (default {LOW})",
     )
     parser.add_argument(
         "--fit-images",
         type=whole(LEAST),
         default=500,
         metavar="N",
-        help="training images that proxies are fitted to (500)",
+        help="training images that proxies are fitted to (default 500)",
     )
-    parser.add_argument("--out", metavar="FOLDER", help="scores.csv, detect.json and figures (detect-NAME)")
-    parser.add_argument("--batch", type=whole(1), metavar="N", help="images per network call; decides the last bits")
-    parser.add_argument("--best", action="store_true", help="the best averaged weights that the training watched for")
-    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the network (fp32)")
-    add_seed(parser, "which images, and their noise: image i of a set has the seed N + i (0)")
+    parser.add_argument(
+        "--out", metavar="FOLDER", help="folder for scores.csv, detect.json and figures (default detect-NAME)"
+    )
+    add_network(parser)
+    add_seed(parser, "decides which images, and their noise: image i of a set has the seed N + i (default 0)")
     add_device(parser)
     add_dry_run(parser, "check everything and say what would be measured, without measuring")
 
@@ -85,6 +95,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure, fit where needed, compare, write."""
     from diffprob.runs.folder import Run
     from diffprob.tasks.detection import measure_detection, prepare_detection
+    from diffprob.tasks.detection_files import save_detection
     from diffprob.tasks.recording import recorded
 
     request = _request(args)
@@ -97,11 +108,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.dry_run:
         return {**prepared.settings, "out": str(out), "dry_run": True}
     detection = measure_detection(prepared, TERMINAL)
-    result = {**detection.to_json(), "out": str(out), "dry_run": False}
-    kept = output.written(lambda: _write(out, result, detection, run.space.levels))
+    result = {**detection.to_json(), "out": str(out), "dry_run": False, "files": []}
+
+    def write() -> None:
+        result.update(save_detection(out, detection, run.space.levels, out=str(out), dry_run=False))
+
+    kept = output.written(write)
     if detection.fits.new:
         recorded(run, lambda: detection.fits.keep(run), TERMINAL)
-    return {**result, **kept, "files": result.get("files", [])}
+    return {**result, **kept}
 
 
 def _request(args: argparse.Namespace) -> "DetectionRequest":
@@ -149,9 +164,9 @@ def _called(text: str) -> str:
     return text if "(" in text else f"{text}()"
 
 
-def lines(result: dict[str, Any]) -> Iterator[str]:
-    """For people."""
-    sets = ", ".join(f"{each['n']:,} of {each['name']}" for each in result["outside"])
+def format_result(result: dict[str, Any]) -> Iterator[str]:
+    """The lines that are printed."""
+    sets = ", ".join(f"{images['n']:,} of {images['name']}" for images in result["outside"])
     yield f"{result['run']}: {result['inside']['n']:,} images of {result['inside']['name']} inside, {sets}"
     if result["dry_run"]:
         yield f"would measure {', '.join(result['proxies'])}; {result['out']} would hold the scores"
@@ -164,7 +179,7 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
 
 def _compared(result: dict[str, Any]) -> Iterator[str]:
     """The tables of a comparison."""
-    names = [each["name"] for each in result["outside"]]
+    names = [images["name"] for images in result["outside"]]
     by = {(row["proxy"], row["outside"]): row for row in result["separation"]}
     for name in names:
         yield f"inside against {name}; higher scores are denser, nothing was turned round:"
@@ -216,46 +231,3 @@ def _ranked(result: dict[str, Any]) -> Iterator[str]:
         yield from table(shown, ("least typical", "p-value"))
         if len(flagged) > FLAGGED:
             yield f"... and {len(flagged) - FLAGGED} more in {CSV}"
-
-
-def _write(folder: Path, result: dict[str, Any], detection: "DetectionResult", levels: int) -> None:
-    """Put everything into the folder: numbers, a row for each image, pictures; ``result["files"]`` names them.
-
-    Raises:
-        InputError: the disk refuses.
-    """
-    from diffprob.reporting import artifacts
-    from diffprob.reporting.detection import comparison_figures, map_sheet
-
-    output.write_file(folder / CSV, detection.to_csv().encode())  # which makes the folder
-    inside, *outside = (each.name for each in detection.sets)
-    if detection.separations:
-        pictures = comparison_figures(folder, detection.scores, inside, outside)
-    else:
-        pictures = _extremes(folder, detection, levels)
-    if detection.maps is not None:
-        judged, places = detection.outside[0], detection.maps.places
-        names = [judged.called(int(place)) for place in places]
-        picture, white = map_sheet(judged.levels[places], detection.maps.values, levels, names)
-        output.write_file(folder / MAPS, artifacts.png(picture, {"map": repr(detection.maps.map), "white": white}))
-        pictures.append(MAPS)
-    result["files"] = [JSON, CSV, *pictures]
-    output.write_file(folder / JSON, output.json_bytes(result))
-
-
-def _extremes(folder: Path, detection: "DetectionResult", levels: int) -> list[str]:
-    """The least typical images over the most typical ones, by the first proxy."""
-    import numpy as np
-
-    from diffprob.reporting import artifacts
-    from diffprob.tasks.separation import ENDS
-
-    ranking, judged = detection.rankings[0], detection.outside[0]
-    shown = min(ENDS, len(ranking.order))
-    places = np.r_[ranking.order[:shown], ranking.order[::-1][:shown]]
-    names = [judged.called(int(place)) for place in places]
-    settings = {"proxy": ranking.proxy, "above": "least typical", "below": "most typical"}
-    output.write_file(
-        folder / "extremes.png", artifacts.named_png(judged.levels[places], levels, names, settings, shown)
-    )
-    return ["extremes.png"]

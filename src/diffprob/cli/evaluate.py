@@ -15,6 +15,7 @@ from diffprob.cli.options import add_drawing, add_place, sampling
 from diffprob.cli.parser import add_device, add_dry_run
 from diffprob.cli.progress import TERMINAL
 from diffprob.cli.text import table
+from diffprob.tasks.display import json_bytes
 
 EXAMPLES = (
     "diffprob evaluate digits                                     # the packaged digits, 1,000 samples",
@@ -33,24 +34,40 @@ FEATURES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The run, the real images, which metrics in which features, and how samples are drawn."""
     parser.add_argument("run", metavar="RUN", help="a run's folder, or the name of a packaged run")
-    parser.add_argument("place", nargs="?", metavar="DATA", help="the same as --data")
+    parser.add_argument("place", nargs="?", metavar="DATA", help="where the run's own images are, like --data")
     add_place(parser)
-    parser.add_argument("--held-out", metavar="DATA", help="compare with these images: its test split, or all of it")
-    add_drawing(parser, 1000)
-    parser.add_argument("--samples", metavar="FILE", help="judge these images (an .npz of `sample`) instead of drawing")
-    parser.add_argument("--features", default="auto", metavar="F", help=FEATURES)
-    parser.add_argument("--accept-weights", default="", metavar="DIGEST", help="of Inception weights of another source")
-    parser.add_argument("--statistics", metavar="FILE", help="also a Frechet distance to the mu and sigma of this .npz")
-    parser.add_argument("--metrics", metavar="A,B", help="which (diffprob show metrics); by default those that fit")
     parser.add_argument(
-        "--split", choices=("auto", "test", "train"), default="auto", help="auto: test, if there is one"
+        "--held-out", metavar="DATA", help="compare with these images instead: their test split, or all of them"
+    )
+    add_drawing(parser, 1000)
+    parser.add_argument(
+        "--samples", metavar="FILE", help="measure these images, an .npz that `sample` wrote, instead of drawing"
+    )
+    parser.add_argument("--features", default="auto", metavar="F", help=FEATURES)
+    parser.add_argument(
+        "--accept-weights",
+        default="",
+        metavar="DIGEST",
+        help="take Inception weights whose SHA-256 begins so, though they are not the published ones",
+    )
+    parser.add_argument(
+        "--statistics", metavar="FILE", help="also measure the Frechet distance to the mu and sigma in this .npz"
+    )
+    parser.add_argument(
+        "--metrics", metavar="A,B", help="which metrics (diffprob show metrics; default: those that apply)"
+    )
+    parser.add_argument(
+        "--split",
+        choices=("auto", "test", "train"),
+        default="auto",
+        help="split of real images to compare with; auto: test, if there is one",
     )
     parser.add_argument("--out", metavar="FILE", help="also write the result to this .json file")
     parser.add_argument(
         "--record",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="add the numbers to the run's card (on, but for packaged runs)",
+        help="add the numbers to the run's model card (default: on, except for packaged runs)",
     )
     add_device(parser)
     add_dry_run(parser, "check everything and say what would be done, without drawing")
@@ -89,13 +106,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return {**prepared.to_json(), "dry_run": True}
     evaluation = measure_evaluation(prepared, TERMINAL)
     result = evaluation.to_json()
-    out = output.written(lambda: output.write_file(args.out, output.json_bytes(result))) if args.out else {}
+    out = output.written(lambda: output.write_file(args.out, json_bytes(result))) if args.out else {}
     kept = recorded(run, lambda: run.record(*evaluation_measurements(evaluation)), TERMINAL, args.record)
     return {**result, **out, **kept, "dry_run": False}
 
 
-def lines(result: dict[str, Any]) -> Iterator[str]:
-    """For people."""
+def format_result(result: dict[str, Any]) -> Iterator[str]:
+    """The lines that are printed."""
     if result["dry_run"]:
         yield f"would compare {result['n']:,} samples of {result['run']} with {result['reference']}"
         yield f"in features {result['features']}: {', '.join(result['metrics'])}"
@@ -103,8 +120,8 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
     yield f"{result['n']:,} samples of {result['run']} against {result['reference']}"
     yield f"features: {result['features']}"
     drawing = result["drawing"]
-    said = ", ".join(f"{name} {value}" for name, value in drawing.items() if value is not None)
-    yield f"drawn with {said}, averaged (EMA) weights"
+    settings = ", ".join(f"{name} {value}" for name, value in drawing.items() if value is not None)
+    yield f"drawn with {settings}, averaged (EMA) weights"
     yield ""
     real = "-" if result["real_n"] is None else f"{result['real_n']:,} real images"
     rows = [

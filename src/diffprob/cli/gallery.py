@@ -14,6 +14,7 @@ from diffprob.base.errors import InputError
 from diffprob.cli import output
 from diffprob.cli.progress import say
 from diffprob.storage.files import is_file, kind_of, remove, saying
+from diffprob.tasks.display import json_bytes
 
 if TYPE_CHECKING:
     from diffprob.tasks.restoration import Restored
@@ -119,13 +120,12 @@ def write_restored(out: str, restored: "Restored") -> None:
     from diffprob.reporting import artifacts
 
     levels, stds = restored.levels, restored.stds
-    first = int(restored.settings["seeds"].partition("..")[0])
     shared = {**restored.settings, "psnr": restored.psnr}
-    for k, (name, image) in enumerate(zip(restored.names, restored.images, strict=True)):
-        own = {**shared, "seeds": str(first + k), **({"std": stds[k]} if stds else {})}
+    for k, (name, seed, image) in enumerate(zip(restored.names, restored.seeds.tolist(), restored.images, strict=True)):
+        own = {**shared, "seeds": str(seed), **({"std": stds[k]} if stds else {})}
         output.write_file(Path(out) / f"{name}.png", artifacts.tile_png(image, levels, own))
     output.write_file(together(out), restored.png())
-    output.write_file(Path(out) / FACTS, output.json_bytes({**shared, "stds": stds, "names": list(restored.names)}))
+    output.write_file(Path(out) / FACTS, json_bytes({**shared, "stds": stds, "names": list(restored.names)}))
 
 
 def check_empty(out: str) -> None:
@@ -150,7 +150,7 @@ def write_translated(out: str, translated: "Translated") -> None:
         own = {**settings, "seeds": str(seed), "n": 1, "source_image": k}
         output.write_file(folder / IMAGES / f"{k:05d}.png", artifacts.tile_png(image, levels, own))
     output.write_file(folder / GRID, translated.png())
-    output.write_file(folder / FACTS, output.json_bytes(settings))
+    output.write_file(folder / FACTS, json_bytes(settings))
 
 
 def _keep(folder: Path, names: list[str], settings: dict[str, Any]) -> None:
@@ -165,8 +165,8 @@ def _listed(folder: Path) -> set[str]:
     if kind_of(folder / FACTS) is None:
         return set()
     try:
-        found = read_json(folder / FACTS)
+        record = read_json(folder / FACTS)
     except InputError:  # not ours, or damaged: then no picture is ours either
         return set()
-    names = found.get("pictures") if isinstance(found, dict) else None
+    names = record.get("pictures") if isinstance(record, dict) else None
     return {name for name in names or [] if isinstance(name, str) and _OURS.fullmatch(name)}

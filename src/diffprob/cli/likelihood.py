@@ -5,8 +5,6 @@ the same for infinitely many steps. flow: the density of the probability flow, t
 """
 
 import argparse
-import csv
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from diffprob.cli.options import add_bounding, bound, compute, images, optional
 from diffprob.cli.parser import whole
 from diffprob.cli.progress import TERMINAL
 from diffprob.cli.text import images_measured, table
+from diffprob.tasks.display import json_bytes
 
 EXAMPLES = (
     "diffprob likelihood digits                              # the packaged digits on the test digits",
@@ -40,20 +39,34 @@ _OWN = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The run, which images, by which method with options of its own, and where the numbers go."""
-    parser.add_argument("--method", choices=METHODS, default="bound", help="what stands for -log p (bound)")
+    parser.add_argument("--method", choices=METHODS, default="bound", help="how -log p is computed (default bound)")
     add_bounding(parser, 1000)
-    parser.add_argument("--terms", metavar="N", help=f"bounds: random terms for each image, or all ({TERMS})")
-    parser.add_argument("--eta", type=float, metavar="X", help="bound: of the family of chains, in (0, 1] (1: DDPM's)")
-    parser.add_argument("--divergence", metavar="D", help='flow: "Hutchinson(probes=1)" or "Exact()", for small images')
-    parser.add_argument("--tolerance", type=float, metavar="X", help="flow: of a solver's step (1e-5)")
-    parser.add_argument("--repeats", type=whole(1), metavar="N", help="flow: dequantisations averaged (1)")
-    parser.add_argument("--importance", type=whole(1), metavar="N", help="flow: importance samples in each (1)")
-    parser.add_argument("--out", metavar="FILE", help="the result as .json, or one row an image as .csv")
+    parser.add_argument(
+        "--terms", metavar="N", help=f"bound, continuous: random terms for each image; bound: or all (default {TERMS})"
+    )
+    parser.add_argument(
+        "--eta", type=float, metavar="X", help="bound: which chain of the DDIM family, in (0, 1] (default 1: DDPM)"
+    )
+    parser.add_argument(
+        "--divergence",
+        metavar="D",
+        help='flow: divergence by "Hutchinson(probes=1)" (default), or "Exact()" for small images',
+    )
+    parser.add_argument(
+        "--tolerance", type=float, metavar="X", help="flow: error that the solver may make in a step (default 1e-5)"
+    )
+    parser.add_argument(
+        "--repeats", type=whole(1), metavar="N", help="flow: average over N dequantisations (default 1)"
+    )
+    parser.add_argument(
+        "--importance", type=whole(1), metavar="N", help="flow: importance samples in each dequantisation (default 1)"
+    )
+    parser.add_argument("--out", metavar="FILE", help="also write the result as .json, or a row for each image as .csv")
     parser.add_argument(
         "--record",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="add the number to the run's card (on, but for packaged runs)",
+        help="add the number to the run's model card (default: on, except for packaged runs)",
     )
 
 
@@ -74,14 +87,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     prepared = prepare_likelihood(run, request, TERMINAL)
     if args.dry_run:
         return {**prepared.settings, "dry_run": True}
-    found = measure_likelihood(prepared, TERMINAL)
-    result = {**found.to_json(), "dry_run": False}
-    out = output.written(lambda: output.write_file(args.out, _file(args.out, result))) if args.out else {}
-    return {**result, **out, **recorded(run, lambda: run.record(likelihood_measurement(found)), TERMINAL, args.record)}
+    measured = measure_likelihood(prepared, TERMINAL)
+    result = {**measured.to_json(), "dry_run": False}
+    contents = measured.to_csv().encode if str(args.out).lower().endswith(".csv") else lambda: json_bytes(result)
+    out = output.written(lambda: output.write_file(args.out, contents())) if args.out else {}
+    return {
+        **result,
+        **out,
+        **recorded(run, lambda: run.record(likelihood_measurement(measured)), TERMINAL, args.record),
+    }
 
 
-def lines(result: dict[str, Any]) -> Iterator[str]:
-    """For people."""
+def format_result(result: dict[str, Any]) -> Iterator[str]:
+    """The lines that are printed."""
     from diffprob.tasks.likelihood import SETTINGS
 
     how = [f"{name} {result[name]}" for name in SETTINGS if name in result]
@@ -133,25 +151,15 @@ def _method(args: argparse.Namespace) -> Any:
     from diffprob.tasks.likelihood import ContinuousTimeBound, ProbabilityFlow
 
     if args.method == "flow":
-        given = {
+        own = {
             "divergence": optional(args.divergence, "--divergence", "divergence"),
             "tolerance": args.tolerance,
             "repeats": args.repeats,
             "importance": args.importance,
         }
-        return ProbabilityFlow(**{name: value for name, value in given.items() if value is not None})
+        return ProbabilityFlow(**{name: value for name, value in own.items() if value is not None})
     terms = None if args.terms == "all" else int(args.terms or TERMS)
     own = bound(args, terms=terms)
     if args.method == "continuous":
         return ContinuousTimeBound(**{name: own[name] for name in ("terms", "variance", "decoder_std", "clip")})
     return ChainBound(**own, eta=1.0 if args.eta is None else args.eta)
-
-
-def _file(path: str, result: dict[str, Any]) -> bytes:
-    if Path(path).suffix.lower() == ".json":
-        return output.json_bytes(result)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(result["images"][0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(result["images"])
-    return text.getvalue().encode()

@@ -1,14 +1,13 @@
 """Results as files: pictures, arrays, folders; each written under a temporary name first, so none is half there."""
 
-import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError, did_you_mean
-from diffprob.base.finite import check_numbers
 from diffprob.storage import files
+from diffprob.tasks.display import write_file
 
 if TYPE_CHECKING:
     from diffprob.tasks.rows import ImageRows
@@ -77,29 +76,6 @@ def check_writable(out: str | Path, what: str = "--out") -> None:
     except (OSError, ValueError) as error:
         reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else error
         raise InputError(f"{what} {out} cannot be written: {reason}; another place would be right") from error
-
-
-def write_file(path: str | Path, contents: bytes) -> None:
-    """Write a whole file or none, over an older one of the same name; folders above it are made.
-
-    Raises:
-        InputError: a folder, pipe or device lies there, or the disk refuses; what existed before is intact.
-    """
-    path = Path(path)
-    files.check_replaceable(path)
-    with files.saying(f"write {path}", "; what existed before is intact"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_file(path, [contents])
-
-
-def json_bytes(result: Mapping[str, Any]) -> bytes:
-    """A result as a JSON file.
-
-    Raises:
-        NumericalError: a number in it is not finite; its field is named.
-    """
-    check_numbers(result)
-    return (json.dumps(result, indent=1, allow_nan=False) + "\n").encode()
 
 
 def write_rows(kind: str, out: str, rows: "ImageRows") -> None:

@@ -1,7 +1,7 @@
 """What the steps of a run's chain cost, and what they show: rate and distortion at every time.
 
-Sending x_t from noise to data costs the rate; whoever has x_t guesses the image with the error called distortion. The
-last bits, from the guess at the last noisy time to the exact grey levels, are the reconstruction.
+The rate is what it costs to send x_t; the distortion is the error with which the model then guesses the image from x_t.
+The last bits, from that guess at the last noisy time to the exact grey levels, are the reconstruction.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from diffprob.cli.options import add_bounding, bound, compute, images
 from diffprob.cli.parser import whole
 from diffprob.cli.progress import TERMINAL
 from diffprob.cli.text import images_measured, table
+from diffprob.tasks.display import json_bytes
 
 EXAMPLES = (
     "diffprob rate digits                                    # 64 test digits, all 1000 steps: table and rate.png",
@@ -30,8 +31,13 @@ ROWS = 10  # of the table
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The run, which images, the chain, and how the curves are shown."""
     add_bounding(parser, 64)
-    parser.add_argument("--rows", type=whole(2), default=ROWS, metavar="N", help=f"of the table ({ROWS})")
-    parser.add_argument("--out", default="rate.png", metavar="FILE", help="the curves as .png, or all numbers as .json")
+    parser.add_argument("--rows", type=whole(2), default=ROWS, metavar="N", help=f"rows of the table (default {ROWS})")
+    parser.add_argument(
+        "--out",
+        default="rate.png",
+        metavar="FILE",
+        help="the curves as .png, or all numbers as .json (default rate.png)",
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -47,20 +53,20 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     setup, settings = prepare_rate(Run.open(args.run), request, TERMINAL)
     if args.dry_run:
         return {**settings, "out": args.out, "dry_run": True}
-    found = measure_rate(setup, settings, TERMINAL)
-    result = {**found.to_json(args.rows), "out": args.out, "dry_run": False}
+    rates = measure_rate(setup, settings, TERMINAL)
+    result = {**rates.to_json(args.rows), "out": args.out, "dry_run": False}
     check_numbers(result)
     wants_picture = args.out.lower().endswith(".png")
 
     def write() -> None:
-        picture = rate_figure(found.curve, found.levels) if wants_picture else None
-        output.write_file(args.out, output.json_bytes(result) if picture is None else picture)
+        picture = rate_figure(rates.curve, rates.levels) if wants_picture else None
+        output.write_file(args.out, json_bytes(result) if picture is None else picture)
 
     return {**result, **output.written(write)}
 
 
-def lines(result: dict[str, Any]) -> Iterator[str]:
-    """For people."""
+def format_result(result: dict[str, Any]) -> Iterator[str]:
+    """The lines that are printed."""
     where = images_measured(result)
     how = ", ".join(f"{name} {result[name]}" for name in ("grid", "steps", "variance", "decoder", "clip", "seed"))
     if result["dry_run"]:

@@ -1,10 +1,13 @@
 """How results show themselves in a notebook, and become files."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from diffprob.base.errors import InputError
+from diffprob.base.finite import check_numbers
 from diffprob.storage import files
 
 
@@ -24,6 +27,27 @@ def save(path: str | Path, kinds: Mapping[str, Callable[[], bytes]]) -> None:
     contents = kinds.get(path.suffix.lower())
     if contents is None:
         raise InputError(f"{path}: {' or '.join(f'x{suffix}' for suffix in kinds)} would be right")
+    write_file(path, contents())
+
+
+def write_file(path: str | Path, contents: bytes) -> None:
+    """Write a whole file or none, over an older one of the same name; folders above it are made.
+
+    Raises:
+        InputError: a folder, pipe or device lies there, or the disk refuses; what existed before is intact.
+    """
+    path = Path(path)
+    files.check_replaceable(path)
     with files.saying(f"write {path}", "; what existed before is intact"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_file(path, [contents()])
+        files.write_file(path, [contents])
+
+
+def json_bytes(result: Mapping[str, Any]) -> bytes:
+    """A result as a JSON file.
+
+    Raises:
+        NumericalError: a number in it is not finite; its field is named.
+    """
+    check_numbers(result)
+    return (json.dumps(result, indent=1, allow_nan=False) + "\n").encode()

@@ -1,5 +1,7 @@
 """How probable images are under a run: -log2 p in bits per dimension, with its parts and its error bar."""
 
+import csv
+import io
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -181,6 +183,14 @@ class LikelihoodResult:
             "terms_bits_per_dim": {name: float(bits.mean()) for name, bits in self.parts.items()},
             "images": images,
         }
+
+    def to_csv(self) -> str:
+        """A row for each image."""
+        text, rows = io.StringIO(), self.to_json()["images"]
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue()
 
     def __repr__(self) -> str:
         error = "" if self.standard_error is None else f" +- {self.standard_error:.4f}"

@@ -106,6 +106,7 @@ class Restored:
         inputs: what was to be restored, in the size of the restored ones, uint8 (n, C, H, W); a missing pixel is grey.
         clean: the images without flaw, uint8 (n, C, H, W), or None.
         levels: how many grey levels there are.
+        seeds: of the images, int64 (n,).
         names: of each image, for a file of its own.
         stds: the noise that was taken out of each, in grey levels; empty where there was none.
         psnr: mean and standard error of the peak signal-to-noise ratio in decibels, by name, "restored" the last; None
@@ -119,6 +120,7 @@ class Restored:
     inputs: np.ndarray
     clean: np.ndarray | None
     levels: int
+    seeds: np.ndarray
     names: tuple[str, ...]
     stds: list[float]
     psnr: dict[str, list[float | None]] | None
@@ -211,6 +213,7 @@ def make_restored(prepared: PreparedRestoration, reporter: Reporter = SILENT) ->
         inputs=degraded.shown(),
         clean=prepared.clean,
         levels=inputs.levels,
+        seeds=rng.seeds.cpu().numpy(),
         names=inputs.names,
         stds=[std for _, stds in pieces for std in stds],
         psnr=None if prepared.clean is None else _compared(degraded, images, prepared.clean),
