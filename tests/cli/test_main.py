@@ -173,7 +173,7 @@ def test_show_lists_recipes_and_describes_runs(diffprob: Callable) -> None:
     recipes = diffprob("show", "recipes", "--json").json["recipes"]
     assert recipes["cifar10"]["parameters"] == 35_746_307
     assert dp.named("digits") == _parsed(diffprob("show", "digits", "--json").json["text"])
-    assert "35,746,307" in "\n".join(show.lines({"kind": "recipes", "recipes": recipes}))
+    assert "35,746,307" in "\n".join(show.format_result({"kind": "recipes", "recipes": recipes}))
 
 
 def _parsed(text: str) -> dp.Recipe:
@@ -191,7 +191,7 @@ def test_doctor_reports_and_writes_nothing(diffprob: Callable, tmp_path: Path) -
     assert report["packages"]["numpy"]
     assert "1,797 images" in report["digits"]
     assert list(tmp_path.iterdir()) == []
-    assert "this machine is usable" in "\n".join(doctor.lines(report))
+    assert "this machine is usable" in "\n".join(doctor.format_result(report))
 
 
 def test_doctor_warns_of_torchvision(diffprob: Callable, monkeypatch: pytest.MonkeyPatch) -> None:

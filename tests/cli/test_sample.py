@@ -220,7 +220,7 @@ def test_demo_trains_samples_and_writes_a_report(diffprob: Callable, monkeypatch
     run = dp.Run.open("runs/demo-short")
     assert [m.n for m in run.measurements] == [360, 360, 5, 5]
     assert run.measurements[0].value == pytest.approx(result["table"][0]["ratio"])
-    text, page = "\n".join(demo.lines(result)), Path(result["report"]).read_text()
+    text, page = "\n".join(demo.format_result(result)), Path(result["report"]).read_text()
     for row, measured in zip(result["bits_per_dim"], run.measurements[2:], strict=True):
         assert row["value"] == measured.value
         assert f"{row['value']:.3f}" in text
@@ -246,7 +246,7 @@ def test_demo_stops_at_the_time_limit_and_resumes(diffprob: Callable, monkeypatc
     monkeypatch.setattr("diffprob.tasks.demo.detect_turned", lambda *_: [])
     result = diffprob("demo", "--short", *CPU, "--json").json
     assert (result["step"], result["timed_out"]) == (1, True)
-    assert "goes on" in "\n".join(demo.lines(result))
+    assert "goes on" in "\n".join(demo.format_result(result))
     assert diffprob("demo", "--short", *CPU, "--json").json["step"] == 2
     assert diffprob("demo", "--short", *CPU, "--json").json["step"] == 3
     fresh = diffprob("demo", "--short", "--fresh", *CPU, "--json").json

@@ -199,7 +199,7 @@ def _tensors(path: Path, rng: random.Random) -> bytes:
 
 def _use(folder: Path) -> None:
     """Everything that opens a run, each by itself."""
-    _only_lines(lambda: list(show.lines({"kind": "run", **describe_run(folder).to_json()})))
+    _only_lines(lambda: list(show.format_result({"kind": "run", **describe_run(folder).to_json()})))
     try:
         run = open_run(folder)
     except (InputError, NumericalError) as error:

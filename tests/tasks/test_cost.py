@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from diffprob.cli.trained import cost_rows
+from diffprob.cli.text import cost_rows
 from diffprob.config.recipe import AnyRecipe, Baseline
 from diffprob.net.glow import GlowSpec
 from diffprob.net.unet import UNetSpec

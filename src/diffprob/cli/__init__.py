@@ -1,1 +1,1 @@
-"""The command line: one module a verb, each with ``add_arguments(parser)``, ``run(args)`` and ``lines(result)``."""
+"""The command line: one module a verb, each with ``add_arguments``, ``run`` and ``format_result``."""

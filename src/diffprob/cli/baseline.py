@@ -1,7 +1,7 @@
-"""Train something to compare with.
+"""Train a baseline to compare a diffusion model with: a classifier, a flow (Glow) or an energy-based model.
 
-classifier: of your labelled images; judges samples and gives features for them. glow and ebm: densities of your images
-without a diffusion model, saved as runs; `detect --with` reads them.
+classifier: trained on labelled images; it judges samples and gives features for `evaluate`. glow and ebm: densities of
+images, saved as runs; `detect --with` compares with them.
 """
 
 import argparse
@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from diffprob.base.errors import InputError, did_you_mean
-from diffprob.cli import output, trained
+from diffprob.cli import output
 from diffprob.cli.options import overrides
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, whole
 from diffprob.cli.progress import TERMINAL
-from diffprob.cli.text import table
+from diffprob.cli.text import format_training, table
 from diffprob.tasks.progress import duration
 from diffprob.tasks.signals import stopping
 
@@ -33,19 +33,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to train (a classifier, a flow or an energy), on which data, and for how long."""
     parser.add_argument("kind", metavar="KIND", help="classifier, glow or ebm")
     parser.add_argument(
-        "data", metavar="DATA", help='images (for a classifier labelled): a folder, a file, "digits" or "hf:NAME"'
+        "data", metavar="DATA", help='images (for a classifier, labelled ones): a folder, a file, "digits" or "hf:NAME"'
     )
     parser.add_argument("--size", type=whole(2), metavar="N", help="scale and crop pictures to NxN")
     parser.add_argument("--channels", type=int, choices=(1, 3), help="read pictures as grey (1) or colour (3)")
     parser.add_argument("--epochs", type=whole(1), metavar="N", help="classifier: passes over the images")
-    parser.add_argument("--steps", type=whole(1), metavar="N", help="glow, ebm: train until this step")
+    parser.add_argument("--steps", type=whole(1), metavar="N", help="glow, ebm: train up to this step")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=VALUE", help="glow, ebm: change one field of the recipe"
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="glow, ebm: change a field of the recipe; may be repeated",
     )
     parser.add_argument(
-        "--out", metavar="FILE", help="classifier: the .safetensors file; glow, ebm: the run (runs/NAME-KIND)"
+        "--out",
+        metavar="FILE",
+        help="classifier: a .safetensors file; glow, ebm: the run's folder (default runs/NAME-KIND)",
     )
-    add_seed(parser, "decides weights at the start, order and shifts (0)")
+    add_seed(parser, "decides initial weights, the order of images, and noise or shifts (default 0)")
     add_device(parser)
     add_dry_run(parser, "say what would be trained and where it would be kept, and write nothing")
 
@@ -112,10 +118,10 @@ def _classifier(args: argparse.Namespace) -> dict[str, Any]:
     return {**result, "next": f"diffprob evaluate RUN {args.data}{chosen}", **last}
 
 
-def lines(result: dict[str, Any]) -> Iterator[str]:
-    """For people."""
+def format_result(result: dict[str, Any]) -> Iterator[str]:
+    """The lines that are printed."""
     if result["kind"] != "classifier":
-        yield from trained.lines(result)
+        yield from format_training(result)
         return
     rows = [
         ("data", f"{result['data']}, {result['images']:,} images in {result['classes']} classes"),
@@ -123,8 +129,8 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
         ("training", result["settings"]),
     ]
     if result["dry_run"]:
-        there = "there already, and would be compared with this" if result["exists"] else "new"
-        yield from table([*rows, ("file", f"{result['path']} ({there})")])
+        state = "there already, and would be compared with this" if result["exists"] else "new"
+        yield from table([*rows, ("file", f"{result['path']} ({state})")])
         return
     done = f"trained in {duration(result['seconds'])}" if result["fresh"] else "was trained before"
     rows += [

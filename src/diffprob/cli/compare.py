@@ -19,7 +19,7 @@ EXAMPLES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The runs, where the page goes, and how samples are drawn."""
     parser.add_argument("runs", nargs="+", metavar="RUN", help="runs' folders, or names of packaged runs")
-    parser.add_argument("--out", default="compare.html", metavar="PATH", help="an .html file (compare.html)")
+    parser.add_argument("--out", default="compare.html", metavar="PATH", help="an .html file (default compare.html)")
     add_drawing(parser)
     add_device(parser)
     add_dry_run(parser, "check everything and say what would be done, without drawing")
@@ -41,10 +41,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return {**result.to_json(), "out": args.out, "dry_run": False}
 
 
-def lines(result: dict[str, Any]) -> Iterator[str]:
-    """For people."""
+def format_result(result: dict[str, Any]) -> Iterator[str]:
+    """The lines that are printed."""
     would = result["dry_run"]
-    for each in result["runs"]:
-        drawn = f"{each['n']} samples, seeds {each['seeds']}, {each['sampler']}, {each['steps']} steps"
-        yield f"{each['run']}: {'would draw ' if would else ''}{drawn} on {each['device']}"
+    for run in result["runs"]:
+        drawn = f"{run['n']} samples, seeds {run['seeds']}, {run['sampler']}, {run['steps']} steps"
+        yield f"{run['run']}: {'would draw ' if would else ''}{drawn} on {run['device']}"
     yield f"would write {result['out']}" if would else f"wrote {result['out']} ({bytes_text(result['bytes'])})"

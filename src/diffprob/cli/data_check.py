@@ -1,4 +1,4 @@
-"""Whether data is usable: every image is read once; nothing is written."""
+"""Check whether data is usable: every image is read once, and nothing is written."""
 
 import argparse
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=whole(2), metavar="N", help="scale and crop pictures to NxN")
     parser.add_argument("--channels", type=int, choices=(1, 3), help="read pictures as grey (1) or colour (3)")
     parser.add_argument(
-        "--split", default="train", metavar="NAME", help="train, test, all, ... as the data has them (train)"
+        "--split", default="train", metavar="NAME", help="which split to check: train, test, all, ... (default train)"
     )
 
 
@@ -33,8 +33,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return check_data(DataCheckRequest(data=data)).to_json()
 
 
-def lines(result: dict[str, Any]) -> Iterator[str]:
-    """For people."""
+def format_result(result: dict[str, Any]) -> Iterator[str]:
+    """The lines that are printed."""
     from diffprob.cli.text import table
 
     shape = f"{result['width']}x{result['height']}, {result['channels']} channel{'s' * (result['channels'] > 1)}"

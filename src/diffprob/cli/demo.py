@@ -1,4 +1,4 @@
-"""Train on the embedded handwritten digits, draw, measure, detect, leave pictures: minutes on two cores, no network."""
+"""Train on the embedded handwritten digits, draw, measure, write a report; minutes on two cores, offline."""
 
 import argparse
 from collections.abc import Iterator
@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """How long, where the run goes, and its seed."""
     parser.add_argument("--short", action="store_true", help="about 40 s in all, with a worse model")
     parser.add_argument("--fresh", action="store_true", help="delete the run of an earlier demo and start anew")
-    parser.add_argument("--out", metavar="RUN", help="the run's folder (runs/demo, or runs/demo-short)")
-    add_seed(parser, "decides the training and, as the first image's seed, the samples (0)")
+    parser.add_argument("--out", metavar="RUN", help="the run's folder (default runs/demo, or runs/demo-short)")
+    add_seed(parser, "decides the training, and is the seed of the first sample (default 0)")
     add_device(parser)
     add_dry_run(parser, "say what would be done, and do nothing")
 
@@ -47,8 +47,8 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     return None if result is None else {**result.to_json(), "dry_run": False}
 
 
-def lines(result: dict[str, Any]) -> Iterator[str]:
-    """For people."""
+def format_result(result: dict[str, Any]) -> Iterator[str]:
+    """The lines that are printed."""
     if result["dry_run"]:
         most = f"{result['steps']:,} steps or {duration(result['seconds_at_most'])}"
         yield f"would train {result['run']} for {most}, then draw and measure"

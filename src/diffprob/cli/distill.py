@@ -1,4 +1,4 @@
-"""Make a potential of a trained run: a network whose gradient is the noise, so that its value is -log p up to scale.
+"""Distil a run into a potential: a scalar network whose gradient is the noise, so that its value is -log p up to scale.
 
 The result is a run like any other: it samples, evaluates and resumes, and `detect --with` reads its density.
 """
@@ -7,10 +7,10 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from diffprob.cli import trained
 from diffprob.cli.options import overrides
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, whole
 from diffprob.cli.progress import TERMINAL
+from diffprob.cli.text import format_training
 from diffprob.tasks.signals import stopping
 
 EXAMPLES = (
@@ -25,15 +25,24 @@ EXAMPLES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The teacher, the student's recipe, and how long to train."""
     parser.add_argument("run", metavar="RUN", help="the teacher: a run's folder, or the name of a packaged run")
-    parser.add_argument("--method", required=True, metavar="M", help="gradient, scalar or full")
-    parser.add_argument("--data", metavar="PATH", help="where the run's images lie, if not where its recipe says")
-    parser.add_argument("--out", metavar="RUN", help="the new run's folder (runs/NAME-METHOD)")
-    parser.add_argument("--steps", type=whole(1), metavar="N", help="train until this step (2,000)")
-    parser.add_argument("--frozen", action="store_true", help="scalar: the body never learns")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=VALUE", help="change one field of the recipe"
+        "--method",
+        required=True,
+        metavar="M",
+        help="gradient (a network that distils the run), scalar (a head on its body) or full (all of it)",
     )
-    add_seed(parser, "decides weights at the start, order and noise (the run's)", None)
+    parser.add_argument("--data", metavar="PATH", help="where the run's own images are, if not where its recipe says")
+    parser.add_argument("--out", metavar="RUN", help="the new run's folder (default runs/NAME-METHOD)")
+    parser.add_argument("--steps", type=whole(1), metavar="N", help="train up to this step (default 2,000)")
+    parser.add_argument("--frozen", action="store_true", help="scalar: train the head only, never the body")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change a field of the recipe, such as training.lr=1e-4; may be repeated",
+    )
+    add_seed(parser, "decides initial weights, the order of images, and noise (default: the run's)", None)
     add_device(parser)
     add_dry_run(parser, "say what it would take (parameters, memory, time) and write nothing")
 
@@ -62,8 +71,8 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     return None if result is None else result.to_json()
 
 
-def lines(result: dict[str, Any]) -> Iterator[str]:
-    """For people."""
-    yield from trained.lines(result)
+def format_result(result: dict[str, Any]) -> Iterator[str]:
+    """The lines that are printed."""
+    yield from format_training(result)
     if result.get("fields"):
         yield f"both noise predictions: {result['fields']}"

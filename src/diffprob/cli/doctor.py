@@ -1,4 +1,4 @@
-"""Whether this machine is usable: PyTorch and its build, processor, memory, disk, packages, data. Writes nothing."""
+"""Check whether this machine is usable: PyTorch, processor, memory, disk, packages, data. Nothing is written."""
 
 import argparse
 from collections.abc import Iterator
@@ -27,8 +27,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return examine_machine().to_json()
 
 
-def lines(result: dict[str, Any]) -> Iterator[str]:
-    """For people."""
+def format_result(result: dict[str, Any]) -> Iterator[str]:
+    """The lines that are printed."""
     from diffprob.tasks.machine import NEEDED, OPTIONAL
 
     torch, packages = result["torch"], result["packages"]

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--clip",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="let diffusers' sampler clip to [-1, 1] (on)",
+        help="let diffusers' sampler clip to [-1, 1] (default: on)",
     )
     add_dry_run(parser, "open the run and write nothing")
 
@@ -35,8 +35,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return export_run(Run.open(args.run), request).to_json()
 
 
-def lines(result: dict[str, Any]) -> Iterator[str]:
-    """For people."""
+def format_result(result: dict[str, Any]) -> Iterator[str]:
+    """The lines that are printed."""
     what = "would write" if result["dry_run"] else "wrote"
     yield f"{what} {result['run']} (step {result['step']:,}) to {result['out']}"
     yield f"in Python: diffusers.DDPMPipeline.from_pretrained({result['out']!r})"

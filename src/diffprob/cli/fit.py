@@ -1,8 +1,8 @@
-"""Fit to a run what its training did not: the best variances of its reverse steps, and the best steps.
+"""Fit the variances of a trained run's reverse steps, and the steps that cost least. The network does not change.
 
 analytic: one variance per time by Monte Carlo, without training (Analytic-DPM). npr, sn, ocm: heads on the frozen
-network that predict a variance for every pixel. steps: the least-cost path, for --grid best. The run keeps each in a
-file of its own, with the SHA-256 of the weights that it belongs to.
+network that predict a variance for every pixel. steps: the least-cost path, for --grid best. Each is kept in a file of
+the run, with the SHA-256 of the weights that it belongs to.
 """
 
 import argparse
@@ -28,17 +28,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The run, what is fitted, and how many images and times it takes."""
     parser.add_argument("run", metavar="RUN", help="a run's folder")
     parser.add_argument("what", nargs="+", metavar="WHAT", help="analytic, npr, sn, ocm, steps: one or several")
-    parser.add_argument("--data", metavar="PATH", help="where the run's own images lie, if not where its recipe says")
-    parser.add_argument("-n", type=whole(2), default=64, metavar="N", help="analytic: images at each time (64)")
-    parser.add_argument("--times", type=whole(2), metavar="N", help="analytic: at how many times (all of the schedule)")
-    parser.add_argument("--steps", type=whole(1), default=3000, metavar="N", help="heads: optimiser steps (3,000)")
-    parser.add_argument("--batch", type=whole(2), default=64, metavar="N", help="heads: images in a step (64)")
-    parser.add_argument("--lr", type=float, default=1e-3, metavar="X", help="heads: largest learning rate (0.001)")
-    parser.add_argument("--blocks", type=whole(0), default=0, metavar="N", help="heads: residual blocks in front (0)")
-    parser.add_argument("--best", action="store_true", help="fit to the best weights that the training watched for")
-    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the network (fp32)")
-    parser.add_argument("--record", action="store_true", help="write also into a run that comes with the library")
-    add_seed(parser, "which images, times and noise (0)")
+    parser.add_argument("--data", metavar="PATH", help="where the run's own images are, if not where its recipe says")
+    parser.add_argument("-n", type=whole(2), default=64, metavar="N", help="analytic: images at each time (default 64)")
+    parser.add_argument(
+        "--times", type=whole(2), metavar="N", help="analytic: number of times (default: all of the schedule)"
+    )
+    parser.add_argument(
+        "--steps", type=whole(1), default=3000, metavar="N", help="npr, sn, ocm: optimiser steps (default 3,000)"
+    )
+    parser.add_argument(
+        "--batch", type=whole(2), default=64, metavar="N", help="npr, sn, ocm: images in a step (default 64)"
+    )
+    parser.add_argument(
+        "--lr", type=float, default=1e-3, metavar="X", help="npr, sn, ocm: largest learning rate (default 0.001)"
+    )
+    parser.add_argument(
+        "--blocks",
+        type=whole(0),
+        default=0,
+        metavar="N",
+        help="npr, sn, ocm: residual blocks before the heads (default 0)",
+    )
+    parser.add_argument(
+        "--best",
+        action="store_true",
+        help="fit to the weights that were best by the metric watched during training, not the last ones",
+    )
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="precision of the network (default fp32)"
+    )
+    parser.add_argument("--record", action="store_true", help="write even into a run that comes with the library")
+    add_seed(parser, "decides which images, times and noise (default 0)")
     add_device(parser)
     add_dry_run(parser, "check everything and say what would be fitted, without fitting")
 
@@ -66,8 +86,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return run_fit(prepared, TERMINAL).to_json()
 
 
-def lines(result: dict[str, Any]) -> Iterator[str]:
-    """For people."""
+def format_result(result: dict[str, Any]) -> Iterator[str]:
+    """The lines that are printed."""
     if result["dry_run"]:
         yield from table([(kind, f"would be written to {path}") for kind, path in result["files"].items()])
         return

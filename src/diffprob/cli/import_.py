@@ -1,4 +1,4 @@
-"""Make a run of a diffusers folder (DDPMPipeline or UNet2DModel, in safetensors); diffusers itself is not needed."""
+"""Make a run from a diffusers folder (DDPMPipeline or UNet2DModel, in safetensors); diffusers itself is not needed."""
 
 import argparse
 from collections.abc import Iterator
@@ -16,19 +16,26 @@ EXAMPLES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The folder, the new run, and what the folder may not say: size, levels, labels, data, step."""
-    parser.add_argument("folder", metavar="FOLDER", help="what diffusers' save_pretrained wrote")
+    parser.add_argument("folder", metavar="FOLDER", help="a folder that diffusers' save_pretrained wrote")
     parser.add_argument("--out", required=True, metavar="RUN", help="the new run's folder")
-    parser.add_argument("--size", type=whole(1), metavar="N", help="of the images, if the folder does not say")
+    parser.add_argument("--size", type=whole(1), metavar="N", help="size of the images, if the folder does not say")
     parser.add_argument(
-        "--levels", type=whole(2, 256), metavar="K", help="grey levels (what the folder says, else 256)"
+        "--levels",
+        type=whole(2, 256),
+        metavar="K",
+        help="number of grey levels (default: what the folder says, else 256)",
     )
     parser.add_argument(
         "--null-label",
         action="store_true",
-        help="the network's last class stands for no label, which guidance needs (what the folder says)",
+        help="the network's last class stands for no label, which guidance needs (default: what the folder says)",
     )
-    parser.add_argument("--data", metavar="PATH", help="what it was trained on, for the recipe (not known)")
-    parser.add_argument("--step", type=whole(0), default=0, metavar="N", help="training steps behind the weights")
+    parser.add_argument(
+        "--data", metavar="PATH", help="data that it was trained on, for the recipe (default: not known)"
+    )
+    parser.add_argument(
+        "--step", type=whole(0), default=0, metavar="N", help="number of training steps of the weights (default 0)"
+    )
     add_dry_run(parser, "read and check the folder, and write nothing")
 
 
@@ -51,8 +58,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return import_run(request, TERMINAL).to_json()
 
 
-def lines(result: dict[str, Any]) -> Iterator[str]:
-    """For people."""
+def format_result(result: dict[str, Any]) -> Iterator[str]:
+    """The lines that are printed."""
     from diffprob.cli.text import table
 
     channels, height, width = result["shape"]

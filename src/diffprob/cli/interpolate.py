@@ -28,20 +28,29 @@ NOISES = ("shared", "independent", "rescaled")  # those of `diffprob.sampling.be
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The run, the images to go between, how many steps, and how they are drawn."""
     parser.add_argument("run", metavar="RUN", help="a run's folder, or the name of a packaged run (diffprob show runs)")
-    parser.add_argument("first", metavar="A", help=ONE_IMAGE)
+    parser.add_argument("first", metavar="A", help=f"one image: {ONE_IMAGE}")
     parser.add_argument("second", metavar="B", help="the other image")
     parser.add_argument(
-        "--at", nargs="+", type=share, metavar="T", help="times, in (0, 1], one row each (0.5; with --latent 1)"
+        "--at",
+        nargs="+",
+        type=share,
+        metavar="T",
+        help="times up to which noise is added, in (0, 1], a row for each (default 0.5; with --latent 1)",
     )
-    parser.add_argument("--points", type=whole(2), default=9, metavar="N", help="values of l, ends included (9)")
+    parser.add_argument(
+        "--points", type=whole(2), default=9, metavar="N", help="how many mixtures, the ends included (default 9)"
+    )
     parser.add_argument(
         "--noise",
         choices=NOISES,
-        help="one noise for both images (shared); one each, or one each and divided by its length (rescaled)",
+        help="one noise for both images (shared, the default), one for each (independent), or one for each and the "
+        "mixture's scaled back to full strength (rescaled)",
     )
-    parser.add_argument("--latent", action="store_true", help="mix the latents that DDIM finds for the images")
+    parser.add_argument("--latent", action="store_true", help="encode both images by DDIM and mix the latents")
     add_drawing(parser, None)
-    parser.add_argument("--out", default="interpolation.png", metavar="PATH", help="x.png (a grid) or x.npz")
+    parser.add_argument(
+        "--out", default="interpolation.png", metavar="PATH", help="x.png (a grid) or x.npz (default interpolation.png)"
+    )
     add_device(parser)
     add_dry_run(parser, "check everything and say what would be done, without drawing")
 
@@ -70,8 +79,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return {**rows.to_json(), "out": args.out, "dry_run": False}
 
 
-def lines(result: dict[str, Any]) -> Iterator[str]:
-    """For people."""
+def format_result(result: dict[str, Any]) -> Iterator[str]:
+    """The lines that are printed."""
     dry = result["dry_run"]
     times = ", ".join(f"{t:g}" for t in result["at"])
     mixture = "DDIM latents" if result["latent"] else f"{result['noise']} noise"
@@ -81,6 +90,6 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
     )
     yield from how(result)
     if result["rmse"]:
-        said = "; ".join(f"{a:.2f} and {b:.2f}" for a, b in result["rmse"])
-        yield f"from the images to the ends of each row, root of the mean squared difference: {said} grey levels"
+        errors = "; ".join(f"{a:.2f} and {b:.2f}" for a, b in result["rmse"])
+        yield f"from the images to the ends of each row, root of the mean squared difference: {errors} grey levels"
     yield f"{'would write' if dry else 'wrote'} {result['out']}"

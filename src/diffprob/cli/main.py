@@ -51,9 +51,9 @@ DONE, BAD_INPUT, NUMERICAL, INTERRUPTED = 0, 2, 3, 130
 
 def usage() -> str:
     """The text of ``diffprob --help``."""
-    lines = ["usage: diffprob VERB [...]", "", "Diffusion models as probability models.", "", "verbs:"]
-    lines += [f"  {verb:<12} {what}" for verb, (_, what) in VERBS.items()]
-    lines += [
+    text = ["usage: diffprob VERB [...]", "", "Diffusion models as probability models.", "", "verbs:"]
+    text += [f"  {verb:<12} {what}" for verb, (_, what) in VERBS.items()]
+    text += [
         "",
         "`diffprob VERB --help` says more. Everywhere --json prints one JSON object on stdout and nothing else there,",
         "progress goes to stderr, and --seed, --device and --dry-run mean the same. Exit codes: 0 done, 2 bad usage or",
@@ -64,7 +64,7 @@ def usage() -> str:
         "  diffprob sample mnist -n 64 --out mnist.png",
         "  diffprob train digits --out runs/digits",
     ]
-    return "\n".join(lines)
+    return "\n".join(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -131,8 +131,8 @@ def _run(argv: list[str]) -> int:
     if result is not None:
         check_numbers(result)
         # What stands in a result may come from a stranger's run: each line is made printable, and stays one line.
-        found = [json.dumps(result, allow_nan=False)] if args.json else map(printable, module.lines(result))
-        print("\n".join(found), flush=True)
+        output = [json.dumps(result, allow_nan=False)] if args.json else map(printable, module.format_result(result))
+        print("\n".join(output), flush=True)
         if result.get("not_written"):
             return _fail(result["not_written"], BAD_INPUT)
     return DONE
@@ -156,6 +156,6 @@ def _fail(message: str, code: int) -> int:
 
 
 def _stopped(stop: BaseException, code: int) -> int:
-    said = str(stop)
-    say(f"diffprob: {one_line(said) if said else 'interrupted'}")
+    message = str(stop)
+    say(f"diffprob: {one_line(message) if message else 'interrupted'}")
     return code

@@ -1,4 +1,4 @@
-"""The options that mean the same in every verb that draws or measures, and the requests that they make."""
+"""Options that several verbs share, and the requests that they make."""
 
 import argparse
 import math
@@ -41,26 +41,35 @@ def spelling(name: str, value: Any) -> str:
     return _NAMES.get(name, dashes + name.replace("_", "-")) + ("" if value is None else f" {value}")
 
 
-def add_drawing(parser: argparse.ArgumentParser, n: int | None = 64, steps: str = "50; Ancestral: 1000") -> None:
+def add_drawing(parser: argparse.ArgumentParser, n: int | None = 64, steps: str = "50, or 1000 with Ancestral") -> None:
     """``-n --seed --sampler --steps --grid --variance --clip --dynamic-clip --batch --best --precision`` and those of
     `steering`; -n only where there is a default for it."""
     if n is not None:
-        parser.add_argument("-n", type=whole(1), default=n, metavar="N", help=f"how many images ({n:,})")
-    add_seed(parser, "seed of the first image; image i has the seed N + i (0)")
+        parser.add_argument("-n", type=whole(1), default=n, metavar="N", help=f"how many images (default {n:,})")
+    add_seed(parser, "seed of the first image; image i has the seed N + i (default 0)")
     parser.add_argument(
-        "--sampler", metavar="S", help='such as "UniPC(2)"; unless given what suits --steps (diffprob show samplers)'
+        "--sampler",
+        metavar="S",
+        help='a sampler such as "UniPC(2)" (default: one that suits --steps; diffprob show samplers)',
     )
-    parser.add_argument("--steps", type=whole(1), metavar="N", help=f"network calls for each image ({steps})")
     parser.add_argument(
-        "--grid", metavar="G", help='which times are visited ("Uniform()" with --sampler; best: the fitted path)'
+        "--steps", type=whole(1), metavar="N", help=f"network evaluations for each image (default {steps})"
+    )
+    parser.add_argument(
+        "--grid",
+        metavar="G",
+        help='which times are visited, such as "Uniform()", or best: the fitted path (default: to suit the sampler)',
     )
     parser.add_argument(
         "--variance",
         metavar="V",
-        help="variance of x_0 given x_t, such as UnitData() or, fitted, Analytic(); by default the run's",
+        help="variance of x_0 given x_t, such as UnitData() or, once fitted, Analytic() (default: the run's)",
     )
     parser.add_argument(
-        "--clip", action=argparse.BooleanOptionalAction, default=True, help="clamp the predicted image to [-1, 1] (on)"
+        "--clip",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="clamp the predicted image to [-1, 1] (default: on)",
     )
     parser.add_argument(
         "--dynamic-clip",
@@ -68,16 +77,28 @@ def add_drawing(parser: argparse.ArgumentParser, n: int | None = 64, steps: str 
         const=0.995,
         type=share,
         metavar="Q",
-        help="clamp to this quantile of each predicted image instead, and scale it back (0.995)",
-    )
-    parser.add_argument(
-        "--batch", type=whole(1), metavar="N", help="images per network call: decides speed, and the last bits"
-    )
-    parser.add_argument(
-        "--best", action="store_true", help="the best averaged weights by the metric that the training watched"
+        help="clamp each predicted image at its own quantile Q instead, and scale it back (0.995 if Q is left out)",
     )
     add_steering(parser)
-    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the network (fp32)")
+    add_network(parser)
+
+
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """``--batch --best --precision``: how the network is evaluated, and with which of its weights."""
+    parser.add_argument(
+        "--batch",
+        type=whole(1),
+        metavar="N",
+        help="images per network call; changes the speed, and the last bits of the result",
+    )
+    parser.add_argument(
+        "--best",
+        action="store_true",
+        help="use the weights that were best by the metric watched during training, not the last ones",
+    )
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the network (default fp32)"
+    )
 
 
 def add_steering(parser: argparse.ArgumentParser) -> None:
@@ -86,28 +107,47 @@ def add_steering(parser: argparse.ArgumentParser) -> None:
         "--label",
         nargs="+",
         metavar="L",
-        help=f"classes of the images, in turn, by name (diffprob show RUN), by number where they have no names; {NONE} "
-        "on its own: of any (all classes in turn)",
+        help="classes to draw, in turn: by name (diffprob show RUN lists them), or by number where they have no names; "
+        f"{NONE} on its own: of any class (default: all classes in turn)",
     )
     parser.add_argument(
-        "--caption", nargs="+", metavar="TEXT", help=f"captions, in turn, for a run that reads them; {NONE}: of any"
+        "--caption",
+        nargs="+",
+        metavar="TEXT",
+        help=f"captions to draw, in turn, for a run trained on captions; {NONE}: without a caption",
     )
     parser.add_argument(
-        "--guidance", type=_finite, default=0.0, metavar="W", help="classifier-free: (1 + W) told - W untold (0: none)"
+        "--guidance",
+        type=_finite,
+        default=0.0,
+        metavar="W",
+        help="weight W of classifier-free guidance: (1 + W) conditional - W unconditional (default 0: none)",
     )
     parser.add_argument(
-        "--guidance-interval", nargs=2, type=_unit, metavar=("LOW", "HIGH"), help="guide within these times (0 1)"
+        "--guidance-interval",
+        nargs=2,
+        type=_unit,
+        metavar=("LOW", "HIGH"),
+        help="guide only between these times (default 0 1)",
     )
     parser.add_argument(
-        "--guidance-rescale", type=_unit, default=0.0, metavar="S", help="share of the unguided contrast to keep (0)"
+        "--guidance-rescale",
+        type=_unit,
+        default=0.0,
+        metavar="S",
+        help="share of the unguided contrast to restore, 0 to 1 (default 0)",
     )
-    parser.add_argument("--guide-with", metavar="RUN", help="guide away from this weaker run, not from the untold one")
+    parser.add_argument(
+        "--guide-with", metavar="RUN", help="guide away from this weaker run instead of the unconditional model"
+    )
     parser.add_argument(
         "--classify-with",
         metavar="REC",
-        help="for a run that is told nothing: --label by a run of `diffprob recognise`",
+        help="for an unconditional run: draw --label by this classifier, which `diffprob recognise` trained",
     )
-    parser.add_argument("--classifier-scale", type=_finite, metavar="S", help="with --classify-with: how strongly (1)")
+    parser.add_argument(
+        "--classifier-scale", type=_finite, metavar="S", help="with --classify-with: how strongly (default 1)"
+    )
 
 
 def add_bounding(parser: argparse.ArgumentParser, n: int) -> None:
@@ -117,41 +157,66 @@ def add_bounding(parser: argparse.ArgumentParser, n: int) -> None:
         "images",
         nargs="?",
         metavar="DATA",
-        help="the images: a picture, a folder, a file of arrays, ... (by default held-out ones of the run's own data)",
+        help="images to measure: a picture, a folder, a file of arrays, ... (default: held-out ones of the run's own)",
     )
-    parser.add_argument("--held-out", metavar="DATA", help="the same as DATA, whose test split or all of it is taken")
+    parser.add_argument(
+        "--held-out",
+        metavar="DATA",
+        help="images to measure, their test split if they have one; DATA then says where the run's own images are",
+    )
     add_place(parser)
     parser.add_argument(
-        "--split", choices=("auto", "test", "train"), default="auto", help="of the data; auto: test, if there is one"
+        "--split",
+        choices=("auto", "test", "train"),
+        default="auto",
+        help="split of the data to measure; auto: test, if there is one",
     )
-    parser.add_argument("-n", type=whole(1), default=n, metavar="N", help=f"at most so many images ({n:,})")
-    add_seed(parser, "which images, and their noise: image i of the data has the seed N + i (0)")
-    parser.add_argument("--steps", type=whole(1), metavar="N", help="times of the chain (the fitted path's, or all)")
-    parser.add_argument("--grid", metavar="G", help='such as "Native()"; best, if fitted the default: the fitted path')
+    parser.add_argument("-n", type=whole(1), default=n, metavar="N", help=f"measure at most N images (default {n:,})")
+    add_seed(parser, "decides which images, and their noise: image i of the data has the seed N + i (default 0)")
     parser.add_argument(
-        "--variance", metavar="V", help="such as UnitData(); by default Analytic() if fitted, else the run's"
+        "--steps",
+        type=whole(1),
+        metavar="N",
+        help="number of times in the chain (default: those of the fitted path, or all)",
     )
-    parser.add_argument("--decoder-std", type=float, metavar="X", help="of p(x_0|x_t1), in model space, [-1, 1]")
     parser.add_argument(
-        "--clip", action=argparse.BooleanOptionalAction, help="clamp the predicted image to [-1, 1] (on for bounds)"
+        "--grid",
+        metavar="G",
+        help='which times are visited, such as "Native()", or best: the fitted path, the default once there is one',
     )
-    parser.add_argument("--batch", type=whole(1), metavar="N", help="images per network call; decides the last bits")
-    parser.add_argument("--best", action="store_true", help="the best averaged weights that the training watched for")
-    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the network (fp32)")
+    parser.add_argument(
+        "--variance",
+        metavar="V",
+        help="variance of x_0 given x_t, such as UnitData() (default: Analytic() once fitted, else the run's)",
+    )
+    parser.add_argument(
+        "--decoder-std",
+        type=float,
+        metavar="X",
+        help="standard deviation of p(x_0|x_t1), where images lie in [-1, 1] (default: that of the posterior)",
+    )
+    parser.add_argument(
+        "--clip",
+        action=argparse.BooleanOptionalAction,
+        help="clamp the predicted image to [-1, 1] (default: on for bounds)",
+    )
+    add_network(parser)
     add_device(parser)
     add_dry_run(parser, "check everything and say what would be done, without doing it")
 
 
 def add_place(parser: argparse.ArgumentParser) -> None:
     """``--data`` and ``--resize``, which mean the same in every verb."""
-    parser.add_argument("--data", metavar="PATH", help="where the run's own images lie, if not where its recipe says")
+    parser.add_argument("--data", metavar="PATH", help="where the run's own images are, if not where its recipe says")
     add_resize(parser)
 
 
 def add_resize(parser: argparse.ArgumentParser) -> None:
     """``--resize``: the only way in which images are converted for a run."""
     parser.add_argument(
-        "--resize", action="store_true", help="convert other images of another size, colour or number of grey levels"
+        "--resize",
+        action="store_true",
+        help="convert images whose size, colours or number of grey levels are not the run's",
     )
 
 
@@ -216,8 +281,7 @@ def overrides(texts: Sequence[str]) -> dict[str, str]:
     for text in texts:
         path, equals, value = text.partition("=")
         if not equals or not path or not value:
-            said = one_line(text, 60)
-            raise InputError(f"--set {said}: FIELD=VALUE would be right, for instance training.lr=1e-3")
+            raise InputError(f"--set {one_line(text, 60)}: FIELD=VALUE would be right, for instance training.lr=1e-3")
         settings[path.strip()] = value.strip()
     return settings
 

@@ -117,7 +117,10 @@ def add_seed(parser: argparse.ArgumentParser, what: str, default: int | None = 0
 def add_device(parser: argparse.ArgumentParser) -> None:
     """``--device``."""
     parser.add_argument(
-        "--device", default="auto", metavar="DEVICE", help="auto (a CUDA GPU if there is one), cpu, cuda or cuda:1"
+        "--device",
+        default="auto",
+        metavar="DEVICE",
+        help="where to compute: auto (a CUDA GPU if there is one), cpu, cuda or cuda:1 (default auto)",
     )
 
 

@@ -1,19 +1,18 @@
-"""Train a classifier of noised images under a run's noise, beginning with the run's weights.
+"""Train a classifier of noisy images, with the noise of a run, starting from the run's weights.
 
-With one DATA it learns the labels; with several, which of them an image is from, which is what `translate` needs: the
-source's images first, then the target's. The same command again resumes. In the end it says how many held-out images it
-recognises at some times t, from little noise to much.
+With one DATA it learns the labels. With several it learns which of them an image is from, which is what `translate`
+needs: the source's images first, then the target's. The same command again resumes. At the end it prints the accuracy
+on held-out images at some times t, from little noise to much.
 """
 
 import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from diffprob.cli import trained
 from diffprob.cli.options import overrides
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, whole
 from diffprob.cli.progress import TERMINAL
-from diffprob.cli.text import table
+from diffprob.cli.text import format_training, table
 from diffprob.tasks.signals import stopping
 
 EXAMPLES = (
@@ -26,15 +25,21 @@ EXAMPLES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Of which run the classifier is, and how long to train it."""
-    parser.add_argument("run", metavar="RUN", help="whose noise it is: a run's folder, or the name of a packaged run")
+    parser.add_argument(
+        "run", metavar="RUN", help="the run whose noise and weights are used: its folder, or the name of a packaged run"
+    )
     parser.add_argument("data", metavar="DATA", nargs="+", help="labelled images, or two or more sources of images")
     parser.add_argument("--size", type=whole(2), metavar="N", help="scale and crop pictures to NxN")
-    parser.add_argument("--out", metavar="RUN", help="the new run's folder (runs/NAME-recogniser)")
-    parser.add_argument("--steps", type=whole(1), metavar="N", help="train until this step (600)")
+    parser.add_argument("--out", metavar="RUN", help="the new run's folder (default runs/NAME-recogniser)")
+    parser.add_argument("--steps", type=whole(1), metavar="N", help="train up to this step (default 600)")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=VALUE", help="change one field of the recipe"
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change a field of the recipe, such as training.lr=1e-4; may be repeated",
     )
-    add_seed(parser, "decides order and noise (the run's)", None)
+    add_seed(parser, "decides the order of images, and noise (default: the run's)", None)
     add_device(parser)
     add_dry_run(parser, "say what it would take (parameters, memory, time) and write nothing")
 
@@ -62,9 +67,9 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     return None if result is None else result.to_json()
 
 
-def lines(result: dict[str, Any]) -> Iterator[str]:
-    """For people."""
-    text = list(trained.lines(result))
+def format_result(result: dict[str, Any]) -> Iterator[str]:
+    """The lines that are printed."""
+    text = list(format_training(result))
     if not result.get("dry_run"):
         rows = [(f"{t:g}", f"{share:.1%}") for t, share in zip(result["at"], result["accuracy"], strict=True)]
         what = f"{result['tested']:,} images of {result['on']}"

@@ -1,6 +1,6 @@
 """Write the report of a run: one HTML page with samples, curves, measurements, and how to make them again.
 
-It goes into the run as report.html, and to --out. Of a packaged run it goes to --out alone.
+It is kept in the run as report.html, and written to --out if that is given; for a packaged run only to --out.
 """
 
 import argparse
@@ -26,9 +26,11 @@ EXAMPLES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The run, where the page goes, where the data is, and how samples are drawn."""
     parser.add_argument("run", metavar="RUN", help="a run's folder, or the name of a packaged run (diffprob show runs)")
-    parser.add_argument("--out", metavar="PATH", help="an .html file (a packaged run: report-NAME.html)")
+    parser.add_argument("--out", metavar="PATH", help="an .html file (default for a packaged run: report-NAME.html)")
     parser.add_argument(
-        "--data", metavar="PATH", help="where the run's data is now; none: do not look for it (where the recipe says)"
+        "--data",
+        metavar="PATH",
+        help="where the run's data is (default: where its recipe says); none: do not look for it",
     )
     add_drawing(parser)
     add_device(parser)
@@ -61,8 +63,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return {**result.to_json(), **places, **kept, "dry_run": False}
 
 
-def lines(result: dict[str, Any]) -> Iterator[str]:
-    """For people."""
+def format_result(result: dict[str, Any]) -> Iterator[str]:
+    """The lines that are printed."""
     places = " and ".join(place for place in (result["report"], result["out"]) if place)
     drawn = f"{result['n']} samples, seeds {result['seeds']}, {result['sampler']}"
     drawn += ", steps by tolerance" if result["steps"] is None else f", {result['steps']} steps"

@@ -8,8 +8,8 @@ Files cut noise off at black and white; what was cut is drawn first, which takes
 is estimated.
 
 With --mask (white pixels are missing) or --box the missing pixels are drawn, given the others, by DDIM(eta=1.0) unless
-told otherwise: guided towards them, for two to three times the cost of plain samples, or by RePaint for 1 + K times. A
-run that was trained with smaller images (`diffprob train digits_superresolution`) enlarges IMAGES of that size; larger
+chosen otherwise: guided towards them, for two to three times the cost of plain samples, or by RePaint for 1 + K times.
+A run that enlarges images (`diffprob train digits_superresolution` trains one) takes IMAGES of its small size; larger
 ones it makes small first, and says how near it comes to them. Image i has the seed N + i.
 """
 
@@ -52,25 +52,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The run, the damaged images, what was done to them, and how they are drawn."""
     parser.add_argument("run", metavar="RUN", help="a run's folder, or the name of a packaged run (diffprob show runs)")
     parser.add_argument("images", metavar="IMAGES", help=KINDS)
-    parser.add_argument("--out", default="restored", metavar="DIR", help="a new or empty folder (restored)")
+    parser.add_argument("--out", default="restored", metavar="DIR", help="a new or empty folder (default restored)")
     parser.add_argument("-n", type=whole(1), metavar="N", help="only the first N images")
-    parser.add_argument("--noise", type=grey_levels, metavar="STD", help="of the noise, in grey levels (estimated)")
-    parser.add_argument("--draw", action="store_true", help="draw from the posterior in the place of its mean")
-    parser.add_argument("--mask", metavar="PATH", help="pictures of what is missing, in white: one, or one an image")
-    parser.add_argument("--box", metavar="TOP,LEFT,HEIGHT,WIDTH", help="a box that is missing, in pixels")
-    parser.add_argument("--method", choices=METHODS, help=f"how missing pixels are drawn ({METHODS[0]})")
-    parser.add_argument("--jumps", type=whole(0), metavar="K", help=f"of {REPAINT}: repetitions of each step ({JUMPS})")
     parser.add_argument(
-        "--average", type=whole(1), metavar="K", help="the mean of K draws of missing pixels, or of enlarged images (1)"
+        "--noise",
+        type=grey_levels,
+        metavar="STD",
+        help="standard deviation of the noise, in grey levels (default: estimated for each image)",
+    )
+    parser.add_argument("--draw", action="store_true", help="draw from the posterior instead of taking its mean")
+    parser.add_argument(
+        "--mask", metavar="PATH", help="a picture whose white pixels are missing, or a folder with one for each image"
+    )
+    parser.add_argument(
+        "--box", metavar="TOP,LEFT,HEIGHT,WIDTH", help="a box that is missing in every image, in pixels"
+    )
+    parser.add_argument("--method", choices=METHODS, help=f"how missing pixels are drawn (default {METHODS[0]})")
+    parser.add_argument(
+        "--jumps", type=whole(0), metavar="K", help=f"{REPAINT}: repetitions of each step (default {JUMPS})"
+    )
+    parser.add_argument(
+        "--average",
+        type=whole(1),
+        metavar="K",
+        help="take the mean of K draws of missing pixels, or of enlarged images (default 1)",
     )
     parser.add_argument(
         "--add-noise",
         type=grey_levels,
         metavar="STD",
-        help="IMAGES are clean: add so much noise first, as a file holds it",
+        help="to try it out on clean IMAGES: add noise of so many grey levels first, cut off at black and white",
     )
-    parser.add_argument("--clean", metavar="DATA", help="the images without flaw, to say how near the restored come")
-    add_drawing(parser, None)
+    parser.add_argument(
+        "--clean", metavar="DATA", help="the undamaged images, to measure how near the restored ones come"
+    )
+    add_drawing(parser, None, "50, or 1000 with Ancestral; without --mask and --box 200")
     add_device(parser)
     add_dry_run(parser, "check everything and say what would be done, without restoring")
 
@@ -137,8 +153,8 @@ def _box(text: str) -> tuple[int, int, int, int]:
     return top, left, high, wide
 
 
-def lines(result: dict[str, Any]) -> Iterator[str]:
-    """For people."""
+def format_result(result: dict[str, Any]) -> Iterator[str]:
+    """The lines that are printed."""
     dry, kind = result["dry_run"], result["flaw"]
     doing = {"noise": "take the noise out of", "missing": "fill in", "small": "enlarge"}[kind]
     done = {"noise": "took the noise out of", "missing": "filled in", "small": "enlarged"}[kind]

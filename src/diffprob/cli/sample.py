@@ -1,7 +1,7 @@
 """Draw images from a run. Image i depends on the seed + i alone, not on how many are drawn with it.
 
-With --from, noise is added to an image up to each time of --at, once, and the chain goes on from there many times with
-noise of its own: draws of p(x_0 | x_t). With --reconstruct it is taken up to the noise and back by DDIM.
+With --from, drawing starts from an image instead of pure noise: noise is added to it once for each time of --at, and -n
+images are drawn from each noisy image, p(x_0 | x_t). With --reconstruct, DDIM encodes the image and decodes it again.
 """
 
 import argparse
@@ -39,22 +39,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run's folder, or the name of a packaged run (diffprob show runs)")
     add_drawing(parser, None)
     parser.add_argument(
-        "-n", type=whole(1), metavar="N", help=f"how many images ({COUNT}; with --from {COUNT_FROM} from each time)"
+        "-n",
+        type=whole(1),
+        metavar="N",
+        help=f"how many images (default {COUNT}; with --from {COUNT_FROM} for each time)",
     )
     parser.add_argument(
-        "--out", default="samples.png", metavar="PATH", help="x.png (a grid), x.npz or a folder (samples.png)"
+        "--out",
+        default="samples.png",
+        metavar="PATH",
+        help="x.png (a grid), x.npz (arrays) or a folder of PNGs (default samples.png)",
     )
     parser.add_argument(
-        "--progressive", action="store_true", help="also draw how the predicted image changes along the chain"
+        "--progressive",
+        action="store_true",
+        help="also write a picture of how the predicted images change along the chain",
     )
     parser.add_argument(
-        "--from", dest="source", metavar="IMAGE", help=f"go on from this image with noise added: {ONE_IMAGE}"
+        "--from", dest="source", metavar="IMAGE", help=f"start from this image with noise added: {ONE_IMAGE}"
     )
     parser.add_argument(
-        "--at", nargs="+", type=share, metavar="T", help="with --from: up to these times, in (0, 1] (0.25 0.5 0.75)"
+        "--at",
+        nargs="+",
+        type=share,
+        metavar="T",
+        help="with --from: add noise up to these times, in (0, 1] (default 0.25 0.5 0.75)",
     )
     parser.add_argument(
-        "--reconstruct", action="store_true", help="with --from: find the latent at --at (1) by DDIM, and decode it"
+        "--reconstruct",
+        action="store_true",
+        help="with --from: encode the image by DDIM up to --at (default 1), and decode it",
     )
     add_device(parser)
     add_dry_run(parser, "check everything and say what would be done, without drawing")
@@ -118,16 +132,16 @@ def _from_image(args: argparse.Namespace) -> dict[str, Any]:
     return {**rows.to_json(), "out": args.out, "dry_run": False}
 
 
-def lines(result: dict[str, Any]) -> Iterator[str]:
-    """For people."""
+def format_result(result: dict[str, Any]) -> Iterator[str]:
+    """The lines that are printed."""
     what = "would draw" if result["dry_run"] else "drew"
     if "rmse" in result:
         what = "would take" if result["dry_run"] else "took"
         way = f"{result['from']} up to t = {_times(result)} and back"
         yield f"{what} {way}, by {result['run']} (step {result['step']:,})"
     elif "from" in result:
-        each = f"{result['n']} images from {result['from']} at each t of {_times(result)}"
-        yield f"{what} {each}, of {result['run']} (step {result['step']:,}), seeds {result['seeds']}"
+        drawn = f"{result['n']} images from {result['from']} at each t of {_times(result)}"
+        yield f"{what} {drawn}, of {result['run']} (step {result['step']:,}), seeds {result['seeds']}"
     else:
         yield f"{what} {result['n']} images of {result['run']} (step {result['step']:,}), seeds {result['seeds']}"
     yield from how(result)

@@ -1,4 +1,4 @@
-"""What there is: recipes, packaged runs and components; or one family, run, recipe or component."""
+"""List recipes, packaged runs, metrics and components, or show one of them in detail."""
 
 import argparse
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "what",
         nargs="?",
         metavar="WHAT",
-        help="recipes, runs, metrics, samplers, schedules, grids, ...; or a run, recipe or component",
+        help="a list (recipes, runs, metrics, samplers, schedules, grids, ...), or one run, recipe or component",
     )
 
 
@@ -36,8 +36,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return look_up(args.what)
 
 
-def lines(result: dict[str, Any]) -> Iterator[str]:
-    """For people."""
+def format_result(result: dict[str, Any]) -> Iterator[str]:
+    """The lines that are printed."""
     kind = result["kind"]
     if kind == "all":
         yield from table(

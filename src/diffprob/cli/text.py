@@ -3,6 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from diffprob.base.text import bytes_text
+from diffprob.tasks.progress import duration
+
 
 def table(rows: Sequence[Sequence[Any]], head: Sequence[str] = ()) -> Iterator[str]:
     """Lines of a table with aligned columns."""
@@ -33,6 +36,65 @@ def how(result: dict[str, Any]) -> Iterator[str]:
     if result["network_calls"] is None:
         yield f"on {where}: as many network calls as the tolerances need"
     else:
-        told = result["steps"] is None and isinstance(result["evaluations"], float)
-        each = f" ({result['evaluations']:g} evaluations an image)" if told else ""
-        yield f"on {where}: {result['network_calls']:,} network calls{each}"
+        counted = result["steps"] is None and isinstance(result["evaluations"], float)
+        mean = f" ({result['evaluations']:g} evaluations an image)" if counted else ""
+        yield f"on {where}: {result['network_calls']:,} network calls{mean}"
+
+
+def format_training(result: dict[str, Any]) -> Iterator[str]:
+    """What every verb that trains says of the result, or, in a dry run, of what it would take."""
+    if result.get("dry_run"):
+        yield from table([*result["about"].items(), *cost_rows(result, result["steps"], result["batch"])])
+        return
+    state = "was finished already" if result["finished_before"] else "finished"
+    loss = "" if result["loss"] is None else f", loss {result['loss']:.4g}"
+    yield f"{result['run']}: {state} at step {result['step']:,}{loss}"
+    yield from table(
+        [(name, result[key]) for name, key in (("samples", "samples"), ("loss curve", "loss_curve")) if result[key]]
+    )
+    if result["finished_before"]:
+        yield f"to go on: the same command with --steps above {result['step']:,}"
+    if result["denoises"]:
+        yield f"to draw from it: diffprob sample {result['run']}"
+    elif result["recognises"]:
+        yield f"to translate with it: diffprob translate RUN IMAGES --recogniser {result['run']} --out FOLDER"
+    else:
+        yield f"to compare with it: diffprob detect RUN --outside IMAGES --with {result['run']}"
+
+
+def _advice(result: dict[str, Any]) -> str:
+    """What would help where memory is short: parts of a batch save activations, and nothing else."""
+    total, available = result["memory_bytes_total"], result["device_memory_bytes"]
+    if not available or total <= available:
+        return ""
+    more = f"more than the {bytes_text(available)} there are"
+    activations, images = result["memory_bytes"].get("activations", 0), result["images_per_network_call"]
+    if total - activations > available:
+        return f"; weights and optimiser alone are {more}: only a smaller network helps"
+    if images > 1 and total - activations + activations / images <= available:
+        return f"; {more}: raise training.accumulate"
+    return f"; {more} for one image: only a smaller network or image helps"
+
+
+def cost_rows(result: dict[str, Any], steps: int, batch: int) -> list[tuple[str, str]]:
+    """What `diffprob.tasks.cost.TrainingCost.to_json` says, as rows for a table."""
+    whole = bytes_text(result["memory_bytes_total"])
+    parts = ", ".join(f"{name} {bytes_text(count)}" for name, count in result["memory_bytes"].items())
+    operations = []
+    if "flop_per_image_forward" in result:
+        forward, training = (result[f"flop_per_image_{name}"] / 1e9 for name in ("forward", "training"))
+        operations = [("for each image", f"{forward:.3g} GFLOP forward, {training:.3g} in training")]
+    return [
+        ("parameters", f"{result['parameters']:,}"),
+        (
+            "memory",
+            f"about {whole} and what PyTorch itself takes ({parts}){_advice(result)}",
+        ),
+        *operations,
+        (
+            "device",
+            f"{result['device']} in {result['precision']}, {result['images_per_network_call']} images per network call",
+        ),
+        ("a step", f"{result['seconds_per_step']:.3g} s for {batch} images ({result['time_is']})"),
+        ("in all", f"about {duration(result['seconds'])} for {steps:,} steps"),
+    ]

@@ -4,10 +4,10 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from diffprob.cli import trained
 from diffprob.cli.options import overrides
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, whole
 from diffprob.cli.progress import TERMINAL
+from diffprob.cli.text import format_training
 from diffprob.tasks.signals import stopping
 
 EXAMPLES = (
@@ -32,37 +32,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a recipe's name (diffprob show recipes), a recipe.txt, or a run to go on with",
     )
     parser.add_argument(
-        "--data", metavar="PATH", help="folder or file of images; without RECIPE a recipe is made for them"
-    )
-    parser.add_argument("--size", type=whole(2), metavar="N", help="with --data alone: scale and crop pictures to NxN")
-    parser.add_argument(
-        "--channels", type=int, choices=(1, 3), help="with --data alone: grey (1) or colour (3) pictures"
+        "--data", metavar="PATH", help="folder or file of images; without RECIPE, a recipe is made to suit them"
     )
     parser.add_argument(
         "--held-out",
         type=_held_out,
         metavar="SHARE|none|PATH",
-        help="with --data alone: images never trained on (a tenth, where the data has no test part)",
+        help="with --data and no RECIPE: images never trained on (default: a tenth, where the data has no test part)",
     )
     parser.add_argument(
-        "--labels", action="store_true", help="tell the network the label of each image: sample --label, --guidance"
+        "--size", type=whole(2), metavar="N", help="with --data and no RECIPE: scale and crop pictures to NxN"
     )
-    parser.add_argument("--out", metavar="RUN", help="the run's folder (runs/NAME)")
+    parser.add_argument(
+        "--channels",
+        type=int,
+        choices=(1, 3),
+        help="with --data and no RECIPE: read pictures as grey (1) or colour (3)",
+    )
+    parser.add_argument(
+        "--labels", action="store_true", help="train on the labels too, so that sample takes --label and --guidance"
+    )
+    parser.add_argument("--out", metavar="RUN", help="the run's folder (default runs/NAME)")
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help="change one field of the recipe; may be repeated",
+        help="change a field of the recipe, such as training.lr=1e-4; may be repeated",
     )
-    parser.add_argument("--steps", type=whole(1), metavar="N", help="train until this step")
+    parser.add_argument("--steps", type=whole(1), metavar="N", help="train up to this step (default: the recipe's)")
     parser.add_argument(
-        "--processes", type=whole(1), metavar="N", help="fail unless torchrun started this many processes"
+        "--processes", type=whole(1), metavar="N", help="stop with an error unless torchrun started N processes"
     )
     parser.add_argument(
         "--tensorboard", action="store_true", help="also write the log for TensorBoard (RUN/tensorboard)"
     )
-    add_seed(parser, "decides weights at the start, order and noise (the recipe's)", None)
+    add_seed(parser, "decides initial weights, the order of images, and noise (default: the recipe's)", None)
     add_device(parser)
     add_dry_run(parser, "say what it would take (parameters, memory, time) and write nothing")
 
@@ -96,9 +101,9 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     return None if result is None else result.to_json()
 
 
-def lines(result: dict[str, Any]) -> Iterator[str]:
-    """For people."""
-    yield from trained.lines(result)
+def format_result(result: dict[str, Any]) -> Iterator[str]:
+    """The lines that are printed."""
+    yield from format_training(result)
 
 
 def _held_out(text: str) -> float | str:

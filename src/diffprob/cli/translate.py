@@ -43,24 +43,54 @@ TAKES = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The two runs, the images, the method with options of its own, and where results go."""
-    parser.add_argument("run", metavar="RUN", help="of the kind wanted: a run's folder, or the name of a packaged run")
-    parser.add_argument("source", metavar="SOURCE", help='the images: a folder, a file, "digits" or "hf:NAME"')
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="a new or empty folder")
-    parser.add_argument("--method", choices=METHODS, default=METHODS[0], help=f"how ({METHODS[0]})")
-    parser.add_argument("--recogniser", metavar="REC", help="egsde: the run that `diffprob recognise` trained")
     parser.add_argument(
-        "--realistic", type=at_least_0, metavar="W", help=f"egsde: away from the source ({REALISTIC:g})"
+        "run", metavar="RUN", help="a run of the target's kind: its folder, or the name of a packaged run"
     )
-    parser.add_argument("--faithful", type=at_least_0, metavar="W", help=f"egsde: keep what is coarse ({FAITHFUL:g})")
-    parser.add_argument("--factor", type=whole(1), metavar="N", help=f"egsde: coarse is at 1/N of the size ({FACTOR})")
-    parser.add_argument("--start", type=share, metavar="T", help=f"noise up to this t in (0, 1] ({START:g}; invert: 1)")
-    parser.add_argument("--repeats", type=whole(1), metavar="K", help="egsde, sdedit: again with each result (1)")
-    parser.add_argument("--source-model", metavar="RUN", help="invert: a run of the source's kind (RUN itself)")
-    parser.add_argument("--from-label", metavar="L", help="invert: what all the images are (the labels they have)")
-    parser.add_argument("--split", choices=("auto", "train", "test", "all"), default="auto", help="auto: test, or all")
+    parser.add_argument("source", metavar="SOURCE", help='images to translate: a folder, a file, "digits" or "hf:NAME"')
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="a new or empty folder")
+    parser.add_argument(
+        "--method", choices=METHODS, default=METHODS[0], help=f"how to translate, see above (default {METHODS[0]})"
+    )
+    parser.add_argument("--recogniser", metavar="REC", help="egsde: a classifier that `diffprob recognise` trained")
+    parser.add_argument(
+        "--realistic",
+        type=at_least_0,
+        metavar="W",
+        help=f"egsde: how strongly away from the source's kind (default {REALISTIC:g})",
+    )
+    parser.add_argument(
+        "--faithful",
+        type=at_least_0,
+        metavar="W",
+        help=f"egsde: how strongly towards the source's coarse content (default {FAITHFUL:g})",
+    )
+    parser.add_argument(
+        "--factor", type=whole(1), metavar="N", help=f"egsde: coarse means at 1/N of the size (default {FACTOR})"
+    )
+    parser.add_argument(
+        "--start", type=share, metavar="T", help=f"add noise up to this time, in (0, 1] (default {START:g}; invert: 1)"
+    )
+    parser.add_argument(
+        "--repeats",
+        type=whole(1),
+        metavar="K",
+        help="egsde, sdedit: translate the result again, K times in all (default 1)",
+    )
+    parser.add_argument(
+        "--source-model", metavar="RUN", help="invert: a run of the source's kind (default: RUN itself)"
+    )
+    parser.add_argument(
+        "--from-label", metavar="L", help="invert: the label of all source images (default: the labels that they have)"
+    )
+    parser.add_argument(
+        "--split",
+        choices=("auto", "train", "test", "all"),
+        default="auto",
+        help="split of SOURCE to translate; auto: test, or all if there is none",
+    )
     parser.add_argument("-n", type=whole(1), metavar="N", help="only the first N images")
     add_resize(parser)
-    add_drawing(parser, None, f"{STEPS} in all, of which --start is the share that is left")
+    add_drawing(parser, None, f"{STEPS} for the whole chain, of which about the share --start is taken")
     add_device(parser)
     add_dry_run(parser, "check everything and say what would be done, without translating")
 
@@ -89,8 +119,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return {**translated.to_json(), "out": args.out, "dry_run": False}
 
 
-def lines(result: dict[str, Any]) -> Iterator[str]:
-    """For people."""
+def format_result(result: dict[str, Any]) -> Iterator[str]:
+    """The lines that are printed."""
     what = "would translate" if result["dry_run"] else "translated"
     yield f"{what} {result['n']} images of {result['source']} by {result['run']} (step {result['step']:,})"
     if result["method"] == INVERT:
@@ -126,7 +156,7 @@ def _method(args: argparse.Namespace) -> "TranslationMethod":
     from diffprob.tasks.translation import EGSDE as Steered
 
     names = ("start", *TAKES[args.method])
-    given: dict[str, Any] = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    fields: dict[str, Any] = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.method == EGSDE:
-        return Steered(**{"recogniser": None, **given})
-    return SDEdit(**given) if args.method == SDEDIT else DDIB(**given)
+        return Steered(**{"recogniser": None, **fields})
+    return SDEdit(**fields) if args.method == SDEDIT else DDIB(**fields)
