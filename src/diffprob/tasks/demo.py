@@ -29,7 +29,7 @@ from diffprob.storage.files import remove
 from diffprob.storage.folders import is_run
 from diffprob.tasks.bounds import ChainBound
 from diffprob.tasks.compute import Compute
-from diffprob.tasks.drawing import Drawn, calls, counted, draw, make_times, seeds_text
+from diffprob.tasks.drawing import Drawn, calls, draw, make_times, network_progress, seeds_text
 from diffprob.tasks.fitting import AnalyticFit, FitRequest, fit
 from diffprob.tasks.images import ImageSelection
 from diffprob.tasks.likelihood import LikelihoodRequest, likelihood, likelihood_measurement
@@ -309,8 +309,7 @@ def _draw(
 ) -> Drawn:
     times = make_times(Uniform(), model.process, steps)
     streams = Rng.of(request.seed, n, device=request.compute().on())
-    bar = reporter.progress(f"draw with {sampler!r}", calls(model, n, steps), "network call")
-    with bar, counted(model, bar.update):
+    with network_progress(reporter, f"draw with {sampler!r}", calls(model, n, steps), model):
         return draw(model, sampler, times, streams, run.space, rows=rows)
 
 

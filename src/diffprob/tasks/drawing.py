@@ -20,6 +20,7 @@ from diffprob.denoise.denoiser import Denoiser, NetDenoiser
 from diffprob.sampling.simulate import simulate, start
 from diffprob.space.pixels import Pixels
 from diffprob.tasks.options import option
+from diffprob.tasks.reporter import Progress, Reporter
 
 COLUMNS = 10  # of a progression
 
@@ -148,3 +149,15 @@ def counted(model: NetDenoiser, update: Callable[[int], None]) -> Iterator[None]
 def seeds_text(seed: int, n: int) -> str:
     """``0..63`` for 64 samples from seed 0."""
     return f"{seed}..{seed + n - 1}" if n > 1 else str(seed)
+
+
+@contextmanager
+def network_progress(reporter: Reporter, what: str, total: int | None, model: NetDenoiser) -> Iterator[Progress]:
+    """Report every call of the network of ``model``, of ``total``; None where nobody knows how many."""
+    with reporter.progress(what, total, "network call") as progress, counted(model, progress.update):
+        yield progress
+
+
+def slices(n: int, size: int) -> list[slice]:
+    """Slices of at most ``size`` that make up n."""
+    return [slice(first, min(first + size, n)) for first in range(0, n, size)]

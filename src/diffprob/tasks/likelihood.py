@@ -24,7 +24,7 @@ from diffprob.space.dequantise import Dequantisation
 from diffprob.tasks.bounds import CHUNKS, TERMS, ChainBound, LikelihoodSetup, map_batches, prepare, sum_terms
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.display import html_table
-from diffprob.tasks.drawing import blame, counted
+from diffprob.tasks.drawing import blame, network_progress
 from diffprob.tasks.images import ImageSelection, recorded_images
 from diffprob.tasks.reporter import SILENT, Reporter
 
@@ -242,7 +242,7 @@ def measure_likelihood(prepared: PreparedLikelihood, reporter: Reporter = SILENT
     """
     setup = prepared.setup
     calls = None if prepared.evaluations is None else setup.calls(prepared.evaluations)
-    with reporter.progress("likelihood", calls, "network call") as bar, counted(setup.model, bar.update):
+    with network_progress(reporter, "likelihood", calls, setup.model):
         nats = map_batches(setup, prepared.measure, prepared.chunks)
     dimensions = setup.run.space.dimensions
     bits = {name: part / (dimensions * math.log(2)) for name, part in zip(prepared.parts, nats, strict=True)}

@@ -30,6 +30,7 @@ from diffprob.runs.folder import RecogniserRun, Run, open_run
 from diffprob.runs.measurements import Measurement
 from diffprob.storage.folders import is_run
 from diffprob.tasks.compute import choose_device
+from diffprob.tasks.drawing import slices
 from diffprob.tasks.images import held_out, recorded_images
 from diffprob.tasks.options import option
 from diffprob.tasks.recording import recorded
@@ -262,8 +263,9 @@ def _tested(
 
 
 def _hits(model: Any, x0: Tensor, labels: Tensor, t: float, rng: Any) -> int:
-    parts = [slice(first, first + BATCH) for first in range(0, len(x0), BATCH)]
-    return sum(int(recognised(model, x0[part], labels[part], t, rng.select(part)).sum()) for part in parts)
+    return sum(
+        int(recognised(model, x0[part], labels[part], t, rng.select(part)).sum()) for part in slices(len(x0), BATCH)
+    )
 
 
 def _held_out(sources: Sequence[Any], reporter: Reporter) -> Images | None:

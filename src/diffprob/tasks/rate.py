@@ -14,7 +14,7 @@ from diffprob.reporting.rates import rate_figure
 from diffprob.runs.folder import Run
 from diffprob.tasks.bounds import ChainBound, LikelihoodSetup, map_batches, prepare, sum_terms
 from diffprob.tasks.compute import Compute
-from diffprob.tasks.drawing import counted
+from diffprob.tasks.drawing import network_progress
 from diffprob.tasks.images import ImageSelection
 from diffprob.tasks.reporter import SILENT, Reporter
 
@@ -122,7 +122,7 @@ def measure_rate(setup: LikelihoodSetup, settings: dict[str, Any], reporter: Rep
         return [prior_nats(setup.model.process, x0, setup.times[0]), *sum_terms(terms)]
 
     calls = setup.calls(setup.evaluations)
-    with reporter.progress("rate", calls, "network call") as bar, counted(setup.model, bar.update):
+    with network_progress(reporter, "rate", calls, setup.model):
         prior, nats, error = (torch.from_numpy(part) for part in map_batches(setup, measure))
     points = rate_distortion(setup.times, prior, nats, error, setup.run.space.dimensions)
     return RateResult(points, setup.run.space.levels, settings)

@@ -18,7 +18,7 @@ from diffprob.reporting.page import report_page
 from diffprob.runs.folder import Run
 from diffprob.runs.images import OtherData, OwnImages
 from diffprob.storage.records import read_log
-from diffprob.tasks.drawing import counted, draw
+from diffprob.tasks.drawing import draw, network_progress
 from diffprob.tasks.options import option
 from diffprob.tasks.plan import Sampling, SamplingPlan, plan_sampling
 from diffprob.tasks.reporter import SILENT, Reporter
@@ -219,7 +219,7 @@ def draw_samples(run: Run, plan: SamplingPlan, sampling: Sampling, reporter: Rep
     began = time.monotonic()
     streams = Rng.of(sampling.seed, sampling.n, device=sampling.compute.on())
     total, model = plan.calls(sampling.n, plan.steps), plan.model
-    with reporter.progress(f"sample {run.name}", total, "network call") as bar, counted(model, bar.update):
+    with network_progress(reporter, f"sample {run.name}", total, model):
         drawn = draw(plan.guided, plan.sampler, plan.times, streams, run.space, plan.clip, min(rows, sampling.n))
     return Samples(
         drawn.levels,

@@ -28,7 +28,7 @@ from diffprob.tasks.degradations import (
     SmallImages,
     SuperResolve,
 )
-from diffprob.tasks.drawing import check_finite, counted
+from diffprob.tasks.drawing import check_finite, network_progress, slices
 from diffprob.tasks.images import ImageSource
 from diffprob.tasks.inputs import InputImages, box_mask, check_size, read_images, read_masks
 from diffprob.tasks.options import option
@@ -199,12 +199,8 @@ def make_restored(prepared: PreparedRestoration, reporter: Reporter = SILENT) ->
     degraded, plan, rng = prepared.degraded, prepared.plan, prepared.rng
     n, chunk = len(rng), plan.model.evaluation.chunk or 1
     size = degraded.together or chunk * math.ceil(PIECE / chunk)
-    with (
-        reporter.progress("restore", degraded.calls(plan), "network call") as progress,
-        counted(plan.model, progress.update),
-    ):
-        parts = [slice(first, min(first + size, n)) for first in range(0, n, size)]
-        pieces = [degraded.restored(plan, part, rng.select(part)) for part in parts]
+    with network_progress(reporter, "restore", degraded.calls(plan), plan.model) as progress:
+        pieces = [degraded.restored(plan, part, rng.select(part)) for part in slices(n, size)]
     x = torch.cat([images for images, _ in pieces])
     check_finite(x, rng, plan.model)
     images, inputs = degraded.inputs.to_levels(x), degraded.inputs

@@ -20,7 +20,7 @@ from diffprob.sampling.invert import invert
 from diffprob.sampling.simulate import cost
 from diffprob.space.pixels import Pixels
 from diffprob.tasks.display import save
-from diffprob.tasks.drawing import check_finite, counted, limited
+from diffprob.tasks.drawing import check_finite, limited, network_progress
 from diffprob.tasks.options import option
 from diffprob.tasks.plan import Sampling, SamplingPlan, plan_sampling
 from diffprob.tasks.reporter import SILENT, Reporter
@@ -204,10 +204,7 @@ def draw_rows(prepared: PreparedRows, reporter: Reporter = SILENT) -> ImageRows:
     """
     rows = prepared.rows
     rng = Rng.of(prepared.seed, prepared.n, device=rows.device)
-    with (
-        reporter.progress(prepared.what, prepared.network_calls, "network call") as progress,
-        counted(rows.plan.model, progress.update),
-    ):
+    with network_progress(reporter, prepared.what, prepared.network_calls, rows.plan.model) as progress:
         images = [prepared.row(t, rng) for t in rows.at]
     settings = prepared.settings
     if prepared.rmse is not None:

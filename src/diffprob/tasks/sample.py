@@ -14,7 +14,7 @@ from diffprob.reporting.artifacts import arrays, grid_png
 from diffprob.runs.folder import Run
 from diffprob.sampling.simulate import State, simulate, start
 from diffprob.tasks.display import save
-from diffprob.tasks.drawing import counted, draw, limited
+from diffprob.tasks.drawing import draw, limited, network_progress
 from diffprob.tasks.plan import Sampling, SamplingPlan, plan_sampling
 from diffprob.tasks.reporter import SILENT, Reporter
 
@@ -164,10 +164,7 @@ def draw_sample(prepared: PreparedSample, reporter: Reporter = SILENT) -> Sample
     """
     plan, space, rng = prepared.plan, prepared.run.space, prepared.rng
     rows = min(prepared.request.progressive, len(rng))
-    with (
-        reporter.progress("sample", prepared.network_calls, "network call") as progress,
-        counted(plan.model, progress.update),
-    ):
+    with network_progress(reporter, "sample", prepared.network_calls, plan.model) as progress:
         drawn = draw(plan.guided, plan.sampler, plan.times, rng, space, plan.clip, rows)
     return Samples(
         images=drawn.levels,

@@ -23,7 +23,7 @@ from diffprob.sampling.between import times_from
 from diffprob.sampling.simulate import cost
 from diffprob.sampling.translate import ddib, sdedit
 from diffprob.tasks.conditioning import open_classifier
-from diffprob.tasks.drawing import calls, check_finite, counted, limited
+from diffprob.tasks.drawing import calls, check_finite, limited, network_progress, slices
 from diffprob.tasks.images import ImageSource, measured_on
 from diffprob.tasks.options import option
 from diffprob.tasks.plan import Sampling, SamplingPlan, plan_sampling
@@ -327,12 +327,8 @@ def make_translated(prepared: PreparedTranslation, reporter: Reporter = SILENT) 
     n, drawn = len(images), []
     chunk = plan.model.evaluation.chunk or n
     rng = Rng.of(prepared.seed, n, device=prepared.device)
-    with (
-        reporter.progress("translate", prepared.network_calls, "network call") as progress,
-        counted(plan.model, progress.update),
-    ):
-        for first in range(0, n, chunk):
-            part = slice(first, min(first + chunk, n))
+    with network_progress(reporter, "translate", prepared.network_calls, plan.model) as progress:
+        for part in slices(n, chunk):
             x0 = space.to_model(torch.from_numpy(images.pixels[part]).to(prepared.device))
             drawn.append(space.to_data(prepared.translated(x0, part, rng.select(part))).cpu().numpy())
     return Translated(
