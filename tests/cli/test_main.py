@@ -263,7 +263,7 @@ def test_package_imports_lazily_and_exports_every_name() -> None:
         alias.name for node in ast.parse(Path(api.__file__).read_text()).body
         if isinstance(node, ast.ImportFrom) for alias in node.names
     }  # fmt: skip
-    assert imported == set(api.__all__)
+    assert imported - {"families", "reserve"} == set(api.__all__)  # what the face itself calls
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = dp.nothing
     with pytest.raises(ImportError):
