@@ -14,6 +14,7 @@ from diffprob.base.rng import Rng, normal_like, one_for_each
 from diffprob.base.shapes import check_points, per_sample
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.guidance.energy import check_known
+from diffprob.process.calculus import increments
 from diffprob.process.linear import LinearProcess
 from diffprob.sampling.between import sample_from
 from diffprob.sampling.simulate import Finishing, Sampler, State
@@ -270,9 +271,6 @@ class RePaint:
 
 def _noisier(process: LinearProcess, x: Tensor, s: Tensor, t: Tensor, rng: Rng) -> Tensor:
     """x_t ~ q(x_t | x_s) from x_s, (B, *event): (alpha_t/alpha_s) x_s and the noise that is missing."""
-    (alpha_s, sigma_s), (alpha_t, sigma_t) = process.coefficients(s), process.coefficients(t)
-    ratio = alpha_t / alpha_s
-    missing = (sigma_t**2 - (ratio * sigma_s) ** 2).sqrt()
-    return per_sample(ratio, x) * x + per_sample(missing, x) * process.law.sample(rng, x.shape[1:], x.dtype).to(
-        x.device
-    )
+    ratio, missing = process.alpha(t) / process.alpha(s), increments(process, s, t)[1].sqrt()
+    z = process.law.sample(rng, x.shape[1:], x.dtype).to(x.device)
+    return per_sample(ratio, x) * x + per_sample(missing, x) * z
