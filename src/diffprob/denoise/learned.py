@@ -8,12 +8,13 @@ from torch import Tensor
 from diffprob.base.shapes import per_sample
 from diffprob.process.calculus import increments
 from diffprob.process.linear import LinearProcess, Stepwise
+from diffprob.process.times import native_steps
 
 
 def native_step(process: LinearProcess, t: Tensor) -> tuple[Tensor, Tensor]:
     """(s, t) of the step of 1/T that ends at t in training, T = 1000 on a continuous schedule; the second one at the
     first time, whose own step has the variance 0 (Nichol & Dhariwal 2021, released code)."""
-    steps = process.schedule.steps or 1000
+    steps = native_steps(process.schedule.steps)
     t = torch.as_tensor(t, dtype=torch.float64)
     t = torch.where(t * steps < 2 - 1e-9, torch.full_like(t, 2 / steps), t)
     return t - 1 / steps, t
@@ -66,7 +67,7 @@ class DiagonalRule:
 
     def __call__(self, process: LinearProcess, s: Tensor, t: Tensor, eta: float, default: Tensor) -> Tensor:
         """``variance`` where s = t - 1/T, else ``default``."""
-        native = ((t - s) * (process.schedule.steps or 1000) - 1).abs() < 1e-6
+        native = ((t - s) * native_steps(process.schedule.steps) - 1).abs() < 1e-6
         if eta != 1 or not bool(native.any()):
             return default
         if bool(native.all()):  # nothing may flow to ``default``, whose root has no slope at 0

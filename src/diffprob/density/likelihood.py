@@ -17,6 +17,7 @@ from diffprob.density.proxy import Fitted, Proxy
 from diffprob.likelihood.bound import Decoder, variational_bound
 from diffprob.likelihood.flow import Divergence, Hutchinson, flow_log_prob
 from diffprob.process.grids import Uniform
+from diffprob.process.times import native_steps
 from diffprob.space.dequantise import dequantised
 from diffprob.space.pixels import Pixels, check_levels
 
@@ -65,7 +66,7 @@ class BoundDensity(Proxy):
         """
         check_points(x, "an image")
         schedule = model.process.schedule
-        steps = self.steps or schedule.steps or 1000
+        steps = self.steps or native_steps(schedule.steps)
         if schedule.steps is not None and schedule.steps < steps:
             raise InputError(f"{self!r}: {schedule!r} has {schedule.steps} times")
         times = Uniform()(model.process, steps)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+STEPS = 1000  # of a chain on a continuous schedule, as many as published models have on discrete ones
 ROUNDING = 1e-9  # by so much arithmetic on times may leave [0, 1]; they are put back
 
 
@@ -31,8 +32,13 @@ def as_time(t: Tensor | float, steps: int | None) -> Tensor:
     return time.clamp(0, 1)
 
 
+def native_steps(steps: int | None) -> int:
+    """The steps of a chain like that of training: the T of a discrete schedule; `STEPS` on a continuous one (None)."""
+    return steps or STEPS
+
+
 def _right(wrong: float, steps: int | None) -> str:
-    total = steps or 1000
+    total = native_steps(steps)
     whole = wrong.is_integer() and 0 <= wrong <= total
     hint = f"; step {wrong:g} of {total} is t = {wrong / total:g}" if whole else ""
     return f"a time in [0, 1] would be right{hint}"

@@ -19,6 +19,7 @@ from diffprob.denoise.variance import Analytic, Fitted, Variance
 from diffprob.likelihood.bound import Decoder, Term
 from diffprob.process.grids import Native, Uniform
 from diffprob.process.path import LeastCost
+from diffprob.process.times import native_steps
 from diffprob.runs.fits import ANALYTIC, STEPS, bind_grid, fitted
 from diffprob.runs.folder import Run
 from diffprob.tasks.compute import Compute
@@ -203,11 +204,11 @@ def _grid(run: Run, chain: ChainBound, best: bool) -> tuple[Any, int]:
     """The fitted path of the whole bound, as long as it was fitted, or else every time of training."""
     native = run.recipe.process.schedule.steps
     if chain.grid is not None:
-        return bind_grid(run, chain.grid, best), chain.steps or native or 1000
+        return bind_grid(run, chain.grid, best), chain.steps or native_steps(native)
     if STEPS in fitted(run, best):
         grid = bind_grid(run, LeastCost(whole=True), best)
         n = chain.steps or len(grid.paths or ())
         if grid.paths and n <= len(grid.paths):
             return grid, n
-    n = chain.steps or native or 1000
+    n = chain.steps or native_steps(native)
     return (Native() if n == native else Uniform()), n

@@ -20,6 +20,7 @@ from diffprob.interop.configs import scheduling
 from diffprob.interop.diffusers import load_pipeline
 from diffprob.net.layers import Output
 from diffprob.process.linear import LinearProcess
+from diffprob.process.times import native_steps
 from diffprob.runs.folder import Run, auto_chunk
 from diffprob.space.pixels import Pixels
 from diffprob.storage.files import kind_of
@@ -215,7 +216,7 @@ def in_memory(
         raise InputError(f"{type(model).__name__} is no model: a denoiser with a process, or a torch module")
     if process is None:
         raise InputError("a network alone does not say which noise it removes: give process= (or scheduler=)")
-    parts = (process, prediction or Epsilon(), clock or Index(process.schedule.steps or 1000))
+    parts = (process, prediction or Epsilon(), clock or Index(native_steps(process.schedule.steps)))
 
     def build(evaluation: Evaluation, variance: Variance | None) -> NetDenoiser:
         own = copy.deepcopy(model)  # which is frozen and put on a device, while the user's may go on training

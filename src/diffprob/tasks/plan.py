@@ -14,6 +14,7 @@ from diffprob.conditions.condition import Labels
 from diffprob.denoise.denoiser import Denoiser, NetDenoiser
 from diffprob.denoise.variance import Variance
 from diffprob.process.grids import Uniform
+from diffprob.process.times import native_steps
 from diffprob.runs.files import library_version
 from diffprob.runs.fits import bind_grid
 from diffprob.runs.folder import Run
@@ -172,7 +173,7 @@ def _chain(run: Run, sampling: Sampling, reporter: Reporter) -> tuple[Any, Any, 
             asked = option("steps", steps)
             raise InputError(f"{asked}: {sampler!r} takes as many as its tolerances need; leave {option('steps')} out")
         if isinstance(sampler, Ancestral):
-            steps = sampling.steps or process.schedule.steps or 1000
+            steps = sampling.steps or native_steps(process.schedule.steps)
     elif sampling.grid is None and sampling.variance is None:
         sampler, grid = default(steps, process, run.space.shape)
     if sampling.grid is not None:

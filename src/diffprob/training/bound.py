@@ -34,7 +34,7 @@ def chain_nats(
         levels: grey levels of the images.
         stop_mean: let gradients flow to the variance alone.
     """
-    process, steps = model.process, model.process.schedule.steps or 1
+    process, steps = model.process, steps_of(model)
     mean = model.prediction.to_x0(process, case.xt, case.t, output.main)
     mean = mean.detach() if stop_mean else mean
     nats = x0.new_zeros(len(x0))
