@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from diffprob.base.errors import InputError
+from diffprob.base.rng import subset
 from diffprob.evaluation.diversity import class_histogram_distance, inception_score
-from diffprob.evaluation.estimate import subset
 
 
 def test_inception_score_of_closed_cases():

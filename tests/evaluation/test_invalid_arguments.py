@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from diffprob.base.errors import DiffprobError
+from diffprob.base.rng import subset
 from diffprob.evaluation.classify import FitSettings
 from diffprob.evaluation.diversity import class_histogram_distance, inception_score
-from diffprob.evaluation.estimate import Estimate, student_95, subset, wilson
+from diffprob.evaluation.estimate import Estimate, student_95, wilson
 from diffprob.evaluation.features import PcaFeatures, PixelFeatures, extract
 from diffprob.evaluation.frechet import Statistics, expected_bias
 from diffprob.evaluation.image_quality import psnr, ssim

@@ -6,7 +6,7 @@ import torch
 from truth.statistics import assert_mean
 
 from diffprob.base.errors import InputError
-from diffprob.evaluation.estimate import subset
+from diffprob.base.rng import subset
 from diffprob.evaluation.kernel import kid, polynomial_mmd2
 
 

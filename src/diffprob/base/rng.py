@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from diffprob.base.blocks import MASK, Finish, filled, normals, philox, short_uniforms, uniforms
-from diffprob.base.checks import shown
+from diffprob.base.checks import shown, whole
 from diffprob.base.quantile import normal_quantile
 
 _NUMPY = {torch.int64: np.int64, torch.float64: np.float64, torch.float32: np.float32}
@@ -196,3 +196,18 @@ def permutation(seed: int, epoch: int, n: int) -> np.ndarray:
     order = np.argsort(words.numpy(), kind="stable")
     order.setflags(write=False)
     return order
+
+
+def subset(n: int, size: int, seed: int, name: str, repetition: int = 0) -> np.ndarray:
+    """``size`` of the indices 0, ..., n - 1 without replacement: a function of the arguments alone, int64 (size,).
+
+    Raises:
+        ValueError: more than there are.
+    """
+    whole("size", size, 0, n)
+    return permutation(derive(seed, name), repetition, n)[:size].copy()
+
+
+def increasing_subset(n: int, most: int | None, seed: int, name: str) -> np.ndarray:
+    """At most ``most`` of the indices 0, ..., n - 1 (None: all), in their order: those of `subset`, int64."""
+    return np.sort(subset(n, n if most is None else min(most, n), seed, name))

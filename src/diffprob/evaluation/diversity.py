@@ -8,7 +8,8 @@ from torch import Tensor
 
 from diffprob.base.checks import whole
 from diffprob.base.errors import InputError
-from diffprob.evaluation.estimate import Estimate, Points, features, labels_of, student_95, subset
+from diffprob.base.rng import subset
+from diffprob.evaluation.estimate import Estimate, Points, features, labels_of, student_95
 
 
 def inception_score(probabilities: Points, splits: int = 10, seed: int = 0) -> Estimate:

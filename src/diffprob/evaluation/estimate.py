@@ -11,7 +11,6 @@ from torch import Tensor
 
 from diffprob.base.checks import whole
 from diffprob.base.errors import InputError
-from diffprob.base.rng import derive, permutation
 
 Points = Tensor | np.ndarray
 
@@ -101,16 +100,6 @@ def same_width(x: Tensor, y: Tensor) -> None:
     """Refuse sets whose points have different dimensions."""
     if x.shape[1] != y.shape[1]:
         raise InputError(f"x and y must hold points of one dimension, got {x.shape[1]} and {y.shape[1]}")
-
-
-def subset(n: int, size: int, seed: int, name: str, repetition: int = 0) -> np.ndarray:
-    """``size`` of the indices 0, ..., n - 1 without replacement: a function of the arguments alone, int64 (size,).
-
-    Raises:
-        ValueError: more than there are.
-    """
-    whole("size", size, 0, n)
-    return permutation(derive(seed, name), repetition, n)[:size].copy()
 
 
 def student_95(freedom: int) -> float:

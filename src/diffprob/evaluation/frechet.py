@@ -13,7 +13,8 @@ from torch import Tensor
 from diffprob.base.checks import whole
 from diffprob.base.errors import InputError, Missing, NumericalError
 from diffprob.base.finite import check_tensors
-from diffprob.evaluation.estimate import Estimate, Points, features, labels_of, student_95, subset
+from diffprob.base.rng import subset
+from diffprob.evaluation.estimate import Estimate, Points, features, labels_of, student_95
 from diffprob.storage.files import followed, open_file, saying, write_file
 from diffprob.storage.foreign import parsing
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from diffprob.base.checks import whole
-from diffprob.evaluation.estimate import NORMAL_95, Estimate, Points, features, same_width, subset
+from diffprob.base.rng import subset
+from diffprob.evaluation.estimate import NORMAL_95, Estimate, Points, features, same_width
 
 
 def polynomial_mmd2(x: Points, y: Points) -> float:

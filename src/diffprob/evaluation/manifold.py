@@ -9,7 +9,8 @@ from torch import Tensor
 
 from diffprob.base.checks import whole
 from diffprob.base.errors import InputError
-from diffprob.evaluation.estimate import NORMAL_95, Estimate, Points, features, same_width, subset, wilson
+from diffprob.base.rng import subset
+from diffprob.evaluation.estimate import NORMAL_95, Estimate, Points, features, same_width, wilson
 
 _BLOCK = 1 << 21  # squared distances held at a time: 16 MiB
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from diffprob.base.errors import InputError
-from diffprob.base.rng import Rng, derive
-from diffprob.evaluation.estimate import NORMAL_95, Estimate, Points, flat_rows, same_width, subset
+from diffprob.base.rng import Rng, derive, increasing_subset
+from diffprob.evaluation.estimate import NORMAL_95, Estimate, Points, flat_rows, same_width
 
 _BLOCK = 1 << 22  # squared distances held at a time: 16 MiB in float32
 _DRAWS = 400  # of the bootstrap
@@ -193,7 +193,7 @@ def _share(samples: Points, train: Points, held_out: Points, seed: int) -> dict[
 
 def _cut(points: Points, size: int, seed: int, name: str) -> Points:
     """A random subset of ``size`` points; sorted, so that a memory-mapped data set is read in the order of the file."""
-    return points if len(points) == size else points[np.sort(subset(len(points), size, seed, name))]
+    return points if len(points) == size else points[increasing_subset(len(points), size, seed, name)]
 
 
 def _ratio_interval(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[float, float]:

@@ -8,8 +8,9 @@ import numpy as np
 from torch import Tensor
 
 from diffprob.base.errors import InputError, did_you_mean
+from diffprob.base.rng import subset
 from diffprob.evaluation.diversity import class_histogram_distance, inception_score
-from diffprob.evaluation.estimate import Estimate, subset, wilson
+from diffprob.evaluation.estimate import Estimate, wilson
 from diffprob.evaluation.features import Features, Judge, extract
 from diffprob.evaluation.frechet import frechet, per_class_frechet
 from diffprob.evaluation.kernel import kid

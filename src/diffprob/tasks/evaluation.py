@@ -12,12 +12,12 @@ import numpy as np
 
 from diffprob.base.checks import MOST_TEXT, able, flag, instance, one_of, several
 from diffprob.base.errors import InputError
-from diffprob.base.rng import Rng, derive, permutation
+from diffprob.base.rng import Rng, increasing_subset, subset
 from diffprob.config.classes import class_counts, numbering, strangers
 from diffprob.data.for_run import Selection
 from diffprob.data.images import Images
 from diffprob.evaluation.cache import FeatureCache
-from diffprob.evaluation.estimate import Estimate, subset
+from diffprob.evaluation.estimate import Estimate
 from diffprob.evaluation.features import Features, describe
 from diffprob.evaluation.frechet import Statistics, frechet
 from diffprob.evaluation.memorisation import FEWEST, memorisation
@@ -345,7 +345,7 @@ def _views(
     reference = look(real.reference.images, np.arange(len(real.reference)))
     if real.other is None:
         return own, reference, None
-    chosen = np.sort(permutation(derive(seed, "real"), 0, len(real.other))[: len(samples)])
+    chosen = increasing_subset(len(real.other), len(samples), seed, "real")
     return own, reference, look(real.other, chosen)
 
 

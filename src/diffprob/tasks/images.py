@@ -10,7 +10,7 @@ import numpy as np
 
 from diffprob.base.checks import one_of, whole
 from diffprob.base.errors import InputError, Missing
-from diffprob.base.rng import derive, permutation
+from diffprob.base.rng import increasing_subset
 from diffprob.data.combined import held_out_source
 from diffprob.data.for_run import TEST, TRAIN, Selection, select
 from diffprob.data.formats.files import opened
@@ -126,7 +126,7 @@ class ImageSelection:
         if isinstance(self.images, ImageBatch):
             return self.images.selection, self.images.index
         selection = measured_on(run, self.images, reporter, self.place, self.split, self.resize)
-        return selection, np.sort(permutation(derive(self.seed, "images"), 0, len(selection))[: self.n])
+        return selection, increasing_subset(len(selection), self.n, self.seed, "images")
 
 
 def splits(run: Run, data: str | None = None) -> tuple[Images, Images | None]:

@@ -5,11 +5,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from diffprob.base.errors import InputError, NumericalError
-from diffprob.base.rng import Rng, derive, permutation
+from diffprob.base.rng import Rng, increasing_subset
 from diffprob.conditions.condition import Labels
 from diffprob.config.classes import class_counts, numbering
 from diffprob.config.recipe import Recipe
@@ -85,7 +84,7 @@ class Watch:
         test = held_out(recipe.data)
         reference, split = (train, "train") if test is None else (test, "test")
         self.features = parse_features(monitor.features, name=OPTION).fit(train, test, device, reporter)
-        chosen = np.sort(permutation(derive(0, "monitor"), 0, len(reference))[: monitor.n])
+        chosen = increasing_subset(len(reference), monitor.n, 0, "monitor")
         self.names, self.numbers = class_names(self.features, train), numbering(recipe, train)
         labels, called = judged(reference, self.names)
         labels = None if labels is None else labels[chosen]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffprob.base.errors import InputError, NumericalError
-from diffprob.base.rng import Rng, derive, permutation
+from diffprob.base.rng import Rng, increasing_subset
 from diffprob.data.for_run import Selection
 from diffprob.density.complexity import code_length
 from diffprob.density.proxy import Proxy
@@ -104,7 +104,7 @@ def take(selection: Selection, n: int, seed: int, name: str, reporter: Reporter 
         InputError: nothing but constant images.
     """
     images = selection.images
-    chosen = np.sort(permutation(derive(seed, "images"), 0, len(images))[:n])
+    chosen = increasing_subset(len(images), n, seed, "images")
     levels, about = images.take(chosen), {**selection.provenance, "n": len(chosen)}
     constant = chosen[levels.reshape(len(levels), -1).min(1) == levels.reshape(len(levels), -1).max(1)]
     if len(constant) == len(chosen):
