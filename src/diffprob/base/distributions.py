@@ -269,6 +269,11 @@ class Mixture:
         return flat_sum(torch.logsumexp(log_weights + torch.stack(densities, -1), -1))
 
 
+def bin_width(levels: int) -> float:
+    """Width of the bin of each of K grey levels on [-1, 1], 2/(K-1)."""
+    return 2 / (levels - 1)
+
+
 @dataclass(frozen=True, eq=False)
 class Discretised:
     """K grey levels x_k = 2k/(K-1) - 1 with the mass of a continuous law in their bins (Ho et al. 2020, eq. 13).
@@ -303,7 +308,7 @@ class Discretised:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log probability of the levels x in [-1, 1], in nats, (B,)."""
-        half = 1 / (self.levels - 1)
+        half = bin_width(self.levels) / 2
         std = self.base.std.clamp_min(torch.finfo(self.base.std.dtype).tiny)  # a point lies in one bin
         centre = (x - self.base.mean) / std
         # F is symmetric, so P(a < Z < b) = P(-b < Z < -a): mirror the bins right of the mean into the accurate left

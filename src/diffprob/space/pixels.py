@@ -2,15 +2,20 @@
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from diffprob.base.checks import image_shape, whole
+from diffprob.base.distributions import bin_width
 from diffprob.base.errors import NumericalError
 from diffprob.base.shapes import check_floats
 
 ON_LEVEL = 1e-3  # by so much of a level an image may miss it, for rounding in its dtype
+
+Numbers = TypeVar("Numbers", Tensor, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Pixels:
     @property
     def bin_width(self) -> float:
         """Width of a grey level's bin in model space, 2/(K-1)."""
-        return 2 / (self.levels - 1)
+        return bin_width(self.levels)
 
     def to_model(self, levels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Integer levels (B, C, H, W) -> [-1, 1].
@@ -90,7 +95,12 @@ class Pixels:
 
         A uniform density on the K bins gives log2 K.
         """
-        return nats / (self.dimensions * math.log(2)) - math.log2(self.bin_width)
+        return bits_per_dim(nats, self.dimensions) - math.log2(self.bin_width)
+
+
+def bits_per_dim(nats: Numbers, dimensions: int) -> Numbers:
+    """-log P of a discrete law over images of d numbers, in nats, as bits/dim: nats/(d ln 2)."""
+    return nats / (dimensions * math.log(2))
 
 
 def off_levels(x: Tensor, levels: int) -> float | None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffprob.base.distributions import bin_width
 from diffprob.base.errors import InputError, Missing
 from diffprob.data.for_run import WHOLE, Selection, is_picture, read_any, select
 from diffprob.data.formats.folder import list_pictures, split_roots
@@ -154,7 +155,7 @@ class InputImages:
     @property
     def unit(self) -> float:
         """One grey level in model space."""
-        return 2 / (self.levels - 1)
+        return bin_width(self.levels)
 
     def to_model(self, device: Any, part: slice = slice(None)) -> Tensor:
         """Some of the images in [-1, 1]."""

@@ -21,6 +21,7 @@ from diffprob.likelihood.flow import Divergence, Exact, Hutchinson, flow_log_pro
 from diffprob.runs.folder import Run
 from diffprob.runs.measurements import Measurement
 from diffprob.space.dequantise import Dequantisation
+from diffprob.space.pixels import bits_per_dim
 from diffprob.tasks.bounds import CHUNKS, TERMS, ChainBound, LikelihoodSetup, map_batches, prepare, sum_terms
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.display import html_table
@@ -245,7 +246,7 @@ def measure_likelihood(prepared: PreparedLikelihood, reporter: Reporter = SILENT
     with network_progress(reporter, "likelihood", calls, setup.model):
         nats = map_batches(setup, prepared.measure, prepared.chunks)
     dimensions = setup.run.space.dimensions
-    bits = {name: part / (dimensions * math.log(2)) for name, part in zip(prepared.parts, nats, strict=True)}
+    bits = {name: bits_per_dim(part, dimensions) for name, part in zip(prepared.parts, nats, strict=True)}
     files = setup.selection.images.files
     result = LikelihoodResult(
         bits,
