@@ -238,5 +238,5 @@ def with_dropout(condition: Condition, rows: Tensor | None, x0: Tensor, rng: Rng
     if not condition.drop:
         return rows
     dropped = rng.fold("drop").uniform((), torch.float64) < condition.drop
-    each = dropped.to(rows.device).reshape(len(dropped), *(1,) * (rows.ndim - 1))  # rows are whole numbers or images
-    return torch.where(each, condition.null().to(rows), rows)
+    mask = dropped.to(rows.device).reshape(len(dropped), *(1,) * (rows.ndim - 1))  # rows are whole numbers or images
+    return torch.where(mask, condition.null().to(rows), rows)

@@ -87,7 +87,7 @@ def check_frozen(component: Any) -> None:
     )
     copy = dataclasses.replace(component)  # pyright: ignore[reportArgumentType, reportCallIssue]
     expect(component == copy and hash(component) == hash(copy), f"{who} does not equal its copy, or hashes differently")
-    names = [each.name for each in dataclasses.fields(component)]
+    names = [field.name for field in dataclasses.fields(component)]
     name = names[0] if names else "anything"
     try:
         setattr(component, name, getattr(component, name, None))

@@ -81,7 +81,7 @@ def shape_and_precision(schedule: Any) -> None:
         value = schedule.logsnr(t)
         precise = value.dtype == schedule.time(value).dtype == torch.float64
         expect(precise, f"{who}: logsnr and time give {value.dtype} and {schedule.time(value).dtype}, not float64")
-        shapes = {tuple(each.shape) for each in (value, schedule.time(value), schedule.snap(t))}
+        shapes = {tuple(result.shape) for result in (value, schedule.time(value), schedule.snap(t))}
         expect(shapes == {shape}, f"{who}: logsnr, time and snap make {sorted(shapes)} of the shape {shape}")
         same = torch.equal(value, schedule.logsnr(_number(0.37)).expand(shape))
         expect(same, f"{who}: the log-SNR of a time depends on the shape that it comes in")

@@ -46,9 +46,9 @@ def has_near_duplicate(images: Images, chosen: NDArray[np.int64], others: NDArra
         ValueError: an index that is no whole number in 0..N - 1.
     """
     chosen = positions(chosen, len(images))
-    found = np.zeros(len(chosen), dtype=bool)
+    is_near = np.zeros(len(chosen), dtype=bool)
     if not len(chosen) or not others.any():
-        return found
+        return is_near
     mine = _sketch(images.take(chosen), images.levels)
     order = np.argsort(mine.cells.mean(1), kind="stable")  # near-duplicates have near means, so few blocks meet
     mine, near = mine.rows(order), np.zeros(len(chosen), dtype=bool)
@@ -67,8 +67,8 @@ def has_near_duplicate(images: Images, chosen: NDArray[np.int64], others: NDArra
             for begin in range(int(low), int(high), _BLOCK):
                 end = min(begin + _BLOCK, int(high))
                 near[begin:end] |= _close(mine.rows(np.arange(begin, end)), block).any(1)
-    found[order] = near
-    return found
+    is_near[order] = near
+    return is_near
 
 
 def _sketch(pixels: NDArray[np.uint8], levels: int) -> _Sketch:
