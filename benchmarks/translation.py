@@ -108,7 +108,7 @@ class Judge:
         distance = frechet(extract(self.features, images), self.real)
         dress = float((classify(self.net, images).argmax(1) == DRESS).double().mean())
         apart = (images.astype(float) - self.sources.astype(float)) / 255
-        length, alike = np.sqrt((apart**2).sum((1, 2, 3))), ssim(images, self.sources)
+        length, alike = np.sqrt((apart**2).sum((1, 2, 3))), ssim(images, self.sources, 256)
         assert distance.high is not None and distance.low is not None
         return {
             "Frechet": distance.value,

@@ -161,7 +161,7 @@ WRONG = [
     (lambda: Model(dp.GaussianData(MEAN, COV), shape=(2,), process=dp.LinearProcess()), "has its own process"),
     (lambda: Model(dp.GaussianData(MEAN, COV), shape=(2,)).bits_per_dim(), "for images of grey levels"),
     (lambda: Model(dp.GaussianData(MEAN, COV), shape=(2,)).log_prob(torch.zeros(3, 5)), "points"),
-    (lambda: load("digits").bits_per_dim(np.zeros((2, 1, 9, 9), np.uint8)), "resize would convert"),
+    (lambda: load("digits").bits_per_dim(np.zeros((2, 1, 9, 9), np.uint8)), "resize=True would convert"),
     (lambda: load("digits").bits_per_dim(split="other"), "split"),
 ]
 

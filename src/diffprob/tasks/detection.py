@@ -206,7 +206,7 @@ class DetectionResult:
     def _repr_html_(self) -> str:
         if self.separations:
             rows = [(pair.proxy, pair.outside, f"{pair.auroc.value:.3f}") for pair in self.separations]
-            return html_table("AUROC; higher scores are denser", rows)
+            return html_table("higher scores are denser", rows, ("score", "told from", "AUROC"))
         rows = [(ranking.proxy, f"{len(ranking.flagged)} of {len(ranking.order)} flagged") for ranking in self.rankings]
         return html_table(f"among {len(self.inside.levels):,} images of {self.inside.name}", rows)
 

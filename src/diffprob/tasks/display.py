@@ -11,10 +11,15 @@ from diffprob.base.finite import check_numbers
 from diffprob.storage import files
 
 
-def html_table(title: str, rows: Iterable[tuple[str, ...]]) -> str:
-    """A line and a table below it, as HTML; everything in it is text."""
-    cells = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<div>{escape(title)}</div><table>{cells}</table>"
+def html_table(title: str, rows: Iterable[tuple[str, ...]], head: tuple[str, ...] = ()) -> str:
+    """A line and a table below it, with ``head`` above its columns, as HTML; everything in it is text."""
+
+    def line(row: tuple[str, ...], kind: str) -> str:
+        return "<tr>" + "".join(f"<{kind}>{escape(cell)}</{kind}>" for cell in row) + "</tr>"
+
+    top = f"<thead>{line(head, 'th')}</thead>" if head else ""
+    body = "".join(line(row, "td") for row in rows)
+    return f"<div>{escape(title)}</div><table>{top}<tbody>{body}</tbody></table>"
 
 
 def save(path: str | Path, kinds: Mapping[str, Callable[[], bytes]]) -> None:

@@ -176,7 +176,7 @@ class EvaluationResult:
             )
             for title, estimate in self.estimates.items()
         ]
-        return html_table(f"{self.settings['n']:,} samples against {self.settings['reference']}", [head, *rows])
+        return html_table(f"{self.settings['n']:,} samples against {self.settings['reference']}", rows, head)
 
 
 def prepare_evaluation(run: Run, request: EvaluationRequest, reporter: Reporter = SILENT) -> PreparedEvaluation:

@@ -24,6 +24,7 @@ from diffprob.storage.foreign import parsing
 from diffprob.tasks.options import option
 from diffprob.tasks.reporter import Reporter
 
+IN_PYTHON = "resize=True would convert them"  # images in memory come from Python alone
 # Details that are for a machine (--json has them): long lists, fixed settings, what stands elsewhere.
 _NOT_KEPT = {
     *("metric", "histogram", "reference_histogram", "seed", "drawn_from", "dimension", "blocks", "classes"),
@@ -172,7 +173,7 @@ def measured_on(
     if images is None or isinstance(images, str):
         selection, notes = images_of(run, images, data, split, resize)
     else:
-        selection = _with_role(select(images, run.space, run.name, resize=resize), run)
+        selection = _with_role(select(images, run.space, run.name, resize=resize, how=IN_PYTHON), run)
         notes = list(selection.images.notes)
     for text in [*notes, *([f"{selection.data}: {selection.converted}"] if selection.converted else [])]:
         reporter.note(text)
