@@ -2,7 +2,7 @@
 
     python benchmarks/translation.py prepare data/fashion-mnist pictures    # shirts and dresses as folders of PNGs
     diffprob train fashion --set 'data=Folder("pictures/dresses", channels=1)' ... --out runs/dresses
-    diffprob recognise runs/dresses pictures/shirts pictures/dresses
+    diffprob noisy-classifier runs/dresses pictures/shirts pictures/dresses
     python benchmarks/translation.py measure runs/dresses pictures --recogniser runs/dresses-recogniser \
         --data data/fashion-mnist --kept translation.jsonl --figure docs/images/translation.png
 

@@ -51,6 +51,13 @@ print(json.dumps([texts, [name for name in ("torch", "numpy", "rich", "PIL") if 
         assert f"diffprob {verb}" in examples
 
 
+def test_old_verb_still_works_but_is_not_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recognise", "--help"]) == 0
+    assert "diffprob noisy-classifier" in capsys.readouterr().out
+    assert main(["--help"]) == 0
+    assert "recognise " not in capsys.readouterr().out
+
+
 def test_examples_parse() -> None:
     """Every example of every --help is a command that the parser takes."""
     import importlib

@@ -24,7 +24,7 @@ COMMANDS = {
     "detect": (["digits", "digits", "--device", "cpu"], "x"),
     "distill": (["digits", "--method", "gradient", "--device", "cpu"], "x"),
     "baseline": (["classifier", "digits", "--device", "cpu"], "x.safetensors"),
-    "recognise": (["digits", "digits", "--device", "cpu"], "x"),
+    "noisy-classifier": (["digits", "digits", "--device", "cpu"], "x"),
     "translate": (["digits", "digits", "--device", "cpu"], "x"),
     "report": (["digits", *FEW], "x.html"),
     "compare": (["digits", "mnist", *FEW], "x.html"),

@@ -1,4 +1,4 @@
-"""`recognise` and `translate`: from two folders to translated images, and what is refused."""
+"""`noisy-classifier` and `translate`: from two folders to translated images, and what is refused."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from diffprob.cli.main import main
 from diffprob.data.combined import Concatenated
 from diffprob.guidance.egsde import LowPass
 from diffprob.process.grids import Uniform
-from diffprob.runs.folder import RecogniserRun, open_run
+from diffprob.runs.folder import NoisyClassifierRun, open_run
 from diffprob.sampling.between import times_from
 from diffprob.sampling.translate import ddib, egsde
 
@@ -61,7 +61,7 @@ def rec(target: Path, domains: Path) -> Path:
     """Which of the two a noised digit is; not to be changed."""
     out = target.with_name("rec")
     options = [str(target), str(domains / "threes"), str(domains / "eights"), "--steps", "4", "--out", str(out)]
-    assert main(["recognise", *options, *SMALL]) == 0
+    assert main(["noisy-classifier", *options, *SMALL]) == 0
     return out
 
 
@@ -79,7 +79,7 @@ def translated(diffprob: Callable, *arguments: str | Path) -> np.ndarray:
 
 
 def test_noisy_classifier_training_resumes_with_the_same_bits(diffprob: Callable, tiny: Path) -> None:
-    command = ("recognise", tiny, "digits", *SMALL)
+    command = ("noisy-classifier", tiny, "digits", *SMALL)
     whole = diffprob(*command, "--steps", "4", "--out", "whole", "--json").json
     assert whole["recognises"] and not whole["denoises"] and whole["step"] == 4
     assert (whole["tested"], whole["on"], len(whole["accuracy"])) == (360, "the test split", len(whole["at"]))
@@ -101,7 +101,7 @@ def test_noisy_classifier_training_resumes_with_the_same_bits(diffprob: Callable
 def test_held_out_accuracy_matches_the_library(target: Path, rec: Path, domains: Path) -> None:
     """The recorded share at t = 0.5 again, from the library."""
     run = open_run(rec)
-    assert isinstance(run, RecogniserRun) and run.recipe.process == dp.Run.open(target).recipe.process
+    assert isinstance(run, NoisyClassifierRun) and run.recipe.process == dp.Run.open(target).recipe.process
     three, eight = (dp.Folder(str(domains / name), channels=1, split="test").load() for name in ("threes", "eights"))
     x0 = run.space.to_model(torch.from_numpy(np.concatenate([three.pixels, eight.pixels])))
     measurement = {item.name: item for item in run.measurements}["accuracy at t = 0.5"]
@@ -121,7 +121,7 @@ def test_egsde_matches_the_library(diffprob: Callable, target: Path, rec: Path, 
     weights = ("--realistic", "30", "--faithful", "0.5", "--factor", "2", "--no-clip", "--start", "0.7")
     pixels = translated(diffprob, target, domains / "threes", "--recogniser", rec, *weights)
     run, classifier = dp.Run.open(target), open_run(rec)
-    assert isinstance(classifier, RecogniserRun)
+    assert isinstance(classifier, NoisyClassifierRun)
     sources = dp.Folder(str(domains / "threes"), channels=1, split="test").load().pixels[:5]
     model, x0 = run.load(chunk=5), run.space.to_model(torch.from_numpy(sources))
     times, rng, features = Uniform()(model.process, 4), Rng.of(0, 5), classifier.load(chunk=5).features
@@ -229,25 +229,36 @@ def test_invalid_input_is_a_one_line_error(
     np.savez("plain.npz", images=np.zeros((4, 8, 8), np.uint8))
     other = ("--set", "process=LinearProcess(Cosine())")
     assert (
-        diffprob("recognise", target, threes, domains / "eights", *other, "--steps", "1", *SMALL, "--out", "o").code
+        diffprob(
+            "noisy-classifier", target, threes, domains / "eights", *other, "--steps", "1", *SMALL, "--out", "o"
+        ).code
         == 0
     )
     for command, message in (
-        (("recognise", target, threes, domains / "wide"), r"threes and wide cannot be joined: shape (1, 8, 8) and (1,"),
-        (("recognise", target, "plain.npz"), "plain has no labels"),
-        (("recognise", target, threes), "threes has no labels"),
-        (("recognise", rec, "digits"), "which has no denoiser"),
         (
-            ("recognise", target, "digits", "digits"),
+            ("noisy-classifier", target, threes, domains / "wide"),
+            r"threes and wide cannot be joined: shape (1, 8, 8) and (1,",
+        ),
+        (("noisy-classifier", target, "plain.npz"), "plain has no labels"),
+        (("noisy-classifier", target, threes), "threes has no labels"),
+        (("noisy-classifier", rec, "digits"), "which has no denoiser"),
+        (
+            ("noisy-classifier", target, "digits", "digits"),
             "17 grey levels, eights has (1, 8, 8) and 256; the run's own images, or a run of 17",
         ),
-        (("recognise", tiny, domains / "threes", domains / "eights"), "256 grey levels, digits has (1, 8, 8) and 17;"),
         (
-            ("recognise", "mnist", threes, domains / "eights"),
+            ("noisy-classifier", tiny, domains / "threes", domains / "eights"),
+            "256 grey levels, digits has (1, 8, 8) and 17;",
+        ),
+        (
+            ("noisy-classifier", "mnist", threes, domains / "eights"),
             "(1, 8, 8) and 256 grey levels, mnist has (1, 28, 28) and 256",
         ),
-        (("recognise", "mnist", threes, domains / "eights"), "(of pictures --size 28 makes such) would be right"),
-        (("recognise", target, threes, "nowhere"), "no such file"),
+        (
+            ("noisy-classifier", "mnist", threes, domains / "eights"),
+            "(of pictures --size 28 makes such) would be right",
+        ),
+        (("noisy-classifier", target, threes, "nowhere"), "no such file"),
         (("translate", target, threes, *out), "--method egsde needs --recogniser REC"),
         (("translate", target, threes, "--recogniser", "o", *out), "another space or process"),
         (("translate", target, threes, "--recogniser", target, *out), "no classifier of noised images"),
@@ -275,7 +286,7 @@ def test_unusable_test_split_is_an_error_before_training(
     diffprob: Callable, target: Path, domains: Path, tmp_path: Path
 ) -> None:
     copy = Path(shutil.copytree(domains / "threes", tmp_path / "threes"))
-    command = ("recognise", target, copy, domains / "eights", "--steps", "1", "--out", "new", *SMALL)
+    command = ("noisy-classifier", target, copy, domains / "eights", "--steps", "1", "--out", "new", *SMALL)
     damaged = copy / "test" / "3.png"
     whole = damaged.read_bytes()
     damaged.write_bytes(whole[:40])
@@ -306,7 +317,7 @@ def test_classifier_guidance_matches_the_library(diffprob: Callable, target: Pat
     result = diffprob(*command, "--classifier-scale", "3", "--json").json
     assert result["told"] == "eights, threes in turn" and "classifier eights-recogniser" in result["guidance"]
     run, classifier = dp.Run.open(target), open_run(rec)
-    assert isinstance(classifier, RecogniserRun)
+    assert isinstance(classifier, NoisyClassifierRun)
     model, rows = run.load(), torch.tensor([1, 0, 1, 0, 1])
     guided = dp.EnergyGuided(model, dp.LabelEnergy(classifier.load(), rows, 3.0))
     x = dp.draw(guided, dp.DDIM(1.0), Uniform()(model.process, 4), Rng.of(0, 5), run.space.shape)

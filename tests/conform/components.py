@@ -89,7 +89,7 @@ REQUIRED: dict[str, Any] = {
     "TextEncoderSpec.words": 7,
     "source": Digits(),
     "sources": (Digits(), Digits("test")),
-    "Recogniser.network": NoisyClassifierSpec(UNetSpec(1, 1, (32,), 1, (False,), groups=8)),
+    "NoisyClassifierRecipe.network": NoisyClassifierSpec(UNetSpec(1, 1, (32,), 1, (False,), groups=8)),
     "text": TextEncoderSpec(7, length=3, width=8, heads=2),
 }
 

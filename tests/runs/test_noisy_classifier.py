@@ -8,7 +8,7 @@ import torch
 
 from diffprob.base.errors import InputError
 from diffprob.conditions.condition import Labels
-from diffprob.config.recipe import Recogniser, build, build_recogniser, resumable, space
+from diffprob.config.recipe import NoisyClassifierRecipe, build, build_noisy_classifier, resumable, space
 from diffprob.config.registry import ALL
 from diffprob.config.spec import parse, render
 from diffprob.data.combined import Concatenated, concatenate
@@ -16,8 +16,8 @@ from diffprob.data.images import Images
 from diffprob.data.sources import Digits
 from diffprob.net.noisy import NoisyClassifierSpec
 from diffprob.net.unet import UNetSpec
-from diffprob.recipes.recognisers import recogniser
-from diffprob.runs.folder import RecogniserRun, Run, open_run
+from diffprob.recipes.noisy_classifiers import noisy_classifier
+from diffprob.runs.folder import NoisyClassifierRun, Run, open_run
 from diffprob.runs.writer import RunWriter
 from diffprob.space.pixels import Pixels
 from diffprob.training.loop import Trainer, make_accelerator
@@ -34,7 +34,7 @@ def recipe(**changes):
         "network": NoisyClassifierSpec(BODY),
         "training": Training(steps=4, batch=8, precision="fp32", checkpoint_every=2, sample_every=0),
     }
-    return Recogniser(**{**fields, **changes})
+    return NoisyClassifierRecipe(**{**fields, **changes})
 
 
 def images(n=3, shape=(1, 8, 8), levels=17, name="a"):
@@ -56,7 +56,7 @@ def test_noisy_classifier_recipe_survives_the_round_trip():
         ({"network": BODY}, "network must be a NoisyClassifierSpec"),
         ({"space": Pixels((3, 8, 8), 17)}, "network.in_channels must be 3 as in space, got 1"),
         ({"space": Pixels((1, 9, 8), 17)}, "sizes divisible by 2, got 9x8"),
-        ({"training": Training(steps=4, monitor=Monitor())}, "training.monitor must be None for a recogniser"),
+        ({"training": Training(steps=4, monitor=Monitor())}, "training.monitor must be None for a noisy classifier"),
         ({"start": 3}, "start cannot be 3"),
         ({"data": 3}, "data cannot be 3"),
     ],
@@ -77,9 +77,9 @@ def test_training_starts_from_the_weights_of_a_run():
     from diffprob.config.pretrained import begin
 
     run = Run.open("digits")
-    ours = recogniser(run, Digits(), 10)
+    ours = noisy_classifier(run, Digits(), 10)
     assert (ours.process, ours.clock, ours.space) == (run.recipe.process, run.recipe.clock, run.space)
-    model = build_recogniser(ours)
+    model = build_noisy_classifier(ours)
     taken, theirs = begin(model, ours.start), run.weights()
     assert len(taken) > 20
     state = model.state_dict()
@@ -106,7 +106,7 @@ def test_stopped_training_resumes_with_the_same_bits(tmp_path):
     whole = trained(tmp_path / "whole", 4)
     trained(tmp_path / "parts", 2)
     parts = trained(tmp_path / "parts", 4)
-    assert isinstance(whole, RecogniserRun)
+    assert isinstance(whole, NoisyClassifierRun)
     one, two = whole.weights(), parts.weights()
     assert set(one) == set(two) and all(one[name].equal(two[name]) for name in one)
     model = whole.load(chunk=None)
@@ -121,7 +121,7 @@ def test_stopped_training_resumes_with_the_same_bits(tmp_path):
 
 def test_resuming_as_another_kind_of_run_is_an_error():
     theirs = Run.open("digits").recipe
-    assert resumable(theirs, recipe()) == ("kind", "Recipe", "Recogniser")
+    assert resumable(theirs, recipe()) == ("kind", "Recipe", "NoisyClassifierRecipe")
 
 
 def test_concatenated_sources_are_classes_in_order():

@@ -17,7 +17,7 @@ from tasks.recording import RecordingReporter
 from diffprob.base.errors import InputError
 from diffprob.cli.main import main
 from diffprob.recipes.digits import digits
-from diffprob.runs.folder import BaselineRun, RecogniserRun, Run, open_run
+from diffprob.runs.folder import BaselineRun, NoisyClassifierRun, Run, open_run
 from diffprob.runs.images import OwnImages
 from diffprob.tasks import distillation, training_run
 from diffprob.tasks import images as tasks_images
@@ -201,13 +201,13 @@ def test_distillation_and_noisy_classifier_match_the_verbs(teacher: Run, capsys:
     assert result is not None
     same(answer, result.to_json(), ("verb", "here"))
     assert equal("runs/verb", "runs/here")
-    answer = verb(capsys, "recognise", str(teacher.path), "digits", "--out", "runs/verb2", *common)
+    answer = verb(capsys, "noisy-classifier", str(teacher.path), "digits", "--out", "runs/verb2", *common)
     classified = train_noisy_classifier(
         teacher, NoisyClassifierRequest(data=("digits",), out="runs/here2", steps=1, overrides=few, **CPU)
     )
     assert classified is not None
     same(answer, classified.to_json(), ("verb2", "here2"))
-    assert equal("runs/verb2", "runs/here2") and isinstance(open_run("runs/here2"), RecogniserRun)
+    assert equal("runs/verb2", "runs/here2") and isinstance(open_run("runs/here2"), NoisyClassifierRun)
     with pytest.raises(InputError, match="frozen belongs to method=scalar, not to method=gradient"):
         distill(teacher, DistillRequest(method="gradient", frozen=True))
 

@@ -26,7 +26,7 @@ from diffprob.process.schedule import Cosine
 from diffprob.sampling.between import add_noise
 from diffprob.space.pixels import Pixels
 from diffprob.training.loop import Trainer
-from diffprob.training.noisy_classifier import Recognition
+from diffprob.training.noisy_classifier import NoisyClassifierLoss
 from diffprob.training.settings import Training
 
 PROCESS, SHAPE = LinearProcess(Cosine()), (1, 4, 4)
@@ -79,7 +79,7 @@ def classifier(spec: object = SPEC, chunk: int | None = None) -> NoisyClassifier
 def train(settings: Training, store: MemoryStore, spec: object = SPEC) -> Trainer:
     x0, labels = drawn(100_000, 20_000)
     images = Images(Wide().to_data(x0).numpy(), labels.numpy().astype(np.int64))
-    trainer = Trainer(classifier(spec), Recognition(), images, Wide(), settings, store, device="cpu")
+    trainer = Trainer(classifier(spec), NoisyClassifierLoss(), images, Wide(), settings, store, device="cpu")
     trainer.run()
     return trainer
 
@@ -154,7 +154,7 @@ def test_guidance_by_the_classifier_moves_the_mean_as_predicted(linear: NoisyCla
 
 def test_initial_predictions_are_uniform() -> None:
     model = classifier().condition_on(torch.tensor([0, 1, 1]))
-    loss = Recognition()(model, drawn(0, 3)[0], Rng.of(0, 3))
+    loss = NoisyClassifierLoss()(model, drawn(0, 3)[0], Rng.of(0, 3))
     torch.testing.assert_close(loss, torch.full((3,), math.log(2)))
 
 
@@ -169,11 +169,13 @@ def opinionated(chunk: int | None = None) -> NoisyClassifier:
 def test_loss_of_a_sample_does_not_depend_on_its_batch() -> None:
     x0, labels, rng = Rng.of(0, 5).normal((1, 4, 4)), torch.tensor([0, 2, 1, 1, 0]), Rng.of(4, 5).at(3)
     model = opinionated()
-    loss = Recognition()(model.condition_on(labels), x0, rng)
+    loss = NoisyClassifierLoss()(model.condition_on(labels), x0, rng)
     part = slice(2, 4)
-    torch.testing.assert_close(Recognition()(model.condition_on(labels[part]), x0[part], rng.select(part)), loss[part])
-    assert bool((Recognition()(model.condition_on(labels), x0, rng.at(4)) != loss).all())
-    assert bool((Recognition()(model.condition_on((labels + 1) % 3), x0, rng) != loss).all())
+    torch.testing.assert_close(
+        NoisyClassifierLoss()(model.condition_on(labels[part]), x0[part], rng.select(part)), loss[part]
+    )
+    assert bool((NoisyClassifierLoss()(model.condition_on(labels), x0, rng.at(4)) != loss).all())
+    assert bool((NoisyClassifierLoss()(model.condition_on((labels + 1) % 3), x0, rng) != loss).all())
 
 
 def test_logits_depend_on_the_time_and_not_on_the_batch() -> None:
@@ -220,10 +222,10 @@ def test_training_resumes_with_the_same_bits() -> None:
     [
         (
             InputError,
-            lambda: Recognition().bind(net_denoiser(), Pixels(SHAPE)),
+            lambda: NoisyClassifierLoss().bind(net_denoiser(), Pixels(SHAPE)),
             "trains a NoisyClassifier, got a NetDenoiser",
         ),
-        (ValueError, lambda: Recognition()(classifier(), drawn(0, 2)[0], Rng.of(0, 2)), "told the classes"),
+        (ValueError, lambda: NoisyClassifierLoss()(classifier(), drawn(0, 2)[0], Rng.of(0, 2)), "told the classes"),
         (ValueError, lambda: NoisyClassifier(SPEC.build(), PROCESS, condition=Labels(2, 0.1)), "drop must be 0"),
         (InputError, lambda: classifier().condition_on(torch.tensor([2])), "label 2 is not one of 0 to 1"),
         (ValueError, lambda: NoisyClassifierSpec(UNetSpec(classes=3)), "body.classes must be 0"),

@@ -34,7 +34,10 @@ VERBS = {
     "fit": ("fit", "fit the best reverse variances, and the best steps, to a trained run"),
     "distill": ("distill", "make a potential of a run: a network whose value is -log p up to scale"),
     "baseline": ("baseline", "train something to compare with: a classifier, Glow, an energy-based model"),
-    "recognise": ("recognise", "train a classifier of noised images, for `translate`, under a run's noise"),
+    "noisy-classifier": (
+        "noisy_classifier",
+        "train a classifier of noised images, for `translate`, under a run's noise",
+    ),
     "translate": ("translate", "turn images of one kind into images of a run's kind that look like them"),
     "show": ("show", "what there is: recipes, runs, samplers, schedules, grids; or one run, recipe or component"),
     "data-check": ("data_check", "whether data is usable: counts, grey levels, classes, duplicates"),
@@ -46,13 +49,16 @@ VERBS = {
     "export": ("export", "write a run as a diffusers folder"),
 }
 
+# Spellings of before, which work but are not listed.
+OLD_VERBS = {"recognise": "noisy-classifier"}
+
 DONE, BAD_INPUT, NUMERICAL, INTERRUPTED = 0, 2, 3, 130
 
 
 def usage() -> str:
     """The text of ``diffprob --help``."""
     text = ["usage: diffprob VERB [...]", "", "Diffusion models as probability models.", "", "verbs:"]
-    text += [f"  {verb:<12} {what}" for verb, (_, what) in VERBS.items()]
+    text += [f"  {verb:<16} {what}" for verb, (_, what) in VERBS.items()]
     text += [
         "",
         "`diffprob VERB --help` says more. Everywhere --json prints one JSON object on stdout and nothing else there,",
@@ -111,7 +117,7 @@ def _run(argv: list[str]) -> int:
 
         print(f"diffprob {__version__}")
         return DONE
-    verb = argv[0]
+    verb = OLD_VERBS.get(argv[0], argv[0])
     if verb not in VERBS:
         raise InputError(f"no verb {verb!r} (verbs: {', '.join(VERBS)}){did_you_mean(verb, VERBS)}")
     module = import_module(f"diffprob.cli.{VERBS[verb][0]}")

@@ -143,7 +143,7 @@ def add_steering(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--classify-with",
         metavar="REC",
-        help="for an unconditional run: draw --label by this classifier, which `diffprob recognise` trained",
+        help="for an unconditional run: draw --label by this classifier, which `diffprob noisy-classifier` trained",
     )
     parser.add_argument(
         "--classifier-scale", type=_finite, metavar="S", help="with --classify-with: how strongly (default 1)"

@@ -1,7 +1,7 @@
 """Turn images of one kind into images of a run's kind that look like them: shirts into dresses of the same pose.
 
 egsde adds noise to the image up to --start and draws from there, steered away from what is particular to the source's
-kind (--realistic, in the features of a classifier that `diffprob recognise RUN SOURCE TARGET` trains) and towards its
+kind (--realistic, in features of a classifier: `diffprob noisy-classifier RUN SOURCE TARGET` trains it) and towards its
 coarse content (--faithful, what is left at 1/--factor of the size). sdedit is the same without steering. invert takes
 the image up to the noise by DDIM as one of its own kind (--source-model, or labels) and down as one of RUN's:
 on shirts and dresses it did best.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from diffprob.tasks.translation import TranslationMethod
 
 EXAMPLES = (
-    "diffprob recognise runs/dresses pictures/shirts pictures/dresses",
+    "diffprob noisy-classifier runs/dresses pictures/shirts pictures/dresses",
     "diffprob translate runs/dresses pictures/shirts --recogniser runs/dresses-recogniser --out translated",
     "diffprob translate runs/dresses pictures/shirts --method sdedit --start 0.6 --out rougher -n 16",
     "diffprob translate runs/dresses pictures/shirts --method invert --source-model fashion --out inverted",
@@ -51,7 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method", choices=METHODS, default=METHODS[0], help=f"how to translate, see above (default {METHODS[0]})"
     )
-    parser.add_argument("--recogniser", metavar="REC", help="egsde: a classifier that `diffprob recognise` trained")
+    parser.add_argument(
+        "--recogniser", metavar="REC", help="egsde: a classifier that `diffprob noisy-classifier` trained"
+    )
     parser.add_argument(
         "--realistic",
         type=at_least_0,
@@ -145,18 +147,18 @@ def _check_options(args: argparse.Namespace) -> None:
             raise InputError(f"--{name.replace('_', '-')} belongs to --method {right}, not to --method {args.method}")
     if args.method == EGSDE and args.recogniser is None and args.realistic != 0:
         raise InputError(
-            "--method egsde needs --recogniser REC, which `diffprob recognise RUN SOURCE TARGET` trains; --method"
-            " sdedit and --realistic 0 need none"
+            "--method egsde needs --recogniser REC, which `diffprob noisy-classifier RUN SOURCE TARGET` trains;"
+            " --method sdedit and --realistic 0 need none"
         )
 
 
 def _method(args: argparse.Namespace) -> "TranslationMethod":
     """The method, with the options that are its own."""
     from diffprob.tasks.translation import DDIB, SDEdit
-    from diffprob.tasks.translation import EGSDE as Steered
+    from diffprob.tasks.translation import EGSDE as EnergyGuidedSDE
 
     names = ("start", *TAKES[args.method])
     fields: dict[str, Any] = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.method == EGSDE:
-        return Steered(**{"recogniser": None, **fields})
+        return EnergyGuidedSDE(**{"recogniser": None, **fields})
     return SDEdit(**fields) if args.method == SDEDIT else DDIB(**fields)

@@ -9,6 +9,8 @@ OLD_NAMES: dict[str, str] = {  # today's name of a component, by each that it ha
     "Degraded": "LowResolution",
     "First": "Subset",
     "Joined": "Concatenated",
+    "Recogniser": "NoisyClassifierRecipe",
+    "Recognition": "NoisyClassifierLoss",
     "Trained": "PretrainedRun",
     "Data": "X0",
     "Velocity": "V",

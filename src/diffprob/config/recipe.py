@@ -25,7 +25,7 @@ from diffprob.process.linear import LinearProcess
 from diffprob.space.pixels import Pixels
 from diffprob.storage.files import clean_component
 from diffprob.training.denoising import Denoising
-from diffprob.training.noisy_classifier import Recognition
+from diffprob.training.noisy_classifier import NoisyClassifierLoss
 from diffprob.training.settings import Training
 
 
@@ -141,7 +141,7 @@ class Baseline:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recogniser:
+class NoisyClassifierRecipe:
     """How to train a classifier of noised images, p(y|x_t), for guidance and translation.
 
     Args:
@@ -161,7 +161,7 @@ class Recogniser:
     process: LinearProcess = LinearProcess()
     clock: Clock = Index()
     condition: Labels = Labels(drop=0.0)
-    objective: Any = Recognition()
+    objective: Any = NoisyClassifierLoss()
     training: Training
     start: Any = None
 
@@ -171,11 +171,13 @@ class Recogniser:
         if not isinstance(self.condition, Labels) or self.condition.drop:
             raise ValueError(f"condition must be Labels(K, drop=0.0), got {shown(self.condition)}")
         if self.training.monitor is not None:
-            raise ValueError(f"training.monitor must be None for a recogniser, got {shown(self.training.monitor)}")
+            raise ValueError(
+                f"training.monitor must be None for a noisy classifier, got {shown(self.training.monitor)}"
+            )
         check_together(self)
 
 
-AnyRecipe = Recipe | Baseline | Recogniser
+AnyRecipe = Recipe | Baseline | NoisyClassifierRecipe
 
 
 def check_parts(recipe: Any) -> None:
@@ -195,7 +197,7 @@ def check_parts(recipe: Any) -> None:
             able(field, value, ability)
 
 
-def check_together(recipe: Recipe | Recogniser) -> None:
+def check_together(recipe: Recipe | NoisyClassifierRecipe) -> None:
     """Refuse components that do not fit together: what they are is checked by `check_parts`, before.
 
     Raises:
@@ -249,7 +251,7 @@ def build_density(baseline: Baseline, evaluation: Evaluation = Evaluation()) -> 
     return DensityModel(baseline.network.build(), evaluation)
 
 
-def build_recogniser(recipe: Recogniser, evaluation: Evaluation = Evaluation()) -> NoisyClassifier:
+def build_noisy_classifier(recipe: NoisyClassifierRecipe, evaluation: Evaluation = Evaluation()) -> NoisyClassifier:
     """The classifier of ``recipe`` with random weights from torch's global generator, on the CPU."""
     return NoisyClassifier(recipe.network.build(), recipe.process, recipe.clock, recipe.condition, evaluation)
 
@@ -258,8 +260,8 @@ def build(recipe: AnyRecipe, evaluation: Evaluation = Evaluation()) -> NetDenois
     """What a recipe of any kind trains, with random weights from torch's global generator, on the CPU."""
     if isinstance(recipe, Recipe):
         return build_model(recipe, evaluation)
-    if isinstance(recipe, Recogniser):
-        return build_recogniser(recipe, evaluation)
+    if isinstance(recipe, NoisyClassifierRecipe):
+        return build_noisy_classifier(recipe, evaluation)
     return build_density(recipe, evaluation)
 
 
@@ -278,7 +280,7 @@ def space(recipe: AnyRecipe, images: Images) -> Pixels:
     return recipe.space
 
 
-def _check_conditioned(recipe: Recipe | Recogniser) -> None:
+def _check_conditioned(recipe: Recipe | NoisyClassifierRecipe) -> None:
     """Refuse a network that does not take the condition, or takes more."""
     network: Any = recipe.network
     condition, text = recipe.condition, getattr(network, "text", None)

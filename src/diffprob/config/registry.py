@@ -15,7 +15,7 @@ from diffprob.conditions.low_resolution import LowResolution
 from diffprob.config.installed import Components, check_component
 from diffprob.config.old_names import OLD_NAMES
 from diffprob.config.pretrained import PretrainedRun
-from diffprob.config.recipe import Baseline, Recipe, Recogniser
+from diffprob.config.recipe import Baseline, NoisyClassifierRecipe, Recipe
 from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.data.captioned import CaptionedDigits
 from diffprob.data.combined import Concatenated, Subset
@@ -81,7 +81,7 @@ from diffprob.training.denoising import Denoising
 from diffprob.training.distillation import GradientDistillation
 from diffprob.training.matching import DenoisingMatching, SlicedMatching
 from diffprob.training.maximum import MaximumLikelihood
-from diffprob.training.noisy_classifier import Recognition
+from diffprob.training.noisy_classifier import NoisyClassifierLoss
 from diffprob.training.settings import Monitor, ParameterGroup, Training
 
 Component = TypeVar("Component", bound=type)
@@ -140,13 +140,20 @@ SOURCES = _family(
 AUGMENTATIONS = _family(HorizontalFlip, Elastic)
 OBJECTIVES = _family(
     *(Denoising, VariationalBound, Hybrid, ContinuousBound),
-    *(GradientDistillation, MaximumLikelihood, ContrastiveDivergence, DenoisingMatching, SlicedMatching, Recognition),
+    *(
+        GradientDistillation,
+        MaximumLikelihood,
+        ContrastiveDivergence,
+        DenoisingMatching,
+        SlicedMatching,
+        NoisyClassifierLoss,
+    ),
 )
 TRAININGS = _family(Training)
 MONITORS = _family(Monitor)
 PARTS = _family(ParameterGroup)
 TRAINED = _family(PretrainedRun)
-RECIPE = _family(Recipe, Baseline, Recogniser)
+RECIPE = _family(Recipe, Baseline, NoisyClassifierRecipe)
 
 FAMILIES: dict[str, Components] = {
     "schedule": SCHEDULES,

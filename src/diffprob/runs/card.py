@@ -6,7 +6,7 @@ from typing import Any
 
 from diffprob.base.text import printable
 from diffprob.config.classes import classes_text
-from diffprob.config.recipe import AnyRecipe, Recipe, Recogniser, parameter_count
+from diffprob.config.recipe import AnyRecipe, NoisyClassifierRecipe, Recipe, parameter_count
 from diffprob.config.spec import render
 from diffprob.runs.measurements import Measurement, tables
 
@@ -31,7 +31,7 @@ def write_model_card(recipe: AnyRecipe, meta: dict[str, Any], measurements: Sequ
     kind, use = type(recipe.network).__name__.removesuffix("Spec") + " (a baseline)", _DENSITY
     if isinstance(recipe, Recipe):
         kind, use = "diffusion model", _DENOISER
-    elif isinstance(recipe, Recogniser):
+    elif isinstance(recipe, NoisyClassifierRecipe):
         kind, use = f"noise-aware classifier ({recipe.condition.classes} classes)", _CLASSIFIER
     process = getattr(recipe, "process", None)
     step, digest = meta.get("step", 0), meta.get("data")

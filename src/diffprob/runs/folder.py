@@ -12,7 +12,15 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.base.finite import check_tensors
 from diffprob.config.pretrained import PretrainedRun
-from diffprob.config.recipe import AnyRecipe, Baseline, Recipe, Recogniser, build_density, build_model, build_recogniser
+from diffprob.config.recipe import (
+    AnyRecipe,
+    Baseline,
+    NoisyClassifierRecipe,
+    Recipe,
+    build_density,
+    build_model,
+    build_noisy_classifier,
+)
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
 from diffprob.denoise.variance import Variance
 from diffprob.density.baselines import DensityModel
@@ -164,7 +172,7 @@ class Run(RunFolder[Recipe]):
         if not isinstance(run, Run):
             kind = type(run.recipe.network).__name__.removesuffix("Spec")
             use = f"detect RUN --with {path}"
-            if isinstance(run, RecogniserRun):
+            if isinstance(run, NoisyClassifierRun):
                 use = f"translate RUN IMAGES --recogniser {path}"
             raise InputError(f"{path} is a {kind}, which has no denoiser: `diffprob {use}` takes it")
         return run
@@ -239,7 +247,7 @@ class BaselineRun(RunFolder[Baseline]):
         return _filled(model, self, False).to(device)
 
 
-class RecogniserRun(RunFolder[Recogniser]):
+class NoisyClassifierRun(RunFolder[NoisyClassifierRecipe]):
     """A trained classifier of noised images; made by `open_run`."""
 
     def load(
@@ -259,11 +267,11 @@ class RecogniserRun(RunFolder[Recogniser]):
         device = torch.device(device)
         size = auto_chunk(device, self.space) if chunk == "auto" else chunk
         with torch.device("meta"):
-            model = build_recogniser(self.recipe, Evaluation(size, precision))
+            model = build_noisy_classifier(self.recipe, Evaluation(size, precision))
         return _filled(model, self, False).to(device)
 
 
-def open_run(path: str | Path, verify: bool = True) -> Run | BaselineRun | RecogniserRun:
+def open_run(path: str | Path, verify: bool = True) -> Run | BaselineRun | NoisyClassifierRun:
     """Open a run of any kind; see `Run.open`.
 
     Raises:
@@ -276,8 +284,8 @@ def open_run(path: str | Path, verify: bool = True) -> Run | BaselineRun | Recog
             if verify:
                 manifest.verify()
             recipe, meta = read_recipe(folder), model_meta(folder, manifest.meta)
-            if isinstance(recipe, Recogniser):
-                return RecogniserRun(folder, recipe, meta, manifest)
+            if isinstance(recipe, NoisyClassifierRecipe):
+                return NoisyClassifierRun(folder, recipe, meta, manifest)
             if isinstance(recipe, Recipe):
                 return Run(folder, recipe, meta, manifest)
             return BaselineRun(folder, recipe, meta, manifest)

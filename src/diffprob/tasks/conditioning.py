@@ -16,7 +16,7 @@ from diffprob.conditions.low_resolution import LowResolution
 from diffprob.denoise.denoiser import Denoiser, NetDenoiser
 from diffprob.guidance.classifier_free import AutoGuidance, ClassifierFree
 from diffprob.guidance.energy import EnergyGuided, LabelEnergy
-from diffprob.runs.folder import RecogniserRun, Run, open_run
+from diffprob.runs.folder import NoisyClassifierRun, Run, open_run
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.options import option
 from diffprob.tasks.reporter import Reporter
@@ -37,7 +37,7 @@ class Conditioning:
         guidance_interval: (low, high) times within which to guide; None: all.
         guidance_rescale: share of the unguided contrast to keep, in [0, 1].
         guide_with: a weaker run to be guided away from, instead of the unconditional model.
-        classify_with: a run of `diffprob recognise` that guides a run without a condition towards ``label``.
+        classify_with: a run of `diffprob noisy-classifier` that guides a run without a condition towards ``label``.
         classifier_scale: how strongly; None: 1.
     """
 
@@ -317,15 +317,15 @@ def _text(args: Conditioning, low: float, high: float) -> str:
     return ", ".join(parts)
 
 
-def open_classifier(path: str, run: Run, field: str) -> RecogniserRun:
+def open_classifier(path: str, run: Run, field: str) -> NoisyClassifierRun:
     """The run of a classifier under the noise of ``run``, which the option ``field`` names.
 
     Raises:
         InputError: no such run, another kind, another space or another process.
     """
     found, asked = open_run(path), option(field, path)
-    if not isinstance(found, RecogniserRun):
-        raise InputError(f"{asked}: no classifier of noised images; `diffprob recognise` trains one")
+    if not isinstance(found, NoisyClassifierRun):
+        raise InputError(f"{asked}: no classifier of noised images; `diffprob noisy-classifier` trains one")
     if found.space != run.space or found.recipe.process != run.recipe.process:
         raise InputError(f"{asked}: another space or process than {run.name}")
     return found

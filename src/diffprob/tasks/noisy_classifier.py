@@ -24,9 +24,9 @@ from diffprob.data.kinds import open_data
 from diffprob.data.places import without_folders
 from diffprob.data.sources import Folder, HuggingFace
 from diffprob.evaluation.estimate import wilson
-from diffprob.recipes.recognisers import STEPS, recogniser
+from diffprob.recipes.noisy_classifiers import STEPS, noisy_classifier
 from diffprob.runs.files import read_recipe
-from diffprob.runs.folder import RecogniserRun, Run, open_run
+from diffprob.runs.folder import NoisyClassifierRun, Run, open_run
 from diffprob.runs.measurements import Measurement
 from diffprob.storage.folders import is_run
 from diffprob.tasks.compute import choose_device
@@ -38,7 +38,7 @@ from diffprob.tasks.reporter import SILENT, Reporter
 from diffprob.tasks.training import set_fields
 from diffprob.tasks.training_plan import PreparedTraining, TrainResult
 from diffprob.tasks.training_run import Halt, never, run_training
-from diffprob.training.noisy_classifier import recognised
+from diffprob.training.noisy_classifier import is_correct
 
 AT = (0.1, 0.3, 0.5, 0.7, 0.9)  # times at which it is tested
 TESTED = 1000  # images at most
@@ -156,11 +156,11 @@ def prepare_noisy_classifier(
     test = _held_out(sources, reporter)
     if test is not None:  # before the training: a test split that cannot be used would be found after it
         _check_fits(test, run)
-    recipe = recogniser(run, data, names, request.steps or STEPS)
+    recipe = noisy_classifier(run, data, names, request.steps or STEPS)
     folder = Path(request.out or f"runs/{recipe.name}")
     begun = nameless(read_recipe(folder)) if is_run(folder) else None
     if begun is not None:
-        recipe = recogniser(run, data, begun.classes, request.steps or STEPS)
+        recipe = noisy_classifier(run, data, begun.classes, request.steps or STEPS)
     recipe = set_fields(recipe, request.overrides)
     if request.seed is not None:
         recipe = replace(recipe, training=replace(recipe.training, seed=request.seed))
@@ -181,7 +181,7 @@ def run_noisy_classifier(
     if training is None:
         return None
     run, images = open_run(prepared.training.out), prepared.training.images
-    assert isinstance(run, RecogniserRun) and images is not None
+    assert isinstance(run, NoisyClassifierRun) and images is not None
     return _tested(training, run, images, prepared.test, reporter)
 
 
@@ -230,7 +230,7 @@ def _check_fits(images: Images, run: Run) -> None:
 
 
 def _tested(
-    training: TrainResult, run: RecogniserRun, train: Images, test: Images | None, reporter: Reporter
+    training: TrainResult, run: NoisyClassifierRun, train: Images, test: Images | None, reporter: Reporter
 ) -> NoisyClassifierResult:
     """The share of held-out images (or of the others without any) that is recognised at the times `AT`, also put down
     in the run.
@@ -264,7 +264,7 @@ def _tested(
 
 def _hits(model: Any, x0: Tensor, labels: Tensor, t: float, rng: Any) -> int:
     return sum(
-        int(recognised(model, x0[part], labels[part], t, rng.select(part)).sum()) for part in slices(len(x0), BATCH)
+        int(is_correct(model, x0[part], labels[part], t, rng.select(part)).sum()) for part in slices(len(x0), BATCH)
     )
 
 

@@ -228,5 +228,5 @@ def _from_file(path: Path) -> AnyRecipe:
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     if not isinstance(recipe, AnyRecipe):
-        raise InputError(f"{path} does not hold a Recipe(...), a Baseline(...) or a Recogniser(...)")
+        raise InputError(f"{path} does not hold a Recipe(...), a Baseline(...) or a NoisyClassifierRecipe(...)")
     return recipe

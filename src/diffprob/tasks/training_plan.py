@@ -14,7 +14,7 @@ from diffprob.data.places import paths
 from diffprob.data.sources import HuggingFace
 from diffprob.runs.abandoned import is_abandoned
 from diffprob.runs.files import read_recipe
-from diffprob.runs.folder import BaselineRun, RecogniserRun, Run, open_run
+from diffprob.runs.folder import BaselineRun, NoisyClassifierRun, Run, open_run
 from diffprob.storage.folders import is_run
 from diffprob.tasks.compute import choose_device
 from diffprob.tasks.cost import TrainingCost, estimate_cost
@@ -112,7 +112,7 @@ class TrainResult:
     loss_curve: str | None
 
     @property
-    def folder(self) -> Run | BaselineRun | RecogniserRun:
+    def folder(self) -> Run | BaselineRun | NoisyClassifierRun:
         """The run, opened.
 
         Raises:

@@ -14,7 +14,7 @@ import torch
 from diffprob.base.errors import InputError, NumericalError
 from diffprob.base.rng import Rng, derive
 from diffprob.config.pretrained import begin
-from diffprob.config.recipe import AnyRecipe, Recipe, Recogniser, build
+from diffprob.config.recipe import AnyRecipe, NoisyClassifierRecipe, Recipe, build
 from diffprob.data.images import Images
 from diffprob.data.places import absolute
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
@@ -204,7 +204,7 @@ def _result(trainer: Trainer, store: RunWriter, first: int | None, curve: Path |
         run=str(store.folder),
         recipe=store.recipe.name,
         denoises=isinstance(store.recipe, Recipe),
-        recognises=isinstance(store.recipe, Recogniser),
+        recognises=isinstance(store.recipe, NoisyClassifierRecipe),
         step=trainer.step,
         steps=trainer.settings.steps,
         resumed_at=first or None,

@@ -62,7 +62,7 @@ class EGSDE:
     """The same, steered away from what is particular to the source's kind and towards what is coarse of the source.
 
     Args:
-        recogniser: the run that `diffprob recognise` trained, in whose features the result goes away from the source;
+        recogniser: the run that `diffprob noisy-classifier` trained, in whose features the result leaves the source;
             None: it does not.
         realistic: how strongly that; 0 without a recogniser.
         faithful: how strongly what is coarse of the source is kept.
@@ -90,7 +90,7 @@ class EGSDE:
         whole("repeats", self.repeats, 1)
         if self.recogniser is None and self.realistic != 0:
             raise ValueError(
-                "recogniser is needed, which `diffprob recognise` trains; SDEdit and realistic=0 need none"
+                "recogniser is needed, which `diffprob noisy-classifier` trains; SDEdit and realistic=0 need none"
             )
 
     def around(self, model: Denoiser, recogniser: NoisyClassifier | None, source: Tensor, rng: Rng) -> Denoiser:

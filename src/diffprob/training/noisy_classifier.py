@@ -1,4 +1,4 @@
-"""Recognition: train a classifier of noised images, and see what it has learned."""
+"""Train a classifier of noised images, and see what it has learned."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from diffprob.training.denoising import add_noise, uniform_times
 
 
 @dataclass(frozen=True)
-class Recognition:
+class NoisyClassifierLoss:
     """-log p(y|x_t) of the image's class, nats, x_t = alpha x_0 + sigma eps, t uniform as in `Denoising`.
 
     The least expected loss at t is that of Bayes' rule for the noised classes; at pure noise log K for K classes alike.
@@ -25,7 +25,7 @@ class Recognition:
     Reference: Dhariwal & Nichol, "Diffusion models beat GANs on image synthesis" (2021), section 4.
     """
 
-    def bind(self, model: NoisyClassifier, space: Pixels) -> "Recognition":
+    def bind(self, model: NoisyClassifier, space: Pixels) -> "NoisyClassifierLoss":
         """The loss for such images: itself.
 
         Raises:
@@ -49,7 +49,7 @@ class Recognition:
 
 
 @torch.no_grad()
-def recognised(model: NoisyClassifier, x0: Tensor, labels: Tensor, t: float, rng: Rng) -> Tensor:
+def is_correct(model: NoisyClassifier, x0: Tensor, labels: Tensor, t: float, rng: Rng) -> Tensor:
     """Whether the likeliest class of x_t ~ q(x_t|x_0) is the label, bool (B,).
 
     Args:

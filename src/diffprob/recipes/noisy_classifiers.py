@@ -5,7 +5,7 @@ from dataclasses import replace
 from diffprob.base.errors import InputError
 from diffprob.conditions.condition import Labels
 from diffprob.config.pretrained import PretrainedRun
-from diffprob.config.recipe import Recogniser
+from diffprob.config.recipe import NoisyClassifierRecipe
 from diffprob.data.images import Source
 from diffprob.net.noisy import NoisyClassifierSpec
 from diffprob.net.unet import UNetSpec
@@ -16,7 +16,9 @@ from diffprob.training.settings import Training
 STEPS = 600
 
 
-def recogniser(run: Run, data: Source, classes: int | tuple[str, ...], steps: int = STEPS) -> Recogniser:
+def noisy_classifier(
+    run: Run, data: Source, classes: int | tuple[str, ...], steps: int = STEPS
+) -> NoisyClassifierRecipe:
     """A classifier of ``data`` under the noise of ``run``: its process, clock and space, its network's way down and
     middle, and its weights to begin with.
 
@@ -40,7 +42,7 @@ def recogniser(run: Run, data: Source, classes: int | tuple[str, ...], steps: in
     names = () if isinstance(classes, int) else classes
     condition = Labels(classes if isinstance(classes, int) else len(names), drop=0.0, names=names)
     body = replace(net, out_channels=net.in_channels, dropout=0.0, classes=0)
-    return Recogniser(
+    return NoisyClassifierRecipe(
         name=f"{run.name}-recogniser",
         data=data,
         space=run.space,

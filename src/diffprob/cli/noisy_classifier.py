@@ -16,9 +16,9 @@ from diffprob.cli.text import format_training, table
 from diffprob.tasks.signals import stopping
 
 EXAMPLES = (
-    "diffprob recognise runs/dresses pictures/shirts pictures/dresses   # which folder is a noised image from?",
-    "diffprob recognise mnist path/to/mnist --out runs/mnist-digits     # which digit is it?",
-    "diffprob recognise digits digits --steps 300 --set training.lr=1e-3",
+    "diffprob noisy-classifier runs/dresses pictures/shirts pictures/dresses   # which folder is a noised image from?",
+    "diffprob noisy-classifier mnist path/to/mnist --out runs/mnist-digits     # which digit is it?",
+    "diffprob noisy-classifier digits digits --steps 300 --set training.lr=1e-3",
     "diffprob translate runs/dresses pictures/shirts --recogniser runs/dresses-recogniser --out translated",
 )
 
