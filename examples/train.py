@@ -7,9 +7,9 @@ from diffprob.tasks.reporter import Silent, SilentProgress
 
 
 class Steps(SilentProgress):
-    def update(self, done: int, facts: str = "") -> None:
-        super().update(done, facts)
-        print(f"step {done}: {facts}")
+    def update(self, done: int, detail: str = "") -> None:
+        super().update(done, detail)
+        print(f"step {done}: {detail}")
 
 
 class Callback(Silent):

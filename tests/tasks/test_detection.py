@@ -158,6 +158,6 @@ def test_invalid_requests_are_one_line_errors() -> None:
 
 def test_selected_batch_is_used_unchanged() -> None:
     run = Run.open("digits")
-    batch = ImageBatch(*ImageSelection(n=55, seed=3).of(run, SILENT))
+    batch = ImageBatch(*ImageSelection(n=55, seed=3).resolve(run, SILENT))
     prepared = prepare_detection(run, make_request(inside=batch, outside=(upside_down(),)))
     assert (prepared.settings["inside"]["role"], prepared.settings["inside"]["converted"]) == ("test", "55 of 360")

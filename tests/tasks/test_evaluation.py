@@ -68,7 +68,7 @@ def test_evaluate_accepts_samples_and_images_in_memory() -> None:
     from_memory = evaluate(run, make_request(samples=samples, held_out=held))
     assert from_memory.estimates["Frechet distance"].value < 1e-9
     assert from_memory.settings["drawing"]["sampler"] is None and from_memory.settings["n"] == len(held)
-    one = ImageBatch(*ImageSelection(n=100).of(run, SILENT))
+    one = ImageBatch(*ImageSelection(n=100).resolve(run, SILENT))
     part = evaluate(run, make_request(samples=samples, held_out=one, metrics=("frechet",)))
     assert (part.settings["converted"], part.reference.role) == ("100 of 360", "test")
     train = Digits("train").load()

@@ -20,7 +20,7 @@ from diffprob.tasks.reporter import Silent, SilentProgress
 signals.TWICE = 0
 
 class Hit(SilentProgress):
-    def update(self, done, facts=""):
+    def update(self, done, detail=""):
         super().update(done)
         for _ in range({2: 1, 4: 2}.get(done, 0)):
             os.kill(os.getpid(), signal.SIGINT)

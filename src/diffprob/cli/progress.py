@@ -56,9 +56,9 @@ class Progress(TimedProgress):
         elif kind is None and self.done > self.last:
             say(self.text())
 
-    def update(self, done: int, facts: str = "") -> None:
-        """Say that ``done`` units are done in all; ``facts`` stands beside, for instance "loss 0.031"."""
-        now = self.count(done, facts)
+    def update(self, done: int, detail: str = "") -> None:
+        """Say that ``done`` units are done in all; ``detail`` stands beside, for instance "loss 0.031"."""
+        now = self.count(done, detail)
         if self._bar is not None:
             self._bar.update(self._task, completed=done, text=printable(self.text(bare=True)))
         elif now - self.printed >= EVERY:

@@ -128,7 +128,7 @@ def prepare(
     Raises:
         InputError: a run without a model, images of another kind, or a grid that has not so many times.
     """
-    selection, chosen = images.of(run, reporter)
+    selection, chosen = images.resolve(run, reporter)
     if selection.images.rounded > NEAR:
         raise InputError(
             f"{selection.images.name}: values between whole grey levels (up to {selection.images.rounded:.2g} off) "

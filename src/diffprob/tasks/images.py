@@ -118,7 +118,7 @@ class ImageSelection:
         whole("n", self.n, 1, none=True)
         whole("seed", self.seed, 0, 2**62)
 
-    def of(self, run: Run, reporter: Reporter) -> tuple[Selection, np.ndarray]:
+    def resolve(self, run: Run, reporter: Reporter) -> tuple[Selection, np.ndarray]:
         """The data, and the indices of the chosen images in it, increasing.
 
         Raises:

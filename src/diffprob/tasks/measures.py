@@ -48,7 +48,7 @@ class Measures(Face):
             InputError: nothing there, damaged, or images that the model does not take.
         """
         chosen = self._chosen(images, split=split, n=n, seed=seed, resize=resize, place=place)
-        return ImageBatch(*chosen.of(self.run, self.reporter))
+        return ImageBatch(*chosen.resolve(self.run, self.reporter))
 
     def bits_per_dim(
         self,

@@ -44,14 +44,14 @@ class TimedProgress:
 
     def __init__(self, what: str, total: int | None, unit: str = "step", done: int = 0) -> None:
         self.what, self.total, self.unit = what, total, unit
-        self.done, self.facts = done, ""
+        self.done, self.detail = done, ""
         self.began = time.monotonic()
         self._recent = [(self.began, done)]
 
-    def count(self, done: int, facts: str = "") -> float:
+    def count(self, done: int, detail: str = "") -> float:
         """Note that ``done`` units are done in all; returns the time."""
         now = time.monotonic()
-        self.done, self.facts = done, facts
+        self.done, self.detail = done, detail
         if now - self._recent[-1][0] > 1 or len(self._recent) == 1:
             # The last half minute decides the rate: start-up is slow, and machines are shared.
             self._recent = [point for point in self._recent if now - point[0] < 30] or [self._recent[-1]]
@@ -67,8 +67,8 @@ class TimedProgress:
     def text(self, bare: bool = False, rate: bool = False) -> str:
         """How far it is, on one line; ``bare``: without what it is; ``rate``: with units a second."""
         parts = [f"{self.unit} {self.done:,}" + ("" if self.total is None else f" of {self.total:,}")]
-        if self.facts:
-            parts.append(self.facts)
+        if self.detail:
+            parts.append(self.detail)
         if rate and self.rate > 0:
             parts.append(f"{self.rate:,.3g} {self.unit}s/s")
         if self.total is None:
@@ -130,9 +130,9 @@ class SessionProgress(TimedProgress):
         if self._width:
             _write("\n")
 
-    def update(self, done: int, facts: str = "") -> None:
-        """Say that ``done`` units are done in all; ``facts`` stands beside, for instance "loss 0.031"."""
-        now = self.count(done, facts)
+    def update(self, done: int, detail: str = "") -> None:
+        """Say that ``done`` units are done in all; ``detail`` stands beside, for instance "loss 0.031"."""
+        now = self.count(done, detail)
         pause = EVERY if self._plain else AFTER if self._drawn == self.began else OFTEN
         if now - self._drawn >= pause:
             self._drawn = now

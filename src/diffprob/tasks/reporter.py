@@ -26,8 +26,8 @@ class Progress(Protocol):
         """End."""
         ...
 
-    def update(self, done: int, facts: str = "") -> None:
-        """Say that ``done`` units are done in all; ``facts`` stands beside, for instance "loss 0.031"."""
+    def update(self, done: int, detail: str = "") -> None:
+        """Say that ``done`` units are done in all; ``detail`` stands beside, for instance "loss 0.031"."""
         ...
 
     def note(self, text: str) -> None:
@@ -67,7 +67,7 @@ class SilentProgress:
     ) -> None:
         pass
 
-    def update(self, done: int, facts: str = "") -> None:
+    def update(self, done: int, detail: str = "") -> None:
         """Count."""
         self.done = done
 
