@@ -387,3 +387,24 @@ def test_clean_module_passes() -> None:
     code = 'import torch\n\nfrom diffprob.base.rng import Rng\n\n\ndef f(x: torch.Tensor) -> Rng:\n    """Ours."""\n'
     body = "    model = g(x).eval()\n    import scipy\n    return scipy.f(model)\n"
     assert problems("evaluation/x.py", HEADER + code + body) == []
+
+
+# Whole commands to be typed at a terminal, and another program's option.
+COMMANDS = {"reporting/repeat.py", "runs/card.py", "runs/fits.py", "runs/folder.py"}
+COMMAND = re.compile(r"(diffprob|detect RUN|translate RUN|torchrun)\b.*")
+
+
+def test_below_tasks_no_message_spells_an_option() -> None:
+    """The door spells it: `base.options.option`."""
+    for name in MODULES:
+        if name.startswith(("tasks/", "cli/")) or name in COMMANDS:
+            continue
+        tree = ast.parse((SOURCE / name).read_text())
+        documents = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        texts = [
+            node
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documents
+        ]
+        for text in texts:
+            assert not re.search(r"(^|[\s`'(])--[a-z]", COMMAND.sub("", text.value)), f"{name}:{text.lineno}"

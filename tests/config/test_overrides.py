@@ -164,7 +164,7 @@ def test_dependent_fields_are_assigned_together(base):
 
 def test_error_names_other_fields_to_set(base):
     with pytest.raises(
-        InputError, match=r"widths=\(32, 64\) is refused .* attention must be a tuple of 2 .* also --set"
+        InputError, match=r"widths=\(32, 64\) is refused .* attention must be a tuple of 2 .* also overrides="
     ):
         assign(base, "network.widths", "(32, 64)")
     with pytest.raises(InputError) as caught:

@@ -85,7 +85,7 @@ def test_own_images_are_identified_by_digest_not_path(run: Any, images: np.ndarr
     same_images = put(tmp_path / "moved.npz", images[:20], images[20:])
     other = put(tmp_path / "other.npz", images[5:25], images[:5])
     Path(run.recipe.data.path).unlink()
-    with pytest.raises(Missing, match="--data PATH says where"):
+    with pytest.raises(Missing, match="data=PATH says where"):
         _ = OwnImages(run).train
     for source, data in ((same_images, None), (None, same_images)):
         assert images_of(run, source, data)[0].role == "test"
@@ -100,7 +100,7 @@ def test_training_images_as_held_out_images_are_noted(run: Any, images: np.ndarr
     put(path, images[:20])
     selection, notes = images_of(run)
     assert selection.role == "train" and "these are the training images" in notes[0]
-    with pytest.raises(Missing, match="--split test"):
+    with pytest.raises(Missing, match="split=test"):
         images_of(run, split="test")
 
 

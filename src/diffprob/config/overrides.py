@@ -1,4 +1,4 @@
-"""Fields of a nested component, named by their paths and given as text: ``--set process.schedule.shift=0.01``.
+"""Fields of a nested component, named by their paths and given as text: ``process.schedule.shift=0.01``.
 
 Settings are made together: every component is opened into its fields, all of them are set, and then each is made anew
 from the inside out. So fields that have to fit each other can be set in any order.
@@ -13,6 +13,7 @@ from typing import Any
 
 from diffprob.base.checks import listed, shown
 from diffprob.base.errors import InputError, did_you_mean
+from diffprob.base.options import option
 from diffprob.base.text import one_line
 from diffprob.config.old_names import current_field
 from diffprob.config.spec import Table, children, parse
@@ -97,7 +98,7 @@ def _other_field(message: str, below: str, paths: Sequence[str], values: Mapping
     name = match[1] if match else ""
     whole = name + (match[2] if match else "")
     fits = name in values and not any((below + whole + ".").startswith(path + ".") for path in paths)
-    return f"; also --set {below}{whole}=..." if fits else ""
+    return f"; also {option('overrides', {below + whole: '...'})}" if fits else ""
 
 
 class _Assignment:

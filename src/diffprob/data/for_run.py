@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from diffprob.base.errors import InputError, Missing
+from diffprob.base.options import option
 from diffprob.data.combined import held_out_source
 from diffprob.data.formats.files import existing
 from diffprob.data.formats.folder import read_folder
@@ -36,7 +37,6 @@ WHOLE = "all"  # the part of data without a test split that is read
 Size = tuple[int, int] | None  # (height, width) that pictures are brought to
 Read = tuple[Images, str, list[str]]  # images, the part of the data that they are, and what was done to them
 CONVERTED = "converted to"  # in the note about pictures that were made grey or coloured
-RESIZE = "--resize would convert them"  # the option of the command line
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ def select(
     owner: str,
     split: str = "auto",
     resize: bool = False,
-    how: str = RESIZE,
+    how: str | None = None,
 ) -> Selection:
     """Images that are not known to be the run's own, for a run of ``space``.
 
@@ -97,7 +97,7 @@ def select(
         owner: the run's name, for messages.
         split: "auto" takes the test split of the data, or all of it where it has none; else "train", "test" or "all".
         resize: convert what is of another shape or number of grey levels.
-        how: what would convert them, for the message that refuses.
+        how: what would be right, for the message that refuses; None: to resize.
 
     Raises:
         Missing: nothing there, or no such split.
@@ -115,7 +115,7 @@ def select(
 
 
 def read_any(
-    text: str, size: Size, channels: int, split: str = "auto", how: str = RESIZE, first: int | None = None
+    text: str, size: Size, channels: int, split: str = "auto", how: str | None = None, first: int | None = None
 ) -> Read:
     """The images that a text means, in their own shape, or pictures in ``size``; see `select` for the rest.
 
@@ -130,7 +130,7 @@ def read_any(
 
 
 def fitted(
-    images: Images, space: Pixels, text: str, owner: str, resize: bool, how: str = RESIZE
+    images: Images, space: Pixels, text: str, owner: str, resize: bool, how: str | None = None
 ) -> tuple[Images, list[str]]:
     """The images in the shape and grey levels of ``space``, and what was done to them, in words.
 
@@ -149,7 +149,7 @@ def fitted(
     if not resize:
         raise InputError(
             f"{text}: shape {theirs} and {images.levels} grey levels, {owner} takes {space.shape} and {space.levels}; "
-            f"{how}"
+            f"{how or _resizing()}"
         )
     done = []
     if theirs[1:] != (height, width):
@@ -194,7 +194,11 @@ def _picture(text: str, size: Size, channels: int) -> Read:
     return images, WHOLE, [*_scaled(tally), *changed, *done]
 
 
-def _data(text: str, size: Size, channels: int, split: str, how: str, first: int | None) -> Read:
+def _resizing() -> str:
+    return f"{option('resize')} would convert them"
+
+
+def _data(text: str, size: Size, channels: int, split: str, how: str | None, first: int | None) -> Read:
     source: Any = open_data(text, split=WHOLE if split == WHOLE else "train")
     tallies: list[Tally] = []
 
@@ -207,7 +211,7 @@ def _data(text: str, size: Size, channels: int, split: str, how: str, first: int
         try:
             return read_folder(existing(part.path), part.split, tallies[0], first)
         except MixedSizes as error:
-            raise InputError(f"{error.what}; {how}") from error
+            raise InputError(f"{error.what}; {how or _resizing()}") from error
 
     images, part = _part(source, split, load)
     pictures = isinstance(source, Folder | HuggingFace)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from diffprob.base.errors import InputError
+from diffprob.base.options import option
 from diffprob.data.combined import innermost
 from diffprob.data.images import Source
 from diffprob.data.kinds import open_data
@@ -26,9 +27,11 @@ def at_place(source: Source, place: str) -> Source:
         return replace(source, source=at_place(source.source, place))
     known = paths(source)
     if None in known:
-        raise InputError(f"--data {place}: {source!r} has no path to replace; other data takes a recipe of its own")
+        raise InputError(
+            f"{option('data', place)}: {source!r} has no path to replace; other data takes a recipe of its own"
+        )
     if len(known) > 1:
-        raise InputError(f"--data {place}: {source!r} lies in {len(known)} places, which one cannot replace")
+        raise InputError(f"{option('data', place)}: {source!r} lies in {len(known)} places, which one cannot replace")
     opened: Any = open_data(place) if Path(place).expanduser().exists() else None
     return innermost(source, lambda part: replace(part, path=opened.path if type(opened) is type(part) else place))
 

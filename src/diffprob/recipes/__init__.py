@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffprob.base.errors import InputError, did_you_mean
+from diffprob.base.options import option
 
 if TYPE_CHECKING:
     from diffprob.config.recipe import Recipe
@@ -50,7 +51,8 @@ def named(name: str, path: str | None = None) -> "Recipe":
         raise InputError(f"no recipe {name!r} (recipes: {', '.join(RECIPES)}){did_you_mean(name, RECIPES)}")
     if name in EMBEDDED and path is not None:
         raise InputError(
-            f"recipe {name} uses embedded data and takes no --data, got {path}; train other data with --data alone"
+            f"recipe {name} uses embedded data and takes no {option('data')}, got {path}; train other data with "
+            f"{option('data')} alone"
         )
     make = getattr(import_module(f"diffprob.recipes.{RECIPES[name]}"), name)
     return make() if path is None else make(path)

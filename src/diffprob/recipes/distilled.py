@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from diffprob.base.errors import InputError
+from diffprob.base.options import option
 from diffprob.config.pretrained import PretrainedRun
 from diffprob.config.recipe import Recipe
 from diffprob.denoise.prediction import Epsilon
@@ -44,7 +45,9 @@ def distilled(run: Run, method: str, steps: int = STEPS, unfreeze: bool = True) 
     if not isinstance(net, UNetSpec):
         raise InputError(f"{run.place}: a {type(net).__name__} cannot be distilled; a run of a U-Net would be right")
     if run.recipe.condition is not None and method != "gradient":
-        raise InputError(f"{run.place}: only --method gradient distils a run with condition={run.recipe.condition!r}")
+        raise InputError(
+            f"{run.place}: only {option('method', 'gradient')} distils a run with condition={run.recipe.condition!r}"
+        )
     body = replace(net, out_channels=net.in_channels, dropout=0.0, classes=0)
     teacher = PretrainedRun.of(run)
     training = Training(

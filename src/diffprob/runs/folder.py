@@ -11,6 +11,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.base.finite import check_tensors
+from diffprob.base.options import option
 from diffprob.config.pretrained import PretrainedRun
 from diffprob.config.recipe import (
     AnyRecipe,
@@ -94,9 +95,9 @@ class RunFolder(Generic[AnyRecipe_co]):
         path = self.path / (BEST if best else MODEL)
         exists = kind_of(path) is not None
         if not exists and best:
+            watch = option("overrides", {"training.monitor": 'Monitor(best="frechet")'})
             raise InputError(
-                f"{self.place} has no best weights: its training watched no metric "
-                "(--set 'training.monitor=Monitor(best=\"frechet\")'), or has not measured yet"
+                f"{self.place} has no best weights: its training watched no metric ({watch}), or has not measured yet"
             )
         if not exists:
             raise InputError(

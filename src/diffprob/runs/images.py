@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from diffprob.base.errors import InputError, Missing
+from diffprob.base.options import option
 from diffprob.conditions.condition import Labels
 from diffprob.config.recipe import space
 from diffprob.data.combined import held_out_source
@@ -68,12 +69,14 @@ class OwnImages:
         try:
             images = self.source.load()
         except Missing as error:
-            raise Missing(f"{error}; --data PATH says where the images of {self.run.name} are now") from error
+            raise Missing(
+                f"{error}; {option('data', 'PATH')} says where the images of {self.run.name} are now"
+            ) from error
         digest, known = images.digest(), self.run.meta.get("data")
         if known and digest != known:
             raise OtherData(
                 f"{images.name}: not the images that {self.run.name} was trained on (sha256 {digest[:12]}, not "
-                f"{known[:12]}); --data PATH says where these are now"
+                f"{known[:12]}); {option('data', 'PATH')} says where these are now"
             )
         try:
             space(self.run.recipe, images)
@@ -164,8 +167,8 @@ def images_of(
     selection = own.test
     if selection is None:
         if split == "test":
-            text = f"--split test: {own.train.images.name} has none"
-            raise Missing(f"{text}; --held-out DATA or --split train would be right")
+            text = f"{option('split', 'test')}: {own.train.images.name} has none"
+            raise Missing(f"{text}; {option('held_out', 'DATA')} or {option('split', 'train')} would be right")
         selection = own.train
         own.notes.append(f"{selection.images.name} has no held-out images: these are the training images")
     return selection, own.notes

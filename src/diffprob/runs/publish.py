@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from diffprob.base.errors import InputError
+from diffprob.base.options import option
 from diffprob.config.recipe import Recipe
 from diffprob.data.places import without_folders
 from diffprob.runs.files import SAMPLES, library_version, model_files
@@ -46,7 +47,7 @@ def write_run(
     folder = Path(path)
     with saying(f"write the run {folder}"):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(f"{folder} exists already and is not an empty folder: choose another --out")
+            raise InputError(f"{folder} exists already and is not an empty folder: choose another {option('out')}")
 
         def fill(aside: Path) -> None:
             manifest = Manifest(aside, {"library": library_version(), "data": digest})

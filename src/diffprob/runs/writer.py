@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from diffprob.base.errors import InputError
+from diffprob.base.options import option
 from diffprob.config.recipe import AnyRecipe, resumable
 from diffprob.runs import states
 from diffprob.runs.abandoned import is_abandoned
@@ -103,11 +104,12 @@ class RunWriter:
         folder = Path(path)
         with saying(f"create the run {folder}"):
             if folder.exists() and not folder.is_dir():
-                raise InputError(f"{folder} is a file; a run is a folder: choose another --out")
+                raise InputError(f"{folder} is a file; a run is a folder: choose another {option('out')}")
             existing = sorted(item.name for item in folder.iterdir()) if folder.exists() else []
             if existing and NAME not in existing:
                 raise InputError(
-                    f"{folder} is not a run (it holds {existing[0]}); nothing was changed: choose another --out"
+                    f"{folder} is not a run (it holds {existing[0]}); nothing was changed: choose "
+                    f"another {option('out')}"
                 )
             if not existing:
                 _create(folder, recipe, digest)
@@ -139,7 +141,8 @@ class RunWriter:
         newest = states.newest(self.folder / STATE)
         if newest is None and kind_of(self.folder / MODEL) is not None:
             raise InputError(
-                f"{self.folder} has a model but no training state: it was imported or published, choose another --out"
+                f"{self.folder} has a model but no training state: it was imported or published, choose "
+                f"another {option('out')}"
             )
         snapshot, log, damaged = newest or (None, {"bytes": 0, "sha256": hashlib.sha256().hexdigest()}, [])
         path = self.folder / LOG
@@ -229,7 +232,7 @@ class RunWriter:
             path, old, new = difference
             raise InputError(
                 f"{self.folder} is a run of another recipe: {path} is {old!r} there and {new!r} here;"
-                " choose another --out"
+                f" choose another {option('out')}"
             )
         if digest != known:
             raise InputError(

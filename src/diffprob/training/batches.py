@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from diffprob.base.errors import InputError
+from diffprob.base.options import option
 from diffprob.base.rng import Rng, derive, permutation
 from diffprob.conditions.condition import Condition, with_dropout
 from diffprob.training.settings import Training
@@ -43,13 +44,13 @@ def check_shares(settings: Training, processes: int) -> None:
         InputError: a batch that cannot be cut evenly, or parts, which one process trains.
     """
     if settings.parts and processes > 1:
-        raise InputError("training.parts are trained by one process; give no --processes, or no parts")
+        raise InputError(f"training.parts are trained by one process; give no {option('processes')}, or no parts")
     pieces = settings.accumulate * processes
     if settings.batch % pieces:
         nearest = max(1, settings.batch // pieces) * pieces
         raise InputError(
             f"training.batch={settings.batch} cannot be cut evenly among accumulate x processes = "
-            f"{settings.accumulate} x {processes}; --set training.batch={nearest} would be right"
+            f"{settings.accumulate} x {processes}; {option('overrides', {'training.batch': nearest})} would be right"
         )
 
 

@@ -13,6 +13,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from diffprob.base.errors import InputError, NumericalError
 from diffprob.base.finite import check_tensors
+from diffprob.base.options import option
 from diffprob.base.rng import Rng, derive
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
 from diffprob.density.baselines import DensityModel
@@ -331,7 +332,10 @@ def make_accelerator(device: str = "auto", processes: int | None = None) -> Any:
     if device != "auto" and torch.device(device).type not in {"cpu", "cuda"}:
         raise InputError(f"a training computes on cpu or cuda, not on {device}, which may have no float64")
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"no CUDA device here for --device {device}; use --device cpu, or see `diffprob doctor`")
+        raise InputError(
+            f"no CUDA device here for {option('device', device)}; use {option('device', 'cpu')}, or see "
+            "`diffprob doctor`"
+        )
     # Left to itself accelerate would take whatever accelerator there is.
     cpu = device == "cpu" or not torch.cuda.is_available()
     accelerator = Accelerator(cpu=cpu, step_scheduler_with_optimizer=False)
