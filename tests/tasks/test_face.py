@@ -51,8 +51,8 @@ def verb(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     return json.loads(capsys.readouterr().out)
 
 
-def assert_same(result: dict[str, Any], told: dict[str, Any]) -> None:
-    assert json.loads(json.dumps(result)) == {name: told[name] for name in result}
+def assert_same(result: dict[str, Any], answer: dict[str, Any]) -> None:
+    assert json.loads(json.dumps(result)) == {name: answer[name] for name in result}
 
 
 def test_what_a_run_is_comes_from_the_run(runs: dict[str, str]) -> None:
@@ -91,8 +91,8 @@ def test_rates(run: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
 def test_samples_and_chains(runs: dict[str, str], run: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     model, out = open_model(run), tmp_path / "x.npz"
     samples = model.sample(N, steps=3)
-    told = verb(capsys, "sample", run, "-n", str(N), "--steps", "3", "--out", str(out))
-    assert_same(samples.to_json(), told)
+    answer = verb(capsys, "sample", run, "-n", str(N), "--steps", "3", "--out", str(out))
+    assert_same(samples.to_json(), answer)
     assert np.array_equal(np.load(out)["images"], samples.images) and samples.images.max() < 17
     *_, last = model.chain(N, steps=3)
     assert np.array_equal(model.space.to_data(last.x).numpy(), samples.images)
@@ -117,8 +117,8 @@ def test_going_on_from_images(run: str, capsys: pytest.CaptureFixture[str], tmp_
     made = model.interpolate("digits:0", "digits:1", points=2, steps=2)
     assert_same(made.to_json(), verb(capsys, "interpolate", run, "digits:0", "digits:1", "--points", "2", *two))
     restored = model.restore("digits", dp.degradations.Denoise(add_noise=3.0), n=2)
-    told = verb(capsys, "restore", run, "digits", "-n", "2", "--add-noise", "3", "--out", str(tmp_path / "r"))
-    assert_same(restored.to_json(), told)
+    answer = verb(capsys, "restore", run, "digits", "-n", "2", "--add-noise", "3", "--out", str(tmp_path / "r"))
+    assert_same(restored.to_json(), answer)
 
 
 def test_scores_are_those_of_any_label_and_of_the_trained_schedule(run: str) -> None:
@@ -152,8 +152,8 @@ def test_a_run_that_never_dropped_a_label_has_no_unconditional_number(tmp_path: 
 @pytest.mark.parametrize("name", ["labels", "learned"])  # the packaged run: test_model.py
 def test_evaluation(runs: dict[str, str], name: str, capsys: pytest.CaptureFixture[str]) -> None:
     result = open_model(runs[name]).evaluate(n=50, steps=2, metrics=("frechet",))
-    told = verb(capsys, "evaluate", runs[name], "-n", "50", "--steps", "2", "--metrics", "frechet")
-    assert_same(result.to_json(), told)
+    answer = verb(capsys, "evaluate", runs[name], "-n", "50", "--steps", "2", "--metrics", "frechet")
+    assert_same(result.to_json(), answer)
 
 
 def test_detection(runs: dict[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -162,8 +162,8 @@ def test_detection(runs: dict[str, str], capsys: pytest.CaptureFixture[str], tmp
     proxies = (dp.NoiseNorm(t=0.02),)
     result = open_model(run).detect(outside=odd, resize=True, n=50, fit_images=50, proxies=proxies)
     command = ("detect", run, "--outside", odd, "--resize", "-n", "50", "--fit-images", "50")
-    told = verb(capsys, *command, "--proxy", "NoiseNorm(t=0.02)", "--out", str(tmp_path / "d"))
-    assert_same(result.to_json(), told)
+    answer = verb(capsys, *command, "--proxy", "NoiseNorm(t=0.02)", "--out", str(tmp_path / "d"))
+    assert_same(result.to_json(), answer)
 
 
 X = torch.zeros(1, 1, 8, 8, dtype=torch.float64)
