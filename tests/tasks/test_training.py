@@ -1,6 +1,7 @@
 """Training, fitting and what compares, asked from Python: the same numbers as the verbs, to the bit."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +18,7 @@ from tasks.recording import RecordingReporter
 from diffprob.base.errors import InputError
 from diffprob.cli.main import main
 from diffprob.recipes.digits import digits
+from diffprob.runs.files import read_recipe
 from diffprob.runs.folder import BaselineRun, NoisyClassifierRun, Run, open_run
 from diffprob.runs.images import OwnImages
 from diffprob.tasks import distillation, training_run
@@ -279,3 +281,30 @@ def test_held_out_share_out_of_range_is_an_error() -> None:
     for share in (0.0, 1.0, 2):
         with pytest.raises(ValueError, match="held_out"):
             TrainRequest(data="x", held_out=share)
+
+
+def test_training_for_a_time_ends_goes_on_and_resumes(tmp_path: Path) -> None:
+    request = TrainRequest(recipe="digits", out="timed", duration="2s", overrides=SMALL, **CPU)
+    reporter = RecordingReporter()
+    began = time.monotonic()
+    first = train(request, reporter)
+    assert first is not None and time.monotonic() - began < 30  # itself 2 s; opening, loss curve and a busy machine
+    assert first.step == first.steps == read_recipe(tmp_path / "timed").training.steps
+    assert not first.timed_out and reporter.bars[0][2].total == first.steps
+    last = [json.loads(line) for line in (tmp_path / "timed/log.jsonl").read_text().splitlines()][-1]
+    assert last["lr"] < 0.2 * 1e-3
+    again = train(request)
+    assert again is not None and again.step > first.step and again.resumed_at == first.step
+    estimate = estimate_training(prepare_training(replace(request, duration=60.0)))
+    assert estimate.cost.seconds == 60 and estimate.steps >= 1
+
+
+def test_images_without_a_recipe_have_an_hour_unless_told_otherwise(tmp_path: Path) -> None:
+    _pictures(tmp_path / "pictures")
+    request = TrainRequest(data="pictures", size=8, out="mine", overrides=SMALL)
+    assert prepare_training(request).duration == 3600
+    assert prepare_training(replace(request, steps=5)).duration is None
+    assert prepare_training(replace(request, overrides={**SMALL, "training.steps": 5})).duration is None
+    assert prepare_training(TrainRequest(recipe="digits")).duration is None
+    with pytest.raises(ValueError, match="duration and steps both say when to end"):
+        TrainRequest(recipe="digits", steps=5, duration=5)

@@ -29,6 +29,7 @@ _NAMES = {
     "inside": "--held-out",
     "others": "--with",
     "ddib": "--method invert",
+    "duration": "--for",
 }
 
 

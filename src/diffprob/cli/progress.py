@@ -60,7 +60,7 @@ class Progress(TimedProgress):
         """Say that ``done`` units are done in all; ``detail`` stands beside, for instance "loss 0.031"."""
         now = self.count(done, detail)
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, text=printable(self.text(bare=True)))
+            self._bar.update(self._task, completed=done, total=self.total, text=printable(self.text(bare=True)))
         elif now - self.printed >= EVERY:
             self.printed, self.last = now, done
             say(self.text())

@@ -13,6 +13,7 @@ from diffprob.tasks.signals import stopping
 EXAMPLES = (
     "diffprob train digits                                    # the embedded digits, into runs/digits",
     "diffprob train mnist --data path/to/mnist --out runs/mnist",
+    "diffprob train --data path/to/pictures --for 20m      # ends on time; again: 20 minutes more",
     "diffprob train --data path/to/pictures --size 64         # a recipe is made from the data",
     "diffprob train cifar10 --set training.lr=1e-4 --set network.dropout=0.0 --seed 1 --out runs/other",
     "diffprob train digits --set 'training.monitor=Monitor(epochs=5, best=\"frechet\")' --tensorboard",
@@ -62,6 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--steps", type=whole(1), metavar="N", help="train up to this step (default: the recipe's)")
     parser.add_argument(
+        "--for",
+        dest="duration",
+        metavar="TIME",
+        help="train for so long, as 20m, 2h or 1h30m; again is as much more (pictures without --steps: 1h)",
+    )
+    parser.add_argument(
         "--processes", type=whole(1), metavar="N", help="stop with an error unless torchrun started N processes"
     )
     parser.add_argument(
@@ -88,6 +95,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
         out=args.out,
         overrides=overrides(args.set),
         steps=args.steps,
+        duration=args.duration,
         seed=args.seed,
         device=args.device,
         processes=args.processes,

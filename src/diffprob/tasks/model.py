@@ -233,7 +233,9 @@ def train(
     *,
     out: str | Path | None = None,
     steps: int | None = None,
+    duration: float | str | None = None,
     size: int | None = None,
+    held_out: float | str | None = None,
     labels: bool = False,
     data: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -246,14 +248,15 @@ def train(
 ) -> Model:
     """Train a model and open it; the same call again resumes, one with more steps goes on; as `diffprob train`.
 
-    Ctrl-C, and the button that interrupts a notebook, stops after the step in hand, with a checkpoint; once more stops
-    at once.
+    Ctrl-C, and a notebook's button, stops after the step in hand, with a checkpoint; once more stops at once.
 
     Args:
         what: a folder or a file of images, a recipe (by name, as a file, or itself), or a run to go on with.
         out: the run's folder; None: ``runs/NAME``.
         steps: train until this step; None: the recipe's.
+        duration: or for so long, seconds or "20m", "2h"; again is as much more. Images alone have an hour.
         size: of images: scale and crop pictures to size x size.
+        held_out: of images: the share that is never trained on (a tenth without a test part), "none", or others' place.
         labels: tell the network the label of each image.
         data: images for a recipe or a run, if not those that it says.
         overrides: values of fields of the recipe by their path, ``{"training.lr": 1e-4}``.
@@ -270,18 +273,10 @@ def train(
         NumericalError: the training diverged; the last checkpoint is kept.
     """
     listener = reporter_of(reporter, progress)
-    request = TrainRequest.of(
-        what,
-        out=out,
-        steps=steps,
-        size=size,
-        labels=labels,
-        overrides=dict(overrides or {}),
-        seed=seed,
-        device=device,
-        seconds=seconds,
-        **({} if data is None else {"data": data}),
-    )
+    ends = {"steps": steps, "duration": duration, "seconds": seconds}
+    images = {"size": size, "held_out": held_out, "labels": labels, **({} if data is None else {"data": data})}
+    fields = {"overrides": dict(overrides or {}), "seed": seed, "device": device}
+    request = TrainRequest.of(what, out=out, **ends, **images, **fields)
     result = run_training(request, listener, halt)
     if result is None:
         raise InputError("only the first process of a training has its model: `diffprob train` is for torchrun")

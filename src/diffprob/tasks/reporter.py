@@ -10,6 +10,7 @@ class Progress(Protocol):
     """Something that takes a while: a context manager, told how far it is as often as one likes."""
 
     done: int
+    total: int | None  # may change meanwhile
 
     @property
     def rate(self) -> float:
@@ -58,6 +59,7 @@ class SilentProgress:
 
     def __init__(self, done: int = 0) -> None:
         self.done = done
+        self.total: int | None = None
 
     def __enter__(self) -> Self:
         return self

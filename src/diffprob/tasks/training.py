@@ -16,6 +16,7 @@ from diffprob.config.spec import parse
 from diffprob.data.images import Images
 from diffprob.data.places import at_place
 from diffprob.recipes import is_named, named
+from diffprob.runs.files import model_meta
 from diffprob.runs.files import read_recipe as recipe_of
 from diffprob.runs.folder import open_run
 from diffprob.storage.files import TEXT_LIMIT, followed, kind_of, read_bytes
@@ -25,7 +26,9 @@ from diffprob.tasks.own_recipe import automatic, data_name, described, folder_na
 from diffprob.tasks.reporter import SILENT, Reporter
 from diffprob.tasks.training_plan import PreparedTraining, TrainResult
 from diffprob.tasks.training_run import Halt, never, run_training
+from diffprob.training.pace import PLANNED, seconds_of
 
+DEFAULT_DURATION = 3600.0  # seconds, for images without a recipe
 R = TypeVar("R", bound=AnyRecipe)
 
 
@@ -45,6 +48,9 @@ class TrainRequest:
         out: the run's folder; None: ``runs/NAME``, or the run that is gone on with.
         overrides: values of fields of the recipe by their path, ``{"training.lr": 1e-4}``: as text or as values.
         steps: train until this step; None: the recipe's.
+        duration: train for so long, in the place of so many steps: seconds, or "20m", "2h", "1h30m". The number of
+            steps and the fall of the learning rate fit the time (`training.pace.Pace`); the same again after the end is
+            as much time once more. None: the steps count; of images without a recipe, and without steps, an hour does.
         seed: decides weights at the start, order and noise; None: the recipe's.
         device: "auto" (a CUDA GPU if there is one), "cpu", "cuda" or "cuda:1".
         processes: fail unless torchrun started this many; None: as many as there are.
@@ -64,6 +70,7 @@ class TrainRequest:
     out: str | Path | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     steps: int | None = None
+    duration: float | str | None = None
     seed: int | None = None
     device: str = "auto"
     processes: int | None = None
@@ -76,6 +83,10 @@ class TrainRequest:
         if not isinstance(self.held_out, str):
             real("held_out", self.held_out, "(0, 1)", none=True)
         whole("steps", self.steps, 1, none=True)
+        if self.duration is not None:
+            seconds_of(self.duration)
+            if self.steps is not None:
+                raise ValueError(f"{option('duration')} and {option('steps')} both say when to end: one would be right")
         whole("seed", self.seed, 0, 2**62, none=True)
         whole("processes", self.processes, 1, none=True)
 
@@ -126,6 +137,11 @@ def prepare_training(request: TrainRequest, reporter: Reporter = SILENT) -> Prep
         for text in described(recipe):
             reporter.note(text)
     out = place()
+    duration = _duration(request, out)
+    if duration is not None and is_run(out):  # what a plan by the clock has changed meanwhile
+        before = recipe_of(out).training
+        planned = {name: getattr(before, name) for name in PLANNED}
+        recipe = replace(recipe, training=replace(recipe.training, **planned))
     if asked is None and request.out:
         recipe = replace(recipe, name=folder_name(out))
     if going_on and not is_run(out) and getattr(recipe, "start", None) is None:
@@ -136,9 +152,23 @@ def prepare_training(request: TrainRequest, reporter: Reporter = SILENT) -> Prep
         images=images,
         device=request.device,
         processes=request.processes,
+        duration=duration,
         seconds=request.seconds,
         tensorboard=request.tensorboard,
     )
+
+
+def _duration(request: TrainRequest, out: Path) -> float | None:
+    """Seconds that the training is planned for; None: until a step.
+
+    Images without a recipe, a time or a number of steps have an hour; once that has passed there is nothing more to do.
+    """
+    if request.duration is not None:
+        return seconds_of(request.duration)
+    if request.recipe is not None or request.steps is not None or "training.steps" in request.overrides:
+        return None
+    finished = is_run(out) and model_meta(out, {})["step"] >= recipe_of(out).training.steps
+    return None if finished else DEFAULT_DURATION
 
 
 def set_fields(recipe: R, overrides: Mapping[str, Any]) -> R:

@@ -1,6 +1,6 @@
 """A training that is about to begin: what it would take, and whether it can be."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class PreparedTraining:
         images: the data, where it is loaded already.
         device: "auto" (a CUDA GPU if there is one), "cpu", "cuda" or "cuda:1".
         processes: how many torchrun must have started; None: any number.
+        duration: seconds that the training is planned for, in the place of the recipe's steps; None: its steps count.
         seconds: stop, with a checkpoint, when this much time has passed.
         tensorboard: also write the log for TensorBoard, into the run's folder ``tensorboard``.
         notes: what is to be said of ``images`` when it begins.
@@ -43,6 +44,7 @@ class PreparedTraining:
     images: Images | None = None
     device: str = "auto"
     processes: int | None = None
+    duration: float | None = None
     seconds: float | None = None
     tensorboard: bool = False
     notes: tuple[str, ...] = ()
@@ -175,7 +177,10 @@ def estimate_training(prepared: PreparedTraining, reporter: Reporter = SILENT) -
         "begins with": repr(getattr(recipe, "start", None) or "random weights").strip("'"),
         "run": planned(recipe, prepared.out),
     }
-    return TrainingEstimate(about, settings.steps, settings.batch, estimate_cost(recipe, device, processes))
+    cost, steps = estimate_cost(recipe, device, processes), settings.steps
+    if prepared.duration is not None:
+        steps, cost = max(1, round(prepared.duration / cost.step)), replace(cost, seconds=prepared.duration)
+    return TrainingEstimate(about, steps, settings.batch, cost)
 
 
 def checked(recipe: AnyRecipe, images: Images, out: Path, reporter: Reporter = SILENT) -> AnyRecipe:

@@ -33,12 +33,15 @@ from diffprob.storage.records import read_log
 from diffprob.tasks.compute import choose_device
 from diffprob.tasks.drawing import draw, make_times, seeds_text
 from diffprob.tasks.monitor import Watch, check_monitor
-from diffprob.tasks.reporter import SILENT, Reporter
+from diffprob.tasks.progress import duration
+from diffprob.tasks.reporter import SILENT, Progress, Reporter
 from diffprob.tasks.tensorboard import Board
 from diffprob.tasks.training_plan import PreparedTraining, TrainResult, checked
 from diffprob.training.batches import check_shares
 from diffprob.training.loop import Progress as StepProgress
 from diffprob.training.loop import Trainer, make_accelerator
+from diffprob.training.pace import Pace
+from diffprob.training.settings import Training
 
 LOSS = "loss.png"
 PREVIEW_STEPS = 50  # of DDIM, for the pictures drawn while training
@@ -87,6 +90,7 @@ def run_training(prepared: PreparedTraining, reporter: Reporter = SILENT, halt: 
     recipe = checked(recipe, images, out, reporter)
     digest = images.digest()
     trainer = _trainer(recipe, images, Replica(out), accelerator)  # first: it may refuse, and nothing is there yet
+    trainer.pace = None if prepared.duration is None else Pace(prepared.duration)
     if not accelerator.is_main_process:
         accelerator.wait_for_everyone()  # until the run is there
         _heedful(trainer, halt)
@@ -144,6 +148,7 @@ class _Main:
     images: Images
     reporter: Reporter
     halt: Halt
+    foretold: bool = False  # whether the steps of a planned training were said
 
     def run(self, done: int, seconds: float | None) -> TrainResult:
         trainer, store, settings = self.trainer, self.store, self.trainer.settings
@@ -154,19 +159,25 @@ class _Main:
                 nonlocal first
                 if first is None:
                     first = progress.step - 1
-                    _announce(store, trainer.notes, first, settings.steps, bar.note)
+                    _announce(store, trainer.notes, first, trainer.settings.steps, bar.note)
                 bar.update(progress.step, f"loss {progress.loss:.4f}, {bar.rate * settings.batch:,.0f} images/s")
-                if seconds is not None and time.monotonic() - began > seconds and progress.step < settings.steps:
+                if (
+                    seconds is not None
+                    and time.monotonic() - began > seconds
+                    and progress.step < trainer.settings.steps
+                ):
                     trainer.stop()
 
             trainer.on_step = on_step
+            trainer.on_plan = lambda settings: self._take(settings, bar)
             trainer.on_sample = lambda step, average: _preview(average, store, step, bar.note)
-            if settings.monitor is not None and done < settings.steps and isinstance(store.recipe, Recipe):
+            goes_on = done < settings.steps or trainer.pace is not None
+            if settings.monitor is not None and goes_on and isinstance(store.recipe, Recipe):
                 where = (self.kept_by, trainer.device, bar.note, self.reporter)
                 watch = Watch(settings.monitor, store.recipe, self.images, *where)
                 trainer.on_measure, trainer.measure_every = watch, watch.every
             _heedful(trainer, self.halt)
-        timed_out = trainer.step < settings.steps
+        timed_out = trainer.step < trainer.settings.steps
         if first is None:
             _announce(store, trainer.notes, trainer.step, 0, self.reporter.note)
         if _model_step(store.folder) < trainer.step:  # killed last time between the last state and its model
@@ -174,6 +185,19 @@ class _Main:
         there = store.folder / LOSS
         curve = _loss_curve(store, self.reporter) if first is not None or not there.exists() else there
         return _result(trainer, store, first, curve, timed_out)
+
+    def _take(self, settings: Training, bar: Progress) -> None:
+        """Take the steps that a pace planned into the recipe, which the next checkpoint writes; say them once."""
+        pace = self.trainer.pace
+        assert pace is not None
+        self.store.recipe = replace(self.store.recipe, training=settings)
+        bar.total = settings.steps
+        if pace.measured and not self.foretold:
+            self.foretold = True
+            bar.note(
+                f"about {settings.steps:,} steps of {settings.batch} images fit into {duration(pace.seconds)} here; "
+                f"the learning rate falls over the last {duration(pace.fall * pace.seconds)}"
+            )
 
 
 def _heedful(trainer: Trainer, halt: Halt) -> None:

@@ -5,6 +5,7 @@ import copy
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ from diffprob.guidance.noisy_classifier import NoisyClassifier
 from diffprob.training.batches import Batches, ImageSet, ToModel, check_shares
 from diffprob.training.denoising import Memory, Objective
 from diffprob.training.optimise import Optimiser, choose_precision
+from diffprob.training.pace import Pace
 from diffprob.training.settings import Training
 from diffprob.training.store import Snapshot, Store
 
@@ -76,6 +78,10 @@ class Trainer:
             first of them, after the steps of `EARLY`; before a checkpoint.
         on_measure: likewise, every ``measure_every`` steps (an attribute, 0 for never) and at the end.
         halt: asked between two steps whether to end here, with a checkpoint; where any process says so, all end.
+
+    Attributes:
+        pace: decides by the clock how many steps there are, in the place of ``settings.steps``; None at first.
+        on_plan: called on the main process with the settings that a pace decided.
     """
 
     def __init__(
@@ -100,6 +106,9 @@ class Trainer:
         self.on_step, self.on_sample, self.on_measure = on_step, on_sample, on_measure
         self.measure_every = 0
         self.halt, self.stopping = halt, False
+        self.pace: Pace | None = None
+        self.paced: dict[str, float] | None = None  # of an earlier training, as its newest checkpoint has it
+        self.on_plan: Callable[[Training], None] = lambda _: None
         self.precision = choose_precision(settings.precision, self.device)
         self.model = model.to(self.device).train()
         convert_conv2d_weight_memory_format(self.model, torch.channels_last)
@@ -136,18 +145,25 @@ class Trainer:
         """
         self.resume()
         self.saved = self.step
+        if self.pace is not None:
+            self._plan(self.pace.start(self.settings, self.step, self.paced))
         while self.step < self.settings.steps and not self._stop_requested():
             began = time.perf_counter()
             self.advance()
             self.seconds += time.perf_counter() - began
+            if self.pace is not None:
+                self._plan(self.pace(self.settings, self.step))
             if self._due(self.settings.checkpoint_every) or self._shows():
                 self._check()
             if self._due(LOG_EVERY):
                 self._log()
+            began = time.perf_counter()
             if self._main:
                 self._tell()
             if self._due(self.settings.checkpoint_every):
                 self.save()
+            if self.pace is not None and self._shows():  # the last step has as much
+                self.pace.reserve = time.perf_counter() - began
         if self.saved < self.step:  # stopped between two checkpoints
             self._check()
             self.save()
@@ -155,6 +171,20 @@ class Trainer:
     def stop(self) -> None:
         """End `run` after this step, with a checkpoint."""
         self.stopping = True
+
+    def _plan(self, settings: Training) -> None:
+        """Take the settings that a pace decided: in all processes those of the first."""
+        if self.accelerator.num_processes > 1:
+            own = settings.steps, settings.cooldown, settings.checkpoint_every, settings.sample_every
+            shared = torch.tensor(own if self._main else (0,) * 4, device=self.device, dtype=torch.float64)
+            steps, cooldown, checkpoint, sample = map(int, self.accelerator.reduce(shared, reduction="sum").tolist())
+            settings = replace(
+                settings, steps=steps, cooldown=cooldown, checkpoint_every=checkpoint, sample_every=sample
+            )
+        if settings != self.settings:
+            self.settings = self.optimiser.settings = settings
+            if self._main:
+                self.on_plan(settings)
 
     def advance(self) -> None:
         """One optimiser step."""
@@ -258,6 +288,7 @@ class Trainer:
                 "scaler": self.scaler.state_dict(),
                 "torch": torch.__version__,
                 "made": self.made,
+                **({} if self.pace is None else {"pace": self.pace.state()}),
             }
             optimiser = self.optimiser.state()
             if self.memory is not None:
@@ -295,7 +326,7 @@ class Trainer:
         self.step, self.seconds = snapshot.step, meta["seconds"]
         self.window = [torch.tensor(loss, dtype=self.dtype, device=self.device) for loss in meta["window"]]
         self.norm = torch.tensor(meta["norm"])
-        self.made = list(meta.get("made", []))
+        self.made, self.paced = list(meta.get("made", [])), meta.get("pace")
         before = self.made[-1] if self.made else {"torch": meta["torch"], "processes": meta["processes"]}
         changed = [
             f"{name} {before[name]} -> {present[name]}"

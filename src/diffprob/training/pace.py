@@ -1,5 +1,6 @@
 """A training that ends on time: how many steps still fit, and when the learning rate falls."""
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -7,9 +8,29 @@ from dataclasses import dataclass, replace
 from diffprob.base.checks import real
 from diffprob.training.settings import Training
 
+PLANNED = ("steps", "cooldown", "checkpoint_every", "sample_every")  # fields of `Training` that a plan decides
 FALL = 0.3  # share of the time over which the learning rate falls, unless told otherwise
 _AGAIN = 0.01  # share of the time after which the plan is looked at again
 _STEADY = 5  # steps after which a speed is known well enough to plan by
+_CHECKPOINTS, _PICTURES = 30, 5  # in the whole time
+
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def seconds_of(duration: float | str) -> float:
+    """Seconds: of a number, or of a text such as "20m", "2h", "1h30m" or "45s".
+
+    Raises:
+        ValueError: not above 0, or another text.
+    """
+    if isinstance(duration, str):
+        parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd])", duration.strip().lower())
+        if not parts or "".join(map("".join, parts)) != re.sub(r"\s", "", duration.lower()):
+            raise ValueError(f"a time is 30s, 20m, 2h or 1h30m, got {duration!r}")
+        duration = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    real("duration", duration, "(0, inf)")
+    return float(duration)
 
 
 @dataclass(frozen=True)
@@ -25,11 +46,11 @@ class Pace:
 
     At every look the remaining steps are those that fit at the speed of late, and the learning rate falls by the clock:
     from 1 at the start of the fall to 0 at the end. So a machine that becomes slower or faster changes the number of
-    steps, not the end. What a step costs beside its own computation (checkpoints, pictures) counts too.
+    steps, not the end. What a step costs beside its own computation (checkpoints, pictures) counts too. The first look,
+    after a few steps, also spaces checkpoints and pictures; ``reserve`` is for those of the last step.
 
     Args:
         seconds: of the whole training.
-        speed: steps a second, as far as is known before the first.
         fall: share of the time over which the learning rate falls.
         clock: seconds, increasing.
 
@@ -37,14 +58,13 @@ class Pace:
         ValueError: a number out of range.
     """
 
-    def __init__(
-        self, seconds: float, speed: float, fall: float = FALL, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, seconds: float, fall: float = FALL, clock: Callable[[], float] = time.monotonic) -> None:
         real("seconds", seconds, "(0, inf)")
-        real("speed", speed, "(0, inf)")
         real("fall", fall, "(0, 1]")
-        self.seconds, self.speed, self.fall, self.clock = seconds, speed, fall, clock
+        self.seconds, self.fall, self.clock = seconds, fall, clock
         self.began = clock()
+        self.speed = 1.0  # steps a second; a guess before the first look
+        self.reserve = 0.0  # seconds for what follows the last step: whoever calls says it
         self.first: _Mark | None = None
         self.last: _Mark | None = None
 
@@ -52,6 +72,11 @@ class Pace:
     def elapsed(self) -> float:
         """Seconds of this training, those before an interruption too."""
         return self.clock() - self.began
+
+    @property
+    def measured(self) -> bool:
+        """Whether the speed is known."""
+        return self.last is not self.first
 
     def state(self) -> dict[str, float]:
         """What `start` needs to go on after an interruption."""
@@ -66,28 +91,31 @@ class Pace:
             state: what `state` gave at the newest checkpoint. Where it is of a training of as many seconds that has not
                 ended, this one goes on with it; else this one begins, and the learning rate rises again.
         """
-        if state is not None and state["seconds"] == self.seconds and step < settings.steps:
-            self.began = self.clock() - state["elapsed"]
-            return self._planned(settings, _Mark(step, self.elapsed), self.speed)
-        self.began = self.clock()
-        return self._planned(replace(settings, steps=step + 1), _Mark(step, 0.0), self.speed)
+        goes_on = state is not None and state["seconds"] == self.seconds and step < settings.steps
+        self.began = self.clock() - (state["elapsed"] if state is not None and goes_on else 0.0)
+        self.first = self.last = _Mark(step, self.elapsed)
+        return self._planned(settings, self.first)
 
     def __call__(self, settings: Training, step: int) -> Training:
         """The settings from now on, after ``step`` steps; those that were given where nothing changes."""
-        now = _Mark(step, self.elapsed)
-        if self.first is None or self.last is None:
-            self.first = self.last = now
-            return settings
-        if now.seconds - self.last.seconds < _AGAIN * self.seconds and step < settings.steps:
+        assert self.first is not None and self.last is not None, "start comes first"
+        now, measured = _Mark(step, self.elapsed), self.measured
+        late = now.seconds - self.last.seconds >= _AGAIN * self.seconds
+        if not late and step < settings.steps and (measured or step - self.first.step < _STEADY):
             return settings
         since = self.last if step - self.last.step >= _STEADY else self.first
-        if step > since.step:
-            self.speed = (step - since.step) / max(now.seconds - since.seconds, 1e-9)
+        self.speed = (step - since.step) / max(now.seconds - since.seconds, 1e-9)
         self.last = now
-        return self._planned(settings, now, self.speed)
+        return self._planned(settings, now) if measured else self._spaced(self._planned(settings, now))
 
-    def _planned(self, settings: Training, now: _Mark, speed: float) -> Training:
+    def _planned(self, settings: Training, now: _Mark) -> Training:
         """With as many steps as fit, and a rate that the time that is left decides: left / (fall x seconds)."""
-        left = self.seconds - now.seconds
-        steps = now.step + (round(left * speed) if left > 0.5 * _AGAIN * self.seconds else 0)
-        return replace(settings, steps=max(steps, 1), cooldown=max(round(self.fall * self.seconds * speed), 1))
+        left = self.seconds - self.reserve - now.seconds
+        steps = now.step + (round(left * self.speed) if left > 0.5 * _AGAIN * self.seconds else 0)
+        return replace(settings, steps=max(steps, 1), cooldown=max(round(self.fall * self.seconds * self.speed), 1))
+
+    def _spaced(self, settings: Training) -> Training:
+        """With checkpoints and pictures at even times; no pictures where there were to be none."""
+        checkpoint = max(1, round(self.seconds * self.speed / _CHECKPOINTS))
+        every = checkpoint * (_CHECKPOINTS // _PICTURES) if settings.sample_every else 0
+        return replace(settings, checkpoint_every=checkpoint, sample_every=every)
