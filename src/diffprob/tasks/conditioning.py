@@ -102,69 +102,72 @@ def apply_guidance(
     Raises:
         InputError: a label or guidance that the run does not know, or no images where it wants them.
     """
-    args = conditioning
-    if args.classify_with is not None:
-        return _classified(model, run, args, n, compute, one)
-    if args.classifier_scale is not None:
+    if conditioning.classify_with is not None:
+        return _classified(model, run, conditioning, n, compute, one)
+    if conditioning.classifier_scale is not None:
         raise InputError(f"{option('classifier_scale')} goes with {option('classify_with', 'REC')}")
-    rows, said = _rows(run, args, n, reporter, one, images, counts)
+    rows, condition_text = _rows(run, conditioning, n, reporter, one, images, counts)
     conditional = model if rows is None else model.condition_on(rows)
-    settings: dict[str, str | None] = {"told": said, "guidance": None}
-    low, high = args.guidance_interval or (0.0, 1.0)
-    if not args.guidance:
+    settings: dict[str, str | None] = {"told": condition_text, "guidance": None}
+    low, high = conditioning.guidance_interval or (0.0, 1.0)
+    if not conditioning.guidance:
         for name in ("guidance_interval", "guidance_rescale", "guide_with"):
-            if getattr(args, name):
+            if getattr(conditioning, name):
                 raise InputError(f"{option(name)} goes with {option('guidance', 'W')}")
         return Guided(conditional, conditional, 1, settings)
     if low > high:
         raise InputError(f"{option('guidance_interval', f'{low:g} {high:g}')}: the lower time comes first")
-    strength = (args.guidance, low, high, args.guidance_rescale)
-    settings["guidance"] = guidance = _text(args, low, high)
-    if args.guide_with is not None:
-        weak, unconditional = _weaker(run, args, compute, rows)
+    strength = (conditioning.guidance, low, high, conditioning.guidance_rescale)
+    settings["guidance"] = guidance = _text(conditioning, low, high)
+    if conditioning.guide_with is not None:
+        weak, unconditional = _weaker(run, conditioning, compute, rows)
         settings["guidance"] = guidance + unconditional
         return Guided(conditional, AutoGuidance(conditional, weak, *strength), 2, settings)
-    if rows is None or said == NONE:
+    if rows is None or condition_text == NONE:
         raise InputError(
-            f"{option('guidance', f'{args.guidance:g}')} steers towards what the network is told: {_right(run)}"
+            f"{option('guidance', f'{conditioning.guidance:g}')} steers towards what the network is told: {_right(run)}"
         )
     guided = ClassifierFree(model, rows, *strength)
-    return Guided(conditional, guided, 1 if args.guidance == -1 else 2, settings)
+    return Guided(conditional, guided, 1 if conditioning.guidance == -1 else 2, settings)
 
 
-def _classified(model: NetDenoiser, run: Run, args: Conditioning, n: int, compute: Compute, one: bool) -> Guided:
+def _classified(
+    model: NetDenoiser, run: Run, conditioning: Conditioning, n: int, compute: Compute, one: bool
+) -> Guided:
     """A run without a condition, guided towards labels by a classifier of noised images."""
-    assert args.classify_with is not None
-    classifier, asked = (
-        open_classifier(args.classify_with, run, "classify_with"),
-        option("classify_with", args.classify_with),
+    assert conditioning.classify_with is not None
+    classifier, classify_with = (
+        open_classifier(conditioning.classify_with, run, "classify_with"),
+        option("classify_with", conditioning.classify_with),
     )
-    scale = 1.0 if args.classifier_scale is None else args.classifier_scale
+    scale = 1.0 if conditioning.classifier_scale is None else conditioning.classifier_scale
     if run.recipe.condition is not None:
-        raise InputError(f"{asked} is for a run that is told nothing; {_right(run)}, and {option('guidance', 'W')}")
-    if args.label is None or args.label == (NONE,):
-        raise InputError(f"{asked} goes with {option('label', 'L')}, which it is to see")
+        instead = f"{_right(run)}, and {option('guidance', 'W')}"
+        raise InputError(f"{classify_with} is for a run that is told nothing; {instead}")
+    if conditioning.label is None or conditioning.label == (NONE,):
+        raise InputError(f"{classify_with} goes with {option('label', 'L')}, which it is to see")
     for name in ("guidance", "guidance_rescale", "guide_with", "caption"):
-        if getattr(args, name):
-            raise InputError(f"{asked} and {option(name)} exclude each other")
-    low, high = args.guidance_interval or (0.0, 1.0)
+        if getattr(conditioning, name):
+            raise InputError(f"{classify_with} and {option(name)} exclude each other")
+    low, high = conditioning.guidance_interval or (0.0, 1.0)
     if low > high:
         raise InputError(f"{option('guidance_interval', f'{low:g} {high:g}')}: the lower time comes first")
-    rows = _labels(classifier.name, classifier.recipe.condition, args.label)
+    rows = _labels(classifier.name, classifier.recipe.condition, conditioning.label)
     if len(rows) > 1 and one:
-        raise InputError(f"{option('label', ' '.join(args.label))}: one label for all images would be right here")
+        labels = option("label", " ".join(conditioning.label))
+        raise InputError(f"{labels}: one label for all images would be right here")
     rows = rows if len(rows) == 1 else rows[torch.arange(n) % len(rows)]
     network = classifier.load(compute.on(), compute.batch or "auto", compute.precision)
     guided = EnergyGuided(model, LabelEnergy(network, rows, scale), low, high)
-    within = "" if args.guidance_interval is None else f", within {low:g} <= t <= {high:g}"
+    within = "" if conditioning.guidance_interval is None else f", within {low:g} <= t <= {high:g}"
     by = f"the classifier {classifier.name} ({classifier.sha256()[:12]}), scale {scale:g}{within}"
-    said = printable(", ".join(args.label)) + ("" if len(rows) == 1 else " in turn")
-    return Guided(model, guided, 1, {"told": said, "guidance": by})
+    label_text = printable(", ".join(conditioning.label)) + ("" if len(rows) == 1 else " in turn")
+    return Guided(model, guided, 1, {"told": label_text, "guidance": by})
 
 
 def _rows(
     run: Run,
-    args: Conditioning,
+    conditioning: Conditioning,
     n: int,
     reporter: Reporter,
     one: bool,
@@ -174,9 +177,9 @@ def _rows(
     """The condition of each image, and how to say it."""
     condition = run.recipe.condition
     for name, kind in (("label", Labels), ("caption", Captions)):
-        asked = getattr(args, name)
-        if asked is not None and not isinstance(condition, kind):
-            raise InputError(f"{option(name, ' '.join(asked))}: {_right(run)}")
+        requested = getattr(conditioning, name)
+        if requested is not None and not isinstance(condition, kind):
+            raise InputError(f"{option(name, ' '.join(requested))}: {_right(run)}")
     if condition is None:
         return None, None
     if images is not None:
@@ -185,70 +188,73 @@ def _rows(
         if not condition.drop:
             raise InputError(f"{run.name} enlarges images and draws none by itself: diffprob restore {run.name} IMAGES")
         return condition.null(), NONE
-    name, asked = ("label", args.label) if args.caption is None else ("caption", args.caption)
-    if asked is None and isinstance(condition, Labels) and counts and not one:
+    name, requested = (
+        ("label", conditioning.label) if conditioning.caption is None else ("caption", conditioning.caption)
+    )
+    if requested is None and isinstance(condition, Labels) and counts and not one:
         return condition.in_shares(counts, n), shares_text(condition, counts)
-    if asked is None:
+    if requested is None:
         return (condition.null(), NONE) if one else (condition.example_rows(n), "all in turn")
-    if asked == (NONE,):
+    if requested == (NONE,):
         if isinstance(condition, Labels) and NONE in condition.names:
             reporter.note(
                 f"{option('label', NONE)} on its own means any class; for the class of that name: "
                 f"{option('label', f'{NONE} {NONE}')}"
             )
         return condition.null(), NONE
-    rows = _captions(condition, asked) if isinstance(condition, Captions) else _labels(run.name, condition, asked)
-    said = printable(", ".join(asked))
+    captioned = isinstance(condition, Captions)
+    rows = _captions(condition, requested) if captioned else _labels(run.name, condition, requested)
+    text = printable(", ".join(requested))
     if len(rows) == 1:
-        return rows, said
+        return rows, text
     if one:
-        raise InputError(f"{option(name, ' '.join(asked))}: one {name} for all images would be right here")
-    return rows[torch.arange(n) % len(rows)], f"{said} in turn"
+        raise InputError(f"{option(name, ' '.join(requested))}: one {name} for all images would be right here")
+    return rows[torch.arange(n) % len(rows)], f"{text} in turn"
 
 
-def _labels(name: str, condition: Any, asked: Sequence[str]) -> Tensor:
+def _labels(name: str, condition: Any, labels: Sequence[str]) -> Tensor:
     try:
-        return torch.tensor([condition.number(text) for text in asked])
+        return torch.tensor([condition.number(text) for text in labels])
     except InputError as error:
         raise InputError(
-            f"{option('label', ' '.join(asked))}: {name}: {error} (or {NONE} on its own: of any)"
+            f"{option('label', ' '.join(labels))}: {name}: {error} (or {NONE} on its own: of any)"
         ) from error
 
 
 def shares_text(condition: Labels, counts: Sequence[int]) -> str:
     """How often each class is drawn, in words; of many classes the rarest and the commonest."""
     total = sum(counts)
-    found = [(n / total, condition.name(k)) for k, n in enumerate(counts) if n]
-    if len(found) <= MOST_NAMED:
-        return "the data's shares: " + printable(", ".join(f"{name} {share:.3g}" for share, name in found))
-    (low, rare), (high, common) = min(found), max(found)
-    return f"the data's shares of {len(found)} classes: " + printable(f"{rare} {low:.3g} to {common} {high:.3g}")
+    shares = [(n / total, condition.name(k)) for k, n in enumerate(counts) if n]
+    if len(shares) <= MOST_NAMED:
+        return "the data's shares: " + printable(", ".join(f"{name} {share:.3g}" for share, name in shares))
+    (low, rare), (high, common) = min(shares), max(shares)
+    return f"the data's shares of {len(shares)} classes: " + printable(f"{rare} {low:.3g} to {common} {high:.3g}")
 
 
-def _captions(condition: Captions, asked: Sequence[str]) -> Tensor:
+def _captions(condition: Captions, captions: Sequence[str]) -> Tensor:
     try:
-        return torch.cat([condition.tokens(text) for text in asked])
+        return torch.cat([condition.tokens(text) for text in captions])
     except InputError as error:
         raise InputError(f"{option('caption')}: {error}") from error
 
 
-def _weaker(run: Run, args: Conditioning, compute: Compute, rows: Tensor | None) -> tuple[Denoiser, str]:
+def _weaker(run: Run, conditioning: Conditioning, compute: Compute, rows: Tensor | None) -> tuple[Denoiser, str]:
     """The network of ``guide_with`` under our condition; and how to say that it has none where ours has one.
 
     Raises:
         InputError: another space or process, or a run that does not take our condition.
     """
-    assert args.guide_with is not None
-    other, asked = Run.open(args.guide_with), option("guide_with", args.guide_with)
+    assert conditioning.guide_with is not None
+    other, guide_with = Run.open(conditioning.guide_with), option("guide_with", conditioning.guide_with)
     if other.space != run.space or other.process != run.process:  # of learned schedules the curve, too
-        raise InputError(f"{asked}: another space or process than {run.name}")
+        raise InputError(f"{guide_with}: another space or process than {run.name}")
     theirs = other.recipe.condition
     try:
         condition_rows = None
         if theirs is not None:  # its condition where ours has none is the null
             condition_rows = theirs.null() if rows is None else _rows_of(theirs, run.recipe.condition, rows)
     except InputError as error:
-        raise InputError(f"{asked}: {error}; a run that is told the same would be right") from error
+        raise InputError(f"{guide_with}: {error}; a run that is told the same would be right") from error
     weak = other.load(compute.on(), compute.batch or "auto", compute.precision)
     if condition_rows is None:
         return weak, "" if rows is None else ", which is told nothing"
@@ -265,8 +271,8 @@ def _rows_of(theirs: Any, ours: Any, rows: Tensor) -> Tensor:
         return rows
     if not (isinstance(theirs, Labels) and isinstance(ours, Labels)):
         raise InputError(f"it is told {one_line(repr(theirs), 60)}, not {one_line(repr(ours), 60)}")
-    found = {row: _number_in(theirs, ours, row) for row in rows.unique().tolist()}
-    return rows.new_tensor([found[row] for row in rows.tolist()])
+    numbers = {row: _number_in(theirs, ours, row) for row in rows.unique().tolist()}
+    return rows.new_tensor([numbers[row] for row in rows.tolist()])
 
 
 def _number_in(theirs: Labels, ours: Labels, label: int) -> int:
@@ -288,32 +294,34 @@ def _right(run: Run) -> str:
     return f"{run.name} is told {kind.lower()}" + (f": {option(name)} would be right" if name else "")
 
 
-def command_words(args: Conditioning) -> tuple[str, ...]:
+def command_options(conditioning: Conditioning) -> tuple[str, ...]:
     """The options of the command line that ask for the same again."""
-    words = [] if args.label is None else ["--label", *args.label]
-    words += [] if args.caption is None else ["--caption", *args.caption]
-    if args.classify_with is not None:
-        words += ["--classify-with", args.classify_with]
-        words += [] if args.classifier_scale is None else ["--classifier-scale", repr(args.classifier_scale)]
-    if args.guidance_interval:
-        words += ["--guidance-interval", *map(repr, args.guidance_interval)]
-    if args.guidance:
-        words += ["--guidance", repr(args.guidance)]
-        if args.guidance_rescale:
-            words += ["--guidance-rescale", repr(args.guidance_rescale)]
-        if args.guide_with:
-            words += ["--guide-with", args.guide_with]
-    return tuple(words)
+    options = [] if conditioning.label is None else ["--label", *conditioning.label]
+    options += [] if conditioning.caption is None else ["--caption", *conditioning.caption]
+    if conditioning.classify_with is not None:
+        options += ["--classify-with", conditioning.classify_with]
+        options += (
+            [] if conditioning.classifier_scale is None else ["--classifier-scale", repr(conditioning.classifier_scale)]
+        )
+    if conditioning.guidance_interval:
+        options += ["--guidance-interval", *map(repr, conditioning.guidance_interval)]
+    if conditioning.guidance:
+        options += ["--guidance", repr(conditioning.guidance)]
+        if conditioning.guidance_rescale:
+            options += ["--guidance-rescale", repr(conditioning.guidance_rescale)]
+        if conditioning.guide_with:
+            options += ["--guide-with", conditioning.guide_with]
+    return tuple(options)
 
 
-def _text(args: Conditioning, low: float, high: float) -> str:
-    parts = [f"{args.guidance:g}"]
-    if args.guidance_interval:
+def _text(conditioning: Conditioning, low: float, high: float) -> str:
+    parts = [f"{conditioning.guidance:g}"]
+    if conditioning.guidance_interval:
         parts.append(f"within {low:g} <= t <= {high:g}")
-    if args.guidance_rescale:
-        parts.append(f"rescaled by {args.guidance_rescale:g}")
-    if args.guide_with:
-        parts.append(f"away from {args.guide_with}")
+    if conditioning.guidance_rescale:
+        parts.append(f"rescaled by {conditioning.guidance_rescale:g}")
+    if conditioning.guide_with:
+        parts.append(f"away from {conditioning.guide_with}")
     return ", ".join(parts)
 
 
@@ -323,9 +331,9 @@ def open_classifier(path: str, run: Run, field: str) -> NoisyClassifierRun:
     Raises:
         InputError: no such run, another kind, another space or another process.
     """
-    found, asked = open_run(path), option(field, path)
-    if not isinstance(found, NoisyClassifierRun):
-        raise InputError(f"{asked}: no classifier of noised images; `diffprob noisy-classifier` trains one")
-    if found.space != run.space or found.recipe.process != run.recipe.process:
-        raise InputError(f"{asked}: another space or process than {run.name}")
-    return found
+    classifier, named = open_run(path), option(field, path)
+    if not isinstance(classifier, NoisyClassifierRun):
+        raise InputError(f"{named}: no classifier of noised images; `diffprob noisy-classifier` trains one")
+    if classifier.space != run.space or classifier.recipe.process != run.recipe.process:
+        raise InputError(f"{named}: another space or process than {run.name}")
+    return classifier

@@ -51,7 +51,7 @@ DEFAULTS: dict[str, Any] = {
 def draws(method: Method) -> Method:
     """Show the keywords of `Drawing` one by one in the signature of a method that takes them as ``**drawing``."""
     signature, hints = inspect.signature(method), Drawing.__annotations__
-    parameters = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    parameters = [entry for entry in signature.parameters.values() if entry.kind is not entry.VAR_KEYWORD]
     parameters += [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[name])
         for name, default in DEFAULTS.items()

@@ -220,7 +220,7 @@ def in_memory(
 
     def build(evaluation: Evaluation, variance: Variance | None) -> NetDenoiser:
         own = copy.deepcopy(model)  # which is frozen and put on a device, while the user's may go on training
-        if any(each.dtype in (torch.float16, torch.bfloat16) for each in own.parameters()):
+        if any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in own.parameters()):
             own = own.float()  # states are float32; `Compute.precision` is what computes in 16 bits
         return NetDenoiser(Foreign(own), *parts, variance or Zero(), evaluation)
 
@@ -241,8 +241,8 @@ def _exact(model: Any) -> Callable[[Evaluation, Variance | None], NetDenoiser]:
 def is_pipeline(folder: str | Path) -> bool:
     """Whether a folder is one that diffusers' ``save_pretrained`` wrote, and no run."""
     place = Path(folder)
-    there = (place / name for name in ("model_index.json", "unet/config.json", "config.json"))
-    return kind_of(place / NAME_OF_MANIFEST) is None and any(kind_of(path) is not None for path in there)
+    candidates = (place / name for name in ("model_index.json", "unet/config.json", "config.json"))
+    return kind_of(place / NAME_OF_MANIFEST) is None and any(kind_of(path) is not None for path in candidates)
 
 
 def pipeline_in_memory(folder: str | Path) -> Run:

@@ -194,7 +194,7 @@ class Measures(Face):
         sets: tuple[Any, ...] = tuple(outside) if isinstance(outside, tuple | list) else (outside,)
         request = DetectionRequest(
             judged=self._source(judged),
-            outside=tuple(source for each in sets if (source := self._source(each)) is not None),
+            outside=tuple(source for place in sets if (source := self._source(place)) is not None),
             inside=self._source(inside),
             proxies=proxies,
             others=others,

@@ -22,7 +22,7 @@ from diffprob.sampling.ancestral import Ancestral
 from diffprob.sampling.defaults import affordable, default
 from diffprob.sampling.simulate import cost, plan
 from diffprob.tasks.compute import Compute
-from diffprob.tasks.conditioning import NONE, Conditioning, apply_guidance, command_words
+from diffprob.tasks.conditioning import NONE, Conditioning, apply_guidance, command_options
 from diffprob.tasks.drawing import calls, clips, make_times, seeds_text
 from diffprob.tasks.options import option
 from diffprob.tasks.reporter import Reporter
@@ -152,10 +152,10 @@ def plan_sampling(
         "device": str(compute.on()),
         "torch": torch.__version__,
     }
-    times, words = make_times(grid, model.process, n), command_words(sampling.conditioning)
-    found = SamplingPlan(model, guided.guided, guided.branches, sampler, times, clip, settings, words)
-    settings["steps"] = found.steps
-    return found
+    times, words = make_times(grid, model.process, n), command_options(sampling.conditioning)
+    sampling_plan = SamplingPlan(model, guided.guided, guided.branches, sampler, times, clip, settings, words)
+    settings["steps"] = sampling_plan.steps
+    return sampling_plan
 
 
 def _chain(run: Run, sampling: Sampling, reporter: Reporter) -> tuple[Any, Any, int]:
@@ -170,8 +170,8 @@ def _chain(run: Run, sampling: Sampling, reporter: Reporter) -> tuple[Any, Any, 
     if sampling.sampler is not None:
         sampler = sampling.sampler
         if sampler.evaluations is None and sampling.steps is not None:
-            asked = option("steps", steps)
-            raise InputError(f"{asked}: {sampler!r} takes as many as its tolerances need; leave {option('steps')} out")
+            named = option("steps", steps)
+            raise InputError(f"{named}: {sampler!r} takes as many as its tolerances need; leave {option('steps')} out")
         if isinstance(sampler, Ancestral):
             steps = sampling.steps or native_steps(process.schedule.steps)
     elif sampling.grid is None and sampling.variance is None:

@@ -122,18 +122,18 @@ def prepare_training(request: TrainRequest, reporter: Reporter = SILENT) -> Prep
         InputError: no such recipe, data or field of a recipe.
     """
     recipe, images = _recipe(request, reporter)
-    asked = request.recipe
-    going_on = isinstance(asked, str | Path) and not is_named(str(asked)) and is_run(Path(asked))
+    requested = request.recipe
+    going_on = isinstance(requested, str | Path) and not is_named(str(requested)) and is_run(Path(requested))
 
     def place() -> Path:
-        return Path(request.out or (str(asked) if going_on else f"runs/{recipe.name}"))
+        return Path(request.out or (str(requested) if going_on else f"runs/{recipe.name}"))
 
     if request.labels:
         recipe, images = labelled(recipe, images, place())
     numbers = {"training.steps": request.steps, "training.seed": request.seed}
-    given = {path: number for path, number in numbers.items() if number is not None}
-    recipe = set_fields(recipe, {**request.overrides, **given})
-    if asked is None and isinstance(recipe, Recipe):
+    numbers = {path: number for path, number in numbers.items() if number is not None}
+    recipe = set_fields(recipe, {**request.overrides, **numbers})
+    if requested is None and isinstance(recipe, Recipe):
         for text in described(recipe):
             reporter.note(text)
     out = place()
@@ -142,10 +142,10 @@ def prepare_training(request: TrainRequest, reporter: Reporter = SILENT) -> Prep
         before = recipe_of(out).training
         planned = {name: getattr(before, name) for name in PLANNED}
         recipe = replace(recipe, training=replace(recipe.training, **planned))
-    if asked is None and request.out:
+    if requested is None and request.out:
         recipe = replace(recipe, name=folder_name(out))
     if going_on and not is_run(out) and getattr(recipe, "start", None) is None:
-        reporter.note(_anew(str(asked), out))
+        reporter.note(_anew(str(requested), out))
     return PreparedTraining(
         recipe=recipe,
         out=out,
@@ -207,8 +207,8 @@ def labelled(recipe: AnyRecipe, images: Images | None, out: Path) -> tuple[Recip
 
 def _recipe(request: TrainRequest, reporter: Reporter) -> tuple[AnyRecipe, Images | None]:
     """The recipe that is asked for, and the data where it had to be looked at."""
-    asked, data = request.recipe, None if request.data is None else str(request.data)
-    if asked is None:
+    requested, data = request.recipe, None if request.data is None else str(request.data)
+    if requested is None:
         if data is None:
             raise InputError(f"train needs a recipe (diffprob show recipes) or {option('data', 'PATH')}")
         out = Path(request.out or f"runs/{data_name(data)}")
@@ -222,9 +222,9 @@ def _recipe(request: TrainRequest, reporter: Reporter) -> tuple[AnyRecipe, Image
             f"{own} are for {option('data')} without a recipe; with one use "
             f"{option('overrides')}, for instance data.size=64"
         )
-    if isinstance(asked, str) and (is_named(asked) or not ("/" in asked or Path(asked).exists())):
-        return named(asked, data), None
-    recipe = asked if isinstance(asked, AnyRecipe) else _from_file(Path(asked))
+    if isinstance(requested, str) and (is_named(requested) or not ("/" in requested or Path(requested).exists())):
+        return named(requested, data), None
+    recipe = requested if isinstance(requested, AnyRecipe) else _from_file(Path(requested))
     return (recipe if data is None else replace(recipe, data=at_place(recipe.data, data))), None
 
 

@@ -142,13 +142,13 @@ def planned(recipe: AnyRecipe, out: Path) -> str:
             raise InputError(f"{out} exists and is not a run; nothing was changed: choose another {option('out')}")
         return f"{out} (new)"
     old = open_run(out)
-    found = resumable(old.recipe, recipe)
-    if found and is_abandoned(out):
+    difference = resumable(old.recipe, recipe)
+    if difference and is_abandoned(out):
         return f"{out} (new, in the place of a run that never came to a checkpoint)"
-    if found:
-        path, there, here = found
+    if difference:
+        path, theirs, ours = difference
         raise InputError(
-            f"{out} is a run of another recipe: {path} is {there!r} there and {here!r} here; "
+            f"{out} is a run of another recipe: {path} is {theirs!r} there and {ours!r} here; "
             f"choose another {option('out')}"
         )
     step = old.meta["step"]
@@ -192,8 +192,8 @@ def checked(recipe: AnyRecipe, images: Images, out: Path, reporter: Reporter = S
     """
     space(recipe, images)
     check_trainable(recipe)
-    asked, recipe = recipe, resolve_classes(recipe, images, read_recipe(out) if is_run(out) else None)
-    names = [getattr(getattr(each, "condition", None), "names", ()) for each in (asked, recipe)]
+    unresolved, recipe = recipe, resolve_classes(recipe, images, read_recipe(out) if is_run(out) else None)
+    names = [getattr(getattr(candidate, "condition", None), "names", ()) for candidate in (unresolved, recipe)]
     if gone := [name for name in names[0] if name and names[1] and name not in names[1]]:
         reporter.note(
             one_line(f"{images.name} has no images of the classes {', '.join(gone)}, which are not drawn then")
@@ -211,7 +211,7 @@ def _data_there(recipe: AnyRecipe) -> Images | None:
         InputError: it is there, and cannot be used.
     """
     kinds: set[type] = set()
-    innermost(recipe.data, lambda each: kinds.add(type(each)) or each)
+    innermost(recipe.data, lambda source: kinds.add(type(source)) or source)
     try:
         return None if HuggingFace in kinds else recipe.data.load()
     except Missing:

@@ -148,7 +148,7 @@ class _Main:
     images: Images
     reporter: Reporter
     halt: Halt
-    foretold: bool = False  # whether the steps of a planned training were said
+    plan_shown: bool = False  # whether the steps of a planned training were said
 
     def run(self, done: int, seconds: float | None) -> TrainResult:
         trainer, store, settings = self.trainer, self.store, self.trainer.settings
@@ -182,8 +182,8 @@ class _Main:
             _announce(store, trainer.notes, trainer.step, 0, self.reporter.note)
         if _model_step(store.folder) < trainer.step:  # killed last time between the last state and its model
             trainer.save()
-        there = store.folder / LOSS
-        curve = _loss_curve(store, self.reporter) if first is not None or not there.exists() else there
+        loss_png = store.folder / LOSS
+        curve = _loss_curve(store, self.reporter) if first is not None or not loss_png.exists() else loss_png
         return _result(trainer, store, first, curve, timed_out)
 
     def _take(self, settings: Training, bar: Progress) -> None:
@@ -192,8 +192,8 @@ class _Main:
         assert pace is not None
         self.store.recipe = replace(self.store.recipe, training=settings)
         bar.total = settings.steps
-        if pace.measured and not self.foretold:
-            self.foretold = True
+        if pace.measured and not self.plan_shown:
+            self.plan_shown = True
             bar.note(
                 f"about {settings.steps:,} steps of {settings.batch} images fit into {duration(pace.seconds)} here; "
                 f"the learning rate falls over the last {duration(pace.fall * pace.seconds)}"
@@ -206,10 +206,10 @@ def _heedful(trainer: Trainer, halt: Halt) -> None:
     Raises:
         Halted: somebody did.
     """
-    with halt() as asked:
-        trainer.halt = asked
+    with halt() as requested:
+        trainer.halt = requested
         trainer.run()
-    if asked() or (trainer.step < trainer.settings.steps and not trainer.stopping):
+    if requested() or (trainer.step < trainer.settings.steps and not trainer.stopping):
         raise Halted(trainer.step)
 
 
