@@ -126,3 +126,15 @@ def test_records_name_their_data_and_old_records_load(tmp_path: Path) -> None:
     assert measurements == [other, another, new]
     assert [against(measurement) for measurement in (item, new)] == ["test", "test"]
     assert against(other) == "other data: letters, made grey (sha256 cdcdcdcd)"
+
+
+def test_data_of_other_classes_or_fewer_images_is_other_data(tmp_path: Path, run: Any, images: np.ndarray) -> None:
+    """Pictures in one folder could not be ranked by a run of pictures in sub-folders: its split has bounds by class."""
+    odd = put(tmp_path / "odd.npz", images[:5])
+    np.savez(run.recipe.data.path, x=images, y=np.arange(30) % 3)
+    source = dp.Array(run.recipe.data.path)
+    for data in (dp.TrainTestSplit(source, (0.3, 0.3, 0.3)), dp.Subset(source, 20), dp.Subset(source, 4, "1")):
+        run.recipe = replace(run.recipe, data=data)
+        run.meta = {"data": data.load().digest()}
+        selection, _ = images_of(run, odd)
+        assert (selection.role, len(selection)) == ("other data", 5), data

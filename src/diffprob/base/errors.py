@@ -26,6 +26,13 @@ class Missing(InputError):
     """
 
 
+class OtherImages(InputError):
+    """Images that can be read and are not those that a source takes a part of: other classes, or too few.
+
+    Whoever takes other images as well may catch this one alone, so that damage is always said.
+    """
+
+
 class NumericalError(DiffprobError):
     """A computation left the finite numbers; the message names the step (exit code 3)."""
 

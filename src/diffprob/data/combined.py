@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from diffprob.base.checks import MOST, able, listed, several, text, whole
-from diffprob.base.errors import InputError, Missing, did_you_mean
+from diffprob.base.errors import InputError, Missing, OtherImages, did_you_mean
 from diffprob.base.text import composed
 from diffprob.data.images import Images, Source
 from diffprob.data.sources import Cifar10, Cifar100, Idx, Svhn
@@ -46,20 +46,20 @@ class Subset:
 
         Raises:
             Missing: no image of the class.
-            InputError: images without labels where a class is asked for, or fewer than ``n``.
+            OtherImages: images without labels where a class is asked for, or fewer than ``n``.
         """
         images = self.source.load()
         chosen = np.arange(len(images))
         if self.label is not None:
             if images.labels is None:
-                raise InputError(f"{images.name} has no labels, so no images of label={self.label!r}")
+                raise OtherImages(f"{images.name} has no labels, so no images of label={self.label!r}")
             chosen = np.flatnonzero(_of_class(images, self.label))
         if not len(chosen):
             known = listed([str(label) for label in np.unique(images.former_labels)])
             raise Missing(f"{images.name} has no image of label {self.label}; those that the files give it are {known}")
         of = "" if self.label is None else f" of label {self.label}"
         if len(chosen) < (self.n or 1):
-            raise InputError(f"{images.name} has {len(chosen)} images{of}: n={self.n} are too many")
+            raise OtherImages(f"{images.name} has {len(chosen)} images{of}: n={self.n} are too many")
         chosen = chosen[: self.n]
         return replace(images.some(chosen), name=f"{len(chosen)} images{of} of {images.name}")
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffprob.base.checks import able, flag, one_of, real, several
-from diffprob.base.errors import InputError, Missing
+from diffprob.base.errors import InputError, Missing, OtherImages
 from diffprob.data.images import Images, Source
 from diffprob.data.near_duplicates import has_near_duplicate
 
@@ -55,7 +55,8 @@ class TrainTestSplit:
 
         Raises:
             Missing: no image is held out, and those are asked for.
-            InputError: the source cannot be read, or has another number of classes than ``below`` bounds.
+            InputError: the source cannot be read.
+            OtherImages: it has another number of classes than ``below`` bounds.
         """
         return self.part(self.source.load())
 
@@ -73,7 +74,7 @@ class TrainTestSplit:
         """Which of the source's images are held out, bool (N,).
 
         Raises:
-            InputError: another number of classes than there are bounds.
+            OtherImages: another number of classes than there are bounds.
         """
         bounds = _bounds(self.below, images)
         drawn = numbers(images) < bounds
@@ -172,13 +173,13 @@ def _bounds(below: float | tuple[float, ...], images: Images) -> Any:
     """The bound of each image, (N,) or one number for all.
 
     Raises:
-        InputError: another number of classes than there are bounds.
+        OtherImages: another number of classes than there are bounds.
     """
     if not isinstance(below, tuple):
         return below
     if images.labels is None or len(below) != len(_classes(images)):
         count = 0 if images.labels is None else len(_classes(images))
-        raise InputError(f"{images.name} has {count} classes, the split has bounds for {len(below)}")
+        raise OtherImages(f"{images.name} has {count} classes, the split has bounds for {len(below)}")
     return np.array(below)[images.labels]
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from diffprob.base.errors import InputError, Missing
+from diffprob.base.errors import InputError, Missing, OtherImages
 from diffprob.base.options import option
 from diffprob.conditions.condition import Labels
 from diffprob.config.recipe import space
@@ -24,7 +24,7 @@ from diffprob.runs.folder import RunFolder
 UNLABELLED = "without labels"  # what a record says of such held-out images
 
 
-class OtherData(InputError):
+class OtherData(OtherImages):
     """What lies at a place is not what the run was trained on."""
 
 
@@ -186,7 +186,7 @@ def _own_at(run: RunFolder[Any], place: str) -> OwnImages | None:
             return None
         own = OwnImages(run, place)
         _ = own.train
-    except (Missing, OtherData):
+    except (Missing, OtherImages):
         return None
     return own
 
