@@ -15,5 +15,6 @@ settings.register_profile(
 settings.load_profile("diffprob")
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["DIFFPROB_CONFIG"] = os.path.join(os.path.dirname(__file__), "no settings here")
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)

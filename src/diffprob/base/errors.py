@@ -33,6 +33,19 @@ class OtherImages(InputError):
     """
 
 
+class MovedData(Missing):
+    """The images that a run was trained on are not where they were.
+
+    Args:
+        message: what was expected where.
+        name: of the data: the last part of its path.
+    """
+
+    def __init__(self, message: str, name: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
 class NumericalError(DiffprobError):
     """A computation left the finite numbers; the message names the step (exit code 3)."""
 

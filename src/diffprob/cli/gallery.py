@@ -14,16 +14,12 @@ from diffprob.base.errors import InputError
 from diffprob.cli import output
 from diffprob.cli.progress import say
 from diffprob.storage.files import is_file, kind_of, remove, saying
-from diffprob.tasks.display import json_bytes
 
 if TYPE_CHECKING:
-    from diffprob.tasks.restoration import Restored
     from diffprob.tasks.sample import Samples
-    from diffprob.tasks.translation import Translated
 
 FACTS = "facts.json"  # says which pictures are this program's, and how they were drawn
 PROGRESSION = "progression.png"
-IMAGES, GRID = "images", "before-and-after.png"  # of `translate`
 _OURS = re.compile(r"seed-[0-9]{8,20}\.png|progression\.png")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
@@ -96,36 +92,19 @@ def write_samples(kind: str, out: str, samples: "Samples", levels: int, progress
 
 
 def check_new(out: str) -> None:
-    """Look whether a picture for each image can be written to the folder ``out`` and, beside it, one of all `together`.
+    """Look whether a picture for each image can be written to the folder ``out`` and, beside it, one of all together.
 
     Raises:
         InputError: no name of a folder, or something is there already: nothing is overwritten.
     """
+    from diffprob.tasks.picture_folders import together
+
     path = Path(out)
     if output.kind_of(out) != "folder":
         raise InputError(f"--out {out}: a picture for each image needs a folder")
     for taken in (path if path.is_dir() and any(path.iterdir()) else None, together(out)):
         if taken is not None and taken.exists():
             raise InputError(f"--out {out}: {taken} is there already; another name would be right")
-
-
-def together(out: str) -> Path:
-    """The picture of the first images, given above restored."""
-    path = Path(out)
-    return path.with_name(f"{path.name}.png")
-
-
-def write_restored(out: str, restored: "Restored") -> None:
-    """A picture for each image, under the name of what it was made of; one of them together; the settings as JSON."""
-    from diffprob.reporting import artifacts
-
-    levels, stds = restored.levels, restored.stds
-    shared = {**restored.settings, "psnr": restored.psnr}
-    for k, (name, seed, image) in enumerate(zip(restored.names, restored.seeds.tolist(), restored.images, strict=True)):
-        own = {**shared, "seeds": str(seed), **({"std": stds[k]} if stds else {})}
-        output.write_file(Path(out) / f"{name}.png", artifacts.tile_png(image, levels, own))
-    output.write_file(together(out), restored.png())
-    output.write_file(Path(out) / FACTS, json_bytes({**shared, "stds": stds, "names": list(restored.names)}))
 
 
 def check_empty(out: str) -> None:
@@ -139,18 +118,6 @@ def check_empty(out: str) -> None:
         raise InputError(f"--out {out} is not empty; a new folder would be right")
     if output.kind_of(out) != "folder":
         raise InputError(f"--out {out}: a picture for each image needs a folder")
-
-
-def write_translated(out: str, translated: "Translated") -> None:
-    """A picture for each image, numbered in the source's order, a grid of sources above results, and the settings."""
-    from diffprob.reporting import artifacts
-
-    folder, levels, settings = Path(out), translated.levels, translated.settings
-    for k, (seed, image) in enumerate(zip(translated.seeds.tolist(), translated.images, strict=True)):
-        own = {**settings, "seeds": str(seed), "n": 1, "source_image": k}
-        output.write_file(folder / IMAGES / f"{k:05d}.png", artifacts.tile_png(image, levels, own))
-    output.write_file(folder / GRID, translated.png())
-    output.write_file(folder / FACTS, json_bytes(settings))
 
 
 def _keep(folder: Path, names: list[str], settings: dict[str, Any]) -> None:

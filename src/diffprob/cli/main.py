@@ -4,13 +4,14 @@ import gc
 import inspect
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 from importlib import import_module
 from io import TextIOWrapper
 
-from diffprob.base.errors import InputError, NumericalError, did_you_mean
+from diffprob.base.errors import InputError, MovedData, NumericalError, did_you_mean
 from diffprob.base.finite import check_numbers
 from diffprob.base.text import one_line, printable
 from diffprob.cli.options import spelling
@@ -40,6 +41,7 @@ VERBS = {
     ),
     "translate": ("translate", "turn images of one kind into images of a run's kind that look like them"),
     "show": ("show", "what there is: recipes, runs, samplers, schedules, grids; or one run, recipe or component"),
+    "data-add": ("data_add", "note where a data set lies, for all runs that were trained on it"),
     "data-check": ("data_check", "whether data is usable: counts, grey levels, classes, duplicates"),
     "doctor": ("doctor", "whether this machine is usable: PyTorch, processor, memory, packages"),
     "demo": ("demo", "train, sample and measure on the embedded digits, in minutes"),
@@ -85,6 +87,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with heeding(), spelt(spelling), notes_to(TERMINAL.note):
             return _run(list(sys.argv[1:] if argv is None else argv))
+    except MovedData as error:
+        command = shlex.join(["diffprob", *(sys.argv[1:] if argv is None else argv)])
+        return _fail(
+            f"{error}: {command} --data PATH; or once, for all runs: diffprob data-add {shlex.quote(error.name)} PATH",
+            BAD_INPUT,
+        )
     except InputError as error:
         return _fail(str(error), BAD_INPUT)
     except NumericalError as error:

@@ -94,6 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Restore and write; the result says everything that decided the images."""
     from diffprob.runs.folder import Run
+    from diffprob.tasks.picture_folders import save_restored
     from diffprob.tasks.restoration import RestoreRequest, make_restored, prepare_restore
 
     gallery.check_new(args.out)
@@ -109,7 +110,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.dry_run:
         return {**prepared.to_json(), "out": args.out, "dry_run": True}
     restored = make_restored(prepared, TERMINAL)
-    gallery.write_restored(args.out, restored)
+    save_restored(args.out, restored)
     return {**restored.to_json(), "out": args.out, "dry_run": False}
 
 

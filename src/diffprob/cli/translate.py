@@ -100,6 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Translate and write; the result says everything that decided the images."""
     from diffprob.runs.folder import Run
+    from diffprob.tasks.picture_folders import save_translated
     from diffprob.tasks.translation import TranslateRequest, make_translated, prepare_translate
 
     _check_options(args)
@@ -117,7 +118,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.dry_run:
         return {**prepared.to_json(), "out": args.out, "dry_run": True}
     translated = make_translated(prepared, TERMINAL)
-    gallery.write_translated(args.out, translated)
+    save_translated(args.out, translated)
     return {**translated.to_json(), "out": args.out, "dry_run": False}
 
 
@@ -136,7 +137,7 @@ def format_result(result: dict[str, Any]) -> Iterator[str]:
         )
         yield f"{weights}, recogniser {result['recogniser'] or 'none'}"
     yield from how(result)
-    yield f"{'would write' if result['dry_run'] else 'wrote'} {result['out']}: {gallery.IMAGES}, a grid, the facts"
+    yield f"{'would write' if result['dry_run'] else 'wrote'} {result['out']}: images, a grid, the facts"
 
 
 def _check_options(args: argparse.Namespace) -> None:

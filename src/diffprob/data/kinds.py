@@ -8,6 +8,7 @@ from diffprob.base.errors import InputError, Missing, did_you_mean
 from diffprob.data.formats.files import existing, opened, reading
 from diffprob.data.formats.pictures import SUFFIXES, converting
 from diffprob.data.images import Source
+from diffprob.data.library import known_places, place_of
 from diffprob.data.sources import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Svhn
 from diffprob.storage.foreign import parsing
 
@@ -86,9 +87,10 @@ def _unpacks_to_idx(path: Path) -> bool:
 
 
 def _existing(text: str) -> Path:
+    text = place_of(text)
     if not text or ("/" not in text and not Path(text).exists()):
-        near = did_you_mean(text, ("digits",))
-        raise Missing(f"data {text!r}: no such file or folder, nor 'digits' or 'hf:NAME'{near}")
+        near = did_you_mean(text, ("digits", *known_places()))
+        raise Missing(f"data {text!r}: no such file or folder, nor 'digits', 'hf:NAME' or data that was added{near}")
     return existing(text)
 
 
@@ -96,7 +98,8 @@ def open_data(text: str, *, size: int | None = None, channels: int | None = None
     """The source that ``text`` means: "digits", "hf:NAME", a folder or a file, judged by names and first bytes.
 
     Args:
-        text: "digits", "hf:" and a name on the Hugging Face hub, or a path.
+        text: "digits", "hf:" and a name on the Hugging Face hub, a path, or the name of data that was added to the
+            library (`data.library`).
         size, channels: for pictures only (a folder or the hub), which alone can be resized.
         split: passed on to the source.
 

@@ -10,6 +10,7 @@ from diffprob.base.options import option
 from diffprob.data.combined import innermost
 from diffprob.data.images import Source
 from diffprob.data.kinds import open_data
+from diffprob.data.library import place_of
 from diffprob.data.train_test_split import SeparateTestSet
 
 
@@ -18,11 +19,13 @@ def at_place(source: Source, place: str) -> Source:
 
     Args:
         source: images with a path; where it is joined of several, all of one path.
-        place: a folder or file. A folder above that of this kind of data will do, as for `open_data`.
+        place: a folder or file, or the name of data that was added to the library. A folder above that of this kind of
+            data will do, as for `open_data`.
 
     Raises:
         InputError: a source without a path, or joined of several.
     """
+    place = place_of(place)
     if isinstance(source, SeparateTestSet):  # the place of the training images
         return replace(source, source=at_place(source.source, place))
     known = paths(source)

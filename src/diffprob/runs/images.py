@@ -6,11 +6,13 @@ asked for, and where held-out ones are, a note and the role "other data". Labels
 that lack them where the training images have some are said to, and their digest is kept as none of the run's.
 """
 
+import os
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from diffprob.base.errors import InputError, Missing, OtherImages
+from diffprob.base.errors import InputError, Missing, MovedData, OtherImages
 from diffprob.base.options import option
 from diffprob.conditions.condition import Labels
 from diffprob.config.recipe import space
@@ -18,7 +20,8 @@ from diffprob.data.combined import held_out_source
 from diffprob.data.for_run import OTHER, TEST, TRAIN, WHOLE, Selection, is_picture, select
 from diffprob.data.images import Images
 from diffprob.data.kinds import open_data
-from diffprob.data.places import at_place, is_kind, without_folders
+from diffprob.data.library import known_places
+from diffprob.data.places import at_place, is_kind, paths, without_folders
 from diffprob.runs.folder import RunFolder
 
 UNLABELLED = "without labels"  # what a record says of such held-out images
@@ -67,12 +70,21 @@ class OwnImages:
             InputError: damaged.
         """
         try:
+            return self._training_images()
+        except (Missing, OtherData):
+            if not self._in_library():
+                raise
+            return self._training_images()
+
+    def _training_images(self) -> Selection:
+        known = self.run.meta.get("data")
+        try:
             images = self.source.load()
         except Missing as error:
-            raise Missing(
-                f"{error}; {option('data', 'PATH')} says where the images of {self.run.name} are now"
-            ) from error
-        digest, known = images.digest(), self.run.meta.get("data")
+            expected = f" (sha256 {known[:12]})" if known else ""
+            message = f"{error}; {option('data', 'PATH')} says where the images of {self.run.name}{expected} are now"
+            raise MovedData(message, self._data_name) from error
+        digest = images.digest()
         if known and digest != known:
             raise OtherData(
                 f"{images.name}: not the images that {self.run.name} was trained on (sha256 {digest[:12]}, not "
@@ -84,6 +96,35 @@ class OwnImages:
             raise OtherData(str(error)) from error
         return Selection(images, _text(self.source), TRAIN, TRAIN, digest)
 
+    @property
+    def _data_name(self) -> str:
+        place = next((place for place in paths(self.source) if place), None)
+        return self.run.name if place is None else Path(place).name
+
+    def _in_library(self) -> bool:
+        """Whether the training images lie in a place that was added to the library; ``source`` is that place then.
+
+        The place must have been the recipe's, whose digest decides.
+        """
+        known = self.run.meta.get("data")
+        if self.place is not None or not known or paths(self.source) == {None}:
+            return False
+        places, name = known_places(), self._data_name
+        root = os.environ.get("DIFFPROB_DATA")
+        if root:
+            places = {**places, name: places.get(name, str(Path(root) / name))}
+        for called, place in sorted(places.items(), key=lambda item: item[0] != name):
+            try:
+                source = at_place(self.run.recipe.data, place)
+                matches = source.load().digest() == known
+            except InputError:  # other data, or gone too
+                continue
+            if matches:
+                self.source = source
+                self.notes.append(f"the images of {self.run.name} are at {place} ({called} of the library)")
+                return True
+        return False
+
     @cached_property
     def test(self) -> Selection | None:
         """The held-out images, or None where the data has none.
@@ -91,6 +132,8 @@ class OwnImages:
         Raises:
             InputError: there are some, but damaged or of another shape than the run's.
         """
+        if any(place and not Path(place).expanduser().exists() for place in paths(self.source)):
+            self._in_library()
         try:
             source = held_out_source(self.source)
             images: Images = source.load()

@@ -1,4 +1,4 @@
-"""Where the library keeps what it can make again."""
+"""Where the library keeps what it can make again, and what the user told it."""
 
 import os
 from pathlib import Path
@@ -15,3 +15,11 @@ def cache_folder() -> Path:
     if own:
         return Path(own).expanduser()
     return (Path(base) if base else Path("~/.cache").expanduser()) / "diffprob"
+
+
+def settings_folder() -> Path:
+    """For what the user told the library: DIFFPROB_CONFIG, else XDG_CONFIG_HOME/diffprob, else ~/.config/diffprob."""
+    own, base = os.environ.get("DIFFPROB_CONFIG"), os.environ.get("XDG_CONFIG_HOME")
+    if own:
+        return Path(own).expanduser()
+    return (Path(base) if base else Path("~/.config").expanduser()) / "diffprob"
