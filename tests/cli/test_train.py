@@ -20,6 +20,7 @@ from PIL import Image
 import diffprob as dp
 from diffprob.cli.main import main
 from diffprob.cli.parser import whole
+from diffprob.config.pretrained import PretrainedRun
 from diffprob.config.recipe import parameter_count
 from diffprob.config.spec import render
 from diffprob.data import Array, Folder, Subset
@@ -339,7 +340,7 @@ def test_subset_of_a_source_follows_the_data_path(diffprob: Callable, tmp_path: 
 def test_training_from_a_runs_recipe_starts_anew_with_a_note(diffprob: Callable, tiny: Path) -> None:
     """The recipe of a run and none of its weights: said, with what would go on and what would begin with them."""
     common = ("--out", "new", "--steps", "1", "--device", "cpu")
-    for more in (["--labels"], [], ["--set", "network.layers=2"]):
+    for more in ([], ["--set", "network.layers=2"]):
         done = diffprob("train", tiny, *more, *common, "--dry-run", "--json")
         assert "begins anew, from random weights" in done.err and "leave --out away" in done.err
         assert done.json["about"]["begins with"] == "random weights"
@@ -347,6 +348,19 @@ def test_training_from_a_runs_recipe_starts_anew_with_a_note(diffprob: Callable,
     begun = diffprob("train", tiny, "--labels", "--set", f"start={start}", *common)
     assert begun.code == 0 and "anew" not in begun.err
     assert "anew" not in diffprob("train", tiny, "--steps", "5", "--dry-run", "--device", "cpu").err
+
+
+def test_a_run_with_labels_begins_beside_the_old_one_with_its_weights(diffprob: Callable, tiny: Path) -> None:
+    before = (tiny / "manifest.json").read_bytes()
+    command = ("train", tiny, "--labels", "--device", "cpu", "--steps")
+    first = diffprob(*command, "1", "--json")
+    assert first.code == 0, first.err
+    assert f"begins with the weights of {tiny}" in first.err and first.json["run"] == f"{tiny}-labels"
+    old, new = open_run(tiny), open_run(f"{tiny}-labels")
+    assert new.name == f"{tiny.name}-labels" and new.recipe.condition.classes == 10
+    assert new.recipe.start == PretrainedRun(old.place, old.sha256()[:12])
+    assert diffprob(*command, "2", "--json").json["resumed_at"] == 1
+    assert (tiny / "manifest.json").read_bytes() == before
 
 
 def test_prediction_that_divides_by_zero_signal_is_an_error_before_training(diffprob) -> None:

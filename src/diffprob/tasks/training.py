@@ -125,11 +125,16 @@ def prepare_training(request: TrainRequest, reporter: Reporter = SILENT) -> Prep
     requested = request.recipe
     going_on = isinstance(requested, str | Path) and not is_named(str(requested)) and is_run(Path(requested))
 
+    begins_with_labels = going_on and request.labels and getattr(recipe, "condition", None) is None
+
     def place() -> Path:
-        return Path(request.out or (str(requested) if going_on else f"runs/{recipe.name}"))
+        beside = f"{str(requested).rstrip('/')}-labels" if begins_with_labels else str(requested)
+        return Path(request.out or (beside if going_on else f"runs/{recipe.name}"))
 
     if request.labels:
         recipe, images = labelled(recipe, images, place())
+        if begins_with_labels:
+            recipe = _from_the_weights(recipe, str(requested), place(), reporter)
     numbers = {"training.steps": request.steps, "training.seed": request.seed}
     numbers = {path: number for path, number in numbers.items() if number is not None}
     recipe = set_fields(recipe, {**request.overrides, **numbers})
@@ -237,6 +242,17 @@ def _anew(run: str, out: Path) -> str:
         return f"{text}; {on}"
     start = PretrainedRun(old.place, old.sha256()[:12])
     return f"{text}; {on}; to begin with its weights, {option('overrides', {'start': repr(start)})}"
+
+
+def _from_the_weights(recipe: Recipe, run: str, out: Path, reporter: Reporter) -> Recipe:
+    """The recipe of a network with labels, for a run of its own at ``out``, that begins with the weights of ``run``."""
+    if is_run(out):
+        return replace(recipe, name=folder_name(out), start=getattr(recipe_of(out), "start", None))
+    old = open_run(run)
+    if not old.meta["step"]:
+        raise InputError(f"{run} has no weights to begin with; train it first, or {option('out')} for a run of its own")
+    reporter.note(f"{out}: a new run with labels, which begins with the weights of {run}; {run} stays as it is")
+    return replace(recipe, name=folder_name(out), start=PretrainedRun(old.place, old.sha256()[:12]))
 
 
 def _from_file(path: Path) -> AnyRecipe:
