@@ -308,3 +308,12 @@ def test_images_without_a_recipe_have_an_hour_unless_told_otherwise(tmp_path: Pa
     assert prepare_training(TrainRequest(recipe="digits")).duration is None
     with pytest.raises(ValueError, match="duration and steps both say when to end"):
         TrainRequest(recipe="digits", steps=5, duration=5)
+
+
+def test_a_run_of_ones_own_pictures_goes_on_with_its_recipe_whatever_the_defaults_are_now(tmp_path: Path) -> None:
+    _pictures(tmp_path / "pictures")
+    request = TrainRequest(data="pictures", size=8, out="mine", steps=1, overrides=SMALL, **CPU)
+    train(request)
+    result = train(replace(request, steps=2, overrides={}))
+    assert result is not None and result.resumed_at == 1
+    assert read_recipe(tmp_path / "mine").network.widths == (8, 8)

@@ -75,7 +75,7 @@ def automatic(
 
     Args:
         data, size, channels: as for `opened`.
-        out: where the run will be; one that was begun there keeps its held-out images.
+        out: where the run will be; one that was begun there keeps its recipe and its held-out images.
         held_out: see `with_held_out`.
 
     Raises:
@@ -87,7 +87,15 @@ def automatic(
         f"{len(images):,} images of {height}x{width}, {channels} channel(s), {images.levels} grey levels: {source!r}",
     ]
     source, images, more = with_held_out(source, images, held_out, out)
+    begun = read_recipe(out) if out is not None and is_run(out) else None
+    if isinstance(begun, Recipe) and begun.space == Pixels(images.event_shape, images.levels):
+        return replace(begun, data=source, condition=None, network=_without_labels(begun.network)), images, notes + more
     return recipe_for(data_name(data), source, images), images, notes + more
+
+
+def _without_labels(network: Any) -> Any:
+    """The settings of a network that takes no labels: whether it is to take some is asked anew."""
+    return replace(network, classes=0) if getattr(network, "classes", 0) else network
 
 
 def with_held_out(
