@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from diffprob.base.errors import InputError, Missing
-from diffprob.config.recipe import Recipe
+from diffprob.base.text import printable
+from diffprob.config.recipe import Recipe, parameter_count
 from diffprob.data import Folder, HuggingFace, open_data
 from diffprob.data.check import network_levels
 from diffprob.data.combined import held_out_source
@@ -19,6 +20,7 @@ from diffprob.runs.files import read_recipe
 from diffprob.space.pixels import Pixels
 from diffprob.storage.folders import is_run
 from diffprob.tasks.options import option
+from diffprob.tasks.progress import duration
 from diffprob.training.settings import Training
 
 # Up to this size of the longer side: widths of the levels, residual blocks a level, and the training.
@@ -82,10 +84,7 @@ def automatic(
         InputError: the data cannot be used.
     """
     source, images, notes = opened(data, size, channels, out)
-    channels, height, width = images.event_shape
-    notes += [
-        f"{len(images):,} images of {height}x{width}, {channels} channel(s), {images.levels} grey levels: {source!r}",
-    ]
+    notes.append(f"{printable(data)}: {images_text(images)}")
     source, images, more = with_held_out(source, images, held_out, out)
     begun = read_recipe(out) if out is not None and is_run(out) else None
     if isinstance(begun, Recipe) and begun.space == Pixels(images.event_shape, images.levels):
@@ -145,14 +144,25 @@ def _has_test_part(source: Any) -> bool:
         return False
 
 
-def described(recipe: Recipe) -> list[str]:
-    """What is going to be trained, after all changes: one sentence each."""
-    widths, training = ", ".join(map(str, recipe.network.widths)), recipe.training
-    example = option("overrides", {"training.lr": "1e-4"})
-    return [
-        f"a network of widths {widths}; {training.steps:,} steps of {training.batch} images",
-        f"anything can be changed with {option('overrides')}, for instance {example}",
-    ]
+def images_text(images: Images) -> str:
+    """What images are, in words: "600 colour images of 32x32 in 3 classes"."""
+    channels, height, width = images.event_shape
+    kind = "grey" if channels == 1 else "colour"
+    levels = "" if images.levels == 256 else f", {images.levels} grey levels"
+    classes = f" in {len(images.occurring)} classes" if len(images.occurring) > 1 else ""
+    return f"{len(images):,} {kind} images of {width}x{height}{levels}{classes}"
+
+
+def training_text(recipe: Recipe, seconds: float | None) -> str:
+    """What is going to be trained, after all changes, and how to say otherwise."""
+    training = recipe.training
+    until = f"{training.steps:,} steps" if seconds is None else duration(seconds)
+    other = option("duration", "20m") if seconds is not None else option("steps", "N")
+    parameters, example = parameter_count(recipe), option("overrides", {"training.lr": "1e-4"})
+    return (
+        f"a network of {parameters:,} parameters is trained for {until} ({other} says otherwise), "
+        f"{training.batch} images a step; anything can be changed, as by {example}"
+    )
 
 
 def recipe_for(name: str, source: Any, images: Images) -> Recipe:

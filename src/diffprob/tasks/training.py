@@ -22,7 +22,7 @@ from diffprob.runs.folder import open_run
 from diffprob.storage.files import TEXT_LIMIT, followed, kind_of, read_bytes
 from diffprob.storage.folders import is_run
 from diffprob.tasks.options import option
-from diffprob.tasks.own_recipe import automatic, data_name, described, folder_name
+from diffprob.tasks.own_recipe import automatic, data_name, folder_name, training_text
 from diffprob.tasks.reporter import SILENT, Reporter
 from diffprob.tasks.training_plan import PreparedTraining, TrainResult
 from diffprob.tasks.training_run import Halt, never, run_training
@@ -138,11 +138,10 @@ def prepare_training(request: TrainRequest, reporter: Reporter = SILENT) -> Prep
     numbers = {"training.steps": request.steps, "training.seed": request.seed}
     numbers = {path: number for path, number in numbers.items() if number is not None}
     recipe = set_fields(recipe, {**request.overrides, **numbers})
-    if requested is None and isinstance(recipe, Recipe):
-        for text in described(recipe):
-            reporter.note(text)
     out = place()
     duration = _duration(request, out)
+    if requested is None and isinstance(recipe, Recipe):
+        reporter.note(training_text(recipe, duration))
     if duration is not None and is_run(out):  # what a plan by the clock has changed meanwhile
         before = recipe_of(out).training
         planned = {name: getattr(before, name) for name in PLANNED}
