@@ -124,7 +124,8 @@ def test_images_without_a_test_split(diffprob):
         folder = Path("seen" if k < 40 else "unseen")
         folder.mkdir(exist_ok=True)
         Image.fromarray(image.astype(np.uint8)).save(folder / f"{k}.png")
-    assert diffprob("train", "--data", "seen", "--size", "8", "--steps", "2", "--out", "run", *TINY).code == 0
+    command = ("train", "--data", "seen", "--size", "8", "--held-out", "none", "--steps", "2", "--out", "run", *TINY)
+    assert diffprob(*command).code == 0
     plain = diffprob("evaluate", "run", "-n", "20", "--steps", "2", "--json").json
     assert plain["split"] == "train" and plain["real_n"] is None
     assert any("compared with the training images themselves" in note for note in plain["notes"])

@@ -18,6 +18,7 @@ from diffprob.runs.measurements import Measurement
 from diffprob.runs.writer import RunWriter
 from diffprob.storage import files
 from diffprob.storage.manifest import Manifest
+from diffprob.tasks import detection_files
 
 HOSTILE = "\x1b[2J\x07\rforged\n\u202eabc [red]a[/b] <script>x</script> # Injected"
 FEW = ("-n", "4", "--terms", "1", "--batch", "4")
@@ -80,7 +81,7 @@ def test_non_unicode_streams_accept_any_text(encoding, monkeypatch, capsys) -> N
     monkeypatch.setitem(main.VERBS, "show", ("likelihood", ""))
     monkeypatch.setattr(likelihood, "add_arguments", lambda _: None)
     monkeypatch.setattr(likelihood, "run", lambda _: {"x": 1})
-    monkeypatch.setattr(likelihood, "lines", lambda _: ["写真 28×28"])
+    monkeypatch.setattr(likelihood, "format_result", lambda _: ["写真 28×28"])
     assert main.main(["show"]) == 0
     assert b"\\u5199\\u771f" in out.buffer.getvalue()
     assert "Traceback" not in capsys.readouterr().err
@@ -170,7 +171,8 @@ def test_results_are_printed_when_the_disk_is_full(diffprob, tiny, monkeypatch, 
         raise InputError(f"cannot write {path}: no space left on device")
 
     np.save("odd.npy", np.random.default_rng(0).integers(0, 256, (3, 8, 8), dtype=np.uint8))
-    monkeypatch.setattr(output, "write_file", full)
+    for module in (output, detection_files):
+        monkeypatch.setattr(module, "write_file", full)
     verb, *rest = command
     done: Done = diffprob(verb, tiny, *rest, "--device", "cpu", "--out", out, "--json")
     assert done.code == 2

@@ -104,7 +104,7 @@ class OwnImages:
     def _in_library(self) -> bool:
         """Whether the training images lie in a place that was added to the library; ``source`` is that place then.
 
-        The place must have been the recipe's, whose digest decides.
+        Looked for where a place was given by nobody but the recipe; the digest decides.
         """
         known = self.run.meta.get("data")
         if self.place is not None or not known or paths(self.source) == {None}:
