@@ -110,7 +110,7 @@ def test_runs_with_a_density_use_their_own_proxy(
     assert main(["distill", str(tiny), "--method", "gradient", "--steps", "2", *small]) == 0
     assert main(["baseline", "glow", "digits", "--steps", "2", "--set", "network.width=4", *small]) == 0
     assert main(["baseline", "ebm", "digits", "--steps", "2", "--set", "objective.steps=2", *small]) == 0
-    others = ("runs/digits-gradient", "runs/digits-glow", "runs/digits-ebm")
+    others = ("runs/tiny-gradient", "runs/digits-glow", "runs/digits-ebm")
     few = ("-n", "50", "--proxy", "NoiseNorm(noises=1)", "--json", *CPU)
     done = diffprob("detect", tiny, "--outside", odd, "--with", *others, *few)
     assert "was trained on" not in done.err

@@ -50,7 +50,7 @@ def test_images_other_than_the_teachers_are_an_error(diffprob: Callable) -> None
 @pytest.mark.usefixtures("bare")
 @pytest.mark.parametrize("method", ["gradient", "scalar", "full"])
 def test_distilled_potential_is_a_run(diffprob: Callable, tiny: Path, method: str) -> None:
-    out = f"runs/digits-{method}"
+    out = f"runs/tiny-{method}"  # named after the folder, as a run of the recipe digits elsewhere is another
     done = diffprob("distill", tiny, "--method", method, "--steps", "4", "--json", *SMALL)
     assert done.json["run"] == out and done.json["step"] == 4 and done.json["denoises"]
     run = Run.open(out)

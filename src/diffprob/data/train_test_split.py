@@ -134,12 +134,17 @@ def split_of(source: Source, images: Images, share: float | None = None, apart: 
     classes = (
         [np.arange(n)] if images.labels is None else [np.flatnonzero(images.labels == k) for k in _classes(images)]
     )
+    near = max(1, 0.05 * wanted)
+    spare, surplus = near, near
+    if share is None and wanted >= LEAST:  # of those that comparisons need none may be missing, by rounding in classes
+        spare, surplus = min(near, wanted - LEAST), max(near, len(classes))
     split, drawn, low, high = TrainTestSplit(source, 0.0, apart=apart), wanted, wanted, n
     for _ in range(_TRIES):
         bounds = tuple(_bound(u[members], drawn / n) for members in classes)
         split = replace(split, below=bounds[0] if images.labels is None else bounds)
         missing = wanted - int(split.held_out(images).sum())
-        if abs(missing) <= max(1, 0.05 * wanted) or not apart or (drawn == wanted and missing < 0):
+        enough = missing <= spare and (-missing <= surplus or drawn == wanted)
+        if enough or (not apart and share is not None):
             break
         low, high = (drawn, high) if missing > 0 else (low, drawn)
         drawn = (low + high) // 2

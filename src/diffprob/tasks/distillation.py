@@ -119,7 +119,7 @@ def prepare_distillation(run: Run, request: DistillRequest) -> PreparedDistillat
     recipe = set_fields(recipe, request.overrides)
     if request.seed is not None:
         recipe = replace(recipe, training=replace(recipe.training, seed=request.seed))
-    out = Path(request.out or f"runs/{recipe.name}")
+    out = Path(request.out or f"runs/{run.path.resolve().name}-{request.method}")
     training = PreparedTraining(recipe=recipe, out=out, device=request.device)
     return PreparedDistillation(training, run, own if recipe.data == place else None)
 

@@ -52,7 +52,7 @@ class NoisyClassifierRequest:
     Args:
         data: labelled images, or two or more sources of images: folders, files, "digits" or "hf:NAME".
         size: scale and crop pictures to size x size.
-        out: the new run's folder; None: ``runs/NAME-recogniser``.
+        out: the new run's folder; None: ``runs/NAME-recogniser``, NAME of the run's folder.
         steps: train until this step; None: 600.
         overrides, device: as in a `diffprob.tasks.training.TrainRequest`.
         seed: decides order and noise; None: the run's.
@@ -157,14 +157,13 @@ def prepare_noisy_classifier(
     if test is not None:  # before the training: a test split that cannot be used would be found after it
         _check_fits(test, run)
     recipe = noisy_classifier(run, data, names, request.steps or STEPS)
-    folder = Path(request.out or f"runs/{recipe.name}")
-    begun = nameless(read_recipe(folder)) if is_run(folder) else None
+    out = Path(request.out or f"runs/{run.path.resolve().name}-recogniser")
+    begun = nameless(read_recipe(out)) if is_run(out) else None
     if begun is not None:
         recipe = noisy_classifier(run, data, begun.classes, request.steps or STEPS)
     recipe = set_fields(recipe, request.overrides)
     if request.seed is not None:
         recipe = replace(recipe, training=replace(recipe.training, seed=request.seed))
-    out = Path(request.out or f"runs/{recipe.name}")
     training = PreparedTraining(recipe=recipe, out=out, images=images, device=request.device, notes=images.notes)
     return PreparedNoisyClassifier(training, test)
 
