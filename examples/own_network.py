@@ -16,7 +16,7 @@ class Net(nn.Module):
 
 
 torch.manual_seed(0)
-clock = dp.Scale(1.0)  # what the network is told about the time: t itself, in (0, 1]
+clock = dp.Scale(1.0)  # what the network gets as the time: t itself, in (0, 1]
 model = dp.Model(
     Net(), shape=(1, 8, 8), levels=17, process=dp.LinearProcess(dp.Cosine()), prediction=dp.predictions.V(), clock=clock
 )
