@@ -39,7 +39,8 @@ def whole(name: str, value: object, low: int = 0, high: int = MOST, none: bool =
         wanted = f"at most {high}"
     elif value >= low:
         return
-    raise ValueError(f"{name} must be {wanted}{_or_none(none)}, got {shown(value)}")
+    hint = f"; int({name}) would be right" if hasattr(value, "__index__") and not isinstance(value, int) else ""
+    raise ValueError(f"{name} must be {wanted}{_or_none(none)}, got {shown(value)}{hint}")
 
 
 def real(name: str, value: object, interval: str, none: bool = False) -> None:

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diffprob.base.checks import positions, real, whole
+from diffprob.base.checks import instance, positions, real, whole
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.base.text import all_composed
 from diffprob.data.classes import numbered
@@ -54,6 +54,8 @@ class Images:
     files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        instance("pixels", self.pixels, np.ndarray, "a numpy array")
+        instance("labels", self.labels, np.ndarray, "a numpy array", none=True)
         shape = self.pixels.shape
         if self.pixels.dtype != np.uint8 or len(shape) != 4 or shape[1] not in (1, 3) or 0 in shape:
             raise ValueError(f"pixels must be uint8 (N, C, H, W) with C = 1 or 3, got {self.pixels.dtype} {shape}")

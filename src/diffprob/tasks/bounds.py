@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffprob.base.checks import flag, real, whole
+from diffprob.base.checks import able, flag, real, whole
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.base.text import one_line
@@ -62,6 +62,9 @@ class ChainBound:
         real("eta", self.eta, "(0, 1]")
         whole("steps", self.steps, 1, none=True)
         real("decoder_std", self.decoder_std, "(0, inf)", none=True)
+        for name, ability, like in (("grid", "__call__", "Uniform()"), ("variance", "posterior", "Analytic()")):
+            if getattr(self, name) is not None:
+                able(name, getattr(self, name), ability, like)
         if self.clip is not None:
             flag("clip", self.clip)
 

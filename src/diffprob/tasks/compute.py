@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from diffprob.base.checks import one_of, whole
+from diffprob.base.checks import flag, one_of, whole
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.denoise.variance import Variance
@@ -36,6 +36,7 @@ class Compute:
 
     def __post_init__(self) -> None:
         one_of("precision", self.precision, PRECISIONS)
+        flag("best", self.best)
         if self.batch is not None:
             whole("batch", self.batch, 1)
 
@@ -56,13 +57,13 @@ class Compute:
         return run.load(self.on(), self.batch or "auto", self.precision, self.best, variance)
 
 
-def choose_device(text: str) -> torch.device:
-    """The device that a text names.
+def choose_device(device: str | torch.device) -> torch.device:
+    """The device that a text names, or torch does.
 
     Raises:
         InputError: no such device, not on this machine, or one without float64: Apple's GPU.
     """
-    here = ["cpu"]
+    text, here = str(device), ["cpu"]
     if torch.cuda.is_available():
         here = [*(f"cuda:{k}" for k in range(torch.cuda.device_count())), *here]
     if text == "auto":

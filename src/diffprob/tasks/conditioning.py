@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffprob.base.checks import real
+from diffprob.base.checks import MOST, instance, real, several, text
 from diffprob.base.errors import InputError
 from diffprob.base.text import one_line, printable
 from diffprob.conditions.captions import Captions
@@ -51,11 +51,20 @@ class Conditioning:
     classifier_scale: float | None = None
 
     def __post_init__(self) -> None:
+        for name in ("label", "caption"):
+            if getattr(self, name) is not None:
+                several(name, getattr(self, name), lambda at, word: text(at, word, 0, MOST), most=MOST, like='("7",)')
         real("guidance", self.guidance, "(-inf, inf)")
         real("guidance_rescale", self.guidance_rescale, "[0, 1]")
-        for end in self.guidance_interval or ():
-            real("guidance_interval", end, "[0, 1]")
+        if self.guidance_interval is not None:
+            several("guidance_interval", self.guidance_interval, _time, 2, 2, "(0.2, 0.8)")
+        for name in ("guide_with", "classify_with"):
+            instance(name, getattr(self, name), str, "the name or folder of a run, as text", none=True)
         real("classifier_scale", self.classifier_scale, "(-inf, inf)", none=True)
+
+
+def _time(name: str, value: object) -> None:
+    real(name, value, "[0, 1]")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from diffprob.base.checks import MOST, instance, real, several, whole
+from diffprob.base.checks import MOST, flag, instance, real, several, text, whole
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.density.defaults import DEFAULT, STANDARD
@@ -82,6 +82,8 @@ class DetectionRequest:
         whole("seed", self.seed, 0, 2**62)
         real("false_alarms", self.false_alarms, "(0, 1]")
         whole("fit_images", self.fit_images, LEAST)
+        flag("resize", self.resize)
+        several("others", self.others, text, 0, MOST, '("runs/other",)')
 
     @property
     def measured(self) -> tuple[Proxy, ...]:
@@ -222,8 +224,8 @@ def prepare_detection(run: Run, request: DetectionRequest, reporter: Reporter = 
     measured = subjects(run, request.measured, request.others, compute, reporter)
     own = None if request.place is None and run.recipe.data is None else OwnImages(run, request.place)
     inside, outside = _sets(run, request, own, reporter)
-    for text in () if own is None else own.notes:
-        reporter.note(text)
+    for line in () if own is None else own.notes:
+        reporter.note(line)
     fitting = None
     if any(subject.proxy.needs_fit for subject in measured):
         fitting = _fitting(request, own or own_images(run), reporter)

@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from diffprob.base.checks import instance
 from diffprob.base.errors import InputError
 from diffprob.base.finite import check_numbers
 from diffprob.storage import files
@@ -28,6 +29,7 @@ def save(path: str | Path, kinds: Mapping[str, Callable[[], bytes]]) -> None:
     Raises:
         InputError: another suffix, or the disk refuses; what existed before is intact.
     """
+    instance("path", path, (str, Path), "the name of a file")
     path = Path(path)
     contents = kinds.get(path.suffix.lower())
     if contents is None:

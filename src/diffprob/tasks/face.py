@@ -1,7 +1,8 @@
 """What every method of the face stands on: the run that is asked, where it is computed, and who hears about it."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import shown
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.data.images import Images
 from diffprob.denoise.denoiser import NetDenoiser
@@ -105,9 +107,7 @@ class Face:
         if conditioning is not None and (labels is not None or guidance):
             raise InputError("conditioning= says labels and guidance too: give one or the other")
         if conditioning is None:
-            several = [labels] if isinstance(labels, str | int) else labels
-            names = None if several is None else tuple(map(str, several))
-            conditioning = Conditioning(label=names, guidance=guidance)
+            conditioning = Conditioning(label=_names(labels), guidance=guidance)
         return Sampling(n=n, conditioning=conditioning, compute=self.compute, **options)
 
     def _chosen(self, images: Pictures, *, place: str | Path | None, **options: Any) -> ImageSelection:
@@ -125,14 +125,53 @@ class Face:
         Raises:
             InputError: another shape, or grey levels.
         """
-        x = torch.as_tensor(points).to(self.compute.on())
-        if tuple(x.shape[1:]) != self.shape or not len(x):
-            raise InputError(f"points (n, {', '.join(map(str, self.shape))}) would be right, got {tuple(x.shape)}")
+        right = f"points (n, {', '.join(map(str, self.shape))}) would be right, got"
+        try:
+            x = torch.as_tensor(points).to(self.compute.on())
+        except (TypeError, ValueError, RuntimeError) as error:  # what torch raises of text, None or ragged lists
+            raise InputError(f"{right} {shown(points)}") from error
+        if tuple(x.shape[1:]) != self.shape or not x.numel():
+            raise InputError(f"{right} {tuple(x.shape)}")
         if not x.is_floating_point():
             raise InputError(f"points of model space are floating, got {x.dtype}: model.space.to_model(...) makes them")
         return x
 
+    def _time(self, t: Any, count: int) -> Tensor:
+        """t () or (count,).
+
+        Raises:
+            InputError: anything else.
+        """
+        try:
+            time = t if isinstance(t, Tensor) else torch.as_tensor(t, dtype=torch.float64)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"t is a number in (0, 1], or {count:,} of them, got {shown(t)}") from error
+        if tuple(time.shape) not in ((), (count,)):
+            raise InputError(f"t is a number in (0, 1], or {count:,} of them, got shape {tuple(time.shape)}")
+        return time
+
     def _source(self, images: Pictures) -> ImageSource | None:
         if isinstance(images, Tensor):
             return images.detach().cpu().numpy()
+        if not isinstance(images, str | Path | np.ndarray | Images | ImageBatch | None):
+            raise InputError(
+                f"images cannot be of type {type(images).__name__}: a place, uint8 (N, C, H, W) as an array or tensor, "
+                "dp.Images(...) or model.data(...) would be right"
+            )
         return str(images) if isinstance(images, Path) else images
+
+
+def _names(labels: Any) -> tuple[str, ...] | None:
+    """Classes by name or number, as text."""
+    if isinstance(labels, np.ndarray | np.generic | Tensor):
+        labels = labels.tolist()
+    several = [labels] if isinstance(labels, str | Integral) else labels
+    if several is None:
+        return None
+    if not isinstance(several, Iterable) or not (names := list(several)) or not all(map(_is_label, names)):
+        raise InputError(f'labels: 7, "cat" or several of them, such as (7, 3), would be right, got {shown(labels)}')
+    return tuple(map(str, names))
+
+
+def _is_label(label: Any) -> bool:
+    return isinstance(label, str | Integral) and not isinstance(label, bool)

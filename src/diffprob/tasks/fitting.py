@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffprob.base.checks import real, whole
+from diffprob.base.checks import flag, real, several, text, whole
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.base.rng import Rng
 from diffprob.data.images import Images
@@ -121,6 +121,8 @@ class FitRequest:
     def __post_init__(self) -> None:
         if isinstance(self.what, str) or not self.what:
             raise ValueError(f"what must be a tuple of some of {', '.join(KINDS)}, got {self.what!r}")
+        several("what", self.what, text, like='("analytic", "steps")')
+        flag("record", self.record)
         whole("seed", self.seed, 0, 2**62)
 
 

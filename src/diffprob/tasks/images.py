@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from diffprob.base.checks import one_of, whole
+from diffprob.base.checks import flag, one_of, whole
 from diffprob.base.errors import InputError, Missing
 from diffprob.base.rng import increasing_subset
 from diffprob.data.combined import held_out_source
@@ -117,6 +117,7 @@ class ImageSelection:
         one_of("split", self.split, ("auto", "test", "train"))
         whole("n", self.n, 1, none=True)
         whole("seed", self.seed, 0, 2**62)
+        flag("resize", self.resize)
 
     def resolve(self, run: Run, reporter: Reporter) -> tuple[Selection, np.ndarray]:
         """The data, and the indices of the chosen images in it, increasing.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from diffprob.base.checks import able, real, whole
+from diffprob.base.checks import able, instance, real, whole
 from diffprob.base.errors import NumericalError
 from diffprob.base.rng import Rng
 from diffprob.data.for_run import Selection
@@ -102,6 +102,9 @@ class LikelihoodRequest:
     images: ImageSelection = ImageSelection(n=1000)
     method: LikelihoodMethod = ChainBound()
     compute: Compute = Compute()
+
+    def __post_init__(self) -> None:
+        instance("method", self.method, (ChainBound, ContinuousTimeBound, ProbabilityFlow))
 
 
 @dataclass(frozen=True)

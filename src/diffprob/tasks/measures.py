@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
+from torch import Tensor
 
+from diffprob.base.checks import shown
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.density.proxy import Proxy
@@ -19,6 +21,7 @@ from diffprob.tasks.features import Auto, FeatureChoice
 from diffprob.tasks.images import ImageBatch
 from diffprob.tasks.likelihood import LikelihoodMethod, LikelihoodRequest, LikelihoodResult, ProbabilityFlow, likelihood
 from diffprob.tasks.rate import RateRequest, RateResult, rate
+from diffprob.tasks.sample import Samples
 
 
 class Measures(Face):
@@ -129,7 +132,7 @@ class Measures(Face):
         held_out: Pictures = None,
         *,
         n: int = 1000,
-        samples: np.ndarray | None = None,
+        samples: np.ndarray | Tensor | Samples | None = None,
         metrics: tuple[str, ...] | None = None,
         features: FeatureChoice = Auto(),
         split: str = "auto",
@@ -142,7 +145,7 @@ class Measures(Face):
         Args:
             held_out: the real images, as in `data`; None: the run's own held-out ones.
             n: samples.
-            samples: judge these, uint8 (N, C, H, W), instead of drawing.
+            samples: judge these, uint8 (N, C, H, W) or what `sample` gave, instead of drawing.
             metrics: names (``diffprob show metrics``); None: those that fit.
             features: what images are looked at through.
             split, resize, place: as in `data`.
@@ -153,7 +156,7 @@ class Measures(Face):
         """
         request = EvaluationRequest(
             sampling=self._sampling(n, drawing),
-            samples=samples,
+            samples=_levels(samples),
             held_out=self._source(held_out),
             place=None if place is None else str(place),
             split=split,
@@ -208,3 +211,14 @@ class Measures(Face):
             compute=self.compute,
         )
         return detect(self.run, request, self.reporter)
+
+
+def _levels(samples: np.ndarray | Tensor | Samples | None) -> np.ndarray | None:
+    """Grey levels of samples in memory."""
+    if isinstance(samples, Samples):
+        return samples.images
+    if isinstance(samples, Tensor):
+        return samples.detach().cpu().numpy()
+    if not isinstance(samples, np.ndarray | None):
+        raise InputError(f"samples cannot be {shown(samples)}: uint8 (N, C, H, W) or model.sample(...) would be right")
+    return samples

@@ -11,6 +11,7 @@ from typing import Any, Self, Unpack
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import able
 from diffprob.base.distributions import Distribution
 from diffprob.base.errors import InputError
 from diffprob.base.shapes import per_sample
@@ -127,7 +128,8 @@ class Model(Measures, Edits):
             InputError: x_t of another shape, or a run that cannot do without a condition.
             ValueError: t is no time.
         """
-        return self.denoiser()(self._points(xt), torch.as_tensor(t, dtype=torch.float64))
+        xt = self._points(xt)
+        return self.denoiser()(xt, torch.as_tensor(self._time(t, len(xt)), dtype=torch.float64))
 
     @torch.no_grad()
     def score(self, xt: Tensor, t: Tensor | float) -> Tensor:
@@ -139,7 +141,8 @@ class Model(Measures, Edits):
             InputError: as `denoise`.
             ValueError: t is no time, or 0, where there is no noise.
         """
-        time, xt = nearest(self.process, t), self._points(xt)
+        xt = self._points(xt)
+        time = nearest(self.process, self._time(t, len(xt)))
         alpha, sigma = self.process.coefficients(time)
         mean = self.denoise(xt, time).mean
         return (per_sample(alpha, xt) * mean - xt) / per_sample(sigma**2, xt)
@@ -273,9 +276,10 @@ def train(
         NumericalError: the training diverged; the last checkpoint is kept.
     """
     listener = reporter_of(reporter, progress)
+    able("halt", halt, "__call__", "diffprob.tasks.signals.ctrl_c")
     ends = {"steps": steps, "duration": duration, "seconds": seconds}
     images = {"size": size, "held_out": held_out, "labels": labels, **({} if data is None else {"data": data})}
-    fields = {"overrides": dict(overrides or {}), "seed": seed, "device": device}
+    fields = {"overrides": {} if overrides is None else overrides, "seed": seed, "device": device}
     request = TrainRequest.of(what, out=out, **ends, **images, **fields)
     result = run_training(request, listener, halt)
     if result is None:

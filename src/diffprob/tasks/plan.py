@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffprob.base.checks import real, whole
+from diffprob.base.checks import able, instance, real, whole
 from diffprob.base.errors import InputError
 from diffprob.conditions.condition import Labels
 from diffprob.denoise.denoiser import Denoiser, NetDenoiser
@@ -63,6 +63,15 @@ class Sampling:
         whole("seed", self.seed, 0, 2**62)
         if self.steps is not None:
             whole("steps", self.steps, 1)
+        for name, value, ability, like in (
+            ("sampler", self.sampler, "step", "DDIM()"),
+            ("grid", self.grid, "__call__", "Uniform()"),
+            ("variance", self.variance, "posterior", "Analytic()"),
+        ):
+            if value is not None:
+                able(name, value, ability, like)
+        instance("conditioning", self.conditioning, Conditioning)
+        instance("compute", self.compute, Compute)
         if not isinstance(self.clip, bool):
             real("clip", self.clip, "(0, 1]", none=True)
 

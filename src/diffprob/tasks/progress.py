@@ -9,6 +9,7 @@ from importlib import import_module
 from types import TracebackType
 from typing import Any, Self
 
+from diffprob.base.checks import able, flag
 from diffprob.base.text import printable
 from diffprob.tasks.reporter import Reporter
 
@@ -162,6 +163,10 @@ class SessionProgress(TimedProgress):
 
 def reporter_of(reporter: Reporter | None, progress: bool | None) -> Reporter:
     """The reporter that was given, or that of a session."""
+    if progress is not None:
+        flag("progress", progress)
+    for ability in ("note", "progress") if reporter is not None else ():
+        able("reporter", reporter, ability, "a subclass of diffprob.tasks.reporter.Silent")
     return Session(progress) if reporter is None else reporter
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import instance
 from diffprob.base.rng import Rng
 from diffprob.likelihood.bound import bound_terms, prior_nats
 from diffprob.likelihood.rate import RateDistortion, rate_distortion
@@ -32,6 +33,9 @@ class RateRequest:
     images: ImageSelection = ImageSelection(n=64)
     chain: ChainBound = ChainBound(terms=None)
     compute: Compute = Compute()
+
+    def __post_init__(self) -> None:
+        instance("chain", self.chain, ChainBound)
 
 
 @dataclass(frozen=True, eq=False)

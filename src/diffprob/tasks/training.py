@@ -5,7 +5,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from diffprob.base.checks import one_of, real, whole
+import numpy as np
+
+from diffprob.base.checks import flag, instance, one_of, real, shown, text, whole
 from diffprob.base.errors import InputError, Missing
 from diffprob.config.classes import labels_of, nameless
 from diffprob.config.overrides import assign_all
@@ -28,6 +30,7 @@ from diffprob.tasks.training_plan import PreparedTraining, TrainResult
 from diffprob.tasks.training_run import Halt, never, run_training
 from diffprob.training.pace import PLANNED, seconds_of
 
+A_PLACE = "images in a folder or a file (np.save writes x.npy)"
 DEFAULT_DURATION = 3600.0  # seconds, for images without a recipe
 R = TypeVar("R", bound=AnyRecipe)
 
@@ -89,6 +92,14 @@ class TrainRequest:
                 raise ValueError(f"{option('duration')} and {option('steps')} both say when to end: one would be right")
         whole("seed", self.seed, 0, 2**62, none=True)
         whole("processes", self.processes, 1, none=True)
+        real("seconds", self.seconds, "[0, inf)", none=True)
+        flag("labels", self.labels)
+        flag("tensorboard", self.tensorboard)
+        instance("data", self.data, (str, Path), A_PLACE, none=True)
+        instance("out", self.out, (str, Path), "a folder as text or Path", none=True)
+        instance("overrides", self.overrides, Mapping, '{"training.lr": 1e-4}')
+        for path in self.overrides:
+            text("overrides", path)
 
     @classmethod
     def of(cls, what: "str | Path | AnyRecipe", **fields: Any) -> "TrainRequest":
@@ -97,10 +108,16 @@ class TrainRequest:
         Raises:
             ValueError: as the class.
         """
+        if not isinstance(what, str | Path | AnyRecipe):
+            raise ValueError(
+                f"{type(what).__name__} cannot be trained: a recipe, a run's folder or {A_PLACE} would be right"
+            )
         if isinstance(what, AnyRecipe) or is_named(str(what)):
             return cls(recipe=what, **fields)
         place = followed(Path(what))
         is_recipe = kind_of(place / "recipe.txt") is not None or place.suffix == ".txt"
+        if not is_recipe and "data" in fields:
+            raise ValueError(f"images are given twice, {what} and data={shown(fields['data'])}: one would be right")
         return cls(**{"recipe" if is_recipe else "data": what}, **fields)
 
 
@@ -181,7 +198,8 @@ def set_fields(recipe: R, overrides: Mapping[str, Any]) -> R:
     Raises:
         InputError: no such field, or a value that it does not take.
     """
-    texts = [(path, value if isinstance(value, str) else repr(value)) for path, value in overrides.items()]
+    plain = {path: value.item() if isinstance(value, np.generic) else value for path, value in overrides.items()}
+    texts = [(path, value if isinstance(value, str) else repr(value)) for path, value in plain.items()]
     return assign_all(recipe, texts) if texts else recipe
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffprob.base.checks import instance, one_of, real, whole
+from diffprob.base.checks import flag, instance, one_of, real, whole
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.base.text import printable
@@ -155,6 +155,7 @@ class TranslateRequest:
     def __post_init__(self) -> None:
         instance("method", self.method, (EGSDE, SDEdit, DDIB))
         one_of("split", self.split, ("auto", "train", "test", "all"))
+        flag("resize", self.resize)
         whole("n", self.n, 1, none=True)
         instance("sampling", self.sampling, Sampling)
 
