@@ -1,10 +1,11 @@
 """``--set a.b.c=value``."""
 
+import copy
 from dataclasses import dataclass
 
 import pytest
 
-from diffprob.base.errors import InputError
+from diffprob.base.errors import FieldError, InputError
 from diffprob.config.overrides import assign, assign_all, leaves
 from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.data.sources import Idx
@@ -172,6 +173,31 @@ def test_error_names_other_fields_to_set(base):
             base, [("network.widths", "(32, 64)"), ("network.groups", "7"), ("network.attention", "(True, True)")]
         )
     assert "every width must be divisible by groups=7" in str(caught.value) and "also" not in str(caught.value)
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Two fields that belong together."""
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise FieldError("high", f"lies below {self.low}")
+        if self.low == 0.5:
+            raise ValueError("high seems to be named here")
+
+
+def test_hint_comes_from_the_field_that_a_refusal_carries():
+    with pytest.raises(InputError, match=r"^low=3 is refused by Ends: high lies below 3.0; also overrides=.*high"):
+        assign(Ends(), "low", "3", {})
+    with pytest.raises(InputError, match=r"high lies below 3\.0$"):
+        assign_all(Ends(), [("low", "3"), ("high", "2")], {})
+    with pytest.raises(InputError, match=r"named here$"):
+        assign(Ends(), "low", "0.5", {})
+    error = copy.copy(FieldError("a.b", "must be 3"))
+    assert (error.field, str(error)) == ("a.b", "a.b must be 3") and isinstance(error, ValueError)
 
 
 @pytest.mark.parametrize("text", ["abc", "x" * 5000, "Digits()", "(" * 90, "\x1b[31m", "1" + "0" * 5000])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from diffprob.base.errors import did_you_mean
+from diffprob.base.errors import FieldError, did_you_mean
 from diffprob.base.text import one_line
 
 if TYPE_CHECKING:  # the command line checks arguments without importing numpy
@@ -28,7 +28,7 @@ def whole(name: str, value: object, low: int = 0, high: int = MOST, none: bool =
     """Refuse what is not an int from ``low`` to ``high``; ``none`` also takes None.
 
     Raises:
-        ValueError: the field, its range and the value.
+        FieldError: the field, its range and the value.
     """
     if none and value is None:
         return
@@ -40,14 +40,14 @@ def whole(name: str, value: object, low: int = 0, high: int = MOST, none: bool =
     elif value >= low:
         return
     hint = f"; int({name}) would be right" if hasattr(value, "__index__") and not isinstance(value, int) else ""
-    raise ValueError(f"{name} must be {wanted}{_or_none(none)}, got {shown(value)}{hint}")
+    raise FieldError(name, f"must be {wanted}{_or_none(none)}, got {shown(value)}{hint}")
 
 
 def real(name: str, value: object, interval: str, none: bool = False) -> None:
     """Refuse what is not a number in an interval such as ``"(0, 1]"``; an end at inf that is open takes finite ones.
 
     Raises:
-        ValueError: the field, its interval and the value.
+        FieldError: the field, its interval and the value.
     """
     if none and value is None:
         return
@@ -59,26 +59,24 @@ def real(name: str, value: object, interval: str, none: bool = False) -> None:
         size = math.nan
     in_interval = (low < size if open_low else low <= size) and (size < high if open_high else size <= high)
     if not (number and in_interval):
-        raise ValueError(
-            f"{name} must {_within(interval, number, size < math.inf)}{_or_none(none)}, got {shown(value)}"
-        )
+        raise FieldError(name, f"must {_within(interval, number, size < math.inf)}{_or_none(none)}, got {shown(value)}")
 
 
 def flag(name: str, value: object) -> None:
     """Refuse what is neither True nor False.
 
     Raises:
-        ValueError: the field and the value.
+        FieldError: the field and the value.
     """
     if not isinstance(value, bool):
-        raise ValueError(f"{name} must be True or False, got {shown(value)}")
+        raise FieldError(name, f"must be True or False, got {shown(value)}")
 
 
 def one_of(name: str, value: object, choices: Iterable[Any]) -> None:
     """Refuse what is none of the choices, which are strings or numbers; 1 is not True.
 
     Raises:
-        ValueError: the field, the choices, the value and the nearest choice.
+        FieldError: the field, the choices, the value and the nearest choice.
     """
     choices = tuple(choices)
     if any(type(value) is type(choice) and value == choice for choice in choices):
@@ -86,20 +84,20 @@ def one_of(name: str, value: object, choices: Iterable[Any]) -> None:
     names = [choice for choice in choices if isinstance(choice, str)]
     hint = did_you_mean(value, names) if isinstance(value, str) and len(value) <= MOST_TEXT else ""
     known = f"one of {', '.join(names)}" if names else f"{', '.join(map(str, choices[:-1]))} or {choices[-1]}"
-    raise ValueError(f"{name} must be {known}, got {shown(value)}{hint}")
+    raise FieldError(name, f"must be {known}, got {shown(value)}{hint}")
 
 
 def text(name: str, value: object, least: int = 1, most: int = MOST_TEXT) -> None:
     """Refuse what is not a string of ``least`` to ``most`` characters.
 
     Raises:
-        ValueError: the field and the value.
+        FieldError: the field and the value.
     """
     if not isinstance(value, str) or len(value) < least:
         kind = "a non-empty string" if least else "a string"
-        raise ValueError(f"{name} must be {kind}, got {shown(value)}")
+        raise FieldError(name, f"must be {kind}, got {shown(value)}")
     if len(value) > most:
-        raise ValueError(f"{name} must have at most {most} characters, got {len(value)}: {shown(value)}")
+        raise FieldError(name, f"must have at most {most} characters, got {len(value)}: {shown(value)}")
 
 
 def several(
@@ -115,14 +113,14 @@ def several(
         like: an example, for the message.
 
     Raises:
-        ValueError: the field, what was expected and the value.
+        FieldError: the field, what was expected and the value.
     """
     example = f" such as {like}" if like else ""
     if not isinstance(value, tuple):
-        raise ValueError(f"{name} must be a tuple{example}, got {shown(value)}")
+        raise FieldError(name, f"must be a tuple{example}, got {shown(value)}")
     if not least <= len(value) <= most:
         count = f"{least}" if least == most else f"{least} to {most}"
-        raise ValueError(f"{name} must have {count} entries{example}, got {len(value)}: {shown(value)}")
+        raise FieldError(name, f"must have {count} entries{example}, got {len(value)}: {shown(value)}")
     for index, entry in enumerate(value):
         check(f"{name}[{index}]", entry)
 
@@ -131,21 +129,21 @@ def image_shape(name: str, value: object) -> None:
     """Refuse what is not (channels, height, width) of an image that fits into memory.
 
     Raises:
-        ValueError: the field and the value.
+        FieldError: the field and the value.
     """
     if not isinstance(value, tuple) or len(value) != 3:
-        raise ValueError(f"{name} must be (channels, height, width), got {shown(value)}")
+        raise FieldError(name, f"must be (channels, height, width), got {shown(value)}")
     for index, (number, most) in enumerate(zip(value, (MOST_CHANNELS, MOST_SIDE, MOST_SIDE), strict=True)):
         whole(f"{name}[{index}]", number, 1, most)
     if math.prod(value) > MOST_VALUES:
-        raise ValueError(f"{name} must have at most {MOST_VALUES} values in all, got {shown(value)}")
+        raise FieldError(name, f"must have at most {MOST_VALUES} values in all, got {shown(value)}")
 
 
 def instance(name: str, value: object, kinds: type | tuple[type, ...], like: str = "", none: bool = False) -> None:
     """Refuse what is not an instance of one of the classes.
 
     Raises:
-        ValueError: the field, the classes (or ``like``, an example) and the value.
+        FieldError: the field, the classes (or ``like``, an example) and the value.
     """
     if none and value is None:
         return
@@ -154,18 +152,18 @@ def instance(name: str, value: object, kinds: type | tuple[type, ...], like: str
         wanted = like or " or ".join(
             f"{'an' if kind.__name__[0] in 'AEIO' else 'a'} {kind.__name__}(...)" for kind in known
         )
-        raise ValueError(f"{name} must be {wanted}{_or_none(none)}, got {shown(value)}")
+        raise FieldError(name, f"must be {wanted}{_or_none(none)}, got {shown(value)}")
 
 
 def able(name: str, value: object, ability: str, like: str = "") -> None:
     """Refuse a class, and what lacks the method ``ability``.
 
     Raises:
-        ValueError: the field, the method and the value.
+        FieldError: the field, the method and the value.
     """
     if isinstance(value, type) or not callable(getattr(value, ability, None)):
         example = f"; {like} would be right" if like else ""
-        raise ValueError(f"{name} cannot be {shown(value)}: it has no {ability}(){example}")
+        raise FieldError(name, f"cannot be {shown(value)}: it has no {ability}(){example}")
 
 
 def positions(indices: "ArrayLike", n: int) -> "NDArray[np.int64]":

@@ -19,6 +19,22 @@ class InputError(DiffprobError):
     """Bad usage or input: one line that says what is wrong, where, and what would be right (exit code 2)."""
 
 
+class FieldError(ValueError):
+    """A constructor refuses a field of its own, or of one of its parts: the field, what would be right, what came.
+
+    Args:
+        field: as it is written in Python, such as "steps" or "network.in_channels".
+        why: the rest of the sentence that begins with the field.
+    """
+
+    def __init__(self, field: str, why: str) -> None:
+        super().__init__(field, why)
+        self.field, self.why = field, why
+
+    def __str__(self) -> str:
+        return f"{self.field} {self.why}"
+
+
 class Missing(InputError):
     """What was wanted is not there at all: no such file, split or part. Never raised for what is there but damaged.
 

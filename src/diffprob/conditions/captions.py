@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffprob.base.checks import real, several, shown, text, whole
-from diffprob.base.errors import InputError, did_you_mean
+from diffprob.base.errors import FieldError, InputError, did_you_mean
 
 MOST_WORDS, MOST_LENGTH = 100_000, 1000
 
@@ -39,19 +39,19 @@ class Captions:
         several("words", self.words, text, 1, MOST_WORDS, "('two', 'sevens')")
         several("examples", self.examples, text, 0, MOST_WORDS, "('two sevens',)")
         if len(set(self.words)) < len(self.words):
-            raise ValueError(f"words must be different words, at least one, got {shown(self.words)}")
+            raise FieldError("words", f"must be different words, at least one, got {shown(self.words)}")
         for word in self.words:
             if word.lower().split() != [word]:
-                raise ValueError(f"words must be single words in lower case, got {shown(word)}")
+                raise FieldError("words", f"must be single words in lower case, got {shown(word)}")
         whole("length", self.length, 1, MOST_LENGTH)
         real("drop", self.drop, "[0, 1)")
         if not self.drop and not self.examples:
-            raise ValueError("examples must be given where drop is 0: there is no empty caption to draw")
+            raise FieldError("examples", "must be given where drop is 0: there is no empty caption to draw")
         for caption in self.examples:
             try:
                 self._numbers(caption)
             except InputError as error:
-                raise ValueError(f"examples must be captions: {error}") from error
+                raise FieldError("examples", f"must be captions: {error}") from error
 
     def tokens(self, caption: str) -> Tensor:
         """The row (1, length) of a caption, for `NetDenoiser.condition_on`.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffprob.base.checks import real, several, text, whole
-from diffprob.base.errors import InputError, did_you_mean
+from diffprob.base.errors import FieldError, InputError, did_you_mean
 from diffprob.base.limits import MOST_CLASSES
 from diffprob.base.rng import Rng
 from diffprob.base.text import all_composed, composed, one_line
@@ -83,9 +83,10 @@ class Labels:
         object.__setattr__(self, "names", all_composed(self.names))  # so that equal names are equal recipes
         named = [name for name in self.names if name]
         if self.names and (len(self.names) != self.classes or len(set(named)) < len(named) or not named):
-            raise ValueError(
-                f"names must be {self.classes} different ones, one for each class, got {len(set(named))} in "
-                f"{len(self.names)}"
+            raise FieldError(
+                "names",
+                f"must be {self.classes} different ones, one for each class, got {len(set(named))} in "
+                f"{len(self.names)}",
             )
 
     def __repr__(self) -> str:

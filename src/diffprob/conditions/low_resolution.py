@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffprob.base.checks import MOST_SIDE, image_shape, real, whole
-from diffprob.base.errors import InputError
+from diffprob.base.errors import FieldError, InputError
 from diffprob.base.shapes import check_floats
 
 
@@ -38,7 +38,7 @@ class LowResolution:
         whole("factor", self.factor, 2, MOST_SIDE)
         if self.shape[1] % self.factor or self.shape[2] % self.factor:
             size = f"{self.shape[1]}x{self.shape[2]}"
-            raise ValueError(f"factor must be at least 2 and divide {size}, got {self.factor}")
+            raise FieldError("factor", f"must be at least 2 and divide {size}, got {self.factor}")
         real("drop", self.drop, "[0, 1)")
 
     def from_dataset(self, images: Any) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from diffprob.base.checks import listed, shown
-from diffprob.base.errors import InputError, did_you_mean
+from diffprob.base.errors import FieldError, InputError, did_you_mean
 from diffprob.base.options import option
 from diffprob.base.text import one_line
 from diffprob.config.old_names import current_field
@@ -87,18 +87,16 @@ def _closed(value: Any, path: str, touched: Sequence[str], texts: Mapping[str, s
     except (TypeError, ValueError, OverflowError) as error:
         paths = [path for path in dict.fromkeys(touched) if path.startswith(below)]
         settings = one_line(", ".join(f"{path}={one_line(texts[path], 40)}" for path in paths), 120)
-        message = one_line(error, 140)
-        kind, hint = value.kind.__name__, _other_field(message, below, paths, values)
+        kind, message = value.kind.__name__, one_line(error, 140)
+        hint = _other_field(error.field, below, paths, values) if isinstance(error, FieldError) else ""
         raise InputError(f"{settings} is refused by {kind}: {message}{hint}") from error
 
 
-def _other_field(message: str, below: str, paths: Sequence[str], values: Mapping[str, Any]) -> str:
-    """A hint at the field that a refusal names, where it is none of those that were set."""
-    match = re.match(r"(?:every )?(\w+)((?:\.\w+)*) ", message)
-    name = match[1] if match else ""
-    whole = name + (match[2] if match else "")
-    fits = name in values and not any((below + whole + ".").startswith(path + ".") for path in paths)
-    return f"; also {option('overrides', {below + whole: '...'})}" if fits else ""
+def _other_field(field: str, below: str, paths: Sequence[str], values: Mapping[str, Any]) -> str:
+    """A hint at the field that was refused, where it is none of those that were set."""
+    whole = below + field
+    fits = field.partition(".")[0] in values and not any((whole + ".").startswith(path + ".") for path in paths)
+    return f"; also {option('overrides', {whole: '...'})}" if fits else ""
 
 
 class _Assignment:

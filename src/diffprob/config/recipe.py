@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from diffprob.base.checks import able, instance, shown, text
-from diffprob.base.errors import InputError
+from diffprob.base.errors import FieldError, InputError
 from diffprob.conditions.captions import Captions
 from diffprob.conditions.condition import Condition, Labels
 from diffprob.conditions.low_resolution import LowResolution
@@ -104,7 +104,7 @@ class Recipe:
         check_parts(self)
         for name in ("in_channels", "out_channels", "widths"):
             if not hasattr(self.network, name):
-                raise ValueError(f"network cannot be {shown(self.network)}: it does not make images of images")
+                raise FieldError("network", f"cannot be {shown(self.network)}: it does not make images of images")
         check_together(self)
 
 
@@ -131,13 +131,13 @@ class Baseline:
     def __post_init__(self) -> None:
         check_parts(self)
         if self.training.monitor is not None:
-            raise ValueError(f"training.monitor must be None for a baseline, got {shown(self.training.monitor)}")
+            raise FieldError("training.monitor", f"must be None for a baseline, got {shown(self.training.monitor)}")
         shape = getattr(self.network, "shape", self.space.shape)
         if shape != self.space.shape:
-            raise ValueError(f"network.shape must be {self.space.shape} as in space, got {shape}")
+            raise FieldError("network.shape", f"must be {self.space.shape} as in space, got {shape}")
         channels = getattr(self.network, "in_channels", self.space.shape[0])
         if channels != self.space.shape[0]:
-            raise ValueError(f"network.in_channels must be {self.space.shape[0]} as in space, got {channels}")
+            raise FieldError("network.in_channels", f"must be {self.space.shape[0]} as in space, got {channels}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,10 +169,10 @@ class NoisyClassifierRecipe:
         check_parts(self)
         instance("network", self.network, NoisyClassifierSpec, "a NoisyClassifierSpec(...)")
         if not isinstance(self.condition, Labels) or self.condition.drop:
-            raise ValueError(f"condition must be Labels(K, drop=0.0), got {shown(self.condition)}")
+            raise FieldError("condition", f"must be Labels(K, drop=0.0), got {shown(self.condition)}")
         if self.training.monitor is not None:
-            raise ValueError(
-                f"training.monitor must be None for a noisy classifier, got {shown(self.training.monitor)}"
+            raise FieldError(
+                "training.monitor", f"must be None for a noisy classifier, got {shown(self.training.monitor)}"
             )
         check_together(self)
 
@@ -207,7 +207,7 @@ def check_together(recipe: Recipe | NoisyClassifierRecipe) -> None:
     """
     channels, height, width = recipe.space.shape
     if recipe.network.in_channels != channels:
-        raise ValueError(f"network.in_channels must be {channels} as in space, got {recipe.network.in_channels}")
+        raise FieldError("network.in_channels", f"must be {channels} as in space, got {recipe.network.in_channels}")
     factor = 2 ** (len(recipe.network.widths) - 1)
     if height % factor or width % factor:
         need = f"a network of {len(recipe.network.widths)} levels needs sizes divisible by {factor}"
@@ -222,11 +222,11 @@ def _check_outputs(recipe: Any) -> None:
     variance, channels = recipe.variance, recipe.network.out_channels
     recipe.prediction.check(recipe.process)
     if isinstance(variance, Fitted):
-        raise ValueError(f"variance cannot be {shown(variance)}: it is fitted to a trained run, chosen then")
+        raise FieldError("variance", f"cannot be {shown(variance)}: it is fitted to a trained run, chosen then")
     learned = isinstance(variance, LearnedRange | LearnedDiagonal)
     wanted = recipe.space.shape[0] * (2 if learned else 1)
     if channels != wanted:
-        raise ValueError(f"network.out_channels must be {wanted} with variance={shown(variance)}, got {channels}")
+        raise FieldError("network.out_channels", f"must be {wanted} with variance={shown(variance)}, got {channels}")
 
 
 def check_trainable(recipe: AnyRecipe) -> None:
@@ -300,12 +300,14 @@ def _check_conditioned(recipe: Recipe | NoisyClassifierRecipe) -> None:
     }
     for name, value in wanted.items():
         if actual[name] != value:
-            raise ValueError(f"network.{name} must be {value} with condition={shown(condition)}, got {actual[name]}")
+            raise FieldError(
+                f"network.{name}", f"must be {value} with condition={shown(condition)}, got {actual[name]}"
+            )
     if isinstance(condition, LowResolution) and condition.shape != recipe.space.shape:
-        raise ValueError(f"condition.shape must be {recipe.space.shape} as in space, got {condition.shape}")
+        raise FieldError("condition.shape", f"must be {recipe.space.shape} as in space, got {condition.shape}")
     size = getattr(network, "size", None)
     if size is not None and [size, size] != sides:
-        raise ValueError(f"network.size is {size}, but the images are {sides[0]}x{sides[1]}")
+        raise FieldError("network.size", f"is {size}, but the images are {sides[0]}x{sides[1]}")
 
 
 def parameter_count(recipe: AnyRecipe) -> int:

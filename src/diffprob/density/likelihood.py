@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from diffprob.base.checks import MOST_STEPS, able, real, shown, whole
-from diffprob.base.errors import InputError
+from diffprob.base.errors import FieldError, InputError
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import check_points
 from diffprob.denoise.denoiser import Denoiser
@@ -140,7 +140,7 @@ class ComplexityCorrected(Proxy):
     def __post_init__(self) -> None:
         check_levels(self.levels)
         if not isinstance(self.of, Proxy) or not self.of.nats:
-            raise ValueError(f"of must measure log p in nats, like BoundDensity(), got {shown(self.of)}")
+            raise FieldError("of", f"must measure log p in nats, like BoundDensity(), got {shown(self.of)}")
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from diffprob.base.checks import MOST_STEPS, able, real, several, whole
-from diffprob.base.errors import InputError
+from diffprob.base.errors import FieldError, InputError
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import check_points, ordered_sum
 from diffprob.denoise.denoiser import Denoiser
@@ -53,7 +53,7 @@ class ScoreNorms(Proxy):
         real("least", self.least, "(0, 1e6]")
         real("most", self.most, "(0, 1e6]")
         if self.least >= self.most:
-            raise ValueError(f"least must lie between 0 and most, got {self.least} and {self.most}")
+            raise FieldError("least", f"must lie between 0 and most, got {self.least} and {self.most}")
 
     def _levels(self) -> Tensor:
         return torch.linspace(math.log(self.least), math.log(self.most), self.levels, dtype=torch.float64).exp()

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffprob.base.checks import instance, whole
+from diffprob.base.errors import FieldError
 from diffprob.base.limits import MOST_WIDTH
 from diffprob.net.layers import Attention, mix_masked, split_heads
 from diffprob.net.norm import group_norm
@@ -38,14 +39,14 @@ class CaptionedUNetSpec:
         instance("body", self.body, UNetSpec)
         instance("text", self.text, TextEncoderSpec)
         if self.body.classes:
-            raise ValueError(f"body.classes must be 0 where captions are told, got {self.body.classes}")
+            raise FieldError("body.classes", f"must be 0 where captions are told, got {self.body.classes}")
         attended = [w for w, attends in zip(self.body.widths, self.body.attention, strict=True) if attends]
         attended += [self.body.widths[-1]] if self.body.mid_attention else []
         if not attended:
-            raise ValueError("body.attention must have a level with attention, or body.mid_attention be True")
+            raise FieldError("body.attention", "must have a level with attention, or body.mid_attention be True")
         whole("heads", self.heads, 1, MOST_WIDTH)
         if any(width % self.heads for width in attended):
-            raise ValueError(f"heads must divide every width with attention {attended}, got {self.heads}")
+            raise FieldError("heads", f"must divide every width with attention {attended}, got {self.heads}")
 
     @property
     def in_channels(self) -> int:

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffprob.base.checks import shown, whole
+from diffprob.base.errors import FieldError
 from diffprob.base.limits import MOST_CLASSES, MOST_WIDTH, check_channels, check_weights, check_widths
 
 _QUARTERS = 2
@@ -33,7 +34,7 @@ class ClassifierSpec:
         check_widths("widths", self.widths)
         whole("groups", self.groups, 1, MOST_WIDTH)
         if any(width % self.groups for width in self.widths):
-            raise ValueError(f"widths must be multiples of groups={self.groups}, got {shown(self.widths)}")
+            raise FieldError("widths", f"must be multiples of groups={self.groups}, got {shown(self.widths)}")
         check_weights("ClassifierSpec", [(self.classes, self.widths[-1], 1), *((w, w, 2) for w in self.widths)])
 
     def build(self) -> "Classifier":

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from diffprob.base.checks import MOST_CHANNELS, instance, whole
+from diffprob.base.errors import FieldError
 from diffprob.net.layers import Output
 from diffprob.net.norm import group_norm
 from diffprob.net.unet import Conditioning, UNet, UNetSpec
@@ -30,7 +31,7 @@ class ConcatenatedUNetSpec:
         instance("body", self.body, UNetSpec)
         whole("extra_channels", self.extra_channels, 1, MOST_CHANNELS)
         if self.body.classes:
-            raise ValueError(f"body.classes must be 0 where images are told, got {self.body.classes}")
+            raise FieldError("body.classes", f"must be 0 where images are told, got {self.body.classes}")
 
     @property
     def in_channels(self) -> int:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffprob.base.checks import whole
+from diffprob.base.errors import FieldError
 from diffprob.base.limits import MOST_CLASSES, MOST_WIDTH, check_channels, check_weights
 from diffprob.net.layers import Output
 
@@ -35,13 +36,13 @@ class ContextUNetSpec:
         check_channels(("in_channels", self.in_channels), ("out_channels", self.out_channels))
         whole("features", self.features, _GROUPS, MOST_WIDTH)
         if self.features % _GROUPS:
-            raise ValueError(f"features must be a multiple of {_GROUPS}, got {self.features}")
+            raise FieldError("features", f"must be a multiple of {_GROUPS}, got {self.features}")
         whole("classes", self.classes, 0, MOST_CLASSES)
         if self.classes == 1:
-            raise ValueError(f"classes must be 0, or at least 2 (one and the null), got {self.classes}")
+            raise FieldError("classes", f"must be 0, or at least 2 (one and the null), got {self.classes}")
         whole("size", self.size, 4, 4096)
         if self.size % 4:
-            raise ValueError(f"size must be a multiple of 4, got {self.size}")
+            raise FieldError("size", f"must be a multiple of 4, got {self.size}")
         wide = 2 * self.features
         unfolded = (wide * self.size // 4, wide * self.size // 4, 1)
         check_weights("ContextUNetSpec", [(wide, wide, 16), unfolded, (self.classes, wide, 1)])

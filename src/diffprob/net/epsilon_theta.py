@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffprob.base.checks import flag, real, several, whole
+from diffprob.base.errors import FieldError
 from diffprob.base.limits import (
     MOST_BLOCKS,
     MOST_CLASSES,
@@ -62,8 +63,8 @@ class EpsilonThetaSpec:
         whole("groups", self.groups, 1, MOST_WIDTH)
         whole("features", self.features, 1, MOST_WIDTH)
         if self.features % self.groups or self.features % _LAST_GROUPS:
-            raise ValueError(
-                f"features must be divisible by groups={self.groups} and by {_LAST_GROUPS}, got {self.features}"
+            raise FieldError(
+                "features", f"must be divisible by groups={self.groups} and by {_LAST_GROUPS}, got {self.features}"
             )
         several("multipliers", self.multipliers, lambda name, n: whole(name, n, 1, 64), 1, MOST_LEVELS, "(1, 2, 2)")
         check_widths("features times the multipliers", self.widths)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from diffprob.base.checks import real, whole
+from diffprob.base.errors import FieldError
 from diffprob.base.limits import MOST_BLOCKS, MOST_WIDTH, check_channels, check_weights
 from diffprob.net.layers import Output
 from diffprob.net.norm import group_norm
@@ -40,7 +41,7 @@ class HeadSpec:
         check_channels(("out_channels", self.out_channels))
         whole("groups", self.groups, 1, MOST_WIDTH)
         if self.channels % self.groups:
-            raise ValueError(f"channels must be divisible by groups={self.groups}, got {self.channels}")
+            raise FieldError("channels", f"must be divisible by groups={self.groups}, got {self.channels}")
         real("eps", self.eps, "(0, 1]")
         whole("blocks", self.blocks, 0, MOST_BLOCKS)
         check_weights("HeadSpec", [(self.channels, self.channels, 2 * self.blocks + 1)])

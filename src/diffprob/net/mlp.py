@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffprob.base.checks import whole
+from diffprob.base.errors import FieldError
 from diffprob.base.limits import MOST_BLOCKS, MOST_WIDTH, check_weights
 from diffprob.net.layers import Output, TimeEmbedding
 
@@ -35,7 +36,7 @@ class MLPSpec:
         whole("depth", self.depth, 1, MOST_BLOCKS)
         whole("embedding", self.embedding, 4, MOST_WIDTH)
         if self.embedding % 2:
-            raise ValueError(f"embedding must be an even number from 4, got {self.embedding}")
+            raise FieldError("embedding", f"must be an even number from 4, got {self.embedding}")
         check_weights("MLPSpec", [(self.features, self.width, 2), (self.width, self.width, 2 * self.depth)])
 
     def build(self) -> "MLP":

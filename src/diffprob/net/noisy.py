@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from diffprob.base.checks import instance, whole
+from diffprob.base.errors import FieldError
 from diffprob.base.limits import MOST_CLASSES, check_weights
 from diffprob.net.norm import group_norm
 from diffprob.net.unet import UNet, UNetSpec
@@ -28,7 +29,7 @@ class NoisyClassifierSpec:
     def __post_init__(self) -> None:
         instance("body", self.body, UNetSpec)
         if self.body.classes:
-            raise ValueError(f"body.classes must be 0: labels are what it is to find, got {self.body.classes}")
+            raise FieldError("body.classes", f"must be 0: labels are what it is to find, got {self.body.classes}")
         whole("classes", self.classes, 2, MOST_CLASSES)
         check_weights("NoisyClassifierSpec", [(self.classes, self.body.widths[-1], 1)])
 

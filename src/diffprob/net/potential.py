@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from diffprob.base.checks import instance
+from diffprob.base.errors import FieldError
 from diffprob.base.shapes import flat_sum
 from diffprob.net.layers import Output
 from diffprob.net.scalar_unet import ScalarUNet, ScalarUNetSpec
@@ -33,9 +34,9 @@ class PotentialSpec:
         instance("body", self.body, (UNetSpec, ScalarUNetSpec))
         classes = self.body.classes if isinstance(self.body, UNetSpec) else self.body.body.classes
         if classes:
-            raise ValueError(f"body.classes must be 0: a potential is of x and t alone, got {classes}")
+            raise FieldError("body.classes", f"must be 0: a potential is of x and t alone, got {classes}")
         if isinstance(self.body, UNetSpec) and self.body.out_channels != self.body.in_channels:
-            raise ValueError(f"body.out_channels must be {self.body.in_channels}, got {self.body.out_channels}")
+            raise FieldError("body.out_channels", f"must be {self.body.in_channels}, got {self.body.out_channels}")
 
     @property
     def in_channels(self) -> int:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffprob.base.checks import instance, one_of, shown
+from diffprob.base.errors import FieldError
 from diffprob.base.limits import MOST_BLOCKS, check_weights, check_widths
 from diffprob.net.layers import Output
 from diffprob.net.unet import UNet, UNetSpec
@@ -48,7 +49,7 @@ class ScalarUNetSpec:
         one_of("pool", self.pool, _POOLS)
         if self.norm == "group" and any(width % self.body.groups for width in self.head_widths):
             widths = shown(self.head_widths)
-            raise ValueError(f"head_widths must be divisible by body.groups={self.body.groups}, got {widths}")
+            raise FieldError("head_widths", f"must be divisible by body.groups={self.body.groups}, got {widths}")
         check_weights("ScalarUNetSpec", [(a, b, 1) for a, b in pairwise((self.body.widths[-1], *self.head_widths))])
 
     @property

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffprob.base.checks import whole
+from diffprob.base.errors import FieldError
 from diffprob.base.limits import MOST_BLOCKS, MOST_CLASSES, MOST_WIDTH, check_weights
 from diffprob.net.layers import mix_masked, split_heads
 
@@ -40,7 +41,7 @@ class TextEncoderSpec:
         whole("layers", self.layers, 0, MOST_BLOCKS)
         whole("heads", self.heads, 1, MOST_WIDTH)
         if self.width % self.heads:
-            raise ValueError(f"heads must divide width={self.width}, got {self.heads}")
+            raise FieldError("heads", f"must divide width={self.width}, got {self.heads}")
         table = (self.words + self.length, self.width, 1)
         check_weights("TextEncoderSpec", [table, (self.width, self.width, 2 * self.layers)])
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffprob.base.checks import flag, one_of, real, several, shown, whole
+from diffprob.base.errors import FieldError
 from diffprob.base.limits import MOST_BLOCKS, MOST_CLASSES, MOST_WIDTH, check_channels, check_weights, check_widths
 from diffprob.net.layers import Attention, Downsample, Output, ResBlock, TimeEmbedding, Upsample, waves
 from diffprob.net.norm import group_norm
@@ -53,7 +54,7 @@ class UNetSpec:
         check_widths("widths", self.widths)
         if not isinstance(self.attention, tuple) or len(self.attention) != len(self.widths):
             count, got = len(self.widths), shown(self.attention)
-            raise ValueError(f"attention must be a tuple of {count} booleans, one per level, got {got}")
+            raise FieldError("attention", f"must be a tuple of {count} booleans, one per level, got {got}")
         several("attention", self.attention, flag)
         flag("mid_attention", self.mid_attention)
         if any(width % self.groups for width in self.widths):
@@ -62,7 +63,7 @@ class UNetSpec:
         attended = [w for w, attends in zip(self.widths, self.attention, strict=True) if attends]
         attended += [self.widths[-1]] if self.mid_attention else []
         if self.head_dim is not None and any(width % self.head_dim for width in attended):
-            raise ValueError(f"head_dim must divide every width with attention {attended}, got {self.head_dim}")
+            raise FieldError("head_dim", f"must divide every width with attention {attended}, got {self.head_dim}")
         one_of("padding", self.padding, (0, 1))
         real("eps", self.eps, "(0, 1]")
         real("dropout", self.dropout, "[0, 1)")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from diffprob.base.checks import MOST_STEPS, one_of, real, whole
+from diffprob.base.errors import FieldError
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import per_sample
 from diffprob.denoise.denoiser import Denoiser
@@ -194,7 +195,7 @@ class Heun:
         real("lowest", self.lowest, "[0, inf]")
         real("highest", self.highest, "[0, inf]")
         if self.lowest > self.highest:
-            raise ValueError(f"lowest must lie between 0 and highest, got {self.lowest} and {self.highest}")
+            raise FieldError("lowest", f"must lie between 0 and highest, got {self.lowest} and {self.highest}")
         real("noise", self.noise, "(0, 1000]")
 
     @property

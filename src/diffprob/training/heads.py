@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from diffprob.base.errors import NumericalError
+from diffprob.base.errors import FieldError, NumericalError
 from diffprob.base.rng import Rng, derive
 from diffprob.base.shapes import flat_sum
 from diffprob.denoise.denoiser import NetDenoiser
@@ -53,12 +53,12 @@ class CovarianceFit:
     def __post_init__(self) -> None:
         unknown = [kind for kind in self.kinds if kind not in KINDS]
         if not isinstance(self.kinds, tuple) or not self.kinds or unknown or len(set(self.kinds)) < len(self.kinds):
-            raise ValueError(f"kinds must be a tuple of different ones of {', '.join(KINDS)}, got {self.kinds!r}")
+            raise FieldError("kinds", f"must be a tuple of different ones of {', '.join(KINDS)}, got {self.kinds!r}")
         for name, least in (("steps", 1), ("warmup", 0), ("pilot", 1), ("bins", 1), ("seed", 0)):
             if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+                raise FieldError(name, f"must be at least {least}, got {getattr(self, name)}")
         if not 0 < self.lr < math.inf:
-            raise ValueError(f"lr must be positive and finite, got {self.lr}")
+            raise FieldError("lr", f"must be positive and finite, got {self.lr}")
 
     def rate(self, step: int) -> float:
         """Learning rate of step ``step``, counted from 1."""

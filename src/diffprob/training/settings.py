@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diffprob.base.checks import MOST_STEPS, able, instance, one_of, real, several, shown, text, whole
+from diffprob.base.errors import FieldError
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
@@ -43,7 +44,7 @@ class Monitor:
         text("features", self.features)
         text("best", self.best, 0)
         if self.best and self.best not in self.metrics:
-            raise ValueError(f"best must be one of the metrics {shown(self.metrics)}, got {shown(self.best)}")
+            raise FieldError("best", f"must be one of the metrics {shown(self.metrics)}, got {shown(self.best)}")
 
 
 @dataclass(frozen=True)
@@ -141,9 +142,9 @@ class Training:
         )
         several("augment", self.augment, lambda name, item: able(name, item, "__call__"), 0, 100, "(HorizontalFlip(),)")
         if self.batch % self.accumulate:
-            raise ValueError(f"accumulate must divide batch={self.batch}, got {self.accumulate}")
+            raise FieldError("accumulate", f"must divide batch={self.batch}, got {self.accumulate}")
 
 
 def _integer(name: str, value: Any, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+        raise FieldError(name, f"must be a whole number of at least {least}, got {value!r}")
