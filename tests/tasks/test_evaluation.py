@@ -101,7 +101,7 @@ def test_invalid_requests_are_one_line_errors() -> None:
         with pytest.raises(ValueError, match=line):
             make_request(**wrong)
     with pytest.raises(InputError, match="no metric 'frechett'"):
-        make_request(metrics=("frechett",))
+        prepare_evaluation(Run.open("digits"), make_request(metrics=("frechett",)))
     with pytest.raises(InputError, match="a larger n, or other metrics, would be right"):
         prepare_evaluation(Run.open("digits"), make_request(sampling=Sampling(n=1, steps=1, compute=FEW.compute)))
 

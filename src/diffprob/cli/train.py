@@ -8,6 +8,7 @@ from diffprob.cli.options import overrides
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, whole
 from diffprob.cli.progress import TERMINAL
 from diffprob.cli.text import format_training
+from diffprob.tasks.options import requesting
 from diffprob.tasks.signals import stopping
 
 EXAMPLES = (
@@ -85,22 +86,23 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     from diffprob.tasks.training_plan import estimate_training
     from diffprob.tasks.training_run import run_training
 
-    request = TrainRequest(
-        recipe=args.recipe,
-        data=args.data,
-        size=args.size,
-        channels=args.channels,
-        held_out=args.held_out,
-        labels=args.labels,
-        out=args.out,
-        overrides=overrides(args.set),
-        steps=args.steps,
-        duration=args.duration,
-        seed=args.seed,
-        device=args.device,
-        processes=args.processes,
-        tensorboard=args.tensorboard,
-    )
+    with requesting():
+        request = TrainRequest(
+            recipe=args.recipe,
+            data=args.data,
+            size=args.size,
+            channels=args.channels,
+            held_out=args.held_out,
+            labels=args.labels,
+            out=args.out,
+            overrides=overrides(args.set),
+            steps=args.steps,
+            duration=args.duration,
+            seed=args.seed,
+            device=args.device,
+            processes=args.processes,
+            tensorboard=args.tensorboard,
+        )
     prepared = prepare_training(request, TERMINAL)
     if args.dry_run:
         return estimate_training(prepared, TERMINAL).to_json()

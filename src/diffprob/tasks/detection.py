@@ -72,6 +72,7 @@ class DetectionRequest:
     compute: Compute = Compute()
 
     def __post_init__(self) -> None:
+        instance("outside", self.outside, (tuple, list), 'a tuple such as ("digits",)')
         if (self.judged is None) == (not self.outside):
             raise ValueError("give judged, to rank, or outside, to compare with: one of the two")
         if self.map is not None and self.judged is None:

@@ -58,7 +58,6 @@ class EvaluationRequest:
 
     Raises:
         ValueError: a split that there is not, or no metrics.
-        InputError: a metric that there is not.
     """
 
     sampling: Sampling = Sampling(n=1000)
@@ -77,7 +76,6 @@ class EvaluationRequest:
         able("features", self.features, "fit", "Auto() or Pca(64)")
         if self.metrics is not None:
             several("metrics", self.metrics, _is_text, most=MOST_TEXT, like='("frechet", "kid")')
-            check_names(self.metrics)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,9 +181,11 @@ def prepare_evaluation(run: Run, request: EvaluationRequest, reporter: Reporter 
     """Check everything, read the images and load the network, without drawing.
 
     Raises:
-        InputError: a run without a model, other images than the run's, or too few for the metrics.
+        InputError: a metric that there is not, a run without a model, other images than the run's, or too few for the
+            metrics.
     """
     file, sampling = request.statistics, request.sampling
+    check_names(request.metrics or ())
     real = real_images(run, request.held_out, request.place, request.split, request.resize, reporter)
     numbers = numbering(run.recipe, real.fitted[0])
     for line in strangers(run.name, numbers, real.fitted[0], real.reference.images):

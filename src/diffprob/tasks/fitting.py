@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffprob.base.checks import flag, real, several, text, whole
-from diffprob.base.errors import InputError, did_you_mean
+from diffprob.base.checks import flag, real, several, shown, text, whole
+from diffprob.base.errors import FieldError, InputError, did_you_mean
 from diffprob.base.rng import Rng
 from diffprob.data.images import Images
 from diffprob.denoise.denoiser import NetDenoiser
@@ -119,8 +119,8 @@ class FitRequest:
     compute: Compute = Compute()
 
     def __post_init__(self) -> None:
-        if isinstance(self.what, str) or not self.what:
-            raise ValueError(f"what must be a tuple of some of {', '.join(KINDS)}, got {self.what!r}")
+        if not isinstance(self.what, tuple) or not self.what:
+            raise FieldError("what", f"must be a tuple of some of {', '.join(KINDS)}, got {shown(self.what)}")
         several("what", self.what, text, like='("analytic", "steps")')
         flag("record", self.record)
         whole("seed", self.seed, 0, 2**62)

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffprob.base.checks import whole
-from diffprob.base.errors import InputError
+from diffprob.base.checks import shown, whole
+from diffprob.base.errors import FieldError, InputError
 from diffprob.base.rng import Rng, permutation
 from diffprob.base.text import printable
 from diffprob.config.classes import agreed, labels_of, nameless
@@ -70,8 +70,8 @@ class NoisyClassifierRequest:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if isinstance(self.data, str) or not self.data:
-            raise ValueError(f"data must be a tuple of one source or several, got {self.data!r}")
+        if not isinstance(self.data, tuple | list) or not self.data:
+            raise FieldError("data", f"must be a tuple of one source or several, got {shown(self.data)}")
         whole("size", self.size, 2, none=True)
         whole("steps", self.steps, 1, none=True)
         whole("seed", self.seed, 0, 2**62, none=True)

@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from diffprob.base.checks import real
+from diffprob.base.checks import real, shown
+from diffprob.base.errors import FieldError
 from diffprob.training.settings import Training
 
 PLANNED = ("steps", "cooldown", "checkpoint_every", "sample_every")  # fields of `Training` that a plan decides
@@ -27,7 +28,7 @@ def seconds_of(duration: float | str) -> float:
     if isinstance(duration, str):
         parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd])", duration.strip().lower())
         if not parts or "".join(map("".join, parts)) != re.sub(r"\s", "", duration.lower()):
-            raise ValueError(f"a time is 30s, 20m, 2h or 1h30m, got {duration!r}")
+            raise FieldError("duration", f"must be a time such as 30s, 20m, 2h or 1h30m, got {shown(duration)}")
         duration = sum(float(number) * _UNITS[unit] for number, unit in parts)
     real("duration", duration, "(0, inf)")
     return float(duration)
