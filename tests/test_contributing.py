@@ -3,16 +3,19 @@
 import importlib.util
 import math
 import re
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
+from conform import components
 
 from diffprob.base.rng import Rng
 from diffprob.denoise.ideal import GaussianData
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import VPSDE
+from diffprob.sampling.ancestral import DDIM
 from diffprob.sampling.simulate import State, simulate
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def test_sampler_in_contributing_has_its_declared_order(tmp_path: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    assert max(map(len, code.splitlines())) <= 120, "it has to pass the linter where it is put"
     path = tmp_path / "midpoint.py"
     path.write_text(code)
     spec = importlib.util.spec_from_file_location("midpoint", path)
@@ -44,3 +48,18 @@ def test_sampler_in_contributing_has_its_declared_order(tmp_path: Path) -> None:
         state = State(x, torch.tensor(0.6, dtype=torch.float64))
         with pytest.raises(ValueError, match="a step goes down in time"):
             module.Midpoint().step(model, state, torch.tensor(upwards, dtype=torch.float64), Rng.of(0, 1))
+
+
+@dataclass(frozen=True)
+class Demanding(DDIM):
+    """A sampler whose argument has no default."""
+
+    def __init__(self, p: int) -> None:
+        super().__init__(eta=p)
+
+
+def test_component_without_defaults_takes_part_by_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(AssertionError, match="Demanding has no defaults: it needs settings in MORE"):
+        components.instances({"Demanding": Demanding})
+    monkeypatch.setitem(components.MORE, "Demanding", [{"p": 1}])
+    assert components.instances({"Demanding": Demanding}) == [Demanding(1)]

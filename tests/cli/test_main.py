@@ -280,13 +280,13 @@ def test_package_imports_lazily_and_exports_every_name() -> None:
 def test_component_added_to_the_registry_is_available(monkeypatch: pytest.MonkeyPatch) -> None:
     from diffprob.config import registry as tables
 
-    class Midpoint:
-        """What CONTRIBUTING.md adds."""
+    class Unheard:
+        """What nobody adds: the sampler of CONTRIBUTING.md may be there."""
 
     with pytest.raises(AttributeError):
-        _ = dp.Midpoint
-    monkeypatch.setitem(tables.ALL, "Midpoint", Midpoint)
-    assert dp.Midpoint is Midpoint
+        _ = dp.Unheard
+    monkeypatch.setitem(tables.ALL, "Unheard", Unheard)
+    assert dp.Unheard is Unheard
 
 
 def test_example_in_the_package_docstring_runs() -> None:

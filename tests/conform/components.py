@@ -46,9 +46,17 @@ SCALING = {"SubVP": SubVariancePreserving(), "LogLinear": VarianceExploding(), "
 
 
 def instances(family: dict[str, Callable[..., Any]]) -> list[Any]:
-    """Every component of a table with its defaults, then the further settings."""
-    components = [component() for component in family.values()]
+    """Every component of a table with its defaults, if it has them, then the further settings."""
+    for key, maker in family.items():
+        assert not _required(maker) or key in MORE, f"{key} has no defaults: it needs settings in MORE"
+    components = [maker() for maker in family.values() if not _required(maker)]
     return components + [family[name](**setting) for name in family for setting in MORE.get(name, [])]
+
+
+def _required(maker: Callable[..., Any]) -> list[str]:
+    """Arguments without a default."""
+    parameters = inspect.signature(maker).parameters
+    return [key for key, parameter in parameters.items() if parameter.default is inspect.Parameter.empty]
 
 
 SCHEDULES = instances(tables.SCHEDULES)
@@ -96,7 +104,6 @@ REQUIRED: dict[str, Any] = {
 
 def example(maker: Callable[..., Any]) -> Any:
     """The component with its defaults, and something for what has none."""
-    parameters = inspect.signature(maker).parameters
-    missing = [key for key, parameter in parameters.items() if parameter.default is inspect.Parameter.empty]
+    missing = _required(maker)
     keys = {key: own if (own := f"{maker.__name__}.{key}") in REQUIRED else key for key in missing}
     return maker(**{key: REQUIRED[keys[key]] for key in missing})
