@@ -242,7 +242,7 @@ def test_training_on_a_folder_of_images(diffprob: Callable, tmp_path: Path) -> N
     assert done.json["run"] == "runs/my-pictures"
     run = dp.Run.open("runs/my-pictures")
     assert run.space.shape == (1, 8, 8), "the pictures are grey"
-    assert "9 images of 8x8" in done.err
+    assert "9 grey images of 8x8" in done.err
     assert "one is used" in done.err
 
 
