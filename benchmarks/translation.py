@@ -3,7 +3,7 @@
     python benchmarks/translation.py prepare data/fashion-mnist pictures    # shirts and dresses as folders of PNGs
     diffprob train fashion --set 'data=Folder("pictures/dresses", channels=1)' ... --out runs/dresses
     diffprob noisy-classifier runs/dresses pictures/shirts pictures/dresses
-    python benchmarks/translation.py measure runs/dresses pictures --recogniser runs/dresses-recogniser \
+    python benchmarks/translation.py measure runs/dresses pictures --classifier runs/dresses-noisy-classifier \
         --data data/fashion-mnist --kept translation.jsonl --figure docs/images/translation.png
 
 Every row is a translation of the same test images, -n of them from --first on. The classifier of all ten kinds
@@ -50,7 +50,7 @@ def main() -> int:
     measuring = verbs.add_parser("measure")
     measuring.add_argument("run")
     measuring.add_argument("folder", type=Path)
-    measuring.add_argument("--recogniser", required=True)
+    measuring.add_argument("--classifier", required=True)
     measuring.add_argument("--data", required=True)
     measuring.add_argument("--source-model", default="fashion", help="for weights of invert")
     measuring.add_argument("-n", type=int, default=500)
@@ -155,7 +155,7 @@ def _method(arguments: argparse.Namespace, weights: str, start: float) -> Transl
     if weights == PLAIN:
         return SDEdit(start=start)
     realistic, faithful = map(float, weights.split(","))
-    return EGSDE(recogniser=arguments.recogniser, realistic=realistic, faithful=faithful, start=start)
+    return EGSDE(classifier=arguments.classifier, realistic=realistic, faithful=faithful, start=start)
 
 
 def _means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -119,7 +119,7 @@ def test_held_out_accuracy_matches_the_library(target: Path, rec: Path, domains:
 
 def test_egsde_matches_the_library(diffprob: Callable, target: Path, rec: Path, domains: Path) -> None:
     weights = ("--realistic", "30", "--faithful", "0.5", "--factor", "2", "--no-clip", "--start", "0.7")
-    pixels = translated(diffprob, target, domains / "threes", "--recogniser", rec, *weights)
+    pixels = translated(diffprob, target, domains / "threes", "--classifier", rec, *weights)
     run, classifier = dp.Run.open(target), open_run(rec)
     assert isinstance(classifier, NoisyClassifierRun)
     sources = dp.Folder(str(domains / "threes"), channels=1, split="test").load().pixels[:5]
@@ -135,13 +135,13 @@ def test_egsde_without_weights_gives_the_bits_of_sdedit(
     options = (target, domains / "threes", "--repeats", "2")
     plain = translated(diffprob, *options, "--method", "sdedit")
     none = ("--realistic", "0", "--faithful", "0")
-    assert np.array_equal(plain, translated(diffprob, *options, "--recogniser", rec, *none))
+    assert np.array_equal(plain, translated(diffprob, *options, "--classifier", rec, *none))
     assert np.array_equal(plain, translated(diffprob, *options, *none))
-    assert not np.array_equal(plain, translated(diffprob, *options, "--recogniser", rec))
+    assert not np.array_equal(plain, translated(diffprob, *options, "--classifier", rec))
 
 
 def test_image_does_not_depend_on_its_batch(diffprob: Callable, target: Path, rec: Path, domains: Path) -> None:
-    options = (target, domains / "threes", "--recogniser", rec)
+    options = (target, domains / "threes", "--classifier", rec)
     whole = translated(diffprob, *options, "--batch", "2")
     assert np.array_equal(whole[:3], translated(diffprob, *options, "--batch", "2", "-n", "3")[:3])
 
@@ -181,7 +181,7 @@ def test_ddib_from_label_to_label(diffprob: Callable, trained: Path) -> None:
 
 
 def test_translate_writes_images_and_settings(diffprob: Callable, target: Path, rec: Path, domains: Path) -> None:
-    command = ("translate", target, domains / "threes", "--recogniser", rec, *DRAWN, "--seed", "7", "--out", "out")
+    command = ("translate", target, domains / "threes", "--classifier", rec, *DRAWN, "--seed", "7", "--out", "out")
     planned = diffprob(*command, "--dry-run", "--json").json
     assert not Path("out").exists()
     done = diffprob(*command, "--json").json
@@ -200,7 +200,7 @@ def test_translate_writes_images_and_settings(diffprob: Callable, target: Path, 
     assert "--out out is not empty; a new folder would be right" in diffprob(*command).error
     assert contents(Path("out")) == before
     people = diffprob(*command[:-1], "other").out
-    assert "translated 5 images" in people and f"recogniser {rec}" in people and "wrote other" in people
+    assert "translated 5 images" in people and f"classifier {rec}" in people and "wrote other" in people
 
 
 def test_images_written_by_sample_are_read_and_conversions_noted(diffprob: Callable, tiny: Path, domains: Path) -> None:
@@ -227,7 +227,7 @@ def test_invalid_input_is_a_one_line_error(
 ) -> None:
     threes, out = domains / "threes", ("--out", "out")
     np.savez("plain.npz", images=np.zeros((4, 8, 8), np.uint8))
-    other = ("--set", "process=LinearProcess(Cosine())")
+    other = ("--set", "process=LinearProcess()")
     assert (
         diffprob(
             "noisy-classifier", target, threes, domains / "eights", *other, "--steps", "1", *SMALL, "--out", "o"
@@ -259,22 +259,22 @@ def test_invalid_input_is_a_one_line_error(
             "(of pictures --size 28 makes such) would be right",
         ),
         (("noisy-classifier", target, threes, "nowhere"), "no such file"),
-        (("translate", target, threes, *out), "--method egsde needs --recogniser REC"),
-        (("translate", target, threes, "--recogniser", "o", *out), "another space or process"),
-        (("translate", target, threes, "--recogniser", target, *out), "no classifier of noised images"),
-        (("translate", target, domains / "wide", "--recogniser", rec, *out), "wide: shape (1, 8, 10)"),
+        (("translate", target, threes, *out), "--method egsde needs --classifier REC"),
+        (("translate", target, threes, "--classifier", "o", *out), "another space or process"),
+        (("translate", target, threes, "--classifier", target, *out), "no classifier of noised images"),
+        (("translate", target, domains / "wide", "--classifier", rec, *out), "wide: shape (1, 8, 10)"),
         (("translate", tiny, threes, "--method", "sdedit", *out), "and 17; --resize would convert them"),
         (
             ("translate", target, threes, "--method", "sdedit", "--faithful", "1", *out),
             "--faithful belongs to --method",
         ),
         (("translate", target, threes, "--method", "sdedit", "--label", "3", *out), "was trained without any"),
-        (("translate", target, threes, "--recogniser", rec, "--from-label", "3", *out), "belongs to --method invert"),
+        (("translate", target, threes, "--classifier", rec, "--from-label", "3", *out), "belongs to --method invert"),
         (("translate", target, threes, "--method", "invert", *out), "--source-model RUN of the source's kind"),
         (("translate", target, threes, "--method", "invert", "--source-model", tiny, *out), "another space or process"),
-        (("translate", target, threes, "--recogniser", rec, "--start", "0", *out), "must lie in (0, 1]"),
-        (("translate", target, threes, "--recogniser", rec, "--realistic", "-1", *out), "must be at least 0"),
-        (("translate", target, threes, "--recogniser", rec, "--out", "out.png"), "needs a folder"),
+        (("translate", target, threes, "--classifier", rec, "--start", "0", *out), "must lie in (0, 1]"),
+        (("translate", target, threes, "--classifier", rec, "--realistic", "-1", *out), "must be at least 0"),
+        (("translate", target, threes, "--classifier", rec, "--out", "out.png"), "needs a folder"),
         (("translate", target, threes, "--methd", "sdedit", *out), "did you mean '--method'"),
     ):
         done = diffprob(*command)
@@ -315,7 +315,7 @@ def test_classifier_guidance_matches_the_library(diffprob: Callable, target: Pat
         "x.npz",
     )
     result = diffprob(*command, "--classifier-scale", "3", "--json").json
-    assert result["told"] == "eights, threes in turn" and "classifier eights-recogniser" in result["guidance"]
+    assert result["told"] == "eights, threes in turn" and "classifier eights-noisy-classifier" in result["guidance"]
     run, classifier = dp.Run.open(target), open_run(rec)
     assert isinstance(classifier, NoisyClassifierRun)
     model, rows = run.load(), torch.tensor([1, 0, 1, 0, 1])
@@ -332,7 +332,7 @@ def test_classifier_guidance_matches_the_library(diffprob: Callable, target: Pat
     for bad, message in (
         (("--classifier-scale", "1"), "--classifier-scale goes with --classify-with REC"),
         (("--classify-with", rec), "goes with --label L, which it is to see"),
-        (("--classify-with", rec, "--label", "1"), "eights-recogniser: no class '1' among threes, eights"),
+        (("--classify-with", rec, "--label", "1"), "eights-noisy-classifier: no class '1' among threes, eights"),
         (("--classify-with", target, "--label", "1"), "no classifier of noised images"),
         (("--classify-with", rec, "--label", "1", "--guidance", "1"), "and --guidance exclude each other"),
     ):

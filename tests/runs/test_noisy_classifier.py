@@ -113,7 +113,7 @@ def test_stopped_training_resumes_with_the_same_bits(tmp_path):
     assert all(value.equal(one[name]) for name, value in model.state_dict().items())
     assert not model.training and not any(weight.requires_grad for weight in model.parameters())
     assert model(torch.zeros(3, 1, 8, 8), torch.tensor(0.5)).shape == (3, 10)
-    with pytest.raises(InputError, match="which has no denoiser: `diffprob translate RUN IMAGES --recogniser"):
+    with pytest.raises(InputError, match="which has no denoiser: `diffprob translate RUN IMAGES --classifier"):
         Run.open(tmp_path / "whole")
     card = (tmp_path / "whole" / "README.md").read_text()
     assert "noise-aware classifier (10 classes)" in card and "diffprob sample" not in card

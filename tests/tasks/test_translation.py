@@ -29,7 +29,7 @@ FEW = Sampling(seed=3, steps=5, compute=CPU)
     ("method", "options"),
     [
         (SDEdit(start=0.5, repeats=2), ("--method", "sdedit", "--start", "0.5", "--repeats", "2")),
-        (EGSDE(recogniser=None, realistic=0.0), ("--realistic", "0")),
+        (EGSDE(classifier=None, realistic=0.0), ("--realistic", "0")),
         (DDIB(source_model="digits"), ("--method", "invert", "--source-model", "digits")),
     ],
 )
@@ -72,8 +72,8 @@ def test_reporter_gets_progress_and_notes() -> None:
 
 
 def test_invalid_requests_are_one_line_python_errors() -> None:
-    with pytest.raises(ValueError, match="recogniser is needed"):
-        EGSDE(recogniser=None)
+    with pytest.raises(ValueError, match="classifier is needed"):
+        EGSDE(classifier=None)
     with pytest.raises(ValueError, match=r"start must lie in \(0, 1\], got 0"):
         SDEdit(start=0)
     with pytest.raises(ValueError, match="split must be one of auto, train, test, all, got 'tst'; did you mean 'test'"):
@@ -84,7 +84,7 @@ def test_invalid_requests_are_one_line_python_errors() -> None:
         r"sampler=Ancestral\(\): ddib goes up and down by DDIM": (DDIB(source_model="digits"), ancestral),
         "source_model=mnist: another space or process": (DDIB(source_model="mnist"), FEW),
         "from_label=7: digits is told no labels": (DDIB(source_model="digits", from_label="7"), FEW),
-        "recogniser=digits: no classifier": (EGSDE(recogniser="digits"), FEW),
+        "classifier=digits: no classifier": (EGSDE(classifier="digits"), FEW),
     }
     for message, (method, sampling) in refused.items():
         with pytest.raises(InputError, match=f"^{message}"):

@@ -19,7 +19,7 @@ EXAMPLES = (
     "diffprob noisy-classifier runs/dresses pictures/shirts pictures/dresses   # which folder is a noised image from?",
     "diffprob noisy-classifier mnist path/to/mnist --out runs/mnist-digits     # which digit is it?",
     "diffprob noisy-classifier digits digits --steps 300 --set training.lr=1e-3",
-    "diffprob translate runs/dresses pictures/shirts --recogniser runs/dresses-recogniser --out translated",
+    "diffprob translate runs/dresses pictures/shirts --classifier runs/dresses-noisy-classifier --out translated",
 )
 
 
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("data", metavar="DATA", nargs="+", help="labelled images, or two or more sources of images")
     parser.add_argument("--size", type=whole(2), metavar="N", help="scale and crop pictures to NxN")
-    parser.add_argument("--out", metavar="RUN", help="the new run's folder (default runs/NAME-recogniser)")
+    parser.add_argument("--out", metavar="RUN", help="the new run's folder (default runs/NAME-noisy-classifier)")
     parser.add_argument("--steps", type=whole(1), metavar="N", help="train up to this step (default 600)")
     parser.add_argument(
         "--set",

@@ -57,7 +57,7 @@ def format_training(result: dict[str, Any]) -> Iterator[str]:
     if result["denoises"]:
         yield f"to draw from it: diffprob sample {result['run']}"
     elif result["recognises"]:
-        yield f"to translate with it: diffprob translate RUN IMAGES --recogniser {result['run']} --out FOLDER"
+        yield f"to translate with it: diffprob translate RUN IMAGES --classifier {result['run']} --out FOLDER"
     else:
         yield f"to compare with it: diffprob detect RUN --outside IMAGES --with {result['run']}"
 

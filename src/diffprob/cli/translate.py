@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "diffprob noisy-classifier runs/dresses pictures/shirts pictures/dresses",
-    "diffprob translate runs/dresses pictures/shirts --recogniser runs/dresses-recogniser --out translated",
+    "diffprob translate runs/dresses pictures/shirts --classifier runs/dresses-noisy-classifier --out translated",
     "diffprob translate runs/dresses pictures/shirts --method sdedit --start 0.6 --out rougher -n 16",
     "diffprob translate runs/dresses pictures/shirts --method invert --source-model fashion --out inverted",
     "diffprob translate mnist_labels path/to/mnist -n 32 --method invert --label 8 --out eights   # from their labels",
@@ -35,7 +35,7 @@ EGSDE, SDEDIT, INVERT = METHODS = ("egsde", "sdedit", "invert")
 REALISTIC, FAITHFUL, FACTOR, START, STEPS = 100.0, 2.0, 4, 0.6, 50
 # The options that not every method takes.
 TAKES = {
-    EGSDE: ("recogniser", "realistic", "faithful", "factor", "repeats"),
+    EGSDE: ("classifier", "realistic", "faithful", "factor", "repeats"),
     SDEDIT: ("repeats",),
     INVERT: ("source_model", "from_label"),
 }
@@ -52,8 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--method", choices=METHODS, default=METHODS[0], help=f"how to translate, see above (default {METHODS[0]})"
     )
     parser.add_argument(
-        "--recogniser", metavar="REC", help="egsde: a classifier that `diffprob noisy-classifier` trained"
+        "--classifier", metavar="REC", help="egsde: a classifier that `diffprob noisy-classifier` trained"
     )
+    parser.add_argument("--recogniser", dest="classifier", help=argparse.SUPPRESS, default=argparse.SUPPRESS)
     parser.add_argument(
         "--realistic",
         type=at_least_0,
@@ -135,7 +136,7 @@ def format_result(result: dict[str, Any]) -> Iterator[str]:
         weights = (
             f"realistic {result['realistic']:g}, faithful {result['faithful']:g} at 1/{result['factor']} of the size"
         )
-        yield f"{weights}, recogniser {result['recogniser'] or 'none'}"
+        yield f"{weights}, classifier {result['recogniser'] or 'none'}"
     yield from how(result)
     yield f"{'would write' if result['dry_run'] else 'wrote'} {result['out']}: images, a grid, the facts"
 
@@ -146,9 +147,9 @@ def _check_options(args: argparse.Namespace) -> None:
         if getattr(args, name) is not None:
             right = " or ".join(method for method in METHODS if name in TAKES[method])
             raise InputError(f"--{name.replace('_', '-')} belongs to --method {right}, not to --method {args.method}")
-    if args.method == EGSDE and args.recogniser is None and args.realistic != 0:
+    if args.method == EGSDE and args.classifier is None and args.realistic != 0:
         raise InputError(
-            "--method egsde needs --recogniser REC, which `diffprob noisy-classifier RUN SOURCE TARGET` trains;"
+            "--method egsde needs --classifier REC, which `diffprob noisy-classifier RUN SOURCE TARGET` trains;"
             " --method sdedit and --realistic 0 need none"
         )
 
@@ -161,5 +162,5 @@ def _method(args: argparse.Namespace) -> "TranslationMethod":
     names = ("start", *TAKES[args.method])
     fields: dict[str, Any] = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.method == EGSDE:
-        return EnergyGuidedSDE(**{"recogniser": None, **fields})
+        return EnergyGuidedSDE(**{"classifier": None, **fields})
     return SDEdit(**fields) if args.method == SDEDIT else DDIB(**fields)

@@ -43,7 +43,7 @@ def noisy_classifier(
     condition = Labels(classes if isinstance(classes, int) else len(names), drop=0.0, names=names)
     body = replace(net, out_channels=net.in_channels, dropout=0.0, classes=0)
     return NoisyClassifierRecipe(
-        name=f"{run.name}-recogniser",
+        name=f"{run.name}-noisy-classifier",
         data=data,
         space=run.space,
         network=NoisyClassifierSpec(body, condition.classes),

@@ -15,7 +15,7 @@ _DENOISER = (
     *("```python", "import diffprob as dp", ""),
     *('model = dp.load("PATH_OF_THIS_FOLDER")  # model.sample(64), model.bits_per_dim(images), ...', "```"),
 )
-_CLASSIFIER = ("```sh", "diffprob translate RUN IMAGES --recogniser PATH_OF_THIS_FOLDER --out FOLDER", "```")
+_CLASSIFIER = ("```sh", "diffprob translate RUN IMAGES --classifier PATH_OF_THIS_FOLDER --out FOLDER", "```")
 _DENSITY = ("```sh", "diffprob detect RUN --outside IMAGES --with PATH_OF_THIS_FOLDER", "```")
 
 

@@ -174,7 +174,7 @@ class Run(RunFolder[Recipe]):
             kind = type(run.recipe.network).__name__.removesuffix("Spec")
             use = f"detect RUN --with {path}"
             if isinstance(run, NoisyClassifierRun):
-                use = f"translate RUN IMAGES --recogniser {path}"
+                use = f"translate RUN IMAGES --classifier {path}"
             raise InputError(f"{path} is a {kind}, which has no denoiser: `diffprob {use}` takes it")
         return run
 

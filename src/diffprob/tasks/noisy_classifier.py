@@ -52,7 +52,7 @@ class NoisyClassifierRequest:
     Args:
         data: labelled images, or two or more sources of images: folders, files, "digits" or "hf:NAME".
         size: scale and crop pictures to size x size.
-        out: the new run's folder; None: ``runs/NAME-recogniser``, NAME of the run's folder.
+        out: the new run's folder; None: ``runs/NAME-noisy-classifier``, NAME of the run's folder.
         steps: train until this step; None: 600.
         overrides, device: as in a `diffprob.tasks.training.TrainRequest`.
         seed: decides order and noise; None: the run's.
@@ -157,7 +157,7 @@ def prepare_noisy_classifier(
     if test is not None:  # before the training: a test split that cannot be used would be found after it
         _check_fits(test, run)
     recipe = noisy_classifier(run, data, names, request.steps or STEPS)
-    out = Path(request.out or f"runs/{run.path.resolve().name}-recogniser")
+    out = Path(request.out or f"runs/{run.path.resolve().name}-noisy-classifier")
     begun = nameless(read_recipe(out)) if is_run(out) else None
     if begun is not None:
         recipe = noisy_classifier(run, data, begun.classes, request.steps or STEPS)

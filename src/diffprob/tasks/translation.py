@@ -62,18 +62,18 @@ class EGSDE:
     """The same, steered away from what is particular to the source's kind and towards what is coarse of the source.
 
     Args:
-        recogniser: the run that `diffprob noisy-classifier` trained, in whose features the result leaves the source;
+        classifier: the run that `diffprob noisy-classifier` trained, in whose features the result leaves the source;
             None: it does not.
-        realistic: how strongly that; 0 without a recogniser.
+        realistic: how strongly that; 0 without a classifier.
         faithful: how strongly what is coarse of the source is kept.
         factor: coarse is what is left at 1/factor of the size.
         start, repeats: as in `SDEdit`.
 
     Raises:
-        ValueError: a number outside its domain, or no recogniser.
+        ValueError: a number outside its domain, or no classifier.
     """
 
-    recogniser: str | None
+    classifier: str | None
     realistic: float = REALISTIC
     faithful: float = FAITHFUL
     factor: int = FACTOR
@@ -88,16 +88,16 @@ class EGSDE:
         whole("factor", self.factor, 1)
         real("start", self.start, "(0, 1]")
         whole("repeats", self.repeats, 1)
-        if self.recogniser is None and self.realistic != 0:
+        if self.classifier is None and self.realistic != 0:
             raise ValueError(
-                "recogniser is needed, which `diffprob noisy-classifier` trains; SDEdit and realistic=0 need none"
+                "classifier is needed, which `diffprob noisy-classifier` trains; SDEdit and realistic=0 need none"
             )
 
-    def around(self, model: Denoiser, recogniser: NoisyClassifier | None, source: Tensor, rng: Rng) -> Denoiser:
+    def around(self, model: Denoiser, classifier: NoisyClassifier | None, source: Tensor, rng: Rng) -> Denoiser:
         """The model, steered for these source images."""
         process, energies = model.process, []
-        if recogniser is not None:
-            energies.append(egsde.RealismEnergy(recogniser.features, source, process, rng, self.realistic))
+        if classifier is not None:
+            energies.append(egsde.RealismEnergy(classifier.features, source, process, rng, self.realistic))
         energies.append(egsde.FaithfulnessEnergy(egsde.LowPass(self.factor), source, process, rng, self.faithful))
         return EnergyGuided(model, Energies(tuple(energies)))
 
@@ -135,7 +135,7 @@ class TranslateRequest:
 
     Args:
         images: of the source's kind.
-        method: ``DDIB()``, ``EGSDE(recogniser=...)`` or ``SDEdit()``.
+        method: ``DDIB()``, ``EGSDE(classifier=...)`` or ``SDEdit()``.
         split: of the data: "auto" (test, or all of it), "train", "test" or "all".
         n: only the first so many; None: all.
         resize: convert images of another shape or number of grey levels.
@@ -173,7 +173,7 @@ class PreparedTranslation:
         settings: everything that decides the images, JSON literals by name.
         seed: of the first image.
         device: of the chains.
-        recogniser: of `EGSDE`, or None.
+        classifier: of `EGSDE`, or None.
         source: of `DDIB`: the network of the source's kind, not yet told any rows.
         rows: of `DDIB`: its condition for each image, (n,), or None.
     """
@@ -186,7 +186,7 @@ class PreparedTranslation:
     settings: dict[str, Any]
     seed: int
     device: torch.device
-    recogniser: NoisyClassifier | None = None
+    classifier: NoisyClassifier | None = None
     source: NetDenoiser | None = None
     rows: Tensor | None = None
 
@@ -224,7 +224,7 @@ class PreparedTranslation:
         else:
             assert not isinstance(method, DDIB)
             if isinstance(method, EGSDE):
-                model = method.around(model, self.recogniser, x0, rng)
+                model = method.around(model, self.classifier, x0, rng)
             x = sdedit(limited(model, plan.clip), x0, self.start, plan.sampler, plan.times, rng, method.repeats)
         check_finite(x, rng, plan.model)
         return x
@@ -282,8 +282,8 @@ def prepare_translate(run: Run, request: TranslateRequest, reporter: Reporter = 
     images, settings = _read(run, request, reporter)
     sampling = replace(request.sampling, n=len(images))
     classifier = None
-    if isinstance(method, EGSDE) and method.recogniser is not None:
-        classifier = open_classifier(method.recogniser, run, "recogniser")
+    if isinstance(method, EGSDE) and method.classifier is not None:
+        classifier = open_classifier(method.classifier, run, "classifier")
     if isinstance(method, DDIB):
         sampling = by_ddim(sampling, option("ddib"))
     plan = plan_sampling(run, sampling, reporter, one=True)
@@ -292,20 +292,18 @@ def prepare_translate(run: Run, request: TranslateRequest, reporter: Reporter = 
         low = option("start", f"{start:g}")
         reporter.note(f"{low} lies below the grid's last time, {last:g}: use more {option('steps')}")
     settings = {**plan.settings, **settings, "method": method.name, "start": start}
-    source = rows = recogniser = None
+    source = rows = noisy = None
     if isinstance(method, DDIB):
         source, rows, settings["from"] = _source_model(run, request, method, plan, images)
     else:
         settings["repeats"] = method.repeats
     if isinstance(method, EGSDE):
         settings |= {"realistic": method.realistic, "faithful": method.faithful, "factor": method.factor}
-        settings |= {"recogniser": method.recogniser, "recogniser_sha256": None}
+        settings |= {"recogniser": method.classifier, "recogniser_sha256": None}
     if classifier is not None:
         settings["recogniser_sha256"] = classifier.sha256()
-        recogniser = classifier.load(device, compute.batch or "auto", compute.precision)
-    return PreparedTranslation(
-        run, images, method, plan, start, settings, sampling.seed, device, recogniser, source, rows
-    )
+        noisy = classifier.load(device, compute.batch or "auto", compute.precision)
+    return PreparedTranslation(run, images, method, plan, start, settings, sampling.seed, device, noisy, source, rows)
 
 
 def translate(run: Run, request: TranslateRequest, reporter: Reporter = SILENT) -> Translated:
