@@ -35,7 +35,7 @@ def test_example_script_runs(
 def test_code_of_the_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(__file__).resolve().parents[1] / "docs" / "python.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     (tmp_path / "page.py").write_text("\n".join(blocks))
     monkeypatch.chdir(tmp_path)
     variables = runpy.run_path("page.py")

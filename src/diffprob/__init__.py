@@ -45,6 +45,7 @@ def _registered() -> dict[str, Any]:
 
 
 def _families() -> dict[str, Any]:
-    """The families of components, by their plural, and what can be wrong with images."""
-    degradations = import_module("diffprob.tasks.degradations")
-    return {**import_module("diffprob.config.families").families(), "degradations": degradations}
+    """The families of components, by their plural; what can be wrong with images, and ways to translate them."""
+    modules = {"degradations": "degradations", "translations": "translation"}
+    tasks = {name: import_module(f"diffprob.tasks.{module}") for name, module in modules.items()}
+    return {**import_module("diffprob.config.families").families(), **tasks}

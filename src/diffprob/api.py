@@ -177,4 +177,4 @@ FACE = (
     *("psnr", "ssim", "save_grid", "register", "DiffprobError", "InputError", "NumericalError"),
 )
 
-reserve({*__all__, *families(), "degradations"})  # dp.NAME is one thing
+reserve({*__all__, *families(), "degradations", "translations"})  # dp.NAME is one thing

@@ -51,9 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method", choices=METHODS, default=METHODS[0], help=f"how to translate, see above (default {METHODS[0]})"
     )
-    parser.add_argument(
-        "--classifier", metavar="REC", help="egsde: a classifier that `diffprob noisy-classifier` trained"
-    )
+    parser.add_argument("--classifier", metavar="REC", help="egsde: a run of `diffprob noisy-classifier`")
     parser.add_argument("--recogniser", dest="classifier", help=argparse.SUPPRESS, default=argparse.SUPPRESS)
     parser.add_argument(
         "--realistic",

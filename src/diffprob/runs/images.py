@@ -22,6 +22,7 @@ from diffprob.data.images import Images
 from diffprob.data.kinds import open_data
 from diffprob.data.library import known_places
 from diffprob.data.places import at_place, is_kind, paths, without_folders
+from diffprob.data.train_test_split import TrainTestSplit
 from diffprob.runs.folder import RunFolder
 
 UNLABELLED = "without labels"  # what a record says of such held-out images
@@ -235,4 +236,7 @@ def _own_at(run: RunFolder[Any], place: str) -> OwnImages | None:
 
 
 def _text(source: Any) -> str:
+    """Which data it is; of a split its source, without the bounds that drew it."""
+    if isinstance(source, TrainTestSplit):
+        return f"{_text(source.source)}, {'held out' if source.split == 'test' else source.split}"
     return repr(without_folders(source))

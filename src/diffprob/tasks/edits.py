@@ -146,7 +146,7 @@ class Edits(Face):
 
         Args:
             images: of the source's kind, as in `data`.
-            method: ``DDIB()``, ``EGSDE(classifier=...)`` or ``SDEdit()`` of `diffprob.tasks.translation`.
+            method: ``DDIB()``, ``EGSDE(classifier=...)`` or ``SDEdit()`` of ``dp.translations``.
             n: only the first so many; None: all.
             split, resize: as in `data`.
             drawing: the other keywords of `sample`.
