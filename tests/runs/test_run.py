@@ -201,7 +201,9 @@ def test_packaged_runs_open_by_name(packaged, folder, tmp_path):
     assert Run.open("mnist").path == packaged
     shutil.rmtree(tmp_path / "mnist")
     shutil.copytree(folder, tmp_path / "mnist")
-    assert str(Run.open("mnist").path) == "mnist", "one's own run comes first"
+    assert Run.open("mnist").place == "mnist" and Run.open("mnist").path == tmp_path / "mnist", (
+        "one's own run comes first"
+    )
 
 
 def test_unknown_run_is_an_error_with_suggestion(packaged, tmp_path):

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     out = _out(args.out or (f"report-{run.path.name}.html" if packaged else None), run.path)
     if not packaged and out is None:
         check_writable(run)
-    inside = None if packaged else str(run.path / INSIDE)
+    inside = None if packaged else str(Path(run.place) / INSIDE)
     prepared = prepare_report(run, ReportRequest(sampling=sampling(args), data=args.data), TERMINAL)
     places = {"report": inside, "out": out}
     if args.dry_run:

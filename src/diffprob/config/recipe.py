@@ -9,6 +9,7 @@ from torch import nn
 
 from diffprob.base.checks import able, instance, shown, text
 from diffprob.base.errors import FieldError, InputError
+from diffprob.base.single import single
 from diffprob.conditions.captions import Captions
 from diffprob.conditions.condition import Condition, Labels
 from diffprob.conditions.low_resolution import LowResolution
@@ -240,17 +241,20 @@ def check_trainable(recipe: AnyRecipe) -> None:
         check(recipe.process, recipe.variance)
 
 
+@single()
 def build_model(recipe: Recipe, evaluation: Evaluation = Evaluation()) -> NetDenoiser:
     """The denoiser of ``recipe`` with random weights from torch's global generator, on the CPU."""
     parts = (recipe.process, recipe.prediction, recipe.clock, recipe.variance)
     return NetDenoiser(recipe.network.build(), *parts, evaluation, recipe.condition)
 
 
+@single()
 def build_density(baseline: Baseline, evaluation: Evaluation = Evaluation()) -> DensityModel:
     """The model of ``baseline`` with random weights from torch's global generator, on the CPU."""
     return DensityModel(baseline.network.build(), evaluation)
 
 
+@single()
 def build_noisy_classifier(recipe: NoisyClassifierRecipe, evaluation: Evaluation = Evaluation()) -> NoisyClassifier:
     """The classifier of ``recipe`` with random weights from torch's global generator, on the CPU."""
     return NoisyClassifier(recipe.network.build(), recipe.process, recipe.clock, recipe.condition, evaluation)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from diffprob.base.errors import InputError
 from diffprob.base.rng import derive, permutation
+from diffprob.base.single import single
 from diffprob.base.text import one_line
 from diffprob.evaluation.classify import FitProgress, FitSettings, fit_classifier, judge
 from diffprob.evaluation.features import ClassifierFeatures
@@ -247,7 +248,8 @@ def open_classifier(path: str | Path, device: str | torch.device = "cpu") -> Tra
     """
     spec, notes, tensors = _read(Path(path))
     try:
-        net = spec.build()
+        with single():
+            net = spec.build()
         net.load_state_dict(tensors)
         names = tuple(str(name) for name in json.loads(notes["class_names"]))
         measured = int(notes["levels"]), float(notes["accuracy"]), int(notes["tested"]), notes["on"]
@@ -279,7 +281,8 @@ def load_classifier(path: str | Path, spec: ClassifierSpec, notes: Mapping[str, 
         raise InputError(
             f"{path} holds another classifier: {stored_spec} {stored_notes}, not {spec} {dict(notes or {})}"
         )
-    net = spec.build()
+    with single():
+        net = spec.build()
     net.load_state_dict(tensors)
     return net.eval().requires_grad_(False)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from diffprob.base.checks import one_of, real, whole
 from diffprob.base.errors import InputError, NumericalError
 from diffprob.base.rng import Rng, derive, permutation
+from diffprob.base.single import single
 from diffprob.net.classifier import Classifier, ClassifierSpec
 from diffprob.space.pixels import Pixels
 
@@ -115,7 +116,7 @@ def fit_classifier(
     held = max(1, round(settings.calibration * len(pixels)))
     # Sorted, so that a memory-mapped data set is read in the order of the file.
     aside, used = np.sort(everyone[:held]), np.sort(everyone[held:])
-    with torch.random.fork_rng(devices=[]):
+    with single(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(settings.seed, "weights"))
         net = spec.build().to(device)
     _train(net, pixels, labels, used, settings, levels, progress)

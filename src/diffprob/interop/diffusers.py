@@ -18,6 +18,7 @@ from torch import Tensor
 from diffprob.base import checks
 from diffprob.base.checks import image_shape, listed, shown
 from diffprob.base.errors import InputError, Missing, did_you_mean
+from diffprob.base.single import single
 from diffprob.base.text import one_line
 from diffprob.conditions.condition import Condition, Labels
 from diffprob.denoise.clipping import Clip
@@ -79,7 +80,8 @@ def open_pipeline(folder: str | Path) -> Denoiser:
     """
     pipeline = load_pipeline(folder)
     settings = scheduling(pipeline.scheduler or {}, f"scheduler_config.json of {folder}")
-    net = pipeline.spec.build()
+    with single():
+        net = pipeline.spec.build()
     net.load_state_dict(pipeline.state)
     parts = (settings.process, settings.prediction, settings.clock, settings.variance)
     condition = pipeline.condition or (Labels(pipeline.spec.classes, drop=0.0) if pipeline.spec.classes else None)

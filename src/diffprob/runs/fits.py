@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from diffprob.base.errors import InputError
 from diffprob.base.finite import check_tensors
+from diffprob.base.single import single
 from diffprob.config.recipe import Recipe
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.moments import NoiseMoments
@@ -160,7 +161,8 @@ def bind_variance(run: FittedRun, variance: Variance, best: bool = False) -> tup
         kind = HEADS[type(variance)]
         contents, about = read_fit(run, kind, best)
         path = fit_path(run, kind)
-        head = record(HeadSpec, about.get("spec"), path).build()
+        with single():
+            head = record(HeadSpec, about.get("spec"), path).build()
         wanted, weights = head.state_dict(), {name.removeprefix("head."): value for name, value in contents.items()}
         kinds = [{name: (value.dtype, value.shape) for name, value in named.items()} for named in (wanted, weights)]
         if kinds[0] != kinds[1]:

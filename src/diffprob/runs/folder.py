@@ -50,16 +50,18 @@ class RunFolder(Generic[AnyRecipe_co]):
     """What every trained run is, read and never written except by `record` and `add`.
 
     Args:
-        path: the folder.
+        path: the folder, absolute once opened: the working directory may change.
         recipe: what was trained.
         meta: ``step`` of the weights (0 before the first checkpoint), ``library`` version and ``data`` digest.
         manifest: the inventory as it was when the run was opened.
+        typed: the folder as the user named it, for what is printed; empty: ``path``.
     """
 
     path: Path
     recipe: AnyRecipe_co
     meta: dict[str, Any]
     manifest: Manifest
+    typed: str = ""
 
     @property
     def name(self) -> str:
@@ -74,7 +76,7 @@ class RunFolder(Generic[AnyRecipe_co]):
     @property
     def place(self) -> str:
         """What opens it again: the name of a packaged run, whose folder is that of the installation, or the folder."""
-        return self.path.name if self.is_packaged else str(self.path)
+        return self.path.name if self.is_packaged else self.typed or str(self.path)
 
     @property
     def space(self) -> Pixels:
@@ -94,6 +96,8 @@ class RunFolder(Generic[AnyRecipe_co]):
         """
         path = self.path / (BEST if best else MODEL)
         exists = kind_of(path) is not None
+        if not exists and kind_of(self.path) is None:
+            raise InputError(f"{self.path} is gone: the folder was moved or deleted after it was opened; open it anew")
         if not exists and best:
             watch = option("overrides", {"training.monitor": 'Monitor(best="frechet")'})
             raise InputError(
@@ -285,11 +289,12 @@ def open_run(path: str | Path, verify: bool = True) -> Run | BaselineRun | Noisy
             if verify:
                 manifest.verify()
             recipe, meta = read_recipe(folder), model_meta(folder, manifest.meta)
+            place = folder.absolute()
             if isinstance(recipe, NoisyClassifierRecipe):
-                return NoisyClassifierRun(folder, recipe, meta, manifest)
+                return NoisyClassifierRun(place, recipe, meta, manifest, str(folder))
             if isinstance(recipe, Recipe):
-                return Run(folder, recipe, meta, manifest)
-            return BaselineRun(folder, recipe, meta, manifest)
+                return Run(place, recipe, meta, manifest, str(folder))
+            return BaselineRun(place, recipe, meta, manifest, str(folder))
         except InputError:
             # A training may have replaced files while we were reading: only an unchanged manifest proves damage.
             if attempt == 2 or Manifest.read(folder) == manifest:

@@ -294,7 +294,7 @@ def write_report(run: Run, request: DemoRequest, reporter: Reporter) -> str:
     """The run's page, as `diffprob.tasks.reporting.report` makes it, kept with the run; its path."""
     drawing = Sampling(steps=request.plan.ddim, seed=request.seed, compute=request.compute())
     run.add(INSIDE, report(run, ReportRequest(sampling=drawing), reporter).page)
-    return str(run.path / INSIDE)
+    return str(Path(run.place) / INSIDE)
 
 
 def _draw(
@@ -327,8 +327,8 @@ def _pictures(
     }
     for name, contents in files.values():
         run.add(name, contents)
-    paths = {what: str(run.path / name) for what, (name, _) in files.items()}
-    curve = run.path / "loss.png"
+    paths = {what: str(Path(run.place) / name) for what, (name, _) in files.items()}
+    curve = Path(run.place) / "loss.png"
     if curve.exists():
         paths["loss curve"] = str(curve)
     else:

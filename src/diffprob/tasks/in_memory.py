@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from diffprob.base.distributions import Distribution
 from diffprob.base.errors import InputError
+from diffprob.base.single import single
 from diffprob.conditions.condition import Labels
 from diffprob.denoise.denoiser import Clock, Denoiser, Evaluation, Index, NetDenoiser
 from diffprob.denoise.prediction import Epsilon, Prediction
@@ -261,7 +262,8 @@ def pipeline_in_memory(folder: str | Path) -> Run:
     space = Pixels((pipeline.spec.in_channels, *pipeline.size), pipeline.levels or 256)
 
     def build(evaluation: Evaluation, variance: Variance | None) -> NetDenoiser:
-        net = pipeline.spec.build()
+        with single():
+            net = pipeline.spec.build()
         net.load_state_dict(pipeline.state)
         own = (settings.process, settings.prediction, settings.clock, variance or settings.variance)
         return NetDenoiser(net, *own, evaluation, condition)

@@ -5,6 +5,7 @@ on the door it was asked through.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, Unpack
 
@@ -164,7 +165,7 @@ class Model(Measures, Edits):
         data = None if place is None else str(place)
         request = FitRequest(what=what, record=record, seed=seed, data=data, compute=self.compute)
         result = fit(self.run, request, self.reporter)
-        self.run = Run.open(self.run.path)
+        self.run = replace(Run.open(self.run.path), typed=self.run.typed)
         return result
 
     @draws

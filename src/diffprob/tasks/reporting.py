@@ -275,7 +275,7 @@ def command_name(run: Run) -> str:
     """What stands for a run in commands on a page: no folders that mean nothing elsewhere."""
     if run.is_packaged:
         return run.path.name
-    path = run.path
+    path = Path(run.place)
     return path.name or "RUN" if path.is_absolute() or ".." in path.parts else path.as_posix()
 
 

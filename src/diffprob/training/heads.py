@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from diffprob.base.errors import FieldError, NumericalError
 from diffprob.base.rng import Rng, derive
 from diffprob.base.shapes import flat_sum
+from diffprob.base.single import single
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.net.concatenated import ConcatenatedUNet
 from diffprob.net.head import HeadedUNet, HeadSpec
@@ -170,7 +171,7 @@ def fit_heads(
     device = next(model.parameters()).device
     heads: dict[str, nn.Module] = {}
     for kind in fit.kinds:
-        with torch.random.fork_rng(devices=[]):
+        with single(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(fit.seed, f"head {kind}"))
             heads[kind] = spec.build().to(device)
     with _evaluating(model):
