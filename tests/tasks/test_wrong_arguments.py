@@ -92,6 +92,49 @@ def test_images(model: Model, images: Any) -> None:
     refused("pixels must be a numpy array", lambda: dp.Images(images))
 
 
+@pytest.mark.parametrize(
+    ("fields", "match"),
+    [
+        ({"process": dp.Cosine()}, r"^process must be a LinearProcess\(...\) such as"),
+        ({"process": "vp"}, "^process must be a LinearProcess"),
+        ({"prediction": "V"}, r"^prediction cannot be 'V'.*predictions.V\(\) would be right"),
+        ({"prediction": dp.predictions.V}, "^prediction cannot be <class"),
+        ({"clock": 3}, "^clock cannot be 3"),
+        ({"process": None, "scheduler": 3}, "^scheduler cannot be 3"),
+        ({"shape": 8}, "^shape must be"),
+        ({"shape": ()}, "^shape must be"),
+        ({"shape": (-2,)}, r"^shape\[0\] must be at least 1"),
+        ({"shape": "ab"}, "^shape must be"),
+        ({"shape": (2.0,)}, r"^shape\[0\] must be a whole number"),
+        ({"compute": "cpu"}, "^compute must be"),
+    ],
+    ids=str,
+)
+def test_parts_of_a_model(fields: dict[str, Any], match: str) -> None:
+    refused(match, lambda: Model(torch.nn.Identity(), **{"shape": (2,), "process": dp.LinearProcess(), **fields}))
+
+
+def test_what_is_a_model(model: Model) -> None:
+    exact = Model(dp.TwoPoint(), shape=np.array([2]))
+    assert exact.shape == (2,) and type(exact.shape[0]) is int
+    images = Model(dp.TwoPoint(), shape=np.array([1, 8, 8]), levels=np.int64(17))  # pyright: ignore[reportArgumentType]
+    assert repr(images.space) == "Pixels(shape=(1, 8, 8), levels=17)"
+    for wrong, match in ((model, "is a Model already"), (model.run, r"dp.load\(run\)"), (exact.run, "run of a Model")):
+        for more in ({}, {"shape": (2,)}):
+            refused(match, lambda wrong=wrong, more=more: Model(wrong, **more))
+    refused(r"dp.load\('digits'\)", lambda: Model("digits", shape=(1, 8, 8)))
+    refused(r"TwoPoint is a class", lambda: Model(dp.TwoPoint, shape=(2,)))
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int64])
+def test_answers_that_are_not_floating(dtype: torch.dtype) -> None:
+    class Wrong(torch.nn.Module):
+        def forward(self, x: torch.Tensor, _t: torch.Tensor) -> torch.Tensor:
+            return x.to(dtype)
+
+    refused(f"answered with {dtype}", lambda: Model(Wrong(), shape=(2,), process=dp.LinearProcess()).sample(1, steps=1))
+
+
 def test_images_that_are_tensors_or_have_listed_labels() -> None:
     refused("pixels must be a numpy array", lambda: dp.Images(torch.from_numpy(BLACK)))
     refused("labels must be a numpy array", lambda: dp.Images(BLACK, labels=[0, 1]))

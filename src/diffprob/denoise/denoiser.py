@@ -260,6 +260,9 @@ class NetDenoiser(nn.Module):
         output = self.evaluation.call(self.net, self.net, xt, time, *(() if rows is None else (rows,)))
         if output.extra is None and output.main.dtype == xt.dtype:  # as in every step of most chains
             return output
+        for answer in (output.main, output.extra):  # of complex numbers a part would be dropped
+            if answer is not None and not answer.is_floating_point():
+                raise ValueError(f"the network answered with {answer.dtype}; a floating type would be right")
         extra = None if output.extra is None else output.extra.to(xt.dtype)
         return output._replace(main=output.main.to(xt.dtype), extra=extra)
 

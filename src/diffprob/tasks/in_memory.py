@@ -2,16 +2,18 @@
 
 import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from diffprob.base.checks import able, instance, shown, whole
 from diffprob.base.distributions import Distribution
-from diffprob.base.errors import InputError
+from diffprob.base.errors import FieldError, InputError
 from diffprob.base.single import single
 from diffprob.conditions.condition import Labels
 from diffprob.denoise.denoiser import Clock, Denoiser, Evaluation, Index, NetDenoiser
@@ -22,7 +24,7 @@ from diffprob.interop.diffusers import load_pipeline
 from diffprob.net.layers import Output
 from diffprob.process.linear import LinearProcess
 from diffprob.process.times import native_steps
-from diffprob.runs.folder import Run, auto_chunk
+from diffprob.runs.folder import Run, RunFolder, auto_chunk
 from diffprob.space.pixels import Pixels
 from diffprob.storage.files import kind_of
 from diffprob.storage.manifest import NAME as NAME_OF_MANIFEST
@@ -189,7 +191,7 @@ class InMemoryRun:
 
 def in_memory(
     model: Any,
-    shape: tuple[int, ...],
+    shape: Any,
     levels: int | None = None,
     process: LinearProcess | None = None,
     prediction: Prediction | None = None,
@@ -200,11 +202,21 @@ def in_memory(
 
     Raises:
         InputError: parts that do not go together.
+        FieldError: a part of the wrong kind.
     """
-    space = Points(shape) if levels is None else Pixels(shape, levels)  # pyright: ignore[reportArgumentType]
+    _check_model(model)
+    event = _event(shape)
+    space = Points(event) if levels is None else Pixels(event, _whole_of(levels))  # pyright: ignore[reportArgumentType]
+    instance("process", process, LinearProcess, "a LinearProcess(...) such as LinearProcess(Cosine())", none=True)
+    if prediction is not None:
+        able("prediction", prediction, "to_x0", "dp.predictions.V()")
+    if clock is not None:
+        able("clock", clock, "__call__", "dp.clocks.Index(1000)")
     if scheduler is not None:
         if process is not None or prediction is not None or clock is not None:
             raise InputError("a scheduler says process, prediction and clock: give it, or these")
+        if isinstance(scheduler, type) or not isinstance(getattr(scheduler, "config", None), Mapping):
+            raise FieldError("scheduler", f"cannot be {shown(scheduler)}: one of diffusers' would be right, an object")
         settings = scheduling(dict(scheduler.config), "the scheduler's configuration")
         process, prediction, clock = settings.process, settings.prediction, settings.clock
     if hasattr(model, "process"):
@@ -227,6 +239,37 @@ def in_memory(
 
     pixels = isinstance(space, Pixels)
     return cast(Run, InMemoryRun(build, _Parts(process, Zero()), space, chunks=pixels))
+
+
+def _check_model(model: Any) -> None:
+    """Refuse what is opened rather than wrapped, and what would only be built into a model."""
+    if isinstance(model, RunFolder):
+        raise InputError("a run is opened rather than wrapped: dp.load(run) would be right")
+    if isinstance(model, InMemoryRun):
+        raise InputError("this is the run of a Model already: that Model would be right")
+    if isinstance(model, str | Path):
+        raise InputError(f"a model is opened by its name or folder with dp.load({shown(str(model))})")
+    if isinstance(model, type):
+        raise InputError(f"{model.__name__} is a class: an object of it would be right, {model.__name__}(...)")
+
+
+def _event(shape: Any) -> tuple[int, ...]:
+    """The shape of one image or point: whole numbers of Python's own, numpy's too."""
+    try:
+        sizes = () if isinstance(shape, str | bytes) else tuple(_whole_of(size) for size in shape)
+    except TypeError:  # one number, say
+        sizes = ()
+    if not sizes:
+        what = "the shape of an image (channels, height, width) or a point, such as (1, 28, 28) or (2,)"
+        raise FieldError("shape", f"must be {what}, got {shown(shape)}")
+    for index, size in enumerate(sizes):
+        whole(f"shape[{index}]", size, 1)
+    return sizes
+
+
+def _whole_of(number: Any) -> Any:
+    """A whole number of numpy as Python's own; anything else as it is."""
+    return int(number) if isinstance(number, np.integer) else number
 
 
 def _exact(model: Any) -> Callable[[Evaluation, Variance | None], NetDenoiser]:

@@ -12,7 +12,7 @@ from typing import Any, Self, Unpack
 import torch
 from torch import Tensor
 
-from diffprob.base.checks import able
+from diffprob.base.checks import able, instance
 from diffprob.base.distributions import Distribution
 from diffprob.base.errors import InputError
 from diffprob.base.shapes import per_sample
@@ -27,7 +27,7 @@ from diffprob.space.pixels import Pixels
 from diffprob.storage import files
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.edits import Edits
-from diffprob.tasks.face import Drawing, draws
+from diffprob.tasks.face import Drawing, Face, draws
 from diffprob.tasks.fitting import FitRequest, FitResult, fit
 from diffprob.tasks.in_memory import InMemoryRun, in_memory, is_pipeline, pipeline_in_memory
 from diffprob.tasks.measures import Measures
@@ -47,7 +47,7 @@ class Model(Measures, Edits):
     Args:
         denoiser: an exact denoiser, a `NetDenoiser`, or any torch module ``net(x, t)`` that answers with a tensor, an
             object that has ``.sample``, or an `Output`. It is copied when it is asked, and stays as it is.
-        shape: of one image (C, H, W) or point.
+        shape: of one image (C, H, W) or point (d,); always given.
         levels: number of grey levels of images; None: points that are no images, of which no bits/dim can be told.
         process: the noise that a network removes; a denoiser has its own.
         prediction: what a network's answer stands for (``Epsilon()``).
@@ -65,7 +65,7 @@ class Model(Measures, Edits):
         self,
         denoiser: Any,
         *,
-        shape: Sequence[int],
+        shape: Sequence[int] = (),
         levels: int | None = None,
         process: LinearProcess | None = None,
         prediction: Prediction | None = None,
@@ -75,7 +75,10 @@ class Model(Measures, Edits):
         reporter: Reporter | None = None,
         progress: bool | None = None,
     ) -> None:
-        self.run = in_memory(denoiser, tuple(shape), levels, process, prediction, clock, scheduler)
+        if isinstance(denoiser, Face):
+            raise InputError("this is a Model already: it is asked as it is")
+        instance("compute", compute, Compute, 'a Compute(device="cpu")')
+        self.run = in_memory(denoiser, shape, levels, process, prediction, clock, scheduler)
         self.compute, self.reporter = compute, reporter_of(reporter, progress)
 
     @classmethod
