@@ -294,3 +294,34 @@ def test_negative_eigenvalues_from_rounding_are_accepted() -> None:
     """A singular covariance whose null direction came out as -1e-7."""
     flat = GaussianData(tensor([0.0, 0.0]), tensor([[1.0, 1.0], [1.0, 1.0]]) - 1e-7 * TWO)
     assert bool(torch.isfinite(flat(torch.zeros(1, 2), tensor(0.5)).sample(Rng.of(0, 1))).all())
+
+
+def test_arrays_and_lists_of_numbers_are_taken() -> None:
+    x, t = torch.tensor([[0.3, -0.2]]), torch.tensor(0.4, dtype=torch.float64)
+    mean, cov = [0.5, -1], [[0.5, 0.25], [0.25, 0.5]]
+    wanted = GaussianData(torch.tensor(mean), torch.tensor(cov)).log_prob(x, t)
+    for kind in (list, np.array, lambda value: np.array(value, np.float32)):
+        one = GaussianData(kind(mean), kind(cov))
+        points = FiniteData(kind([mean, [0.0, 1.0]]))
+        assert torch.equal(one.log_prob(x, t), wanted)
+        assert torch.equal(MixtureData(kind([1.0]), [one]).log_prob(x, t), wanted)  # pyright: ignore[reportArgumentType]
+        assert MixtureData.of(kind([1.0]), kind([mean]), kind([cov]), DDPM).log_prob(x, t).shape == (1,)
+        assert points(x, t).mean.shape == (1, 2)
+
+
+@pytest.mark.parametrize("wrong", [None, "ab", [[1.0], [1.0, 2.0]], object()], ids=repr)
+def test_what_is_no_tensor_is_refused_by_name(wrong) -> None:
+    one = GaussianData(MEAN, COV)
+    with pytest.raises(ValueError, match=r"^mean must be a tensor"):
+        GaussianData(wrong, COV)
+    with pytest.raises(ValueError, match=r"^cov must be a tensor"):
+        GaussianData(MEAN, wrong)
+    with pytest.raises(ValueError, match=r"^weights must be a tensor"):
+        MixtureData(wrong, (one,))
+    with pytest.raises(ValueError, match=r"^components(\[0\])? must be a"):
+        MixtureData(torch.ones(1), wrong)
+    with pytest.raises(ValueError, match=r"^points must be a tensor"):
+        FiniteData(wrong)
+    for make in (lambda p: GaussianData(MEAN, COV, p), lambda p: FiniteData(MEAN[None], p), TwoPoint):
+        with pytest.raises(ValueError, match=r"^process must be a LinearProcess"):
+            make(wrong)

@@ -160,6 +160,14 @@ def test_points_and_times(model: Model) -> None:
             refused("^t is a number in", lambda t=t, ask=ask: ask(x, t))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_points_that_are_not_finite(value: float) -> None:
+    exact, x = Model(dp.TwoPoint(), shape=(2,)), torch.tensor([[0.1, value]])
+    for ask in (exact.log_prob, lambda x: exact.score(x, 0.3), lambda x: exact.denoise(x, 0.3)):
+        with pytest.raises(dp.NumericalError, match=r"^the points are not finite: x holds"):
+            ask(x)
+
+
 def test_where_and_who_hears() -> None:
     assert load("digits", device=torch.device("cpu")).compute.on() == torch.device("cpu")
     for device in (0, None):

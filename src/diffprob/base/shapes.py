@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffprob.base.checks import shown
+from diffprob.base.errors import FieldError
 from diffprob.base.finite import check_tensors
 
 
@@ -50,6 +52,20 @@ def check_points(x: Tensor, name: str = "x") -> None:
     """
     check_floats(x)
     check_tensors({name: x}, "the points are")
+
+
+def tensor_of(name: str, value: Any) -> Tensor:
+    """A field that is a tensor; an array of numpy and lists of numbers become one, lists in float64.
+
+    Raises:
+        FieldError: anything else.
+    """
+    if isinstance(value, Tensor):
+        return value
+    try:
+        return torch.as_tensor(value, dtype=torch.float64 if isinstance(value, list | tuple | int | float) else None)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:  # what torch raises of text or ragged lists
+        raise FieldError(name, f"must be a tensor, an array or lists of numbers, got {shown(value)}") from error
 
 
 def is_one_time(t: Any) -> bool:

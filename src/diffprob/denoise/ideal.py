@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from diffprob.base.checks import shown
+from diffprob.base.checks import MOST, instance, several, shown
 from diffprob.base.distributions import Dirac, Gaussian, LocationScale, Mixture, spectrum
-from diffprob.base.shapes import check_points, flat_sum, per_sample
+from diffprob.base.shapes import check_points, flat_sum, per_sample, tensor_of
 from diffprob.process.linear import LinearProcess
 
 
@@ -36,7 +36,7 @@ class GaussianData:
     of C.
 
     Args:
-        mean: (*event) with d elements.
+        mean: (*event) with d elements; as ``cov`` a tensor, array or lists.
         cov: (d, d), symmetric positive semi-definite.
 
     Raises:
@@ -49,6 +49,9 @@ class GaussianData:
     process: LinearProcess = field(default_factory=LinearProcess)
 
     def __post_init__(self) -> None:
+        for name in ("mean", "cov"):
+            object.__setattr__(self, name, tensor_of(name, getattr(self, name)))
+        instance("process", self.process, LinearProcess)
         check_points(self.mean, "the mean")
         d = self.mean.numel()
         if self.cov.shape != (d, d):
@@ -101,9 +104,15 @@ class MixtureData:
     components: tuple[GaussianData, ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", tensor_of("weights", self.weights))
+        if isinstance(self.components, list):
+            object.__setattr__(self, "components", tuple(self.components))
+        several("components", self.components, lambda name, one: instance(name, one, GaussianData), 0, MOST)
+        if self.weights.ndim != 1:
+            raise ValueError(f"weights must be (K,), got {tuple(self.weights.shape)}")
         if len(self.weights) != len(self.components) or not len(self.components):
             raise ValueError(f"{len(self.weights)} weights for {len(self.components)} components")
-        if self.weights.ndim != 1 or not bool((self.weights >= 0).all() and 0 < self.weights.sum() < math.inf):
+        if not bool((self.weights >= 0).all() and 0 < self.weights.sum() < math.inf):
             raise ValueError(f"weights must be at least 0, finite and not all 0, got {shown(self.weights.tolist())}")
         if any(c.mean.shape != self.components[0].mean.shape for c in self.components):
             raise ValueError("all components must have events of one shape")
@@ -113,6 +122,7 @@ class MixtureData:
     @classmethod
     def of(cls, weights: Tensor, means: Tensor, covs: Tensor, process: LinearProcess) -> "MixtureData":
         """From weights (K,), means (K, *event) and covariances (K, d, d)."""
+        means, covs = tensor_of("means", means), tensor_of("covs", covs)
         parts = tuple(GaussianData(mean, cov, process) for mean, cov in zip(means, covs, strict=True))
         return cls(weights, parts)
 
@@ -143,7 +153,7 @@ class FiniteData:
     """x_0 uniform on N points: p(x_0|x_t) puts softmax_i(-|x_t - alpha x_i|^2 / (2 sigma^2)) on point i.
 
     Args:
-        points: (N, *event), at least one.
+        points: (N, *event), at least one: a tensor, array or lists.
 
     Raises:
         ValueError: no points, or of another type than a floating one.
@@ -154,7 +164,9 @@ class FiniteData:
     process: LinearProcess = field(default_factory=LinearProcess)
 
     def __post_init__(self) -> None:
-        if not len(self.points):
+        object.__setattr__(self, "points", tensor_of("points", self.points))
+        instance("process", self.process, LinearProcess)
+        if not self.points.ndim or not len(self.points):
             raise ValueError("at least one point is needed")
         check_points(self.points, "a point")
 
@@ -187,6 +199,9 @@ class TwoPoint:
     tanh^2."""
 
     process: LinearProcess = field(default_factory=LinearProcess)
+
+    def __post_init__(self) -> None:
+        instance("process", self.process, LinearProcess)
 
     def __call__(self, xt: Tensor, t: Tensor) -> Mixture:
         """p(x_0 | x_t), an independent mixture of -1 and +1 in every element."""

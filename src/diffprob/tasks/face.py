@@ -12,6 +12,7 @@ from torch import Tensor
 
 from diffprob.base.checks import shown
 from diffprob.base.errors import InputError, did_you_mean
+from diffprob.base.finite import check_tensors
 from diffprob.data.images import Images
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.denoise.variance import Variance
@@ -124,6 +125,7 @@ class Face:
 
         Raises:
             InputError: another shape, or grey levels.
+            NumericalError: a value that is not finite.
         """
         right = f"points (n, {', '.join(map(str, self.shape))}) would be right, got"
         try:
@@ -134,6 +136,7 @@ class Face:
             raise InputError(f"{right} {tuple(x.shape)}")
         if not x.is_floating_point():
             raise InputError(f"points of model space are floating, got {x.dtype}: model.space.to_model(...) makes them")
+        check_tensors({"x": x}, "the points are")
         return x
 
     def _time(self, t: Any, count: int) -> Tensor:
