@@ -32,6 +32,10 @@ def __getattr__(name: str) -> Any:
             raise AttributeError(f"module 'diffprob' has no attribute {name!r}; dp.{only[name]}.{name} would be right")
         if (value := _registered().get(name)) is not None:  # not kept: one of a notebook may be registered anew
             return value
+        from diffprob.base.errors import did_you_mean
+
+        near = did_you_mean(name, {*api.__all__, *_families(), *_registered()}.difference(only))
+        raise AttributeError(f"module 'diffprob' has no attribute {name!r}{near}")
     raise AttributeError(f"module 'diffprob' has no attribute {name!r}")
 
 

@@ -198,6 +198,23 @@ def test_samples_with_labels_and_guidance_match_the_verb(capsys: pytest.CaptureF
     assert np.array_equal(np.load(tmp_path / "a.npz")["images"], samples.images)
 
 
+def test_results_are_sequences_of_their_images(digits: Model) -> None:
+    results = [
+        digits.sample(3, steps=1),
+        digits.data(n=3, seed=1),
+        digits.sample_from("digits:0", 2, at=(0.9,), steps=4),
+    ]
+    for result in results:
+        images = result.images
+        assert len(result) == len(images) and np.array_equal(np.stack(list(result)), images)
+        assert np.array_equal(result[-1], images[-1]) and np.array_equal(result[:2], images[:2])
+        array = np.asarray(result)
+        assert array.dtype == np.uint8 and np.array_equal(array, images)
+        assert np.asarray(result, np.float32).dtype == np.float32
+        with pytest.raises(IndexError):
+            result[3]
+
+
 def test_samples_of_an_exact_model_have_its_moments() -> None:
     model, n = Model(dp.GaussianData(MEAN, COV, dp.LinearProcess(dp.Cosine())), shape=(2,)), 4000
     points = torch.from_numpy(model.sample(n, steps=30).images).double()

@@ -120,8 +120,7 @@ def test_what_is_a_model(model: Model) -> None:
     images = Model(dp.TwoPoint(), shape=np.array([1, 8, 8]), levels=np.int64(17))  # pyright: ignore[reportArgumentType]
     assert repr(images.space) == "Pixels(shape=(1, 8, 8), levels=17)"
     for wrong, match in ((model, "is a Model already"), (model.run, r"dp.load\(run\)"), (exact.run, "run of a Model")):
-        for more in ({}, {"shape": (2,)}):
-            refused(match, lambda wrong=wrong, more=more: Model(wrong, **more))
+        refused(match, lambda wrong=wrong: Model(wrong, shape=(2,)))
     refused(r"dp.load\('digits'\)", lambda: Model("digits", shape=(1, 8, 8)))
     refused(r"TwoPoint is a class", lambda: Model(dp.TwoPoint, shape=(2,)))
 
@@ -166,6 +165,32 @@ def test_points_that_are_not_finite(value: float) -> None:
     for ask in (exact.log_prob, lambda x: exact.score(x, 0.3), lambda x: exact.denoise(x, 0.3)):
         with pytest.raises(dp.NumericalError, match=r"^the points are not finite: x holds"):
             ask(x)
+
+
+def test_points_are_no_images() -> None:
+    exact, x = Model(dp.TwoPoint(), shape=(2,)), np.zeros((4, 2), np.uint8)
+    asked = {
+        "data": lambda: exact.data(x),
+        "evaluation": lambda: exact.evaluate(x),
+        "detection": lambda: exact.detect(x, inside=x),
+        "this": lambda: exact.reconstruct(x),
+    }
+    for what, ask in asked.items():
+        refused(f"^{what} is for images of grey levels", ask)
+    refused("^this is for images", lambda: exact.restore(x, dp.degradations.Denoise()))
+    refused("^this is for images", lambda: exact.translate(x, dp.translations.SDEdit()))
+
+
+def test_wrong_names_have_a_suggestion(model: Model) -> None:
+    for ask in (
+        lambda: model.log_prob(BLACK, metod=dp.ChainBound()),
+        lambda: Model(dp.TwoPoint(), shape=(2,)).log_prob(torch.zeros(1, 2), metod=dp.ProbabilityFlow()),
+    ):
+        with pytest.raises(TypeError, match=r"^log_prob\(\) .*'metod'; did you mean 'method'\?"):
+            ask()
+    for wrong, right in (("EulerMaruyam", "EulerMaruyama"), ("Modle", "Model"), ("smplers", "samplers")):
+        with pytest.raises(AttributeError, match=f"{wrong}'; did you mean '{right}'"):
+            getattr(dp, wrong)
 
 
 def test_where_and_who_hears() -> None:

@@ -1,15 +1,18 @@
 """How results show themselves in a notebook, and become files."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from diffprob.base.checks import instance
 from diffprob.base.errors import InputError
 from diffprob.base.finite import check_numbers
 from diffprob.storage import files
+
+if TYPE_CHECKING:  # the command line says its help without importing numpy
+    import numpy as np
 
 
 def html_table(title: str, rows: Iterable[tuple[str, ...]], head: tuple[str, ...] = ()) -> str:
@@ -21,6 +24,29 @@ def html_table(title: str, rows: Iterable[tuple[str, ...]], head: tuple[str, ...
     top = f"<thead>{line(head, 'th')}</thead>" if head else ""
     body = "".join(line(row, "td") for row in rows)
     return f"<div>{escape(title)}</div><table>{top}<tbody>{body}</tbody></table>"
+
+
+class _WithImages(Protocol):
+    @property
+    def images(self) -> "np.ndarray": ...
+
+
+class OfImages:
+    """A result with ``images`` is also their sequence: ``result[0]``, ``result[:3]``, ``np.asarray(result)``."""
+
+    def __len__(self: _WithImages) -> int:
+        return len(self.images)
+
+    def __getitem__(self: _WithImages, which: Any) -> "np.ndarray":
+        return self.images[which]
+
+    def __iter__(self: _WithImages) -> "Iterator[np.ndarray]":
+        return iter(self.images)
+
+    def __array__(self: _WithImages, dtype: Any = None, copy: bool | None = None) -> "np.ndarray":
+        import numpy as np
+
+        return np.array(self.images, dtype) if copy else np.asarray(self.images, dtype)
 
 
 def save(path: str | Path, kinds: Mapping[str, Callable[[], bytes]]) -> None:

@@ -165,6 +165,7 @@ class Edits(Face):
         return translate(self.run, request, self.reporter)
 
     def _given(self, images: Pictures) -> ImageSource:
+        self._only_images("this")
         source = self._source(images)
         if source is None:
             raise InputError("no images: a picture's path, DATA:INDEX or uint8 (n, C, H, W) would be right")

@@ -1,7 +1,7 @@
 """Which images: the one place that says what a task is done on, and what every record says of them."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from diffprob.runs.images import OtherData, OwnImages, held_out_digest, images_o
 from diffprob.runs.measurements import Measurement
 from diffprob.storage.files import RECORDS_LIMIT
 from diffprob.storage.foreign import parsing
+from diffprob.tasks.display import OfImages
 from diffprob.tasks.options import option
 from diffprob.tasks.reporter import Reporter
 
@@ -41,7 +42,7 @@ _NOT_KEPT = {
 
 
 @dataclass(frozen=True, eq=False)
-class ImageBatch:
+class ImageBatch(OfImages):
     """Images that were chosen for a model.
 
     Args:
@@ -79,6 +80,14 @@ class ImageBatch:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def __getitem__(self, which: Any) -> np.ndarray:
+        places = self.index[which]
+        images = self.selection.images.take(np.atleast_1d(places))
+        return images if np.ndim(places) else images[0]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[k] for k in range(len(self)))  # data on a disk is never held whole
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.selection.images.event_shape))

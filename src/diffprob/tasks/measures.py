@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from diffprob.base.checks import shown
-from diffprob.base.errors import InputError
+from diffprob.base.errors import InputError, did_you_mean
 from diffprob.base.rng import Rng
 from diffprob.density.proxy import Proxy
 from diffprob.likelihood.flow import flow_log_prob
@@ -22,6 +22,8 @@ from diffprob.tasks.images import ImageBatch
 from diffprob.tasks.likelihood import LikelihoodMethod, LikelihoodRequest, LikelihoodResult, ProbabilityFlow, likelihood
 from diffprob.tasks.rate import RateRequest, RateResult, rate
 from diffprob.tasks.sample import Samples
+
+_OPTIONS = ("n", "seed", "split", "resize", "place")  # of `Measures.bits_per_dim` beside images and method
 
 
 class Measures(Face):
@@ -50,6 +52,7 @@ class Measures(Face):
         Raises:
             InputError: nothing there, damaged, or images that the model does not take.
         """
+        self._only_images("data")
         chosen = self._chosen(images, split=split, n=n, seed=seed, resize=resize, place=place)
         return ImageBatch(*chosen.resolve(self.run, self.reporter))
 
@@ -90,7 +93,13 @@ class Measures(Face):
 
         Raises:
             InputError: as `bits_per_dim`; or points of another shape.
+            TypeError: another keyword.
         """
+        known = _OPTIONS if isinstance(self.space, Pixels) else ("seed",)
+        if wrong := next((name for name in options if name not in known), None):
+            of = "images" if isinstance(self.space, Pixels) else "points"
+            near = did_you_mean(wrong, ("method", *known))
+            raise TypeError(f"log_prob() of {of} got an unexpected keyword argument {wrong!r}{near}")
         if isinstance(self.space, Pixels):
             return self.bits_per_dim(images, method=method or ChainBound(), **options).log_prob
         flow = ProbabilityFlow() if method is None else method
@@ -98,8 +107,6 @@ class Measures(Face):
             raise InputError(f"{flow!r} is for images of grey levels; ProbabilityFlow() would be right for points")
         x, model = self._points(images).float(), self.denoiser()
         rng = Rng.of(options.pop("seed", 0), len(x), device=x.device)
-        if options:
-            raise InputError(f"points have no {', '.join(options)}")
         return flow_log_prob(model, x, rng, flow.divergence, flow.tolerance, flow.tolerance).log_prob.cpu().numpy()
 
     def rate_distortion(
@@ -154,6 +161,7 @@ class Measures(Face):
         Raises:
             InputError: images or metrics that do not fit.
         """
+        self._only_images("evaluation")
         request = EvaluationRequest(
             sampling=self._sampling(n, drawing),
             samples=_levels(samples),
@@ -194,6 +202,7 @@ class Measures(Face):
         Raises:
             InputError: images of another kind, or too few.
         """
+        self._only_images("detection")
         sets: tuple[Any, ...] = tuple(outside) if isinstance(outside, tuple | list) else (outside,)
         request = DetectionRequest(
             judged=self._source(judged),

@@ -47,7 +47,7 @@ class Model(Measures, Edits):
     Args:
         denoiser: an exact denoiser, a `NetDenoiser`, or any torch module ``net(x, t)`` that answers with a tensor, an
             object that has ``.sample``, or an `Output`. It is copied when it is asked, and stays as it is.
-        shape: of one image (C, H, W) or point (d,); always given.
+        shape: of one image (C, H, W) or point.
         levels: number of grey levels of images; None: points that are no images, of which no bits/dim can be told.
         process: the noise that a network removes; a denoiser has its own.
         prediction: what a network's answer stands for (``Epsilon()``).
@@ -65,7 +65,7 @@ class Model(Measures, Edits):
         self,
         denoiser: Any,
         *,
-        shape: Sequence[int] = (),
+        shape: Sequence[int],
         levels: int | None = None,
         process: LinearProcess | None = None,
         prediction: Prediction | None = None,

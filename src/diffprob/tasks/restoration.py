@@ -28,6 +28,7 @@ from diffprob.tasks.degradations import (
     SmallImages,
     SuperResolve,
 )
+from diffprob.tasks.display import OfImages
 from diffprob.tasks.drawing import check_finite, network_progress, slices
 from diffprob.tasks.images import ImageSource
 from diffprob.tasks.inputs import InputImages, box_mask, check_size, read_images, read_masks
@@ -98,7 +99,7 @@ class PreparedRestoration:
 
 
 @dataclass(frozen=True, eq=False)
-class Restored:
+class Restored(OfImages):
     """Images that were restored.
 
     Args:
@@ -127,9 +128,6 @@ class Restored:
     network_calls: int
     place: str
     settings: dict[str, Any]
-
-    def __len__(self) -> int:
-        return len(self.images)
 
     def to_json(self) -> dict[str, Any]:
         """JSON literals by name: the settings, and what came out; no pixels."""

@@ -19,7 +19,7 @@ from diffprob.sampling.between import sample_from, times_from
 from diffprob.sampling.invert import invert
 from diffprob.sampling.simulate import cost
 from diffprob.space.pixels import Pixels
-from diffprob.tasks.display import save
+from diffprob.tasks.display import OfImages, save
 from diffprob.tasks.drawing import check_finite, limited, network_progress
 from diffprob.tasks.options import option
 from diffprob.tasks.plan import Sampling, SamplingPlan, plan_sampling
@@ -117,7 +117,7 @@ class PreparedRows:
 
 
 @dataclass(frozen=True, eq=False)
-class ImageRows:
+class ImageRows(OfImages):
     """Rows of images, one for each time that chains started from.
 
     Args:

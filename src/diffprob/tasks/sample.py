@@ -13,7 +13,7 @@ from diffprob.base.rng import Rng
 from diffprob.reporting.artifacts import arrays, grid_png
 from diffprob.runs.folder import Run
 from diffprob.sampling.simulate import State, simulate, start
-from diffprob.tasks.display import save
+from diffprob.tasks.display import OfImages, save
 from diffprob.tasks.drawing import draw, limited, network_progress
 from diffprob.tasks.plan import Sampling, SamplingPlan, plan_sampling
 from diffprob.tasks.reporter import SILENT, Reporter
@@ -78,7 +78,7 @@ class PreparedSample:
 
 
 @dataclass(frozen=True, eq=False)
-class Samples:
+class Samples(OfImages):
     """Images that were drawn.
 
     Args:
@@ -104,9 +104,6 @@ class Samples:
     network_calls: int
     place: str
     settings: dict[str, Any]
-
-    def __len__(self) -> int:
-        return len(self.images)
 
     def to_json(self) -> dict[str, Any]:
         """JSON literals by name: the settings, and what was spent; no pixels."""

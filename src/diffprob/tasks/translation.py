@@ -23,6 +23,7 @@ from diffprob.sampling.between import times_from
 from diffprob.sampling.simulate import cost
 from diffprob.sampling.translate import ddib, sdedit
 from diffprob.tasks.conditioning import open_classifier
+from diffprob.tasks.display import OfImages
 from diffprob.tasks.drawing import calls, check_finite, limited, network_progress, slices
 from diffprob.tasks.images import ImageSource, measured_on
 from diffprob.tasks.options import option
@@ -231,7 +232,7 @@ class PreparedTranslation:
 
 
 @dataclass(frozen=True, eq=False)
-class Translated:
+class Translated(OfImages):
     """Images that were translated.
 
     Args:
@@ -251,9 +252,6 @@ class Translated:
     network_calls: int
     place: str
     settings: dict[str, Any]
-
-    def __len__(self) -> int:
-        return len(self.images)
 
     def to_json(self) -> dict[str, Any]:
         """JSON literals by name: the settings, and what was spent; no pixels."""
