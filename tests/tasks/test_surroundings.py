@@ -10,7 +10,9 @@ import torch
 
 import diffprob as dp
 from diffprob.config.recipe import build
+from diffprob.runs.publish import publish
 from diffprob.tasks.reporter import Silent
+from diffprob.tasks.training import TrainRequest, prepare_training
 
 
 @pytest.fixture
@@ -54,3 +56,44 @@ def test_what_is_trained_is_of_single_precision(doubles: None) -> None:
     with torch.device("meta"):
         assert {weight.dtype for weight in build(dp.named("digits")).parameters()} == {torch.float32}
     assert torch.get_default_dtype() == torch.float64, "the session's default stays"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty home, and a working directory in which nothing has the name ~ at the end."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "here")
+    yield tmp_path / "home"
+    assert not any((tmp_path / "here").iterdir())
+
+
+def test_what_is_written_goes_home(home: Path) -> None:
+    model = dp.load("digits", device="cpu", reporter=Silent())
+    samples = model.sample(1, steps=1)
+    samples.save("~/new/x.png")
+    dp.save_grid(samples.images, "~/grid.png", levels=17)
+    model.report("~/page.html", n=1, steps=1, data="none")
+    publish(model.run, "~/run")
+    assert {path.name for path in home.iterdir()} == {"new", "grid.png", "page.html", "run"}
+    assert (home / "new" / "x.png").is_file() and dp.load("~/run").run.path == home / "run"
+    with pytest.raises(dp.InputError, match="there is no such user"):
+        samples.save("~nobody-of-that-name/x.png")
+
+
+def test_what_is_trained_goes_home(home: Path) -> None:
+    assert prepare_training(TrainRequest.of("digits", out="~/run", steps=1), Silent()).out == home / "run"
+    dp.RunWriter.open("~/run", dp.named("digits"), None).close()
+    assert (home / "run" / "recipe.txt").is_file()
+
+
+def test_names_that_no_file_can_have(home: Path) -> None:
+    model = dp.load("digits", device="cpu", reporter=Silent())
+    samples = model.sample(1, steps=1)
+    for ask in (lambda: samples.save("a\0.png"), lambda: model.report("a\0.html")):
+        with pytest.raises(dp.InputError, match=r"cannot be written: embedded null"):
+            ask()
+    for name in ("", Path("nothing")):
+        with pytest.raises(dp.InputError, match=r"no run has an empty name: .*digits|no run at nothing"):
+            dp.load(name)

@@ -21,7 +21,7 @@ def kind_of(out: str) -> str:
     Raises:
         InputError: another suffix, a folder where a file should be or the other way round, a parent that is no folder.
     """
-    path = Path(out)
+    path = files.expanded(out)
     suffix = path.suffix.lower()
     if out.endswith("/") or path.is_dir() or (not suffix and not path.exists()):
         if suffix in {PICTURE, ARRAYS} and not out.endswith("/"):
@@ -59,7 +59,7 @@ def check_writable(out: str | Path, what: str = "--out") -> None:
         InputError: a folder above it is a file or takes no new files, a pipe or device lies there, or the system takes
             no such name.
     """
-    path = Path(out)
+    path = files.expanded(out)
     try:
         here = next(place for place in (path, *path.parents) if place.exists())
         if not here.is_dir() and here != path:

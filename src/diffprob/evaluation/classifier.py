@@ -20,7 +20,7 @@ from diffprob.base.text import one_line
 from diffprob.evaluation.classify import FitProgress, FitSettings, fit_classifier, judge
 from diffprob.evaluation.features import ClassifierFeatures
 from diffprob.net.classifier import Classifier, ClassifierSpec
-from diffprob.storage.files import followed, kind_of, write_file
+from diffprob.storage.files import expanded, followed, kind_of, write_file
 from diffprob.storage.folders import cache_folder
 from diffprob.storage.tensors import read_all
 
@@ -265,7 +265,7 @@ def save_classifier(net: Classifier, path: str | Path, notes: Mapping[str, str] 
     metadata = {"spec": repr(net.spec), "notes": json.dumps(dict(notes or {}), sort_keys=True)}
     tensors = {name: tensor.cpu().contiguous() for name, tensor in net.state_dict().items()}
     try:
-        write_file(Path(path), [save(tensors, metadata)])
+        write_file(expanded(path), [save(tensors, metadata)])
     except OSError as error:
         raise InputError(f"cannot write the classifier {path}: {error.strerror}") from error
 

@@ -26,7 +26,7 @@ from diffprob.denoise.denoiser import Denoiser, NetDenoiser
 from diffprob.interop.configs import VERSION, Scheduling, network_config, network_spec, scheduler_config, scheduling
 from diffprob.net.unet import UNet, UNetSpec
 from diffprob.storage import tensors
-from diffprob.storage.files import kind_of, path_within, read_text, saying, whole, write_new
+from diffprob.storage.files import expanded, kind_of, path_within, read_text, saying, whole, write_new
 
 OWN = "diffprob.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -57,7 +57,7 @@ def load_pipeline(folder: str | Path) -> Pipeline:
     Raises:
         InputError: a file is missing, damaged or pickled, or a setting has no counterpart here; the message names it.
     """
-    folder = Path(folder)
+    folder = expanded(folder)
     _check_pipeline(folder)
     place = "unet/" if kind_of(folder / "unet") == "folder" else ""
     config = _read_json(_file(folder, place + "config.json"))
@@ -108,7 +108,7 @@ def export_pipeline(
     Raises:
         InputError: the folder is not empty, or a component that diffusers does not have.
     """
-    folder = Path(folder)
+    folder = expanded(folder)
     net = model.net
     if type(net) is not UNet:  # its heirs are told more, or answer something else
         raise InputError(f"only a UNet can be written for diffusers, not a {type(net).__name__}")

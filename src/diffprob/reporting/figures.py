@@ -11,7 +11,7 @@ import numpy as np
 
 from diffprob.base.errors import InputError
 from diffprob.base.text import printable
-from diffprob.storage.files import saying, write_file
+from diffprob.storage.files import expanded, saying, write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -211,7 +211,7 @@ def save_figure(figure: "Figure", path: str | Path) -> None:
     Raises:
         InputError: no such format, or the disk refuses.
     """
-    path, buffer = Path(path), io.BytesIO()
+    path, buffer = expanded(path), io.BytesIO()
     try:
         figure.savefig(buffer, format=path.suffix[1:] or "png", dpi=150)
     except ValueError as error:
@@ -276,7 +276,7 @@ def _captioned(grid: "Image", captions: Sequence[str]) -> "Image":
 
 
 def _save(image: "Image", path: str | Path) -> None:
-    path = Path(path)
+    path = expanded(path)
     kind = _FORMATS.get(path.suffix.lower())
     if kind is None:
         raise InputError(f"cannot write a picture to {path}: its name must end in {', '.join(_FORMATS)}")

@@ -35,7 +35,7 @@ from diffprob.runs.measurements import Measurement, read_measurements
 from diffprob.runs.writer import RunWriter
 from diffprob.space.pixels import Pixels
 from diffprob.storage import tensors
-from diffprob.storage.files import kind_of
+from diffprob.storage.files import expanded, kind_of
 from diffprob.storage.manifest import NAME, Manifest
 
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
@@ -319,7 +319,9 @@ def packaged() -> list[str]:
 
 
 def _find(path: str | Path) -> Path:
-    folder = Path(path)
+    folder = expanded(path)
+    if path == "":  # which would be the working directory
+        raise InputError(f"no run has an empty name: one of {', '.join(packaged())} or a folder would be right")
     if kind_of(folder / NAME) is not None:
         return folder
     if str(path) in packaged():

@@ -14,7 +14,7 @@ from diffprob.data.places import without_folders
 from diffprob.runs.files import SAMPLES, library_version, model_files
 from diffprob.runs.folder import Run
 from diffprob.runs.measurements import MEASURED
-from diffprob.storage.files import Pieces, kind_of, remove, saying, temporary, whole, write_new
+from diffprob.storage.files import Pieces, expanded, kind_of, remove, saying, temporary, whole, write_new
 from diffprob.storage.manifest import Manifest
 from diffprob.storage.records import LOG
 from diffprob.storage.records import LOG_LIMIT as READ
@@ -44,7 +44,7 @@ def write_run(
     Raises:
         InputError: the folder is not empty or cannot be written.
     """
-    folder = Path(path)
+    folder = expanded(path)
     with saying(f"write the run {folder}"):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise InputError(f"{folder} exists already and is not an empty folder: choose another {option('out')}")
@@ -70,7 +70,7 @@ def publish(run: Run, dest: str | Path, replacing: bool = False) -> Path:
     Raises:
         InputError: ``dest`` exists (unless ``replacing`` a run), or the copy would exceed 2 MB.
     """
-    dest, listed = Path(dest), Manifest.read(run.path)
+    dest, listed = expanded(dest), Manifest.read(run.path)
     # What the inventory lists and has the hash of: whatever else lies in the folder is nobody's to publish.
     extra = {LOG: thin(listed.contents(LOG, READ), LOG_LIMIT)}
     samples = sorted(name for name in listed.files if re.fullmatch(rf"{SAMPLES}/step-[0-9]{{8,18}}\.png", name))

@@ -37,6 +37,7 @@ from diffprob.runs.states import STATE
 from diffprob.storage.files import (
     TENSORS_LIMIT,
     Entry,
+    expanded,
     is_file,
     kind_of,
     measure,
@@ -101,7 +102,7 @@ class RunWriter:
                 another recipe (the first differing field is named) or other data. One that has no checkpoint yet is
                 begun anew instead.
         """
-        folder = Path(path)
+        folder = expanded(path)
         with saying(f"create the run {folder}"):
             if folder.exists() and not folder.is_dir():
                 raise InputError(f"{folder} is a file; a run is a folder: choose another {option('out')}")

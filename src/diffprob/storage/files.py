@@ -73,6 +73,18 @@ def followed(path: str | Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def expanded(path: str | Path) -> Path:
+    """A path that the user gave, with ``~`` as the user's home: in Python no shell does that.
+
+    Raises:
+        InputError: there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{path}: there is no such user") from error
+
+
 def is_file(path: Path) -> bool:
     """Whether a regular file lies there (a link to one is none)."""
     return kind_of(path) == "file"
@@ -262,9 +274,12 @@ def check_replaceable(path: Path) -> None:
     """Look whether a file may be put where a user asks for one: in a run a planted pipe is replaced, as a link is.
 
     Raises:
-        InputError: something else than a file or a link lies there.
+        InputError: something else than a file or a link lies there, or the system does not say.
     """
-    kind = kind_of(path)
+    try:
+        kind = kind_of(path)
+    except InputError as error:  # a name that the system does not take, say
+        raise InputError(f"{path} cannot be written: {_reason(error.__cause__ or error)}") from error
     if kind not in {None, "file", "link"}:
         raise InputError(f"{path} is a {kind}, and no file is put in its place; another name would be right")
 
@@ -357,5 +372,5 @@ def sync(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     return (getattr(error, "strerror", None) or str(error)).lower()

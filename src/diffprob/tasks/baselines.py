@@ -8,6 +8,7 @@ from typing import Any
 from diffprob.base.checks import one_of, whole
 from diffprob.recipes import densities
 from diffprob.space.pixels import Pixels
+from diffprob.storage.files import expanded
 from diffprob.tasks.own_recipe import data_name, folder_name, opened
 from diffprob.tasks.reporter import SILENT, Reporter
 from diffprob.tasks.training import set_fields
@@ -68,14 +69,14 @@ def prepare_baseline(request: BaselineRequest) -> PreparedTraining:
         InputError: the data or a field cannot be used.
     """
     name = data_name(request.data)
-    folder = Path(request.out or f"runs/{name}-{request.kind}")
+    folder = expanded(request.out or f"runs/{name}-{request.kind}")
     source, images, chosen = opened(request.data, request.size, request.channels, folder)
     recipe = BASELINES[request.kind](name, source, Pixels(images.event_shape, images.levels))
     if request.out:
-        recipe = replace(recipe, name=folder_name(Path(request.out)))
+        recipe = replace(recipe, name=folder_name(expanded(request.out)))
     steps = {} if request.steps is None else {"steps": request.steps}
     recipe = replace(recipe, training=replace(recipe.training, seed=request.seed, **steps))
     recipe = set_fields(recipe, request.overrides)
-    out = Path(request.out or f"runs/{recipe.name}")
+    out = expanded(request.out or f"runs/{recipe.name}")
     notes = (*images.notes, *chosen)
     return PreparedTraining(recipe=recipe, out=out, images=images, device=request.device, notes=notes)

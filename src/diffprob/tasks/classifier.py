@@ -15,6 +15,7 @@ from diffprob.data.kinds import open_data
 from diffprob.evaluation.classifier import Plan, TrainedClassifier, classifier_for, default_epochs, plan
 from diffprob.evaluation.classify import FitProgress, FitSettings
 from diffprob.evaluation.features import describe
+from diffprob.storage.files import expanded
 from diffprob.tasks.compute import choose_device
 from diffprob.tasks.options import option
 from diffprob.tasks.own_recipe import opened
@@ -76,7 +77,7 @@ class PreparedClassifier:
     @property
     def path(self) -> Path:
         """Its file."""
-        return self.plan.path if self.request.out is None else Path(self.request.out)
+        return self.plan.path if self.request.out is None else expanded(self.request.out)
 
     @property
     def settings(self) -> dict[str, Any]:

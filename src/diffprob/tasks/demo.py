@@ -25,7 +25,7 @@ from diffprob.reporting.figures import grid_image, side_by_side
 from diffprob.runs.folder import Run
 from diffprob.runs.measurements import Measurement
 from diffprob.sampling.ancestral import DDIM, Ancestral
-from diffprob.storage.files import remove
+from diffprob.storage.files import expanded, remove
 from diffprob.storage.folders import is_run
 from diffprob.tasks.bounds import ChainBound
 from diffprob.tasks.compute import Compute
@@ -144,7 +144,7 @@ def plan_demo(request: DemoRequest) -> dict[str, Any]:
     Raises:
         InputError: it would be refused.
     """
-    out, plan = request.out, request.plan
+    out, plan = expanded(request.out), request.plan
     anew = request.fresh and is_run(out)
     state = f"{out} (new, the old run deleted)" if anew else planned(demo_recipe(plan, request.seed), out)
     return {"run": state, "steps": plan.steps, "seconds_at_most": plan.seconds}
@@ -159,7 +159,7 @@ def demo(request: DemoRequest, reporter: Reporter = SILENT, halt: Halt = never) 
         Halted: ``halt`` stopped the training.
         InputError, NumericalError: what was saved before is intact.
     """
-    began, plan, out = time.monotonic(), request.plan, request.out
+    began, plan, out = time.monotonic(), request.plan, expanded(request.out)
     if request.fresh and is_run(out):
         remove(out)
     recipe = demo_recipe(plan, request.seed)

@@ -69,7 +69,7 @@ def write_file(path: str | Path, contents: bytes) -> None:
     Raises:
         InputError: a folder, pipe or device lies there, or the disk refuses; what existed before is intact.
     """
-    path = Path(path)
+    path = files.expanded(path)
     files.check_replaceable(path)
     with files.saying(f"write {path}", "; what existed before is intact"):
         path.parent.mkdir(parents=True, exist_ok=True)

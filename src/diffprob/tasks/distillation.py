@@ -16,6 +16,7 @@ from diffprob.recipes.distilled import STEPS, distilled
 from diffprob.reporting.fields import fields_figure
 from diffprob.runs.folder import Run
 from diffprob.runs.images import OwnImages
+from diffprob.storage.files import expanded
 from diffprob.tasks.options import option
 from diffprob.tasks.recording import recorded
 from diffprob.tasks.reporter import SILENT, Reporter
@@ -119,7 +120,7 @@ def prepare_distillation(run: Run, request: DistillRequest) -> PreparedDistillat
     recipe = set_fields(recipe, request.overrides)
     if request.seed is not None:
         recipe = replace(recipe, training=replace(recipe.training, seed=request.seed))
-    out = Path(request.out or f"runs/{run.path.resolve().name}-{request.method}")
+    out = expanded(request.out or f"runs/{run.path.resolve().name}-{request.method}")
     training = PreparedTraining(recipe=recipe, out=out, device=request.device)
     return PreparedDistillation(training, run, own if recipe.data == place else None)
 

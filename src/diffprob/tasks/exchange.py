@@ -17,6 +17,7 @@ from diffprob.interop.diffusers import Pipeline, export_pipeline, load_pipeline
 from diffprob.runs.folder import Run
 from diffprob.runs.publish import write_run
 from diffprob.space.pixels import Pixels
+from diffprob.storage.files import expanded
 from diffprob.tasks.options import option
 from diffprob.tasks.reporter import SILENT, Reporter
 from diffprob.training.settings import Training
@@ -63,7 +64,7 @@ class ExportResult:
 
     def to_json(self) -> dict[str, Any]:
         """JSON literals by name."""
-        out = str(Path(self.request.out))
+        out = str(expanded(self.request.out))
         return {
             "dry_run": self.request.dry_run,
             "run": self.run,
@@ -147,7 +148,7 @@ class ImportResult:
         recipe = self.recipe
         return {
             "dry_run": self.request.dry_run,
-            "run": str(Path(self.request.out)),
+            "run": str(expanded(self.request.out)),
             "parameters": parameter_count(recipe),
             "shape": list(recipe.space.shape),
             **{name: repr(getattr(recipe, name)) for name in ("network", "process", "prediction", "variance")},
@@ -180,7 +181,7 @@ def new_folder(out: str) -> Path:
     Raises:
         InputError: something is there.
     """
-    path = Path(out)
+    path = expanded(out)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"{path} exists already and is not an empty folder: choose another {option('out')}")
     return path
@@ -196,7 +197,7 @@ def _recipe(request: ImportRequest, pipeline: Pipeline, settings: Scheduling, re
         data = replace(data, channels=spec.in_channels)
     try:
         return Recipe(
-            name=re.sub(r"[^\w.-]+", "-", Path(request.out).resolve().name),
+            name=re.sub(r"[^\w.-]+", "-", expanded(request.out).resolve().name),
             data=data,
             space=Pixels((spec.in_channels, height, width), _levels(request, pipeline)),
             network=spec,

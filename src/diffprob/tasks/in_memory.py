@@ -26,7 +26,7 @@ from diffprob.process.linear import LinearProcess
 from diffprob.process.times import native_steps
 from diffprob.runs.folder import Run, RunFolder, auto_chunk
 from diffprob.space.pixels import Pixels
-from diffprob.storage.files import kind_of
+from diffprob.storage.files import expanded, kind_of
 from diffprob.storage.manifest import NAME as NAME_OF_MANIFEST
 
 NAME = "the given model"
@@ -284,7 +284,9 @@ def _exact(model: Any) -> Callable[[Evaluation, Variance | None], NetDenoiser]:
 
 def is_pipeline(folder: str | Path) -> bool:
     """Whether a folder is one that diffusers' ``save_pretrained`` wrote, and no run."""
-    place = Path(folder)
+    if folder == "":  # not the working directory
+        return False
+    place = expanded(folder)
     candidates = (place / name for name in ("model_index.json", "unet/config.json", "config.json"))
     return kind_of(place / NAME_OF_MANIFEST) is None and any(kind_of(path) is not None for path in candidates)
 

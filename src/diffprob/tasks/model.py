@@ -191,7 +191,7 @@ class Model(Measures, Edits):
         path = html_path(str(path))
         result = report(self.run, ReportRequest(sampling=self._sampling(n, drawing), data=data), self.reporter)
         with files.saying(f"write {path}", "; what existed before is intact"):
-            files.write_file(Path(path), [result.page])
+            files.write_file(files.expanded(path), [result.page])
         return result
 
     def __repr__(self) -> str:

@@ -28,6 +28,7 @@ from diffprob.recipes.noisy_classifiers import STEPS, noisy_classifier
 from diffprob.runs.files import read_recipe
 from diffprob.runs.folder import NoisyClassifierRun, Run, open_run
 from diffprob.runs.measurements import Measurement
+from diffprob.storage.files import expanded
 from diffprob.storage.folders import is_run
 from diffprob.tasks.compute import choose_device
 from diffprob.tasks.drawing import slices
@@ -157,7 +158,7 @@ def prepare_noisy_classifier(
     if test is not None:  # before the training: a test split that cannot be used would be found after it
         _check_fits(test, run)
     recipe = noisy_classifier(run, data, names, request.steps or STEPS)
-    out = Path(request.out or f"runs/{run.path.resolve().name}-noisy-classifier")
+    out = expanded(request.out or f"runs/{run.path.resolve().name}-noisy-classifier")
     begun = nameless(read_recipe(out)) if is_run(out) else None
     if begun is not None:
         recipe = noisy_classifier(run, data, begun.classes, request.steps or STEPS)

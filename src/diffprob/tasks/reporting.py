@@ -17,6 +17,7 @@ from diffprob.reporting.material import Material, Samples
 from diffprob.reporting.page import report_page
 from diffprob.runs.folder import Run
 from diffprob.runs.images import OtherData, OwnImages
+from diffprob.storage.files import check_replaceable, expanded
 from diffprob.storage.records import read_log
 from diffprob.tasks.drawing import draw, network_progress
 from diffprob.tasks.options import option
@@ -285,7 +286,9 @@ def html_path(out: str) -> str:
     Raises:
         InputError: a folder, another suffix, or a parent that is no folder.
     """
-    path, argument = Path(out), option("out", out)
+    path, argument = expanded(out), option("out", out)
+    if not path.is_dir():
+        check_replaceable(path)
     if path.is_dir() or out.endswith("/"):
         raise InputError(f"{argument} is a folder; a file such as {path / INSIDE} would be right")
     if path.suffix.lower() not in {".html", ".htm"}:

@@ -21,7 +21,7 @@ from diffprob.recipes import is_named, named
 from diffprob.runs.files import model_meta
 from diffprob.runs.files import read_recipe as recipe_of
 from diffprob.runs.folder import open_run
-from diffprob.storage.files import TEXT_LIMIT, followed, kind_of, read_bytes
+from diffprob.storage.files import TEXT_LIMIT, expanded, followed, kind_of, read_bytes
 from diffprob.storage.folders import is_run
 from diffprob.tasks.options import option
 from diffprob.tasks.own_recipe import automatic, data_name, folder_name, training_text
@@ -146,7 +146,7 @@ def prepare_training(request: TrainRequest, reporter: Reporter = SILENT) -> Prep
 
     def place() -> Path:
         beside = f"{str(requested).rstrip('/')}-labels" if begins_with_labels else str(requested)
-        return Path(request.out or (beside if going_on else f"runs/{recipe.name}"))
+        return expanded(request.out or (beside if going_on else f"runs/{recipe.name}"))
 
     if request.labels:
         recipe, images = labelled(recipe, images, place())
@@ -233,7 +233,7 @@ def _recipe(request: TrainRequest, reporter: Reporter) -> tuple[AnyRecipe, Image
     if requested is None:
         if data is None:
             raise InputError(f"train needs a recipe (diffprob show recipes) or {option('data', 'PATH')}")
-        out = Path(request.out or f"runs/{data_name(data)}")
+        out = expanded(request.out or f"runs/{data_name(data)}")
         recipe, images, chosen = automatic(data, request.size, request.channels, out, request.held_out)
         for text in (*images.notes, *chosen):
             reporter.note(text)
