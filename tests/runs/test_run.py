@@ -24,6 +24,7 @@ from diffprob.runs.writer import RunWriter
 from diffprob.space.pixels import Pixels
 from diffprob.storage.manifest import Manifest
 from diffprob.storage.tensors import pieces, read_metadata
+from diffprob.tasks.training import TrainRequest, prepare_training
 from diffprob.training.store import Snapshot
 
 
@@ -180,6 +181,10 @@ def test_unknown_component_in_a_recipe_is_an_error(folder):
     reseal(folder, "recipe.txt", b"Recipe(name='x', prediction=Epsilom())")
     with pytest.raises(InputError, match=r"recipe\.txt: unknown name 'Epsilom' .*did you mean 'Epsilon'"):
         Run.open(folder)
+    reseal(folder, "recipe.txt", b"Recipe(name='x', network=Stripes())")
+    for ask in (Run.open, lambda folder: prepare_training(TrainRequest(recipe=folder))):
+        with pytest.raises(InputError, match=r"unknown name 'Stripes' .*not installed.*dp.register[^;]*$"):
+            ask(folder)
     reseal(folder, "recipe.txt", b"Epsilon()")
     with pytest.raises(InputError, match=r"recipe\.txt does not hold a Recipe"):
         Run.open(folder)

@@ -74,14 +74,14 @@ class NoClosedForm(DiffprobError):
     """The quantity has no closed form for this pair of distributions."""
 
 
-def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the choice nearest to ``word``, or an empty string."""
+def did_you_mean(word: str, choices: Iterable[str], alike: float = 0.6) -> str:
+    """Return ``"; did you mean 'x'?"`` for the choice nearest to ``word``, ``alike`` of 0 to 1, or an empty string."""
     if len(word) > LONGEST_WORD:
         return ""
     choices = list(choices)
-    near = difflib.get_close_matches(word.lower(), {choice.lower() for choice in choices}, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(word.lower(), {choice.lower() for choice in choices}, n=1, cutoff=alike)
     if not near:
         return ""
     # Of those that differ in their case alone, such as the recipe digits and the source Digits, the one written alike.
-    alike = [choice for choice in choices if choice.lower() == near[0]]
-    return f"; did you mean {difflib.get_close_matches(word, alike, n=1, cutoff=0.0)[0]!r}?"
+    same = [choice for choice in choices if choice.lower() == near[0]]
+    return f"; did you mean {difflib.get_close_matches(word, same, n=1, cutoff=0.0)[0]!r}?"

@@ -19,6 +19,28 @@ Table = Mapping[str, Callable[..., Any]]
 LONGEST = 100_000  # characters of a specification: far above any real one, far below what exhausts the parser
 
 
+class UnknownName(InputError):
+    """A name that no component has here.
+
+    Args:
+        name: as it stands in the text.
+        table: where it was looked for.
+    """
+
+    def __init__(self, name: str, table: Table) -> None:
+        known = listed(table, name, more="diffprob show")
+        super().__init__(f"unknown name {shown(name)} (known: {known}){did_you_mean(name, table)}")
+        self.in_recipe = (
+            f"unknown name {shown(name)} (of a package that is not installed, or that no dp.register was called for)"
+            f"{did_you_mean(name, table, 0.8)}"
+        )
+
+
+def why_unread(error: InputError) -> str:
+    """What `parse` refused, of a recipe: a name in it that is unknown here may be known where it was written."""
+    return error.in_recipe if isinstance(error, UnknownName) else str(error)
+
+
 def parse(text: str, table: Table, inner: Table | None = None) -> Any:
     """Read a literal, or a call such as ``DDIM(eta=0.0)`` of a name in ``table``; ``DDIM`` alone is ``DDIM()``.
 
@@ -82,8 +104,7 @@ def call(table: Table, name: str, args: tuple[Any, ...], named: Mapping[str, Any
     """Build the component ``name`` of ``table``; a refusal names the component."""
     name = current_name(name, table)
     if name not in table:
-        known = listed(table, name, more="diffprob show")
-        raise InputError(f"unknown name {shown(name)} (known: {known}){did_you_mean(name, table)}")
+        raise UnknownName(name, table)
     maker = table[name]
     signature = _signature(maker)
     parameters = signature.parameters

@@ -9,7 +9,7 @@ from torch import Tensor
 from diffprob.base.errors import InputError
 from diffprob.config.recipe import AnyRecipe
 from diffprob.config.registry import ALL
-from diffprob.config.spec import parse, render
+from diffprob.config.spec import parse, render, why_unread
 from diffprob.runs.card import write_model_card
 from diffprob.runs.measurements import read_measurements
 from diffprob.storage import tensors
@@ -51,7 +51,7 @@ def read_recipe(folder: Path) -> AnyRecipe:
     try:
         recipe = parse(text, ALL)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{path}: {why_unread(error)}") from error
     if not isinstance(recipe, AnyRecipe):
         raise InputError(f"{path} does not hold a Recipe(...), a Baseline(...) or a NoisyClassifierRecipe(...)")
     return recipe

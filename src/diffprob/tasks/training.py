@@ -14,7 +14,7 @@ from diffprob.config.overrides import assign_all
 from diffprob.config.pretrained import PretrainedRun
 from diffprob.config.recipe import AnyRecipe, Recipe
 from diffprob.config.registry import ALL
-from diffprob.config.spec import parse
+from diffprob.config.spec import parse, why_unread
 from diffprob.data.images import Images
 from diffprob.data.places import at_place
 from diffprob.recipes import is_named, named
@@ -289,7 +289,7 @@ def _from_file(path: Path) -> AnyRecipe:
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not a recipe: it is not text; for data: diffprob train --data {path}") from error
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{path}: {why_unread(error)}") from error
     if not isinstance(recipe, AnyRecipe):
         raise InputError(f"{path} does not hold a Recipe(...), a Baseline(...) or a NoisyClassifierRecipe(...)")
     return recipe
