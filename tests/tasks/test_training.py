@@ -106,7 +106,7 @@ def test_images_in_memory_become_a_run_that_resumes(capsys: pytest.CaptureFixtur
     request = TrainRequest.of("mine.npy", steps=2, **known)
     assert request == TrainRequest(data="mine.npy", steps=2, **known)
     assert train(request, reporter) is not None
-    assert any("20 images of 8x8" in note for note in reporter.notes)
+    assert any("20 grey images of 8x8" in note for note in reporter.notes)
     assert any(note.endswith("as by overrides={'training.lr': '1e-4'}") for note in reporter.notes)
     result = train(TrainRequest.of("mine.npy", steps=4, **known), reporter)
     assert result is not None and (result.resumed_at, result.step) == (2, 4)

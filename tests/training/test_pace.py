@@ -33,6 +33,7 @@ def train(machine, seconds, settings=Training(10, lr=1.0, warmup=0), step=0, sta
         machine.now += machine.cost(machine.now - began)
         step += 1
         settings = pace(settings, step)
+    machine.now += pace.reserve if step == settings.steps else 0
     return pace, settings, step, rates
 
 
@@ -105,9 +106,16 @@ def test_bad_numbers_are_named():
 
 def test_checkpoints_and_pictures_are_spaced_by_the_clock():
     _, settings, _, _ = train(Machine(lambda _: 0.5), 600)
-    assert (settings.checkpoint_every, settings.sample_every) == (40, 240)
+    # 128 images in half a second: a sample of a picture takes 50 / 3 / 256 s, so that 6% of 600 s are 92 for each of 6
+    assert (settings.checkpoint_every, settings.sample_every, settings.samples) == (40, 240, 64)
     _, settings, _, _ = train(Machine(lambda _: 0.5), 600, settings=Training(10, sample_every=0))
     assert settings.sample_every == 0
+
+
+def test_a_slow_machine_draws_one_small_picture_at_the_end():
+    pace, settings, step, _ = train(Machine(lambda _: 10.0), 600)
+    assert settings.sample_every == step == settings.steps and 4 <= settings.samples <= 64
+    assert pace.reserve == pytest.approx(settings.samples * 50 / 3 / 12.8)
 
 
 def test_what_follows_the_last_step_has_its_time():

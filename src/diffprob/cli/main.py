@@ -89,10 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _run(list(sys.argv[1:] if argv is None else argv))
     except MovedData as error:
         command = shlex.join(["diffprob", *(sys.argv[1:] if argv is None else argv)])
-        return _fail(
-            f"{error}: {command} --data PATH; or once, for all runs: diffprob data-add {shlex.quote(error.name)} PATH",
-            BAD_INPUT,
-        )
+        once = f"or once, for all runs: diffprob data-add {shlex.quote(error.name)} PATH"
+        return _fail(f"{one_line(error, 150)}: {command} --data PATH; {once}", BAD_INPUT)
     except InputError as error:
         return _fail(str(error), BAD_INPUT)
     except NumericalError as error:

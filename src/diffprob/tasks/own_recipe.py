@@ -29,8 +29,8 @@ from diffprob.training.settings import Training
 # Up to this size of the longer side: widths of the levels, residual blocks a level, and the training. The first two are
 # for an hour on a few cores (docs/results/own-pictures.md); of short trainings an average of 0.9999 is the last tenth.
 CHOICES: tuple[tuple[int, tuple[int, ...], int, dict[str, Any]], ...] = (
-    (16, (32, 64), 1, {"steps": 4000, "batch": 32, "lr": 1e-3, "warmup": 50, "cooldown": 1200, "ema": 0.9999}),
-    (40, (32, 64, 64), 1, {"steps": 8000, "batch": 32, "lr": 1e-3, "warmup": 50, "cooldown": 2400, "ema": 0.9999}),
+    (16, (32, 64), 1, {"steps": 4000, "batch": 32, "lr": 1e-3, "warmup": 50, "ema": 0.9999}),
+    (40, (32, 64, 64), 1, {"steps": 8000, "batch": 32, "lr": 1e-3, "warmup": 50, "ema": 0.9999}),
     (80, (64, 128, 128, 256, 256), 1, {"steps": 100_000, "batch": 64, "lr": 2e-4, "warmup": 1000, "ema": 0.9999}),
     (160, (128, 128, 256, 256, 512), 2, {"steps": 300_000, "batch": 64, "lr": 1e-4, "warmup": 5000, "ema": 0.9999}),
     (

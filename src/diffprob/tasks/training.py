@@ -1,5 +1,6 @@
 """Train a recipe, a model of one's own images, or go on with a run."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -138,6 +139,7 @@ def prepare_training(request: TrainRequest, reporter: Reporter = SILENT) -> Prep
     Raises:
         InputError: no such recipe, data or field of a recipe.
     """
+    began = time.monotonic()
     recipe, images = _recipe(request, reporter)
     requested = request.recipe
     going_on = isinstance(requested, str | Path) and not is_named(str(requested)) and is_run(Path(requested))
@@ -174,6 +176,7 @@ def prepare_training(request: TrainRequest, reporter: Reporter = SILENT) -> Prep
         device=request.device,
         processes=request.processes,
         duration=duration,
+        began=began,
         seconds=request.seconds,
         tensorboard=request.tensorboard,
     )

@@ -1,6 +1,7 @@
 """A training that is about to begin: what it would take, and whether it can be."""
 
-from dataclasses import asdict, dataclass, replace
+import time
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class PreparedTraining:
         seconds: stop, with a checkpoint, when this much time has passed.
         tensorboard: also write the log for TensorBoard, into the run's folder ``tensorboard``.
         notes: what is to be said of ``images`` when it begins.
+        began: when it was asked for, by `time.monotonic`; ``duration`` counts from then.
     """
 
     recipe: AnyRecipe
@@ -48,6 +50,7 @@ class PreparedTraining:
     seconds: float | None = None
     tensorboard: bool = False
     notes: tuple[str, ...] = ()
+    began: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True)

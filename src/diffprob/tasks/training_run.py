@@ -90,7 +90,8 @@ def run_training(prepared: PreparedTraining, reporter: Reporter = SILENT, halt: 
     recipe = checked(recipe, images, out, reporter)
     digest = images.digest()
     trainer = _trainer(recipe, images, Replica(out), accelerator)  # first: it may refuse, and nothing is there yet
-    trainer.pace = None if prepared.duration is None else Pace(prepared.duration)
+    if prepared.duration is not None:
+        trainer.pace = Pace(prepared.duration, calls=PREVIEW_STEPS, began=prepared.began)
     if not accelerator.is_main_process:
         accelerator.wait_for_everyone()  # until the run is there
         _heedful(trainer, halt)

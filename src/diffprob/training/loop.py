@@ -233,7 +233,7 @@ class Trainer:
     def _shows(self) -> bool:
         """Whether a picture is drawn after this step."""
         every = self.settings.sample_every
-        return self._due(every) or (self.step in EARLY and self.step < every)
+        return self._due(every) or (self.pace is None and self.step in EARLY and self.step < every)
 
     def _window(self) -> Tensor:
         """The global losses of the steps since the last record, (n,)."""

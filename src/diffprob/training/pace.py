@@ -9,11 +9,13 @@ from diffprob.base.checks import real, shown
 from diffprob.base.errors import FieldError
 from diffprob.training.settings import Training
 
-PLANNED = ("steps", "cooldown", "checkpoint_every", "sample_every")  # fields of `Training` that a plan decides
+# Fields of `Training` that a plan decides.
+PLANNED = ("steps", "cooldown", "checkpoint_every", "sample_every", "samples")
 FALL = 0.3  # share of the time over which the learning rate falls, unless told otherwise
 _AGAIN = 0.01  # share of the time after which the plan is looked at again
 _STEADY = 5  # steps after which a speed is known well enough to plan by
 _CHECKPOINTS, _PICTURES = 30, 5  # in the whole time
+_SHARE = 0.06  # of the time, for pictures
 
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -53,17 +55,27 @@ class Pace:
     Args:
         seconds: of the whole training.
         fall: share of the time over which the learning rate falls.
+        calls: of the network, for each sample of a picture; pictures take no more than 6% of the time.
         clock: seconds, increasing.
+        began: when, by the clock; None: now.
 
     Raises:
         ValueError: a number out of range.
     """
 
-    def __init__(self, seconds: float, fall: float = FALL, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        seconds: float,
+        fall: float = FALL,
+        calls: int = 50,
+        clock: Callable[[], float] = time.monotonic,
+        began: float | None = None,
+    ) -> None:
         real("seconds", seconds, "(0, inf)")
         real("fall", fall, "(0, 1]")
-        self.seconds, self.fall, self.clock = seconds, fall, clock
-        self.began = clock()
+        self.seconds, self.fall, self.calls, self.clock = seconds, fall, calls, clock
+        self.requested = self.began = clock() if began is None else began
+        self.pictures = True  # whether there are pictures before the last
         self.speed = 1.0  # steps a second; a guess before the first look
         self.reserve = 0.0  # seconds for what follows the last step: whoever calls says it
         self.first: _Mark | None = None
@@ -93,7 +105,7 @@ class Pace:
                 ended, this one goes on with it; else this one begins, and the learning rate rises again.
         """
         goes_on = state is not None and state["seconds"] == self.seconds and step < settings.steps
-        self.began = self.clock() - (state["elapsed"] if state is not None and goes_on else 0.0)
+        self.began = self.requested - (state["elapsed"] if state is not None and goes_on else 0.0)
         self.first = self.last = _Mark(step, self.elapsed)
         return self._planned(settings, self.first)
 
@@ -107,16 +119,30 @@ class Pace:
         since = self.last if step - self.last.step >= _STEADY else self.first
         self.speed = (step - since.step) / max(now.seconds - since.seconds, 1e-9)
         self.last = now
-        return self._planned(settings, now) if measured else self._spaced(self._planned(settings, now))
+        if measured:
+            return self._planned(settings, now)
+        return self._planned(self._spaced(self._planned(settings, now)), now)
 
     def _planned(self, settings: Training, now: _Mark) -> Training:
         """With as many steps as fit, and a rate that the time that is left decides: left / (fall x seconds)."""
         left = self.seconds - self.reserve - now.seconds
-        steps = now.step + (round(left * self.speed) if left > 0.5 * _AGAIN * self.seconds else 0)
-        return replace(settings, steps=max(steps, 1), cooldown=max(round(self.fall * self.seconds * self.speed), 1))
+        steps = max(1, now.step + (round(left * self.speed) if left > 0.5 * _AGAIN * self.seconds else 0))
+        every = settings.sample_every if self.pictures or not settings.sample_every else steps
+        cooldown = max(round(self.fall * (self.seconds - self.reserve) * self.speed), 1)
+        return replace(settings, steps=steps, cooldown=cooldown, sample_every=every)
 
     def _spaced(self, settings: Training) -> Training:
-        """With checkpoints and pictures at even times; no pictures where there were to be none."""
+        """With checkpoints and pictures at even times, as many of each as the time allows.
+
+        A network call on one image costs a third of what the image costs in training. Where there is no time for
+        pictures of 16 samples on the way, the last step alone has one.
+        """
         checkpoint = max(1, round(self.seconds * self.speed / _CHECKPOINTS))
-        every = checkpoint * (_CHECKPOINTS // _PICTURES) if settings.sample_every else 0
-        return replace(settings, checkpoint_every=checkpoint, sample_every=every)
+        seconds = self.calls / 3 / (settings.batch * self.speed)  # of one sample
+        affordable = _SHARE * self.seconds / seconds
+        self.pictures = settings.sample_every > 0 and affordable >= 16 * (_PICTURES + 1)
+        samples = int(affordable / (_PICTURES + 1) if self.pictures else affordable)
+        samples = min(settings.samples, max(4, samples))
+        self.reserve = seconds * samples
+        every = checkpoint * (_CHECKPOINTS // _PICTURES) if self.pictures else settings.sample_every
+        return replace(settings, checkpoint_every=checkpoint, sample_every=every, samples=samples)
