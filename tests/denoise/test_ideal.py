@@ -309,7 +309,7 @@ def test_arrays_and_lists_of_numbers_are_taken() -> None:
         assert points(x, t).mean.shape == (1, 2)
 
 
-@pytest.mark.parametrize("wrong", [None, "ab", [[1.0], [1.0, 2.0]], object()], ids=repr)
+@pytest.mark.parametrize("wrong", [None, "ab", [[1.0], [1.0, 2.0]], object()], ids=lambda value: type(value).__name__)
 def test_what_is_no_tensor_is_refused_by_name(wrong) -> None:
     one = GaussianData(MEAN, COV)
     with pytest.raises(ValueError, match=r"^mean must be a tensor"):
