@@ -211,7 +211,16 @@ def test_run_without_an_intact_state_is_an_error(start, folder, snapshot):
 
 @pytest.mark.parametrize(
     "odd",
-    [{"norm": "z"}, {"norm": [1, 2]}, {"window": 3}, {"window": [["a"]]}, {"seconds": "x"}, {"made": [3]}],
+    [
+        {"norm": "z"},
+        {"norm": [1, 2]},
+        {"window": 3},
+        {"window": [["a"]]},
+        {"seconds": "x"},
+        {"made": [3]},
+        {"pace": 3},
+        {"pace": {"elapsed": "x"}},
+    ],
     ids=str,
 )
 def test_invalid_state_metadata_is_an_error(start, folder, snapshot, odd):

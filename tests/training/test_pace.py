@@ -141,3 +141,11 @@ def test_durations(text, seconds):
 def test_invalid_duration_is_an_error(text):
     with pytest.raises(ValueError, match=r"30s, 20m, 2h or 1h30m|duration"):
         seconds_of(text)
+
+
+@pytest.mark.parametrize("elapsed", [float("nan"), float("inf"), -1e9, 1e9, None])
+def test_an_odd_record_of_the_time_begins_anew(elapsed):
+    state = {"seconds": 100.0} if elapsed is None else {"seconds": 100.0, "elapsed": elapsed}
+    machine = Machine(lambda _: 1.0)
+    train(machine, 100, settings=Training(50, lr=1.0, warmup=0), step=10, state=state)
+    assert abs(machine.now - 1100) <= 5

@@ -32,6 +32,7 @@ _META: dict[str, Any] = {
     "scaler": dict[str, Any],
     "torch": str,
     "made": list[dict[str, Any]],
+    "pace": dict[str, float],
 }
 
 

@@ -104,8 +104,9 @@ class Pace:
             state: what `state` gave at the newest checkpoint. Where it is of a training of as many seconds that has not
                 ended, this one goes on with it; else this one begins, and the learning rate rises again.
         """
-        goes_on = state is not None and state["seconds"] == self.seconds and step < settings.steps
-        self.began = self.requested - (state["elapsed"] if state is not None and goes_on else 0.0)
+        before = (state or {}).get("elapsed", 0.0) if (state or {}).get("seconds") == self.seconds else 0.0
+        goes_on = step < settings.steps and 0 < before < self.seconds
+        self.began = self.requested - (before if goes_on else 0.0)
         self.first = self.last = _Mark(step, self.elapsed)
         return self._planned(settings, self.first)
 
