@@ -27,6 +27,7 @@ from diffprob.config.recipe import Recipe, build
 from diffprob.config.registry import ALL
 from diffprob.config.spec import parse
 from diffprob.data import Images, open_data, split_of
+from diffprob.data.augment import HorizontalFlip
 from diffprob.data.combined import held_out_source
 from diffprob.data.kinds import Folder
 from diffprob.data.train_test_split import TrainTestSplit
@@ -44,6 +45,12 @@ from diffprob.training.loop import Trainer, make_accelerator
 SIDE = 32  # of pictures of several sizes
 TWO_CORES = 1.7  # seconds of one core that a second of two is worth
 FALL = 0.3
+PATCH: dict[str, Any] = {
+    "network.patch_size": 2,
+    "network.widths": (64, 64),
+    "network.attention": (False, True),
+    "network.layers": 1,
+}
 VARIANTS: dict[str, dict[str, Any]] = {  # fields of the recipe that differ from today's
     "today": {},
     "before": {
@@ -60,6 +67,16 @@ VARIANTS: dict[str, dict[str, Any]] = {  # fields of the recipe that differ from
     "batch 64": {"training.batch": 64},
     "rate x2": {"training.lr": 2e-3},
     "rate /2": {"training.lr": 5e-4},
+    "patch 64 64": PATCH,
+    "patch 64 128": PATCH | {"network.widths": (64, 128)},
+    "patch 96 128": PATCH | {"network.widths": (96, 128)},
+    "patch 64 64 attention": PATCH | {"network.attention": (True, True)},
+    "patch 64 64 layers 2": PATCH | {"network.layers": 2},
+    "patch 64 64 rate x2": PATCH | {"training.lr": 2e-3},
+    "patch 64 64 batch 16": PATCH | {"training.batch": 16},
+    "patch 64 64 betas": PATCH | {"training.betas": (0.9, 0.99)},
+    "patch 64 64 fall": PATCH | {"fall": 0.8},
+    "patch 64 64 flips": PATCH | {"training.augment": (HorizontalFlip(),)},
 }
 
 
@@ -129,9 +146,11 @@ def draw(model: Any, recipe: Recipe, n: int, evaluations: int) -> np.ndarray:
 def measure(name: str, text: str, variant: str, options: argparse.Namespace) -> dict[str, Any]:
     """Train one variant on one set, and compare."""
     source, images, held_out = open_set(text)
-    recipe = set_fields(recipe_for(name, source, images), {"training.seed": options.seed, **VARIANTS[variant]})
+    changes = {"training.seed": options.seed, **VARIANTS[variant]}
+    fall = changes.pop("fall", FALL)
+    recipe = set_fields(recipe_for(name, source, images), changes)
     steps = steps_for(recipe, images, 60 * TWO_CORES * options.minutes)
-    cooldown = 0 if variant == "before" else round(FALL * steps)
+    cooldown = 0 if variant == "before" else round(fall * steps)
     settings = replace(recipe.training, steps=steps, cooldown=cooldown, sample_every=0, checkpoint_every=steps)
     recipe = replace(recipe, training=settings)
     trainer = trainer_of(recipe, images)
@@ -142,7 +161,7 @@ def measure(name: str, text: str, variant: str, options: argparse.Namespace) -> 
     several = np.concatenate([part.take(np.arange(min(len(part), 5000))) for part in (images, held_out)])
     features = PcaFeatures.fit(several, levels=images.levels)
     reference = Statistics.of(extract(features, held_out))
-    own = images.take(np.arange(min(len(images), options.n)))
+    own = images.take(np.random.default_rng(0).permutation(len(images))[: options.n])
     grid = Path(options.out).with_suffix("") / f"{name}-{variant}-{options.minutes:g}-{options.seed}.png".replace(
         " ", "_"
     )

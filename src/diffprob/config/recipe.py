@@ -209,9 +209,10 @@ def check_together(recipe: Recipe | NoisyClassifierRecipe) -> None:
     channels, height, width = recipe.space.shape
     if recipe.network.in_channels != channels:
         raise FieldError("network.in_channels", f"must be {channels} as in space, got {recipe.network.in_channels}")
-    factor = 2 ** (len(recipe.network.widths) - 1)
-    if height % factor or width % factor:
-        need = f"a network of {len(recipe.network.widths)} levels needs sizes divisible by {factor}"
+    levels = len(recipe.network.widths)
+    divisor = getattr(recipe.network, "divisor", 2 ** (levels - 1))
+    if height % divisor or width % divisor:
+        need = f"a network of {levels} levels needs sizes divisible by {divisor}"
         raise ValueError(f"{need}, got {height}x{width}: use fewer levels")
     if hasattr(recipe, "variance"):
         _check_outputs(recipe)

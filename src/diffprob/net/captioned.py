@@ -63,6 +63,11 @@ class CaptionedUNetSpec:
         """Channels at each resolution, from the full one down by halves."""
         return self.body.widths
 
+    @property
+    def divisor(self) -> int:
+        """What height and width must be divisible by."""
+        return self.body.divisor
+
     def build(self) -> "CaptionedUNet":
         """A network with random weights from torch's global generator; on ``torch.device("meta")`` without memory."""
         return CaptionedUNet(self)

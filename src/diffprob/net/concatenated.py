@@ -8,7 +8,6 @@ from torch import Tensor
 from diffprob.base.checks import MOST_CHANNELS, instance, whole
 from diffprob.base.errors import FieldError
 from diffprob.net.layers import Output
-from diffprob.net.norm import group_norm
 from diffprob.net.unet import Conditioning, UNet, UNetSpec
 
 
@@ -48,6 +47,11 @@ class ConcatenatedUNetSpec:
         """Channels at each resolution, from the full one down by halves."""
         return self.body.widths
 
+    @property
+    def divisor(self) -> int:
+        """What height and width must be divisible by."""
+        return self.body.divisor
+
     def build(self) -> "ConcatenatedUNet":
         """A network with random weights from torch's global generator; on ``torch.device("meta")`` without memory."""
         return ConcatenatedUNet(self)
@@ -67,7 +71,7 @@ class ConcatenatedUNet(UNet):
 
     def read_out(self, features: Tensor) -> Output:
         """The prediction from `features`; with twice as many channels as the data, the second half is ``extra``."""
-        output = self.conv_out(group_norm(self.conv_norm_out, features))
+        output = self.image(features)
         return Output(*output.chunk(2, dim=1)) if output.shape[1] == 2 * self.own else Output(output)
 
     def _encode(self, x: Tensor, t: Tensor, label: Tensor | None) -> tuple[Tensor, Conditioning, list[Tensor]]:

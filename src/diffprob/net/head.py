@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffprob.base.checks import real, whole
+from diffprob.base.checks import one_of, real, whole
 from diffprob.base.errors import FieldError
 from diffprob.base.limits import MOST_BLOCKS, MOST_WIDTH, check_channels, check_weights
 from diffprob.net.layers import Output
@@ -25,6 +26,7 @@ class HeadSpec:
         eps: of the group norms.
         blocks: residual blocks before the last norm and convolution: 0 is the "simple" head of the released code of Bao
             et al. ("Estimating the optimal covariance with imperfect mean", 2022), 1 comes near its "complex" one.
+        patch_size: pixels of a side that one position of the features stands for, as in the network.
 
     Raises:
         ValueError: a field is out of range, or fields do not fit together; the message has its name and value.
@@ -35,6 +37,7 @@ class HeadSpec:
     groups: int = 32
     eps: float = 1e-6
     blocks: int = 0
+    patch_size: int = 1
 
     def __post_init__(self) -> None:
         whole("channels", self.channels, 1, MOST_WIDTH)
@@ -44,12 +47,13 @@ class HeadSpec:
             raise FieldError("channels", f"must be divisible by groups={self.groups}, got {self.channels}")
         real("eps", self.eps, "(0, 1]")
         whole("blocks", self.blocks, 0, MOST_BLOCKS)
+        one_of("patch_size", self.patch_size, (1, 2, 4, 8))
         check_weights("HeadSpec", [(self.channels, self.channels, 2 * self.blocks + 1)])
 
     @classmethod
     def reading(cls, net: UNetSpec, blocks: int = 0) -> "HeadSpec":
         """The head that reads the features of such a network: one variance for every element of its input."""
-        return cls(net.widths[0], net.in_channels, net.groups, net.eps, blocks)
+        return cls(net.widths[0], net.in_channels, net.groups, net.eps, blocks, net.patch_size)
 
     def build(self) -> "VarianceHead":
         """A head that answers 1 everywhere; only with ``blocks`` does it draw from torch's global generator."""
@@ -69,7 +73,7 @@ class VarianceHead(nn.Module):
         self.spec = spec
         self.blocks = nn.ModuleList(_Block(spec) for _ in range(spec.blocks))
         self.norm = nn.GroupNorm(spec.groups, spec.channels, spec.eps)
-        self.conv = nn.Conv2d(spec.channels, spec.out_channels, 3, padding=1)
+        self.conv = nn.Conv2d(spec.channels, spec.patch_size**2 * spec.out_channels, 3, padding=1)
         nn.init.zeros_(self.conv.weight)
         nn.init.ones_(cast(Tensor, self.conv.bias))
 
@@ -81,7 +85,7 @@ class VarianceHead(nn.Module):
                 h = h.contiguous()
             for block in self.blocks:
                 h = block(h)
-            return self.conv(group_norm(self.norm, h))
+            return F.pixel_shuffle(self.conv(group_norm(self.norm, h)), self.spec.patch_size)
 
 
 class _Block(nn.Module):

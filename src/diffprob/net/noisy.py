@@ -43,6 +43,11 @@ class NoisyClassifierSpec:
         """Channels of each resolution, from the full one down."""
         return self.body.widths
 
+    @property
+    def divisor(self) -> int:
+        """What height and width must be divisible by."""
+        return self.body.divisor
+
     def build(self) -> "NoisyClassifierNet":
         """A network with random weights from torch's global generator; on ``torch.device("meta")`` without memory."""
         return NoisyClassifierNet(self)
@@ -72,5 +77,5 @@ class NoisyClassifierNet(UNet):
         return self.head(group_norm(self.head_norm, self.features(x, t)).mean((2, 3)))
 
     def features(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        """What the head reads, (B, widths[-1], H / 2^(levels - 1), W / 2^(levels - 1))."""
+        """What the head reads, (B, widths[-1], H / divisor, W / divisor)."""
         return self.encode(x, t, label)

@@ -53,6 +53,11 @@ class PotentialSpec:
         """Channels of each resolution of the body, from the full one down."""
         return self.body.widths
 
+    @property
+    def divisor(self) -> int:
+        """What height and width must be divisible by."""
+        return self.body.divisor
+
     def build(self) -> "Potential":
         """A network with random weights from torch's global generator; on ``torch.device("meta")`` without memory."""
         return Potential(self.body.build())

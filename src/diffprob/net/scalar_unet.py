@@ -62,6 +62,11 @@ class ScalarUNetSpec:
         """Channels of each resolution, from the full one down."""
         return self.body.widths
 
+    @property
+    def divisor(self) -> int:
+        """What height and width must be divisible by."""
+        return self.body.divisor
+
     def parts(self, prefix: str = "") -> dict[str, str]:
         """How the names of the parameters of each part begin, after ``prefix``, from the output back to the input.
 
@@ -80,7 +85,7 @@ class ScalarUNetSpec:
 class ScalarUNet(UNet):
     """Images (B, in_channels, H, W) and labels t of shape () or (B,) -> `Output` with one number a sample, (B,).
 
-    `features` are the lowest resolution after the middle, (B, widths[-1], H / 2^(levels - 1), W / 2^(levels - 1)); the
+    `features` are the lowest resolution after the middle, (B, widths[-1], H / divisor, W / divisor); the
     head is convolutions with norm and activation, a pooling, and a linear layer that starts at 0. The body has the
     names and shapes of the U-Net's, so that its weights load by name. No skip connections: what the gradient with
     respect to the image knows of single pixels has gone through the strides, so it follows white noise badly.

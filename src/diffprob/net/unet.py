@@ -24,7 +24,8 @@ class UNetSpec:
     the right and bottom only; ``head_dim`` None is a single attention head; ``cosine_first`` and ``freq_shift``
     describe the time embedding; ``center_input`` maps x to 2x - 1 first; ``fourier`` has the n of further inputs
     sin(2^n pi x) and cos(2^n pi x), see `fourier_powers`; ``classes`` is the number of class labels it takes, the
-    null one included, 0 for none.
+    null one included, 0 for none; ``patch_size`` p makes one position of the first level of p x p pixels: the layers at
+    the full resolution, the dearest, are left out.
 
     Raises:
         ValueError: a field is out of range, or fields do not fit together; the message has its name and value.
@@ -46,6 +47,7 @@ class UNetSpec:
     center_input: bool = False
     fourier: tuple[int, ...] = ()
     classes: int = 0
+    patch_size: int = 1
 
     def __post_init__(self) -> None:
         check_channels(("in_channels", self.in_channels), ("out_channels", self.out_channels))
@@ -72,11 +74,17 @@ class UNetSpec:
             flag(name, getattr(self, name))
         several("fourier", self.fourier, lambda name, n: whole(name, n, 0, 16), 0, 17, "(7, 8)")
         whole("classes", self.classes, 0, MOST_CLASSES)
+        one_of("patch_size", self.patch_size, (1, 2, 4, 8))
         if self.widths[0] % 2 or self.widths[0] // 2 <= self.freq_shift:
             raise ValueError(f"the first width must be even and above {2 * self.freq_shift}, got {self.widths[0]}")
-        first, channels = self.widths[0], self.in_channels * (1 + 2 * len(self.fourier))
-        ends = [(channels, first, 1), (first, self.out_channels, 1), (self.classes, first, 1)]
+        first, channels = self.widths[0], self.patch_size**2 * self.in_channels * (1 + 2 * len(self.fourier))
+        ends = [(channels, first, 1), (first, self.patch_size**2 * self.out_channels, 1), (self.classes, first, 1)]
         check_weights("UNetSpec", [*ends, *((width, width, 5 * self.layers + 5) for width in self.widths)])
+
+    @property
+    def divisor(self) -> int:
+        """What height and width must be divisible by."""
+        return self.patch_size * 2 ** (len(self.widths) - 1)
 
     def build(self) -> "UNet":
         """A network with random weights from torch's global generator; on ``torch.device("meta")`` without memory."""
@@ -98,8 +106,9 @@ class Conditioning(NamedTuple):
 class UNet(nn.Module):
     """U-Net (B, in_channels, H, W) and times t of shape () or (B,) -> `Output` of shape (B, out_channels, H, W).
 
-    Height and width must be divisible by 2^(levels - 1); nothing is ever padded, since that would change the dimension
-    of the data. Any memory format works; channels-last (``net.to(memory_format=torch.channels_last)``) is the fast one.
+    Height and width must be divisible by `UNetSpec.divisor`; nothing is ever padded, since that would change the
+    dimension of the data. Any memory format works; channels-last (``net.to(memory_format=torch.channels_last)``) is
+    the fast one.
 
     Weights start as in Ho et al. 2020: uniform with variance 2 / (fan_in + fan_out), biases zero, and zero for the last
     layer of every residual and attention block and of the network, and for the class embedding. diffusers keeps torch's
@@ -110,7 +119,8 @@ class UNet(nn.Module):
         super().__init__()
         self.spec = spec
         first, hidden = spec.widths[0], 4 * spec.widths[0]
-        self.conv_in = nn.Conv2d(spec.in_channels * (1 + 2 * len(spec.fourier)), first, 3, padding=1)
+        channels = spec.patch_size**2 * spec.in_channels * (1 + 2 * len(spec.fourier))
+        self.conv_in = nn.Conv2d(channels, first, 3, padding=1)
         self.time_embedding = TimeEmbedding(first, hidden, spec.freq_shift, spec.cosine_first)
         self.class_embedding = nn.Embedding(spec.classes, hidden) if spec.classes else None
         self.down_blocks = nn.ModuleList()
@@ -131,7 +141,7 @@ class UNet(nn.Module):
             self.up_blocks.append(_Level(spec, inputs, outside, spec.attention[level], "upsamplers" if level else ""))
             width = outside
         self.conv_norm_out = nn.GroupNorm(spec.groups, first, spec.eps)
-        self.conv_out = nn.Conv2d(first, spec.out_channels, 3, padding=1)
+        self.conv_out = nn.Conv2d(first, spec.patch_size**2 * spec.out_channels, 3, padding=1)
         self._initialise()
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Output:
@@ -143,19 +153,23 @@ class UNet(nn.Module):
             label: the class of each image, int64 (B,), where the network has classes.
 
         Raises:
-            ValueError: a shape does not fit; height and width must be divisible by 2^(levels - 1).
+            ValueError: a shape does not fit.
         """
         return self.read_out(self.features(x, t, label))
 
     def read_out(self, features: Tensor) -> Output:
         """The prediction from `features`; with twice as many channels out as in, the second half is ``extra``."""
-        output = self.conv_out(group_norm(self.conv_norm_out, features))
+        output = self.image(features)
         if self.spec.out_channels == 2 * self.spec.in_channels:
             return Output(*output.chunk(2, dim=1))
         return Output(output)
 
+    def image(self, features: Tensor) -> Tensor:
+        """All channels of the last convolution in the resolution of the image: (B, out_channels, H, W)."""
+        return F.pixel_shuffle(self.conv_out(group_norm(self.conv_norm_out, features)), self.spec.patch_size)
+
     def features(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        """What the last norm and convolution read: (B, widths[0], H, W)."""
+        """What the last norm and convolution read: (B, widths[0], H / patch_size, W / patch_size)."""
         h, conditioning, skips = self._encode(x, t, label)
         for block in cast(Iterable[_Level], self.up_blocks):
             for i in range(len(block.resnets)):
@@ -164,7 +178,7 @@ class UNet(nn.Module):
         return h
 
     def encode(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        """The lowest resolution, after the middle block: (B, widths[-1], H / 2^(levels - 1), W / 2^(levels - 1))."""
+        """The lowest resolution, after the middle block: (B, widths[-1], H / divisor, W / divisor)."""
         return self._encode(x, t, label)[0]
 
     def conditioning(self, t: Tensor, label: Tensor | None) -> Conditioning:
@@ -185,7 +199,8 @@ class UNet(nn.Module):
         self._check(x, t)
         conditioning = self.conditioning(t.to(x.device).expand(x.shape[0]), label)
         x = 2 * x - 1 if self.spec.center_input else x
-        h = self.conv_in(torch.cat([x, *waves(x, self.spec.fourier)], 1) if self.spec.fourier else x)
+        x = torch.cat([x, *waves(x, self.spec.fourier)], 1) if self.spec.fourier else x
+        h = self.conv_in(F.pixel_unshuffle(x, self.spec.patch_size))
         skips = [h]
         for block in cast(Iterable[_Level], self.down_blocks):
             for i in range(len(block.resnets)):
@@ -199,17 +214,14 @@ class UNet(nn.Module):
         return h, conditioning, skips
 
     def _check(self, x: Tensor, t: Tensor) -> None:
-        levels = len(self.spec.widths)
         if x.ndim != 4 or x.shape[1] != self.spec.in_channels:
             raise ValueError(f"expected x of shape (B, {self.spec.in_channels}, H, W), got {tuple(x.shape)}")
         if t.shape not in ((), (x.shape[0],)):
             raise ValueError(f"expected t of shape () or ({x.shape[0]},), got {tuple(t.shape)}")
-        factor = 2 ** (levels - 1)
-        if x.shape[2] % factor or x.shape[3] % factor:
-            size = f"{x.shape[2]}x{x.shape[3]}"
-            raise ValueError(
-                f"height and width must be divisible by {factor} for {levels} levels, got {size}: use fewer levels"
-            )
+        divisor, (height, width) = self.spec.divisor, x.shape[2:]
+        if height % divisor or width % divisor:
+            need = f"height and width must be divisible by {divisor} for {len(self.spec.widths)} levels"
+            raise ValueError(f"{need}, got {height}x{width}: use fewer levels")
 
     def _initialise(self) -> None:
         for module in self.modules():
