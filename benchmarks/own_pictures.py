@@ -158,22 +158,23 @@ def measure(name: str, text: str, variant: str, options: argparse.Namespace) -> 
     trainer.run()
     seconds = time.process_time() - began
     levels = draw(trainer.average.eval(), recipe, options.n, options.evaluations)
+    row = {"set": name, "variant": variant, "minutes": options.minutes, "seed": options.seed, "steps": steps}
+    return row | {"core_seconds": round(seconds)} | judged(row, levels, images, held_out, options)
+
+
+def judged(
+    row: dict[str, Any], levels: np.ndarray, images: Images, held_out: Images, options: argparse.Namespace
+) -> dict[str, float]:
+    """Frechet distances of samples, and of as many training images, to the held-out ones; a grid beside the rows."""
     several = np.concatenate([part.take(np.arange(min(len(part), 5000))) for part in (images, held_out)])
     features = PcaFeatures.fit(several, levels=images.levels)
     reference = Statistics.of(extract(features, held_out))
     own = images.take(np.random.default_rng(0).permutation(len(images))[: options.n])
-    grid = Path(options.out).with_suffix("") / f"{name}-{variant}-{options.minutes:g}-{options.seed}.png".replace(
-        " ", "_"
-    )
+    name = "-".join(f"{row[field]}" for field in ("set", "variant", "minutes", "seed")).replace(" ", "_")
+    grid = Path(options.out).with_suffix("") / f"{name}.png"
     grid.parent.mkdir(parents=True, exist_ok=True)
-    grid.write_bytes(grid_png(levels[:64], images.levels, {"set": name, "variant": variant}))
+    grid.write_bytes(grid_png(levels[:64], images.levels, {"set": row["set"], "variant": row["variant"]}))
     return {
-        "set": name,
-        "variant": variant,
-        "minutes": options.minutes,
-        "seed": options.seed,
-        "steps": steps,
-        "core_seconds": round(seconds),
         "frechet": frechet_distance(Statistics.of(extract(features, levels)), reference),
         "frechet_of_training_images": frechet_distance(Statistics.of(extract(features, own)), reference),
     }
