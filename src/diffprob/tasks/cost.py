@@ -114,10 +114,12 @@ def step_seconds(recipe: AnyRecipe, cost: Cost, device: torch.device, precision:
             f"estimated at {rate / 1e9:,.0f} GFLOP/s, a matrix product's rate here in {precision}",
         )
     batch = max(1, min(micro, int(PROBE[kind] / cost.train_flop)))
-    return _probe(recipe, device, precision, batch), f"measured here on steps of {batch} images in {precision}"
+    return measured_seconds(
+        recipe, device, precision, batch
+    ), f"measured here on steps of {batch} images in {precision}"
 
 
-def _probe(recipe: AnyRecipe, device: torch.device, precision: str, batch: int) -> float:
+def measured_seconds(recipe: AnyRecipe, device: torch.device, precision: str, batch: int) -> float:
     """Seconds for each image of a step of ``batch``: the recipe's own loss, its gradients, and the update."""
     model: Any = build(recipe, Evaluation(precision=precision)).to(device).train()
     model.net.to(memory_format=torch.channels_last)
@@ -204,7 +206,7 @@ def estimate_cost(recipe: AnyRecipe, device: torch.device, processes: int = 1) -
         per_image, how = step_seconds(recipe, cost, device, precision, micro)
         how = how if plain else f"at least; {how}"
     else:
-        per_image, how = _probe(recipe, device, precision, min(micro, 8)), f"measured here in {precision}"
+        per_image, how = measured_seconds(recipe, device, precision, min(micro, 8)), f"measured here in {precision}"
     step = per_image * settings.batch / processes
     available = device_memory(device)
     seconds = step * settings.steps

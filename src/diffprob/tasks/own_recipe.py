@@ -9,39 +9,29 @@ from diffprob.base.errors import InputError, Missing
 from diffprob.base.text import printable
 from diffprob.config.recipe import Recipe, parameter_count
 from diffprob.data import Folder, HuggingFace, open_data
-from diffprob.data.check import network_levels
 from diffprob.data.combined import held_out_source
 from diffprob.data.for_run import uncoloured
 from diffprob.data.formats.pictures import MixedSizes
 from diffprob.data.images import Images
 from diffprob.data.train_test_split import SeparateTestSet, TrainTestSplit, split_of
 from diffprob.denoise.prediction import V
-from diffprob.net.unet import UNetSpec
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import Cosine
 from diffprob.runs.files import read_recipe
 from diffprob.space.pixels import Pixels
 from diffprob.storage.folders import is_run
+from diffprob.tasks.compute import choose_device
+from diffprob.tasks.cost import measure_cost, measured_seconds
 from diffprob.tasks.options import option
+from diffprob.tasks.own_network import Candidate, candidates, choose, spec_of
 from diffprob.tasks.progress import duration
+from diffprob.training.optimise import choose_precision
 from diffprob.training.settings import Training
 
-# Up to this size of the longer side: widths of the levels, residual blocks a level, and the training. The first two are
-# for an hour on a few cores (docs/results/own-pictures.md); of short trainings an average of 0.9999 is the last tenth.
-CHOICES: tuple[tuple[int, tuple[int, ...], int, dict[str, Any]], ...] = (
-    (16, (32, 64), 1, {"steps": 4000, "batch": 32, "lr": 1e-3, "warmup": 50, "ema": 0.9999}),
-    (40, (32, 64, 64), 1, {"steps": 8000, "batch": 32, "lr": 1e-3, "warmup": 50, "ema": 0.9999}),
-    (80, (64, 128, 128, 256, 256), 1, {"steps": 100_000, "batch": 64, "lr": 2e-4, "warmup": 1000, "ema": 0.9999}),
-    (160, (128, 128, 256, 256, 512), 2, {"steps": 300_000, "batch": 64, "lr": 1e-4, "warmup": 5000, "ema": 0.9999}),
-    (
-        8192,
-        (128, 128, 256, 256, 512, 512),
-        2,
-        {"steps": 500_000, "batch": 64, "lr": 2e-5, "warmup": 5000, "ema": 0.9999},
-    ),
-)
 HeldOut = float | str | None
-MOST_TOKENS = 256  # pixels among which attention is affordable: 16x16
+EMA = 0.9999  # of short trainings an average of the last tenth: see `Training.ema`
+WARMUP = 50
+STEPS = 8000  # without a time or a number of steps
 
 
 def opened(
@@ -76,6 +66,9 @@ def automatic(
     channels: int | None = None,
     out: Path | None = None,
     held_out: HeldOut = None,
+    seconds: float | None = None,
+    steps: int | None = None,
+    device: str = "auto",
 ) -> tuple[Recipe, Images, list[str]]:
     """(recipe, its training images, what was chosen, one sentence each) for the data that a text names; see `opened`.
 
@@ -83,6 +76,9 @@ def automatic(
         data, size, channels: as for `opened`.
         out: where the run will be; one that was begun there keeps its recipe and its held-out images.
         held_out: see `with_held_out`.
+        seconds: for training; None: a number of steps.
+        steps: of the training, if they are known.
+        device: where it will be.
 
     Raises:
         InputError: the data cannot be used.
@@ -93,7 +89,8 @@ def automatic(
     begun = read_recipe(out) if out is not None and is_run(out) else None
     if isinstance(begun, Recipe) and begun.space == Pixels(images.event_shape, images.levels):
         return replace(begun, data=source, condition=None, network=_without_labels(begun.network)), images, notes + more
-    return recipe_for(data_name(data), source, images), images, notes + more
+    candidate = chosen_for(source, images, seconds, steps, device)
+    return recipe_for(data_name(data), source, images, candidate), images, notes + more
 
 
 def _without_labels(network: Any) -> Any:
@@ -169,33 +166,54 @@ def training_text(recipe: Recipe, seconds: float | None) -> str:
     )
 
 
-def recipe_for(name: str, source: Any, images: Images) -> Recipe:
-    """The recipe for ``images``: size and channels from the data, the network from the size."""
-    channels, height, width = images.event_shape
-    _, widths, layers, training = next(choice for choice in CHOICES if max(height, width) <= choice[0])
-    levels = min(len(widths), network_levels(height, width))
-    widths = widths[:levels]
-    tokens = [height * width // 4**level for level in range(levels)]
-    attention = tuple(level > 0 and tokens[level] <= MOST_TOKENS < 4 * tokens[level] for level in range(levels))
-    spec = UNetSpec(
-        in_channels=channels,
-        out_channels=channels,
-        widths=widths,
-        layers=layers,
-        attention=attention,
-        mid_attention=tokens[-1] <= 4 * MOST_TOKENS,
-        groups=8 if widths[0] < 128 else 32,
-        padding=1,
+def recipe_for(name: str, source: Any, images: Images, chosen: Candidate | None = None) -> Recipe:
+    """The recipe for ``images``, of their size and channels.
+
+    Args:
+        name: of the recipe.
+        source: of the data.
+        images: what it loads.
+        chosen: the network; None: the smallest.
+    """
+    candidate = candidates(images.event_shape)[0] if chosen is None else chosen
+    every = min(1000, STEPS // 8)
+    training = Training(
+        steps=STEPS,
+        batch=candidate.batch,
+        lr=candidate.lr,
+        warmup=WARMUP,
+        ema=EMA,
+        sample_every=every,
+        checkpoint_every=every,
     )
-    every = min(1000, training["steps"] // 8)
     return Recipe(
         name=name,
         data=source,
-        space=Pixels((channels, height, width), images.levels),
-        network=spec,
+        space=Pixels(images.event_shape, images.levels),
+        network=spec_of(candidate, images.event_shape),
         process=LinearProcess(Cosine(1000)),
         prediction=V(),
-        training=Training(**training, sample_every=every, checkpoint_every=every),
+        training=training,
+    )
+
+
+def chosen_for(source: Any, images: Images, seconds: float | None, steps: int | None, device: str) -> Candidate:
+    """The network that so many seconds on this machine, or so many steps, can teach.
+
+    The speed of the smallest is measured; a larger one is slower by its operations, at the least.
+    """
+    several = candidates(images.event_shape)
+    if seconds is None:
+        return choose(several, lambda candidate: (steps or STEPS) * candidate.batch)
+    chosen = choose_device(device)
+    recipes = {candidate: recipe_for("own", source, images, candidate) for candidate in several}
+    smallest, precision = recipes[several[0]], choose_precision("auto", chosen)
+    most = seconds / measured_seconds(smallest, chosen, precision, several[0].batch)
+    if most < several[1].images:
+        return several[0]
+    operations = measure_cost(smallest, chosen, precision).flop
+    return choose(
+        several, lambda candidate: most * operations / measure_cost(recipes[candidate], chosen, precision).flop
     )
 
 

@@ -237,7 +237,11 @@ def _recipe(request: TrainRequest, reporter: Reporter) -> tuple[AnyRecipe, Image
         if data is None:
             raise InputError(f"train needs a recipe (diffprob show recipes) or {option('data', 'PATH')}")
         out = expanded(request.out or f"runs/{data_name(data)}")
-        recipe, images, chosen = automatic(data, request.size, request.channels, out, request.held_out)
+        counted = request.steps is not None or "training.steps" in request.overrides
+        seconds = None if counted else seconds_of(request.duration or DEFAULT_DURATION)
+        recipe, images, chosen = automatic(
+            data, request.size, request.channels, out, request.held_out, seconds, request.steps, request.device
+        )
         for text in (*images.notes, *chosen):
             reporter.note(text)
         return recipe, images
