@@ -125,7 +125,7 @@ def test_runs_with_a_density_use_their_own_proxy(
     assert "which has no denoiser" in diffprob("sample", "runs/digits-glow").error
     shown = diffprob("show", "runs/digits-glow")
     assert shown.code == 0
-    assert ("step         2 of 2" in shown.out, "fitted" in shown.out, "Baseline(" in shown.out) == (True, False, True)
+    assert ("2 of 2 steps" in shown.out, "fitted" in shown.out, "a baseline of 8x8" in shown.out) == (True, False, True)
     run = Run.open(tiny)
     for digest, what in (("0" * 64, "other images"), (None, "images that are not known")):
         run.meta["data"] = digest

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from diffprob.cli.text import table
@@ -11,8 +12,15 @@ EXAMPLES = (
     "diffprob show samplers",
     "diffprob show DDIM",
     "diffprob show recipes",
-    "diffprob show runs/digits",
+    "diffprob show runs/digits                     # what it is, how good, and what to do with it next",
+    "diffprob show runs/digits --recipe            # kept as mine.txt: diffprob train mine.txt --out runs/mine",
 )
+
+LISTS = {  # head of the table of each, and its fields
+    "recipes": (("recipe", "parameters", "images", ""), ("parameters", "shape", "summary")),
+    "runs": (("run", "parameters", "step", "images"), ("parameters", "step", "shape")),
+    "metrics": (("metric", "", "measured in", "better"), ("about", "space", "better")),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="WHAT",
         help="a list (recipes, runs, metrics, samplers, schedules, grids, ...), or one run, recipe or component",
     )
+    parts = parser.add_mutually_exclusive_group()
+    add = partial(parts.add_argument, dest="part", action="store_const")
+    add("--recipe", const="text", help="of a run or recipe: its recipe alone, as `diffprob train FILE` reads it")
+    add("--measurements", const="measurements", help="of a run: all that was measured on it")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -33,7 +45,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """
     from diffprob.tasks.catalogue import look_up
 
-    return look_up(args.what)
+    return look_up(args.what, args.part)
 
 
 def format_result(result: dict[str, Any]) -> Iterator[str]:
@@ -49,22 +61,10 @@ def format_result(result: dict[str, Any]) -> Iterator[str]:
             ]
         )
         yield "diffprob show NAME says more about any of these"
-    elif kind == "recipes":
-        rows = [
-            (name, f"{about['parameters']:,}", about["shape"], about["summary"])
-            for name, about in result["recipes"].items()
-        ]
-        yield from table(rows, ("recipe", "parameters", "images", ""))
-    elif kind == "runs":
-        rows = [
-            (name, f"{run['parameters']:,}", f"{run['step']:,}", run["shape"]) for name, run in result["runs"].items()
-        ]
-        yield from table(rows, ("run", "parameters", "step", "images")) if rows else iter(["no packaged runs"])
-    elif kind == "metrics":
-        rows = [
-            (name, metric["about"], metric["space"], metric["better"]) for name, metric in result["metrics"].items()
-        ]
-        yield from table(rows, ("metric", "", "measured in", "better"))
+    elif kind in LISTS:
+        head, fields = LISTS[kind]
+        rows = [(name, *(_cell(about[field]) for field in fields)) for name, about in result[kind].items()]
+        yield from table(rows, head) if rows else iter([f"no packaged {kind}"])
     elif kind == "family" and result["family"] == "samplers":
         rows = [
             (
@@ -87,30 +87,29 @@ def format_result(result: dict[str, Any]) -> Iterator[str]:
     elif kind == "recipe":
         yield f"# {result['summary']} {result['parameters']:,} parameters."
         yield from result["text"].splitlines()
+    elif kind == "text":
+        yield from result["text"].splitlines()
+    elif kind == "measurements":
+        yield from _measured(result["measurements"])
     else:
-        yield from _run_lines(result)
+        yield from _page(result)
 
 
-def _run_lines(result: dict[str, Any]) -> Iterator[str]:
-    fits: list[str] | None = result["fits"]
-    loss = "not known" if result["loss"] is None else f"{result['loss']:.4g} (the last record of the log)"
-    yield from table(
-        [
-            ("run", result["path"]),
-            ("images", result["shape"]),
-            ("parameters", f"{result['parameters']:,}"),
-            ("step", f"{result['step']:,} of {result['steps']:,}"),
-            ("last loss", loss),
-            ("data sha256", result["data_sha256"] or "not known"),
-            *([("classes", result["classes"])] if result["classes"] else []),
-            *([] if fits is None else [("fitted", ", ".join(fits) or "nothing (diffprob fit)")]),
-            ("made with", f"diffprob {result['library']}"),
-        ]
-    )
+def _cell(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else value
+
+
+def _page(result: dict[str, Any]) -> Iterator[str]:
+    """A run for people: what it is, how good, and what to do with it next."""
+    from diffprob.tasks.run_summary import HEAD
+
+    yield from table(result["about"])
     yield ""
-    yield from _measured(result["measurements"])
+    yield from table(result["quality"], HEAD) if result["quality"] else iter(["nothing measured yet"])
+    if more := len(result["measurements"]) - len(result["quality"]):
+        yield f"{more} more: diffprob show {result['path']} --measurements"
     yield ""
-    yield from result["text"].splitlines()
+    yield from table([(command["what"], command["text"]) for command in result["next"]])
 
 
 def _measured(measurements: list[dict[str, Any]]) -> Iterator[str]:

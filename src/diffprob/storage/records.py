@@ -14,6 +14,8 @@ from diffprob.storage.files import RECORDS_LIMIT, kind_of, open_file, read_bytes
 
 LOG = "log.jsonl"  # append-only: its entry in the inventory covers the first ``bytes`` bytes, and more may follow
 LOG_LIMIT = 1 << 30
+TAIL = 1 << 16  # bytes at a time of a log that is read from its end
+LONGEST_LINE = 1 << 20  # bytes of a record
 DEEPEST = 16  # values inside values; reprs, tables and comparisons go down them by recursion
 LONGEST = 10_000  # characters of a text, digits of a whole number included
 
@@ -106,11 +108,46 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 break
-            value = load(line, f"line {number} of {path}")
-            if not (isinstance(value, dict) and fits(value.get("step"), int) and value["step"] >= 0):
-                raise InputError(f"line {number} of {path} is damaged: it is no record of a step")
-            records.append(value)
+            records.append(_log_record(line, f"line {number} of {path}"))
     return records
+
+
+def last_record(folder: Path, field: str) -> dict[str, Any] | None:
+    """The last record of a run's log whose ``field`` is a number, or None; of a long log only the end is read.
+
+    Exact when: the log is sound, then as the last of those that `read_log` gives.
+
+    Raises:
+        InputError: the log is no file of the run itself, or a line behind that record is damaged.
+    """
+    path = folder / LOG
+    if kind_of(path) is None:
+        return None
+    where = f"a line near the end of {path}"
+    with open_file(path, LOG_LIMIT) as file:
+        end, rest, whole = file.seek(0, 2), b"", False  # ``rest``: what is read of a line whose begin is not
+        while end:
+            start = max(0, end - TAIL)
+            file.seek(start)
+            lines = (file.read(end - start) + rest).split(b"\n")
+            rest, end = lines.pop(0) if start else b"", start
+            if len(rest) > LONGEST_LINE:
+                raise InputError(f"{where} is damaged: it has more than {LONGEST_LINE:,} bytes")
+            if not whole and lines:  # what follows the last end of a line is nothing, or being written
+                del lines[-1]
+                whole = True
+            for line in reversed(lines):
+                value = _log_record(line, where)
+                if fits(value.get(field), float):
+                    return value
+    return None
+
+
+def _log_record(line: bytes, where: str) -> dict[str, Any]:
+    value = load(line, where)
+    if not (isinstance(value, dict) and fits(value.get("step"), int) and value["step"] >= 0):
+        raise InputError(f"{where} is damaged: it is no record of a step")
+    return value
 
 
 @cache

@@ -8,58 +8,16 @@ from typing import Any
 
 from diffprob import recipes
 from diffprob.base.errors import InputError, did_you_mean
-from diffprob.config.classes import classes_text
 from diffprob.config.old_names import current_name
 from diffprob.config.recipe import parameter_count
 from diffprob.config.registry import ALL, FAMILIES
 from diffprob.config.spec import render
 from diffprob.evaluation.suite import METRICS
 from diffprob.recipes import RECIPES, named
-from diffprob.runs.fits import fitted
-from diffprob.runs.folder import Run, open_run, packaged
-from diffprob.runs.measurements import Measurement
-from diffprob.space.pixels import Pixels
+from diffprob.runs.folder import packaged
 from diffprob.storage.folders import is_run
-from diffprob.storage.records import read_log
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """A run in short.
-
-    Args:
-        path: where it lies, or its name, for a packaged one.
-        name: of the run.
-        shape: of its images, in words.
-        parameters: of the network.
-        step: of the weights, of ``steps``.
-        steps: of the training.
-        loss: the last that was logged; None: none was.
-        library: version of diffprob that trained it.
-        data_sha256: digest of its images, None where it is not known.
-        classes: that it can be conditioned on, in words; None: none.
-        fits: what was fitted to it; None for a baseline or classifier, to which nothing is.
-        measurements: all that are recorded with it.
-        text: its recipe.
-    """
-
-    path: str
-    name: str
-    shape: str
-    parameters: int
-    step: int
-    steps: int
-    loss: float | None
-    library: str
-    data_sha256: str | None
-    classes: str | None
-    fits: list[str] | None
-    measurements: list[Measurement]
-    text: str
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON literals by name."""
-        return asdict(self)
+from diffprob.tasks.options import option
+from diffprob.tasks.run_summary import describe_run, shape_text
 
 
 @dataclass(frozen=True)
@@ -98,16 +56,23 @@ class ComponentSummary:
         return {"call": self.call, "summary": self.summary, **(self.sampler or {})}
 
 
-def look_up(what: str | None = None) -> dict[str, Any]:
+def look_up(what: str | None = None, part: str | None = None) -> dict[str, Any]:
     """What there is by the name ``what``, JSON literals by name; "kind" says which kind of answer it is.
 
     Args:
         what: "recipes", "runs", "metrics" or a family of components ("samplers", "grids", ...); or the name of one
             recipe or component, or a run's name or folder; None: the names of all.
+        part: of a run or recipe, all that is wanted: its "text", or of a run its "measurements"; None: what says most.
 
     Raises:
-        InputError: nothing of this name.
+        InputError: nothing of this name, or without such a part.
     """
+    if part is not None:
+        answer = look_up(what)
+        if part not in answer:
+            kind = answer["kind"]
+            raise InputError(f"{option({'text': 'recipe'}.get(part, part))} is part of a run, got {what} ({kind})")
+        return {"kind": part, part: answer[part]}
     families = {_plural(family): table for family, table in FAMILIES.items() if _plural(family) != "recipes"}
     if what is None:
         names = {family: list(table) for family, table in families.items()}
@@ -139,31 +104,6 @@ def look_up(what: str | None = None) -> dict[str, Any]:
     )
 
 
-def describe_run(name: str | Path) -> RunSummary:
-    """A run, baseline or classifier, by its folder or name.
-
-    Raises:
-        InputError: there is none, or it is damaged.
-    """
-    run = open_run(name)
-    losses = [record["loss"] for record in read_log(run.path) if isinstance(record.get("loss"), int | float)]
-    return RunSummary(
-        path=run.place,
-        name=run.name,
-        shape=_shape(run.space),
-        parameters=parameter_count(run.recipe),
-        step=run.meta["step"],
-        steps=run.recipe.training.steps,
-        loss=losses[-1] if losses else None,
-        library=run.meta["library"],
-        data_sha256=run.meta["data"],
-        classes=classes_text(run.recipe) or None,
-        fits=fitted(run) if isinstance(run, Run) else None,
-        measurements=list(run.measurements),
-        text=render(run.recipe),
-    )
-
-
 def describe_recipe(name: str) -> RecipeSummary:
     """A recipe of the library, by its name.
 
@@ -172,7 +112,7 @@ def describe_recipe(name: str) -> RecipeSummary:
     """
     recipe, name = named(name), recipes.OLD_NAMES.get(name, name)
     make = getattr(import_module(f"diffprob.recipes.{RECIPES[name]}"), name)
-    return RecipeSummary(_summary(make), parameter_count(recipe), _shape(recipe.space), render(recipe))
+    return RecipeSummary(_summary(make), parameter_count(recipe), shape_text(recipe.space), render(recipe))
 
 
 def describe_component(kind: Any) -> ComponentSummary:
@@ -201,11 +141,6 @@ def _argument(parameter: inspect.Parameter) -> str:
     stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
     name, default = f"{stars}{parameter.name}", parameter.default
     return name if default is parameter.empty or repr(default) == "<factory>" else f"{name}={default!r}"
-
-
-def _shape(space: Pixels) -> str:
-    channels, height, width = space.shape
-    return f"{height}x{width}x{channels}, {space.levels} levels"
 
 
 def _summary(kind: Any) -> str:

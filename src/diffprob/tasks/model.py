@@ -34,6 +34,7 @@ from diffprob.tasks.measures import Measures
 from diffprob.tasks.progress import reporter_of
 from diffprob.tasks.reporter import Reporter
 from diffprob.tasks.reporting import PageResult, ReportRequest, html_path, report
+from diffprob.tasks.run_summary import short_text
 from diffprob.tasks.sample import SampleRequest, Samples, chain, sample
 from diffprob.tasks.signals import ctrl_c
 from diffprob.tasks.training import TrainRequest
@@ -195,10 +196,12 @@ class Model(Measures, Edits):
         return result
 
     def __repr__(self) -> str:
-        where = f"{self.run.place!r}" if not isinstance(self.run, InMemoryRun) else "a denoiser in memory"
+        in_memory = isinstance(self.run, InMemoryRun)
+        where = "a denoiser in memory" if in_memory else f"{self.run.place!r}"
         shape = "x".join(map(str, self.shape))
         levels = f", {self.space.levels} grey levels" if isinstance(self.space, Pixels) else ""
-        return f"Model({where}: {shape}{levels}, {self.process.schedule!r})"
+        more = "" if in_memory else f"; {short_text(self.run)}"
+        return f"Model({where}: {shape}{levels}, {self.process.schedule!r}{more})"
 
 
 def load(
