@@ -12,7 +12,7 @@ from diffprob.config.families import families
 from diffprob.config.pretrained import PretrainedRun
 from diffprob.config.recipe import Baseline, NoisyClassifierRecipe, Recipe, build_model, build_noisy_classifier
 from diffprob.config.registry import register, reserve
-from diffprob.conform import check_denoiser, check_process, check_proxy, check_sampler
+from diffprob.conform import check_denoiser, check_process, check_proxy, check_sampler, check_times
 from diffprob.data import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Images, Svhn, check, open_data
 from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.data.captioned import CaptionedDigits
@@ -125,29 +125,28 @@ __all__ = [
     "Discretised", "Distribution", "DynamicClip", "Elastic", "Energies", "Energy", "EnergyGuided", "EnergyNet",
     "EnergySpec", "Epsilon", "EpsilonTheta", "EpsilonThetaSpec", "EulerMaruyama", "Evaluation", "FaithfulnessEnergy",
     "FiniteData", "FlowDensity", "FlowLikelihood", "Folder", "Gaussian", "GaussianData", "Glow", "GlowSpec",
-    "GradientDistillation", "GrainGrid", "GrainSolver", "Heun", "HorizontalFlip", "HuggingFace", "Hutchinson",
-    "Hybrid", "Idx", "ImageBatch", "Images", "InputError", "Integrability", "Karras", "LabelEnergy", "Labels",
-    "Leading", "Learned", "LearnedDiagonal", "LearnedRange", "LeastCost", "LinearBetas", "LinearProcess",
-    "LocationScale", "LogDensity", "LogLinear", "LogSNR", "LowPass", "LowResolution", "MaximumLikelihood", "Mixture",
-    "MixtureData", "Model", "Monitor", "Native", "NegativeEnergy", "NetDenoiser", "NoClosedForm", "NoiseMoments",
-    "NoiseNorm", "NoiseResidual", "NoisyClassifier", "NoisyClassifierLoss", "NoisyClassifierNet",
-    "NoisyClassifierRecipe", "NoisyClassifierRun", "NoisyClassifierSpec", "Normal", "NumericalError",
-    "OptimalCovariance", "OrnsteinUhlenbeck", "Output", "ParameterGroup", "PathStatistics", "Pixels", "Potential",
-    "PotentialSpec", "PredictorCorrector", "PretrainedRun", "ProbabilityFlow", "Proxy", "Quadratic", "QuadraticTimes",
-    "RateDistortion", "RePaint", "RealismEnergy", "Recipe", "ReconstructionError", "ReconstructionGuidance",
-    "ReverseDiffusion", "Rng", "Run", "RunWriter", "ScalarUNet", "ScalarUNetSpec", "Scale", "ScaledLinear", "Scoped",
-    "Score", "ScoreNorms", "SimplexNoise", "SlicedMatching", "SquaredNoise", "State", "Straight", "StraightScaling",
-    "SubVP", "SubVariancePreserving", "Subset", "Svhn", "TextEncoder", "TextEncoderSpec", "Trailing", "Trainer",
-    "Training", "TwoPoint", "Typical", "UNet", "UNetSpec", "UniPC", "Uniform", "UnitData", "V0", "VPSDE",
-    "VarianceExploding", "VariancePreserving", "VariationalBound", "add_noise", "bind_grid", "bound_terms",
-    "build_model", "build_noisy_classifier", "cheapest_paths", "check", "check_denoiser", "check_process",
-    "check_proxy", "check_sampler", "check_step", "concatenate", "continuous_bound", "ddib", "denoised",
-    "dequantised", "derive", "draw", "draw_denoised", "egsde", "estimate_noise", "flow_log_prob", "integrability",
+    "GradientDistillation", "GrainGrid", "GrainSolver", "Heun", "HorizontalFlip", "HuggingFace", "Hutchinson", "Hybrid",
+    "Idx", "ImageBatch", "Images", "InputError", "Integrability", "Karras", "LabelEnergy", "Labels", "Leading",
+    "Learned", "LearnedDiagonal", "LearnedRange", "LeastCost", "LinearBetas", "LinearProcess", "LocationScale",
+    "LogDensity", "LogLinear", "LogSNR", "LowPass", "LowResolution", "MaximumLikelihood", "Mixture", "MixtureData",
+    "Model", "Monitor", "Native", "NegativeEnergy", "NetDenoiser", "NoClosedForm", "NoiseMoments", "NoiseNorm",
+    "NoiseResidual", "NoisyClassifier", "NoisyClassifierLoss", "NoisyClassifierNet", "NoisyClassifierRecipe",
+    "NoisyClassifierRun", "NoisyClassifierSpec", "Normal", "NumericalError", "OptimalCovariance", "OrnsteinUhlenbeck",
+    "Output", "ParameterGroup", "PathStatistics", "Pixels", "Potential", "PotentialSpec", "PredictorCorrector",
+    "PretrainedRun", "ProbabilityFlow", "Proxy", "Quadratic", "QuadraticTimes", "RateDistortion", "RePaint",
+    "RealismEnergy", "Recipe", "ReconstructionError", "ReconstructionGuidance", "ReverseDiffusion", "Rng", "Run",
+    "RunWriter", "ScalarUNet", "ScalarUNetSpec", "Scale", "ScaledLinear", "Scoped", "Score", "ScoreNorms",
+    "SimplexNoise", "SlicedMatching", "SquaredNoise", "State", "Straight", "StraightScaling", "SubVP",
+    "SubVariancePreserving", "Subset", "Svhn", "TextEncoder", "TextEncoderSpec", "Trailing", "Trainer", "Training",
+    "TwoPoint", "Typical", "UNet", "UNetSpec", "UniPC", "Uniform", "UnitData", "V0", "VPSDE", "VarianceExploding",
+    "VariancePreserving", "VariationalBound", "add_noise", "bind_grid", "bound_terms", "build_model",
+    "build_noisy_classifier", "cheapest_paths", "check", "check_denoiser", "check_process", "check_proxy",
+    "check_sampler", "check_step", "check_times", "concatenate", "continuous_bound", "ddib", "denoised", "dequantised",
+    "derive", "draw", "draw_denoised", "egsde", "estimate_noise", "flow_log_prob", "integrability",
     "interpolate_noised", "invert", "is_correct", "kl", "load", "loss_curve", "make_accelerator", "named",
     "noise_moments", "open_data", "open_run", "packaged", "progression", "psnr", "rate_distortion",
-    "reconstruction_costs", "register", "relative_log_prob", "sample_from", "save_grid", "sdedit", "simulate",
-    "slerp", "sliced_wasserstein2", "ssim", "start", "step_costs", "train", "unclip", "variational_bound",
-    "wasserstein_1d",
+    "reconstruction_costs", "register", "relative_log_prob", "sample_from", "save_grid", "sdedit", "simulate", "slerp",
+    "sliced_wasserstein2", "ssim", "start", "step_costs", "train", "unclip", "variational_bound", "wasserstein_1d",
 ]
 # fmt: on
 
@@ -157,6 +156,8 @@ IN_FAMILIES = {
     "Exact": "divergences",
     "Index": "clocks",
     "Zero": "variances",
+    **dict.fromkeys(("UniformTimes", "LogNormal", "LogitNormal"), "times"),
+    "MinSNR": "loss_weights",
 }
 
 FACE = (

@@ -33,6 +33,9 @@ MORE: dict[str, list[dict[str, Any]]] = {
     "Karras": [{"rho": 2.0}],
     "Mu": [{"steps": 100}],
     "Index": [{"steps": 17}],
+    "LogNormal": [{"mean": 0.4, "std": 0.3}],
+    "LogitNormal": [{"mean": -1.0, "std": 1.7}],
+    "MinSNR": [{"gamma": float("inf")}],
     "DPMpp": [{"points": 1}, {"points": 3}],
     "DPMppSDE": [{"history": 1}],
     "UniPC": [{"p": 1}, {"variant": "bh1"}],
@@ -67,6 +70,8 @@ PREDICTIONS = instances(tables.PREDICTIONS)
 CLOCKS = instances(tables.CLOCKS)
 VARIANCES = instances(tables.VARIANCES)
 SAMPLERS = instances(tables.SAMPLERS)
+TIMES = instances(tables.TIMES)
+LOSS_WEIGHTS = instances(tables.LOSS_WEIGHTS)
 PROCESSES = [LinearProcess(s, SCALING.get(type(s).__name__, VariancePreserving())) for s in SCHEDULES]
 
 

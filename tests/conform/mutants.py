@@ -35,6 +35,7 @@ from diffprob.likelihood import bound, flow  # noqa: E402
 from diffprob.net import glow  # noqa: E402
 from diffprob.process import grids, linear, schedule  # noqa: E402
 from diffprob.sampling.ancestral import DDIM  # noqa: E402
+from diffprob.training import times, weights  # noqa: E402
 
 BRIDGE = [
     "process/test_linear.py::test_bridge_of_any_step_matches_the_formula",
@@ -146,6 +147,22 @@ class Forgetful(DDIM):
         return replace(super().step(model, replace(state, index=0), s, rng), index=state.index + 1)
 
 
+@dataclass(frozen=True)
+class Hasty(times.LogNormal):
+    """Times of another law than the distribution function says."""
+
+    def __call__(self, process: Any, rng: Any) -> torch.Tensor:
+        return super().__call__(process, rng) * 0.98
+
+
+@dataclass(frozen=True)
+class Unbounded(weights.MinSNR):
+    """A weight that is infinite without noise."""
+
+    def factor(self, process: Any, prediction: Any, t: Any) -> torch.Tensor:
+        return super().factor(process, prediction, t) / (process.schedule.logsnr(t) > 2).double()
+
+
 MUTANTS: dict[str, Mutant] = {
     "sign of ct in the bridge": Mutant(
         linear.LinearProcess, "bridge_coefficients", bridge(lambda c, *_: replace(c, ct=-c.ct)), BRIDGE + EXACT
@@ -239,6 +256,21 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "a grid that repeats a time": Mutant(
         tables.GRIDS, "Repeating", Repeating, ["conform/test_processes.py::test_grid_descends_within_the_schedule"]
+    ),
+    "times of another law": Mutant(
+        tables.TIMES, "Hasty", Hasty, ["conform/test_training.py::test_times_have_the_law_that_they_say"]
+    ),
+    "a weight without an end": Mutant(
+        tables.LOSS_WEIGHTS,
+        "Unbounded",
+        Unbounded,
+        ["conform/test_training.py::test_weight_is_finite_for_every_prediction"],
+    ),
+    "a noise level for its square": Mutant(
+        times.LogNormal,
+        "time",
+        lambda self, process, place: process.schedule.time(-place),
+        ["training/test_times.py::test_edm_draws_its_noise_from_the_published_law"],
     ),
     "noise norm turned round": Mutant(
         noise.NoiseNorm,

@@ -12,7 +12,7 @@ from truth.models import IsotropicData, exact_models, net_denoiser
 import diffprob as dp
 from diffprob.base.errors import ConformanceError, DiffprobError
 from diffprob.config import registry as tables
-from diffprob.conform import check_denoiser, check_process, check_proxy, check_sampler
+from diffprob.conform import check_denoiser, check_process, check_proxy, check_sampler, check_times
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
 from diffprob.density.baselines import DensityModel
 from diffprob.net.potential import PotentialSpec
@@ -46,6 +46,8 @@ def test_library_samplers_processes_and_denoisers_pass_the_checks() -> None:
         check_sampler(sampler)
     for process in (*PROCESSES, dp.Cosine, dp.LinearProcess):
         check_process(process)
+    for times in tables.TIMES.values():
+        check_times(times)
     for model in exact_models().values():
         check_denoiser(model, (2,), dtype=torch.float64)
     check_denoiser(net_denoiser(chunk=4))
@@ -214,7 +216,16 @@ class Doubled(Norm):
     columns = ("a", "a")
 
 
+@dataclass(frozen=True)
+class Hasty(dp.times.LogNormal):
+    """Times of another law than the distribution function says."""
+
+    def __call__(self, process, rng):
+        return process.schedule.snap(super().__call__(process, rng) * 0.95)
+
+
 PLANTED = {
+    "times": (lambda: check_times(Hasty), "away from its distribution function"),
     "thawed": (lambda: check_sampler(Thawed), "Thawed(eta=0.0, spread=False) can be changed"),
     "order": (lambda: check_sampler(Boastful), "on Gaussian data: the order is 0.99, not the declared 2"),
     "evaluations": (lambda: check_sampler(Chatty), "asks the model 4 times, and says 7"),

@@ -9,6 +9,7 @@ from diffprob.base.limits import MOST_WEIGHTS
 from diffprob.base.rng import Rng
 from diffprob.config.recipe import parameter_count
 from diffprob.denoise.ideal import TwoPoint
+from diffprob.denoise.prediction import Epsilon
 from diffprob.process.grids import Uniform
 from diffprob.process.linear import LinearProcess
 from diffprob.sampling.simulate import plan, simulate
@@ -80,6 +81,8 @@ USES: dict[str, Callable[[Any], Any]] = {
     "space": lambda space: space.dimensions,
     "source": lambda source: source.load,
     "augmentation": lambda augmentation: finite(augmentation(IMAGES, Rng.of(0, 2))),
+    "times": lambda times: finite(times(PROCESS, Rng.of(0, 2)), times.cdf(PROCESS, T)),
+    "loss weight": lambda weight: finite(weight.factor(PROCESS, Epsilon(), T)),
     "objective": lambda objective: objective.__call__,
     "training": lambda training: training.steps,
     "monitor": lambda monitor: monitor.steps,

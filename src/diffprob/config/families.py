@@ -8,7 +8,7 @@ from diffprob.config.registry import FAMILIES
 
 # Conditions are left out, whose plural is a package; they stand on the face by themselves.
 _PLURALS = {
-    name: {"process": "processes", "proxy": "proxies"}.get(name, f"{name.replace(' ', '_')}s")
+    name: {"process": "processes", "proxy": "proxies", "times": "times"}.get(name, f"{name.replace(' ', '_')}s")
     for name in FAMILIES
     if name not in ("condition", "training", "recipe", "trained")
 }

@@ -83,6 +83,8 @@ from diffprob.training.matching import DenoisingMatching, SlicedMatching
 from diffprob.training.maximum import MaximumLikelihood
 from diffprob.training.noisy_classifier import NoisyClassifierLoss
 from diffprob.training.settings import Monitor, ParameterGroup, Training
+from diffprob.training.times import LogitNormal, LogNormal, UniformTimes
+from diffprob.training.weights import MinSNR
 
 Component = TypeVar("Component", bound=type)
 
@@ -149,6 +151,8 @@ OBJECTIVES = _family(
         NoisyClassifierLoss,
     ),
 )
+TIMES = _family(UniformTimes, LogNormal, LogitNormal)
+LOSS_WEIGHTS = _family(MinSNR)
 TRAININGS = _family(Training)
 MONITORS = _family(Monitor)
 PARTS = _family(ParameterGroup)
@@ -176,6 +180,8 @@ FAMILIES: dict[str, Components] = {
     "source": SOURCES,
     "augmentation": AUGMENTATIONS,
     "objective": OBJECTIVES,
+    "times": TIMES,
+    "loss weight": LOSS_WEIGHTS,
     "training": TRAININGS,
     "monitor": MONITORS,
     "part": PARTS,
@@ -205,6 +211,8 @@ ABILITIES: dict[str, tuple[str, ...]] = {
     "source": ("load",),
     "augmentation": ("__call__",),
     "objective": ("__call__",),
+    "times": ("__call__", "cdf"),
+    "loss weight": ("factor",),
 }
 
 _REGISTERED: set[str] = set()  # by `register`

@@ -14,8 +14,9 @@ from diffprob.likelihood.bound import Decoder, step_nats
 from diffprob.net.layers import Output
 from diffprob.process.linear import LinearProcess
 from diffprob.space.pixels import Pixels, check_levels
-from diffprob.training.denoising import Noised, Objective, add_noise, output_error, uniform_times
+from diffprob.training.denoising import Noised, Objective, add_noise, output_error
 from diffprob.training.history import LossHistory
+from diffprob.training.times import uniform_times
 
 
 def chain_nats(

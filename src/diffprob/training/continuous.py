@@ -15,7 +15,8 @@ from diffprob.denoise.variance import Variance
 from diffprob.process.calculus import logsnr_decay
 from diffprob.process.learned import AtTimes, Learned
 from diffprob.process.linear import LinearProcess
-from diffprob.training.denoising import add_noise, uniform_times
+from diffprob.training.denoising import add_noise
+from diffprob.training.times import uniform_times
 
 
 class _Squared:

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-import torch
 from torch import Tensor
 
+from diffprob.base.checks import able
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng, normal_like
 from diffprob.base.shapes import flat_sum
@@ -15,6 +15,8 @@ from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.variance import Variance
 from diffprob.process.learned import Learned
 from diffprob.process.linear import LinearProcess
+from diffprob.training.times import Times, UniformTimes
+from diffprob.training.weights import LossWeight
 
 
 class Objective(Protocol):
@@ -49,15 +51,6 @@ class Noised(NamedTuple):
     noise: Tensor
 
 
-def uniform_times(process: LinearProcess, rng: Rng) -> Tensor:
-    """One time for each stream, float64 (B,): uniform on {1/T, ..., 1}, or between a continuous schedule's last noisy
-    time and 1."""
-    steps, start = process.schedule.steps, process.schedule.start
-    if steps is None:
-        return start + (1 - start) * rng.uniform((), torch.float64)
-    return (rng.integers((), steps) + 1).double() / steps
-
-
 def add_noise(process: LinearProcess, x0: Tensor, t: Tensor, rng: Rng) -> Noised:
     """The images ``x0`` (B, *event) at the times t (B,), with the noise of ``rng``."""
     noise = normal_like(rng, x0)
@@ -72,13 +65,25 @@ def output_error(model: NetDenoiser, process: LinearProcess, x0: Tensor, case: N
 
 @dataclass(frozen=True)
 class Denoising:
-    """E |target - output|^2 / d at x_t = alpha x_0 + sigma eps, t uniform (Ho et al. 2020, eq. 14 and algorithm 1).
+    """E w(t) |target - output|^2 / d at x_t = alpha x_0 + sigma eps (Ho et al. 2020, eq. 14 and algorithm 1).
 
-    On a discrete schedule t is uniform on {1/T, ..., 1}; on a continuous one uniform between its last noisy time and 1.
-    With `Epsilon` this is L_simple; with another prediction the squared error of what the network predicts.
+    With `Epsilon`, uniform times and no weight this is L_simple; with another prediction the squared error of what the
+    network predicts.
 
-    Exact when: the network predicts 0 and the target is the noise; the expectation is 1.
+    Args:
+        times: the law of t; uniform unless told.
+        weight: w(t), such as ``MinSNR()``; None: 1 at all times.
+
+    Exact when: the network predicts 0 and the target is the noise; the expectation without a weight is 1.
     """
+
+    times: Times = UniformTimes()
+    weight: LossWeight | None = None
+
+    def __post_init__(self) -> None:
+        able("times", self.times, "cdf", "UniformTimes()")
+        if self.weight is not None:
+            able("weight", self.weight, "factor", "MinSNR()")
 
     def check(self, process: LinearProcess, variance: Variance) -> None:
         """Refuse what this loss cannot train.
@@ -102,5 +107,6 @@ class Denoising:
         """
         process = model.process
         self.check(process, model.variance)
-        case = add_noise(process, x0, uniform_times(process, rng.fold("time")).to(x0.device), rng.fold("noise"))
-        return output_error(model, process, x0, case, model.raw(case.xt, case.t).main)
+        case = add_noise(process, x0, self.times(process, rng.fold("time")).to(x0.device), rng.fold("noise"))
+        error = output_error(model, process, x0, case, model.raw(case.xt, case.t).main)
+        return error if self.weight is None else self.weight.factor(process, model.prediction, case.t).to(error) * error

@@ -17,7 +17,8 @@ from diffprob.net.potential import Potential
 from diffprob.process.learned import Learned
 from diffprob.process.linear import LinearProcess
 from diffprob.space.pixels import Pixels
-from diffprob.training.denoising import Objective, add_noise, uniform_times
+from diffprob.training.denoising import Objective, add_noise
+from diffprob.training.times import uniform_times
 
 
 @dataclass(frozen=True)

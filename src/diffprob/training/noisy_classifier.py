@@ -11,7 +11,8 @@ from diffprob.base.rng import Rng
 from diffprob.guidance.noisy_classifier import NoisyClassifier
 from diffprob.process.chain import nearest
 from diffprob.space.pixels import Pixels
-from diffprob.training.denoising import add_noise, uniform_times
+from diffprob.training.denoising import add_noise
+from diffprob.training.times import uniform_times
 
 
 @dataclass(frozen=True)
