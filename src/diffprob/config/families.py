@@ -6,9 +6,19 @@ from typing import Any
 from diffprob.base.errors import did_you_mean
 from diffprob.config.registry import FAMILIES
 
+
+def plural(family: str) -> str:
+    """The word for all components of a family."""
+    if family == "times":
+        return family
+    if family.endswith("y"):
+        return f"{family[:-1]}ies"
+    return f"{family}es" if family.endswith("s") else f"{family}s"
+
+
 # Conditions are left out, whose plural is a package; they stand on the face by themselves.
 _PLURALS = {
-    name: {"process": "processes", "proxy": "proxies", "times": "times"}.get(name, f"{name.replace(' ', '_')}s")
+    name: plural(name).replace(" ", "_")
     for name in FAMILIES
     if name not in ("condition", "training", "recipe", "trained")
 }

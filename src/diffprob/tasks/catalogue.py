@@ -8,6 +8,7 @@ from typing import Any
 
 from diffprob import recipes
 from diffprob.base.errors import InputError, did_you_mean
+from diffprob.config.families import plural
 from diffprob.config.old_names import current_name
 from diffprob.config.recipe import parameter_count
 from diffprob.config.registry import ALL, FAMILIES
@@ -73,14 +74,14 @@ def look_up(what: str | None = None, part: str | None = None) -> dict[str, Any]:
             kind = answer["kind"]
             raise InputError(f"{option({'text': 'recipe'}.get(part, part))} is part of a run, got {what} ({kind})")
         return {"kind": part, part: answer[part]}
-    families = {_plural(family): table for family, table in FAMILIES.items() if _plural(family) != "recipes"}
+    families = {plural(family): table for family, table in FAMILIES.items() if plural(family) != "recipes"}
     if what is None:
         names = {family: list(table) for family, table in families.items()}
         known = {"recipes": list(RECIPES), "runs": packaged(), "metrics": list(METRICS)}
         return {"kind": "all", **known, "components": names}
     if "/" in what or is_run(Path(what)) or what in packaged():
         return {"kind": "run", **describe_run(what).to_json()}
-    what = ({family: _plural(family) for family in FAMILIES} | {"recipe": "recipes", "run": "runs"}).get(what, what)
+    what = ({family: plural(family) for family in FAMILIES} | {"recipe": "recipes", "run": "runs"}).get(what, what)
     if what == "recipes":
         return {"kind": what, what: {name: describe_recipe(name).to_json(brief=True) for name in RECIPES}}
     if what == "metrics":
@@ -154,9 +155,3 @@ def _paragraph(kind: Any, heading: str) -> str:
     paragraphs = (inspect.getdoc(kind) or "").split("\n\n")
     texts = (text.removeprefix(f"{heading}:") for text in paragraphs if text.startswith(f"{heading}:"))
     return " ".join(next(texts, "").split()).rstrip(".")
-
-
-def _plural(family: str) -> str:
-    if family.endswith("y"):
-        return f"{family[:-1]}ies"
-    return f"{family}es" if family.endswith("s") else f"{family}s"
