@@ -152,9 +152,9 @@ __all__ = [
 
 # What says too little without the name of its family: `dp.predictions.V`.
 IN_FAMILIES = {
-    **dict.fromkeys(("X0", "V", "Mu"), "predictions"),
+    **dict.fromkeys(("X0", "V", "Mu", "EDM"), "predictions"),
     "Exact": "divergences",
-    "Index": "clocks",
+    **dict.fromkeys(("Index", "LogNoise"), "clocks"),
     "Zero": "variances",
     **dict.fromkeys(("UniformTimes", "LogNormal", "LogitNormal"), "times"),
     "MinSNR": "loss_weights",

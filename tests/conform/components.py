@@ -36,6 +36,7 @@ MORE: dict[str, list[dict[str, Any]]] = {
     "LogNormal": [{"mean": 0.4, "std": 0.3}],
     "LogitNormal": [{"mean": -1.0, "std": 1.7}],
     "MinSNR": [{"gamma": float("inf")}],
+    "EDM": [{"sigma_data": 1.3}],
     "DPMpp": [{"points": 1}, {"points": 3}],
     "DPMppSDE": [{"history": 1}],
     "UniPC": [{"p": 1}, {"variant": "bh1"}],

@@ -188,6 +188,24 @@ MUTANTS: dict[str, Mutant] = {
             "denoise/test_ideal.py::test_tweedie_score_matches_the_formula",
         ],
     ),
+    "an input of another scale": Mutant(
+        prediction.EDM,
+        "input_scale",
+        lambda self, p, t: 1 / torch.hypot(p.alpha(t), p.sigma(t)),
+        ["denoise/test_prediction.py::test_edm_input_and_target_have_unit_variance_at_every_noise"],
+    ),
+    "a scale that nobody applies": Mutant(
+        prediction.EDM,
+        "input_scale",
+        lambda self, p, t: None,
+        ["denoise/test_prediction.py::test_network_is_shown_the_scaled_state_and_the_log_of_the_noise"],
+    ),
+    "a clock of the noise without its factor": Mutant(
+        denoiser.LogNoise,
+        "label",
+        lambda self, p, t: -self.factor * p.logsnr(t),
+        ["denoise/test_prediction.py::test_network_is_shown_the_scaled_state_and_the_log_of_the_noise"],
+    ),
     "unit data without the square": Mutant(
         variance.UnitData,
         "__call__",

@@ -68,7 +68,7 @@ USES: dict[str, Callable[[Any], Any]] = {
     "process": lambda process: finite(*process.coefficients(T)),
     "grid": use_grid,
     "prediction": lambda prediction: finite(*prediction.coefficients(PROCESS, T)),
-    "clock": lambda clock: finite(clock(T)),
+    "clock": lambda clock: finite(clock.label(PROCESS, T)),
     "variance": use_variance,
     "condition": lambda condition: finite(condition.null()),
     "sampler": use_sampler,

@@ -11,8 +11,8 @@ from truth.reference import cumulative, ddpm_betas
 from diffprob.base.distributions import LocationScale
 from diffprob.base.rng import Rng
 from diffprob.denoise.clipping import Clip
-from diffprob.denoise.denoiser import NetDenoiser
-from diffprob.denoise.prediction import X0, Epsilon, Mu, Prediction, Score, V
+from diffprob.denoise.denoiser import LogNoise, NetDenoiser
+from diffprob.denoise.prediction import EDM, X0, Epsilon, Mu, Prediction, Score, V
 from diffprob.denoise.variance import UnitData, Zero
 from diffprob.process.linear import LinearProcess, StraightScaling, SubVariancePreserving, VarianceExploding
 from diffprob.process.schedule import VPSDE, Cosine, LinearBetas, LogLinear, Straight, SubVP
@@ -35,10 +35,14 @@ def step(values: torch.Tensor) -> torch.Tensor:
     return values.reshape(SHAPE)
 
 
+EXPLODING = LinearProcess(LogLinear(0.002, 80.0), VarianceExploding())
+STRAIGHT = LinearProcess(Straight(), StraightScaling())
 TARGETS = {
     Epsilon(): NOISE,
     X0(): DATA,
     V(): A * NOISE - S * DATA,
+    # Karras et al., table 1 and eq. 8: (x_0 - c_skip y)/c_out with y = x_t/alpha and sigma = s/alpha.
+    EDM(): (DATA - 0.25 / ((S / A) ** 2 + 0.25) * XT / A) / (S / A * 0.5 / ((S / A) ** 2 + 0.25).sqrt()),
     Score(): -NOISE / S,
     # DDPM's eq. 11: mu = (x_t - beta/s eps)/sqrt(alpha).
     Mu(): (XT - step(BETAS[INDEX - 1]) / S * NOISE) / (1 - step(BETAS[INDEX - 1])).sqrt(),
@@ -120,6 +124,57 @@ def test_velocity_inverts_for_every_scaling(process: LinearProcess, velocity: ob
     torch.testing.assert_close(V().to_x0(process, xt, t, v), DATA, rtol=1e-10, atol=1e-12)
     a, b = V().coefficients(process, t)
     torch.testing.assert_close(torch.stack([a, b]), torch.stack(velocity(*process.coefficients(t))), rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize(
+    "process", [*map(LinearProcess, (LinearBetas(), Cosine(), VPSDE())), EXPLODING, STRAIGHT], ids=repr
+)
+def test_edm_input_and_target_have_unit_variance_at_every_noise(process: LinearProcess) -> None:
+    """For data of variance sd^2, by the coefficients alone: Var[c_in x_t] = Var[target] = 1, and so is what a network
+    that reaches its target adds, in units of B."""
+    t = torch.linspace(process.schedule.start, 1, 41, dtype=torch.float64).clamp_min(1e-9)
+    (alpha, sigma), sd = process.coefficients(t), 0.37
+    prediction = EDM(sd)
+    (a, b), scale = prediction.coefficients(process, t), prediction.input_scale(process, t)
+    one = torch.ones_like(t)
+    torch.testing.assert_close(scale**2 * (alpha**2 * sd**2 + sigma**2), one, rtol=1e-12, atol=0)
+    target = ((1 - a * alpha) / b) ** 2 * sd**2 + (a * sigma / b) ** 2
+    torch.testing.assert_close(target, one, rtol=1e-9, atol=0)
+    # The output is uncorrelated with what is shown, so Var[x_0] = A^2 Var[x_t] + B^2.
+    torch.testing.assert_close(a**2 * (alpha**2 * sd**2 + sigma**2) + b**2, sd**2 * one, rtol=1e-12, atol=0)
+
+
+def test_edm_is_v_with_the_other_sign_for_unit_data() -> None:
+    """Variance preserving with sigma_data = 1: the network sees x_t and predicts -v (1e-12)."""
+    a, b = EDM(1.0).coefficients(DDPM, T)
+    torch.testing.assert_close(torch.stack([a, -b]), torch.stack(V().coefficients(DDPM, T)), rtol=1e-12, atol=0)
+    torch.testing.assert_close(EDM(1.0).input_scale(DDPM, T), torch.ones_like(T), rtol=1e-12, atol=0)
+    velocity = V().target(DDPM, DATA, NOISE, T)
+    torch.testing.assert_close(EDM(1.0).target(DDPM, DATA, NOISE, T), -velocity, rtol=1e-9, atol=1e-10)
+
+
+def test_edm_loss_is_the_published_weight_of_the_error_in_x0() -> None:
+    """lambda(sigma) |D - x_0|^2 with lambda = (sigma^2 + sd^2)/(sigma sd)^2 is |F - target|^2: the weight is 1."""
+    t = torch.linspace(0, 1, 9, dtype=torch.float64)
+    sigma, sd = EXPLODING.sigma(t), 0.5
+    _, b = EDM(sd).coefficients(EXPLODING, t)
+    torch.testing.assert_close((sigma**2 + sd**2) / (sigma * sd) ** 2 * b**2, torch.ones_like(t), rtol=1e-12, atol=0)
+
+
+def test_network_is_shown_the_scaled_state_and_the_log_of_the_noise() -> None:
+    """The clock says ln(sigma)/4 and the input has the variance of c_in x_t, for one time and for many alike."""
+    net = TinyNet()
+    seen = []
+    net.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model = NetDenoiser(net, EXPLODING, EDM(), LogNoise())
+    t = tensor([0.1, 0.5, 0.9])
+    x = Rng.of(0, 3).normal((1, 4, 4))
+    together = model(x, t).mean
+    sigma = EXPLODING.sigma(t)
+    torch.testing.assert_close(seen[0], x / (sigma**2 + 0.25).sqrt().float().reshape(-1, 1, 1, 1))
+    torch.testing.assert_close(net.calls[0][2].double(), sigma.log() / 4, rtol=1e-6, atol=1e-7)
+    alone = torch.cat([model(x[k : k + 1], t[k]).mean for k in range(3)])
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
 
 
 def test_mu_prediction_with_zero_steps_is_an_error() -> None:

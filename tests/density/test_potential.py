@@ -12,14 +12,14 @@ from diffprob.config.registry import ALL
 from diffprob.config.spec import parse
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
 from diffprob.denoise.ideal import GaussianData
-from diffprob.denoise.prediction import X0, Epsilon, Score, V
+from diffprob.denoise.prediction import EDM, X0, Epsilon, Score, V
 from diffprob.density.potential import V0, noise_potential, relative_log_prob
 from diffprob.net.potential import PotentialSpec
 from diffprob.net.unet import UNetSpec
 from diffprob.process.linear import LinearProcess, VarianceExploding
 from diffprob.process.schedule import Cosine, LogLinear
 
-PREDICTIONS = [Epsilon(), V(), X0(), Score()]
+PREDICTIONS = [Epsilon(), V(), X0(), Score(), EDM()]
 PROCESSES = {
     "linear": LinearProcess(),
     "cosine": LinearProcess(Cosine(1000)),

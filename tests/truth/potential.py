@@ -26,13 +26,15 @@ class GaussianBody(nn.Module):
         t = (label.double() + 1) / steps
         alpha, sigma = self.data.process.coefficients(t)
         a, b = self.prediction.coefficients(self.data.process, t)
+        scale = self.prediction.input_scale(self.data.process, t)
+        scale = torch.ones_like(t) if scale is None else scale
+        x = x / per_sample(scale, x)  # what is shown, undone
         offset = (x - per_sample(alpha, x) * self.data.mean).flatten(1)
         inverse = torch.linalg.inv(self.data.marginal_cov(t))
         quadratic = sigma / 2 * torch.einsum("bi,bij,bj->b", offset, inverse.expand(len(x), -1, -1), offset)
-        # eps = ((1 - alpha A) x - alpha B out)/sigma, solved for out and integrated.
-        return Output(
-            ((1 - alpha * a) * x.flatten(1).square().sum(1) / 2 - sigma * quadratic) / (alpha * b) * self.unit
-        )
+        # eps = ((1 - alpha A) x - alpha B out)/sigma, solved for out and integrated over what is shown.
+        integral = ((1 - alpha * a) * x.flatten(1).square().sum(1) / 2 - sigma * quadratic) / (alpha * b)
+        return Output(scale * integral * self.unit)
 
 
 def gaussian_potential(data: GaussianData, prediction: Prediction = Epsilon()) -> NetDenoiser:

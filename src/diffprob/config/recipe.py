@@ -15,7 +15,7 @@ from diffprob.conditions.condition import Condition, Labels
 from diffprob.conditions.low_resolution import LowResolution
 from diffprob.config.spec import first_difference
 from diffprob.data.images import Images, Source
-from diffprob.denoise.denoiser import Clock, Evaluation, Index, NetDenoiser, Scale
+from diffprob.denoise.denoiser import Clock, Evaluation, Index, NetDenoiser
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.prediction import Epsilon, Prediction
 from diffprob.denoise.variance import Fitted, Variance, Zero
@@ -62,12 +62,13 @@ _ABILITIES = {
     "data": "load",
     "network": "build",
     "prediction": "to_x0",
+    "clock": "label",
     "variance": "posterior",
     "objective": "__call__",
     "condition": "null",
     "start": "weights",
 }
-_CLASSES = {"space": Pixels, "process": LinearProcess, "clock": (Index, Scale), "training": Training}
+_CLASSES = {"space": Pixels, "process": LinearProcess, "training": Training}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,9 +21,9 @@ from diffprob.data.captioned import CaptionedDigits
 from diffprob.data.combined import Concatenated, Subset
 from diffprob.data.sources import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Svhn
 from diffprob.data.train_test_split import TrainTestSplit
-from diffprob.denoise.denoiser import Index, Scale
+from diffprob.denoise.denoiser import Index, LogNoise, Scale
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
-from diffprob.denoise.prediction import X0, Epsilon, Mu, Score, V
+from diffprob.denoise.prediction import EDM, X0, Epsilon, Mu, Score, V
 from diffprob.denoise.variance import Analytic, NoiseResidual, OptimalCovariance, SquaredNoise, UnitData, Zero
 from diffprob.density.anomaly import AnomalyMap
 from diffprob.density.baselines import LogDensity, NegativeEnergy
@@ -100,8 +100,8 @@ SCALINGS = _family(VariancePreserving, VarianceExploding, SubVariancePreserving,
 LAWS = _family(Normal)
 PROCESSES = _family(LinearProcess)
 GRIDS = _family(Native, Uniform, QuadraticTimes, LogSNR, GrainGrid, Karras, Trailing, Leading, LeastCost)
-PREDICTIONS = _family(Epsilon, X0, V, Score, Mu)
-CLOCKS = _family(Index, Scale)
+PREDICTIONS = _family(Epsilon, X0, V, Score, Mu, EDM)
+CLOCKS = _family(Index, Scale, LogNoise)
 CONDITIONS = _family(Labels, Captions, LowResolution)
 VARIANCES = _family(
     Zero, UnitData, Analytic, NoiseResidual, SquaredNoise, OptimalCovariance, LearnedRange, LearnedDiagonal
@@ -199,7 +199,7 @@ ABILITIES: dict[str, tuple[str, ...]] = {
     "scaling": ("coefficients",),
     "law": ("sample", "log_density", "log_cdf", "log_mass"),
     "grid": ("__call__",),
-    "prediction": ("coefficients", "check", "gain", "to_x0", "from_x0", "target"),
+    "prediction": ("coefficients", "check", "gain", "input_scale", "to_x0", "from_x0", "target"),
     "variance": ("posterior",),
     "condition": ("drop", "from_dataset", "from_images", "check", "example_rows", "null"),
     "sampler": ("order", "evaluations", "step"),

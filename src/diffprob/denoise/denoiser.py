@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from diffprob.base.checks import MOST_STEPS, one_of, real, whole
 from diffprob.base.distributions import Distribution, LocationScale
 from diffprob.base.errors import InputError
-from diffprob.base.shapes import channels_last, filled
+from diffprob.base.shapes import channels_last, filled, scaled
 from diffprob.conditions.condition import Condition
 from diffprob.denoise.prediction import Epsilon, Prediction
 from diffprob.denoise.variance import Variance, Zero
@@ -40,13 +40,21 @@ class Denoiser(Protocol):
 class Clock(Protocol):
     """A network's time input (frozen dataclass: its repr is its configuration)."""
 
-    def __call__(self, t: Tensor) -> Tensor:
-        """The network's time input, float64, shaped like t."""
+    def label(self, process: LinearProcess, t: Tensor) -> Tensor:
+        """The network's time input at t, float64, shaped like t."""
         ...
 
 
+class _OfTime:
+    """A clock that asks for the time alone."""
+
+    def label(self, process: LinearProcess, t: Tensor) -> Tensor:
+        """The network's time input at t, whatever the noise there."""
+        return cast(Callable[[Tensor], Tensor], self)(t)
+
+
 @dataclass(frozen=True)
-class Index:
+class Index(_OfTime):
     """The label t T - 1, so that x_1..x_T have 0..T-1 (Ho et al. 2020); whole numbers are hit within 1e-9."""
 
     steps: int = 1000
@@ -66,7 +74,7 @@ class Index:
 
 
 @dataclass(frozen=True)
-class Scale:
+class Scale(_OfTime):
     """factor t: 999 in the continuous-time networks of Song et al. 2021."""
 
     factor: float = 999.0
@@ -77,6 +85,29 @@ class Scale:
     def __call__(self, t: Tensor) -> Tensor:
         """factor t."""
         return torch.as_tensor(t, dtype=torch.float64) * self.factor
+
+
+@dataclass(frozen=True)
+class LogNoise:
+    """factor ln(sigma/alpha): the same label at the same noise, whatever the schedule's times.
+
+    EDM's c_noise, where sigma/alpha is called sigma. Beyond sigma/alpha = e^20 and e^-20, where there is only noise or
+    none, the label stays as it is there.
+
+    Args:
+        factor: a quarter in EDM.
+
+    Reference: Karras et al., "Elucidating the design space of diffusion-based generative models" (2022), table 1.
+    """
+
+    factor: float = 0.25
+
+    def __post_init__(self) -> None:
+        real("factor", self.factor, "(0, 1e9]")
+
+    def label(self, process: LinearProcess, t: Tensor) -> Tensor:
+        """-factor logsnr/2, float64, shaped like t."""
+        return -0.5 * self.factor * process.logsnr(t).clamp(-40, 40)
 
 
 @dataclass(frozen=True)
@@ -252,12 +283,13 @@ class NetDenoiser(nn.Module):
     def _forward(self, xt: Tensor, t: Tensor, rows: Tensor | None) -> Any:
         if t.ndim and len(t) not in (1, len(xt)):
             raise ValueError(f"{len(t)} times for {len(xt)} states")
-        time = self.clock(t)
+        time, scale = self.clock.label(self.process, t), self.prediction.input_scale(self.process, t)
         if time.ndim == 0 and time.is_cpu and xt.is_cpu:
             time = torch.full((len(xt),), float(time), dtype=torch.float64)
         else:
             time = time.to(xt.device).expand(len(xt))
-        output = self.evaluation.call(self.net, self.net, xt, time, *(() if rows is None else (rows,)))
+        shown = xt if scale is None else scaled(xt, scale)
+        output = self.evaluation.call(self.net, self.net, shown, time, *(() if rows is None else (rows,)))
         if output.extra is None and output.main.dtype == xt.dtype:  # as in every step of most chains
             return output
         for answer in (output.main, output.extra):  # of complex numbers a part would be dropped

@@ -11,7 +11,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from diffprob.base.checks import MOST_STEPS, whole
+from diffprob.base.checks import MOST_STEPS, real, whole
 from diffprob.base.shapes import is_one_time, per_sample, scaled
 from diffprob.process.linear import LinearProcess
 
@@ -38,6 +38,10 @@ class Prediction(ABC):
                 f"prediction {self!r} divides by alpha, which is 0 at t = 1 with {process.schedule!r}: V() or "
                 "X0() would be right"
             )
+
+    def input_scale(self, process: LinearProcess, t: Tensor) -> Tensor | None:
+        """By what x_t is multiplied before the network sees it, float64, shaped like t; None: 1 at all times."""
+        return None
 
     def gain(self, process: LinearProcess, t: Tensor) -> float:
         """By what the network's error is multiplied in x_0 at a time (): |B|, for `Epsilon` sigma/alpha."""
@@ -129,3 +133,42 @@ class Mu(Prediction):
         bridge = process.bridge_coefficients(inner - 1 / self.steps, inner)
         zero, one = torch.zeros_like(t), torch.ones_like(t)
         return torch.where(last, zero, -bridge.ct / bridge.c0), torch.where(last, one, 1 / bridge.c0)
+
+
+@dataclass(frozen=True)
+class EDM(Prediction):
+    """F of x_0 = c_skip y + c_out F(c_in y), in EDM's variables y = x_t/alpha and r = sigma/alpha (its sigma).
+
+    With n^2 = sigma^2 + alpha^2 sd^2, the variance of x_t for data of the standard deviation sd, that is x_0 = (alpha
+    sd^2/n^2) x_t + (sigma sd/n) F(x_t/n) on every scaling, also where alpha = 0. For such data what the network is
+    shown and its target have variance 1 at all times, so that the squared error of F needs no weight: EDM's lambda
+    times c_out^2 is 1. EDM's clock is `LogNoise`, its times `LogNormal`.
+
+    Args:
+        sigma_data: the standard deviation of the data in model space.
+
+    Exact when: always an affine map; with alpha^2 + sigma^2 = 1 and sd = 1 it is `V` with the other sign.
+
+    Reference: Karras et al., "Elucidating the design space of diffusion-based generative models" (2022), table 1 and
+    eq. 7.
+    """
+
+    sigma_data: float = 0.5
+
+    def __post_init__(self) -> None:
+        real("sigma_data", self.sigma_data, "[1e-6, 1e6]")
+
+    def coefficients(self, process: LinearProcess, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(c_skip/alpha, c_out) = (alpha sd^2/n^2, sigma sd/n)."""
+        alpha, sigma = process.coefficients(t)
+        size = self._size(process, t)
+        return alpha * (self.sigma_data / size) ** 2, sigma * self.sigma_data / size
+
+    def input_scale(self, process: LinearProcess, t: Tensor) -> Tensor:
+        """c_in/alpha = 1/n."""
+        return 1 / self._size(process, t)
+
+    def _size(self, process: LinearProcess, t: Tensor) -> Tensor:
+        """n, the standard deviation of x_t, float64, shaped like t."""
+        alpha, sigma = process.coefficients(t)
+        return torch.hypot(alpha * self.sigma_data, sigma)

@@ -38,7 +38,8 @@ def noise_potential(model: NetDenoiser, x: Tensor, t: Tensor) -> Tensor:
     """F_t(x) with grad F_t = eps, the model's noise prediction, float64 (B,); so F_t = -sigma log q_t + C(t).
 
     Where the network predicts the noise, F_t is its scalar P. With another prediction, x_0 = A x_t + B grad P, it is
-    ((1 - alpha A) |x|^2/2 - alpha B P)/sigma, since sigma eps = x_t - alpha x_0.
+    ((1 - alpha A) |x|^2/2 - alpha B P)/sigma, since sigma eps = x_t - alpha x_0. Where the network is shown c x_t, P(c
+    x_t)/c stands for P.
 
     Args:
         x: (B, *event), as x_t.
@@ -49,7 +50,8 @@ def noise_potential(model: NetDenoiser, x: Tensor, t: Tensor) -> Tensor:
     Raises:
         InputError: the network is no `Potential`.
     """
-    scalar = _scalars(model, x, t)
+    scalar, scale = _scalars(model, x, t), model.prediction.input_scale(model.process, t)
+    scalar = scalar if scale is None else scalar / scale
     a, b = model.prediction.coefficients(model.process, t)
     alpha, sigma = model.process.coefficients(t)
     return ((1 - alpha * a) * flat_sum(x.double() ** 2) / 2 - alpha * b * scalar) / sigma

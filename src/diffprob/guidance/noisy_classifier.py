@@ -68,7 +68,7 @@ class NoisyClassifier(nn.Module):
 
     def _forward(self, part: Any, xt: Tensor, t: Tensor) -> Tensor:
         def whole(x: Tensor, times: Tensor) -> tuple[Tensor]:
-            labels = self.clock(times).to(x.device)
+            labels = self.clock.label(self.process, times).to(x.device)
             return (self.evaluation.call(self.net, part, x, labels).to(xt.dtype),)
 
         t = as_time(t, self.process.schedule.steps).to(xt.device).expand(len(xt))

@@ -211,7 +211,7 @@ def in_memory(
     if prediction is not None:
         able("prediction", prediction, "to_x0", "dp.predictions.V()")
     if clock is not None:
-        able("clock", clock, "__call__", "dp.clocks.Index(1000)")
+        able("clock", clock, "label", "dp.clocks.Index(1000)")
     if scheduler is not None:
         if process is not None or prediction is not None or clock is not None:
             raise InputError("a scheduler says process, prediction and clock: give it, or these")
