@@ -154,10 +154,11 @@ __all__ = [
 IN_FAMILIES = {
     **dict.fromkeys(("X0", "V", "Mu", "EDM"), "predictions"),
     "Exact": "divergences",
-    **dict.fromkeys(("Index", "LogNoise"), "clocks"),
+    **dict.fromkeys(("Index", "LogNoise", "Constant"), "clocks"),
     "Zero": "variances",
     **dict.fromkeys(("UniformTimes", "LogNormal", "LogitNormal"), "times"),
     "MinSNR": "loss_weights",
+    "Geometric": "schedules",
 }
 
 FACE = (

@@ -30,6 +30,7 @@ MORE: dict[str, list[dict[str, Any]]] = {
     "Cosine": [{"steps": 50}],
     "VPSDE": [{"beta_min": 0.5, "beta_max": 3.0}],
     "OrnsteinUhlenbeck": [{"horizon": 1.5}],
+    "Geometric": [{"steps": 10, "sigma_min": 0.01, "sigma_max": 1.0}],
     "Karras": [{"rho": 2.0}],
     "Mu": [{"steps": 100}],
     "Index": [{"steps": 17}],
@@ -46,7 +47,12 @@ MORE: dict[str, list[dict[str, Any]]] = {
 }
 
 # Where a schedule was made for one scaling; any other combination is a process as well.
-SCALING = {"SubVP": SubVariancePreserving(), "LogLinear": VarianceExploding(), "Straight": StraightScaling()}
+SCALING = {
+    "SubVP": SubVariancePreserving(),
+    "LogLinear": VarianceExploding(),
+    "Geometric": VarianceExploding(),
+    "Straight": StraightScaling(),
+}
 
 
 def instances(family: dict[str, Callable[..., Any]]) -> list[Any]:

@@ -11,6 +11,7 @@ must be green.
 import contextlib
 import io
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -33,7 +34,8 @@ from diffprob.denoise import denoiser, prediction, variance  # noqa: E402
 from diffprob.density import noise, potential, typicality  # noqa: E402
 from diffprob.likelihood import bound, flow  # noqa: E402
 from diffprob.net import glow  # noqa: E402
-from diffprob.process import grids, linear, schedule  # noqa: E402
+from diffprob.process import calculus, geometric, grids, linear, schedule  # noqa: E402
+from diffprob.sampling import langevin, sde  # noqa: E402
 from diffprob.sampling.ancestral import DDIM  # noqa: E402
 from diffprob.training import times, weights  # noqa: E402
 
@@ -50,6 +52,8 @@ original_kl = divergence.kl
 original_noise = glow.Glow.noise
 original_noised = bound._noised
 original_slope = flow._slope
+original_euler = sde.EulerMaruyama.kernel
+original_balanced = langevin.balanced_size
 DENSITY = ["likelihood/test_flow.py::test_flow_density_is_exact_on_normal_data"]
 ENTROPY = ["likelihood/test_bound.py::test_bound_of_the_exact_posterior_is_the_entropy"]
 
@@ -163,7 +167,38 @@ class Unbounded(weights.MinSNR):
         return super().factor(process, prediction, t) / (process.schedule.logsnr(t) > 2).double()
 
 
+def halved_score(self: Any, process: Any, posterior: Any, x: Any, s: Any, t: Any) -> Any:
+    """The reverse equation with the flow's score: a factor of 1 for the 2 of an Ornstein-Uhlenbeck process."""
+    law = original_euler(self, process, posterior, x, s, t)
+    drift = log_alpha_step(process, s, t)
+    straight = distributions.LocationScale((1 - drift) * x, law.std)
+    return replace(law, mean=(law.mean + straight.mean) / 2)
+
+
+def log_alpha_step(process: Any, s: Any, t: Any) -> torch.Tensor:
+    """f (t - s) of a continuous process."""
+    return calculus.drift_and_diffusion(process, t)[0] * (t - s)
+
+
 MUTANTS: dict[str, Mutant] = {
+    "half of the score in the reverse equation": Mutant(
+        sde.EulerMaruyama,
+        "kernel",
+        halved_score,
+        ["sampling/test_sde.py::test_ornstein_uhlenbeck_reverse_equation_has_twice_the_flows_score"],
+    ),
+    "a Langevin step of another size": Mutant(
+        langevin,
+        "balanced_size",
+        lambda ratio, steps: 0.5 * original_balanced(ratio, steps),
+        ["sampling/test_sde.py::test_step_size_rule_matches_the_published_sizes"],
+    ),
+    "levels that begin at the largest": Mutant(
+        geometric.Geometric,
+        "logsnr",
+        lambda self, t: -2 * (math.log(self.sigma_max) - (t * self.steps - 1) * math.log(self.ratio)),
+        ["process/test_geometric.py::test_levels_match_the_papers", "conform/test_processes.py"],
+    ),
     "sign of ct in the bridge": Mutant(
         linear.LinearProcess, "bridge_coefficients", bridge(lambda c, *_: replace(c, ct=-c.ct)), BRIDGE + EXACT
     ),

@@ -128,12 +128,14 @@ def test_variance_has_the_shape_and_value_for_unit_data(variance, process) -> No
 
 
 @over_clocks
-def test_clock_increases(clock) -> None:
+def test_clock_increases_or_says_the_same_at_all_times(clock) -> None:
     t = torch.linspace(0.001, 1, 1000, dtype=torch.float64)
     process = PROCESSES[0]
     label = clock.label(process, t)
     assert label.dtype == torch.float64
     assert label.shape == t.shape
     assert clock.label(process, t[5]).shape == ()
+    if (label == label[0]).all():
+        return
     assert (label.diff() > 0).all()
     assert (label.float().diff() > 0).all(), "two times get one label in float32"

@@ -11,11 +11,12 @@ from truth.order import assert_order
 from diffprob.base.distributions import Dirac
 from diffprob.base.rng import Rng
 from diffprob.denoise.variance import UnitData
+from diffprob.process.geometric import Geometric
 from diffprob.process.grids import LogSNR, Uniform
 from diffprob.process.linear import LinearProcess, StraightScaling, VarianceExploding
-from diffprob.process.schedule import VPSDE, LinearBetas, LogLinear, Straight
+from diffprob.process.schedule import VPSDE, LinearBetas, LogLinear, OrnsteinUhlenbeck, Straight
 from diffprob.sampling.ancestral import Ancestral
-from diffprob.sampling.langevin import AnnealedLangevin
+from diffprob.sampling.langevin import AnnealedLangevin, balanced_size
 from diffprob.sampling.sde import EulerMaruyama, PredictorCorrector, ReverseDiffusion
 from diffprob.sampling.simulate import State, simulate
 
@@ -138,7 +139,8 @@ def test_corrector_with_zero_score_does_not_move() -> None:
         (lambda: PredictorCorrector(snr=math.nan), "snr must lie in .*got nan"),
         (lambda: PredictorCorrector(corrections=0), "corrections must be at least 1, got 0"),
         (lambda: AnnealedLangevin(steps=0), "steps must be at least 1, got 0"),
-        (lambda: AnnealedLangevin(size=2.0), "size must lie in \\(0, 2\\), got 2.0"),
+        (lambda: AnnealedLangevin(size=2.0), "size must lie in \\(0, 2\\) or None, got 2.0"),
+        (lambda: AnnealedLangevin(size=None, convention="paper"), "size must be a number with convention='paper'"),
         (lambda: AnnealedLangevin(convention="v2"), "convention must be one of code, paper, got 'v2'"),
     ],
 )
@@ -176,7 +178,7 @@ def test_langevin_matches_the_published_update() -> None:
         y, level = x / alpha, sigma / alpha
         score = alpha * model.score(x, t)
         for sampler, a in ((AnnealedLangevin(1, 0.1), 0.1), (AnnealedLangevin(1, 0.1, "paper"), 0.05)):
-            law = sampler.kernel(process, model(x, t).mean, x, t)
+            law = sampler.kernel(process, model(x, t).mean, x, t, 0.1)
             torch.testing.assert_close(law.mean / alpha, y + a * level**2 * score, rtol=1e-10, atol=1e-12)
             torch.testing.assert_close(law.std / alpha, (2 * a) ** 0.5 * level)
 
@@ -190,7 +192,7 @@ def annealed(process, sampler, levels: int) -> float:
     for t, s in itertools.pairwise(times):
         ratio = process.alpha(s) / process.alpha(t)
         mean, variance = ratio * mean, ratio**2 * variance
-        law = sampler.kernel(process, model(ends, s).mean, ends, s)
+        law = sampler.kernel(process, model(ends, s).mean, ends, s, sampler.size_at(process, s, t))
         gain = (law.mean[1] - law.mean[0])[0]
         for _ in range(sampler.steps):
             mean, variance = gain * mean + law.mean[0, 0], gain**2 * variance + law.variance.flatten()[0]
@@ -210,6 +212,64 @@ def test_langevin_error_falls_with_more_steps(process) -> None:
     assert 0 < many < few / 3
     assert many < 0.03
     assert few < 1 / 7
+
+
+@pytest.mark.parametrize(
+    ("levels", "most", "steps", "published"), [(232, 50, 5, 0.062), (500, 90, 5, 0.033), (1086, 190, 3, 0.018)]
+)
+def test_step_size_rule_matches_the_published_sizes(levels: int, most: float, steps: int, published: float) -> None:
+    """NCSNv2, table 2: eps/sigma_L^2 for CIFAR-10, CelebA and LSUN bedrooms, whose least level is 0.01."""
+    process = LinearProcess(Geometric(levels, 0.01, most), VarianceExploding())
+    size = AnnealedLangevin(steps, None).size_at(process, tensor(0.5 - 1 / levels), tensor(0.5))
+    assert abs(size - published) < 5.1e-4
+
+
+def test_step_size_rule_is_the_best_for_a_point() -> None:
+    """The variance after the chain, by its own recursion, is least at the rule's size, for close and wide levels."""
+    for ratio, steps in ((1.0376, 5), (1.668, 100), (3.0, 2), (50.0, 1)):
+        best = balanced_size(ratio, steps)
+
+        def variance(size: float, v: float = ratio**2, steps: int = steps) -> float:
+            for _ in range(steps):
+                v = (1 - size) ** 2 * v + 2 * size
+            return v
+
+        assert 1 < variance(best) <= min(variance(best * 1.01), variance(best * 0.99)) + 1e-12
+    assert balanced_size(math.inf, 5) == 1.0 and balanced_size(1.0, 5) == pytest.approx(0.001)
+
+
+def test_ncsn_ends_at_the_data_when_its_levels_are_close() -> None:
+    """232 levels with the size of the rule leave the variance of N(0.4, 0.3) a seventh too large at most, few levels
+    more; the last step to the data removes the last level's noise."""
+    process = LinearProcess(Geometric(232, 0.01, 50.0), VarianceExploding())
+    few, many = (annealed(process, AnnealedLangevin(5, None), levels) - 1 for levels in (20, 232))
+    assert 0 < many < 1 / 7
+    assert many < few / 2
+
+
+def test_ornstein_uhlenbeck_reverse_equation_has_twice_the_flows_score() -> None:
+    """dx = (x + 2 score) dr + sqrt(2) dw, backwards (METHOD 1.6): 800 Euler steps of horizon 4 end at the data's
+    variance to 6%; with a factor of 1 for the 2 they end farther off than that, and without noise at almost none."""
+    process = LinearProcess(OrnsteinUhlenbeck(4.0))
+    times = torch.linspace(1, 1e-3, 801, dtype=torch.float64)
+
+    def variance(factor: float, noise: float) -> float:
+        v = 1.0
+        for t, s in itertools.pairwise(times.tolist()):
+            alpha, sigma = (float(c) for c in process.coefficients(t))
+            h = 4 * (t - s)
+            v = (1 + h * (1 - factor / (alpha**2 * 0.09 + sigma**2))) ** 2 * v + noise * 2 * h
+        return v
+
+    exact = float(process.alpha(1e-3) ** 2 * 0.09 + process.sigma(1e-3) ** 2)
+    model = IsotropicData(0.0, tensor([0.09]), process)
+    v = tensor(float(process.sigma(1.0) ** 2))
+    ends = tensor([[0.0], [1.0]])
+    for t, s in itertools.pairwise(times):
+        law = EulerMaruyama().kernel(process, model(ends, t), ends, s, t)
+        v = (law.mean[1] - law.mean[0])[0] ** 2 * v + law.variance.flatten()[0]
+    assert abs(float(v) / exact - 1) < 0.06 and abs(float(v) / variance(2.0, 1.0) - 1) < 1e-3
+    assert variance(1.0, 1.0) / exact > 1.5 and variance(2.0, 0.0) < 1e-3
 
 
 def test_langevin_at_a_level_without_signal_scales_the_state() -> None:

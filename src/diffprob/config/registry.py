@@ -21,7 +21,7 @@ from diffprob.data.captioned import CaptionedDigits
 from diffprob.data.combined import Concatenated, Subset
 from diffprob.data.sources import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Svhn
 from diffprob.data.train_test_split import TrainTestSplit
-from diffprob.denoise.denoiser import Index, LogNoise, Scale
+from diffprob.denoise.denoiser import Constant, Index, LogNoise, Scale
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.prediction import EDM, X0, Epsilon, Mu, Score, V
 from diffprob.denoise.variance import Analytic, NoiseResidual, OptimalCovariance, SquaredNoise, UnitData, Zero
@@ -45,6 +45,7 @@ from diffprob.net.potential import PotentialSpec
 from diffprob.net.scalar_unet import ScalarUNetSpec
 from diffprob.net.text import TextEncoderSpec
 from diffprob.net.unet import UNetSpec
+from diffprob.process.geometric import Geometric
 from diffprob.process.grids import GrainGrid, Karras, Leading, LogSNR, Native, QuadraticTimes, Trailing, Uniform
 from diffprob.process.learned import Learned
 from diffprob.process.linear import (
@@ -94,14 +95,15 @@ def _family(*components: type) -> Components:
 
 
 SCHEDULES = _family(
-    LinearBetas, ScaledLinear, Quadratic, Cosine, VPSDE, SubVP, LogLinear, OrnsteinUhlenbeck, Straight, Learned
+    *(LinearBetas, ScaledLinear, Quadratic, Cosine),
+    *(VPSDE, SubVP, LogLinear, Geometric, OrnsteinUhlenbeck, Straight, Learned),
 )
 SCALINGS = _family(VariancePreserving, VarianceExploding, SubVariancePreserving, StraightScaling)
 LAWS = _family(Normal)
 PROCESSES = _family(LinearProcess)
 GRIDS = _family(Native, Uniform, QuadraticTimes, LogSNR, GrainGrid, Karras, Trailing, Leading, LeastCost)
 PREDICTIONS = _family(Epsilon, X0, V, Score, Mu, EDM)
-CLOCKS = _family(Index, Scale, LogNoise)
+CLOCKS = _family(Index, Scale, LogNoise, Constant)
 CONDITIONS = _family(Labels, Captions, LowResolution)
 VARIANCES = _family(
     Zero, UnitData, Analytic, NoiseResidual, SquaredNoise, OptimalCovariance, LearnedRange, LearnedDiagonal

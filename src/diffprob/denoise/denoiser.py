@@ -88,6 +88,28 @@ class Scale(_OfTime):
 
 
 @dataclass(frozen=True)
+class Constant(_OfTime):
+    """The same label at all times: the network has to see in x_t itself how much noise there is.
+
+    With `Epsilon` the score is s(x)/sigma for one network s without a condition, NCSNv2's technique 3.
+
+    Args:
+        value: the label.
+
+    Reference: Song & Ermon, "Improved techniques for training score-based generative models" (2020), technique 3.
+    """
+
+    value: float = 0.0
+
+    def __post_init__(self) -> None:
+        real("value", self.value, "[-1e9, 1e9]")
+
+    def __call__(self, t: Tensor) -> Tensor:
+        """The value, shaped like t."""
+        return torch.full_like(torch.as_tensor(t, dtype=torch.float64), self.value)
+
+
+@dataclass(frozen=True)
 class LogNoise:
     """factor ln(sigma/alpha): the same label at the same noise, whatever the schedule's times.
 

@@ -63,22 +63,34 @@ class Continuous:
         return t
 
 
-class Tabulated:
-    """A table of beta_1..beta_T: abar_i = prod (1 - beta_j) at t = i/T (Ho et al. 2020, eq. 4).
-
-    Exact when: t is a multiple of 1/T.
-    """
+class Discrete:
+    """What schedules of T times share: 1/T is the last noisy one, and others are moved to the nearest."""
 
     steps: int
-
-    def betas(self) -> Tensor:
-        """beta_1..beta_T, float64 (T,)."""
-        raise NotImplementedError
 
     @property
     def start(self) -> float:
         """1/T, the time of x_1."""
         return 1 / self.steps
+
+    def snap(self, t: Tensor) -> Tensor:
+        """The nearest multiple of 1/T, at least 1/T; halfway between two, the even one."""
+        position = t * self.steps
+        # A tie stays a tie after rounding errors: 0.3875 * 1000 may come out as 387.49999999999994.
+        half = (2 * position).round() / 2
+        position = torch.where((position - half).abs() < 1e-9, half, position)
+        return position.round().clamp(1, self.steps) / self.steps
+
+
+class Tabulated(Discrete):
+    """A table of beta_1..beta_T: abar_i = prod (1 - beta_j) at t = i/T (Ho et al. 2020, eq. 4).
+
+    Exact when: t is a multiple of 1/T.
+    """
+
+    def betas(self) -> Tensor:
+        """beta_1..beta_T, float64 (T,)."""
+        raise NotImplementedError
 
     def logsnr(self, t: Tensor) -> Tensor:
         """log-SNR with log alpha interpolated linearly between the knots."""
@@ -97,14 +109,6 @@ class Tabulated:
         right = torch.searchsorted(-table, -target).clamp(1, self.steps)
         low, high = table[right - 1], table[right]
         return ((right - 1 + (target - low) / (high - low)) / self.steps).clamp(0, 1)
-
-    def snap(self, t: Tensor) -> Tensor:
-        """The nearest multiple of 1/T, at least 1/T; halfway between two, the even one."""
-        position = t * self.steps
-        # A tie stays a tie after rounding errors: 0.3875 * 1000 may come out as 387.49999999999994.
-        half = (2 * position).round() / 2
-        position = torch.where((position - half).abs() < 1e-9, half, position)
-        return position.round().clamp(1, self.steps) / self.steps
 
 
 @lru_cache(maxsize=32)

@@ -1,11 +1,15 @@
 """Annealed Langevin dynamics: a short chain at every noise level, from the highest to the lowest."""
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 
+import torch
 from torch import Tensor
 
 from diffprob.base.checks import one_of, real, whole
 from diffprob.base.distributions import LocationScale
+from diffprob.base.errors import FieldError
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import per_sample
 from diffprob.denoise.denoiser import Denoiser
@@ -32,19 +36,22 @@ class AnnealedLangevin:
 
     Args:
         steps: Langevin steps at each level.
-        size: the step in units of the level's variance.
-        convention: "code" or "paper".
+        size: the step in units of the level's variance; None: at each level what brings the variance of the level
+            before closest to its own (`balanced_size`, NCSNv2's technique 4), also where few levels lie far apart.
+        convention: "code" or "paper"; the rule of ``size=None`` is one for "code".
 
     When: noise-conditional score networks, with about a thousand evaluations.
 
-    Exact when: in the limit of many small steps at every level.
+    Exact when: in the limit of many small steps at every level; ``size=None`` has small steps where they are many, and
+    is meant for few and wide levels, where 0.2 is far off: with 20 levels of 5 steps a variance 1.5 for 1.9 times that
+    of N(0.4, 0.3), with 232 levels 1.14 for 1.04.
 
     Reference: Song & Ermon, "Generative modeling by estimating gradients of the data distribution" (2019), algorithm 1;
     "Improved techniques for training score-based generative models" (2020), algorithm 1.
     """
 
     steps: int = 5
-    size: float = 0.2
+    size: float | None = 0.2
     convention: str = "code"
 
     order = None
@@ -53,7 +60,9 @@ class AnnealedLangevin:
         whole("steps", self.steps, 1, 10000)
         one_of("convention", self.convention, _SHARE)
         # Beyond 2 a step overshoots by more than it corrects, and the chain runs away.
-        real("size", self.size, f"(0, {2 / _SHARE[self.convention]:g})")
+        real("size", self.size, f"(0, {2 / _SHARE[self.convention]:g})", none=True)
+        if self.size is None and self.convention != "code":
+            raise FieldError("size", f"must be a number with convention={self.convention!r}, got None")
 
     @property
     def evaluations(self) -> int:
@@ -69,15 +78,49 @@ class AnnealedLangevin:
             x = per_sample(process.sigma(s) / process.sigma(state.t), x) * x
         else:
             x = per_sample(process.alpha(s) / process.alpha(state.t), x) * x
-        streams = rng.fold("langevin").at(state.index)
+        streams, size = rng.fold("langevin").at(state.index), self.size_at(process, s, state.t)
         for k in range(self.steps):
             posterior = model(x, s)
             first = first or posterior
-            x = self.kernel(process, posterior.mean, x, s).sample(streams.fold(str(k)))
+            x = self.kernel(process, posterior.mean, x, s, size).sample(streams.fold(str(k)))
         return State(x, s, state.index + 1, first)
 
-    def kernel(self, process: LinearProcess, image: Tensor, x: Tensor, t: Tensor) -> LocationScale:
-        """The law of x after one Langevin step at t, (B, *event), for the predicted image."""
-        (alpha, sigma), a = process.coefficients(t), self.size * _SHARE[self.convention]
+    def size_at(self, process: LinearProcess, s: Tensor, t: Tensor) -> float:
+        """The size of the steps at s after the level of t: the one that was set, or that of `balanced_size`."""
+        if self.size is not None:
+            return self.size
+        return balanced_size(float(torch.exp((process.logsnr(s) - process.logsnr(t)) / 2)), self.steps)
+
+    def kernel(self, process: LinearProcess, image: Tensor, x: Tensor, t: Tensor, size: float) -> LocationScale:
+        """The law of x after one Langevin step of the size at t, (B, *event), for the predicted image."""
+        (alpha, sigma), a = process.coefficients(t), size * _SHARE[self.convention]
         mean = x + a * (per_sample(alpha, x) * image - x)
         return LocationScale(mean, per_sample((2 * a) ** 0.5 * sigma, x), process.law)
+
+
+@lru_cache(maxsize=4096)
+def balanced_size(ratio: float, steps: int) -> float:
+    """The size of a Langevin step, in units of the level's variance, for levels in this ratio and so many steps each.
+
+    Data that is a point has the variance v_0 = ratio^2 when the chain comes from the level before, and after n steps
+    v_n = v + (1 - size)^(2n) (ratio^2 - v) with v = 1/(1 - size/2): never 1, but least at one size, which is returned,
+    between 0.001 and 1. NCSNv2's technique 4, v_n as close to 1 as can be; for its CIFAR-10 levels, 1.0376 apart, 5
+    steps have 0.0618, where the paper has 0.062.
+
+    Exact when: the data is a point; then v_n is the variance over the level's.
+
+    Reference: Song & Ermon, "Improved techniques for training score-based generative models" (2020), proposition 2 and
+    technique 4.
+    """
+
+    def excess(size: float) -> float:
+        still = 1 / (1 - size / 2)
+        return still - 1 + (1 - size) ** (2 * steps) * (ratio * ratio - still)
+
+    if not math.isfinite(ratio):
+        return 1.0
+    low, high = 0.001, 1.0
+    for _ in range(100):  # it falls and then rises: a third that cannot hold the least is cut off
+        left, right = low + (high - low) / 3, high - (high - low) / 3
+        low, high = (left, high) if excess(left) > excess(right) else (low, right)
+    return (low + high) / 2
