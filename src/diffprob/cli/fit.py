@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from diffprob.base.errors import InputError
+from diffprob.cli.options import add_precision
 from diffprob.cli.parser import add_device, add_dry_run, add_seed, whole
 from diffprob.cli.progress import TERMINAL
 from diffprob.cli.text import table
@@ -54,9 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="fit to the weights that were best by the metric watched during training, not the last ones",
     )
-    parser.add_argument(
-        "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="precision of the network (default fp32)"
-    )
+    add_precision(parser, "auto: fp32")
     parser.add_argument("--record", action="store_true", help="write even into a run that comes with the library")
     add_seed(parser, "decides which images, times and noise (default 0)")
     add_device(parser)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError
 from diffprob.base.text import one_line
-from diffprob.cli.parser import add_device, add_dry_run, add_seed, component, share, whole
+from diffprob.cli.parser import add_device, add_dry_run, add_seed, component, number, share, whole
 
 if TYPE_CHECKING:
     from diffprob.tasks.compute import Compute
@@ -97,9 +97,15 @@ def add_network(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="use the weights that were best by the metric watched during training, not the last ones",
     )
-    parser.add_argument(
-        "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the network (default fp32)"
+    add_precision(
+        parser, "auto: fp32, but bf16 for images that a large network draws or tells apart, where that is fast"
     )
+
+
+def add_precision(parser: argparse.ArgumentParser, default: str) -> None:
+    """``--precision``, of which "auto" is the default."""
+    choices = ("auto", "fp32", "bf16", "fp16")  # `diffprob.tasks.compute.PRECISIONS`
+    parser.add_argument("--precision", choices=choices, default="auto", help=f"of the network (default {default})")
 
 
 def add_steering(parser: argparse.ArgumentParser) -> None:
@@ -320,17 +326,8 @@ def bound(args: argparse.Namespace, **own: Any) -> dict[str, Any]:
 
 
 def _finite(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"must be finite, got {text}")
-    return value
+    return number(text, "a number", "be finite", math.isfinite)
 
 
 def _unit(text: str) -> float:
-    value = _finite(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must lie in [0, 1], got {text}")
-    return value
+    return number(text, "a number", "lie in [0, 1]", lambda value: 0 <= value <= 1)

@@ -66,34 +66,27 @@ def whole(least: int, most: int = MOST) -> Callable[[str], int]:
 
 def share(text: str) -> float:
     """The type of an option that takes a number in (0, 1]."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a number in (0, 1], got {text!r}") from None
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"must lie in (0, 1], got {text}")
-    return value
+    return number(text, "a number in (0, 1]", "lie in (0, 1]", lambda value: 0 < value <= 1)
 
 
 def grey_levels(text: str) -> float:
     """The type of an option that takes a number of grey levels above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a number of grey levels, got {text!r}") from None
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be above 0 and finite, got {text}")
-    return value
+    return number(text, "a number of grey levels", "be above 0 and finite", lambda value: 0 < value < math.inf)
 
 
 def at_least_0(text: str) -> float:
     """The type of an option that takes a number of at least 0."""
+    return number(text, "a number", "be at least 0 and finite", lambda value: 0 <= value < math.inf)
+
+
+def number(text: str, what: str, right: str, fits: Callable[[float], bool]) -> float:
+    """A number that fits; a message says ``what`` it must be, and ``right`` what of it."""
     try:
         value = float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be at least 0 and finite, got {text}")
+        raise argparse.ArgumentTypeError(f"must be {what}, got {text!r}") from None
+    if not fits(value):
+        raise argparse.ArgumentTypeError(f"must {right}, got {text}")
     return value
 
 

@@ -166,7 +166,7 @@ def _classified(
         labels = option("label", " ".join(conditioning.label))
         raise InputError(f"{labels}: one label for all images would be right here")
     rows = rows if len(rows) == 1 else rows[torch.arange(n) % len(rows)]
-    network = classifier.load(compute.on(), compute.batch or "auto", compute.precision)
+    network = classifier.load(compute.on(), compute.batch or "auto", compute.exact)
     guided = EnergyGuided(model, LabelEnergy(network, rows, scale), low, high)
     within = "" if conditioning.guidance_interval is None else f", within {low:g} <= t <= {high:g}"
     by = f"the classifier {classifier.name} ({classifier.sha256()[:12]}), scale {scale:g}{within}"
@@ -264,7 +264,7 @@ def _weaker(run: Run, conditioning: Conditioning, compute: Compute, rows: Tensor
             condition_rows = theirs.null() if rows is None else _rows_of(theirs, run.recipe.condition, rows)
     except InputError as error:
         raise InputError(f"{guide_with}: {error}; a run that is told the same would be right") from error
-    weak = other.load(compute.on(), compute.batch or "auto", compute.precision)
+    weak = other.load(compute.on(), compute.batch or "auto", compute.exact)
     if condition_rows is None:
         return weak, "" if rows is None else ", which is told nothing"
     return weak.condition_on(condition_rows), ""

@@ -283,7 +283,7 @@ def _fit_analytic(prepared: PreparedFit, reporter: Reporter) -> dict[str, Any]:
     take = prepared.take(n)
     with reporter.progress("analytic", len(times), "time") as progress:
         moments = noise_moments(model, take, times.to(device), rng, progress.update)
-    about = {"n": n, "times": len(times), "seed": seed, "precision": prepared.request.compute.precision}
+    about = {"n": n, "times": len(times), "seed": seed, "precision": prepared.request.compute.exact}
     prepared.keep("analytic", moments_tensors(moments), about)
     used = {"use": 'sample --variance "Analytic()", or Analytic(moment="norm")', **_seconds(began)}
     return {**about, "summary": _worth(moments, n), **used}
@@ -315,7 +315,7 @@ def _fit_heads(prepared: PreparedFit, kinds: tuple[str, ...], reporter: Reporter
         state = fit_heads(model, (take(k) for k in range(fit.pilot + fit.steps)), fit, settings.blocks, update)
     spec, fits = head_spec(model, settings.blocks), {}
     names = {kind: f"{variance.__name__}()" for variance, kind in HEADS.items()}
-    batch, precision = settings.batch, request.compute.precision
+    batch, precision = settings.batch, request.compute.exact
     for kind in kinds:
         tensors, own = head_tensors(spec, state.heads[kind])
         about = {**own, "fit": repr(fit), "batch": batch, "loss": losses[kind], "precision": precision}

@@ -208,7 +208,7 @@ def load(
     model: str | Path | Run,
     *,
     device: str = "auto",
-    precision: str = "fp32",
+    precision: str = "auto",
     batch: int | None = None,
     best: bool = False,
     reporter: Reporter | None = None,
@@ -219,7 +219,7 @@ def load(
     Args:
         model: which.
         device: "auto" (a CUDA GPU if there is one), "cpu", "cuda" or "cuda:1".
-        precision: "fp32", "bf16" or "fp16", of the network.
+        precision: "fp32", "bf16" or "fp16", of the network; "auto" as in `diffprob.tasks.compute.Compute`.
         batch: images per network call, which decides speed and the last bits.
         best: the best averaged weights by the metric that the training watched, instead of the last.
         reporter: who hears notes and progress; None: `diffprob.tasks.progress.Session`.

@@ -138,7 +138,7 @@ def plan_sampling(
     Raises:
         InputError: parts that do not go together, or a run without a model.
     """
-    compute = sampling.compute
+    compute = sampling.compute.for_images(run)
     chosen, grid, steps = _chain(run, sampling, reporter)
     sampler, n = plan(chosen, steps)
     grid = bind_grid(run, grid, compute.best)

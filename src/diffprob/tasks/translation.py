@@ -300,7 +300,7 @@ def prepare_translate(run: Run, request: TranslateRequest, reporter: Reporter = 
         settings |= {"recogniser": method.classifier, "recogniser_sha256": None}
     if classifier is not None:
         settings["recogniser_sha256"] = classifier.sha256()
-        noisy = classifier.load(device, compute.batch or "auto", compute.precision)
+        noisy = classifier.load(device, compute.batch or "auto", compute.exact)
     return PreparedTranslation(run, images, method, plan, start, settings, sampling.seed, device, noisy, source, rows)
 
 
@@ -371,7 +371,7 @@ def _source_model(
         raise InputError(f"{option('from_label', method.from_label)}: {other.name} is told no labels")
     model = plan.model
     if other is not run:
-        model = other.load(compute.on(), compute.batch or "auto", compute.precision)
+        model = other.load(compute.on(), compute.batch or "auto", model.evaluation.precision)
     if condition is None:
         return model, None, other.name
     if not isinstance(condition, Labels):

@@ -10,15 +10,18 @@ from diffprob.training.settings import ParameterGroup, Training
 
 
 def choose_precision(wanted: str, device: torch.device) -> str:
-    """Resolve ``auto``: bf16 where the processor multiplies it fast (CUDA from Ampere, CPUs with AVX512-BF16 or AMX),
-    else fp32."""
+    """Resolve ``auto``: bf16 where the processor multiplies it fast (CUDA from Ampere, CPUs with AMX), else fp32.
+
+    AVX512-BF16 alone is not enough: on an Intel Xeon whose AMX a virtual machine hides, matrices were multiplied at 0.6
+    of the rate of fp32, and a training step took 1.3 times as long (docs/results/precision.md).
+    """
     if wanted != "auto":
         return wanted
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     if device.type == "cpu":
-        probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-        return "bf16" if any(probe is not None and probe() for probe in probes) else "fp32"
+        probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
+        return "bf16" if probe is not None and probe() else "fp32"
     return "fp32"
 
 
