@@ -12,7 +12,7 @@ from typing import Any
 from diffprob.base.errors import InputError
 from diffprob.cli import output
 from diffprob.cli.options import add_bounding, bound, compute, images, optional
-from diffprob.cli.parser import whole
+from diffprob.cli.parser import share, whole
 from diffprob.cli.progress import TERMINAL
 from diffprob.cli.text import images_measured, table
 from diffprob.tasks.display import json_bytes
@@ -61,6 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--importance", type=whole(1), metavar="N", help="flow: importance samples in each dequantisation (default 1)"
     )
+    parser.add_argument(
+        "--until", type=share, metavar="X", help="stop once the mean's standard error is at most X bits/dim; -n at most"
+    )
     parser.add_argument("--out", metavar="FILE", help="also write the result as .json, or a row for each image as .csv")
     parser.add_argument(
         "--record",
@@ -83,7 +86,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     _check(args)
     run = Run.open(args.run)
-    request = LikelihoodRequest(images=images(args), method=_method(args), compute=compute(args))
+    request = LikelihoodRequest(images=images(args), method=_method(args), until=args.until, compute=compute(args))
     prepared = prepare_likelihood(run, request, TERMINAL)
     if args.dry_run:
         return {**prepared.settings, "dry_run": True}
@@ -151,12 +154,8 @@ def _method(args: argparse.Namespace) -> Any:
     from diffprob.tasks.likelihood import ContinuousTimeBound, ProbabilityFlow
 
     if args.method == "flow":
-        own = {
-            "divergence": optional(args.divergence, "--divergence", "divergence"),
-            "tolerance": args.tolerance,
-            "repeats": args.repeats,
-            "importance": args.importance,
-        }
+        own = {name: getattr(args, name) for name in _OWN["flow"]}
+        own["divergence"] = optional(args.divergence, "--divergence", "divergence")
         return ProbabilityFlow(**{name: value for name, value in own.items() if value is not None})
     terms = None if args.terms == "all" else int(args.terms or TERMS)
     own = bound(args, terms=terms)

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -25,16 +25,17 @@ from diffprob.space.pixels import bits_per_dim
 from diffprob.tasks.bounds import CHUNKS, TERMS, ChainBound, LikelihoodSetup, map_batches, prepare, sum_terms
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.display import html_table
-from diffprob.tasks.drawing import blame, network_progress
+from diffprob.tasks.drawing import blame, counted
 from diffprob.tasks.images import ImageSelection, recorded_images
 from diffprob.tasks.reporter import SILENT, Reporter
+from diffprob.tasks.stopping import batches, ending, merge, needed
 
 FLOWING = 16  # images followed together by the flow, whose gradients keep the memory of all of them
 PARTS = ("prior", "steps", "reconstruction")  # of a bound
 # What a record says beside the number, and what the command line prints.
 SETTINGS = (
     *("levels", "dequantisation", "grid", "steps", "terms", "eta", "variance", "decoder", "clip"),
-    *("divergence", "tolerance", "evaluations", "precision", "seed"),
+    *("divergence", "tolerance", "evaluations", "precision", "seed", "until", "ended"),
 )
 
 
@@ -96,14 +97,21 @@ class LikelihoodRequest:
     Args:
         images: which.
         method: what stands for -log p.
+        until: stop as soon as the standard error of the mean is at most so many bits/dim, with the answer of asking for
+            so many images; ``images.n`` at most. None: all are measured.
         compute: where and how precisely.
+
+    Raises:
+        ValueError: a number outside its domain.
     """
 
     images: ImageSelection = ImageSelection(n=1000)
     method: LikelihoodMethod = ChainBound()
+    until: float | None = None
     compute: Compute = Compute()
 
     def __post_init__(self) -> None:
+        real("until", self.until, "(0, inf)", none=True)
         instance("method", self.method, (ChainBound, ContinuousTimeBound, ProbabilityFlow))
 
 
@@ -118,6 +126,7 @@ class PreparedLikelihood:
         settings: everything that decides the numbers, JSON literals by name.
         evaluations: of the network for each image; None where a tolerance decides.
         chunks: network calls' images in a block.
+        until: the standard error at which it stops; None: all images are measured.
     """
 
     setup: LikelihoodSetup
@@ -126,6 +135,11 @@ class PreparedLikelihood:
     settings: dict[str, Any]
     evaluations: int | None
     chunks: int = CHUNKS
+    until: float | None = None
+
+    def calls(self, n: int) -> int | None:
+        """Network calls for n images; None where a tolerance decides."""
+        return None if self.evaluations is None else self.evaluations * math.ceil(n / self.setup.chunk)
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,6 +226,13 @@ def prepare_likelihood(run: Run, request: LikelihoodRequest, reporter: Reporter 
     Raises:
         InputError: a run without a model, or images of another kind.
     """
+    prepared = _prepare(run, request, reporter)
+    if request.until is None:
+        return prepared
+    return replace(prepared, until=request.until, settings={**prepared.settings, "until": request.until})
+
+
+def _prepare(run: Run, request: LikelihoodRequest, reporter: Reporter) -> PreparedLikelihood:
     method, images, compute = request.method, request.images, request.compute
     if isinstance(method, ChainBound):
         return _chain(prepare(run, images, method, compute, reporter), method)
@@ -244,24 +265,42 @@ def measure_likelihood(prepared: PreparedLikelihood, reporter: Reporter = SILENT
         InputError: no density of this kind.
         NumericalError: the number of an image is not finite.
     """
-    setup = prepared.setup
-    calls = None if prepared.evaluations is None else setup.calls(prepared.evaluations)
-    with network_progress(reporter, "likelihood", calls, setup.model):
-        nats = map_batches(setup, prepared.measure, prepared.chunks)
-    dimensions = setup.run.space.dimensions
+    setup, until = prepared.setup, prepared.until
+    parts, detail, error = list[tuple[np.ndarray, list[np.ndarray]]](), "", None
+    with (
+        reporter.progress("likelihood", prepared.calls(len(setup.chosen)), "network call") as progress,
+        counted(setup.model, lambda done: progress.update(done, detail)),
+    ):
+        for batch in batches(setup, until):
+            parts.append((batch, map_batches(replace(setup, chosen=batch), prepared.measure, prepared.chunks)))
+            error = _result(prepared, parts).standard_error
+            if until is not None and error is not None:
+                detail = f"standard error {error:.4f}, wanted {until:g}"
+                if error <= until:
+                    progress.total = progress.done
+                    break
+                progress.total = prepared.calls(min(needed(sum(map(len, parts)), error, until), len(setup.chosen)))
+    result = _result(prepared, parts)
+    if until is None:
+        return result
+    ended = ending(len(result.index), error, until, len(setup.selection), reporter)
+    return replace(result, settings={**result.settings, "ended": ended})
+
+
+def _result(prepared: PreparedLikelihood, parts: list[tuple[np.ndarray, list[np.ndarray]]]) -> LikelihoodResult:
+    """Of the batches so far.
+
+    Raises:
+        NumericalError: the number of an image is not finite.
+    """
+    setup, dimensions, (index, nats) = prepared.setup, prepared.setup.run.space.dimensions, merge(parts)
     bits = {name: bits_per_dim(part, dimensions) for name, part in zip(prepared.parts, nats, strict=True)}
-    files = setup.selection.images.files
-    result = LikelihoodResult(
-        bits,
-        setup.chosen,
-        tuple(files[place] for place in setup.chosen) if files else (),
-        setup.selection,
-        dimensions,
-        prepared.settings,
-    )
+    files, settings = setup.selection.images.files, {**prepared.settings, "n": len(index)}
+    chosen = tuple(files[place] for place in index) if files else ()
+    result = LikelihoodResult(bits, index, chosen, setup.selection, dimensions, settings)
     (wrong,) = (~np.isfinite(result.per_image)).nonzero()
     if len(wrong):
-        raise NumericalError(f"the bits/dim of image {setup.chosen[wrong[0]]} are not finite: {blame(setup.model)}")
+        raise NumericalError(f"the bits/dim of image {index[wrong[0]]} are not finite: {blame(setup.model)}")
     return result
 
 

@@ -23,7 +23,7 @@ from diffprob.tasks.likelihood import LikelihoodMethod, LikelihoodRequest, Likel
 from diffprob.tasks.rate import RateRequest, RateResult, rate
 from diffprob.tasks.sample import Samples
 
-_OPTIONS = ("n", "seed", "split", "resize", "place")  # of `Measures.bits_per_dim` beside images and method
+_OPTIONS = ("n", "until", "seed", "split", "resize", "place")  # of `Measures.bits_per_dim` beside images and method
 
 
 class Measures(Face):
@@ -62,6 +62,7 @@ class Measures(Face):
         *,
         method: LikelihoodMethod = ChainBound(),
         n: int | None = 1000,
+        until: float | None = None,
         seed: int = 0,
         split: str = "auto",
         resize: bool = False,
@@ -72,6 +73,7 @@ class Measures(Face):
         Args:
             images, split, n, resize, place: as in `data`; a batch is taken whole.
             method: ``ChainBound()``, ``ContinuousTimeBound()`` or ``ProbabilityFlow()``.
+            until: stop as soon as the standard error of the mean is at most so many bits/dim; n at most.
             seed: which images, and their noise.
 
         Raises:
@@ -80,7 +82,7 @@ class Measures(Face):
         """
         self._only_images("bits/dim")
         chosen = self._chosen(images, split=split, n=n, seed=seed, resize=resize, place=place)
-        request = LikelihoodRequest(images=chosen, method=method, compute=self.compute)
+        request = LikelihoodRequest(images=chosen, method=method, until=until, compute=self.compute)
         return likelihood(self.run, request, self.reporter)
 
     def log_prob(self, images: Any = None, *, method: LikelihoodMethod | None = None, **options: Any) -> np.ndarray:
