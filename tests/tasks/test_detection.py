@@ -14,7 +14,7 @@ from diffprob.base.errors import InputError
 from diffprob.cli.main import main
 from diffprob.data import Digits
 from diffprob.density.anomaly import AnomalyMap
-from diffprob.density.defaults import DEFAULT, STANDARD
+from diffprob.density.defaults import DEFAULT, QUICK
 from diffprob.density.noise import NoiseNorm, ReconstructionError
 from diffprob.runs.folder import Run
 from diffprob.tasks import detection, scoring
@@ -128,7 +128,7 @@ def test_score_does_not_depend_on_position_or_batch() -> None:
 
 
 def test_default_proxies_depend_on_the_request() -> None:
-    assert DetectionRequest(judged="x").measured == (DEFAULT,) and DetectionRequest(outside=("x",)).measured == STANDARD
+    assert DetectionRequest(judged="x").measured == (DEFAULT,) and DetectionRequest(outside=("x",)).measured == QUICK
 
 
 def test_invalid_requests_are_one_line_errors() -> None:

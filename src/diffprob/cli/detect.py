@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "diffprob detect digits pictures/                         # rank pictures among held-out digits",
-    "diffprob detect fashion --data data/fashion --outside data/mnist   # its test images inside; every proxy",
+    "diffprob detect fashion --data data/fashion --outside data/mnist   # its test images inside; the quick proxies",
     'diffprob detect runs/x --inside held/ --outside odd/ --proxy "NoiseNorm(t=0.02)" --proxy ScoreNorms',
     "diffprob detect fashion --outside data/mnist --with runs/fashion-gradient runs/fashion-glow",
     "diffprob detect runs/x odd/ --map AnomalyMap               # and where the least typical images are odd",
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--proxy",
         action="append",
         metavar="P",
-        help='a proxy such as "NoiseNorm(t=0.02)"; may be repeated; all: slow ones too (default: without those)',
+        help='a proxy such as "NoiseNorm(t=0.02)"; may be repeated; standard; all: slow ones too (default: quick ones)',
     )
     parser.add_argument(
         "--with", nargs="+", default=[], dest="others", metavar="RUN", help="potentials and baselines to compare with"

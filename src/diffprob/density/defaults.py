@@ -10,6 +10,8 @@ from diffprob.density.typicality import Typical
 # so that nobody has to know at which one the difference is.
 DEFAULT: Proxy = ScoreNorms()
 
+# Of sets that are compared: 10, 1 and 4 evaluations an image, no gradients, and one of them fitted to training images.
+QUICK: tuple[Proxy, ...] = (DEFAULT, DenoisingScore(), ReconstructionError())
 STANDARD: tuple[Proxy, ...] = (
     DEFAULT,
     NoiseNorm(),

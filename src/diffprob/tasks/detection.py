@@ -7,7 +7,7 @@ outside images denser. Images alone are ranked among images that belong.
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from diffprob.base.checks import MOST, flag, instance, real, several, text, whole
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
-from diffprob.density.defaults import DEFAULT, STANDARD
+from diffprob.density.defaults import DEFAULT, QUICK, STANDARD
 from diffprob.density.integrability import Integrability, integrability
 from diffprob.density.proxy import LEAST, Proxy
 from diffprob.runs.folder import Run
@@ -27,11 +27,12 @@ from diffprob.tasks.display import html_table
 from diffprob.tasks.images import ImageSource, held_out_of, measured_on, own_images
 from diffprob.tasks.options import option
 from diffprob.tasks.reporter import SILENT, Reporter
-from diffprob.tasks.scoring import ImageSet, ProxyFits, Scores, Subject, score_sets, subjects, take
+from diffprob.tasks.scoring import ImageSet, ProxyFits, Scores, Subject, label, score_sets, subjects, take
 from diffprob.tasks.separation import ENDS, LOW, Correlation, Ranking, Separation, correlate, rank, separate
 
 TIMES = (0.01, 0.1, 0.5)  # at which the noise prediction is looked at
 LOOKED_AT = 16  # images for that
+SLOWER = "five"  # all of `STANDARD` beside `QUICK`
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,7 +43,7 @@ class DetectionRequest:
         judged: images to rank, or one; or ``outside``, one of both.
         outside: sets of images that do not belong, to be told from those that do.
         inside: images that belong; None: the run's own held-out ones.
-        proxies: None: of ``judged`` the default one, else all but the slow (`diffprob.density.defaults`).
+        proxies: None: of ``judged`` the default one, else the quick ones (`diffprob.density.defaults`).
         others: runs with a density of their own to compare with: potentials, baselines.
         map: with ``judged``: where the least typical images are odd, such as ``AnomalyMap()``.
         n: at most so many images of each set; of ``judged`` all are taken.
@@ -51,7 +52,7 @@ class DetectionRequest:
         fit_images: training images that proxies are fitted to.
         place: where the run's own images lie, if not where its recipe says.
         resize: convert images of another shape or number of grey levels.
-        compute: where and how precisely.
+        compute: where and how precisely; precision "auto" is fp32 for proxies that are named.
 
     Raises:
         ValueError: both of ``judged`` and ``outside`` or none, or a number outside its domain.
@@ -89,7 +90,7 @@ class DetectionRequest:
     @property
     def measured(self) -> tuple[Proxy, ...]:
         """The proxies, each once."""
-        chosen = ((DEFAULT,) if self.judged is not None else STANDARD) if self.proxies is None else self.proxies
+        chosen = ((DEFAULT,) if self.judged is not None else QUICK) if self.proxies is None else self.proxies
         return tuple(dict.fromkeys(chosen))
 
 
@@ -220,8 +221,13 @@ def prepare_detection(run: Run, request: DetectionRequest, reporter: Reporter = 
     Raises:
         InputError: a run without a model, images that it does not take, or too few.
     """
-    compute = request.compute
-    device = compute.on()
+    # What bf16 leaves as it is was measured of the default proxies alone (docs/results/precision.md).
+    compute = request.compute.for_images(run) if request.proxies is None else request.compute
+    request = replace(request, compute=compute.in_bulk(run))
+    compute, device = request.compute, request.compute.on()
+    if request.proxies is None and request.judged is None:
+        left = ", ".join(label(proxy) for proxy in STANDARD if proxy not in QUICK)
+        reporter.note(f"not measured, they take {SLOWER} times as long: {left}; {option('proxy', 'standard')} does")
     measured = subjects(run, request.measured, request.others, compute, reporter)
     own = None if request.place is None and run.recipe.data is None else OwnImages(run, request.place)
     inside, outside = _sets(run, request, own, reporter)
@@ -238,7 +244,7 @@ def prepare_detection(run: Run, request: DetectionRequest, reporter: Reporter = 
         "outside": [{"name": part.name, **part.about} for part in outside],
         "fitted_to": None if fitting is None else fitting.about,
         "seed": request.seed,
-        "precision": compute.precision,
+        "precision": compute.exact,
         "device": str(device),
     }
     return PreparedDetection(run, request, measured, inside, outside, fitting, settings)

@@ -179,7 +179,7 @@ def score_sets(
         fitted = None
         if subject.proxy.needs_fit and fitting is not None:
             key = f"{subject.proxy!r} {subject.sha256[:16]}"
-            about = {**fitting.about, "seed": seed, "precision": compute.precision, "noise": "by content"}
+            about = {**fitting.about, "seed": seed, "precision": compute.exact, "noise": "by content"}
             if provenance.get(key) != about:
                 fits[key], provenance[key], changed = subject.proxy.fit(statistics(subject, fitting)), about, True
             fitted = fits[key]
