@@ -179,8 +179,10 @@ def test_guidance_without_condition_dropout_is_an_error(diffprob: Callable) -> N
 def test_training_without_labels_is_an_error(diffprob: Callable, tmp_path: Path) -> None:
     np.save(tmp_path / "plain.npy", np.zeros((8, 1, 8, 8), np.uint8))
     assert "has no labels" in diffprob("train", "--data", "plain.npy", "--labels").error
-    wrong = diffprob("train", "digits", "--set", "condition=Labels(10)", *TINY, "--steps", "2")
-    assert "network.classes must be 11 with condition=Labels(classes=10, drop=0.1), got 0" in wrong.error
+    wrong = diffprob(
+        "train", "digits", "--set", "condition=Labels(10)", "--set", "network.classes=3", *TINY, "--steps", "2"
+    )
+    assert "network.classes must be 11 with condition=Labels(classes=10, drop=0.1), got 3" in wrong.error
     few = diffprob(
         "train", "digits", "--set", "condition=Labels(5)", "--set", "network.classes=6", *TINY, "--steps", "2"
     )

@@ -87,7 +87,7 @@ def _density(args: argparse.Namespace) -> dict[str, Any]:
         seed=args.seed,
         device=args.device,
     )
-    prepared = prepare_baseline(request)
+    prepared = prepare_baseline(request, TERMINAL)
     if args.dry_run:
         return {"kind": args.kind, **estimate_training(prepared, TERMINAL).to_json()}
     with stopping() as halt:

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
         seed=args.seed,
         device=args.device,
     )
-    prepared = prepare_distillation(Run.open(args.run), request)
+    prepared = prepare_distillation(Run.open(args.run), request, TERMINAL)
     if args.dry_run:
         return estimate_training(prepared.training, TERMINAL).to_json()
     with stopping() as halt:

@@ -1,14 +1,15 @@
 """Fields of a nested component, named by their paths and given as text: ``process.schedule.shift=0.01``.
 
 Settings are made together: every component is opened into its fields, all of them are set, and then each is made anew
-from the inside out. So fields that have to fit each other can be set in any order.
+from the inside out. So fields that have to fit each other can be set in any order, and in a recipe what has to agree
+with them is set too (`config.agreement`).
 """
 
 import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any
 
 from diffprob.base.checks import listed, shown
@@ -31,7 +32,12 @@ def assign(value: Any, path: str, text: str, families: Mapping[str, Table] | Non
     return assign_all(value, [(path, text)], families)
 
 
-def assign_all(value: Any, settings: Sequence[tuple[str, str]], families: Mapping[str, Table] | None = None) -> Any:
+def assign_all(
+    value: Any,
+    settings: Sequence[tuple[str, str]],
+    families: Mapping[str, Table] | None = None,
+    notes: list[str] | None = None,
+) -> Any:
     """A copy of ``value`` with fields replaced: (path, text), a path ``a.b.c``, where a number selects from a tuple.
 
     ``text`` is read as by `spec.parse`; a string needs no quotes. The field keeps its type: an integer may become a
@@ -39,11 +45,12 @@ def assign_all(value: Any, settings: Sequence[tuple[str, str]], families: Mappin
     be replaced by another of its family (an entry of ``families``, by default those of `diffprob.config.registry`).
 
     The order does not matter, but that of two settings of one field the later counts: a component that is replaced as a
-    whole comes before its fields, and no component is checked before all its fields are set.
+    whole comes before its fields, and no component is checked before all its fields are set. What was set with them,
+    because it has to agree, is said in a line that is added to ``notes``.
 
     Raises:
         InputError: no such field (with those there are), a value of the wrong type, or one that the component refuses,
-            with the field that would have to be set too, if it is another.
+            with what would have to be set too.
     """
     if families is None:
         from diffprob.config.registry import FAMILIES
@@ -55,7 +62,12 @@ def assign_all(value: Any, settings: Sequence[tuple[str, str]], families: Mappin
         if len(path) > LONGEST_PATH:
             raise InputError(f"{one_line(path, 60)} is no field: it has {len(path)} characters")
         root = _Assignment(path, text, families).assign(root, names, value)
-    return _closed(root, "", [path for path, _ in settings], dict(settings))
+    tree = _Tree(root, dict(settings))
+    also = tree.agree(list(tree.texts))
+    made = tree.closed(tree.root)
+    if also and notes is not None:
+        notes.append("set with it: " + ", ".join(f"{path}={tree.get(path)!r}" for path in also))
+    return made
 
 
 @dataclass
@@ -74,29 +86,82 @@ def _opened(value: Any) -> Any:
     return _Open(type(value), {field.name: getattr(value, field.name) for field in fields(value) if field.init}, value)
 
 
-def _closed(value: Any, path: str, touched: Sequence[str], texts: Mapping[str, str]) -> Any:
-    """What was opened, made anew from the inside out."""
-    below = f"{path}." if path else ""
-    if isinstance(value, tuple):
-        return tuple(_closed(entry, f"{below}{index}", touched, texts) for index, entry in enumerate(value))
-    if not isinstance(value, _Open):
-        return value
-    values = {name: _closed(field, below + name, touched, texts) for name, field in value.values.items()}
-    try:
-        return value.kind(**values)
-    except (TypeError, ValueError, OverflowError) as error:
-        paths = [path for path in dict.fromkeys(touched) if path.startswith(below)]
-        settings = one_line(", ".join(f"{path}={one_line(texts[path], 40)}" for path in paths), 120)
-        kind, message = value.kind.__name__, one_line(error, 140)
-        hint = _other_field(error.field, below, paths, values) if isinstance(error, FieldError) else ""
-        raise InputError(f"{settings} is refused by {kind}: {message}{hint}") from error
+@dataclass
+class _Tree:
+    """A component whose fields are being set.
 
+    Args:
+        root: the component, open wherever a field is set.
+        texts: what was set, by the path of the field.
+    """
 
-def _other_field(field: str, below: str, paths: Sequence[str], values: Mapping[str, Any]) -> str:
-    """A hint at the field that was refused, where it is none of those that were set."""
-    whole = below + field
-    fits = field.partition(".")[0] in values and not any((whole + ".").startswith(path + ".") for path in paths)
-    return f"; also {option('overrides', {whole: '...'})}" if fits else ""
+    root: Any
+    texts: Mapping[str, str]
+
+    def agree(self, changed: Sequence[str], all_fields: bool = False) -> list[str]:
+        """Set what has to agree with what was changed, in a recipe; returns the paths of what was."""
+        if not isinstance(self.root, _Open) or not {"network", "space", "training"} <= self.root.values.keys():
+            return []
+        from diffprob.config.agreement import agreeing
+
+        return agreeing(self.get, self.put, changed, all_fields)
+
+    def get(self, path: str) -> Any:
+        """The value at a path, or `MISSING`."""
+        value = self.root
+        for name in path.split("."):
+            value = _opened(value)
+            if not isinstance(value, _Open) or name not in value.values:
+                return MISSING
+            value = value.values[name]
+        return self.closed(value, path)
+
+    def put(self, path: str, value: Any) -> None:
+        """Set the value at a path that there is."""
+
+        def within(whole: Any, names: list[str]) -> Any:
+            if not names:
+                return value
+            whole = _opened(whole)
+            return _Open(whole.kind, {**whole.values, names[0]: within(whole.values[names[0]], names[1:])}, whole.like)
+
+        self.root = within(self.root, path.split("."))
+
+    def closed(self, value: Any, path: str = "") -> Any:
+        """What was opened, made anew from the inside out.
+
+        Raises:
+            InputError: a component refuses its fields; with what would be right.
+        """
+        below = f"{path}." if path else ""
+        if isinstance(value, tuple):
+            return tuple(self.closed(entry, f"{below}{index}") for index, entry in enumerate(value))
+        if not isinstance(value, _Open):
+            return value
+        values = {name: self.closed(field, below + name) for name, field in value.values.items()}
+        try:
+            return value.kind(**values)
+        except (TypeError, ValueError, OverflowError) as error:
+            paths = [path for path in self.texts if path.startswith(below)]
+            settings = one_line(", ".join(f"{path}={one_line(self.texts[path], 40)}" for path in paths), 120)
+            kind, message = value.kind.__name__, one_line(error, 140)
+            hint = self.hint(error.field, below, paths, values) if isinstance(error, FieldError) else ""
+            raise InputError(f"{settings} is refused by {kind}: {message}{hint}") from error
+
+    def hint(self, field: str, below: str, paths: Sequence[str], values: Mapping[str, Any]) -> str:
+        """What the field that was refused would have to be, or that it is none of those that were set."""
+        whole, other = below + field, _Tree(self.root, self.texts)
+        if field.partition(".")[0] not in values:
+            return ""
+        try:
+            right = other.agree((), all_fields=True)
+        except InputError:  # of another part, which is refused as well
+            right = []
+        right = [path for path in right if path.startswith(below)]
+        text = option("overrides", {path: repr(other.get(path)) for path in right} or {whole: "..."})
+        if any(f"{path}.".startswith(f"{mine}.") for mine in paths for path in right or [whole]):
+            return f"; {text} would be right" if right else ""
+        return f"; also {text}" if right or other.get(whole) is not MISSING else ""
 
 
 class _Assignment:

@@ -214,7 +214,7 @@ def check_together(recipe: Recipe | NoisyClassifierRecipe) -> None:
     divisor = getattr(recipe.network, "divisor", 2 ** (levels - 1))
     if height % divisor or width % divisor:
         need = f"a network of {levels} levels needs sizes divisible by {divisor}"
-        raise ValueError(f"{need}, got {height}x{width}: use fewer levels")
+        raise FieldError("network.widths", f"are too many: {need}, got {height}x{width}: use fewer levels")
     if hasattr(recipe, "variance"):
         _check_outputs(recipe)
     _check_conditioned(recipe)

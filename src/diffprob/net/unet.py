@@ -1,6 +1,6 @@
 """The U-Net of Ho et al. 2020, with the state-dict names and shapes of diffusers' UNet2DModel."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -13,6 +13,24 @@ from diffprob.base.errors import FieldError
 from diffprob.base.limits import MOST_BLOCKS, MOST_CLASSES, MOST_WIDTH, check_channels, check_weights, check_widths
 from diffprob.net.layers import Attention, Downsample, Output, ResBlock, TimeEmbedding, Upsample, waves
 from diffprob.net.norm import group_norm
+
+ATTENDED = 256  # positions among which attention is affordable: 16x16
+
+
+def attended_levels(sides: Sequence[int], patch_size: int, levels: int) -> tuple[bool, ...]:
+    """Where attention is affordable, and enough: at the first level of 16x16 positions or fewer below the first.
+
+    Args:
+        sides: height and width of the images.
+        patch_size: of the network.
+        levels: how many it has.
+    """
+    height, width = sides
+    positions = [height * width // (patch_size**2 * 4**level) for level in range(levels)]
+    return tuple(
+        level > 0 and positions[level] <= ATTENDED and (level == 1 or positions[level - 1] > ATTENDED)
+        for level in range(levels)
+    )
 
 
 @dataclass(frozen=True)
@@ -60,7 +78,7 @@ class UNetSpec:
         several("attention", self.attention, flag)
         flag("mid_attention", self.mid_attention)
         if any(width % self.groups for width in self.widths):
-            raise ValueError(f"every width must be divisible by groups={self.groups}, got {shown(self.widths)}")
+            raise FieldError("widths", f"must all be divisible by groups={self.groups}, got {shown(self.widths)}")
         whole("head_dim", self.head_dim, 1, MOST_WIDTH, none=True)
         attended = [w for w, attends in zip(self.widths, self.attention, strict=True) if attends]
         attended += [self.widths[-1]] if self.mid_attention else []

@@ -59,10 +59,10 @@ def train_baseline(request: BaselineRequest, reporter: Reporter = SILENT, halt: 
     Raises:
         Halted, InputError, NumericalError: as `diffprob.tasks.training.train`.
     """
-    return run_training(prepare_baseline(request), reporter, halt)
+    return run_training(prepare_baseline(request, reporter), reporter, halt)
 
 
-def prepare_baseline(request: BaselineRequest) -> PreparedTraining:
+def prepare_baseline(request: BaselineRequest, reporter: Reporter = SILENT) -> PreparedTraining:
     """Read the images and make the recipe, without training.
 
     Raises:
@@ -76,7 +76,7 @@ def prepare_baseline(request: BaselineRequest) -> PreparedTraining:
         recipe = replace(recipe, name=folder_name(expanded(request.out)))
     steps = {} if request.steps is None else {"steps": request.steps}
     recipe = replace(recipe, training=replace(recipe.training, seed=request.seed, **steps))
-    recipe = set_fields(recipe, request.overrides)
+    recipe = set_fields(recipe, request.overrides, reporter)
     out = expanded(request.out or f"runs/{recipe.name}")
     notes = (*images.notes, *chosen)
     return PreparedTraining(recipe=recipe, out=out, images=images, device=request.device, notes=notes)

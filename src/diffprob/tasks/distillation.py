@@ -99,10 +99,10 @@ def distill(run: Run, request: DistillRequest, reporter: Reporter = SILENT, halt
     Raises:
         Halted, InputError, NumericalError: as `diffprob.tasks.training.train`.
     """
-    return run_distillation(prepare_distillation(run, request), reporter, halt)
+    return run_distillation(prepare_distillation(run, request, reporter), reporter, halt)
 
 
-def prepare_distillation(run: Run, request: DistillRequest) -> PreparedDistillation:
+def prepare_distillation(run: Run, request: DistillRequest, reporter: Reporter = SILENT) -> PreparedDistillation:
     """Make the recipe, without training.
 
     Raises:
@@ -117,7 +117,7 @@ def prepare_distillation(run: Run, request: DistillRequest) -> PreparedDistillat
         recipe = replace(recipe, data=own.source)
         _ = own.train  # refuses other images than the teacher's, in a dry run too
     place = recipe.data
-    recipe = set_fields(recipe, request.overrides)
+    recipe = set_fields(recipe, request.overrides, reporter)
     if request.seed is not None:
         recipe = replace(recipe, training=replace(recipe.training, seed=request.seed))
     out = expanded(request.out or f"runs/{run.path.resolve().name}-{request.method}")

@@ -162,7 +162,7 @@ def prepare_noisy_classifier(
     begun = nameless(read_recipe(out)) if is_run(out) else None
     if begun is not None:
         recipe = noisy_classifier(run, data, begun.classes, request.steps or STEPS)
-    recipe = set_fields(recipe, request.overrides)
+    recipe = set_fields(recipe, request.overrides, reporter)
     if request.seed is not None:
         recipe = replace(recipe, training=replace(recipe.training, seed=request.seed))
     training = PreparedTraining(recipe=recipe, out=out, images=images, device=request.device, notes=images.notes)

@@ -4,9 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from diffprob.data.check import network_levels
-from diffprob.net.unet import UNetSpec
-
-ATTENDED = 256  # positions among which attention is affordable: 16x16
+from diffprob.net.unet import ATTENDED, UNetSpec, attended_levels
 
 
 @dataclass(frozen=True)
@@ -93,26 +91,20 @@ def choose(several: tuple[Candidate, ...], seen: Callable[[Candidate], float]) -
 
 
 def spec_of(candidate: Candidate, shape: tuple[int, ...]) -> UNetSpec:
-    """The settings of the network for images (C, H, W), with attention at the first level of 16x16 positions or fewer
-    below the first."""
+    """The settings of the network for images (C, H, W)."""
     channels, height, width = shape
     patch = candidate.patch_size
     while height % patch or width % patch:
         patch //= 2
     levels = min(len(candidate.widths), network_levels(height // patch, width // patch))
     widths = candidate.widths[:levels]
-    positions = [height * width // (patch * patch * 4**level) for level in range(levels)]
-    attention = tuple(
-        level > 0 and positions[level] <= ATTENDED and (level == 1 or positions[level - 1] > ATTENDED)
-        for level in range(levels)
-    )
     return UNetSpec(
         in_channels=channels,
         out_channels=channels,
         widths=widths,
         layers=candidate.layers,
-        attention=attention,
-        mid_attention=positions[-1] <= 4 * ATTENDED,
+        attention=attended_levels((height, width), patch, levels),
+        mid_attention=height * width // (patch * patch * 4 ** (levels - 1)) <= 4 * ATTENDED,
         groups=8 if widths[0] < 128 else 32,
         padding=1,
         patch_size=patch,

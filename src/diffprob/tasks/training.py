@@ -156,7 +156,7 @@ def prepare_training(request: TrainRequest, reporter: Reporter = SILENT) -> Prep
             recipe = _from_the_weights(recipe, str(requested), place(), reporter)
     numbers = {"training.steps": request.steps, "training.seed": request.seed}
     numbers = {path: number for path, number in numbers.items() if number is not None}
-    recipe = set_fields(recipe, {**request.overrides, **numbers})
+    recipe = set_fields(recipe, {**request.overrides, **numbers}, reporter)
     out = place()
     duration = _duration(request, out)
     if requested is None and isinstance(recipe, Recipe):
@@ -195,15 +195,21 @@ def _duration(request: TrainRequest, out: Path) -> float | None:
     return None if finished else DEFAULT_DURATION
 
 
-def set_fields(recipe: R, overrides: Mapping[str, Any]) -> R:
+def set_fields(recipe: R, overrides: Mapping[str, Any], reporter: Reporter = SILENT) -> R:
     """The recipe with the fields at these paths replaced together, by text as of `diffprob.config.overrides` or values.
+
+    What has to agree with them is set with them, and said.
 
     Raises:
         InputError: no such field, or a value that it does not take.
     """
     plain = {path: value.item() if isinstance(value, np.generic) else value for path, value in overrides.items()}
     texts = [(path, value if isinstance(value, str) else repr(value)) for path, value in plain.items()]
-    return assign_all(recipe, texts) if texts else recipe
+    notes: list[str] = []
+    recipe = assign_all(recipe, texts, notes=notes) if texts else recipe
+    for note in notes:
+        reporter.note(note)
+    return recipe
 
 
 def labelled(recipe: AnyRecipe, images: Images | None, out: Path) -> tuple[Recipe, Images]:

@@ -8,6 +8,7 @@ from typing import Any
 from diffprob.base.errors import InputError, Missing
 from diffprob.base.text import one_line
 from diffprob.config.classes import resolve_classes
+from diffprob.config.overrides import assign_all
 from diffprob.config.recipe import AnyRecipe, check_trainable, resumable, space
 from diffprob.data.combined import innermost
 from diffprob.data.images import Images
@@ -193,7 +194,10 @@ def checked(recipe: AnyRecipe, images: Images, out: Path, reporter: Reporter = S
         InputError: images of another kind or without what the network is to be told, or a recipe that can only be
             loaded.
     """
-    space(recipe, images)
+    try:
+        space(recipe, images)
+    except InputError as error:
+        raise InputError(f"{error}{'' if is_run(out) else _fitting(recipe, images)}") from error
     check_trainable(recipe)
     unresolved, recipe = recipe, resolve_classes(recipe, images, read_recipe(out) if is_run(out) else None)
     names = [getattr(getattr(candidate, "condition", None), "names", ()) for candidate in (unresolved, recipe)]
@@ -205,6 +209,18 @@ def checked(recipe: AnyRecipe, images: Images, out: Path, reporter: Reporter = S
     if condition is not None:
         condition.from_dataset(images)
     return recipe
+
+
+def _fitting(recipe: AnyRecipe, images: Images) -> str:
+    """How the recipe would take images of another shape or number of grey levels, after a semicolon; or nothing."""
+    wanted = {"space.shape": images.event_shape, "space.levels": images.levels}
+    own = {"space.shape": recipe.space.shape, "space.levels": recipe.space.levels}
+    settings = {path: repr(value) for path, value in wanted.items() if value != own[path]}
+    try:
+        assign_all(recipe, list(settings.items()))
+    except InputError:  # no change of these fields would do
+        return ""
+    return f"; {option('overrides', settings)} would be right"
 
 
 def _data_there(recipe: AnyRecipe) -> Images | None:
