@@ -55,7 +55,7 @@ def test_best_grid_is_the_fitted_path(diffprob: Callable, fit: Path) -> None:
         assert len(times) == n and times[0] == 1 and times[-1] == 1e-3 and bool((times.diff() < 0).all())
     plan = diffprob("sample", fit, "--steps", "10", "--grid", "best", "--dry-run", "--json", *CPU).json
     assert (plan["grid"], plan["steps"]) == ("LeastCost(whole=False)", 10)
-    assert "1 to 40 times" in diffprob("sample", fit, "--steps", "300", "--grid", "best").error
+    assert "1 to 256 times" in diffprob("sample", fit, "--steps", "300", "--grid", "best").error
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,12 @@ import torch
 
 from diffprob.base.distributions import Discretised, LocationScale
 from diffprob.denoise.ideal import GaussianData
+from diffprob.denoise.moments import NoiseMoments
+from diffprob.denoise.variance import Analytic
 from diffprob.process.grids import Uniform
 from diffprob.process.linear import LinearProcess
 from diffprob.process.path import LeastCost, cheapest_paths, reconstruction_costs, step_costs
-from diffprob.process.schedule import LinearBetas
+from diffprob.process.schedule import Cosine, LinearBetas
 
 PROCESS = LinearProcess(LinearBetas(40, 1e-4 * 25, 0.02 * 25))
 TIMES = torch.arange(1, 41, dtype=torch.float64) / 40
@@ -123,3 +125,37 @@ def test_least_cost_grid_without_fit_is_an_error():
     with pytest.raises(ValueError, match="between 1 and 9"):
         cheapest_paths(torch.zeros(9, 9), 10)
     assert repr(LeastCost(paths=(TIMES,))) == "LeastCost(whole=False)"
+
+
+@pytest.mark.parametrize("spectrum", [[0.3], [1.0, 0.1, 0.01, 0.001]])
+def test_a_variance_known_at_25_times_gives_almost_the_best_path_through_400(spectrum):
+    """Gaussian data, whose variance is known at every time: what interpolation in log-SNR costs, in nats/dim."""
+    process = LinearProcess(Cosine(400))
+    times = Uniform()(process, 400).flip(0)
+
+    def exact(at):
+        alpha, sigma = process.coefficients(at)
+        values = torch.as_tensor(spectrum, dtype=torch.float64)
+        variance = (sigma[:, None] ** 2 * values / (alpha[:, None] ** 2 * values + sigma[:, None] ** 2)).mean(1)
+        return variance, variance * (alpha**2 + sigma**2) / sigma**2
+
+    variance, _ = exact(times)
+    knots = Uniform()(process, 25).flip(0)
+    relative = exact(knots)[1]
+    table = NoiseMoments(knots, relative, 0 * relative, relative, 0 * relative, 1)
+    near = Analytic(moments=table)(process, times)
+    ends = reconstruction_costs(variance, 256)
+    costs = step_costs(process, times, variance)
+
+    def whole_cost(path):  # of the exact variance along a path, and of taking the interpolated one there
+        bridges = [process.bridge_coefficients(times[s], times[t]) for s, t in itertools.pairwise(path.tolist())]
+        ratios = [
+            float((bridge.ell**2 + bridge.c0**2 * variance[t]) / (bridge.ell**2 + bridge.c0**2 * near[t]))
+            for bridge, t in zip(bridges, path[1:].tolist(), strict=True)
+        ]
+        return float(ends[path[0]]) + cost_of(costs, path.tolist()), sum(r - 1 - math.log(r) for r in ratios) / 2
+
+    best = cheapest_paths(costs, 50, ends)[-1]
+    found = cheapest_paths(step_costs(process, times, near), 50, reconstruction_costs(near, 256))[-1]
+    regret, wrong = whole_cost(found)[0] - whole_cost(best)[0], whole_cost(found)[1]
+    assert whole_cost(best)[1] >= 0 and 0 <= regret < 0.004 and wrong < 0.002

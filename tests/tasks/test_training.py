@@ -187,6 +187,7 @@ def test_fit_matches_the_verb(teacher: Run, capsys: pytest.CaptureFixture[str]) 
         for about in fits.values():
             del about["seconds"]
     assert answer == numbers and ended(reporter) == {"analytic": 5}
+    assert result.fits["steps"]["longest"] == 256, "the path goes through all times, not the five"
     with pytest.raises(InputError, match=r"nothing to fit is called 'analytics'.*did you mean"):
         fit(teacher, FitRequest(what=("analytics",), compute=compute))
     with pytest.raises(InputError, match="digits comes with the library and is only read: record would"):

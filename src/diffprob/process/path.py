@@ -1,5 +1,6 @@
 """The cheapest path through noise levels: which n times of a chain cost least, by dynamic programming."""
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor
 from diffprob.base.checks import MOST_STEPS, flag, instance, several, whole
 from diffprob.base.distributions import Discretised, LocationScale
 from diffprob.process.linear import LinearProcess
+
+_BLOCKS = 8  # of nodes: what lies above the diagonal of one is looked at, not all of the table
 
 
 def step_costs(process: LinearProcess, times: Tensor, variance: Tensor) -> Tensor:
@@ -87,20 +90,23 @@ def cheapest_paths(costs: Tensor, longest: int, ends: Tensor | None = None) -> l
         raise ValueError("a cost is not a number (NaN), so no path is the cheapest")
     if not (isinstance(longest, int) and 1 <= longest <= nodes):
         raise ValueError(f"a path has between 1 and {nodes} of {nodes} nodes, {longest} were asked for")
-    # Downwards only: a node may not be left for itself or a higher one.
-    costs = costs.masked_fill(torch.ones_like(costs, dtype=torch.bool).tril(), torch.inf)
+    # Downwards only: a node may not be left for itself or a higher one. A row of a block is the ways down from a node.
+    down = costs.masked_fill(torch.ones_like(costs, dtype=torch.bool).tril(), torch.inf).T
+    size = math.ceil(nodes / _BLOCKS)
+    blocks = [down[first : first + size, : first + size].contiguous() for first in range(0, nodes, size)]
     if ends is None:
         ends = torch.full((nodes,), torch.inf, dtype=costs.dtype)
         ends[0] = 0
     best = ends
-    before: list[Tensor] = []
+    before: list[list[int]] = []
     paths = [torch.tensor([nodes - 1])]
     for _ in range(1, longest):
-        best, chosen = (best[:, None] + costs).min(0)
-        before.append(chosen)
+        cheapest = [(block + best[: block.shape[1]]).min(1) for block in blocks]
+        best, chosen = (torch.cat(parts) for parts in zip(*cheapest, strict=True))
+        before.append(chosen.tolist())
         path = [nodes - 1]
         for step in reversed(before):
-            path.append(int(step[path[-1]]))
+            path.append(step[path[-1]])
         paths.append(torch.tensor(path[::-1]))
     return paths
 

@@ -21,6 +21,7 @@ from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.denoise.moments import NoiseMoments
 from diffprob.denoise.variance import HEADS, Analytic, Zero
 from diffprob.process.grids import Uniform
+from diffprob.process.linear import LinearProcess
 from diffprob.process.path import cheapest_paths, path_cost, reconstruction_costs, step_costs
 from diffprob.runs.fits import (
     KINDS,
@@ -53,7 +54,8 @@ class AnalyticFit:
 
     Args:
         n: images at each time.
-        times: at how many times; None: all of the schedule.
+        times: at how many times; None: all of the schedule. Between fewer the variance is interpolated
+            (`diffprob.denoise.moments.NoiseMoments.relative`).
 
     Raises:
         ValueError: a number outside its domain.
@@ -277,8 +279,7 @@ def _fit_analytic(prepared: PreparedFit, reporter: Reporter) -> dict[str, Any]:
     """Estimate the moments at every time and keep them."""
     model, seed, n, device = prepared.model, prepared.request.seed, prepared.request.analytic.n, prepared.device
     began = time.monotonic()
-    most = model.process.schedule.steps or KNOTS
-    times = Uniform()(model.process, min(prepared.request.analytic.times or most, most)).flip(0)
+    times = _times(model.process, prepared.request.analytic.times)
     rng = Rng.of(seed, n, device=device)
     take = prepared.take(n)
     with reporter.progress("analytic", len(times), "time") as progress:
@@ -287,6 +288,12 @@ def _fit_analytic(prepared: PreparedFit, reporter: Reporter) -> dict[str, Any]:
     prepared.keep("analytic", moments_tensors(moments), about)
     used = {"use": 'sample --variance "Analytic()", or Analytic(moment="norm")', **_seconds(began)}
     return {**about, "summary": _worth(moments, n), **used}
+
+
+def _times(process: LinearProcess, wanted: int | None = None) -> Tensor:
+    """So many increasing times, or all, float64 (K,)."""
+    most = process.schedule.steps or KNOTS
+    return Uniform()(process, min(wanted or most, most)).flip(0)
 
 
 def _worth(moments: NoiseMoments, n: int) -> str:
@@ -326,10 +333,10 @@ def _fit_heads(prepared: PreparedFit, kinds: tuple[str, ...], reporter: Reporter
 
 
 def _fit_steps(prepared: PreparedFit) -> dict[str, Any]:
-    """The least-cost paths from the fitted variance, and what they save."""
+    """The least-cost paths through all times, from the variance fitted at some of them or all, and what they save."""
     began, run = time.monotonic(), prepared.run
-    moments = read_moments(run, prepared.request.compute.best)
-    times, process = moments.times, prepared.model.process
+    moments, process = read_moments(run, prepared.request.compute.best), prepared.model.process
+    times = _times(process)
     variance = Analytic(moment="residual", moments=moments)(process, times).clamp(0, 1)
     costs = step_costs(process, times, variance)
     paths = cheapest_paths(costs, min(LONGEST_PATH, len(times)))
