@@ -130,6 +130,26 @@ def test_what_follows_the_last_step_has_its_time():
     assert abs(machine.now - 1560) <= 10
 
 
+@pytest.mark.parametrize("drawn", [False, True])
+def test_what_is_made_of_the_run_afterwards_has_its_share(drawn):
+    """Asked with what a network call on one image takes: a third of an image in training, or as pictures took."""
+    machine, asked = Machine(lambda _: 0.5), []
+    pace = Pace(600, clock=machine.clock, share=lambda call: asked.append(call) or 3000 * call)
+    settings, step = pace.start(Training(10, batch=10), 0), 0
+    while step < settings.steps:
+        machine.now += 0.5
+        step += 1
+        settings = pace(settings, step)
+        pace.reserve = 0.0
+        if drawn:
+            pace.drew(0.0, 4)
+            pace.call = 0.05
+    share = 3000 * (0.05 if drawn else 0.5 / 10 / 3)
+    assert asked[-1] == pytest.approx(share / 3000)
+    assert abs(machine.now - (1600 - share)) <= 10 and pace.ends == 1600
+    assert settings.cooldown == pytest.approx(0.3 * (600 - share) / 0.5, rel=0.01)
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"), [("20m", 1200), ("2h", 7200), ("30s", 30), ("1h30m", 5400), (" 1.5 h", 5400), (90, 90)]
 )

@@ -54,6 +54,7 @@ def format_training(result: dict[str, Any]) -> Iterator[str]:
     )
     if result["finished_before"]:
         yield f"to go on: the same command with --steps above {result['step']:,}"
+    yield from result.get("first_report", {}).get("lines", ())
     if result["denoises"]:
         yield f"to draw from it: diffprob sample {result['run']}"
     elif result["recognises"]:

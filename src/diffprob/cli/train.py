@@ -38,7 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--held-out",
-        type=_held_out,
         metavar="SHARE|none|PATH",
         help="with --data and no RECIPE: images never trained on (default: a tenth, where the data has no test part)",
     )
@@ -75,6 +74,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tensorboard", action="store_true", help="also write the log for TensorBoard (RUN/tensorboard)"
     )
+    parser.add_argument(
+        "--report",
+        action=argparse.BooleanOptionalAction,
+        help="also fit, measure and write RUN/report.html at the end (default: for --data without RECIPE and --steps)",
+    )
     add_seed(parser, "decides initial weights, the order of images, and noise (default: the recipe's)", None)
     add_device(parser)
     add_dry_run(parser, "say what it would take (parameters, memory, time) and write nothing")
@@ -102,6 +106,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
             device=args.device,
             processes=args.processes,
             tensorboard=args.tensorboard,
+            report=args.report,
         )
     prepared = prepare_training(request, TERMINAL)
     if args.dry_run:
@@ -114,14 +119,3 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
 def format_result(result: dict[str, Any]) -> Iterator[str]:
     """The lines that are printed."""
     yield from format_training(result)
-
-
-def _held_out(text: str) -> float | str:
-    """A share, or the text as it is."""
-    try:
-        share = float(text)
-    except ValueError:
-        return text
-    if not 0 < share < 1:
-        raise argparse.ArgumentTypeError(f"a share between 0 and 1, none, or the place of images, got {text}")
-    return share

@@ -90,16 +90,19 @@ def named_grid(pixels: np.ndarray, names: Sequence[str], columns: int, levels: i
 
 
 def side_by_side(pictures: "Mapping[str, Image]") -> "Image":
-    """Grey pictures of one size in a row, each under its caption."""
+    """Pictures of one size and mode in a row, each under its caption."""
     from PIL import Image, ImageDraw, ImageFont
 
-    width, height = next(iter(pictures.values())).size
+    first = next(iter(pictures.values()))
+    width, height = first.size
     gap, top = 12, 20
-    sheet = Image.new("L", (len(pictures) * (width + gap) - gap, height + top), 255)
+    sheet = Image.new(first.mode, (len(pictures) * (width + gap) - gap, height + top), "white")
     font = ImageFont.load_default(_CAPTION)
     for k, (caption, picture) in enumerate(pictures.items()):
         sheet.paste(picture, (k * (width + gap), top))
-        ImageDraw.Draw(sheet).text((k * (width + gap) + width / 2, top / 2), caption, fill=0, font=font, anchor="mm")
+        ImageDraw.Draw(sheet).text(
+            (k * (width + gap) + width / 2, top / 2), caption, fill="black", font=font, anchor="mm"
+        )
     return sheet
 
 

@@ -7,6 +7,9 @@ that lack them where the training images have some are said to, and their digest
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +29,29 @@ from diffprob.data.train_test_split import TrainTestSplit
 from diffprob.runs.folder import RunFolder
 
 UNLABELLED = "without labels"  # what a record says of such held-out images
+_KEPT: ContextVar[dict[str, Images] | None] = ContextVar("images that are kept in memory", default=None)
+
+
+@contextmanager
+def kept_in_memory(known: dict[str, Images]) -> Iterator[None]:
+    """Inside, the images of a source are read once, however many tasks ask for them one after the other.
+
+    Args:
+        known: those that are read already, by the repr of their source.
+    """
+    token = _KEPT.set(dict(known))
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
+
+
+def _load(source: Any) -> Images:
+    kept = _KEPT.get()
+    if kept is None:
+        return source.load()
+    name = repr(source)
+    return kept[name] if name in kept else kept.setdefault(name, source.load())
 
 
 class OtherData(OtherImages):
@@ -80,7 +106,7 @@ class OwnImages:
     def _training_images(self) -> Selection:
         known = self.run.meta.get("data")
         try:
-            images = self.source.load()
+            images = _load(self.source)
         except Missing as error:
             expected = f" (sha256 {known[:12]})" if known else ""
             message = f"{error}; {option('data', 'PATH')} says where the images of {self.run.name}{expected} are now"
@@ -137,7 +163,7 @@ class OwnImages:
             self._in_library()
         try:
             source = held_out_source(self.source)
-            images: Images = source.load()
+            images = _load(source)
         except Missing:
             return None
         space(self.run.recipe, images)

@@ -252,6 +252,7 @@ def train(
     seed: int | None = None,
     device: str = "auto",
     seconds: float | None = None,
+    report: bool | None = None,
     reporter: Reporter | None = None,
     progress: bool | None = None,
     halt: Halt = ctrl_c,
@@ -273,6 +274,7 @@ def train(
         seed: decides weights at the start, order and noise; None: the recipe's.
         device: "auto" (a CUDA GPU if there is one), "cpu", "cuda" or "cuda:1".
         seconds: stop, with a checkpoint, when this much time has passed.
+        report: whether to fit, measure and write the page after the last step; None: of images without ``steps``.
         reporter: who hears notes and progress (`Reporter`): a callback of one's own is its ``progress``.
         progress: as in `load`.
         halt: a context in which the steps are taken; it gives what is asked between two of them, whether to stop.
@@ -287,8 +289,10 @@ def train(
     ends = {"steps": steps, "duration": duration, "seconds": seconds}
     images = {"size": size, "held_out": held_out, "labels": labels, **({} if data is None else {"data": data})}
     fields = {"overrides": {} if overrides is None else overrides, "seed": seed, "device": device}
-    request = TrainRequest.of(what, out=out, **ends, **images, **fields)
+    request = TrainRequest.of(what, out=out, report=report, **ends, **images, **fields)
     result = run_training(request, listener, halt)
     if result is None:
         raise InputError("only the first process of a training has its model: `diffprob train` is for torchrun")
+    if result.first_report is not None and result.first_report.worth:
+        listener.note(f"{result.run}: {result.first_report.worth}")
     return load(result.run, device=device, reporter=listener)

@@ -21,9 +21,10 @@ from diffprob.data.places import at_place
 from diffprob.recipes import is_named, named
 from diffprob.runs.files import model_meta
 from diffprob.runs.files import read_recipe as recipe_of
-from diffprob.runs.folder import open_run
+from diffprob.runs.folder import Run, open_run
 from diffprob.storage.files import TEXT_LIMIT, expanded, followed, kind_of, read_bytes
 from diffprob.storage.folders import is_run
+from diffprob.tasks.first_report import is_pending
 from diffprob.tasks.options import option
 from diffprob.tasks.own_recipe import automatic, data_name, folder_name, training_text
 from diffprob.tasks.reporter import SILENT, Reporter
@@ -60,6 +61,9 @@ class TrainRequest:
         processes: fail unless torchrun started this many; None: as many as there are.
         seconds: stop, with a checkpoint, when this much time has passed.
         tensorboard: also write the log for TensorBoard, into the run's folder ``tensorboard``.
+        report: after the last step also fit variance and steps, measure, and write the page, within ``duration``
+            (`diffprob.tasks.first_report`). None: of images without a recipe and without a number of steps. The same
+            request again makes what an interruption left out, without training.
 
     Raises:
         ValueError: a number outside its domain.
@@ -80,12 +84,13 @@ class TrainRequest:
     processes: int | None = None
     seconds: float | None = None
     tensorboard: bool = False
+    report: bool | None = None
 
     def __post_init__(self) -> None:
         whole("size", self.size, 2, none=True)
         one_of("channels", self.channels, (1, 3, None))
-        if not isinstance(self.held_out, str):
-            real("held_out", self.held_out, "(0, 1)", none=True)
+        if not isinstance(share := _share_or_place(self.held_out), str):
+            real("held_out", share, "(0, 1)", none=True)
         whole("steps", self.steps, 1, none=True)
         if self.duration is not None:
             seconds_of(self.duration)
@@ -96,6 +101,8 @@ class TrainRequest:
         real("seconds", self.seconds, "[0, inf)", none=True)
         flag("labels", self.labels)
         flag("tensorboard", self.tensorboard)
+        if self.report is not None:
+            flag("report", self.report)
         instance("data", self.data, (str, Path), A_PLACE, none=True)
         instance("out", self.out, (str, Path), "a folder as text or Path", none=True)
         instance("overrides", self.overrides, Mapping, '{"training.lr": 1e-4}')
@@ -158,10 +165,14 @@ def prepare_training(request: TrainRequest, reporter: Reporter = SILENT) -> Prep
     numbers = {path: number for path, number in numbers.items() if number is not None}
     recipe = set_fields(recipe, {**request.overrides, **numbers}, reporter)
     out = place()
-    duration = _duration(request, out)
+    report = _reports(request)
+    pending = report and _is_pending(out)
+    duration = None if pending else _duration(request, out)
+    if pending and request.duration is not None:
+        reporter.note(f"{out}: its report is made first, without training; the same again trains on")
     if requested is None and isinstance(recipe, Recipe):
         reporter.note(training_text(recipe, duration))
-    if duration is not None and is_run(out):  # what a plan by the clock has changed meanwhile
+    if (duration is not None or pending) and is_run(out):  # what a plan by the clock has changed meanwhile
         before = recipe_of(out).training
         planned = {name: getattr(before, name) for name in PLANNED}
         recipe = replace(recipe, training=replace(recipe.training, **planned))
@@ -179,7 +190,30 @@ def prepare_training(request: TrainRequest, reporter: Reporter = SILENT) -> Prep
         began=began,
         seconds=request.seconds,
         tensorboard=request.tensorboard,
+        report=report,
     )
+
+
+def _reports(request: TrainRequest) -> bool:
+    """Whether the trained run gets its first report, where nobody says: who trains images for a time has not said how
+    many steps are right, and has time for it; a recipe and a number of steps say all that there is to do."""
+    if request.report is not None:
+        return request.report
+    return request.recipe is None and request.steps is None and "training.steps" not in request.overrides
+
+
+def _is_pending(out: Path) -> bool:
+    """Whether the report of a finished training was interrupted."""
+    run = open_run(out) if is_run(out) else None
+    return isinstance(run, Run) and run.meta["step"] >= run.recipe.training.steps and is_pending(run)
+
+
+def _share_or_place(held_out: float | str | None) -> float | str | None:
+    """What is held out: text that is a number is a share."""
+    try:
+        return float(held_out) if isinstance(held_out, str) else held_out
+    except ValueError:
+        return held_out
 
 
 def _duration(request: TrainRequest, out: Path) -> float | None:
@@ -245,8 +279,9 @@ def _recipe(request: TrainRequest, reporter: Reporter) -> tuple[AnyRecipe, Image
         out = expanded(request.out or f"runs/{data_name(data)}")
         counted = request.steps is not None or "training.steps" in request.overrides
         seconds = None if counted else seconds_of(request.duration or DEFAULT_DURATION)
+        held_out = _share_or_place(request.held_out)
         recipe, images, chosen = automatic(
-            data, request.size, request.channels, out, request.held_out, seconds, request.steps, request.device
+            data, request.size, request.channels, out, held_out, seconds, request.steps, request.device
         )
         for text in (*images.notes, *chosen):
             reporter.note(text)

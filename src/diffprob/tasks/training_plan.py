@@ -9,7 +9,7 @@ from diffprob.base.errors import InputError, Missing
 from diffprob.base.text import one_line
 from diffprob.config.classes import resolve_classes
 from diffprob.config.overrides import assign_all
-from diffprob.config.recipe import AnyRecipe, check_trainable, resumable, space
+from diffprob.config.recipe import AnyRecipe, Recipe, check_trainable, resumable, space
 from diffprob.data.combined import innermost
 from diffprob.data.images import Images
 from diffprob.data.places import paths
@@ -20,7 +20,9 @@ from diffprob.runs.folder import BaselineRun, NoisyClassifierRun, Run, open_run
 from diffprob.storage.folders import is_run
 from diffprob.tasks.compute import choose_device
 from diffprob.tasks.cost import TrainingCost, estimate_cost
+from diffprob.tasks.first_report import FirstReport
 from diffprob.tasks.options import option
+from diffprob.tasks.report_time import estimated
 from diffprob.tasks.reporter import SILENT, Reporter
 from diffprob.training.batches import check_shares
 
@@ -40,6 +42,7 @@ class PreparedTraining:
         tensorboard: also write the log for TensorBoard, into the run's folder ``tensorboard``.
         notes: what is to be said of ``images`` when it begins.
         began: when it was asked for, by `time.monotonic`; ``duration`` counts from then.
+        report: whether the trained run gets its first report (`diffprob.tasks.first_report`), within ``duration``.
     """
 
     recipe: AnyRecipe
@@ -52,6 +55,7 @@ class PreparedTraining:
     tensorboard: bool = False
     notes: tuple[str, ...] = ()
     began: float = field(default_factory=time.monotonic)
+    report: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,7 @@ class TrainResult:
         data_sha256: digest of the images.
         samples: a picture of samples, if there is one.
         loss_curve: a picture, if there is one.
+        first_report: what was made and measured after the last step; None where nothing was.
     """
 
     run: str
@@ -116,6 +121,7 @@ class TrainResult:
     data_sha256: str | None
     samples: str | None
     loss_curve: str | None
+    first_report: FirstReport | None = None
 
     @property
     def folder(self) -> Run | BaselineRun | NoisyClassifierRun:
@@ -128,7 +134,8 @@ class TrainResult:
 
     def to_json(self) -> dict[str, Any]:
         """JSON literals by name."""
-        return asdict(self)
+        known = {name: value for name, value in asdict(self).items() if name != "first_report"}
+        return known if self.first_report is None else {**known, "first_report": self.first_report.to_json()}
 
     def __repr__(self) -> str:
         loss = "" if self.loss is None else f", loss {self.loss:.4g}"
@@ -182,8 +189,12 @@ def estimate_training(prepared: PreparedTraining, reporter: Reporter = SILENT) -
         "run": planned(recipe, prepared.out),
     }
     cost, steps = estimate_cost(recipe, device, processes), settings.steps
+    whole = cost.seconds if prepared.duration is None else prepared.duration
+    last = 0.0
+    if prepared.report and isinstance(recipe, Recipe):
+        last, about["report"] = estimated(recipe.process, whole, cost.step / settings.batch, prepared.duration is None)
     if prepared.duration is not None:
-        steps, cost = max(1, round(prepared.duration / cost.step)), replace(cost, seconds=prepared.duration)
+        steps, cost = max(1, round((whole - last) / cost.step)), replace(cost, seconds=whole)
     return TrainingEstimate(about, steps, settings.batch, cost)
 
 

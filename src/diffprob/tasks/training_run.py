@@ -22,7 +22,7 @@ from diffprob.process.grids import Uniform
 from diffprob.reporting.artifacts import grid_png
 from diffprob.reporting.figures import loss_curve
 from diffprob.runs.files import model_meta, read_recipe
-from diffprob.runs.folder import auto_chunk
+from diffprob.runs.folder import Run, auto_chunk
 from diffprob.runs.states import Replica
 from diffprob.runs.writer import RunWriter
 from diffprob.sampling.ancestral import DDIM
@@ -32,8 +32,10 @@ from diffprob.storage.folders import is_run
 from diffprob.storage.records import read_log
 from diffprob.tasks.compute import choose_device
 from diffprob.tasks.drawing import draw, make_times, seeds_text
+from diffprob.tasks.first_report import is_complete, make_first_report
 from diffprob.tasks.monitor import Watch, check_monitor
 from diffprob.tasks.progress import duration
+from diffprob.tasks.report_time import Share, seconds_per_call
 from diffprob.tasks.reporter import SILENT, Progress, Reporter
 from diffprob.tasks.tensorboard import Board
 from diffprob.tasks.training_plan import PreparedTraining, TrainResult, checked
@@ -90,8 +92,10 @@ def run_training(prepared: PreparedTraining, reporter: Reporter = SILENT, halt: 
     recipe = checked(recipe, images, out, reporter)
     digest = images.digest()
     trainer = _trainer(recipe, images, Replica(out), accelerator)  # first: it may refuse, and nothing is there yet
+    share = _share(prepared, recipe, trainer)
     if prepared.duration is not None:
-        trainer.pace = Pace(prepared.duration, calls=PREVIEW_STEPS, began=prepared.began)
+        pace = {"calls": PREVIEW_STEPS, "began": prepared.began, **({} if share is None else {"share": share})}
+        trainer.pace = Pace(prepared.duration, **pace)
     if not accelerator.is_main_process:
         accelerator.wait_for_everyone()  # until the run is there
         _heedful(trainer, halt)
@@ -106,12 +110,30 @@ def run_training(prepared: PreparedTraining, reporter: Reporter = SILENT, halt: 
         kept_by: RunWriter | Board = Board(store) if prepared.tensorboard else store
         trainer.store = kept_by
         try:
-            return _Main(trainer, store, kept_by, images, reporter, halt).run(done, prepared.seconds)
+            result = _Main(trainer, store, kept_by, images, reporter, halt, share).run(done, prepared.seconds)
         finally:
             if isinstance(kept_by, Board):
                 kept_by.close()
     finally:
         store.close()
+    if not prepared.report or result.timed_out or not result.denoises:
+        return result
+    run = Run.open(out)
+    if is_complete(run):
+        return result
+    ends = None if trainer.pace is None else trainer.pace.ends
+    known = {repr(recipe.data): images}
+    report = make_first_report(run, prepared.device, known, None if ends is None else share, ends, reporter)
+    return replace(result, first_report=report)
+
+
+def _share(prepared: PreparedTraining, recipe: AnyRecipe, trainer: Trainer) -> Share | None:
+    """What of the time the first report has; None where there is none, or no time that is planned for."""
+    if not prepared.report or prepared.duration is None or not isinstance(recipe, Recipe):
+        return None
+    average = trainer.average
+    probe = (lambda: seconds_per_call(average, recipe.space)) if isinstance(average, NetDenoiser) else None
+    return Share(prepared.duration, trainer.device, affordable(recipe.process), probe)
 
 
 def _accelerator(recipe: AnyRecipe, device: str, processes: int | None) -> Any:
@@ -149,6 +171,7 @@ class _Main:
     images: Images
     reporter: Reporter
     halt: Halt
+    share: Share | None = None  # of a first report, whose samples stand in the place of the last picture
     plan_shown: bool = False  # whether the steps of a planned training were said
 
     def run(self, done: int, seconds: float | None) -> TrainResult:
@@ -171,7 +194,7 @@ class _Main:
 
             trainer.on_step = on_step
             trainer.on_plan = lambda settings: self._take(settings, bar)
-            trainer.on_sample = lambda step, average: _preview(average, store, step, bar.note)
+            trainer.on_sample = lambda step, average: self._draw(average, step, bar.note)
             goes_on = done < settings.steps or trainer.pace is not None
             if settings.monitor is not None and goes_on and isinstance(store.recipe, Recipe):
                 where = (self.kept_by, trainer.device, bar.note, self.reporter)
@@ -187,6 +210,11 @@ class _Main:
         curve = _loss_curve(store, self.reporter) if first is not None or not loss_png.exists() else loss_png
         return _result(trainer, store, first, curve, timed_out)
 
+    def _draw(self, average: Any, step: int, note: Callable[[str], None]) -> None:
+        drawn_later = self.share is not None and self.share.parts >= 2
+        if step < self.trainer.settings.steps or not drawn_later:
+            _preview(average, self.store, step, note)
+
     def _take(self, settings: Training, bar: Progress) -> None:
         """Take the steps that a pace planned into the recipe, which the next checkpoint writes; say them once."""
         pace = self.trainer.pace
@@ -197,7 +225,8 @@ class _Main:
             self.plan_shown = True
             bar.note(
                 f"about {settings.steps:,} steps of {settings.batch} images fit into {duration(pace.seconds)} here; "
-                f"the learning rate falls over the last {duration(pace.fall * pace.seconds)}"
+                f"the learning rate falls over the last {duration(pace.fall * (pace.seconds - pace.later))}"
+                + (f", {duration(pace.later)} are for the report" if pace.later else "")
             )
 
 
@@ -258,7 +287,8 @@ def _preview(average: Any, store: RunWriter, step: int, note: Callable[[str], No
 def draw_preview(model: NetDenoiser, recipe: Recipe, path: Path) -> None:
     """A grid of samples with fixed seeds, drawn in a few steps of DDIM."""
     device = next(model.parameters()).device
-    model.evaluation = Evaluation(auto_chunk(device, recipe.space), model.evaluation.precision)
+    chunk = min(auto_chunk(device, recipe.space), recipe.training.samples)  # what fills up a chunk costs as much
+    model.evaluation = Evaluation(chunk, model.evaluation.precision)
     if model.condition is not None:
         model = model.condition_on(model.condition.example_rows(recipe.training.samples))
     n, steps = recipe.training.samples, affordable(recipe.process, PREVIEW_STEPS)

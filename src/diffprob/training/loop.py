@@ -162,8 +162,8 @@ class Trainer:
                 self._tell()
             if self._due(self.settings.checkpoint_every):
                 self.save()
-            if self.pace is not None and self._shows():  # the last step has as much
-                self.pace.reserve = time.perf_counter() - began
+            if self.pace is not None and self._shows():
+                self.pace.drew(time.perf_counter() - began, self.settings.samples)
         if self.saved < self.step:  # stopped between two checkpoints
             self._check()
             self.save()

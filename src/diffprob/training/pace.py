@@ -50,7 +50,8 @@ class Pace:
     At every look the remaining steps are those that fit at the speed of late, and the learning rate falls by the clock:
     from 1 at the start of the fall to 0 at the end. So a machine that becomes slower or faster changes the number of
     steps, not the end. What a step costs beside its own computation (checkpoints, pictures) counts too. The first look,
-    after a few steps, also spaces checkpoints and pictures; ``reserve`` is for those of the last step.
+    after a few steps, also spaces checkpoints and pictures; ``reserve`` is for those of the last step, and ``later``
+    for what is made of the run after that.
 
     Args:
         seconds: of the whole training.
@@ -58,6 +59,7 @@ class Pace:
         calls: of the network, for each sample of a picture; pictures take no more than 6% of the time.
         clock: seconds, increasing.
         began: when, by the clock; None: now.
+        share: for what is made after the last step: what seconds a network call on one image takes -> seconds.
 
     Raises:
         ValueError: a number out of range.
@@ -70,6 +72,7 @@ class Pace:
         calls: int = 50,
         clock: Callable[[], float] = time.monotonic,
         began: float | None = None,
+        share: Callable[[float], float] = lambda call: 0.0,
     ) -> None:
         real("seconds", seconds, "(0, inf)")
         real("fall", fall, "(0, 1]")
@@ -77,7 +80,9 @@ class Pace:
         self.requested = self.began = clock() if began is None else began
         self.pictures = True  # whether there are pictures before the last
         self.speed = 1.0  # steps a second; a guess before the first look
-        self.reserve = 0.0  # seconds for what follows the last step: whoever calls says it
+        self.reserve = 0.0  # seconds for checkpoint and picture of the last step
+        self.share, self.later = share, 0.0
+        self.call: float | None = None  # seconds of a network call on one image, once a picture was drawn
         self.first: _Mark | None = None
         self.last: _Mark | None = None
 
@@ -85,6 +90,11 @@ class Pace:
     def elapsed(self) -> float:
         """Seconds of this training, those before an interruption too."""
         return self.clock() - self.began
+
+    @property
+    def ends(self) -> float:
+        """When the whole is to be over, by the clock."""
+        return self.began + self.seconds
 
     @property
     def measured(self) -> bool:
@@ -120,26 +130,34 @@ class Pace:
         since = self.last if step - self.last.step >= _STEADY else self.first
         self.speed = (step - since.step) / max(now.seconds - since.seconds, 1e-9)
         self.last = now
+        self.later = self.share(self._call(settings) if self.call is None else self.call)
         if measured:
             return self._planned(settings, now)
         return self._planned(self._spaced(self._planned(settings, now)), now)
 
+    def drew(self, seconds: float, samples: int) -> None:
+        """Note what a checkpoint and a picture of so many samples took: the last step has as much."""
+        self.reserve, self.call = seconds, seconds / (samples * self.calls)
+
+    def _call(self, settings: Training) -> float:
+        """Seconds of a network call on one image: a third of what the image costs in training."""
+        return 1 / (3 * settings.batch * self.speed)
+
     def _planned(self, settings: Training, now: _Mark) -> Training:
         """With as many steps as fit, and a rate that the time that is left decides: left / (fall x seconds)."""
-        left = self.seconds - self.reserve - now.seconds
+        left = self.seconds - self.reserve - self.later - now.seconds
         steps = max(1, now.step + (round(left * self.speed) if left > 0.5 * _AGAIN * self.seconds else 0))
         every = settings.sample_every if self.pictures or not settings.sample_every else steps
-        cooldown = max(round(self.fall * (self.seconds - self.reserve) * self.speed), 1)
+        cooldown = max(round(self.fall * (self.seconds - self.reserve - self.later) * self.speed), 1)
         return replace(settings, steps=steps, cooldown=cooldown, sample_every=every)
 
     def _spaced(self, settings: Training) -> Training:
         """With checkpoints and pictures at even times, as many of each as the time allows.
 
-        A network call on one image costs a third of what the image costs in training. Where there is no time for
-        pictures of 16 samples on the way, the last step alone has one.
+        Where there is no time for pictures of 16 samples on the way, the last step alone has one.
         """
         checkpoint = max(1, round(self.seconds * self.speed / _CHECKPOINTS))
-        seconds = self.calls / 3 / (settings.batch * self.speed)  # of one sample
+        seconds = self.calls * self._call(settings)  # of one sample
         affordable = _SHARE * self.seconds / seconds
         self.pictures = settings.sample_every > 0 and affordable >= 16 * (_PICTURES + 1)
         samples = int(affordable / (_PICTURES + 1) if self.pictures else affordable)

@@ -1,0 +1,335 @@
+"""What a run gets when its training ends, so that its questions are answered well at once: fits, first numbers, a page.
+
+Every part is the task of its verb, with its defaults, as large as the time allows: the variance and the path (`fit`),
+samples beside real images, bits/dim (`likelihood`), what samples are worth (`evaluate`), the page (`report`). What was
+made already for these weights is not made again.
+"""
+
+import json
+import math
+import shlex
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from diffprob.base.errors import InputError, NumericalError
+from diffprob.base.rng import increasing_subset
+from diffprob.data.images import Images
+from diffprob.denoise.variance import Zero
+from diffprob.evaluation.memorisation import FEWEST
+from diffprob.reporting import artifacts
+from diffprob.reporting.figures import grid_image, side_by_side
+from diffprob.reporting.material import Samples
+from diffprob.reporting.page import report_page
+from diffprob.runs.fits import ANALYTIC, STEPS, fitted
+from diffprob.runs.folder import Run, auto_chunk
+from diffprob.runs.images import OwnImages, kept_in_memory
+from diffprob.runs.measurements import Measurement
+from diffprob.sampling.defaults import affordable
+from diffprob.storage.files import kind_of, write_file
+from diffprob.storage.records import read_json, read_log
+from diffprob.tasks.bounds import TERMS
+from diffprob.tasks.compute import Compute
+from diffprob.tasks.evaluation import (
+    MEMORISED,
+    MOST_COMPARED,
+    EvaluationRequest,
+    evaluate,
+    evaluation_measurements,
+)
+from diffprob.tasks.features import Pca
+from diffprob.tasks.fitting import AnalyticFit, FitRequest, fit
+from diffprob.tasks.images import ImageSelection
+from diffprob.tasks.likelihood import LikelihoodRequest, likelihood, likelihood_measurement
+from diffprob.tasks.plan import Sampling
+from diffprob.tasks.report_time import (
+    DRAWN,
+    FITTING,
+    IMAGES,
+    KNOTS,
+    LATE,
+    MEASURED,
+    SHARE,
+    Share,
+    parts_of,
+    seconds_per_call,
+)
+from diffprob.tasks.reporter import SILENT, Reporter
+from diffprob.tasks.reporting import INSIDE, PreparedReport, ReportRequest, draw_samples, gather, prepare_report
+
+STATE = "first-report.json"  # in the run: for which weights it is, and whether all of it is made
+PICTURE = "samples.png"
+DISTANCE = "Frechet distance"
+BITS = "bits/dim (variational bound)"
+OPERATIONS = 1e10  # a second, of comparing images
+
+
+@dataclass(frozen=True)
+class FirstReport:
+    """What a run is worth, as far as it was measured when its training ended.
+
+    Args:
+        run: its place.
+        bits_per_dim, low, high: of ``images`` images of ``role`` "test" or "train", with a 95% interval.
+        memorisation: the verdict of `diffprob.evaluation.memorisation`.
+        distance, real_distance: Frechet distance in PCA of the pixels, of samples and of as many real images.
+        samples: a picture of samples beside real images.
+        report: the page.
+        no_time: the parts that there was no time for.
+        left_out: a line for each other part that is not there, with what makes it.
+        seconds: that it took.
+    """
+
+    run: str
+    bits_per_dim: float | None = None
+    low: float | None = None
+    high: float | None = None
+    images: int | None = None
+    role: str | None = None
+    memorisation: str | None = None
+    distance: float | None = None
+    real_distance: float | None = None
+    samples: str | None = None
+    report: str | None = None
+    no_time: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def worth(self) -> str:
+        """What the model is worth, in a line."""
+        parts = []
+        if self.bits_per_dim is not None:
+            known = "" if self.low is None else f" ({self.low:.3f} to {self.high:.3f})"
+            kind = {"test": "held-out", "train": "training"}.get(str(self.role), "other")
+            parts.append(f"{self.bits_per_dim:.3f}{known} bits/dim of {self.images:,} {kind} images")
+        if self.distance is not None:
+            real = "" if self.real_distance is None else f" (real images: {self.real_distance:.3g})"
+            parts.append(f"{DISTANCE} {self.distance:.3g}{real}")
+        if self.memorisation is not None:
+            parts.append(f"memorisation: {self.memorisation}")
+        return "; ".join(parts)
+
+    @property
+    def lines(self) -> list[str]:
+        """What it is worth, where to look, what is missing, and what to ask next."""
+        places = ", ".join(place for place in (self.report, self.samples) if place)
+        run, lines = shlex.quote(self.run), [self.worth, f"look at {places}" if places else "", *self.left_out]
+        if self.no_time:
+            lines.append(f"no time for {', '.join(self.no_time)}: diffprob train {run} --report makes what is missing")
+        elif self.worth:
+            lines.append(f"ask next: diffprob likelihood {run}, diffprob evaluate {run}: the same on more images")
+        return [line for line in lines if line]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON literals by name."""
+        return {**asdict(self), "worth": self.worth, "lines": self.lines}
+
+
+def is_pending(run: Run) -> bool:
+    """Whether the first report of the present weights was interrupted."""
+    return _state(run).get("complete") is False
+
+
+def is_complete(run: Run) -> bool:
+    """Whether the first report of the present weights was made, and had time for all of it."""
+    state = _state(run)
+    return bool(state.get("complete")) and not state.get("no_time")
+
+
+def _state(run: Run) -> dict[str, Any]:
+    """What the run says of the report of its present weights; empty where none was begun."""
+    if STATE not in run.manifest.files or kind_of(run.path / STATE) is None or not run.meta["step"]:
+        return {}
+    state = read_json(run.path / STATE)
+    return state if isinstance(state, dict) and state.get("model_sha256") == run.sha256() else {}
+
+
+def make_first_report(
+    run: Run,
+    device: str,
+    known: Mapping[str, Images],
+    share: Share | None = None,
+    ends: float | None = None,
+    reporter: Reporter = SILENT,
+) -> FirstReport:
+    """Make what there is not yet for the weights of a run, and keep it there.
+
+    Args:
+        run: a run whose training has ended.
+        device: as in a `Compute`.
+        known: its images that are in memory, by the repr of their source.
+        share: of the training that has just ended.
+        ends: when it is to be over, by `time.monotonic`; None: a fifth of the training's time from now on.
+        reporter: who hears notes and progress.
+
+    Raises:
+        InputError: the run cannot be written.
+        KeyboardInterrupt: whatever is made is kept; the message says what makes the rest.
+    """
+    compute, calls = Compute(device=device), affordable(run.recipe.process)
+    if share is None:
+        seconds = next((record["seconds"] for record in reversed(read_log(run.path)) if "seconds" in record), 0.0)
+        share = Share(float(seconds), compute.on(), calls)
+    with kept_in_memory(dict(known)), _interrupted(run):
+        return _Making(run, compute, share, ends, reporter).make()
+
+
+@contextmanager
+def _interrupted(run: Run) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        text = (
+            "interrupted: the run is trained and whole; the same command makes the rest of its report, without training"
+        )
+        stop.args = (f"{run.place}: {text}",)
+        raise
+
+
+@dataclass
+class _Making:
+    """A first report in the making."""
+
+    run: Run
+    compute: Compute
+    share: Share
+    ends: float | None
+    reporter: Reporter
+    left_out: list[str] = field(default_factory=list)
+    no_time: list[str] = field(default_factory=list)
+    page: PreparedReport | None = None
+    drawn: Samples | None = None
+    shown: str | None = None
+
+    def make(self) -> FirstReport:
+        began = time.monotonic()
+        self._keep(complete=False)
+        call = seconds_per_call(self.compute.load(self.run, Zero()), self.run.space)
+        parts = parts_of(self.share.calls, self._comparing())
+        made = self._made()
+        parts = {name: part for name, part in parts.items() if name not in made}
+        needs = {name: self.share.slowness * part.seconds + call * part.least for name, part in parts.items()}
+        ends = self.ends or began + max(sum(needs.values()), SHARE * self.share.seconds)
+        slack = LATE * self.share.seconds if self.ends else math.inf
+        for name, part in parts.items():
+            left, need = ends - time.monotonic(), needs.pop(name)
+            if left + slack < need or part.after in self.no_time:
+                self.no_time.append(part.what)
+                continue
+            room = left - sum(needs.values()) - need
+            spent = {"fit": FITTING * self.share.seconds - call * part.least, "samples": room / 2}.get(name, room)
+            calls = min(part.most, part.least + max(0.0, min(room, spent)) / call)
+            try:
+                getattr(self, f"_{name}")(int(calls))
+            except (InputError, NumericalError) as error:
+                verb = part.verb.format(shlex.quote(self.run.place))
+                self.left_out.append(f"no {part.what}: {error} (diffprob {verb})")
+        self._keep(complete=True)
+        return self._result(time.monotonic() - began)
+
+    def _keep(self, complete: bool) -> None:
+        state = {"model_sha256": self.run.sha256(), "complete": complete, "no_time": self.no_time}
+        self.run.add(STATE, (json.dumps(state, indent=1) + "\n").encode())
+
+    def _made(self) -> set[str]:
+        """The parts that there are for these weights; the page is drawn anew."""
+        names = {item.name for item in self._measurements()}
+        there = {"bits": BITS in names, "comparison": bool(names & {MEMORISED, DISTANCE})}
+        there["fit"] = {ANALYTIC, STEPS} <= set(fitted(self.run))
+        return {name for name, is_there in there.items() if is_there}
+
+    def _measurements(self) -> list[Measurement]:
+        return [item for item in self.run.measurements if item.step == self.run.meta["step"]]
+
+    def _comparing(self) -> float:
+        """Seconds for looking at so many real images, and for their neighbours."""
+        own = OwnImages(self.run)
+        try:
+            train, test = len(own.train), 0 if own.test is None else len(own.test)
+        except InputError:
+            return 0.0  # the comparison itself says why it cannot be
+        d, held = self.run.space.dimensions, min(test, MOST_COMPARED)
+        searched = train * d * (held + DRAWN[1]) + (2 * min(train, held)) ** 2 * d if test >= FEWEST else 0
+        return 2 * (train * d * min(d, 4096) + 64 * d * (test or train) + searched) / OPERATIONS
+
+    def _fit(self, calls: int) -> None:
+        count = len(OwnImages(self.run).train)
+        n = max(2, min(self._whole_chunks(calls // KNOTS), IMAGES[1], count))
+        request = FitRequest(what=(ANALYTIC, STEPS), analytic=AnalyticFit(n=n, times=KNOTS), compute=self.compute)
+        fit(self.run, request, self.reporter)
+
+    def _whole_chunks(self, images: int) -> int:
+        """At most so many images, but that a chunk that is begun is filled."""
+        chunk = auto_chunk(self.compute.on(), self.run.space)
+        return max(images // chunk, 1) * chunk
+
+    def _samples(self, calls: int) -> None:
+        n = min(self._whole_chunks(calls // self.share.calls), DRAWN[1])
+        sampling = Sampling(n=n, compute=self.compute)
+        self.page = prepare_report(self.run, ReportRequest(sampling=sampling), self.reporter)
+        self.drawn = draw_samples(self.run, self.page.plan, sampling, self.reporter)
+        levels, own = self.drawn.levels, OwnImages(self.run)
+        real = own.train if own.test is None else own.test
+        chosen = increasing_subset(len(real), min(len(levels), len(real)), 0, "images")
+        grids = {
+            name: grid_image(images[: len(chosen)], math.ceil(math.sqrt(len(chosen))), levels=self.run.space.levels)
+            for name, images in (("samples", levels), (f"real, {real.role}", real.images.take(chosen)))
+        }
+        self.run.add(PICTURE, artifacts.png(side_by_side(grids), self.page.plan.settings))
+        self.shown = str(Path(self.run.place) / PICTURE)
+
+    def _bits(self, calls: int) -> None:
+        if not {ANALYTIC, STEPS} <= set(fitted(self.run)):
+            raise InputError("it wants the fit first")
+        images = ImageSelection(n=min(max(calls // (TERMS + 1), MEASURED[0]), MEASURED[1]))
+        result = likelihood(self.run, LikelihoodRequest(images=images, compute=self.compute), self.reporter)
+        self.run.record(likelihood_measurement(result))
+
+    def _comparison(self, _: int) -> None:
+        if self.drawn is None or self.page is None:
+            raise InputError("there are no samples")
+        seeds = np.arange(self.drawn.seed, self.drawn.seed + len(self.drawn))
+        settings = {**self.page.plan.settings, "levels": self.run.space.levels}
+        with TemporaryDirectory() as folder:  # as `sample` writes and `evaluate` reads them
+            path = Path(folder) / "samples.npz"
+            write_file(path, [artifacts.arrays(self.drawn.levels, seeds, settings)])
+            request = EvaluationRequest(
+                sampling=Sampling(compute=self.compute), samples=path, features=Pca(), metrics=("frechet",)
+            )
+            result = evaluate(self.run, request, self.reporter)
+        self.run.record(*evaluation_measurements(result))
+
+    def _page(self, _: int) -> None:
+        if self.drawn is None or self.page is None:
+            raise InputError("there are no samples")
+        page = report_page(gather(self.run, self.drawn, self.page.images, self.page.note))
+        self.run.add(INSIDE, page)
+
+    def _result(self, seconds: float) -> FirstReport:
+        """What is recorded, whoever measured it."""
+        items = {item.name: item for item in self._measurements()}
+        bits, distance, copies = (items.get(name) for name in (BITS, DISTANCE, MEMORISED))
+        page = kind_of(self.run.path / INSIDE) is not None
+        return FirstReport(
+            run=self.run.place,
+            bits_per_dim=bits and bits.value,
+            low=bits and bits.low,
+            high=bits and bits.high,
+            images=bits and bits.n,
+            role=bits and bits.role,
+            memorisation=copies and copies.details.get("verdict"),
+            distance=distance and distance.value,
+            real_distance=distance and distance.reference,
+            samples=self.shown,
+            report=str(Path(self.run.place) / INSIDE) if page else None,
+            no_time=tuple(self.no_time),
+            left_out=tuple(self.left_out),
+            seconds=round(seconds, 1),
+        )

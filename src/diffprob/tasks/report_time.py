@@ -1,0 +1,149 @@
+"""How long the first report of a run takes, and how much of a training's time is for it."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+
+from diffprob.denoise.denoiser import NetDenoiser
+from diffprob.process.linear import LinearProcess
+from diffprob.runs.folder import auto_chunk
+from diffprob.sampling.defaults import affordable
+from diffprob.space.pixels import Pixels
+from diffprob.tasks.bounds import TERMS
+from diffprob.tasks.progress import duration
+
+SHARE, FITTING = 0.2, 0.1  # of the training's time: for all of it, and for the calls of the fit
+HARDLY = 0.4  # share above which there is no time for it
+LATE = 0.03  # share by which the end may be late where a part would be left out otherwise
+SLOWEST = 10.0  # of a machine that does other things too
+CURVE = 0.9  # seconds of the processor for the loss curve, which is drawn before
+KNOTS = 25  # times at which the variance is fitted: between them it is smooth (docs/reports.md)
+IMAGES = (8, 256)  # at each of them, at least and at most
+DRAWN = (8, 64)
+MEASURED = (16, 1000)
+FIRST = ("fit", "samples", "page", "bits", "comparison")  # what matters most comes first
+
+
+@dataclass(frozen=True)
+class ReportPart:
+    """A part of a first report.
+
+    Args:
+        what: in words.
+        verb: makes it by itself.
+        seconds: of the processor, beside calls of the network.
+        least, most: calls of the network on one image.
+        after: the part that it needs.
+    """
+
+    what: str
+    verb: str
+    seconds: float
+    least: float = 0.0
+    most: float = 0.0
+    after: str = ""
+
+
+class Share:
+    """What of the time of a training is for its first report: `diffprob.training.pace.Pace` asks.
+
+    Args:
+        seconds: of the training.
+        device: where it computes.
+        calls: network evaluations of a sample.
+        probe: measures the seconds of a network call on one image, once; None: what the pace takes it for is right.
+        most: share above which not all of it is made; inf: all of it is, whatever it takes.
+        clock, processor: seconds, of the day and of the processor.
+    """
+
+    def __init__(
+        self,
+        seconds: float,
+        device: torch.device,
+        calls: int,
+        probe: Callable[[], float] | None = None,
+        most: float = HARDLY,
+        clock: Callable[[], float] = time.monotonic,
+        processor: Callable[[], float] = time.process_time,
+    ) -> None:
+        self.seconds, self.calls, self.probe, self.most = seconds, calls, probe, most
+        self.ratio = 1.0  # of a call that was measured to what it was taken for
+        self.parts = 0  # of `FIRST` that there will be time for
+        self.threads = torch.get_num_threads() if device.type == "cpu" else 1
+        self.clock, self.processor = clock, processor
+        self.began = clock(), processor()
+
+    @property
+    def slowness(self) -> float:
+        """Seconds that a second of the processor takes here, where others use it too."""
+        wall, own = self.clock() - self.began[0], self.processor() - self.began[1]
+        return min(max(self.threads * wall / max(own, 1e-9), 1.0), SLOWEST) if wall > 1 else 1.0
+
+    def __call__(self, call: float) -> float:
+        """Seconds, where the pace takes a network call on one image for ``call`` of them.
+
+        A fifth of the time, or more where that is too short, or less where there is no more to do. Where not even 40%
+        are enough for all parts, those that come first are made.
+        """
+        if self.probe is not None:
+            self.ratio, self.probe = self.probe() / call, None
+        slow, call, parts = self.slowness, self.ratio * call, parts_of(self.calls)
+        needs = [slow * part.seconds + call * part.least for part in map(parts.get, FIRST) if part is not None]
+        sums = [total for total in accumulate(needs, initial=slow * CURVE) if total <= self.most * self.seconds]
+        self.parts = len(sums) - 1
+        if self.parts < len(needs):
+            return sums[-1] if self.parts > 0 else 0.0
+        most = sums[-1] + call * sum(part.most - part.least for part in parts.values())
+        return min(most, max(sums[-1], SHARE * self.seconds))
+
+
+def parts_of(calls: int, comparing: float = 0.0) -> dict[str, ReportPart]:
+    """The parts by name, in order; ``calls`` of the network a sample, ``comparing`` seconds for many real images."""
+
+    def part(what: str, verb: str, seconds: float, each: int, images: tuple[int, int], after: str = "") -> ReportPart:
+        return ReportPart(what, verb, seconds, each * images[0], each * images[1], after)
+
+    fitting, samples = "fit of variance and steps", "samples"
+    return {
+        "fit": part(fitting, "fit {} analytic steps", 2.1, KNOTS, IMAGES),
+        "samples": part(samples, "sample {}", 0.4, calls, DRAWN),
+        "bits": part("bits/dim", "likelihood {}", 0.4, TERMS + 1, MEASURED, fitting),
+        "comparison": ReportPart("comparison with real images", "evaluate {}", 0.6 + comparing, after=samples),
+        "page": ReportPart("page", "report {}", 0.7, after=samples),
+    }
+
+
+def seconds_per_call(model: NetDenoiser, space: Pixels) -> float:
+    """Of the network on one image, in chunks as they are used."""
+    device = next(model.parameters()).device
+    chunk, seconds = auto_chunk(device, space), []
+    if model.condition is not None:
+        model = model.condition_on(model.condition.example_rows(chunk))
+    x, t = torch.zeros((chunk, *space.shape), device=device), torch.tensor(0.5, dtype=torch.float64)
+    with torch.no_grad():
+        for _ in range(3):
+            began = time.monotonic()
+            float(model(x, t).mean.sum())  # waits for the device
+            seconds.append(time.monotonic() - began)
+    return sorted(seconds)[1] / chunk
+
+
+def estimated(process: LinearProcess, seconds: float, image: float, after: bool) -> tuple[float, str]:
+    """Seconds of a training for so long that are for it, and what to say of them.
+
+    Args:
+        process: of the recipe.
+        seconds: of the training.
+        image: seconds of an image in training.
+        after: whether they are on top.
+    """
+    most = math.inf if after else HARDLY
+    share = Share(seconds, torch.device("cpu"), affordable(process), most=most)(image / 3)
+    if not share:
+        return 0.0, "no time for it: diffprob train RUN --report makes it afterwards"
+    when = "after the last step, about" if after else "the last"
+    return share, f"{when} {duration(share)}: fits, samples, first numbers and a page"
