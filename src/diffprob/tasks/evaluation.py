@@ -28,6 +28,7 @@ from diffprob.storage.files import followed, measure
 from diffprob.tasks.display import html_table
 from diffprob.tasks.drawing import draw, network_progress
 from diffprob.tasks.features import Auto, FeatureChoice, class_names, judged, renumbered
+from diffprob.tasks.forecast import forecast
 from diffprob.tasks.images import ImageSource, RealImages, measurement, read_samples, real_images, samples_of
 from diffprob.tasks.options import option
 from diffprob.tasks.plan import Sampling, SamplingPlan, plan_sampling
@@ -312,6 +313,8 @@ def _enough(names: Sequence[str], n: int, explicit: bool) -> tuple[tuple[str, ..
 def _draw(run: Run, plan: SamplingPlan, sampling: Sampling, reporter: Reporter) -> np.ndarray:
     streams = Rng.of(sampling.seed, sampling.n, device=sampling.compute.on())
     calls = plan.calls(sampling.n, plan.steps)
+    what = f"{sampling.n:,} images x {plan.steps} evaluations"
+    forecast(reporter, what, plan.model, run.space.shape, calls)
     with network_progress(reporter, "draw", calls, plan.model):
         return draw(plan.guided, plan.sampler, plan.times, streams, run.space, plan.clip).levels
 

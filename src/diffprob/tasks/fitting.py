@@ -5,6 +5,7 @@ network that predict a variance for every pixel. steps: the least-cost path. The
 with the SHA-256 of the weights that it belongs to.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from diffprob.runs.fits import (
 from diffprob.runs.folder import Run
 from diffprob.runs.images import OwnImages
 from diffprob.tasks.compute import Compute
+from diffprob.tasks.forecast import forecast
 from diffprob.tasks.options import option
 from diffprob.tasks.recording import check_writable
 from diffprob.tasks.reporter import SILENT, Reporter, when_interrupted
@@ -282,6 +284,8 @@ def _fit_analytic(prepared: PreparedFit, reporter: Reporter) -> dict[str, Any]:
     times = _times(model.process, prepared.request.analytic.times)
     rng = Rng.of(seed, n, device=device)
     take = prepared.take(n)
+    calls = len(times) * math.ceil(n / (model.evaluation.chunk or n))
+    forecast(reporter, f"analytic: {n:,} images x {len(times):,} times", model, prepared.run.space.shape, calls)
     with reporter.progress("analytic", len(times), "time") as progress:
         moments = noise_moments(model, take, times.to(device), rng, progress.update)
     about = {"n": n, "times": len(times), "seed": seed, "precision": prepared.request.compute.exact}
@@ -312,6 +316,8 @@ def _fit_heads(prepared: PreparedFit, kinds: tuple[str, ...], reporter: Reporter
     fit = CovarianceFit(kinds, settings.steps, settings.lr, min(100, settings.steps), seed=request.seed)
     take = prepared.take(settings.batch)
     losses: dict[str, float] = {}
+    size, batches = settings.batch, fit.pilot + fit.steps
+    forecast(reporter, f"heads: {size} images x {batches:,}", model, prepared.run.space.shape, batches, size)
     with reporter.progress(f"heads {', '.join(kinds)}", fit.steps, "step") as progress:
 
         def update(step: int, now: dict[str, float]) -> None:

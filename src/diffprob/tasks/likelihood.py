@@ -26,6 +26,7 @@ from diffprob.tasks.bounds import CHUNKS, TERMS, ChainBound, LikelihoodSetup, ma
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.display import html_table
 from diffprob.tasks.drawing import blame, counted
+from diffprob.tasks.forecast import forecast
 from diffprob.tasks.images import ImageSelection, recorded_images
 from diffprob.tasks.reporter import SILENT, Reporter
 from diffprob.tasks.stopping import batches, ending, merge, needed
@@ -266,9 +267,12 @@ def measure_likelihood(prepared: PreparedLikelihood, reporter: Reporter = SILENT
         NumericalError: the number of an image is not finite.
     """
     setup, until = prepared.setup, prepared.until
+    calls, most = prepared.calls(len(setup.chosen)), "" if until is None else "at most "
+    what = f"{most}{len(setup.chosen):,} images x {prepared.evaluations} evaluations"
+    forecast(reporter, what, setup.model, setup.run.space.shape, calls)
     parts, detail, error = list[tuple[np.ndarray, list[np.ndarray]]](), "", None
     with (
-        reporter.progress("likelihood", prepared.calls(len(setup.chosen)), "network call") as progress,
+        reporter.progress("likelihood", calls, "network call") as progress,
         counted(setup.model, lambda done: progress.update(done, detail)),
     ):
         for batch in batches(setup, until):
