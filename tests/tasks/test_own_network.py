@@ -1,9 +1,11 @@
 """Which network images without a recipe get."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 
 import diffprob as dp
 from diffprob.data.images import Images
@@ -69,3 +71,24 @@ def test_time_decides_by_measured_speed_and_steps_by_their_number(monkeypatch):
     assert chosen(enough[2] * 0.99) == several[1] and chosen(enough[2] * 1.01) == several[2]
     need = -(-several[1].images // several[1].batch)
     assert chosen(steps=need - 1) == several[0] and chosen(steps=need) == several[1]
+
+
+def test_too_large_pictures_are_said_with_a_size_and_a_time_that_would_do(monkeypatch):
+    """The criterion, on a machine on which an image of one pixel takes a microsecond."""
+    monkeypatch.setattr(own_recipe, "measured_seconds", lambda recipe, *_: 1e-6 * recipe.space.shape[1] ** 2)
+    images = Images(np.zeros((4, 3, 128, 128), np.uint8), None, 256)
+    source, device = dp.Folder("x", size=128), torch.device("cpu")
+    recipe = own_recipe.recipe_for("own", source, images)
+    needed = own_recipe.LEAST_STEPS * recipe.training.batch * 128**2 * 1e-6
+
+    def advice(seconds, recipe=recipe):
+        return own_recipe.too_few(recipe, seconds, 128**2 * 1e-6, device)
+
+    assert advice(needed) == []
+    (text,) = advice(needed * 0.3)
+    assert "of 128x128, too few to learn from: size=64 would see" in text and "duration=1m" in text
+    assert "size=48 would see" in advice(needed * 0.2)[0] and "size=16 would see" in advice(needed * 0.02)[0]
+    (text,) = advice(needed * 1e-3)
+    assert "size" not in text and text.endswith("duration=1m would be right")
+    (text,) = advice(needed * 0.3, replace(recipe, data=dp.Array("x.npy")))
+    assert "size=" not in text, "arrays are not scaled"

@@ -1,9 +1,12 @@
 """A recipe for data that has none."""
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from diffprob.base.errors import InputError, Missing
 from diffprob.base.text import printable
@@ -32,6 +35,8 @@ HeldOut = float | str | None
 EMA = 0.9999  # of short trainings an average of the last tenth: see `Training.ema`
 WARMUP = 50
 STEPS = 8000  # without a time or a number of steps
+LEAST_STEPS = 100  # below which a network draws noise: benchmarks/few_steps.py
+SMALLER = (64, 48, 32, 16)  # sizes that are proposed
 
 
 def opened(
@@ -89,8 +94,11 @@ def automatic(
     begun = read_recipe(out) if out is not None and is_run(out) else None
     if isinstance(begun, Recipe) and begun.space == Pixels(images.event_shape, images.levels):
         return replace(begun, data=source, condition=None, network=_without_labels(begun.network)), images, notes + more
-    candidate = chosen_for(source, images, seconds, steps, device)
-    return recipe_for(data_name(data), source, images, candidate), images, notes + more
+    candidate, speed = _chosen(source, images, seconds, steps, device)
+    recipe = recipe_for(data_name(data), source, images, candidate)
+    if seconds is not None and candidate == candidates(images.event_shape)[0]:
+        more += too_few(recipe, seconds, speed, choose_device(device))
+    return recipe, images, notes + more
 
 
 def _without_labels(network: Any) -> Any:
@@ -202,19 +210,62 @@ def chosen_for(source: Any, images: Images, seconds: float | None, steps: int | 
 
     The speed of the smallest is measured; a larger one is slower by its operations, at the least.
     """
+    return _chosen(source, images, seconds, steps, device)[0]
+
+
+def _chosen(
+    source: Any, images: Images, seconds: float | None, steps: int | None, device: str
+) -> tuple[Candidate, float]:
+    """The network, and seconds for each image in training of the smallest; 0 where none was measured."""
     several = candidates(images.event_shape)
     if seconds is None:
-        return choose(several, lambda candidate: (steps or STEPS) * candidate.batch)
+        return choose(several, lambda candidate: (steps or STEPS) * candidate.batch), 0.0
     chosen = choose_device(device)
     recipes = {candidate: recipe_for("own", source, images, candidate) for candidate in several}
     smallest, precision = recipes[several[0]], choose_precision("auto", chosen)
-    most = seconds / measured_seconds(smallest, chosen, precision, several[0].batch)
+    speed = measured_seconds(smallest, chosen, precision, several[0].batch)
+    most = seconds / speed
     if most < several[1].images:
-        return several[0]
+        return several[0], speed
     operations = measure_cost(smallest, chosen, precision).flop
-    return choose(
-        several, lambda candidate: most * operations / measure_cost(recipes[candidate], chosen, precision).flop
-    )
+
+    def seen(candidate: Candidate) -> float:
+        return most * operations / measure_cost(recipes[candidate], chosen, precision).flop
+
+    return choose(several, seen), speed
+
+
+def too_few(recipe: Recipe, seconds: float, speed: float, device: torch.device) -> list[str]:
+    """That the time is too short for images of this size, if it is, in a sentence: fewer than `LEAST_STEPS` steps fit.
+
+    With a size, of pictures, for which it is long enough, and the time that this size takes.
+
+    Args:
+        recipe: with the smallest network.
+        seconds: for training.
+        speed: seconds for each image in training, measured.
+        device: where.
+    """
+    needed, (channels, height, width) = LEAST_STEPS * recipe.training.batch, recipe.space.shape
+    if seconds >= needed * speed:
+        return []
+    longer = option("duration", f"{math.ceil(needed * speed / 60)}m")
+    text = f"in {duration(seconds)} a network sees about {_rounded(seconds / speed)} images of {width}x{height}"
+    is_pictures = isinstance(getattr(recipe.data, "source", recipe.data), Folder | HuggingFace)
+    for side in SMALLER if is_pictures else ():
+        if side < min(height, width):
+            shape = (channels, side, side)
+            network, space = spec_of(candidates(shape)[0], shape), Pixels(shape, recipe.space.levels)
+            smaller, precision = replace(recipe, space=space, network=network), choose_precision("auto", device)
+            seen = seconds / measured_seconds(smaller, device, precision, recipe.training.batch)
+            if seen >= needed:
+                would = f"{option('size', side)} would see about {_rounded(seen)}, and this size takes {longer}"
+                return [f"{text}, too few to learn from: {would}"]
+    return [f"{text}, too few to learn from: {longer} would be right"]
+
+
+def _rounded(count: float) -> str:
+    return f"{float(f'{count:.2g}'):,.0f}"
 
 
 def folder_name(out: Path) -> str:
