@@ -159,6 +159,7 @@ IN_FAMILIES = {
     **dict.fromkeys(("UniformTimes", "LogNormal", "LogitNormal"), "times"),
     "MinSNR": "loss_weights",
     "Geometric": "schedules",
+    **dict.fromkeys(("MixtureOfGaussians", "Gamma"), "laws"),
 }
 
 FACE = (

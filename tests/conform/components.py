@@ -31,6 +31,8 @@ MORE: dict[str, list[dict[str, Any]]] = {
     "VPSDE": [{"beta_min": 0.5, "beta_max": 3.0}],
     "OrnsteinUhlenbeck": [{"horizon": 1.5}],
     "Geometric": [{"steps": 10, "sigma_min": 0.01, "sigma_max": 1.0}],
+    "MixtureOfGaussians": [{"phi": 0.3, "weights": (0.2, 0.5, 0.3), "places": (1.0, 0.0, -3.0)}, {"reading": "markov"}],
+    "Gamma": [{"theta": 0.3}],
     "Karras": [{"rho": 2.0}],
     "Mu": [{"steps": 100}],
     "Index": [{"steps": 17}],

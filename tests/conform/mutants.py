@@ -28,7 +28,7 @@ for folder in (TESTS, TESTS.parent / "src"):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
-from diffprob.base import blocks, distributions, divergence, rng  # noqa: E402
+from diffprob.base import blocks, distributions, divergence, gamma_law, mixture_law, rng  # noqa: E402
 from diffprob.config import registry as tables  # noqa: E402
 from diffprob.denoise import denoiser, prediction, variance  # noqa: E402
 from diffprob.density import noise, potential, typicality  # noqa: E402
@@ -152,6 +152,15 @@ class Forgetful(DDIM):
 
 
 @dataclass(frozen=True)
+class Leaning(mixture_law.MixtureOfGaussians):
+    """A mixture whose means do not add up to 0 but at t = 0."""
+
+    def _components(self, t: Any) -> Any:
+        law = super()._components(t)
+        return replace(law, means=law.means + 0.2 * torch.as_tensor(t, dtype=torch.float64)[..., None])
+
+
+@dataclass(frozen=True)
 class Hasty(times.LogNormal):
     """Times of another law than the distribution function says."""
 
@@ -181,6 +190,30 @@ def log_alpha_step(process: Any, s: Any, t: Any) -> torch.Tensor:
 
 
 MUTANTS: dict[str, Mutant] = {
+    "one draw for a chain of mixtures": Mutant(
+        mixture_law.MixtureOfGaussians,
+        "_chain",
+        lambda self, levels, s, t: self._components(t),
+        ["base/test_noise_laws.py::test_kurtosis_tells_the_readings_apart[2-0.504]"],
+    ),
+    "a mixture off its mean": Mutant(
+        tables.LAWS,
+        "Leaning",
+        Leaning,
+        ["conform/test_processes.py::test_noise_of_every_time_has_mean_0_and_variance_1"],
+    ),
+    "gamma noise that forgets the step before": Mutant(
+        gamma_law.Gamma,
+        "between",
+        lambda self, levels, s, t: self.at(levels, t),
+        ["base/test_noise_laws.py::test_gamma_noise_adds_up_to_gamma_noise_of_the_same_scale_alone"],
+    ),
+    "a bound of noise that has none": Mutant(
+        mixture_law.MixtureOfGaussians,
+        "stable",
+        True,
+        ["base/test_noise_laws.py::test_what_needs_the_law_of_a_step_is_refused_in_one_line"],
+    ),
     "half of the score in the reverse equation": Mutant(
         sde.EulerMaruyama,
         "kernel",

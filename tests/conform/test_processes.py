@@ -61,6 +61,18 @@ def test_law_is_standardised(law) -> None:
     checks.standardised(law)
 
 
+@over_laws
+def test_noise_of_every_time_has_mean_0_and_variance_1(law) -> None:
+    checks.noise_of_times(law)
+
+
+@over_laws
+def test_density_of_the_noise_of_a_time_integrates_to_one(law) -> None:
+    """Of a sum of mixtures there is none in closed form, and that of few gamma steps is infinite at its end."""
+    if getattr(law, "reading", "") != "markov" and getattr(law, "theta", 0) < 0.01:
+        checks.densities(LinearProcess(law=law))
+
+
 def lengths(grid, schedule) -> list[int]:
     """Lengths that a grid accepts, among a few; a grid may insist on the schedule's own number."""
     wanted = {1, 2, 3, 7, 10, 33, schedule.steps or 100}

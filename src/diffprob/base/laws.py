@@ -11,8 +11,26 @@ from torch import Tensor
 from diffprob.base.rng import Rng
 
 
+class Levels(Protocol):
+    """What a law that changes with the time asks of a noise schedule."""
+
+    @property
+    def steps(self) -> int | None:
+        """T of a discrete schedule, None for a continuous one."""
+        ...
+
+    def logsnr(self, t: Tensor) -> Tensor:
+        """log(alpha^2/sigma^2) at t, float64, same shape as t."""
+        ...
+
+
 class Law(Protocol):
-    """An elementwise distribution of mean 0 and variance 1 (frozen dataclass: its repr is its configuration)."""
+    """An elementwise distribution of mean 0 and variance 1."""
+
+    @property
+    def stable(self) -> bool:
+        """Whether sums of its draws have it too, as of normal ones: else a bound or a score says nothing."""
+        ...
 
     def sample(self, rng: Rng, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """Draw (B, *shape), one stream per sample."""
@@ -32,12 +50,43 @@ class Law(Protocol):
         ...
 
 
+class NoiseLaw(Law, Protocol):
+    """The noise of a process: a law at every time (frozen dataclass: its repr is its configuration).
+
+    Its own methods are those of the law without a time.
+    """
+
+    def at(self, levels: Levels, t: Tensor | float) -> Law:
+        """The law of N_t in x_t = alpha x_0 + sigma N_t, at t, () or (B,)."""
+        ...
+
+    def between(self, levels: Levels, s: Tensor | float, t: Tensor | float) -> Law:
+        """The law of the noise that a step from t down to s draws."""
+        ...
+
+
+class Unstable:
+    """What every law but the normal one says: of a sum of its draws only mean and variance are known."""
+
+    stable = False
+
+
 @dataclass(frozen=True)
 class Normal:
     """The standard normal law, log density -z^2/2 - log(2 pi)/2.
 
     Exact when: always; checked against scipy's normal distribution.
     """
+
+    stable = True
+
+    def at(self, levels: Levels, t: Tensor | float) -> "Normal":
+        """Itself at all times."""
+        return self
+
+    def between(self, levels: Levels, s: Tensor | float, t: Tensor | float) -> "Normal":
+        """Itself in every step."""
+        return self
 
     def sample(self, rng: Rng, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """Draw (B, *shape) from the streams of ``rng``."""

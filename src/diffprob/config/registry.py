@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar, overload
 
 from diffprob.base.errors import InputError, did_you_mean
+from diffprob.base.gamma_law import Gamma
 from diffprob.base.laws import Normal
+from diffprob.base.mixture_law import MixtureOfGaussians
 from diffprob.conditions.captions import Captions
 from diffprob.conditions.condition import Labels
 from diffprob.conditions.low_resolution import LowResolution
@@ -99,7 +101,7 @@ SCHEDULES = _family(
     *(VPSDE, SubVP, LogLinear, Geometric, OrnsteinUhlenbeck, Straight, Learned),
 )
 SCALINGS = _family(VariancePreserving, VarianceExploding, SubVariancePreserving, StraightScaling)
-LAWS = _family(Normal)
+LAWS = _family(Normal, MixtureOfGaussians, Gamma)
 PROCESSES = _family(LinearProcess)
 GRIDS = _family(Native, Uniform, QuadraticTimes, LogSNR, GrainGrid, Karras, Trailing, Leading, LeastCost)
 PREDICTIONS = _family(Epsilon, X0, V, Score, Mu, EDM)
@@ -199,7 +201,7 @@ ALL = Components({name: maker for family in FAMILIES.values() for name, maker in
 ABILITIES: dict[str, tuple[str, ...]] = {
     "schedule": ("steps", "start", "logsnr", "time", "snap"),
     "scaling": ("coefficients",),
-    "law": ("sample", "log_density", "log_cdf", "log_mass"),
+    "law": ("stable", "at", "between", "sample", "log_density", "log_cdf", "log_mass"),
     "grid": ("__call__",),
     "prediction": ("coefficients", "check", "gain", "input_scale", "to_x0", "from_x0", "target"),
     "variance": ("posterior",),

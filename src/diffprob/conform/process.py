@@ -32,7 +32,7 @@ def check_process(process: Any) -> None:
     run_checks(process.schedule, (falling, inversion, shape_and_precision, snapping))
     run_checks(process.scaling, (ratio,))
     run_checks(process, (bridge, densities))
-    run_checks(process.law, (standardised,))
+    run_checks(process.law, (standardised, noise_of_times))
 
 
 def noisy_times(schedule: Any, n: int = 401, end: float = 1.0) -> Tensor:
@@ -176,3 +176,27 @@ def standardised(law: Any) -> None:
     expect(
         _close(slope, law.log_density(edges).exp(), 1e-5, 1e-8), f"{who}: log_cdf is not the integral of its density"
     )
+
+
+def noise_of_times(law: Any) -> None:
+    """At every time and in every step the noise has mean 0 and variance 1, of each sample's own time and stream."""
+    who, n = shown(law), 4000
+    process = LinearProcess(law=law)
+    schedule = process.schedule
+    rng = Rng.of(5, n)
+    for times in (_number(1.0), torch.tensor([0.001, 0.3], dtype=torch.float64).repeat(n // 2)):
+        laws = {"at": law.at(schedule, times), "between": law.between(schedule, times - 0.001, times)}
+        for name, own in laws.items():
+            z = own.sample(rng, (4,), torch.float64)
+            expect(z.shape == (n, 4) and z.dtype == torch.float64, f"{who}.{name}: draws {z.dtype} {tuple(z.shape)}")
+            for half in (z[::2], z[1::2]):
+                check_mean(half.flatten(), 0.0)
+                check_mean(half.flatten() ** 2, 1.0)
+    few = times[:3]
+    alone = law.at(schedule, few[1:2]).sample(rng.select(slice(1, 2)), (4,), torch.float32)
+    together = law.at(schedule, few).sample(rng.select(slice(0, 3)), (4,), torch.float32)
+    expect(torch.equal(alone, together[1:2]), f"{who}: the noise of a sample depends on its companions")
+    x = torch.zeros(3, 4)
+    expect(torch.equal(process.noise_like(rng.select(slice(0, 3)), x, few), together), f"{who}: a process draws others")
+    same = process.law.stable == bool(law.at(schedule, _number(0.5)).stable)
+    expect(same, f"{who}: it is stable in one place and not in another")

@@ -143,7 +143,12 @@ def step_nats(
 
 
 def prior_nats(process: LinearProcess, x0: Tensor, t: Tensor) -> Tensor:
-    """KL(q(x_t|x_0) || prior) at the first time of a chain, nats, (B,)."""
+    """KL(q(x_t|x_0) || prior) at the first time of a chain, nats, (B,).
+
+    Raises:
+        InputError: noise of a law for which there is no bound.
+    """
+    process.check_law("a variational bound")
     return kl(process.marginal(x0, t), process.prior(x0))
 
 
@@ -175,6 +180,7 @@ def bound_terms(
         ValueError: times that do not decrease within [0, 1] or end where there is no noise, images that are not made of
             the decoder's levels, no terms, another number of streams than of images, or eta = 0.
     """
+    model.process.check_law("a variational bound")
     times = noisy_times(model.process, times)
     decoder.check(x0)
     process, steps = model.process, list(pairwise(times))

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from diffprob.base.checks import able, shown
 from diffprob.base.distributions import Dirac, Distribution, Gaussian, LocationScale, Mixture
-from diffprob.base.errors import NoClosedForm
-from diffprob.base.laws import Law, Normal
+from diffprob.base.errors import InputError, NoClosedForm
+from diffprob.base.laws import Law, NoiseLaw, Normal
+from diffprob.base.rng import Rng, one_for_each
 from diffprob.base.shapes import is_one_time, per_sample, scaled, sigmoid
 from diffprob.process.schedule import LinearBetas, Schedule
 from diffprob.process.times import as_time
@@ -120,17 +121,18 @@ class LinearProcess:
     Times are float64 in [0, 1], shape () or (B,), with s < t; others raise a ValueError, but on a device other than the
     CPU, where they are not looked at. Coefficients are computed in float64 and cast to the state's dtype.
 
-    Exact when: the law is normal. For another law `marginal` and `bridge` agree in two moments.
+    Exact when: the law is normal. With another law, that of a time or a step (`NoiseLaw`), `marginal` and `bridge`
+    agree in two moments, and what asks for more is refused (`check_law`).
     """
 
     schedule: Schedule = field(default_factory=LinearBetas)
     scaling: Scaling = field(default_factory=VariancePreserving)
-    law: Law = field(default_factory=Normal)
+    law: NoiseLaw = field(default_factory=Normal)
 
     def __post_init__(self) -> None:
         able("schedule", self.schedule, "logsnr", "LinearBetas()")
         able("scaling", self.scaling, "coefficients", "VariancePreserving()")
-        able("law", self.law, "log_cdf", "Normal()")
+        able("law", self.law, "between", "Normal()")
 
     def logsnr(self, t: Tensor | float) -> Tensor:
         """log(alpha^2/sigma^2), float64."""
@@ -163,6 +165,35 @@ class LinearProcess:
             raise ValueError(f"expected s < t, got s={_some(s)}, t={_some(t)}")
         return change
 
+    def noise_at(self, t: Tensor | float) -> Law:
+        """The law of the noise in x_t."""
+        return self.law.at(self.schedule, t)
+
+    def noise_between(self, s: Tensor | float, t: Tensor | float) -> Law:
+        """The law of the noise that a step from t down to s draws."""
+        return self.law.between(self.schedule, s, t)
+
+    def noise_like(self, rng: Rng, like: Tensor, t: Tensor | float) -> Tensor:
+        """Noise of x_t with the shape, dtype and device of ``like`` (B, *event), one stream for each sample.
+
+        Raises:
+            ValueError: another number of streams than of samples.
+        """
+        one_for_each(rng, like)
+        return self.noise_at(t).sample(rng, like.shape[1:], like.dtype).to(like.device)
+
+    def check_law(self, what: str) -> None:
+        """Refuse what needs more of x_t than its mean and variance.
+
+        Raises:
+            InputError: the law is not stable.
+        """
+        if not self.law.stable:
+            raise InputError(
+                f"{what} needs the law of x_s given x_t, and with {self.law!r} only its mean and variance are known: "
+                "law=Normal() has one"
+            )
+
     def most_noise(self) -> Tensor:
         """sigma(1), the noise that a chain begins with, float64 ().
 
@@ -183,12 +214,12 @@ class LinearProcess:
         Raises:
             ValueError: see `most_noise`.
         """
-        return LocationScale(torch.zeros_like(like), per_sample(self.most_noise(), like), self.law)
+        return LocationScale(torch.zeros_like(like), per_sample(self.most_noise(), like), self.noise_at(1.0))
 
     def marginal(self, x0: Tensor, t: Tensor | float) -> LocationScale:
         """q(x_t | x_0): location alpha x_0, scale sigma (Ho et al. 2020, eq. 4)."""
         alpha, sigma = self.coefficients(t)
-        return LocationScale(per_sample(alpha, x0) * x0, per_sample(sigma, x0), self.law)
+        return LocationScale(per_sample(alpha, x0) * x0, per_sample(sigma, x0), self.noise_at(t))
 
     def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor | float) -> Tensor:
         """x_t = alpha x_0 + sigma z for the noise z, (B, *event) both (Ho et al. 2020, eq. 4)."""
@@ -230,7 +261,7 @@ class LinearProcess:
     def bridge(self, x0: Tensor, xt: Tensor, s: Tensor | float, t: Tensor | float, eta: float = 1.0) -> LocationScale:
         """q(x_s | x_t, x_0), see `bridge_coefficients`; at sigma(s) = 0 it is x_0 itself."""
         c = self.bridge_coefficients(s, t, eta)
-        return LocationScale(_mean(c, x0, xt), per_sample(c.ell, xt), self.law)
+        return LocationScale(_mean(c, x0, xt), per_sample(c.ell, xt), self.noise_between(s, t))
 
     def reverse_mean(self, x0: Tensor, xt: Tensor, s: Tensor | float, t: Tensor | float, eta: float = 1.0) -> Tensor:
         """The mean of `reverse` for a posterior of the mean x0, c0 x_0 + ct x_t, (B, *event)."""
@@ -256,12 +287,12 @@ class LinearProcess:
         c = self.bridge_coefficients(s, t, eta)
         mean = _mean(c, posterior.mean, xt)
         if isinstance(posterior, Dirac):
-            return LocationScale(mean, per_sample(c.ell, xt), self.law)
+            return LocationScale(mean, per_sample(c.ell, xt), self.noise_between(s, t))
         if isinstance(posterior, LocationScale):
             variance = per_sample(c.ell**2, xt) + per_sample(c.c0**2, xt) * posterior.variance
             if isinstance(posterior, Stepwise) and posterior.rule is not None:
                 variance = posterior.rule(self, torch.as_tensor(s), torch.as_tensor(t), eta, variance)
-            return LocationScale(mean, variance.sqrt(), self.law)
+            return LocationScale(mean, variance.sqrt(), self.noise_between(s, t))
         if isinstance(posterior, Gaussian):
             # A covariance that all samples share stays shared unless every sample has its own time.
             cov = posterior.cov if c.ell.ndim == 0 else posterior.cov.expand(len(xt), -1, -1)

@@ -170,7 +170,7 @@ class DPMppSDE:
         fresh = -torch.expm1(-2 * stretch.h)
         mean = per_sample(stretch.keep * torch.exp(-stretch.h), image) * state.x
         mean = mean + per_sample(alpha * fresh, image) * used
-        law = LocationScale(mean, per_sample(sigma * fresh.sqrt(), image), process.law)
+        law = LocationScale(mean, per_sample(sigma * fresh.sqrt(), image), process.noise_between(s, state.t))
         x = law.sample(rng.fold("step").at(state.index))
         memory = remember(process, state, image, self.history - 1)
         return State(x, s, state.index + 1, posterior, memory)

@@ -65,7 +65,7 @@ class EulerMaruyama(OfKernel):
         else:
             f, g2 = increments(process, s, t)
         mean = per_sample(1 - f, x) * x + per_sample(g2, x) * tweedie_score(process, posterior.mean, x, t)
-        return LocationScale(mean, per_sample(g2.sqrt(), x), process.law)
+        return LocationScale(mean, per_sample(g2.sqrt(), x), process.noise_between(s, t))
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class ReverseDiffusion(OfKernel):
         log_ratio, b = increments(process, s, t)
         score = tweedie_score(process, posterior.mean, x, t)
         mean = per_sample(2 - log_ratio.exp(), x) * x + per_sample(b, x) * score
-        return LocationScale(mean, per_sample(b.sqrt(), x), process.law)
+        return LocationScale(mean, per_sample(b.sqrt(), x), process.noise_between(s, t))
 
 
 @dataclass(frozen=True)

@@ -143,9 +143,10 @@ class Model(Measures, Edits):
         No gradient flows through it.
 
         Raises:
-            InputError: as `denoise`.
+            InputError: as `denoise`, or noise that is not normal.
             ValueError: t is no time, or 0, where there is no noise.
         """
+        self.process.check_law("the score")
         xt = self._points(xt)
         time = nearest(self.process, self._time(t, len(xt)))
         alpha, sigma = self.process.coefficients(time)

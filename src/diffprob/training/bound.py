@@ -212,3 +212,4 @@ def _check_discrete(objective: object, process: LinearProcess) -> None:
     if process.schedule.steps is None:
         name = type(objective).__name__
         raise InputError(f"{name}() needs a chain, but {process.schedule!r} is continuous: take ContinuousBound()")
+    process.check_law(f"{type(objective).__name__}()")

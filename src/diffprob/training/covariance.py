@@ -21,7 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from diffprob.base.rng import Rng, normal_like
+from diffprob.base.rng import Rng
 from diffprob.base.shapes import per_sample
 from diffprob.denoise.moments import noise_residual
 from diffprob.denoise.variance import HEADS
@@ -100,12 +100,13 @@ def draw(process: LinearProcess, x0: Tensor, rng: Rng) -> Draw:
     of 1/T up to `noisiest`, all equally often, a continuous one the times between its last noisy one and that. All of
     it depends on the seeds and step of ``rng`` alone.
     """
-    noise, count = normal_like(rng.fold("noise"), x0), len(x0)
+    count = len(x0)
     rank = rng.fold("order").uniform((), torch.float64).argsort(stable=True).argsort(stable=True)
     position = (rank + rng.fold("time").uniform((), torch.float64)) / count
     steps, start, last = process.schedule.steps, process.schedule.start, noisiest(process)
     t = start + (last - start) * position if steps is None else ((position * (last * steps)).floor() + 1) / steps
     t = t.to(x0.device)
+    noise = process.noise_like(rng.fold("noise"), x0, t)
     signs = 1 - 2 * (rng.fold("sign").bits(x0.shape[1:]) >> 31).to(x0.device, x0.dtype)
     return Draw(x0, noise, process.add_noise(x0, noise, t), t, signs)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from diffprob.base.checks import able
 from diffprob.base.errors import InputError
-from diffprob.base.rng import Rng, normal_like
+from diffprob.base.rng import Rng
 from diffprob.base.shapes import flat_sum
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
@@ -53,7 +53,7 @@ class Noised(NamedTuple):
 
 def add_noise(process: LinearProcess, x0: Tensor, t: Tensor, rng: Rng) -> Noised:
     """The images ``x0`` (B, *event) at the times t (B,), with the noise of ``rng``."""
-    noise = normal_like(rng, x0)
+    noise = process.noise_like(rng, x0, t)
     return Noised(process.add_noise(x0, noise, t), t, noise)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from diffprob.base.rng import Rng, normal_like
+from diffprob.base.rng import Rng
 from diffprob.base.shapes import check_points, flat_sum
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.denoise.moments import NoiseMoments, noise_residual
@@ -51,7 +51,7 @@ def noise_moments(
         if len(x0) < 2:
             raise ValueError(f"the moments need batches of at least 2 images, got {len(x0)}")
         alpha, sigma = process.coefficients(t)
-        noise = normal_like(rng.fold("moments").at(k), x0)
+        noise = process.noise_like(rng.fold("moments").at(k), x0, t)
         xt = process.add_noise(x0, noise, t)
         with torch.no_grad():
             image = model(xt, t).mean.double()
