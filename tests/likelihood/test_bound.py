@@ -261,6 +261,8 @@ def test_continuous_bound_is_the_entropy_on_the_exact_model() -> None:
 class UniformLaw:
     """Uniform on [-3^(1/2), 3^(1/2)]: mean 0, variance 1."""
 
+    stable, symmetric = False, True
+
     def log_density(self, z: Tensor) -> Tensor:
         return torch.where(z.abs() <= math.sqrt(3), -math.log(2 * math.sqrt(3)), -math.inf)
 

@@ -308,10 +308,8 @@ class Discretised:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log probability of the levels x in [-1, 1], in nats, (B,)."""
-        if not self.base.law.stable:  # the mirror below would be another law's
-            raise NoClosedForm(
-                f"the bins of grey levels are those of a normal law, not of {type(self.base.law).__name__}"
-            )
+        if not self.base.law.symmetric:
+            raise NoClosedForm("the bins of grey levels are computed for a symmetric law, such as Normal()")
         half = bin_width(self.levels) / 2
         std = self.base.std.clamp_min(torch.finfo(self.base.std.dtype).tiny)  # a point lies in one bin
         centre = (x - self.base.mean) / std

@@ -32,6 +32,11 @@ class Law(Protocol):
         """Whether sums of its draws have it too, as of normal ones: else a bound or a score says nothing."""
         ...
 
+    @property
+    def symmetric(self) -> bool:
+        """Whether -Z has it too."""
+        ...
+
     def sample(self, rng: Rng, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """Draw (B, *shape), one stream per sample."""
         ...
@@ -66,9 +71,9 @@ class NoiseLaw(Law, Protocol):
 
 
 class Unstable:
-    """What every law but the normal one says: of a sum of its draws only mean and variance are known."""
+    """What most laws say: of a sum of their draws only mean and variance are known, and -Z is another law's."""
 
-    stable = False
+    stable = symmetric = False
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ class Normal:
     Exact when: always; checked against scipy's normal distribution.
     """
 
-    stable = True
+    stable = symmetric = True
 
     def at(self, levels: Levels, t: Tensor | float) -> "Normal":
         """Itself at all times."""

@@ -201,7 +201,7 @@ ALL = Components({name: maker for family in FAMILIES.values() for name, maker in
 ABILITIES: dict[str, tuple[str, ...]] = {
     "schedule": ("steps", "start", "logsnr", "time", "snap"),
     "scaling": ("coefficients",),
-    "law": ("stable", "at", "between", "sample", "log_density", "log_cdf", "log_mass"),
+    "law": ("stable", "symmetric", "at", "between", "sample", "log_density", "log_cdf", "log_mass"),
     "grid": ("__call__",),
     "prediction": ("coefficients", "check", "gain", "input_scale", "to_x0", "from_x0", "target"),
     "variance": ("posterior",),
