@@ -288,7 +288,8 @@ class _Making:
     def _bits(self, calls: int) -> None:
         if not {ANALYTIC, STEPS} <= set(fitted(self.run)):
             raise InputError("it wants the fit first")
-        images = ImageSelection(n=min(max(calls // (TERMS + 1), MEASURED[0]), MEASURED[1]))
+        n = min(max(self._whole_chunks(calls // (TERMS + 1)), MEASURED[0]), MEASURED[1])
+        images = ImageSelection(n=n)
         result = likelihood(self.run, LikelihoodRequest(images=images, compute=self.compute), self.reporter)
         self.run.record(likelihood_measurement(result))
 

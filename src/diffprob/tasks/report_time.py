@@ -20,7 +20,7 @@ SHARE, FITTING = 0.2, 0.1  # of the training's time: for all of it, and for the 
 HARDLY = 0.4  # share above which there is no time for it
 LATE = 0.03  # share by which the end may be late where a part would be left out otherwise
 SLOWEST = 10.0  # of a machine that does other things too
-CURVE = 0.9  # seconds of the processor for the loss curve, which is drawn before
+CURVE = 1.4  # seconds of the processor for the loss curve, which is drawn before, and for opening the run
 KNOTS = 25  # times at which the variance is fitted: between them it is smooth (docs/reports.md)
 IMAGES = (8, 256)  # at each of them, at least and at most
 DRAWN = (8, 64)
@@ -113,7 +113,7 @@ def parts_of(calls: int, comparing: float = 0.0) -> dict[str, ReportPart]:
         "samples": part(samples, "sample {}", 0.4, calls, DRAWN),
         "bits": part("bits/dim", "likelihood {}", 0.4, TERMS + 1, MEASURED, fitting),
         "comparison": ReportPart("comparison with real images", "evaluate {}", 0.6 + comparing, after=samples),
-        "page": ReportPart("page", "report {}", 0.7, after=samples),
+        "page": ReportPart("page", "report {}", 1.2, after=samples),
     }
 
 
