@@ -32,7 +32,7 @@ from diffprob.tasks.separation import ENDS, LOW, Correlation, Ranking, Separatio
 
 TIMES = (0.01, 0.1, 0.5)  # at which the noise prediction is looked at
 LOOKED_AT = 16  # images for that
-SLOWER = "five"  # all of `STANDARD` beside `QUICK`
+SLOWER = "four"  # all of `STANDARD` beside `QUICK`
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
