@@ -286,3 +286,10 @@ def test_output_states_the_condition_of_the_weaker_run(
     assert begun.code == 0
     refused = diffprob(*plain, "whole")
     assert "--guide-with whole: Labels(classes=10, drop=0.0" in refused.error and "told the same" in refused.error
+
+
+def test_classes_that_nobody_asked_for_are_told_by_name(diffprob: Callable, conditional_run: Path) -> None:
+    """The words of who asks for all of them, whose images these are."""
+    alone = diffprob("sample", conditional_run, *DRAWN, "--json").json["told"]
+    assert alone == diffprob("sample", conditional_run, *DRAWN, "--label", *"0123456789", "--json").json["told"]
+    assert alone == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 in turn"

@@ -203,7 +203,7 @@ def _rows(
     if requested is None and isinstance(condition, Labels) and counts and not one:
         return condition.in_shares(counts, n), shares_text(condition, counts)
     if requested is None:
-        return (condition.null(), NONE) if one else (condition.example_rows(n), "all in turn")
+        return (condition.null(), NONE) if one else (condition.example_rows(n), _all_in_turn(condition))
     if requested == (NONE,):
         if isinstance(condition, Labels) and NONE in condition.names:
             reporter.note(
@@ -219,6 +219,12 @@ def _rows(
     if one:
         raise InputError(f"{option(name, ' '.join(requested))}: one {name} for all images would be right here")
     return rows[torch.arange(n) % len(rows)], f"{text} in turn"
+
+
+def _all_in_turn(condition: Any) -> str:
+    """All that there is to be told, by name where there are a few names."""
+    names = [name for name in getattr(condition, "names", ()) if name]
+    return f"{printable(', '.join(names))} in turn" if 0 < len(names) <= MOST_NAMED else "all in turn"
 
 
 def _labels(name: str, condition: Any, labels: Sequence[str]) -> Tensor:

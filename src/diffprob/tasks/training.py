@@ -170,7 +170,7 @@ def prepare_training(request: TrainRequest, reporter: Reporter = SILENT) -> Prep
     duration = None if pending else _duration(request, out)
     if pending and request.duration is not None:
         reporter.note(f"{out}: its report is made first, without training; the same again trains on")
-    if requested is None and isinstance(recipe, Recipe):
+    if requested is None and isinstance(recipe, Recipe) and not is_run(out):
         reporter.note(training_text(recipe, duration))
     if (duration is not None or pending) and is_run(out):  # what a plan by the clock has changed meanwhile
         before = recipe_of(out).training
