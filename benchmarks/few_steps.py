@@ -4,7 +4,7 @@
 
 For each set the recipe of `train --data` is trained for a few numbers of steps, with the learning rate falling over the
 last 30% as in a training by the clock; 128 samples are drawn in 20 evaluations, and the Frechet distance in 64 PCA
-features of pixels to the held-out images is divided by that of their mean repeated: above 1 the network draws noise.
+features of pixels to the held-out images is divided by that of their mean repeated, which is 1.
 Behind `diffprob.tasks.own_recipe.LEAST_STEPS`.
 """
 
