@@ -36,7 +36,8 @@ EMA = 0.9999  # of short trainings an average of the last tenth: see `Training.e
 WARMUP = 50
 STEPS = 8000  # without a time or a number of steps
 # Steps below which it is said that the time is too short. After 20 steps samples are still 0.6 (Fashion-MNIST) and 0.66
-# (slides) times as far from held-out images as their mean is (benchmarks/few_steps.py); those of 200 are clear.
+# (slides) times as far from held-out images as their mean is (benchmarks/few_steps.py).
+# After some 200 garments could be told apart (docs/results/own-pictures.md); the bound lies between, and is a choice.
 LEAST_STEPS = 100
 SMALLER = (64, 48, 32, 16)  # sizes that are proposed
 
