@@ -100,7 +100,7 @@ from diffprob.tasks.compute import Compute
 from diffprob.tasks.conditioning import Conditioning
 from diffprob.tasks.images import ImageBatch
 from diffprob.tasks.likelihood import ContinuousTimeBound, ProbabilityFlow
-from diffprob.tasks.model import Model, load, train
+from diffprob.tasks.model import Model, average, load, train
 from diffprob.training.bound import Hybrid, VariationalBound
 from diffprob.training.continuous import ContinuousBound
 from diffprob.training.contrastive import ContrastiveDivergence
@@ -139,7 +139,7 @@ __all__ = [
     "SimplexNoise", "SlicedMatching", "SquaredNoise", "State", "Straight", "StraightScaling", "SubVP",
     "SubVariancePreserving", "Subset", "Svhn", "TextEncoder", "TextEncoderSpec", "Trailing", "Trainer", "Training",
     "TwoPoint", "Typical", "UNet", "UNetSpec", "UniPC", "Uniform", "UnitData", "V0", "VPSDE", "VarianceExploding",
-    "VariancePreserving", "VariationalBound", "add_noise", "bind_grid", "bound_terms", "build_model",
+    "VariancePreserving", "VariationalBound", "add_noise", "average", "bind_grid", "bound_terms", "build_model",
     "build_noisy_classifier", "cheapest_paths", "check", "check_denoiser", "check_process", "check_proxy",
     "check_sampler", "check_step", "check_times", "concatenate", "continuous_bound", "ddib", "denoised", "dequantised",
     "derive", "draw", "draw_denoised", "egsde", "estimate_noise", "flow_log_prob", "integrability",

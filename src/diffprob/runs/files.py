@@ -1,5 +1,6 @@
 """What the files of a run contain: the recipe as text, the model's metadata, the inventory's description."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from diffprob.storage import tensors
 from diffprob.storage.files import Pieces, kind_of, read_text
 
 MODEL, BEST, RECIPE, CARD, SAMPLES = "model.safetensors", "best.safetensors", "recipe.txt", "README.md", "samples"
+
+
+AVERAGE = re.compile(r"average-([0-9]{8,18})\.safetensors")  # snapshots of the averages of `Training.averages`
 
 
 def library_version() -> str:

@@ -34,6 +34,7 @@ from diffprob.runs.files import (
 )
 from diffprob.runs.measurements import MEASURED, Measurement, add_measurement, dump_measurements, read_measurements
 from diffprob.runs.states import STATE
+from diffprob.storage import tensors
 from diffprob.storage.files import (
     TENSORS_LIMIT,
     Entry,
@@ -51,7 +52,7 @@ from diffprob.storage.files import (
 )
 from diffprob.storage.manifest import NAME, Manifest
 from diffprob.storage.records import LOG
-from diffprob.training.store import Snapshot
+from diffprob.training.store import AVERAGES, Snapshot
 
 if sys.platform != "win32":
     import fcntl
@@ -261,6 +262,9 @@ class RunWriter:
     def _commit(self, snapshot: Snapshot, log: Entry) -> None:
         """Put the snapshot's averaged weights, and all that goes with them, in place of the older ones."""
         files = model_files(self.folder, self.recipe, self.manifest.meta.get("data"), snapshot.step, snapshot.ema)
+        if self.recipe.training.keeps_averages(snapshot.step):
+            about = {"step": str(snapshot.step), "format": "pt"}
+            files[f"average-{snapshot.step:08d}.safetensors"] = tensors.pieces(snapshot.part(AVERAGES), about)
         self.manifest.meta["library"] = library_version()
         self.manifest.commit(files, present={LOG: log, **self._new_samples(snapshot.step)})
 

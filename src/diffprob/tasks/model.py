@@ -25,6 +25,8 @@ from diffprob.runs.folder import Run
 from diffprob.sampling.simulate import State
 from diffprob.space.pixels import Pixels
 from diffprob.storage import files
+from diffprob.tasks.averaging import AverageRequest
+from diffprob.tasks.averaging import average as average_weights
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.edits import Edits
 from diffprob.tasks.face import Drawing, Face, draws
@@ -237,6 +239,36 @@ def load(
     if not isinstance(model, Run):
         model = pipeline_in_memory(model) if is_pipeline(model) else Run.open(model)
     return Model.of(model, compute, reporter_of(reporter, progress))
+
+
+def average(
+    run: str | Path | Model,
+    *,
+    length: float,
+    out: str | Path,
+    step: int | None = None,
+    reporter: Reporter | None = None,
+    progress: bool | None = None,
+) -> Model:
+    """A new run whose weights are averaged over another share of the training than the run's, and open it.
+
+    Of a training with ``training.averages=(0.05, 0.1)``, which keeps what any other average is put together from.
+
+    Args:
+        run: a run's folder, or an open one.
+        length: standard deviation of the average's profile over the length of the training, such as 0.08.
+        out: the new run's folder.
+        step: where the training is taken to end; None: at the last step.
+        reporter, progress: as in `load`.
+
+    Raises:
+        InputError: no such run, one whose training kept no averages, or a folder that is not empty.
+        FieldError: a number out of its range.
+    """
+    listener = reporter_of(reporter, progress)
+    opened = run.run if isinstance(run, Model) else Run.open(run)
+    result = average_weights(opened, AverageRequest(length=length, out=str(out), step=step), listener)
+    return load(result.run, reporter=listener)
 
 
 def train(

@@ -19,12 +19,13 @@ from diffprob.base.rng import Rng, derive
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
 from diffprob.density.baselines import DensityModel
 from diffprob.guidance.noisy_classifier import NoisyClassifier
+from diffprob.training.averages import PowerAverages
 from diffprob.training.batches import Batches, ImageSet, ToModel, check_shares
 from diffprob.training.denoising import Memory, Objective
 from diffprob.training.optimise import Optimiser, choose_precision
 from diffprob.training.pace import Pace
 from diffprob.training.settings import Training
-from diffprob.training.store import Snapshot, Store
+from diffprob.training.store import AVERAGES, Snapshot, Store
 
 LOG_EVERY = 10
 EARLY = (100, 300)  # steps with a picture besides those of `sample_every`: whether it learns is seen early
@@ -115,6 +116,8 @@ class Trainer:
         self.model.evaluation = Evaluation(precision=self.precision)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimiser = Optimiser(self.model, self.average, settings)
+        named = zip(self.optimiser.names, self.optimiser.parameters, strict=True)
+        self.averages = PowerAverages(settings.averages, dict(named))
         check, bind = getattr(objective, "check", None), getattr(objective, "bind", None)
         if check is not None and isinstance(model, NetDenoiser):
             check(model.process, model.variance)
@@ -202,6 +205,7 @@ class Trainer:
         if self.memory is not None:
             self.memory.synchronise(self.accelerator.gather)
         self.norm = self.optimiser.update(self.step + 1, self.scaler)
+        self.averages.update(self.step + 1)
         self.step += 1
         self.window.append(total)
         if self.on_step and self._main:
@@ -291,6 +295,7 @@ class Trainer:
                 **({} if self.pace is None else {"pace": self.pace.state()}),
             }
             optimiser = self.optimiser.state()
+            optimiser |= {AVERAGES + name: value for name, value in self.averages.state().items()}
             if self.memory is not None:
                 optimiser |= {MEMORY + name: value for name, value in self.memory.state().items()}
             self.store.save(Snapshot(self.step, self.model.state_dict(), self.average.state_dict(), optimiser, meta))
@@ -319,9 +324,9 @@ class Trainer:
         self.model.load_state_dict(dict(snapshot.raw))
         self.average.load_state_dict(dict(snapshot.ema))
         self.optimiser.load(snapshot.optimiser)
+        self.averages.load(snapshot.part(AVERAGES))
         if self.memory is not None:
-            names = [name for name in snapshot.optimiser if name.startswith(MEMORY)]
-            self.memory.load({name.removeprefix(MEMORY): snapshot.optimiser[name] for name in names})
+            self.memory.load(snapshot.part(MEMORY))
         self.scaler.load_state_dict(meta["scaler"])
         self.step, self.seconds = snapshot.step, meta["seconds"]
         self.window = [torch.tensor(loss, dtype=self.dtype, device=self.device) for loss in meta["window"]]

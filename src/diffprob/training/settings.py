@@ -1,11 +1,14 @@
 """The numbers of one training."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from diffprob.base.checks import MOST_STEPS, able, instance, one_of, real, several, shown, text, whole
 from diffprob.base.errors import FieldError
+from diffprob.training.averages import check_width
 
+SNAPSHOTS = 16  # of the averages that a training keeps, evenly spaced
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
@@ -93,6 +96,9 @@ class Training:
         samples: images in a grid.
         monitor: what to measure meanwhile; None measures nothing.
         parts: parameters that begin later or learn more slowly; the first whose prefix fits counts.
+        averages: relative widths of averages that are kept besides, such as ``(0.05, 0.1)``, of which one of any width
+            can be put together after the training (`diffprob.training.averages`); each is as large as the weights, in
+            memory and in about 16 files of the run.
 
     Raises:
         ValueError: a field is out of its range; the message names the field and its value.
@@ -116,6 +122,7 @@ class Training:
     samples: int = 64
     monitor: Monitor | None = None
     parts: tuple[ParameterGroup, ...] = ()
+    averages: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("steps", "checkpoint_every"):
@@ -140,9 +147,17 @@ class Training:
             1000,
             "(ParameterGroup('net.mid_block', start=1000),)",
         )
+        several("averages", self.averages, check_width, 0, 10, "(0.05, 0.1)")
+        if len(set(self.averages)) < len(self.averages):
+            raise FieldError("averages", f"must be different widths, got {shown(self.averages)}")
         several("augment", self.augment, lambda name, item: able(name, item, "__call__"), 0, 100, "(HorizontalFlip(),)")
         if self.batch % self.accumulate:
             raise FieldError("accumulate", f"must divide batch={self.batch}, got {self.accumulate}")
+
+    def keeps_averages(self, step: int) -> bool:
+        """Whether a checkpoint at ``step`` leaves a snapshot of the averages: about `SNAPSHOTS` do, and the last."""
+        every = self.checkpoint_every * math.ceil(self.steps / (SNAPSHOTS * self.checkpoint_every))
+        return bool(self.averages) and (step % every == 0 or step >= self.steps)
 
 
 def _integer(name: str, value: Any, least: int) -> None:

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+AVERAGES = "averages."  # how the names of kept averages begin among the optimiser's tensors
+
 
 @dataclass
 class Snapshot:
@@ -25,6 +27,11 @@ class Snapshot:
     ema: Mapping[str, Tensor]
     optimiser: Mapping[str, Tensor]
     meta: dict[str, Any] = field(default_factory=dict)
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors beside the optimiser's own whose names begin so, without the prefix."""
+        names = [name for name in self.optimiser if name.startswith(prefix)]
+        return {name.removeprefix(prefix): self.optimiser[name] for name in names}
 
 
 class Store(Protocol):
