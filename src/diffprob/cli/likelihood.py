@@ -19,7 +19,7 @@ from diffprob.tasks.display import json_bytes
 
 EXAMPLES = (
     "diffprob likelihood digits                              # the packaged digits on the test digits",
-    "diffprob likelihood runs/mnist -n 1000 --precision bf16 # 1,000 test images, 50 random terms of the chain each",
+    "diffprob likelihood runs/mnist --until 0.01             # as many test images as that standard error takes",
     "diffprob likelihood runs/mnist --split train            # on training images: the gap is what it memorised",
     "diffprob likelihood runs/mnist --steps 50 --terms all   # the chain of 50 steps on the fitted path",
     'diffprob likelihood runs/x --variance "UnitData()" --grid "Native()" --steps 1000 --terms all  # as DDPM',
