@@ -111,9 +111,9 @@ REFUSED = {
     (
         "prediction",
         "Epsilom",
-    ): "prediction: unknown name 'Epsilom' (known: Epsilon, X0, V, Score, Mu); did you mean 'Epsilon'?",
-    ("prediction", "Cosine"): "prediction: unknown name 'Cosine' (known: Epsilon, X0, V, Score, Mu)",
-    ("prediction", "3"): "prediction takes one of Epsilon, X0, V, Score, Mu, got 3",
+    ): "prediction: unknown name 'Epsilom' (known: Epsilon, X0, V, Score, Mu, EDM); did you mean 'Epsilon'?",
+    ("prediction", "Cosine"): "prediction: unknown name 'Cosine' (known: Epsilon, X0, V, Score, Mu, EDM)",
+    ("prediction", "3"): "prediction takes one of Epsilon, X0, V, Score, Mu, EDM, got 3",
     ("process.schedule", "Cosine(shift=-1)"): "process.schedule: Cosine: ",
     ("network.in_channels", "1"): "network.in_channels must be 3",
 }

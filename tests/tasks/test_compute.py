@@ -14,6 +14,7 @@ from diffprob.tasks.images import ImageSelection
 from diffprob.tasks.likelihood import LikelihoodRequest, prepare_likelihood
 from diffprob.tasks.plan import Sampling
 from diffprob.tasks.sample import SampleRequest, sample
+from diffprob.training import optimise
 from diffprob.training.optimise import choose_precision
 
 CPU = Compute(device="cpu")
@@ -31,12 +32,23 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(computing, "LARGE", 1)
 
 
-def test_bf16_is_fast_with_amx_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    for amx, precision in ((False, "fp32"), (True, "bf16")):
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
-        assert choose_precision("auto", torch.device("cpu")) == precision
-        assert choose_precision("fp16", torch.device("cpu")) == "fp16"
+@pytest.mark.parametrize(
+    ("amx", "avx", "amd", "precision"),
+    [
+        (True, False, False, "bf16"),
+        (False, True, True, "bf16"),
+        (False, True, False, "fp32"),
+        (False, False, True, "fp32"),
+    ],
+)
+def test_bf16_is_fast_with_amx_and_on_amd_with_avx512_bf16(
+    monkeypatch: pytest.MonkeyPatch, amx: bool, avx: bool, amd: bool, precision: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx)
+    monkeypatch.setattr(optimise, "_is_amd", lambda: amd)
+    assert choose_precision("auto", torch.device("cpu")) == precision
+    assert choose_precision("fp16", torch.device("cpu")) == "fp16"
 
 
 @pytest.mark.usefixtures("fast")

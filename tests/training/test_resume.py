@@ -10,6 +10,7 @@ import torch
 
 from diffprob.base.errors import InputError, NumericalError
 from diffprob.runs.folder import Run
+from diffprob.training import loop
 
 
 def assert_same(left, right):
@@ -107,15 +108,31 @@ def test_loss_that_is_not_finite_stops_training(train, final_state, tmp_path, mo
     assert_same(final_state(tmp_path / "whole"), final_state(tmp_path / "run"))
 
 
-def test_resuming_with_another_precision_is_an_error(train, tmp_path):
-    train(tmp_path / "run", steps=8, precision="auto")
-    import diffprob.training.loop as loop
+def test_training_begun_in_another_precision_goes_on_in_it(train, final_state, tmp_path, monkeypatch):
+    """What ``auto`` means may change with the machine or the version; the bits of a run do not."""
 
-    patch = pytest.MonkeyPatch()
-    with patch.context() as change:
-        change.setattr(loop, "choose_precision", lambda wanted, device: "fp16")
-        with pytest.raises(InputError, match=r"training\.precision="):
-            train(tmp_path / "run", steps=9, precision="auto")
+    def chosen(precision):
+        monkeypatch.setattr(loop, "choose_precision", lambda *_: precision)
+
+    steps = iter(range(10))
+    chosen("bf16")
+    train(tmp_path / "whole", precision="auto", accumulate=1)
+    train(tmp_path / "broken", precision="auto", accumulate=1, halt=lambda: next(steps) == 9)
+    chosen("fp32")
+    trainer = train(tmp_path / "broken", precision="auto", accumulate=1)
+    assert trainer.precision == "bf16" and [note for note in trainer.notes if "goes on in bf16" in note]
+    whole, broken = final_state(tmp_path / "whole"), final_state(tmp_path / "broken")
+    assert_same(whole, broken)
+    train(tmp_path / "other", precision="auto", accumulate=1)
+    assert not all(torch.equal(whole[1][name], tensor) for name, tensor in final_state(tmp_path / "other")[1].items())
+
+
+def test_resuming_in_another_precision_than_the_settings_say_is_an_error(train, tmp_path, monkeypatch):
+    with monkeypatch.context() as change:
+        change.setattr(loop, "choose_precision", lambda *_: "bf16")
+        train(tmp_path / "run", steps=8, precision="fp32")
+    with pytest.raises(InputError, match=r"set training\.precision=bf16"):
+        train(tmp_path / "run", steps=9, precision="fp32")
 
 
 def test_all_processes_stop_at_the_same_step(train, tmp_path, monkeypatch):

@@ -306,7 +306,7 @@ class Trainer:
         """Take up the newest checkpoint of the store, if there is one.
 
         Raises:
-            InputError: the checkpoint was trained in another precision than this machine would use, or is incomplete.
+            InputError: the checkpoint was trained in another precision than the settings say, or is incomplete.
         """
         snapshot, present = self.store.load(), self._present()
         if snapshot is None:
@@ -317,10 +317,7 @@ class Trainer:
         if lacking:
             raise InputError(f"the checkpoint of step {snapshot.step:,} is damaged: it lacks its {min(lacking)}")
         if meta["precision"] != self.precision:
-            raise InputError(
-                f"the checkpoint was trained in {meta['precision']}, this training would use {self.precision}; "
-                f"set training.precision={meta['precision']} to go on with it"
-            )
+            self._take_precision(meta["precision"])
         self.model.load_state_dict(dict(snapshot.raw))
         self.average.load_state_dict(dict(snapshot.ema))
         self.optimiser.load(snapshot.optimiser)
@@ -345,6 +342,23 @@ class Trainer:
                 f"from step {self.step:,} on this computes otherwise than before ({', '.join(changed)}): "
                 "the bits will not be those of a training that never stopped"
             )
+
+    def _take_precision(self, before: str) -> None:
+        """Go on in the precision of the checkpoint, where the settings leave it to the machine.
+
+        Raises:
+            InputError: they say another.
+        """
+        if self.settings.precision != "auto":
+            raise InputError(
+                f"the checkpoint was trained in {before}, this training would use {self.precision}; "
+                f"set training.precision={before} to go on with it"
+            )
+        self.notes.append(f"goes on in {before}, as it was begun; begun here it would be {self.precision}")
+        self.precision = before
+        for model in (self.model, self.average):
+            model.evaluation = Evaluation(precision=before)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=before == "fp16")
 
     def _present(self) -> dict[str, Any]:
         """What decides the last bits besides the recipe: equal here, a resumed training is bit-identical."""
