@@ -45,17 +45,19 @@ from diffprob.training.loop import Trainer, make_accelerator
 SIDE = 32  # of pictures of several sizes
 TWO_CORES = 1.7  # seconds of one core that a second of two is worth
 FALL = 0.3
-PATCH: dict[str, Any] = {
-    "network.patch_size": 2,
-    "network.widths": (64, 64),
-    "network.attention": (False, True),
-    "network.layers": 1,
+WHOLE: dict[str, Any] = {  # all pixels at the first level, not patches of them
+    "network.patch_size": 1,
+    "network.widths": (32, 64, 64),
+    "network.attention": (False, True, False),
 }
-VARIANTS: dict[str, dict[str, Any]] = {  # fields of the recipe that differ from today's
+VARIANTS: dict[str, dict[str, Any]] = {  # fields of the recipe that differ from today's, and the share of the fall
     "today": {},
     "before": {
         "process": "LinearProcess()",
         "prediction": "Epsilon()",
+        "network.patch_size": 1,
+        "network.widths": (32, 64, 64, 64),
+        "network.attention": (False, True, False, False),
         "training.batch": 64,
         "training.lr": 5e-4,
         "training.warmup": 500,
@@ -67,16 +69,17 @@ VARIANTS: dict[str, dict[str, Any]] = {  # fields of the recipe that differ from
     "batch 64": {"training.batch": 64},
     "rate x2": {"training.lr": 2e-3},
     "rate /2": {"training.lr": 5e-4},
-    "patch 64 64": PATCH,
-    "patch 64 128": PATCH | {"network.widths": (64, 128)},
-    "patch 96 128": PATCH | {"network.widths": (96, 128)},
-    "patch 64 64 attention": PATCH | {"network.attention": (True, True)},
-    "patch 64 64 layers 2": PATCH | {"network.layers": 2},
-    "patch 64 64 rate x2": PATCH | {"training.lr": 2e-3},
-    "patch 64 64 batch 16": PATCH | {"training.batch": 16},
-    "patch 64 64 betas": PATCH | {"training.betas": (0.9, 0.99)},
-    "patch 64 64 fall": PATCH | {"fall": 0.8},
-    "patch 64 64 flips": PATCH | {"training.augment": (HorizontalFlip(),)},
+    "batch 16 rate /2": {"training.batch": 16, "training.lr": 5e-4},
+    "no patches": WHOLE,
+    "no patches batch 16": WHOLE | {"training.batch": 16},
+    "widths 48 64": {"network.widths": (48, 64)},
+    "widths 64 128": {"network.widths": (64, 128)},
+    "widths 96 128": {"network.widths": (96, 128)},
+    "attention": {"network.attention": (True, True)},
+    "layers 2": {"network.layers": 2},
+    "betas": {"training.betas": (0.9, 0.99)},
+    "fall": {"fall": 0.8},
+    "flips": {"training.augment": (HorizontalFlip(),)},
 }
 
 
