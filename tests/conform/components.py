@@ -33,6 +33,7 @@ MORE: dict[str, list[dict[str, Any]]] = {
     "Geometric": [{"steps": 10, "sigma_min": 0.01, "sigma_max": 1.0}],
     "MixtureOfGaussians": [{"phi": 0.3, "weights": (0.2, 0.5, 0.3), "places": (1.0, 0.0, -3.0)}, {"reading": "markov"}],
     "Gamma": [{"theta": 0.3}],
+    "Staircase": [{"steps": 1}, {"steps": 5}],
     "Karras": [{"rho": 2.0}],
     "Mu": [{"steps": 100}],
     "Index": [{"steps": 17}],
@@ -74,6 +75,7 @@ def _required(maker: Callable[..., Any]) -> list[str]:
 SCHEDULES = instances(tables.SCHEDULES)
 SCALINGS = instances(tables.SCALINGS)
 LAWS = instances(tables.LAWS)
+SURVIVALS = instances(tables.SURVIVALS)
 GRIDS = [grid for grid in instances(tables.GRIDS) if "paths" not in vars(grid)]  # those that need no fit
 PREDICTIONS = instances(tables.PREDICTIONS)
 CLOCKS = instances(tables.CLOCKS)
@@ -93,6 +95,7 @@ _SMALL = UNetSpec(in_channels=1, out_channels=1, widths=(32, 64), attention=(Fal
 # What has no default, by the name of the field, or of component and field where one of that name is something else.
 REQUIRED: dict[str, Any] = {
     "steps": 7,
+    "levels": 3,
     "path": 'a folder/it\'s \\ "quoted" é\n',
     "name": "x",
     "shape": (1, 8, 8),

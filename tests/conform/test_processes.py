@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from conform.components import GRIDS, LAWS, PROCESSES, SCALINGS, SCHEDULES, name
+from conform.components import GRIDS, LAWS, PROCESSES, SCALINGS, SCHEDULES, SURVIVALS, name
 
 from diffprob.conform import process as checks
 from diffprob.conform.expectations import check_frozen
+from diffprob.process.absorbing import AbsorbingProcess
 from diffprob.process.linear import LinearProcess
 
 over_schedules = pytest.mark.parametrize("schedule", SCHEDULES, ids=name)
@@ -54,6 +55,13 @@ def test_bridge_keeps_the_marginal(schedule, scaling) -> None:
 @over_processes
 def test_noise_density_integrates_to_one(process) -> None:
     checks.densities(process)
+
+
+@pytest.mark.parametrize("levels", [2, 5])
+@pytest.mark.parametrize("survival", SURVIVALS, ids=name)
+def test_absorbing_process(survival, levels: int) -> None:
+    checks.check_process(AbsorbingProcess(levels, survival))
+    checks.check_process(survival)
 
 
 @over_laws

@@ -10,6 +10,7 @@ from diffprob.base.rng import Rng
 from diffprob.config.recipe import parameter_count
 from diffprob.denoise.ideal import TwoPoint
 from diffprob.denoise.prediction import Epsilon
+from diffprob.process.absorbing import AbsorbingProcess
 from diffprob.process.grids import Uniform
 from diffprob.process.linear import LinearProcess
 from diffprob.sampling.simulate import plan, simulate
@@ -27,6 +28,12 @@ def use_schedule(schedule: Any) -> None:
     finite(schedule.logsnr(T), *process.coefficients(T))
     if getattr(schedule, "table", True) is not None:  # one that is learned has no inverse before it is trained
         finite(schedule.time(schedule.logsnr(T)), Uniform()(process, 2))
+
+
+def use_process(process: Any) -> None:
+    x = torch.zeros(1, process.schedule.steps if getattr(process, "levels", 0) and process.schedule.steps else 4)
+    bound = process.bind(Rng.of(0, 1), x) if hasattr(process, "bind") else process
+    finite(bound.marginal(x, T).mean)
 
 
 def use_grid(grid: Any) -> None:
@@ -65,7 +72,8 @@ USES: dict[str, Callable[[Any], Any]] = {
     "schedule": use_schedule,
     "scaling": lambda scaling: finite(*scaling.coefficients(T)),
     "law": lambda law: finite(law.sample(Rng.of(0, 2), (3,), torch.float32)),
-    "process": lambda process: finite(*process.coefficients(T)),
+    "process": use_process,
+    "survival": lambda survival: finite(survival.masked(T), AbsorbingProcess(2, survival).mask),
     "grid": use_grid,
     "prediction": lambda prediction: finite(*prediction.coefficients(PROCESS, T)),
     "clock": lambda clock: finite(clock.label(PROCESS, T)),

@@ -47,6 +47,7 @@ from diffprob.net.potential import PotentialSpec
 from diffprob.net.scalar_unet import ScalarUNetSpec
 from diffprob.net.text import TextEncoderSpec
 from diffprob.net.unet import UNetSpec
+from diffprob.process.absorbing import AbsorbingProcess
 from diffprob.process.geometric import Geometric
 from diffprob.process.grids import GrainGrid, Karras, Leading, LogSNR, Native, QuadraticTimes, Trailing, Uniform
 from diffprob.process.learned import Learned
@@ -69,6 +70,7 @@ from diffprob.process.schedule import (
     Straight,
     SubVP,
 )
+from diffprob.process.survival import CosineSurvival, LinearSurvival, Staircase
 from diffprob.sampling.adaptive import AdaptiveODE, DPMAdaptive
 from diffprob.sampling.ancestral import DDIM, Ancestral
 from diffprob.sampling.exponential import DPMpp, DPMppSDE, UniPC
@@ -102,7 +104,8 @@ SCHEDULES = _family(
 )
 SCALINGS = _family(VariancePreserving, VarianceExploding, SubVariancePreserving, StraightScaling)
 LAWS = _family(Normal, MixtureOfGaussians, Gamma)
-PROCESSES = _family(LinearProcess)
+SURVIVALS = _family(LinearSurvival, CosineSurvival, Staircase)
+PROCESSES = _family(LinearProcess, AbsorbingProcess)
 GRIDS = _family(Native, Uniform, QuadraticTimes, LogSNR, GrainGrid, Karras, Trailing, Leading, LeastCost)
 PREDICTIONS = _family(Epsilon, X0, V, Score, Mu, EDM)
 CLOCKS = _family(Index, Scale, LogNoise, Constant)
@@ -167,6 +170,7 @@ FAMILIES: dict[str, Components] = {
     "schedule": SCHEDULES,
     "scaling": SCALINGS,
     "law": LAWS,
+    "survival": SURVIVALS,
     "process": PROCESSES,
     "grid": GRIDS,
     "prediction": PREDICTIONS,
@@ -201,6 +205,7 @@ ALL = Components({name: maker for family in FAMILIES.values() for name, maker in
 ABILITIES: dict[str, tuple[str, ...]] = {
     "schedule": ("steps", "start", "logsnr", "time", "snap"),
     "scaling": ("coefficients",),
+    "survival": ("steps", "start", "logsnr", "time", "snap", "masked", "masked_elements", "rate"),
     "law": ("stable", "symmetric", "at", "between", "sample", "log_density", "log_cdf", "log_mass"),
     "grid": ("__call__",),
     "prediction": ("coefficients", "check", "gain", "input_scale", "to_x0", "from_x0", "target"),

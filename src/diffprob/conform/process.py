@@ -7,7 +7,9 @@ from torch import Tensor
 
 from diffprob.base.checks import shown
 from diffprob.base.rng import Rng
+from diffprob.conform.absorbing import bridge_keeps_marginal, laws_add_up, share
 from diffprob.conform.expectations import check_frozen, check_mean, expect, made, run_checks
+from diffprob.process.absorbing import AbsorbingProcess
 from diffprob.process.linear import LinearProcess
 
 
@@ -17,13 +19,24 @@ def check_process(process: Any) -> None:
     The log-SNR falls and its inverse inverts, times are snapped to the schedule's own, alpha and sigma have the ratio
     that the log-SNR says, a bridge keeps the marginal for every eta, and densities integrate to one.
 
+    Of an `AbsorbingProcess` or a survival: the masked share rises from 0 to 1 and inverts, all laws add up to one, and
+    a bridge keeps the marginal.
+
     Args:
-        process: a `LinearProcess`, or a schedule for one; a class is made with its defaults.
+        process: a `LinearProcess` or a schedule for one, an `AbsorbingProcess` or a survival for one; a class is made
+            with its defaults.
 
     Raises:
         ConformanceError: the first thing that does not hold, in one sentence.
     """
     process = made(process)
+    if hasattr(process, "masked_elements"):
+        run_checks(process, (check_frozen,))
+        process = AbsorbingProcess(3, process)
+    if isinstance(process, AbsorbingProcess):
+        run_checks(process, (check_frozen, laws_add_up, bridge_keeps_marginal))
+        run_checks(process.survival, (check_frozen, shape_and_precision, snapping, share))
+        return
     if not hasattr(process, "schedule"):
         run_checks(process, (check_frozen,))
         process = LinearProcess(process)

@@ -1,0 +1,83 @@
+"""Absorbing processes: survival falls from 1 to 0 and inverts, laws add up, bridges keep the marginal."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffprob.base.checks import shown
+from diffprob.base.distributions import Categorical
+from diffprob.base.rng import Rng
+from diffprob.conform.expectations import expect
+from diffprob.process.absorbing import AbsorbingProcess
+
+EVENT = 5  # elements of an event; a staircase has as many as steps, up to this many
+
+
+def times_of(survival: Any, n: int = 41) -> Tensor:
+    """Rising noisy times, float64, all its own where it has steps."""
+    return survival.snap(torch.linspace(survival.start, 1.0, n, dtype=torch.float64)).unique()
+
+
+def share(survival: Any) -> None:
+    """The masked share rises from 0 at the data to 1, is what the log odds say, and has its inverse."""
+    who, t = shown(survival), times_of(survival)
+    zero = torch.zeros((), dtype=torch.float64)
+    masked, logsnr = survival.masked(t), survival.logsnr(t)
+    expect(masked.dtype == logsnr.dtype == torch.float64, f"{who}: masked and logsnr are not float64")
+    expect((masked.diff() > 0).all() and masked[0] > 0, f"{who}: the masked share does not rise with t")
+    expect(float(survival.masked(zero)) == 0, f"{who}: something is masked at t = 0")
+    expect(abs(float(masked[-1]) - 1) < 1e-12, f"{who}: something survives at t = 1")
+    odds = torch.sigmoid(-logsnr)
+    expect(((odds - masked).abs() <= 1e-12).all(), f"{who}: the masked share is not that of its log odds")
+    again = survival.masked(survival.time(logsnr))
+    expect(((again - masked).abs() <= 1e-9).all(), f"{who}: time(logsnr(t)) is another time than t")
+
+
+def bound(process: Any) -> tuple[AbsorbingProcess, Tensor]:
+    """The process with orders, where they matter, and data for it, float64 (4, d)."""
+    steps = process.survival.steps
+    x0 = Rng.of(1, 4).integers((steps or EVENT,), process.levels).double()
+    return process.bind(Rng.of(2, 4), x0), x0
+
+
+def laws_add_up(process: Any) -> None:
+    """Prior, marginal, bridge and reverse are laws of levels and mask; x_0 is the data, x_1 all masks."""
+    who, (process, x0) = shown(process), bound(process)
+    times = times_of(process.survival, 5)
+    for t in times:
+        laws = {"q(x_t|x_0)": process.marginal(x0, t), "the prior": process.prior(x0)}
+        xt = laws["q(x_t|x_0)"].sample(Rng.of(3, len(x0)))
+        laws["the bridge"] = process.bridge(x0, xt, 0.5 * t, t)
+        laws["the reverse"] = process.reverse(laws_of_data(process, x0), xt, 0.5 * t, t)
+        for name, law in laws.items():
+            whole = law.logits.shape == (*x0.shape, process.levels + 1)
+            expect(whole, f"{who}: {name} has logits {tuple(law.logits.shape)}, not of the levels and the mask")
+            total = torch.logsumexp(law.logits, -1).abs().max()
+            expect(total < 1e-10, f"{who}: {name} at t = {float(t):g} adds up to exp({float(total):.3g})")
+    zero, one = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
+    start = process.marginal(x0, zero).sample(Rng.of(4, len(x0)))
+    expect(torch.equal(start, x0), f"{who}: x_t at t = 0 is not the data")
+    end = process.marginal(x0, one).sample(Rng.of(4, len(x0)))
+    expect(bool((end == process.mask).all()), f"{who}: an element survives t = 1")
+
+
+def laws_of_data(process: Any, x0: Tensor) -> Categorical:
+    """A posterior over the levels that prefers x_0."""
+    index = torch.arange(process.levels, dtype=x0.dtype)
+    return Categorical(-(x0[..., None] - index).abs())
+
+
+def bridge_keeps_marginal(process: Any) -> None:
+    """sum over x_t of q(x_t|x_0) q(x_s|x_t, x_0) = q(x_s|x_0), for every pair of times."""
+    who, (process, x0) = shown(process), bound(process)
+    times = times_of(process.survival, 4)
+    for s, t in torch.combinations(times):
+        weights = process.marginal(x0, t).logits.exp()
+        total = torch.zeros_like(weights)
+        for value in (*range(process.levels), process.mask):
+            xt = torch.full_like(x0, float(value))
+            total += weights[..., value, None] * process.bridge(x0, xt, s, t).logits.exp()
+        expected = process.marginal(x0, s).logits.exp()
+        same = (total - expected).abs().max() < 1e-12
+        expect(same, f"{who}: bridges from t = {float(t):g} do not give q(x_s|x_0) at s = {float(s):g}")

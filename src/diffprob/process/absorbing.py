@@ -1,0 +1,178 @@
+"""The absorbing process of discrete data: an element keeps its value or loses it to the mask, which it never leaves.
+
+States hold whole numbers in a floating type, (B, *event): 0..K-1 are levels, and K is the mask. Autoregressive
+diffusion is this process with the survival `Staircase` (Hoogeboom et al. 2022, sec. 3), masked diffusion the one with a
+smooth survival (Austin et al. 2021, sec. 3.1, "absorbing state").
+"""
+
+import math
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from diffprob.base.checks import able, whole
+from diffprob.base.distributions import Categorical, Dirac, Distribution
+from diffprob.base.errors import NoClosedForm
+from diffprob.base.rng import Rng, one_for_each
+from diffprob.base.shapes import check_floats, is_one_time
+from diffprob.process.survival import LinearSurvival, Survival
+from diffprob.process.times import as_time
+
+MOST_VALUES = 2**16  # of an element: a law has this many numbers for each
+
+
+def point_logits(x: Tensor, values: int) -> Tensor:
+    """Log probabilities of a law that is x for certain, (B, *event, values) in the dtype of ``x`` (B, *event).
+
+    Raises:
+        ValueError: another type than a floating one, or what is none of 0..values - 1.
+    """
+    check_floats(x)
+    if not bool(((x >= 0) & (x < values) & (x == x.floor())).all()):
+        raise ValueError(f"states of discrete data are whole numbers 0..{values - 1}, got {_wrong(x, values):g}")
+    index = torch.arange(values, device=x.device, dtype=x.dtype)
+    certain, never = x.new_zeros(()), x.new_full((), -math.inf)
+    return torch.where(x[..., None] == index, certain, never)
+
+
+def _wrong(x: Tensor, values: int) -> float:
+    return float(x[~((x >= 0) & (x < values) & (x == x.floor()))][0])
+
+
+def random_order(rng: Rng, like: Tensor) -> Tensor:
+    """A uniformly random order for each sample: the rank 0..d-1 of every element, int64 shaped like ``like``.
+
+    Raises:
+        ValueError: another number of streams than of samples.
+    """
+    one_for_each(rng, like)
+    event = like.shape[1:]
+    rng = rng.fold("order")
+    high, low = (rng.fold(name).bits((math.prod(event),)) for name in ("high", "low"))
+    places = torch.argsort(high * 2**31 + (low >> 1), dim=1, stable=True)
+    return torch.argsort(places, dim=1).reshape(len(like), *event).to(like.device)
+
+
+@dataclass(frozen=True)
+class AbsorbingProcess:
+    """Each element is itself with probability alpha(t), or masked.
+
+    q(x_t = x_0) = alpha_t, q(x_t = K) = 1 - alpha_t. Of a masked element q(x_s = K | x_t = K, x_0) = (1 - alpha_s)/(1 -
+    alpha_t), and otherwise x_s = x_0; one that is not masked stays (Austin et al. 2021, app. A.2.1).
+
+    Times are as in `diffprob.process.linear.LinearProcess`: float64 in [0, 1], () or (B,), s < t.
+
+    Args:
+        levels: K values of an element; K itself is the mask.
+        survival: alpha(t), which serves grids as the schedule.
+        order: the rank of each element in the order of drawing, int64 (B or 1, *event): a part of no configuration, see
+            `bind`.
+
+    Exact when: always; `reverse` where the elements of p(x_0|x_t) are independent, or one of them is drawn in a step.
+    """
+
+    levels: int
+    survival: Survival = LinearSurvival()
+    order: Tensor | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        whole("levels", self.levels, 2, MOST_VALUES)
+        able("survival", self.survival, "masked_elements", "LinearSurvival()")
+        if self.order is not None and not isinstance(self.order, Tensor):
+            raise ValueError(f"order must be a tensor of ranks or None, got {type(self.order).__name__}")
+
+    @property
+    def mask(self) -> int:
+        """The state that stands for no value, K."""
+        return self.levels
+
+    @property
+    def schedule(self) -> Survival:
+        """What grids and laws of times read: the steps, the last noisy time, and the log odds of survival."""
+        return self.survival
+
+    def logsnr(self, t: Tensor | float) -> Tensor:
+        """log(alpha/(1 - alpha)), the log odds of survival, float64."""
+        return self.survival.logsnr(as_time(t, self.survival.steps))
+
+    def check_law(self, what: str) -> None:
+        """Every law here is known exactly: nothing is refused."""
+
+    def bind(self, rng: Rng, like: Tensor) -> "AbsorbingProcess":
+        """The process with a random order for each of the samples ``like`` (B, *event), from their streams.
+
+        Raises:
+            ValueError: another number of streams than of samples.
+        """
+        return self.with_order(random_order(rng, like))
+
+    def with_order(self, order: Tensor) -> "AbsorbingProcess":
+        """The process with the ranks ``order``, int64 (B or 1, *event), of which each event has 0..d-1 once.
+
+        Raises:
+            ValueError: no such ranks.
+        """
+        flat = order.flatten(1)
+        if order.is_floating_point() or not bool(
+            (flat.sort(1).values == torch.arange(flat.shape[1], device=flat.device)).all()
+        ):
+            raise ValueError("an order has each of the ranks 0..d-1 once, as whole numbers (B, *event)")
+        return replace(self, order=order)
+
+    def prior(self, like: Tensor) -> Categorical:
+        """All elements are masked."""
+        return Categorical(point_logits(torch.full_like(like, self.mask), self.levels + 1), like.dtype)
+
+    def marginal(self, x0: Tensor, t: Tensor | float) -> Categorical:
+        """q(x_t | x_0), over the K levels and the mask."""
+        masked = self._masked(t, x0)
+        kept, lost = (value.to(x0.dtype).expand(x0.shape) for value in (torch.log1p(-masked), torch.log(masked)))
+        logits = point_logits(x0, self.levels)
+        return Categorical(torch.cat([logits + kept[..., None], lost[..., None]], -1), x0.dtype)
+
+    def bridge(self, x0: Tensor, xt: Tensor, s: Tensor | float, t: Tensor | float, eta: float = 1.0) -> Categorical:
+        """q(x_s | x_t, x_0); masked elements get their value with probability (alpha_s - alpha_t)/(1 - alpha_t)."""
+        return self._step(point_logits(x0, self.levels), xt, s, t, eta)
+
+    def reverse(
+        self, posterior: Distribution, xt: Tensor, s: Tensor | float, t: Tensor | float, eta: float = 1.0
+    ) -> Categorical:
+        """p(x_s | x_t): the bridge averaged over the elements of x_0 ~ posterior (Austin et al. 2021, eq. 4).
+
+        Args:
+            posterior: a `Categorical` over the K levels, or a `Dirac` at x_0.
+            xt, s, t: the state and the two times.
+            eta: 1; no other family of bridges is known here.
+
+        Raises:
+            NoClosedForm: another posterior.
+        """
+        if isinstance(posterior, Dirac):
+            return self.bridge(posterior.mean, xt, s, t, eta)
+        if not isinstance(posterior, Categorical) or posterior.logits.shape != (*xt.shape, self.levels):
+            raise NoClosedForm(
+                f"the reverse kernel of {self!r} needs a Categorical posterior {(*xt.shape, self.levels)}, got a "
+                f"{type(posterior).__name__}"
+            )
+        return self._step(posterior.log_probabilities, xt, s, t, eta)
+
+    def _masked(self, t: Tensor | float, like: Tensor) -> Tensor:
+        """The probability of each element to be masked, float64, broadcastable to ``like``."""
+        return self.survival.masked_elements(torch.as_tensor(t, dtype=torch.float64), self.order, like)
+
+    def _step(self, logits: Tensor, xt: Tensor, s: Tensor | float, t: Tensor | float, eta: float) -> Categorical:
+        """The law of x_s: of an element that is masked in x_t, by normalised ``logits`` of its value."""
+        if eta != 1:
+            raise ValueError(f"an absorbing process has the Markov bridge alone: eta must be 1, got {eta:g}")
+        if is_one_time(s) and is_one_time(t) and float(s) > float(t):
+            raise ValueError(f"expected s < t, got s={float(s):g}, t={float(t):g}")
+        before, now = self._masked(s, xt), self._masked(t, xt)
+        if not bool((before <= now).all()):
+            raise ValueError("expected s < t for every sample")
+        # A masked element that the time does not allow, as of an order that another began, gets its value now.
+        stays = torch.where(now > 0, before / now, 0.0)
+        stay, leave = (value.to(logits.dtype).expand(xt.shape) for value in (torch.log(stays), torch.log1p(-stays)))
+        drawn = torch.cat([logits + leave[..., None], stay[..., None]], -1)
+        known = point_logits(xt, self.levels + 1).to(drawn.dtype)
+        return Categorical(torch.where((xt == self.mask)[..., None], drawn, known), xt.dtype)
