@@ -31,6 +31,7 @@ OPENERS = {
         "reporting/html.py",
         "tasks/cost.py",
         "tasks/machine.py",
+        "training/optimise.py",
         "cli/main.py",
     ),
     *("data/sources.py", "data/kinds.py"),
