@@ -11,6 +11,7 @@ from diffprob.base.options import option
 if TYPE_CHECKING:
     from diffprob.config.recipe import Recipe
 
+FAMILIES = ("ncsn", "edm", "flow", "mixture")  # of models, on data of which there are recipes
 # name: the module with a function of that name
 RECIPES = {
     "digits": "digits",
@@ -25,9 +26,11 @@ RECIPES = {
     "thesis_cifar10": "thesis",
     "celebahq256": "large",
     "lsun256": "large",
+    **{f"{data}_{family}": "families" for data in ("digits", "mnist") for family in FAMILIES},
 }
 OLD_NAMES = {"digits_enlarged": "digits_superresolution"}  # today's name of a recipe, by each that it had
-EMBEDDED = ("digits", "captioned_digits", "digits_superresolution")  # recipes whose data comes with the library
+# recipes whose data comes with the library
+EMBEDDED = ("digits", "captioned_digits", "digits_superresolution", *(f"digits_{family}" for family in FAMILIES))
 
 
 def data_path(name: str) -> str:
