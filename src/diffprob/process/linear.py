@@ -190,8 +190,8 @@ class LinearProcess:
         """
         if not self.law.stable:
             raise InputError(
-                f"{what} needs the law of x_s given x_t, and with {self.law!r} only its mean and variance are known: "
-                "law=Normal() has one"
+                f"{what} needs the law of x_s given x_t, and with law={shown(self.law)} only its mean and variance are "
+                "known: law=Normal() has one"
             )
 
     def most_noise(self) -> Tensor:

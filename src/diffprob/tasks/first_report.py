@@ -286,6 +286,7 @@ class _Making:
         self.shown = str(Path(self.run.place) / PICTURE)
 
     def _bits(self, calls: int) -> None:
+        self.run.process.check_law("a variational bound")
         if not {ANALYTIC, STEPS} <= set(fitted(self.run)):
             raise InputError("it wants the fit first")
         n = min(max(self._whole_chunks(calls // (TERMS + 1)), MEASURED[0]), MEASURED[1])

@@ -271,6 +271,8 @@ def _kinds(run: Run, request: FitRequest, reporter: Reporter) -> tuple[str, ...]
                 f"nothing to fit is called {kind!r} (one of {', '.join(KINDS)}){did_you_mean(kind, KINDS)}"
             )
     wanted = set(request.what)
+    for kind in sorted(wanted & {"steps", "ocm"}):  # a path of the bound's costs, and a derivative of the score
+        run.recipe.process.check_law(f"the fit {kind}")
     if "steps" in wanted and "analytic" not in wanted and "analytic" not in fitted(run, request.compute.best):
         reporter.note("steps follow from the analytic variance: that is fitted first")
         wanted.add("analytic")
