@@ -10,13 +10,21 @@ from diffprob.conditions.condition import Condition, Labels
 from diffprob.conditions.low_resolution import LowResolution
 from diffprob.config.families import families
 from diffprob.config.pretrained import PretrainedRun
-from diffprob.config.recipe import Baseline, NoisyClassifierRecipe, Recipe, build_model, build_noisy_classifier
+from diffprob.config.recipe import (
+    AutoencoderRecipe,
+    Baseline,
+    NoisyClassifierRecipe,
+    Recipe,
+    build_model,
+    build_noisy_classifier,
+)
 from diffprob.config.registry import register, reserve
 from diffprob.conform import check_denoiser, check_process, check_proxy, check_sampler, check_times
 from diffprob.data import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Images, Svhn, check, open_data
 from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.data.captioned import CaptionedDigits
 from diffprob.data.combined import Concatenated, Subset, concatenate
+from diffprob.denoise.autoencoder import Autoencoder
 from diffprob.denoise.clipping import Clip, DynamicClip
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser, Scale
 from diffprob.denoise.ideal import FiniteData, GaussianData, MixtureData, TwoPoint
@@ -43,6 +51,7 @@ from diffprob.guidance.noisy_classifier import NoisyClassifier
 from diffprob.likelihood.bound import Bound, Decoder, bound_terms, continuous_bound, variational_bound
 from diffprob.likelihood.flow import FlowLikelihood, Hutchinson, flow_log_prob
 from diffprob.likelihood.rate import RateDistortion, rate_distortion
+from diffprob.net.autoencoder import AutoencoderNet, AutoencoderSpec
 from diffprob.net.captioned import CaptionedUNet, CaptionedUNetSpec
 from diffprob.net.concatenated import ConcatenatedUNet, ConcatenatedUNetSpec
 from diffprob.net.context_unet import ContextUNet, ContextUNetSpec
@@ -79,7 +88,7 @@ from diffprob.process.schedule import (
 from diffprob.recipes import named
 from diffprob.reporting.figures import loss_curve, progression, save_grid
 from diffprob.runs.fits import bind_grid
-from diffprob.runs.folder import BaselineRun, NoisyClassifierRun, Run, open_run, packaged
+from diffprob.runs.folder import AutoencoderRun, BaselineRun, NoisyClassifierRun, Run, open_run, packaged
 from diffprob.runs.writer import RunWriter
 from diffprob.sampling.adaptive import AdaptiveODE, DPMAdaptive
 from diffprob.sampling.ancestral import DDIM, Ancestral
@@ -111,42 +120,44 @@ from diffprob.training.matching import DenoisingMatching, SlicedMatching
 from diffprob.training.maximum import MaximumLikelihood
 from diffprob.training.moments import noise_moments
 from diffprob.training.noisy_classifier import NoisyClassifierLoss, is_correct
+from diffprob.training.reconstruction import Reconstruction
 from diffprob.training.settings import Monitor, ParameterGroup, Training
 
 # fmt: off
 __all__ = [
-    "AdaptiveODE", "Analytic", "Ancestral", "AnnealedLangevin", "AnomalyMap", "Array", "AutoGuidance", "Baseline",
-    "BaselineRun", "Bound", "BoundDensity", "CaptionedDigits", "CaptionedUNet", "CaptionedUNetSpec", "Captions",
-    "Categorical", "ChainBound", "Cifar10", "Cifar100", "ClassifierFree", "Clip", "ComplexityCorrected", "Compute",
-    "Concatenated", "ConcatenatedUNet", "ConcatenatedUNetSpec", "Condition", "Conditioning", "ConformanceError",
-    "ContextUNet", "ContextUNetSpec", "ContinuousBound", "ContinuousTimeBound", "ContrastiveDivergence", "Cosine",
-    "DDIM", "DPMAdaptive", "DPMFast", "DPMSolver", "DPMpp", "DPMpp2S", "DPMppSDE", "Decoder", "Denoising",
-    "DenoisingMatching", "DenoisingScore", "DensityModel", "Dequantisation", "DiffprobError", "Digits", "Dirac",
-    "Discretised", "Distribution", "DynamicClip", "Elastic", "Energies", "Energy", "EnergyGuided", "EnergyNet",
-    "EnergySpec", "Epsilon", "EpsilonTheta", "EpsilonThetaSpec", "EulerMaruyama", "Evaluation", "FaithfulnessEnergy",
-    "FiniteData", "FlowDensity", "FlowLikelihood", "Folder", "Gaussian", "GaussianData", "Glow", "GlowSpec",
-    "GradientDistillation", "GrainGrid", "GrainSolver", "Heun", "HorizontalFlip", "HuggingFace", "Hutchinson", "Hybrid",
-    "Idx", "ImageBatch", "Images", "InputError", "Integrability", "Karras", "LabelEnergy", "Labels", "Leading",
-    "Learned", "LearnedDiagonal", "LearnedRange", "LeastCost", "LinearBetas", "LinearProcess", "LocationScale",
-    "LogDensity", "LogLinear", "LogSNR", "LowPass", "LowResolution", "MaximumLikelihood", "Mixture", "MixtureData",
-    "Model", "Monitor", "Native", "NegativeEnergy", "NetDenoiser", "NoClosedForm", "NoiseMoments", "NoiseNorm",
-    "NoiseResidual", "NoisyClassifier", "NoisyClassifierLoss", "NoisyClassifierNet", "NoisyClassifierRecipe",
-    "NoisyClassifierRun", "NoisyClassifierSpec", "Normal", "NumericalError", "OptimalCovariance", "OrnsteinUhlenbeck",
-    "Output", "ParameterGroup", "PathStatistics", "Pixels", "Potential", "PotentialSpec", "PredictorCorrector",
-    "PretrainedRun", "ProbabilityFlow", "Proxy", "Quadratic", "QuadraticTimes", "RateDistortion", "RePaint",
-    "RealismEnergy", "Recipe", "ReconstructionError", "ReconstructionGuidance", "ReverseDiffusion", "Rng", "Run",
-    "RunWriter", "ScalarUNet", "ScalarUNetSpec", "Scale", "ScaledLinear", "Scoped", "Score", "ScoreNorms",
-    "SimplexNoise", "SlicedMatching", "SquaredNoise", "State", "Straight", "StraightScaling", "SubVP",
-    "SubVariancePreserving", "Subset", "Svhn", "TextEncoder", "TextEncoderSpec", "Trailing", "Trainer", "Training",
-    "TwoPoint", "Typical", "UNet", "UNetSpec", "UniPC", "Uniform", "UnitData", "V0", "VPSDE", "VarianceExploding",
-    "VariancePreserving", "VariationalBound", "add_noise", "average", "bind_grid", "bound_terms", "build_model",
-    "build_noisy_classifier", "cheapest_paths", "check", "check_denoiser", "check_process", "check_proxy",
-    "check_sampler", "check_step", "check_times", "concatenate", "continuous_bound", "ddib", "denoised", "dequantised",
-    "derive", "draw", "draw_denoised", "egsde", "estimate_noise", "flow_log_prob", "integrability",
-    "interpolate_noised", "invert", "is_correct", "kl", "load", "loss_curve", "make_accelerator", "named",
-    "noise_moments", "open_data", "open_run", "packaged", "progression", "psnr", "rate_distortion",
-    "reconstruction_costs", "register", "relative_log_prob", "sample_from", "save_grid", "sdedit", "simulate", "slerp",
-    "sliced_wasserstein2", "ssim", "start", "step_costs", "train", "unclip", "variational_bound", "wasserstein_1d",
+    "AdaptiveODE", "Analytic", "Ancestral", "AnnealedLangevin", "AnomalyMap", "Array", "AutoGuidance", "Autoencoder",
+    "AutoencoderNet", "AutoencoderRecipe", "AutoencoderRun", "AutoencoderSpec", "Baseline", "BaselineRun", "Bound",
+    "BoundDensity", "CaptionedDigits", "CaptionedUNet", "CaptionedUNetSpec", "Captions", "Categorical", "ChainBound",
+    "Cifar10", "Cifar100", "ClassifierFree", "Clip", "ComplexityCorrected", "Compute", "Concatenated",
+    "ConcatenatedUNet", "ConcatenatedUNetSpec", "Condition", "Conditioning", "ConformanceError", "ContextUNet",
+    "ContextUNetSpec", "ContinuousBound", "ContinuousTimeBound", "ContrastiveDivergence", "Cosine", "DDIM",
+    "DPMAdaptive", "DPMFast", "DPMSolver", "DPMpp", "DPMpp2S", "DPMppSDE", "Decoder", "Denoising", "DenoisingMatching",
+    "DenoisingScore", "DensityModel", "Dequantisation", "DiffprobError", "Digits", "Dirac", "Discretised",
+    "Distribution", "DynamicClip", "Elastic", "Energies", "Energy", "EnergyGuided", "EnergyNet", "EnergySpec",
+    "Epsilon", "EpsilonTheta", "EpsilonThetaSpec", "EulerMaruyama", "Evaluation", "FaithfulnessEnergy", "FiniteData",
+    "FlowDensity", "FlowLikelihood", "Folder", "Gaussian", "GaussianData", "Glow", "GlowSpec", "GradientDistillation",
+    "GrainGrid", "GrainSolver", "Heun", "HorizontalFlip", "HuggingFace", "Hutchinson", "Hybrid", "Idx", "ImageBatch",
+    "Images", "InputError", "Integrability", "Karras", "LabelEnergy", "Labels", "Leading", "Learned", "LearnedDiagonal",
+    "LearnedRange", "LeastCost", "LinearBetas", "LinearProcess", "LocationScale", "LogDensity", "LogLinear", "LogSNR",
+    "LowPass", "LowResolution", "MaximumLikelihood", "Mixture", "MixtureData", "Model", "Monitor", "Native",
+    "NegativeEnergy", "NetDenoiser", "NoClosedForm", "NoiseMoments", "NoiseNorm", "NoiseResidual", "NoisyClassifier",
+    "NoisyClassifierLoss", "NoisyClassifierNet", "NoisyClassifierRecipe", "NoisyClassifierRun", "NoisyClassifierSpec",
+    "Normal", "NumericalError", "OptimalCovariance", "OrnsteinUhlenbeck", "Output", "ParameterGroup", "PathStatistics",
+    "Pixels", "Potential", "PotentialSpec", "PredictorCorrector", "PretrainedRun", "ProbabilityFlow", "Proxy",
+    "Quadratic", "QuadraticTimes", "RateDistortion", "RePaint", "RealismEnergy", "Recipe", "Reconstruction",
+    "ReconstructionError", "ReconstructionGuidance", "ReverseDiffusion", "Rng", "Run", "RunWriter", "ScalarUNet",
+    "ScalarUNetSpec", "Scale", "ScaledLinear", "Scoped", "Score", "ScoreNorms", "SimplexNoise", "SlicedMatching",
+    "SquaredNoise", "State", "Straight", "StraightScaling", "SubVP", "SubVariancePreserving", "Subset", "Svhn",
+    "TextEncoder", "TextEncoderSpec", "Trailing", "Trainer", "Training", "TwoPoint", "Typical", "UNet", "UNetSpec",
+    "UniPC", "Uniform", "UnitData", "V0", "VPSDE", "VarianceExploding", "VariancePreserving", "VariationalBound",
+    "add_noise", "average", "bind_grid", "bound_terms", "build_model", "build_noisy_classifier", "cheapest_paths",
+    "check", "check_denoiser", "check_process", "check_proxy", "check_sampler", "check_step", "check_times",
+    "concatenate", "continuous_bound", "ddib", "denoised", "dequantised", "derive", "draw", "draw_denoised", "egsde",
+    "estimate_noise", "flow_log_prob", "integrability", "interpolate_noised", "invert", "is_correct", "kl", "load",
+    "loss_curve", "make_accelerator", "named", "noise_moments", "open_data", "open_run", "packaged", "progression",
+    "psnr", "rate_distortion", "reconstruction_costs", "register", "relative_log_prob", "sample_from", "save_grid",
+    "sdedit", "simulate", "slerp", "sliced_wasserstein2", "ssim", "start", "step_costs", "train", "unclip",
+    "variational_bound", "wasserstein_1d",
 ]
 # fmt: on
 

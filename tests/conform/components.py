@@ -11,6 +11,7 @@ from typing import Any
 from diffprob.config import registry as tables
 from diffprob.config.pretrained import PretrainedRun
 from diffprob.data.sources import Digits
+from diffprob.net.autoencoder import AutoencoderSpec
 from diffprob.net.noisy import NoisyClassifierSpec
 from diffprob.net.text import TextEncoderSpec
 from diffprob.net.unet import UNetSpec
@@ -114,6 +115,7 @@ REQUIRED: dict[str, Any] = {
     "TextEncoderSpec.words": 7,
     "source": Digits(),
     "sources": (Digits(), Digits("test")),
+    "AutoencoderRecipe.network": AutoencoderSpec(widths=(8, 16)),
     "NoisyClassifierRecipe.network": NoisyClassifierSpec(UNetSpec(1, 1, (32,), 1, (False,), groups=8)),
     "text": TextEncoderSpec(7, length=3, width=8, heads=2),
 }

@@ -57,6 +57,8 @@ def format_training(result: dict[str, Any]) -> Iterator[str]:
     yield from result.get("first_report", {}).get("lines", ())
     if result["denoises"]:
         yield f"to draw from it: diffprob sample {result['run']}"
+    elif "reconstruction" in result:
+        yield result["reconstruction"]["line"]
     elif result["recognises"]:
         yield f"to translate with it: diffprob translate RUN IMAGES --classifier {result['run']} --out FOLDER"
     else:

@@ -15,18 +15,21 @@ from diffprob.conditions.condition import Condition, Labels
 from diffprob.conditions.low_resolution import LowResolution
 from diffprob.config.spec import first_difference
 from diffprob.data.images import Images, Source
+from diffprob.denoise.autoencoder import Autoencoder
 from diffprob.denoise.denoiser import Clock, Evaluation, Index, NetDenoiser
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.prediction import Epsilon, Prediction
 from diffprob.denoise.variance import Fitted, Variance, Zero
 from diffprob.density.baselines import DensityModel
 from diffprob.guidance.noisy_classifier import NoisyClassifier
+from diffprob.net.autoencoder import AutoencoderSpec
 from diffprob.net.noisy import NoisyClassifierSpec
 from diffprob.process.linear import LinearProcess
 from diffprob.space.pixels import Pixels
 from diffprob.storage.files import clean_component
 from diffprob.training.denoising import Denoising
 from diffprob.training.noisy_classifier import NoisyClassifierLoss
+from diffprob.training.reconstruction import Reconstruction
 from diffprob.training.settings import Training
 
 
@@ -179,7 +182,37 @@ class NoisyClassifierRecipe:
         check_together(self)
 
 
-AnyRecipe = Recipe | Baseline | NoisyClassifierRecipe
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderRecipe:
+    """How to train an autoencoder, in whose latents a diffusion model may live (`diffprob.space.latents.Latents`).
+
+    Args:
+        name, data, space, training, start: as in a `Recipe`.
+        network: the autoencoder.
+        objective: the loss.
+
+    Raises:
+        ValueError: a component of the wrong kind, or parts that do not fit together.
+    """
+
+    name: str
+    data: Source
+    space: Pixels
+    network: AutoencoderSpec
+    objective: Any = Reconstruction()
+    training: Training
+    start: Any = None
+
+    def __post_init__(self) -> None:
+        check_parts(self)
+        able("network", self.network, "latent_shape", "AutoencoderSpec(...)")
+        if self.training.monitor is not None:
+            raise FieldError("training.monitor", f"must be None for an autoencoder, got {shown(self.training.monitor)}")
+        _check_size(self)
+
+
+AnyRecipe = Recipe | Baseline | NoisyClassifierRecipe | AutoencoderRecipe
+RECIPE_KINDS = "a Recipe(...), a Baseline(...), a NoisyClassifierRecipe(...) or an AutoencoderRecipe(...)"
 
 
 def check_parts(recipe: Any) -> None:
@@ -207,6 +240,14 @@ def check_together(recipe: Recipe | NoisyClassifierRecipe) -> None:
             divides by a signal of 0, or a network that does not take the condition, or takes more. The field
             is named, with what it must be.
     """
+    _check_size(recipe)
+    if hasattr(recipe, "variance"):
+        _check_outputs(recipe)
+    _check_conditioned(recipe)
+
+
+def _check_size(recipe: Recipe | NoisyClassifierRecipe | AutoencoderRecipe) -> None:
+    """Refuse a network of images of another shape."""
     channels, height, width = recipe.space.shape
     if recipe.network.in_channels != channels:
         raise FieldError("network.in_channels", f"must be {channels} as in space, got {recipe.network.in_channels}")
@@ -215,9 +256,6 @@ def check_together(recipe: Recipe | NoisyClassifierRecipe) -> None:
     if height % divisor or width % divisor:
         need = f"a network of {levels} levels needs sizes divisible by {divisor}"
         raise FieldError("network.widths", f"are too many: {need}, got {height}x{width}: use fewer levels")
-    if hasattr(recipe, "variance"):
-        _check_outputs(recipe)
-    _check_conditioned(recipe)
 
 
 def _check_outputs(recipe: Any) -> None:
@@ -262,12 +300,22 @@ def build_noisy_classifier(recipe: NoisyClassifierRecipe, evaluation: Evaluation
     return NoisyClassifier(recipe.network.build(), recipe.process, recipe.clock, recipe.condition, evaluation)
 
 
-def build(recipe: AnyRecipe, evaluation: Evaluation = Evaluation()) -> NetDenoiser | DensityModel | NoisyClassifier:
+@single()
+def build_autoencoder(recipe: AutoencoderRecipe, evaluation: Evaluation = Evaluation()) -> Autoencoder:
+    """The autoencoder of ``recipe`` with random weights from torch's global generator, on the CPU."""
+    return Autoencoder(recipe.network.build(), recipe.network.latent_channels, evaluation)
+
+
+def build(
+    recipe: AnyRecipe, evaluation: Evaluation = Evaluation()
+) -> NetDenoiser | DensityModel | NoisyClassifier | Autoencoder:
     """What a recipe of any kind trains, with random weights from torch's global generator, on the CPU."""
     if isinstance(recipe, Recipe):
         return build_model(recipe, evaluation)
     if isinstance(recipe, NoisyClassifierRecipe):
         return build_noisy_classifier(recipe, evaluation)
+    if isinstance(recipe, AutoencoderRecipe):
+        return build_autoencoder(recipe, evaluation)
     return build_density(recipe, evaluation)
 
 

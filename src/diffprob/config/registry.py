@@ -17,7 +17,7 @@ from diffprob.conditions.low_resolution import LowResolution
 from diffprob.config.installed import Components, check_component
 from diffprob.config.old_names import OLD_NAMES
 from diffprob.config.pretrained import PretrainedRun
-from diffprob.config.recipe import Baseline, NoisyClassifierRecipe, Recipe
+from diffprob.config.recipe import AutoencoderRecipe, Baseline, NoisyClassifierRecipe, Recipe
 from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.data.captioned import CaptionedDigits
 from diffprob.data.combined import Concatenated, Subset
@@ -36,6 +36,7 @@ from diffprob.density.potential import V0
 from diffprob.density.simplex import SimplexNoise
 from diffprob.density.typicality import Typical
 from diffprob.likelihood.flow import Exact, Hutchinson
+from diffprob.net.autoencoder import AutoencoderSpec
 from diffprob.net.captioned import CaptionedUNetSpec
 from diffprob.net.concatenated import ConcatenatedUNetSpec
 from diffprob.net.context_unet import ContextUNetSpec
@@ -87,6 +88,7 @@ from diffprob.training.distillation import GradientDistillation
 from diffprob.training.matching import DenoisingMatching, SlicedMatching
 from diffprob.training.maximum import MaximumLikelihood
 from diffprob.training.noisy_classifier import NoisyClassifierLoss
+from diffprob.training.reconstruction import Reconstruction
 from diffprob.training.settings import Monitor, ParameterGroup, Training
 from diffprob.training.times import LogitNormal, LogNormal, UniformTimes
 from diffprob.training.weights import MinSNR
@@ -128,7 +130,7 @@ MAPS = _family(AnomalyMap)
 PIXEL_NOISES = _family(SimplexNoise)
 NETWORKS = _family(
     *(UNetSpec, CaptionedUNetSpec, ConcatenatedUNetSpec, ContextUNetSpec, EpsilonThetaSpec),
-    *(PotentialSpec, ScalarUNetSpec, GlowSpec, EnergySpec, NoisyClassifierSpec),
+    *(PotentialSpec, ScalarUNetSpec, GlowSpec, EnergySpec, NoisyClassifierSpec, AutoencoderSpec),
 )
 TEXTS = _family(TextEncoderSpec)
 SPACES = _family(Pixels)
@@ -156,6 +158,7 @@ OBJECTIVES = _family(
         DenoisingMatching,
         SlicedMatching,
         NoisyClassifierLoss,
+        Reconstruction,
     ),
 )
 TIMES = _family(UniformTimes, LogNormal, LogitNormal)
@@ -164,7 +167,7 @@ TRAININGS = _family(Training)
 MONITORS = _family(Monitor)
 PARTS = _family(ParameterGroup)
 TRAINED = _family(PretrainedRun)
-RECIPE = _family(Recipe, Baseline, NoisyClassifierRecipe)
+RECIPE = _family(Recipe, Baseline, NoisyClassifierRecipe, AutoencoderRecipe)
 
 FAMILIES: dict[str, Components] = {
     "schedule": SCHEDULES,

@@ -20,6 +20,8 @@ RECIPES = {
     "fashion": "mnist",
     "captioned_digits": "captions",
     "digits_superresolution": "superresolution",
+    "digits_autoencoder": "autoencoders",
+    "fashion_autoencoder": "autoencoders",
     "cifar10": "cifar10",
     "cifar10_small": "cifar10",
     "thesis_mnist": "thesis",
@@ -30,7 +32,10 @@ RECIPES = {
 }
 OLD_NAMES = {"digits_enlarged": "digits_superresolution"}  # today's name of a recipe, by each that it had
 # recipes whose data comes with the library
-EMBEDDED = ("digits", "captioned_digits", "digits_superresolution", *(f"digits_{family}" for family in FAMILIES))
+EMBEDDED = (
+    *("digits", "captioned_digits", "digits_superresolution", "digits_autoencoder"),
+    *(f"digits_{family}" for family in FAMILIES),
+)
 
 
 def data_path(name: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from diffprob.base.text import printable
 from diffprob.config.classes import classes_text
-from diffprob.config.recipe import AnyRecipe, NoisyClassifierRecipe, Recipe, parameter_count
+from diffprob.config.recipe import AnyRecipe, AutoencoderRecipe, NoisyClassifierRecipe, Recipe, parameter_count
 from diffprob.config.spec import render
 from diffprob.runs.measurements import Measurement, tables
 
@@ -16,6 +16,10 @@ _DENOISER = (
     *('model = dp.load("PATH_OF_THIS_FOLDER")  # model.sample(64), model.bits_per_dim(images), ...', "```"),
 )
 _CLASSIFIER = ("```sh", "diffprob translate RUN IMAGES --classifier PATH_OF_THIS_FOLDER --out FOLDER", "```")
+_AUTOENCODER = (
+    *("```python", "from diffprob import open_run", ""),
+    *('autoencoder = open_run("PATH_OF_THIS_FOLDER").load()  # .encode(x), .decode(z); x in [-1, 1]', "```"),
+)
 _DENSITY = ("```sh", "diffprob detect RUN --outside IMAGES --with PATH_OF_THIS_FOLDER", "```")
 
 
@@ -28,11 +32,7 @@ def write_model_card(recipe: AnyRecipe, meta: dict[str, Any], measurements: Sequ
         measurements: what is known about the model.
     """
     channels, height, width = recipe.space.shape
-    kind, use = type(recipe.network).__name__.removesuffix("Spec") + " (a baseline)", _DENSITY
-    if isinstance(recipe, Recipe):
-        kind, use = "diffusion model", _DENOISER
-    elif isinstance(recipe, NoisyClassifierRecipe):
-        kind, use = f"noise-aware classifier ({recipe.condition.classes} classes)", _CLASSIFIER
+    kind, use = _kind_and_use(recipe)
     process = getattr(recipe, "process", None)
     step, digest = meta.get("step", 0), meta.get("data")
     trained = f"{step:,} of {recipe.training.steps:,} steps of {recipe.training.batch} images"
@@ -78,6 +78,17 @@ def write_model_card(recipe: AnyRecipe, meta: dict[str, Any], measurements: Sequ
         "",
     ]
     return "\n".join(lines)
+
+
+def _kind_and_use(recipe: AnyRecipe) -> tuple[str, Sequence[str]]:
+    """What was trained, in words, and how it is used."""
+    if isinstance(recipe, Recipe):
+        return "diffusion model", _DENOISER
+    if isinstance(recipe, NoisyClassifierRecipe):
+        return f"noise-aware classifier ({recipe.condition.classes} classes)", _CLASSIFIER
+    if isinstance(recipe, AutoencoderRecipe):
+        return "convolutional autoencoder", _AUTOENCODER
+    return type(recipe.network).__name__.removesuffix("Spec") + " (a baseline)", _DENSITY
 
 
 def _measured(measurements: Sequence[Measurement]) -> list[str]:

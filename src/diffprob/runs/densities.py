@@ -7,12 +7,12 @@ from diffprob.density.proxy import Proxy
 from diffprob.net.energy import EnergySpec
 from diffprob.net.glow import GlowSpec
 from diffprob.net.potential import PotentialSpec
-from diffprob.runs.folder import BaselineRun, NoisyClassifierRun, Run
+from diffprob.runs.folder import AnyRun
 
 _OF = {GlowSpec: LogDensity(), EnergySpec: NegativeEnergy(), PotentialSpec: V0()}
 
 
-def density_of(run: Run | BaselineRun | NoisyClassifierRun) -> Proxy:
+def density_of(run: AnyRun) -> Proxy:
     """The proxy that reads the density such a run was trained for.
 
     Raises:

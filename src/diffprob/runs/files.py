@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from diffprob.base.errors import InputError
-from diffprob.config.recipe import AnyRecipe
+from diffprob.config.recipe import RECIPE_KINDS, AnyRecipe
 from diffprob.config.registry import ALL
 from diffprob.config.spec import parse, render, why_unread
 from diffprob.runs.card import write_model_card
@@ -57,7 +57,7 @@ def read_recipe(folder: Path) -> AnyRecipe:
     except InputError as error:
         raise InputError(f"{path}: {why_unread(error)}") from error
     if not isinstance(recipe, AnyRecipe):
-        raise InputError(f"{path} does not hold a Recipe(...), a Baseline(...) or a NoisyClassifierRecipe(...)")
+        raise InputError(f"{path} does not hold {RECIPE_KINDS}")
     return recipe
 
 

@@ -1,6 +1,7 @@
 """A run is a folder: the recipe, the averaged weights, the hash of every file. This is the reading side."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -15,13 +16,16 @@ from diffprob.base.options import option
 from diffprob.config.pretrained import PretrainedRun
 from diffprob.config.recipe import (
     AnyRecipe,
+    AutoencoderRecipe,
     Baseline,
     NoisyClassifierRecipe,
     Recipe,
+    build_autoencoder,
     build_density,
     build_model,
     build_noisy_classifier,
 )
+from diffprob.denoise.autoencoder import Autoencoder
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
 from diffprob.denoise.variance import Variance
 from diffprob.density.baselines import DensityModel
@@ -42,7 +46,7 @@ PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
 
 
 AnyRecipe_co = TypeVar("AnyRecipe_co", bound=AnyRecipe, covariant=True)
-Model = TypeVar("Model", NetDenoiser, DensityModel, NoisyClassifier)
+Model = TypeVar("Model", NetDenoiser, DensityModel, NoisyClassifier, Autoencoder)
 
 
 @dataclass(frozen=True)
@@ -176,10 +180,12 @@ class Run(RunFolder[Recipe]):
         run = open_run(path, verify)
         if not isinstance(run, Run):
             kind = type(run.recipe.network).__name__.removesuffix("Spec")
-            use = f"detect RUN --with {path}"
+            use = f"`diffprob detect RUN --with {path}` takes it"
             if isinstance(run, NoisyClassifierRun):
-                use = f"translate RUN IMAGES --classifier {path}"
-            raise InputError(f"{path} is a {kind}, which has no denoiser: `diffprob {use}` takes it")
+                use = f"`diffprob translate RUN IMAGES --classifier {path}` takes it"
+            if isinstance(run, AutoencoderRun):
+                use = "a diffusion model may be trained in its latents, space=Latents(...)"
+            raise InputError(f"{path} is a {kind}, which has no denoiser: {use}")
         return run
 
     @property
@@ -245,11 +251,7 @@ class BaselineRun(RunFolder[Baseline]):
         Raises:
             InputError: no model yet, or weights that are not those of the recipe's network.
         """
-        device = torch.device(device)
-        size = auto_chunk(device, self.space) if chunk == "auto" else chunk
-        with torch.device("meta"):
-            model = build_density(self.recipe, Evaluation(size, precision))
-        return _filled(model, self, False).to(device)
+        return _loaded(self, build_density, device, chunk, precision)
 
 
 class NoisyClassifierRun(RunFolder[NoisyClassifierRecipe]):
@@ -261,22 +263,33 @@ class NoisyClassifierRun(RunFolder[NoisyClassifierRecipe]):
         chunk: int | Literal["auto"] | None = "auto",
         precision: str = "fp32",
     ) -> NoisyClassifier:
-        """The classifier with the averaged weights, in eval mode, its parameters frozen; gradients flow through it.
-
-        Args:
-            device, chunk, precision: as in `Run.load`.
-
-        Raises:
-            InputError: no model yet, or weights that are not those of the recipe's network.
-        """
-        device = torch.device(device)
-        size = auto_chunk(device, self.space) if chunk == "auto" else chunk
-        with torch.device("meta"):
-            model = build_noisy_classifier(self.recipe, Evaluation(size, precision))
-        return _filled(model, self, False).to(device)
+        """The classifier, as `BaselineRun.load` has a density."""
+        return _loaded(self, build_noisy_classifier, device, chunk, precision)
 
 
-def open_run(path: str | Path, verify: bool = True) -> Run | BaselineRun | NoisyClassifierRun:
+class AutoencoderRun(RunFolder[AutoencoderRecipe]):
+    """A trained autoencoder; made by `open_run`."""
+
+    def load(
+        self,
+        device: str | torch.device = "cpu",
+        chunk: int | Literal["auto"] | None = "auto",
+        precision: str = "fp32",
+    ) -> Autoencoder:
+        """The autoencoder, as `BaselineRun.load` has a density."""
+        return _loaded(self, build_autoencoder, device, chunk, precision)
+
+
+AnyRun = Run | BaselineRun | NoisyClassifierRun | AutoencoderRun
+_KINDS: dict[type, Any] = {
+    Recipe: Run,
+    Baseline: BaselineRun,
+    NoisyClassifierRecipe: NoisyClassifierRun,
+    AutoencoderRecipe: AutoencoderRun,
+}
+
+
+def open_run(path: str | Path, verify: bool = True) -> AnyRun:
     """Open a run of any kind; see `Run.open`.
 
     Raises:
@@ -290,11 +303,7 @@ def open_run(path: str | Path, verify: bool = True) -> Run | BaselineRun | Noisy
                 manifest.verify()
             recipe, meta = read_recipe(folder), model_meta(folder, manifest.meta)
             place = folder.absolute()
-            if isinstance(recipe, NoisyClassifierRecipe):
-                return NoisyClassifierRun(place, recipe, meta, manifest, str(folder))
-            if isinstance(recipe, Recipe):
-                return Run(place, recipe, meta, manifest, str(folder))
-            return BaselineRun(place, recipe, meta, manifest, str(folder))
+            return _KINDS[type(recipe)](place, recipe, meta, manifest, str(folder))
         except InputError:
             # A training may have replaced files while we were reading: only an unchanged manifest proves damage.
             if attempt == 2 or Manifest.read(folder) == manifest:
@@ -334,6 +343,21 @@ def _find(path: str | Path) -> Path:
         raise InputError(f"{folder} is a file; a run is a folder")
     known = ", ".join(packaged()) or "none"
     raise InputError(f"no run at {folder} (packaged runs: {known}){did_you_mean(str(path), packaged())}")
+
+
+def _loaded(
+    run: Any,
+    build: Callable[[Any, Evaluation], Any],
+    device: str | torch.device,
+    chunk: int | Literal["auto"] | None,
+    precision: str,
+) -> Any:
+    """What ``build`` makes of the run's recipe, with its weights."""
+    device = torch.device(device)
+    size = auto_chunk(device, run.space) if chunk == "auto" else chunk
+    with torch.device("meta"):
+        model = build(run.recipe, Evaluation(size, precision))
+    return _filled(model, run, False).to(device)
 
 
 def _filled(model: Model, run: RunFolder[Any], best: bool) -> Model:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffprob.base.rng import Rng
-from diffprob.config.recipe import AnyRecipe, Baseline, Recipe, build, parameter_count
+from diffprob.config.recipe import AnyRecipe, AutoencoderRecipe, Baseline, Recipe, build, parameter_count
 from diffprob.denoise.denoiser import Evaluation
 from diffprob.net.unet import UNetSpec
 from diffprob.training.optimise import choose_precision
@@ -83,7 +83,9 @@ def _condition(recipe: AnyRecipe, batch: int) -> tuple[Tensor, ...]:
 
 def _pass(recipe: AnyRecipe, net: Any, x: Tensor) -> None:
     """One call of the network as training makes it."""
-    if isinstance(recipe, Baseline):
+    if isinstance(recipe, AutoencoderRecipe):
+        net(x, torch.empty((len(x), *recipe.network.latent_shape(recipe.space.shape))))
+    elif isinstance(recipe, Baseline):
         net.eval()  # in training Glow looks at the numbers of its first batch, and here there are none
         (net.log_prob if hasattr(net, "log_prob") else net)(x)
     else:

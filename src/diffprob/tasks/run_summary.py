@@ -12,7 +12,7 @@ from diffprob.conditions.captions import Captions
 from diffprob.conditions.condition import Labels
 from diffprob.conditions.low_resolution import LowResolution
 from diffprob.config.classes import classes_text
-from diffprob.config.recipe import AnyRecipe, NoisyClassifierRecipe, Recipe, parameter_count
+from diffprob.config.recipe import AnyRecipe, AutoencoderRecipe, NoisyClassifierRecipe, Recipe, parameter_count
 from diffprob.config.spec import render
 from diffprob.data.combined import held_out_source
 from diffprob.data.formats.folder import split_roots
@@ -20,21 +20,22 @@ from diffprob.data.library import known_places
 from diffprob.data.places import paths
 from diffprob.data.sources import Array, Folder
 from diffprob.evaluation.suite import METRICS
+from diffprob.recipes import is_named
 from diffprob.reporting.repeat import Command, quoted
 from diffprob.reporting.summary import duration, last_part
 from diffprob.runs.fits import ANALYTIC, STEPS, fitted
-from diffprob.runs.folder import BaselineRun, NoisyClassifierRun, Run, open_run
+from diffprob.runs.folder import AnyRun, AutoencoderRun, BaselineRun, NoisyClassifierRun, Run, open_run
 from diffprob.runs.measurements import NOTHING, Measurement, interval, number
 from diffprob.space.pixels import Pixels
 from diffprob.storage.records import last_record
 from diffprob.training.denoising import Denoising
 
-AnyRun = Run | BaselineRun | NoisyClassifierRun
 HEAD = ("how good it is", "value", "95% interval", "real images", "better", "n")
-FIRST = ("bits/dim", "Frechet distance", "KID", "memorisation", "AUROC", "precision", "recall")  # of the measurements
+# Of the measurements.
+FIRST = ("bits/dim", "PSNR", "Frechet distance", "KID", "memorisation", "AUROC", "precision", "recall")
 _MOST, _WIDE = 5, 34  # measurements that are shown, characters of a name
 _BETTER = {metric.title: metric.better for metric in METRICS.values() if metric.title}
-_BETTER |= {"recall": "higher", "bits/dim": "lower", "memorisation": "1 or above", "AUROC": "higher"}
+_BETTER |= {"recall": "higher", "bits/dim": "lower", "PSNR": "higher", "memorisation": "1 or above", "AUROC": "higher"}
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class RunSummary:
         library: version of diffprob that trained it.
         data_sha256: digest of its images, None where it is not known.
         classes: that it can be conditioned on, in words; None: none.
-        fits: what was fitted to it; None for a baseline or classifier, to which nothing is.
+        fits: what was fitted to it; None for a baseline, classifier or autoencoder, to which nothing is.
         measurements: all that are recorded with it.
         text: its recipe.
         seconds: that its training has taken, by its log; None: it has none.
@@ -163,6 +164,8 @@ def _kind(recipe: AnyRecipe) -> str:
     """What was trained."""
     if isinstance(recipe, Recipe):
         return "a diffusion model" if isinstance(recipe.objective, Denoising) else "a network"
+    if isinstance(recipe, AutoencoderRecipe):
+        return "an autoencoder"
     return "a classifier of noised images," if isinstance(recipe, NoisyClassifierRecipe) else "a baseline"
 
 
@@ -206,6 +209,8 @@ def _next(run: AnyRun, fits: Sequence[str], measurements: Sequence[Measurement])
     if isinstance(run, NoisyClassifierRun):
         text = f"diffprob translate RUN IMAGES --classifier {place} --out FOLDER"
         return [Command("translate images by it", text)]
+    if isinstance(run, AutoencoderRun):
+        return [Command("train diffusion in its latents", _latent_command(run, place))]
     if isinstance(run, BaselineRun):
         return [Command("tell images apart by it", f"diffprob detect RUN --outside IMAGES --resize --with {place}")]
     named, data = {item.name.partition(" (")[0] for item in measurements}, _data_option(run)
@@ -225,6 +230,12 @@ def _next(run: AnyRun, fits: Sequence[str], measurements: Sequence[Measurement])
     if not run.is_packaged:
         commands.append(_training(run, place, data))
     return [*commands, Command("all of it as a page", f"diffprob report {place}")]
+
+
+def _latent_command(run: AutoencoderRun, place: str) -> str:
+    """How a diffusion model is trained in the latents of an autoencoder."""
+    recipe = f"{run.name.removesuffix('_autoencoder')}_latent"
+    return f"diffprob train {recipe if is_named(recipe) else 'RECIPE'} --set space.autoencoder.run={place}"
 
 
 def _drawing(recipe: Recipe, place: str) -> list[Command]:

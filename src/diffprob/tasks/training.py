@@ -13,7 +13,7 @@ from diffprob.base.errors import InputError, Missing
 from diffprob.config.classes import labels_of, nameless
 from diffprob.config.overrides import assign_all
 from diffprob.config.pretrained import PretrainedRun
-from diffprob.config.recipe import AnyRecipe, Recipe
+from diffprob.config.recipe import RECIPE_KINDS, AnyRecipe, Recipe
 from diffprob.config.registry import ALL
 from diffprob.config.spec import parse, why_unread
 from diffprob.data.images import Images
@@ -339,5 +339,5 @@ def _from_file(path: Path) -> AnyRecipe:
     except InputError as error:
         raise InputError(f"{path}: {why_unread(error)}") from error
     if not isinstance(recipe, AnyRecipe):
-        raise InputError(f"{path} does not hold a Recipe(...), a Baseline(...) or a NoisyClassifierRecipe(...)")
+        raise InputError(f"{path} does not hold {RECIPE_KINDS}")
     return recipe

@@ -16,12 +16,13 @@ from diffprob.data.places import paths
 from diffprob.data.sources import HuggingFace
 from diffprob.runs.abandoned import is_abandoned
 from diffprob.runs.files import read_recipe
-from diffprob.runs.folder import BaselineRun, NoisyClassifierRun, Run, open_run
+from diffprob.runs.folder import AnyRun, open_run
 from diffprob.storage.folders import is_run
 from diffprob.tasks.compute import choose_device
 from diffprob.tasks.cost import TrainingCost, estimate_cost
 from diffprob.tasks.first_report import FirstReport
 from diffprob.tasks.options import option
+from diffprob.tasks.reconstruction import ReconstructionResult
 from diffprob.tasks.report_time import estimated
 from diffprob.tasks.reporter import SILENT, Reporter
 from diffprob.training.batches import check_shares
@@ -102,6 +103,7 @@ class TrainResult:
         samples: a picture of samples, if there is one.
         loss_curve: a picture, if there is one.
         first_report: what was made and measured after the last step; None where nothing was.
+        reconstruction: how near the images of an autoencoder come back; None where none was trained.
     """
 
     run: str
@@ -122,9 +124,10 @@ class TrainResult:
     samples: str | None
     loss_curve: str | None
     first_report: FirstReport | None = None
+    reconstruction: ReconstructionResult | None = None
 
     @property
-    def folder(self) -> Run | BaselineRun | NoisyClassifierRun:
+    def folder(self) -> AnyRun:
         """The run, opened.
 
         Raises:
@@ -134,8 +137,10 @@ class TrainResult:
 
     def to_json(self) -> dict[str, Any]:
         """JSON literals by name."""
-        known = {name: value for name, value in asdict(self).items() if name != "first_report"}
-        return known if self.first_report is None else {**known, "first_report": self.first_report.to_json()}
+        extra = ("first_report", "reconstruction")
+        known = {name: value for name, value in asdict(self).items() if name not in extra}
+        results = {name: value.to_json() for name in extra if (value := getattr(self, name)) is not None}
+        return {**known, **results}
 
     def __repr__(self) -> str:
         loss = "" if self.loss is None else f", loss {self.loss:.4g}"

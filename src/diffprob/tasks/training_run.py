@@ -14,7 +14,7 @@ import torch
 from diffprob.base.errors import InputError, NumericalError
 from diffprob.base.rng import Rng, derive
 from diffprob.config.pretrained import begin
-from diffprob.config.recipe import AnyRecipe, NoisyClassifierRecipe, Recipe, build
+from diffprob.config.recipe import AnyRecipe, AutoencoderRecipe, NoisyClassifierRecipe, Recipe, build
 from diffprob.data.images import Images
 from diffprob.data.places import absolute
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
@@ -22,7 +22,7 @@ from diffprob.process.grids import Uniform
 from diffprob.reporting.artifacts import grid_png
 from diffprob.reporting.figures import loss_curve
 from diffprob.runs.files import model_meta, read_recipe
-from diffprob.runs.folder import Run, auto_chunk
+from diffprob.runs.folder import Run, auto_chunk, open_run
 from diffprob.runs.states import Replica
 from diffprob.runs.writer import RunWriter
 from diffprob.sampling.ancestral import DDIM
@@ -35,6 +35,7 @@ from diffprob.tasks.drawing import draw, make_times, seeds_text
 from diffprob.tasks.first_report import is_complete, make_first_report
 from diffprob.tasks.monitor import Watch, check_monitor
 from diffprob.tasks.progress import duration
+from diffprob.tasks.reconstruction import draw_reconstructions, measure_reconstruction
 from diffprob.tasks.report_time import Share, seconds_per_call
 from diffprob.tasks.reporter import SILENT, Progress, Reporter
 from diffprob.tasks.tensorboard import Board
@@ -116,6 +117,8 @@ def run_training(prepared: PreparedTraining, reporter: Reporter = SILENT, halt: 
                 kept_by.close()
     finally:
         store.close()
+    if isinstance(recipe, AutoencoderRecipe) and not result.timed_out:
+        return replace(result, reconstruction=measure_reconstruction(open_run(out), images, prepared.device, reporter))
     if not prepared.report or result.timed_out or not result.denoises:
         return result
     run = Run.open(out)
@@ -213,7 +216,7 @@ class _Main:
     def _draw(self, average: Any, step: int, note: Callable[[str], None]) -> None:
         drawn_later = self.share is not None and self.share.parts >= 2
         if step < self.trainer.settings.steps or not drawn_later:
-            _preview(average, self.store, step, note)
+            _preview(average, self.store, self.images, step, note)
 
     def _take(self, settings: Training, bar: Progress) -> None:
         """Take the steps that a pace planned into the recipe, which the next checkpoint writes; say them once."""
@@ -275,11 +278,13 @@ def _result(trainer: Trainer, store: RunWriter, first: int | None, curve: Path |
     )
 
 
-def _preview(average: Any, store: RunWriter, step: int, note: Callable[[str], None]) -> None:
+def _preview(average: Any, store: RunWriter, images: Images, step: int, note: Callable[[str], None]) -> None:
 
     try:
         if isinstance(store.recipe, Recipe):
             draw_preview(average, store.recipe, store.sample_path(step))
+        elif isinstance(store.recipe, AutoencoderRecipe):
+            draw_reconstructions(average, store.recipe, images, store.sample_path(step))
     except (NumericalError, InputError) as error:  # the training itself may be sound: a full disk, averages that lag
         note(f"no picture at step {step:,}: {error}")
 

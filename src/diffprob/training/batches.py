@@ -1,5 +1,6 @@
 """Which images a step sees: a function of (seed, step), so that resuming needs no stored generator."""
 
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -11,6 +12,8 @@ from diffprob.base.options import option
 from diffprob.base.rng import Rng, derive, permutation
 from diffprob.conditions.condition import Condition, with_dropout
 from diffprob.training.settings import Training
+
+MEASURED = 1000  # training images by which the latents of an autoencoder are standardised
 
 
 class ImageSet(Protocol):
@@ -101,6 +104,14 @@ class Batches:
                 x0 = augment(x0, local.fold(f"augment-{index}"))
             parts.append(MicroBatch(x0, local, self._condition(chosen, x0, local)))
         return parts
+
+    def examples(self, device: torch.device, dtype: torch.dtype) -> Iterator[Tensor]:
+        """At most `MEASURED` images, evenly spaced, without augmentation: x_0 in model space, in parts (B, C, H, W)."""
+        n = len(self.images)
+        chosen = np.unique(np.linspace(0, n - 1, min(MEASURED, n)).astype(np.int64))
+        for first in range(0, len(chosen), self.settings.batch):
+            part = self.images.take(chosen[first : first + self.settings.batch])
+            yield self.space.to_model(torch.from_numpy(part).to(device), dtype)
 
     def _condition(self, chosen: np.ndarray, x0: Tensor, rng: Rng) -> Tensor | None:
         if self.condition is None:

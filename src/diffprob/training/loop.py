@@ -16,6 +16,7 @@ from diffprob.base.errors import InputError, NumericalError
 from diffprob.base.finite import check_tensors
 from diffprob.base.options import option
 from diffprob.base.rng import Rng, derive
+from diffprob.denoise.autoencoder import Autoencoder
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
 from diffprob.density.baselines import DensityModel
 from diffprob.guidance.noisy_classifier import NoisyClassifier
@@ -29,7 +30,7 @@ from diffprob.training.store import AVERAGES, Snapshot, Store
 
 LOG_EVERY = 10
 EARLY = (100, 300)  # steps with a picture besides those of `sample_every`: whether it learns is seen early
-Model = NetDenoiser | DensityModel | NoisyClassifier
+Model = NetDenoiser | DensityModel | NoisyClassifier | Autoencoder
 MEMORY = "memory."  # the objective's tensors in a checkpoint, beside the optimiser's, which begin with net or curve
 
 
@@ -51,15 +52,15 @@ class _Losses(nn.Module):
         self.objective = objective
 
     def forward(self, x0: Tensor, rng: Rng, rows: Tensor | None) -> Tensor:
-        model: Model = self.model
-        if rows is not None and not isinstance(model, DensityModel):
+        model: Any = self.model
+        if rows is not None:
             model = model.condition_on(rows)
         return self.objective(model, x0, rng)
 
 
 class Trainer:
-    """Train a denoiser, a density, or a classifier of noised images; the same arguments on the same store go on where
-    the newest checkpoint stands.
+    """Train a denoiser, a density, a classifier of noised images, or an autoencoder; the same arguments on the same
+    store go on where the newest checkpoint stands.
 
     The weights at the start are those of ``model``. Resuming is bit-identical to never having stopped, on the same
     machine and software.
@@ -124,7 +125,7 @@ class Trainer:
         self.objective: Objective = objective if bind is None else bind(self.model, space)
         self.memory: Memory | None = getattr(self.objective, "memory", None)
         self.losses = self.accelerator.prepare(_Losses(self.model, self.objective))
-        condition = None if isinstance(model, DensityModel) else model.condition
+        condition = getattr(model, "condition", None)
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         self.batches = Batches(images, space, settings, rank, world, condition)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
@@ -280,6 +281,8 @@ class Trainer:
         Raises:
             NumericalError: a weight, an average or a moment of the optimiser is not finite; nothing was written.
         """
+        if isinstance(self.average, Autoencoder):
+            self.average.standardise(self.batches.examples(self.device, self.dtype))
         self._check_weights()
         window = [float(loss) for loss in self._window()] if self.window else []
         if self._main:
