@@ -112,6 +112,13 @@ def test_checkpoints_and_pictures_are_spaced_by_the_clock():
     assert settings.sample_every == 0
 
 
+@pytest.mark.parametrize(("cost", "warmup"), [(0.1, 500), (1.0, 30), (60.0, 1)])
+def test_the_warm_up_is_at_most_a_twentieth_of_the_steps(cost, warmup):
+    _, settings, _, rates = train(Machine(lambda _: cost), 600, Training(10, lr=1.0, warmup=500))
+    assert settings.warmup == pytest.approx(min(warmup, 300), rel=0.05)
+    assert max(r for _, r in rates) > 0.9
+
+
 def test_a_slow_machine_draws_one_small_picture_at_the_end():
     pace, settings, step, _ = train(Machine(lambda _: 10.0), 600)
     assert settings.sample_every == step == settings.steps and 4 <= settings.samples <= 64

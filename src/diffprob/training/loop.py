@@ -24,7 +24,7 @@ from diffprob.training.averages import PowerAverages
 from diffprob.training.batches import Batches, ImageSet, ToModel, check_shares
 from diffprob.training.denoising import Memory, Objective
 from diffprob.training.optimise import Optimiser, choose_precision
-from diffprob.training.pace import Pace
+from diffprob.training.pace import PLANNED, Pace
 from diffprob.training.settings import Training
 from diffprob.training.store import AVERAGES, Snapshot, Store
 
@@ -179,12 +179,10 @@ class Trainer:
     def _plan(self, settings: Training) -> None:
         """Take the settings that a pace decided: in all processes those of the first."""
         if self.accelerator.num_processes > 1:
-            own = settings.steps, settings.cooldown, settings.checkpoint_every, settings.sample_every
-            shared = torch.tensor(own if self._main else (0,) * 4, device=self.device, dtype=torch.float64)
-            steps, cooldown, checkpoint, sample = map(int, self.accelerator.reduce(shared, reduction="sum").tolist())
-            settings = replace(
-                settings, steps=steps, cooldown=cooldown, checkpoint_every=checkpoint, sample_every=sample
-            )
+            own = [getattr(settings, name) if self._main else 0 for name in PLANNED]
+            shared = torch.tensor(own, device=self.device, dtype=torch.float64)
+            numbers = map(int, self.accelerator.reduce(shared, reduction="sum").tolist())
+            settings = replace(settings, **dict(zip(PLANNED, numbers, strict=True)))
         if settings != self.settings:
             self.settings = self.optimiser.settings = settings
             if self._main:

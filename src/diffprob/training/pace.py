@@ -10,11 +10,12 @@ from diffprob.base.errors import FieldError
 from diffprob.training.settings import Training
 
 # Fields of `Training` that a plan decides.
-PLANNED = ("steps", "cooldown", "checkpoint_every", "sample_every", "samples")
+PLANNED = ("steps", "warmup", "cooldown", "checkpoint_every", "sample_every", "samples")
 FALL = 0.3  # share of the time over which the learning rate falls, unless told otherwise
 _AGAIN = 0.01  # share of the time after which the plan is looked at again
 _STEADY = 5  # steps after which a speed is known well enough to plan by
 _CHECKPOINTS, _PICTURES = 30, 5  # in the whole time
+_WARMUP = 0.05  # of the steps, at most
 _SHARE = 0.06  # of the time, for pictures
 
 
@@ -152,7 +153,7 @@ class Pace:
         return replace(settings, steps=steps, cooldown=cooldown, sample_every=every)
 
     def _spaced(self, settings: Training) -> Training:
-        """With checkpoints and pictures at even times, as many of each as the time allows.
+        """With checkpoints and pictures at even times, as many of each as the time allows, and no long warm-up.
 
         Where there is no time for pictures of 16 samples on the way, the last step alone has one.
         """
@@ -164,4 +165,5 @@ class Pace:
         samples = min(settings.samples, max(4, samples))
         self.reserve = seconds * samples
         every = checkpoint * (_CHECKPOINTS // _PICTURES) if self.pictures else settings.sample_every
-        return replace(settings, checkpoint_every=checkpoint, sample_every=every, samples=samples)
+        warmup = min(settings.warmup, max(1, round(_WARMUP * settings.steps)))
+        return replace(settings, warmup=warmup, checkpoint_every=checkpoint, sample_every=every, samples=samples)
