@@ -8,7 +8,7 @@ from torch import Tensor
 from diffprob.base.checks import shown
 from diffprob.base.distributions import Categorical
 from diffprob.base.rng import Rng
-from diffprob.conform.expectations import expect
+from diffprob.conform.expectations import expect, refuses
 from diffprob.process.absorbing import AbsorbingProcess
 
 EVENT = 5  # elements of an event; a staircase has as many as steps, up to this many
@@ -81,3 +81,47 @@ def bridge_keeps_marginal(process: Any) -> None:
         expected = process.marginal(x0, s).logits.exp()
         same = (total - expected).abs().max() < 1e-12
         expect(same, f"{who}: bridges from t = {float(t):g} do not give q(x_s|x_0) at s = {float(s):g}")
+
+
+def check_categorical(model: Any, event: tuple[int, ...], data: Tensor | None, exact: bool, dtype: torch.dtype) -> None:
+    """Whether a model is a denoiser of discrete data: a categorical law of every element, certain where it is shown.
+
+    Args:
+        model: an instance.
+        event: shape of an event.
+        data: points 0..K-1, (n, *event); None: random ones.
+        exact: whether the model is the law of ``data`` and offers ``log_prob`` of states: then the cross-entropy of
+            every masked element is that of the law by the chain rule.
+        dtype: of the states.
+
+    Raises:
+        ConformanceError: the first thing that it does not do.
+    """
+    who, process = shown(model), model.process
+    x0 = Rng.of(5, 6).integers(event, process.levels) if data is None else data
+    x0 = x0.to(dtype)
+    ranks = process.bind(Rng.of(6, len(x0)), x0).order
+    count = int(ranks.flatten(1).shape[1])
+    for k in range(1, count + 1):
+        t = torch.full((), k / count, dtype=torch.float64)
+        xt = torch.where(ranks >= count - k, float(process.mask), x0)
+        posterior = model(xt, t)
+        logs = posterior.log_probabilities
+        expect(logs.shape == (*x0.shape, process.levels), f"{who}: logits {tuple(logs.shape)} are not of the levels")
+        expect(not logs.isnan().any(), f"{who}: a logit is no number")
+        shown_now = xt != process.mask
+        own = logs.gather(-1, x0.long()[..., None])[..., 0]
+        certain = bool((own[shown_now] == 0).all())
+        expect(certain, f"{who}: the law of an element that is not masked is not certain")
+        expect(torch.equal(model(xt, t).logits, posterior.logits), f"{who}: other bits for the same arguments")
+        alone = model(xt[:1], t.expand(1)).log_probabilities[0]
+        finite = logs[0] > -torch.inf
+        agree = ((alone - logs[0])[finite].abs() < 1e-4).all()
+        expect(agree, f"{who}: a state alone, with its own time, has another law than among others")
+        if exact:
+            last = torch.where(ranks == count - k, x0, xt)
+            chain = model.log_prob(last) - model.log_prob(xt)
+            ours = torch.where(ranks == count - k, own, 0.0).flatten(1).sum(1)
+            same = ((ours - chain).abs() < 1e-4).all()
+            expect(same, f"{who}: the cross-entropy of an element is not that of the law by the chain rule")
+    refuses(model, lambda: model(x0, torch.tensor(1.5, dtype=torch.float64)), "t = 1.5 for a time")

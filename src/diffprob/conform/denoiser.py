@@ -9,6 +9,7 @@ from torch import Tensor
 from diffprob.base.checks import shown
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import per_sample
+from diffprob.conform.absorbing import check_categorical
 from diffprob.conform.expectations import check_mean, expect, refuses, said_of
 from diffprob.denoise.denoiser import Denoiser
 
@@ -28,6 +29,9 @@ def check_denoiser(
     Mean and variance have the state's shape and are finite, the same arguments give the same bits, one time for all
     and one for each agree, an image depends on none of its companions, and what is no time is refused.
 
+    Of an absorbing process the law is a categorical one that knows what is not masked; of exact ones on distinct data,
+    the cross-entropy is that of the points' own weights (`diffprob.conform.absorbing.check_categorical`).
+
     Args:
         model: an instance, on the CPU.
         shape: of an image.
@@ -41,6 +45,10 @@ def check_denoiser(
         ConformanceError: the first thing that it does not do, in one sentence.
     """
     event = tuple(shape if data is None else data.shape[1:])
+    if hasattr(getattr(model, "process", None), "mask"):
+        with torch.no_grad(), said_of(model, "as a denoiser of discrete data"):
+            check_categorical(model, event, data, exact, dtype)
+        return
     with torch.no_grad(), said_of(model, "as a denoiser"):
         _check_interface(model, event, dtype)
         _check_agreement(model, event, dtype)

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self, cast
+from typing import Any, Generic, Protocol, Self, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from diffprob.denoise.variance import Variance, Zero
 from diffprob.process.learned import Learned, Monotone, tabulate_schedule
 from diffprob.process.linear import LinearProcess
 from diffprob.process.times import as_time
+
+Posterior = TypeVar("Posterior", bound=Distribution)
 
 
 class Denoiser(Protocol):
@@ -202,62 +204,29 @@ def first_weight(net: nn.Module) -> Tensor | None:
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def _tabulate_schedule(model: nn.Module, _keys: Any) -> None:
-    if isinstance(model, NetDenoiser):
-        model.tabulate_schedule()
-
-
-class NetDenoiser(nn.Module):
-    """A network as a denoiser: the one place that knows its dtype, memory format, chunk size and clock.
-
-    Gradients flow through it: no grad mode is set here. The curve of a `Learned` schedule is a part of it, ``curve``,
-    whose weights are saved with the network's; ``process`` has it as a table, see `tabulate_schedule`.
+class NetworkModel(nn.Module, Generic[Posterior]):
+    """A network with a clock and a condition: what every denoiser that has weights shares.
 
     Args:
         net: module with ``net(xt, label) -> Output(main, extra)``, and a third argument where it has a condition.
         process: the noising process.
-        prediction: what ``main`` stands for.
         clock: the network's time input.
-        variance: Var[x_0 | x_t].
         evaluation: chunk size and precision.
         condition: what else the network takes, by `condition_on`; without a call of it, the null condition.
-
-    Raises:
-        ValueError: a prediction that says nothing about x_0 at the noise of the process (`Prediction.check`).
     """
 
     condition_rows: Tensor | None = None
+    process: Any
 
     def __init__(
-        self,
-        net: nn.Module,
-        process: LinearProcess,
-        prediction: Prediction = Epsilon(),
-        clock: Clock = Index(),
-        variance: Variance = Zero(),
-        evaluation: Evaluation = Evaluation(),
-        condition: Condition | None = None,
+        self, net: nn.Module, process: Any, clock: Clock, evaluation: Evaluation, condition: Condition | None
     ) -> None:
         super().__init__()
-        prediction.check(process)
         self.net = net
         self.process = process
-        self.prediction = prediction
         self.clock = clock
-        self.variance = variance
         self.evaluation = evaluation
         self.condition = condition
-        self.curve: Monotone | None = None
-        if isinstance(process.schedule, Learned):
-            self.curve = process.schedule.build()
-            self.register_load_state_dict_post_hook(_tabulate_schedule)
-            self.tabulate_schedule()
-
-    def tabulate_schedule(self) -> None:
-        """Take the curve of a learned schedule into ``process`` as it stands now; loading weights does it by itself."""
-        schedule = self.process.schedule
-        if self.curve is not None and isinstance(schedule, Learned) and not self.curve.offsets.is_meta:
-            self.process = tabulate_schedule(self.process, schedule, self.curve)
 
     def condition_on(self, rows: Tensor) -> Self:
         """The same network, sharing all its weights, with a condition for every sample.
@@ -305,13 +274,12 @@ class NetDenoiser(nn.Module):
     def _forward(self, xt: Tensor, t: Tensor, rows: Tensor | None) -> Any:
         if t.ndim and len(t) not in (1, len(xt)):
             raise ValueError(f"{len(t)} times for {len(xt)} states")
-        time, scale = self.clock.label(self.process, t), self.prediction.input_scale(self.process, t)
+        time = self.clock.label(self.process, t)
         if time.ndim == 0 and time.is_cpu and xt.is_cpu:
             time = torch.full((len(xt),), float(time), dtype=torch.float64)
         else:
             time = time.to(xt.device).expand(len(xt))
-        shown = xt if scale is None else scaled(xt, scale)
-        output = self.evaluation.call(self.net, self.net, shown, time, *(() if rows is None else (rows,)))
+        output = self.evaluation.call(self.net, self.net, self._input(xt, t), time, *(() if rows is None else (rows,)))
         if output.extra is None and output.main.dtype == xt.dtype:  # as in every step of most chains
             return output
         for answer in (output.main, output.extra):  # of complex numbers a part would be dropped
@@ -320,12 +288,12 @@ class NetDenoiser(nn.Module):
         extra = None if output.extra is None else output.extra.to(xt.dtype)
         return output._replace(main=output.main.to(xt.dtype), extra=extra)
 
-    def forward(self, xt: Tensor, t: Tensor) -> LocationScale:
-        """p(x_0 | x_t) with the network's mean and the chosen variance, evaluated in fixed chunks."""
+    def forward(self, xt: Tensor, t: Tensor) -> Posterior:
+        """p(x_0 | x_t), evaluated in fixed chunks."""
         t = as_time(t, self.process.schedule.steps).to(xt.device)
         return self._posterior(xt, t, *self._chunked(xt, t, self.condition_for(len(xt), xt.device)))
 
-    def branches(self, xt: Tensor, t: Tensor, *others: "NetDenoiser") -> list[LocationScale]:
+    def branches(self, xt: Tensor, t: Tensor, *others: "NetworkModel[Posterior]") -> list[Posterior]:
         """p(x_0 | x_t) by this one and others with other conditions, in one batch of so many times the size.
 
         Args:
@@ -341,11 +309,13 @@ class NetDenoiser(nn.Module):
         parts = [slice(k * n, (k + 1) * n) for k in range(len(rows))]
         return [self._posterior(xt, t, main[part], None if extra is None else extra[part]) for part in parts]
 
-    def _posterior(self, xt: Tensor, t: Tensor, main: Tensor, extra: Tensor | None) -> LocationScale:
-        if main.shape != xt.shape:  # a single image without its batch, say, would be stretched
-            raise ValueError(f"states (B, *event) {tuple(xt.shape)} came back as {tuple(main.shape)}")
-        mean = self.prediction.to_x0(self.process, xt, t, main)
-        return self.variance.posterior(self.process, t, mean, extra)
+    def _input(self, xt: Tensor, t: Tensor) -> Tensor:
+        """What the network sees of x_t."""
+        return xt
+
+    def _posterior(self, xt: Tensor, t: Tensor, main: Tensor, extra: Tensor | None) -> Posterior:
+        """p(x_0 | x_t) from the network's output."""
+        raise NotImplementedError
 
     def _chunked(self, xt: Tensor, t: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor | None]:
         size = self.evaluation.chunk
@@ -354,3 +324,66 @@ class NetDenoiser(nn.Module):
         else:
             main, extra = self.evaluation.chunked(self._forward, xt, t.expand(len(xt)) if t.ndim == 0 else t, rows)
         return main, extra
+
+
+def _tabulate_schedule(model: nn.Module, _keys: Any) -> None:
+    if isinstance(model, NetDenoiser):
+        model.tabulate_schedule()
+
+
+class NetDenoiser(NetworkModel[LocationScale]):
+    """A network as a denoiser: the one place that knows its dtype, memory format, chunk size and clock.
+
+    Gradients flow through it: no grad mode is set here. The curve of a `Learned` schedule is a part of it, ``curve``,
+    whose weights are saved with the network's; ``process`` has it as a table, see `tabulate_schedule`.
+
+    Args:
+        net: module with ``net(xt, label) -> Output(main, extra)``, and a third argument where it has a condition.
+        process: the noising process.
+        prediction: what ``main`` stands for.
+        clock: the network's time input.
+        variance: Var[x_0 | x_t].
+        evaluation: chunk size and precision.
+        condition: what else the network takes, by `condition_on`; without a call of it, the null condition.
+
+    Raises:
+        ValueError: a prediction that says nothing about x_0 at the noise of the process (`Prediction.check`).
+    """
+
+    process: LinearProcess
+
+    def __init__(
+        self,
+        net: nn.Module,
+        process: LinearProcess,
+        prediction: Prediction = Epsilon(),
+        clock: Clock = Index(),
+        variance: Variance = Zero(),
+        evaluation: Evaluation = Evaluation(),
+        condition: Condition | None = None,
+    ) -> None:
+        super().__init__(net, process, clock, evaluation, condition)
+        prediction.check(process)
+        self.prediction = prediction
+        self.variance = variance
+        self.curve: Monotone | None = None
+        if isinstance(process.schedule, Learned):
+            self.curve = process.schedule.build()
+            self.register_load_state_dict_post_hook(_tabulate_schedule)
+            self.tabulate_schedule()
+
+    def tabulate_schedule(self) -> None:
+        """Take the curve of a learned schedule into ``process`` as it stands now; loading weights does it by itself."""
+        schedule = self.process.schedule
+        if self.curve is not None and isinstance(schedule, Learned) and not self.curve.offsets.is_meta:
+            self.process = tabulate_schedule(self.process, schedule, self.curve)
+
+    def _input(self, xt: Tensor, t: Tensor) -> Tensor:
+        scale = self.prediction.input_scale(self.process, t)
+        return xt if scale is None else scaled(xt, scale)
+
+    def _posterior(self, xt: Tensor, t: Tensor, main: Tensor, extra: Tensor | None) -> LocationScale:
+        if main.shape != xt.shape:  # a single image without its batch, say, would be stretched
+            raise ValueError(f"states (B, *event) {tuple(xt.shape)} came back as {tuple(main.shape)}")
+        mean = self.prediction.to_x0(self.process, xt, t, main)
+        return self.variance.posterior(self.process, t, mean, extra)

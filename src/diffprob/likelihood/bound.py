@@ -131,13 +131,14 @@ def step_nats(
 ) -> Tensor:
     """KL(q(x_s|x_t,x_0) || p(x_s|x_t)) in nats, (B,), for s and t () or (B,) (Ho et al. 2020, eq. 5).
 
-    Exact when: both are normal; with eta = 1, on Gaussian data with the exact posterior, it adds up to the entropy.
+    Exact when: both are normal, or both categorical; with eta = 1, on Gaussian data with the exact posterior, it adds
+    up to the entropy.
 
     Raises:
         ValueError: the step has no noise (eta = 0): p(x_s|x_t) has no density and there is no bound.
     """
     q = process.bridge(x0, xt, s, t, eta)
-    if not bool((q.std > 0).all()):
+    if isinstance(q, LocationScale) and not bool((q.std > 0).all()):
         raise ValueError(f"a step without noise (eta = {eta:g}) has no density, so the chain has no bound")
     return kl(q, process.reverse(posterior, xt, s, t, eta))
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffprob.base.checks import whole
-from diffprob.base.distributions import Distribution
+from diffprob.base.distributions import Categorical, Distribution
 from diffprob.base.rng import Rng, one_for_each
 from diffprob.base.shapes import check_points
 from diffprob.denoise.denoiser import Denoiser, NetDenoiser
@@ -82,9 +82,9 @@ def simulate(model: Denoiser, sampler: Sampler, x: Tensor | State, times: Tensor
     """Run a chain down a grid of noisy times and yield the state after every step; progressive generation is this
     generator.
 
-    Afterwards one more evaluation gives the reconstruction E[x_0 | x] at the last noisy time, or what a `Finishing`
-    sampler makes of it, yielded as the state at t = 0. A ``State`` in place of ``x`` resumes: times not below its own
-    are skipped.
+    Afterwards one more evaluation gives the reconstruction E[x_0 | x] at the last noisy time (a draw, where x_0 is
+    discrete), or what a `Finishing` sampler makes of it, yielded as the state at t = 0. A ``State`` in place of ``x``
+    resumes: times not below its own are skipped.
 
     A network that predicts noise or score errs in x_0 by sigma/alpha times its own error, unless it is clipped
     (`diffprob.denoise.clipping.Clip`); where that is above 1,000 at the first time, a warning says so.
@@ -116,7 +116,9 @@ def simulate(model: Denoiser, sampler: Sampler, x: Tensor | State, times: Tensor
         yield sampler.finish(model, state, rng)
         return
     posterior = model(state.x, state.t)
-    yield State(posterior.mean, torch.zeros_like(state.t), state.index + 1, posterior)
+    # Of a discrete law the mean is no value that the data has.
+    x = posterior.sample(rng.fold("data")) if isinstance(posterior, Categorical) else posterior.mean
+    yield State(x, torch.zeros_like(state.t), state.index + 1, posterior)
 
 
 def _warn_of_gain(model: Denoiser, t: Tensor) -> None:

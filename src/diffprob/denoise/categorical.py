@@ -1,0 +1,150 @@
+"""Denoisers of discrete data: p(x_0 | x_t) is a categorical law of every element, certain where x_t is not masked."""
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from diffprob.base.checks import instance
+from diffprob.base.distributions import Categorical
+from diffprob.base.rng import Rng
+from diffprob.base.shapes import tensor_of
+from diffprob.conditions.condition import Condition
+from diffprob.denoise.denoiser import Clock, Evaluation, Index, NetworkModel
+from diffprob.process.absorbing import AbsorbingProcess, point_logits
+from diffprob.process.times import as_time
+
+
+def carry_over(logits: Tensor, xt: Tensor, process: AbsorbingProcess) -> Categorical:
+    """p(x_0 | x_t) with ``logits`` (B, *event, K) where x_t (B, *event) is masked; the others are x_t for certain.
+
+    Reference: Sahoo et al., "Simple and effective masked diffusion language models" (2024), sec. 3.2.3.
+    """
+    known = point_logits(xt, process.levels + 1)[..., : process.levels].to(logits.dtype)
+    return Categorical(torch.where((xt == process.mask)[..., None], logits, known), xt.dtype)
+
+
+class CategoricalDenoiser(NetworkModel[Categorical]):
+    """A network as a denoiser of discrete data: its outputs are the logits of the levels, (B, *event, K).
+
+    Gradients flow through it. States go to the network as they are, whole numbers with K for the mask: it tells a
+    masked element from a level 0 by itself (`diffprob.net.levels`).
+
+    Args:
+        net: module with ``net(xt, label) -> Output(main, None)``, and a third argument where it has a condition.
+        process: the absorbing process.
+        clock: the network's time input.
+        evaluation: chunk size and precision.
+        condition: what else the network takes.
+
+    Exact when: p(x_0|x_t) has independent elements, or one element is drawn in a step.
+    """
+
+    process: AbsorbingProcess
+
+    def __init__(
+        self,
+        net: nn.Module,
+        process: AbsorbingProcess,
+        clock: Clock = Index(),
+        evaluation: Evaluation = Evaluation(),
+        condition: Condition | None = None,
+    ) -> None:
+        instance("process", process, AbsorbingProcess)
+        super().__init__(net, process, clock, evaluation, condition)
+
+    def bind(self, rng: Rng, like: Tensor) -> Self:
+        """The same network with a random order for each of the samples ``like`` (B, *event): `AbsorbingProcess.bind`.
+
+        Raises:
+            ValueError: another number of streams than of samples.
+        """
+        return self.with_process(self.process.bind(rng, like))
+
+    def with_process(self, process: AbsorbingProcess) -> Self:
+        """The same network, sharing all its weights, for another process of the same levels, such as one with an order.
+
+        Raises:
+            ValueError: other levels.
+        """
+        if process.levels != self.process.levels:
+            raise ValueError(f"the network has {self.process.levels} levels, got a process of {process.levels}")
+        other = copy.copy(self)
+        other.process = process
+        return other
+
+    def _posterior(self, xt: Tensor, t: Tensor, main: Tensor, extra: Tensor | None) -> Categorical:
+        if main.shape != (*xt.shape, self.process.levels):
+            wanted = (*xt.shape, self.process.levels)
+            raise ValueError(f"states {tuple(xt.shape)} need logits {wanted}, got {tuple(main.shape)}")
+        return carry_over(main, xt, self.process)
+
+
+@dataclass(frozen=True, eq=False)
+class JointLaw:
+    """x_0 is one of N points with given probabilities: p(x_0|x_t) by Bayes' rule, its law of every element.
+
+    The weight of a point is its own where it agrees with all that is not masked in x_t, and 0 otherwise; the time says
+    nothing beyond that (Ou et al. 2025, theorem 1).
+
+    Args:
+        points: (N, *event), whole numbers 0..K-1, each point once: a tensor, array or lists.
+        weights: (N,), at least 0 and not all 0; normalised here.
+        process: with K levels.
+
+    Exact when: always for each element; drawn together they are independent only where the law says so.
+
+    Raises:
+        ValueError: other weights, or points that are no levels.
+    """
+
+    points: Tensor
+    weights: Tensor
+    process: AbsorbingProcess
+
+    def __post_init__(self) -> None:
+        instance("process", self.process, AbsorbingProcess)
+        for name in ("points", "weights"):
+            object.__setattr__(self, name, tensor_of(name, getattr(self, name)).double())
+        if not self.points.ndim or self.weights.shape != self.points.shape[:1]:
+            raise ValueError(f"expected one weight for each point, got {tuple(self.weights.shape)}")
+        if not bool((self.weights >= 0).all() and 0 < self.weights.sum() < torch.inf):
+            raise ValueError("weights must be at least 0, finite and not all 0")
+        point_logits(self.points, self.process.levels)
+
+    def bind(self, rng: Rng, like: Tensor) -> "JointLaw":
+        """The same law with a random order for each of the samples ``like`` (B, *event)."""
+        return self.with_process(self.process.bind(rng, like))
+
+    def with_process(self, process: AbsorbingProcess) -> "JointLaw":
+        """The same law under another process."""
+        return replace(self, process=process)
+
+    def _agreeing(self, xt: Tensor) -> Tensor:
+        """log weight of each point, -inf where it disagrees with x_t, float64 (B, N)."""
+        if xt.shape[1:] != self.points.shape[1:]:
+            raise ValueError(f"the data has events {tuple(self.points.shape[1:])}, got states {tuple(xt.shape)}")
+        states = xt.double().flatten(1)[:, None]
+        same = ((states == self.points.flatten(1)) | (states == self.process.mask)).all(-1)
+        return torch.where(same, (self.weights / self.weights.sum()).log(), -torch.inf)
+
+    def __call__(self, xt: Tensor, t: Tensor) -> Categorical:
+        """p(x_0 | x_t), element by element.
+
+        Raises:
+            ValueError: a state that no point leads to, or no time.
+        """
+        as_time(t, self.process.survival.steps)
+        logs = self._agreeing(xt)
+        if bool((logs.amax(1) == -torch.inf).any()):
+            raise ValueError("a state agrees with no point of the data")
+        levels = point_logits(self.points, self.process.levels).exp()
+        logits = torch.einsum("bn,n...->b...", logs.softmax(1), levels).log()
+        return carry_over(logits.to(xt.dtype), xt, self.process)
+
+    def log_prob(self, xt: Tensor) -> Tensor:
+        """log of the probability that x_0 agrees with what is not masked in x_t, in nats, (B,): log p(x_0) without
+        masks."""
+        return torch.logsumexp(self._agreeing(xt), 1)
