@@ -85,6 +85,7 @@ from diffprob.training.continuous import ContinuousBound
 from diffprob.training.contrastive import ContrastiveDivergence
 from diffprob.training.denoising import Denoising
 from diffprob.training.distillation import GradientDistillation
+from diffprob.training.masked import MaskedCrossEntropy, OrderAgnostic
 from diffprob.training.matching import DenoisingMatching, SlicedMatching
 from diffprob.training.maximum import MaximumLikelihood
 from diffprob.training.noisy_classifier import NoisyClassifierLoss
@@ -150,7 +151,7 @@ SOURCES = _family(
 )
 AUGMENTATIONS = _family(HorizontalFlip, Elastic)
 OBJECTIVES = _family(
-    *(Denoising, VariationalBound, Hybrid, ContinuousBound),
+    *(Denoising, VariationalBound, Hybrid, ContinuousBound, OrderAgnostic, MaskedCrossEntropy),
     *(
         GradientDistillation,
         MaximumLikelihood,
