@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 
@@ -37,7 +38,7 @@ from diffprob.net import glow  # noqa: E402
 from diffprob.process import calculus, geometric, grids, linear, schedule  # noqa: E402
 from diffprob.sampling import langevin, sde  # noqa: E402
 from diffprob.sampling.ancestral import DDIM  # noqa: E402
-from diffprob.training import times, weights  # noqa: E402
+from diffprob.training import averages, times, weights  # noqa: E402
 
 BRIDGE = [
     "process/test_linear.py::test_bridge_of_any_step_matches_the_formula",
@@ -52,6 +53,7 @@ original_kl = divergence.kl
 original_noise = glow.Glow.noise
 original_noised = bound._noised
 original_slope = flow._slope
+original_power = averages.power_of
 original_euler = sde.EulerMaruyama.kernel
 original_balanced = langevin.balanced_size
 DENSITY = ["likelihood/test_flow.py::test_flow_density_is_exact_on_normal_data"]
@@ -190,6 +192,18 @@ def log_alpha_step(process: Any, s: Any, t: Any) -> torch.Tensor:
 
 
 MUTANTS: dict[str, Mutant] = {
+    "a profile of the neighbouring power": Mutant(
+        averages,
+        "profile",
+        lambda width, step, edges: np.diff(np.minimum(edges / step, 1) ** averages.power_of(width)),
+        ["training/test_averages.py::test_any_length_is_exact_with_a_snapshot_of_every_step[0.05-200]"],
+    ),
+    "an average that forgets too slowly": Mutant(
+        averages,
+        "power_of",
+        lambda width: original_power(width) - 1,
+        ["training/test_averages.py::test_kept_averages_are_those_computed_directly"],
+    ),
     "one draw for a chain of mixtures": Mutant(
         mixture_law.MixtureOfGaussians,
         "_chain",
@@ -411,7 +425,7 @@ def run(tests: list[str], keyword: str = "", most: int = 3) -> Tally:
     """Run some tests here and now, silently, until ``most`` have failed."""
     forget_tests()
     schedule._log_alphas.cache_clear() if hasattr(schedule._log_alphas, "cache_clear") else None
-    for kept in (linear._at, linear._bridge, prediction._at):
+    for kept in (times._ends, linear._at, linear._bridge, prediction._at):
         kept.cache_clear()
     tally = Tally()
     options = ["-q", "-p", "pytest_timeout", "-p", "no:cacheprovider", f"--maxfail={most}", "-k", keyword]

@@ -57,6 +57,21 @@ def test_prediction_inverts(prediction, process) -> None:
     close(prediction.from_x0(process, xt, t, x0), target, (a / b * xt).abs() + (x0 / b).abs())
 
 
+@over_processes
+@over_predictions
+def test_scale_of_the_input_keeps_what_is_shown_near_unit_size(prediction, process) -> None:
+    """None, or a positive number for each time that keeps data of variance 1 and its noise between 1/4 and 4."""
+    t = times(process)
+    scale = prediction.input_scale(process, t)
+    if scale is None:
+        return
+    alpha, sigma = process.coefficients(t)
+    size = scale * torch.hypot(alpha, sigma)
+    assert scale.dtype == torch.float64 and scale.shape == t.shape
+    assert ((size > 1 / 4) & (size < 4)).all()
+    torch.testing.assert_close(prediction.input_scale(process, t[3]), scale[3])
+
+
 @over_predictions
 def test_prediction_accepts_one_time_or_one_per_sample(prediction) -> None:
     process = PROCESSES[0]

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import torch
@@ -83,14 +84,6 @@ class _NormalTimes(ABC):
         """The normal law's probability of a place up to that of t."""
         return torch.special.ndtr((self.place(process, t) - self.mean) / self.std)
 
-    def _ends(self, process: LinearProcess, like: Tensor) -> Tensor:
-        """The probabilities below the last noisy time and below 1."""
-        ends = torch.tensor([process.schedule.start, 1.0], dtype=torch.float64, device=like.device)
-        low, high = self._below(process, ends)
-        if not float(high - low) > 1e-9:
-            raise ValueError(f"{self!r} has no time that {process.schedule!r} has: another mean would be right")
-        return torch.stack([low, high])
-
     def __call__(self, process: LinearProcess, rng: Rng) -> Tensor:
         """One time for each stream, float64 (B,), by the inverse of the distribution function.
 
@@ -98,8 +91,8 @@ class _NormalTimes(ABC):
             ValueError: the schedule has none of the times that this law draws.
         """
         u = rng.uniform((), torch.float64)
-        low, high = self._ends(process, u)
-        t = self.time(process, self.mean + self.std * torch.special.ndtri(torch.lerp(low, high, u)))
+        low, high = _ends(self, process)
+        t = self.time(process, self.mean + self.std * torch.special.ndtri(low + (high - low) * u))
         return process.schedule.snap(t.clamp(process.schedule.start, 1))
 
     def cdf(self, process: LinearProcess, t: Tensor) -> Tensor:
@@ -110,7 +103,7 @@ class _NormalTimes(ABC):
         """
         t = torch.as_tensor(t, dtype=torch.float64)
         steps, start = process.schedule.steps, process.schedule.start
-        low, high = self._ends(process, t)
+        low, high = _ends(self, process)
         if steps is None:
             inside = t.clamp(start, 1)
         else:
@@ -118,6 +111,16 @@ class _NormalTimes(ABC):
             inside = ((count + 0.5) / steps).clamp(start, 1)
         share = ((self._below(process, inside) - low) / (high - low)).clamp(0, 1)
         return torch.where(t < start - 1e-12, 0.0, torch.where(t >= 1, 1.0, share))
+
+
+@lru_cache(maxsize=64)
+def _ends(times: _NormalTimes, process: LinearProcess) -> tuple[float, float]:
+    """The probabilities below the last noisy time and below 1: numbers, so that no device is waited for in a step."""
+    ends = torch.tensor([process.schedule.start, 1.0], dtype=torch.float64)
+    low, high = times._below(process, ends).tolist()
+    if not high - low > 1e-9:
+        raise ValueError(f"{times!r} has no time that {process.schedule!r} has: another mean would be right")
+    return low, high
 
 
 @dataclass(frozen=True)
