@@ -99,5 +99,5 @@ def test_fits_that_need_a_law_are_refused(family) -> None:
     name, model = family
     if name == "mixture":
         for what in ("steps", "ocm"):
-            with pytest.raises(InputError, match=f"the fit {what} needs .*{UNKNOWN}"):
+            with pytest.raises(InputError, match=f"`fit {what}` needs .*{UNKNOWN}"):
                 model.fit(what)

@@ -272,7 +272,7 @@ def _kinds(run: Run, request: FitRequest, reporter: Reporter) -> tuple[str, ...]
             )
     wanted = set(request.what)
     for kind in sorted(wanted & {"steps", "ocm"}):  # a path of the bound's costs, and a derivative of the score
-        run.recipe.process.check_law(f"the fit {kind}")
+        run.recipe.process.check_law(f"`fit {kind}`")
     if "steps" in wanted and "analytic" not in wanted and "analytic" not in fitted(run, request.compute.best):
         reporter.note("steps follow from the analytic variance: that is fitted first")
         wanted.add("analytic")
