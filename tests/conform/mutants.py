@@ -244,7 +244,7 @@ MUTANTS: dict[str, Mutant] = {
         geometric.Geometric,
         "logsnr",
         lambda self, t: -2 * (math.log(self.sigma_max) - (t * self.steps - 1) * math.log(self.ratio)),
-        ["process/test_geometric.py::test_levels_match_the_papers", "conform/test_processes.py"],
+        ["process/test_geometric.py::test_levels_match_the_papers"],
     ),
     "sign of ct in the bridge": Mutant(
         linear.LinearProcess, "bridge_coefficients", bridge(lambda c, *_: replace(c, ct=-c.ct)), BRIDGE + EXACT
