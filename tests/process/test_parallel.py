@@ -31,6 +31,14 @@ def test_grid_is_the_best_of_all_subsets(budget: int) -> None:
     assert best <= by_hand(even) + 1e-12
 
 
+def test_noise_of_a_measurement_makes_no_step_look_free() -> None:
+    """An element that seems nearly free where one is drawn costs what its neighbours do on average."""
+    noisy = torch.tensor([2.0, 0.2, 1.8, 0.6, 0.5, 0.5, 0.1], dtype=torch.float64)
+    smooth = torch.tensor([2.0, 1.0, 1.0, 0.6, 0.5, 0.5, 0.1], dtype=torch.float64)
+    assert torch.allclose(non_increasing(noisy), smooth)
+    assert torch.equal(parallel_costs(noisy), parallel_costs(smooth))
+
+
 def test_costs_refuse_steps_up_and_wrong_numbers() -> None:
     costs = parallel_costs(NATS)
     assert float(costs[0, D]) == pytest.approx(D * 2.0) and float(costs[0, 1]) == pytest.approx(0.1)

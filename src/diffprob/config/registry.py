@@ -43,10 +43,12 @@ from diffprob.net.context_unet import ContextUNetSpec
 from diffprob.net.energy import EnergySpec
 from diffprob.net.epsilon_theta import EpsilonThetaSpec
 from diffprob.net.glow import GlowSpec
+from diffprob.net.levels import CategoricalUNetSpec
 from diffprob.net.noisy import NoisyClassifierSpec
 from diffprob.net.potential import PotentialSpec
 from diffprob.net.scalar_unet import ScalarUNetSpec
 from diffprob.net.text import TextEncoderSpec
+from diffprob.net.transformer import TokenTransformerSpec, TransformerSpec
 from diffprob.net.unet import UNetSpec
 from diffprob.process.absorbing import AbsorbingProcess
 from diffprob.process.geometric import Geometric
@@ -131,6 +133,7 @@ MAPS = _family(AnomalyMap)
 PIXEL_NOISES = _family(SimplexNoise)
 NETWORKS = _family(
     *(UNetSpec, CaptionedUNetSpec, ConcatenatedUNetSpec, ContextUNetSpec, EpsilonThetaSpec),
+    *(TransformerSpec, TokenTransformerSpec, CategoricalUNetSpec),
     *(PotentialSpec, ScalarUNetSpec, GlowSpec, EnergySpec, NoisyClassifierSpec, AutoencoderSpec),
 )
 TEXTS = _family(TextEncoderSpec)

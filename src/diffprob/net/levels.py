@@ -1,0 +1,103 @@
+"""Networks of images as networks of grey levels that may be masked: what they see, and logits for every pixel."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from diffprob.base.checks import instance, whole
+from diffprob.base.errors import FieldError
+from diffprob.base.limits import check_weights
+from diffprob.net.layers import Output
+from diffprob.net.transformer import TransformerSpec
+from diffprob.net.unet import UNetSpec
+
+MOST_LOGITS = 4096  # channels of the last layer of an image's pixel
+
+
+@dataclass(frozen=True)
+class CategoricalUNetSpec:
+    """The settings of a `CategoricalUNet`, all literals.
+
+    Args:
+        body: a U-Net or a transformer as it would be for images of real numbers, with as many channels out as in.
+        levels: K values of a pixel; K itself is the mask.
+
+    Raises:
+        ValueError: a field is out of range, or the body has an answer of its own; the message has its name and value.
+    """
+
+    body: UNetSpec | TransformerSpec
+    levels: int = 256
+
+    def __post_init__(self) -> None:
+        instance("body", self.body, (UNetSpec, TransformerSpec))
+        whole("levels", self.levels, 2, 256)
+        channels = self.body.in_channels
+        if self.body.out_channels != channels:
+            raise FieldError(
+                "body.out_channels", f"must be those of the data, {channels}, got {self.body.out_channels}"
+            )
+        if channels * self.levels > MOST_LOGITS:
+            raise FieldError("levels", f"times {channels} channels must be at most {MOST_LOGITS}, got {self.levels}")
+        check_weights("CategoricalUNetSpec", [(self.body.widths[0], channels * self.levels, 1)])
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the data."""
+        return self.body.in_channels
+
+    @property
+    def out_channels(self) -> int:
+        """K logits for every channel of the data."""
+        return self.body.in_channels * self.levels
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels at each resolution, from the full one down by halves."""
+        return self.body.widths
+
+    @property
+    def divisor(self) -> int:
+        """What height and width must be divisible by."""
+        return self.body.divisor
+
+    @property
+    def classes(self) -> int:
+        """Class labels it takes, the null one included."""
+        return self.body.classes
+
+    def build(self) -> "CategoricalUNet":
+        """A network with random weights from torch's global generator; on ``torch.device("meta")`` without memory."""
+        return CategoricalUNet(self)
+
+
+class CategoricalUNet(nn.Module):
+    """Levels (B, C, H, W), K for the mask, and times () or (B,) -> `Output` of logits (B, C, H, W, K).
+
+    The body sees 2k/(K - 1) - 1 for level k and 0 for the mask, and for each of them a channel that is 1 where the
+    level is known and 0 where it is masked: it tells a masked pixel from one in the middle.
+
+    Reference: Hoogeboom et al., "Autoregressive diffusion models" (2022), app. B.
+    """
+
+    def __init__(self, spec: CategoricalUNetSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        channels = spec.in_channels
+        self.body = replace(spec.body, in_channels=2 * channels, out_channels=channels * spec.levels).build()
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Output:
+        """The logits.
+
+        Raises:
+            ValueError: a shape does not fit.
+        """
+        levels = self.spec.levels
+        if x.ndim != 4 or x.shape[1] != self.spec.in_channels:
+            raise ValueError(f"expected x of shape (B, {self.spec.in_channels}, H, W), got {tuple(x.shape)}")
+        known = (x < levels).to(x.dtype)
+        output = self.body(torch.cat([known * (2 * x / (levels - 1) - 1), known], 1), t, label)
+        # A body with twice as many channels out as in takes the second half for a variance.
+        logits = output.main if output.extra is None else torch.cat([output.main, output.extra], 1)
+        return Output(logits.unflatten(1, (self.spec.in_channels, levels)).movedim(2, -1))
