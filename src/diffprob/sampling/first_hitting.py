@@ -40,7 +40,7 @@ class FirstHitting:
             InputError: a process without masks, or one whose elements have their own steps.
         """
         check_step(state, s, rng)
-        process = getattr(model, "process", None)
+        process: Any = getattr(model, "process", None)
         if not hasattr(process, "mask") or isinstance(process.survival, Staircase):
             raise InputError("FirstHitting() needs an absorbing process with a smooth survival: take Ancestral()")
         return self._down(model, state, s, rng)
