@@ -269,13 +269,17 @@ def _drawn(times: Tensor, rng: Rng, k: int, terms: int) -> tuple[Tensor, Tensor,
     return at[index], at[index + 1], torch.full((len(index),), float(high - low), dtype=torch.float64)
 
 
+def aligned(n: int) -> int:
+    """Samples that the network sees where a bound is of n: the next multiple of `LANES`."""
+    return n + -n % LANES
+
+
 def _aligned(x0: Tensor, rng: Rng) -> tuple[Tensor, Rng]:
     """Repeat the last sample up to a multiple of `LANES`: vector instructions and what is left over for scalar ones
     round exp and log differently, and a sample's bits must not depend on where in the batch it stands."""
-    missing = -len(x0) % LANES
-    if not missing:
+    if aligned(len(x0)) == len(x0):
         return x0, rng
-    index = torch.arange(len(x0) + missing, device=x0.device).clamp_max(len(x0) - 1)
+    index = torch.arange(aligned(len(x0)), device=x0.device).clamp_max(len(x0) - 1)
     return x0[index], rng.select(index.to(rng.seeds.device))
 
 

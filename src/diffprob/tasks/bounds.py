@@ -16,7 +16,7 @@ from diffprob.base.text import one_line
 from diffprob.data.for_run import Selection
 from diffprob.denoise.denoiser import Denoiser, NetDenoiser
 from diffprob.denoise.variance import Analytic, Fitted, Variance
-from diffprob.likelihood.bound import Decoder, Term
+from diffprob.likelihood.bound import Decoder, Term, aligned
 from diffprob.process.grids import Native, Uniform
 from diffprob.process.path import LeastCost
 from diffprob.process.times import native_steps
@@ -110,9 +110,11 @@ class LikelihoodSetup:
         """Images in a network call."""
         return self.model.evaluation.chunk or len(self.chosen)
 
-    def calls(self, evaluations: int) -> int:
-        """Network calls for all images with so many evaluations each."""
-        return evaluations * math.ceil(len(self.chosen) / self.chunk)
+    def calls(self, evaluations: int, n: int | None = None, chunks: int = CHUNKS) -> int:
+        """Network calls for a bound of n images (all by default), in blocks as of `map_batches`, with so many
+        evaluations each."""
+        n, block = len(self.chosen) if n is None else n, chunks * self.chunk
+        return evaluations * sum(math.ceil(aligned(min(block, n - first)) / self.chunk) for first in range(0, n, block))
 
     def x0(self, levels: Tensor) -> Tensor:
         """Levels as points of model space: float64, so that differences of means are exact to rounding."""

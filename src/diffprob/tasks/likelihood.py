@@ -140,7 +140,7 @@ class PreparedLikelihood:
 
     def calls(self, n: int) -> int | None:
         """Network calls for n images; None where a tolerance decides."""
-        return None if self.evaluations is None else self.evaluations * math.ceil(n / self.setup.chunk)
+        return None if self.evaluations is None else self.setup.calls(self.evaluations, n, self.chunks)
 
 
 @dataclass(frozen=True, eq=False)
