@@ -82,6 +82,7 @@ from diffprob.sampling.langevin import AnnealedLangevin
 from diffprob.sampling.sde import EulerMaruyama, PredictorCorrector, ReverseDiffusion
 from diffprob.sampling.singlestep import DPMFast, DPMpp2S, DPMSolver, Heun
 from diffprob.space.pixels import Pixels
+from diffprob.space.tokens import Tokens
 from diffprob.training.bound import Hybrid, VariationalBound
 from diffprob.training.continuous import ContinuousBound
 from diffprob.training.contrastive import ContrastiveDivergence
@@ -137,7 +138,7 @@ NETWORKS = _family(
     *(PotentialSpec, ScalarUNetSpec, GlowSpec, EnergySpec, NoisyClassifierSpec, AutoencoderSpec),
 )
 TEXTS = _family(TextEncoderSpec)
-SPACES = _family(Pixels)
+SPACES = _family(Pixels, Tokens)
 SOURCES = _family(
     Digits,
     CaptionedDigits,

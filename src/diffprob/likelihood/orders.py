@@ -31,11 +31,10 @@ def order_log_prob(model: Any, x0: Tensor, order: Tensor, times: Tensor | None =
         ValueError: no order of an event, or times that are no chain.
     """
     steps = model.process.survival.steps
-    if times is None:
-        times = torch.arange(steps, 0, -1, dtype=torch.float64) / steps
+    chain = torch.arange(steps, 0, -1, dtype=torch.float64) / steps if times is None else times
     ordered = model.with_process(model.process.with_order(order))
     streams = Rng(torch.zeros(len(x0), dtype=torch.int64, device=x0.device))  # nothing is random, given the order
-    return -variational_bound(ordered, x0, times, streams, Decoder(None)).total
+    return -variational_bound(ordered, x0, chain, streams, Decoder(None)).total
 
 
 @torch.no_grad()

@@ -1,0 +1,76 @@
+"""The space of discrete data: levels as they are, held in a floating type, as absorbing processes take them."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffprob.base.checks import MOST, several, whole
+from diffprob.base.errors import NumericalError
+from diffprob.base.shapes import check_floats
+from diffprob.space.pixels import bits_per_dim
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Levels 0..K-1 as x = k: of images (C, H, W), or of sequences (L,).
+
+    Args:
+        shape: of an event.
+        levels: K, 2 to 256.
+
+    Exact when: always; a law of tokens is one of the levels, without bins.
+    """
+
+    shape: tuple[int, ...]
+    levels: int = 256
+
+    def __post_init__(self) -> None:
+        several("shape", self.shape, lambda name, side: whole(name, side, 1), 1, 3, "(1, 28, 28) or (64,)")
+        whole("levels", self.levels, 2, 256)
+        whole("the number of tokens of an event", self.dimensions, 1, MOST)
+
+    @property
+    def dimensions(self) -> int:
+        """d, the number of tokens of an event."""
+        return math.prod(self.shape)
+
+    def to_model(self, levels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Whole numbers (B, ...) of d for each event -> the same numbers in ``dtype``, (B, *shape).
+
+        Raises:
+            ValueError: another type than that of whole numbers or for states, outside 0..K-1, or another number of
+                tokens.
+        """
+        if not dtype.is_floating_point:
+            raise ValueError(f"states are held in a floating type, got {dtype}")
+        if levels.is_floating_point() or levels.dtype == torch.bool:
+            raise ValueError(f"levels must be whole numbers 0..{self.levels - 1} such as uint8, got {levels.dtype}")
+        if not levels.ndim or levels.numel() != len(levels) * self.dimensions:
+            raise ValueError(f"expected {self.dimensions} tokens for each event, got {tuple(levels.shape)}")
+        if levels.numel() and not (int(levels.min()) >= 0 and int(levels.max()) < self.levels):
+            low, high = int(levels.min()), int(levels.max())
+            raise ValueError(f"levels must lie in 0..{self.levels - 1}, got {low if low < 0 else high}")
+        return levels.to(dtype).reshape(len(levels), *self.shape)
+
+    def to_data(self, x: Tensor) -> Tensor:
+        """States (B, *shape) -> levels, uint8; nothing is rounded.
+
+        Raises:
+            ValueError: another type than a floating one, a value that is no level, or one that is still masked.
+            NumericalError: a value that is not a number.
+        """
+        check_floats(x)
+        if bool(torch.isnan(x).any()):
+            raise NumericalError("a state has values that are not numbers (NaN), which are no levels")
+        off = (x != x.floor()) | (x < 0) | (x >= self.levels)
+        if bool(off.any()):
+            wrong = float(x[off][0])
+            what = "a token that is still masked" if wrong == self.levels else f"the value {wrong:g}"
+            raise ValueError(f"a state has {what}: levels 0..{self.levels - 1} would be right")
+        return x.to(torch.uint8)
+
+    def bits_per_dim(self, nats: Tensor) -> Tensor:
+        """-log P in nats as bits for each token: nats/(d ln 2); the uniform law has log2 K."""
+        return bits_per_dim(nats, self.dimensions)
