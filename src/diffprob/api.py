@@ -63,6 +63,7 @@ from diffprob.net.noisy import NoisyClassifierNet, NoisyClassifierSpec
 from diffprob.net.potential import Potential, PotentialSpec
 from diffprob.net.scalar_unet import ScalarUNet, ScalarUNetSpec
 from diffprob.net.text import TextEncoder, TextEncoderSpec
+from diffprob.net.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderSpec
 from diffprob.net.unet import UNet, UNetSpec
 from diffprob.process.grids import GrainGrid, Karras, Leading, LogSNR, Native, QuadraticTimes, Trailing, Uniform
 from diffprob.process.learned import Learned
@@ -103,6 +104,7 @@ from diffprob.sampling.simulate import State, check_step, draw, simulate, start
 from diffprob.sampling.singlestep import DPMFast, DPMpp2S, DPMSolver, Heun
 from diffprob.sampling.translate import ddib, egsde, sdedit
 from diffprob.space.dequantise import Dequantisation, dequantised
+from diffprob.space.latents import Latents
 from diffprob.space.pixels import Pixels
 from diffprob.tasks.bounds import ChainBound
 from diffprob.tasks.compute import Compute
@@ -137,27 +139,27 @@ __all__ = [
     "Epsilon", "EpsilonTheta", "EpsilonThetaSpec", "EulerMaruyama", "Evaluation", "FaithfulnessEnergy", "FiniteData",
     "FlowDensity", "FlowLikelihood", "Folder", "Gaussian", "GaussianData", "Glow", "GlowSpec", "GradientDistillation",
     "GrainGrid", "GrainSolver", "Heun", "HorizontalFlip", "HuggingFace", "Hutchinson", "Hybrid", "Idx", "ImageBatch",
-    "Images", "InputError", "Integrability", "Karras", "LabelEnergy", "Labels", "Leading", "Learned", "LearnedDiagonal",
-    "LearnedRange", "LeastCost", "LinearBetas", "LinearProcess", "LocationScale", "LogDensity", "LogLinear", "LogSNR",
-    "LowPass", "LowResolution", "MaximumLikelihood", "Mixture", "MixtureData", "Model", "Monitor", "Native",
-    "NegativeEnergy", "NetDenoiser", "NoClosedForm", "NoiseMoments", "NoiseNorm", "NoiseResidual", "NoisyClassifier",
-    "NoisyClassifierLoss", "NoisyClassifierNet", "NoisyClassifierRecipe", "NoisyClassifierRun", "NoisyClassifierSpec",
-    "Normal", "NumericalError", "OptimalCovariance", "OrnsteinUhlenbeck", "Output", "ParameterGroup", "PathStatistics",
-    "Pixels", "Potential", "PotentialSpec", "PredictorCorrector", "PretrainedRun", "ProbabilityFlow", "Proxy",
-    "Quadratic", "QuadraticTimes", "RateDistortion", "RePaint", "RealismEnergy", "Recipe", "Reconstruction",
-    "ReconstructionError", "ReconstructionGuidance", "ReverseDiffusion", "Rng", "Run", "RunWriter", "ScalarUNet",
-    "ScalarUNetSpec", "Scale", "ScaledLinear", "Scoped", "Score", "ScoreNorms", "SimplexNoise", "SlicedMatching",
-    "SquaredNoise", "State", "Straight", "StraightScaling", "SubVP", "SubVariancePreserving", "Subset", "Svhn",
-    "TextEncoder", "TextEncoderSpec", "Trailing", "Trainer", "Training", "TwoPoint", "Typical", "UNet", "UNetSpec",
-    "UniPC", "Uniform", "UnitData", "V0", "VPSDE", "VarianceExploding", "VariancePreserving", "VariationalBound",
-    "add_noise", "average", "bind_grid", "bound_terms", "build_model", "build_noisy_classifier", "cheapest_paths",
-    "check", "check_denoiser", "check_process", "check_proxy", "check_sampler", "check_step", "check_times",
-    "concatenate", "continuous_bound", "ddib", "denoised", "dequantised", "derive", "draw", "draw_denoised", "egsde",
-    "estimate_noise", "flow_log_prob", "integrability", "interpolate_noised", "invert", "is_correct", "kl", "load",
-    "loss_curve", "make_accelerator", "named", "noise_moments", "open_data", "open_run", "packaged", "progression",
-    "psnr", "rate_distortion", "reconstruction_costs", "register", "relative_log_prob", "sample_from", "save_grid",
-    "sdedit", "simulate", "slerp", "sliced_wasserstein2", "ssim", "start", "step_costs", "train", "unclip",
-    "variational_bound", "wasserstein_1d",
+    "Images", "InputError", "Integrability", "Karras", "LabelEnergy", "Labels", "Latents", "Leading", "Learned",
+    "LearnedDiagonal", "LearnedRange", "LeastCost", "LinearBetas", "LinearProcess", "LocationScale", "LogDensity",
+    "LogLinear", "LogSNR", "LowPass", "LowResolution", "MaximumLikelihood", "Mixture", "MixtureData", "Model",
+    "Monitor", "Native", "NegativeEnergy", "NetDenoiser", "NoClosedForm", "NoiseMoments", "NoiseNorm", "NoiseResidual",
+    "NoisyClassifier", "NoisyClassifierLoss", "NoisyClassifierNet", "NoisyClassifierRecipe", "NoisyClassifierRun",
+    "NoisyClassifierSpec", "Normal", "NumericalError", "OptimalCovariance", "OrnsteinUhlenbeck", "Output",
+    "ParameterGroup", "PathStatistics", "Pixels", "Potential", "PotentialSpec", "PredictorCorrector", "PretrainedRun",
+    "ProbabilityFlow", "Proxy", "Quadratic", "QuadraticTimes", "RateDistortion", "RePaint", "RealismEnergy", "Recipe",
+    "Reconstruction", "ReconstructionError", "ReconstructionGuidance", "ReverseDiffusion", "Rng", "Run", "RunWriter",
+    "ScalarUNet", "ScalarUNetSpec", "Scale", "ScaledLinear", "Scoped", "Score", "ScoreNorms", "SimplexNoise",
+    "SlicedMatching", "SquaredNoise", "State", "Straight", "StraightScaling", "SubVP", "SubVariancePreserving",
+    "Subset", "Svhn", "TextEncoder", "TextEncoderSpec", "TinyAutoencoder", "TinyAutoencoderSpec", "Trailing", "Trainer",
+    "Training", "TwoPoint", "Typical", "UNet", "UNetSpec", "UniPC", "Uniform", "UnitData", "V0", "VPSDE",
+    "VarianceExploding", "VariancePreserving", "VariationalBound", "add_noise", "average", "bind_grid", "bound_terms",
+    "build_model", "build_noisy_classifier", "cheapest_paths", "check", "check_denoiser", "check_process",
+    "check_proxy", "check_sampler", "check_step", "check_times", "concatenate", "continuous_bound", "ddib", "denoised",
+    "dequantised", "derive", "draw", "draw_denoised", "egsde", "estimate_noise", "flow_log_prob", "integrability",
+    "interpolate_noised", "invert", "is_correct", "kl", "load", "loss_curve", "make_accelerator", "named",
+    "noise_moments", "open_data", "open_run", "packaged", "progression", "psnr", "rate_distortion",
+    "reconstruction_costs", "register", "relative_log_prob", "sample_from", "save_grid", "sdedit", "simulate", "slerp",
+    "sliced_wasserstein2", "ssim", "start", "step_costs", "train", "unclip", "variational_bound", "wasserstein_1d",
 ]
 # fmt: on
 

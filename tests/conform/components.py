@@ -115,6 +115,8 @@ REQUIRED: dict[str, Any] = {
     "TextEncoderSpec.words": 7,
     "source": Digits(),
     "sources": (Digits(), Digits("test")),
+    "autoencoder": PretrainedRun("digits", "0123456789abcdef"),
+    "latent": (2, 4, 4),
     "AutoencoderRecipe.network": AutoencoderSpec(widths=(8, 16)),
     "NoisyClassifierRecipe.network": NoisyClassifierSpec(UNetSpec(1, 1, (32,), 1, (False,), groups=8)),
     "text": TextEncoderSpec(7, length=3, width=8, heads=2),

@@ -69,8 +69,7 @@ def add_drawing(parser: argparse.ArgumentParser, n: int | None = 64, steps: str 
     parser.add_argument(
         "--clip",
         action=argparse.BooleanOptionalAction,
-        default=True,
-        help="clamp the predicted image to [-1, 1] (default: on)",
+        help="clamp the predicted image to [-1, 1] (default: on, but for latents, which have no interval)",
     )
     parser.add_argument(
         "--dynamic-clip",
@@ -258,7 +257,7 @@ def sampling(args: argparse.Namespace, n: int | None = None) -> "Sampling":
     """
     from diffprob.tasks.plan import Sampling
 
-    if args.dynamic_clip is not None and not args.clip:
+    if args.dynamic_clip is not None and args.clip is False:
         raise InputError("--dynamic-clip and --no-clip exclude each other")
     return Sampling(
         n=args.n if n is None else n,

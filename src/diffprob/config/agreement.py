@@ -16,6 +16,7 @@ from diffprob.net.unet import attended_levels
 
 Get = Callable[[str], Any]  # the value at a path, or `dataclasses.MISSING`
 Change = tuple[str, Any, Sequence[str]]  # path, value, and the fields that it follows from
+SPACE = ("space.shape", "space.latent")  # what the shape that a network sees follows from
 BODIES = ("network", "network.body", "network.body.body")  # a network, or what it wraps
 
 
@@ -32,7 +33,7 @@ def _images(get: Get) -> Iterator[Change]:
 
 def _shapes(get: Get) -> Iterator[Change]:
     """Whatever is made for one shape is made for that of the images."""
-    shape, learned = get("space.shape"), isinstance(get("variance"), LearnedRange | LearnedDiagonal)
+    shape, learned = _model_shape(get), isinstance(get("variance"), LearnedRange | LearnedDiagonal)
     if not _is_shape(shape):
         return
     for path in (f"{body}.{name}" for body in BODIES for name in ("shape", "in_channels", "out_channels", "size")):
@@ -40,20 +41,20 @@ def _shapes(get: Get) -> Iterator[Change]:
             continue
         if path.endswith(".size"):
             if shape[1] == shape[2]:
-                yield path, shape[1], ["space.shape"]
+                yield path, shape[1], SPACE
         elif path.endswith(".shape"):
-            yield path, shape, ["space.shape"]
+            yield path, shape, SPACE
         elif path.endswith("in_channels"):
-            yield path, shape[0], ["space.shape"]
+            yield path, shape[0], SPACE
         elif get(path) is not None:
-            yield path, shape[0] * (1 + learned), ["space.shape", "variance"]
+            yield path, shape[0] * (1 + learned), [*SPACE, "variance"]
     if get("condition.shape") is not MISSING:
-        yield "condition.shape", shape, ["space.shape"]
+        yield "condition.shape", shape, SPACE
 
 
 def _condition(get: Get) -> Iterator[Change]:
     """The network takes as many classes as there are, and channels for an image where it is told one."""
-    condition, shape = get("condition"), get("space.shape")
+    condition, shape = get("condition"), _model_shape(get)
     if condition is MISSING or not _is_shape(shape):
         return
     for body in BODIES:
@@ -61,12 +62,12 @@ def _condition(get: Get) -> Iterator[Change]:
             yield f"{body}.classes", condition.rows if isinstance(condition, Labels) else 0, ["condition"]
         if get(f"{body}.extra_channels") is not MISSING:
             extra = shape[0] if isinstance(condition, LowResolution) else 0
-            yield f"{body}.extra_channels", extra, ["condition", "space.shape"]
+            yield f"{body}.extra_channels", extra, ["condition", *SPACE]
 
 
 def _widths(get: Get) -> Iterator[Change]:
     """A network has attention at as many levels as widths, and whole groups of channels at each."""
-    shape = get("space.shape")
+    shape = _model_shape(get)
     for body in BODIES:
         widths, because = get(f"{body}.widths"), [f"{body}.widths"]
         if not (isinstance(widths, tuple) and widths and all(type(width) is int and width > 0 for width in widths)):
@@ -96,7 +97,7 @@ def _batch(get: Get) -> Iterator[Change]:
 
 def _levels(get: Get) -> Iterator[Change]:
     """A network halves the images as often as they can be halved."""
-    shape = get("space.shape")
+    shape = _model_shape(get)
     for body in BODIES:
         widths, patch = get(f"{body}.widths"), get(f"{body}.patch_size")
         if not (_is_shape(shape) and isinstance(widths, tuple)):
@@ -105,7 +106,7 @@ def _levels(get: Get) -> Iterator[Change]:
         levels = len(widths)
         while levels > 1 and any(side % (parts * 2 ** (levels - 1)) for side in shape[1:]):
             levels -= 1
-        yield f"{body}.widths", widths[:levels], ["space.shape"]
+        yield f"{body}.widths", widths[:levels], SPACE
 
 
 RULES = (_images, _shapes, _condition, _levels, _widths, _batch)  # each may follow from what one before has set
@@ -135,6 +136,12 @@ def agreeing(get: Get, put: Callable[[str, Any], None], changed: Sequence[str], 
 def _touch(one: str, other: str) -> bool:
     """Whether two paths are the same, or one leads into what is at the other."""
     return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+
+
+def _model_shape(get: Get) -> Any:
+    """Of what the network sees: of the latents where the space has some."""
+    latent = get("space.latent")
+    return get("space.shape") if latent is MISSING else latent
 
 
 def _divisor(number: int, most: int) -> int:

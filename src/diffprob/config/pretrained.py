@@ -1,8 +1,9 @@
 """Another run as a part of a recipe, named by the hash of its weights."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
@@ -41,22 +42,24 @@ class PretrainedRun:
 
     Args:
         run: its folder, or the name of a packaged run.
-        sha256: of its weights' file, as in its ``manifest.json``; other weights are refused.
+        sha256: of its weights' file, as in its ``manifest.json``; other weights are refused. "": whatever it has when a
+            training begins, which puts the hash down (`pin`).
 
     Raises:
         ValueError: not the beginning of a SHA-256.
     """
 
     run: str
-    sha256: str
+    sha256: str = ""
 
     # How a run is opened: `diffprob.runs.folder`, which reads recipes and so this, puts it here.
     opener: ClassVar[Callable[[str], Weights]]
+    opener_of_any: ClassVar[Callable[[str], Any]]  # likewise, of runs without a denoiser too
 
     def __post_init__(self) -> None:
         text("run", self.run)
-        text("sha256", self.sha256)
-        if len(self.sha256) < _LEAST_HASH or not set(self.sha256) <= set("0123456789abcdef"):
+        text("sha256", self.sha256, 0)
+        if (self.sha256 and (len(self.sha256) < _LEAST_HASH)) or not set(self.sha256) <= set("0123456789abcdef"):
             raise ValueError(f"sha256 must be hexadecimal, {_LEAST_HASH} digits or more, got {shown(self.sha256)}")
 
     @classmethod
@@ -80,11 +83,52 @@ class PretrainedRun:
         """
         return self._open().weights()
 
+    def load_autoencoder(self) -> Any:
+        """The autoencoder, in eval mode and frozen, in network calls of a fixed size.
+
+        Raises:
+            InputError: no such run, its weights are others, or it is no autoencoder.
+        """
+        run = self._checked(PretrainedRun.opener_of_any(self.run))
+        if not hasattr(run.recipe.network, "latent_shape"):
+            kind = type(run.recipe.network).__name__
+            raise InputError(f"{self.run} is a run of a {kind}; that of an AutoencoderSpec(...) would be right")
+        return run.load()
+
+    def pinned(self) -> "PretrainedRun":
+        """The same run from anywhere, with the hash of the weights that it has now.
+
+        Raises:
+            InputError: no such run, or its weights are others.
+        """
+        run = self._checked(PretrainedRun.opener_of_any(self.run))
+        return PretrainedRun(run.path.name if run.is_packaged else str(run.path), run.sha256())
+
     def _open(self) -> Weights:
-        run = PretrainedRun.opener(self.run)
+        return self._checked(PretrainedRun.opener(self.run))
+
+    def _checked(self, run: Any) -> Any:
         if not run.sha256().startswith(self.sha256):
             raise InputError(f"{self.run} has other weights than the recipe names: sha256 {run.sha256()[:12]}...")
         return run
+
+
+def pin(recipe: Any, old: Any = None) -> Any:
+    """The recipe with the hash of the autoencoder in whose latents it lives, where it has none yet.
+
+    Args:
+        recipe: of any kind.
+        old: the recipe of the run that is there, which goes on with the weights that it began with.
+
+    Raises:
+        InputError: no such autoencoder.
+    """
+    source = getattr(recipe.space, "autoencoder", None)
+    if source is None or source.sha256:
+        return recipe
+    before = getattr(getattr(old, "space", None), "autoencoder", None)
+    going_on = before is not None and before.run in (source.run, str(Path(source.run).expanduser().absolute()))
+    return replace(recipe, space=replace(recipe.space, autoencoder=before if going_on else source.pinned()))
 
 
 def begin(model: nn.Module, start: PretrainedRun) -> list[str]:

@@ -63,6 +63,7 @@ class ImageNetworkSpec(NetworkSpec, Protocol):
 # What each component must be able to do: says "wrong kind of component" before something obscure does.
 _ABILITIES = {
     "data": "load",
+    "space": "log_det",
     "network": "build",
     "prediction": "to_x0",
     "clock": "label",
@@ -71,7 +72,7 @@ _ABILITIES = {
     "condition": "null",
     "start": "weights",
 }
-_CLASSES = {"space": Pixels, "process": LinearProcess, "training": Training}
+_CLASSES = {"process": LinearProcess, "training": Training}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,8 +248,10 @@ def check_together(recipe: Recipe | NoisyClassifierRecipe) -> None:
 
 
 def _check_size(recipe: Recipe | NoisyClassifierRecipe | AutoencoderRecipe) -> None:
-    """Refuse a network of images of another shape."""
-    channels, height, width = recipe.space.shape
+    """Refuse a network of images of another shape, or augmentations where the network sees none."""
+    channels, height, width = recipe.space.model_shape
+    if recipe.training.augment:
+        recipe.space.require_pixels("training.augment")
     if recipe.network.in_channels != channels:
         raise FieldError("network.in_channels", f"must be {channels} as in space, got {recipe.network.in_channels}")
     levels = len(recipe.network.widths)
@@ -265,7 +268,7 @@ def _check_outputs(recipe: Any) -> None:
     if isinstance(variance, Fitted):
         raise FieldError("variance", f"cannot be {shown(variance)}: it is fitted to a trained run, chosen then")
     learned = isinstance(variance, LearnedRange | LearnedDiagonal)
-    wanted = recipe.space.shape[0] * (2 if learned else 1)
+    wanted = recipe.space.model_shape[0] * (2 if learned else 1)
     if channels != wanted:
         raise FieldError("network.out_channels", f"must be {wanted} with variance={shown(variance)}, got {channels}")
 
@@ -339,7 +342,7 @@ def _check_conditioned(recipe: Recipe | NoisyClassifierRecipe) -> None:
     network: Any = recipe.network
     condition, text = recipe.condition, getattr(network, "text", None)
     captions = condition if isinstance(condition, Captions) else None
-    channels, *sides = recipe.space.shape
+    channels, *sides = recipe.space.model_shape
     wanted = {
         "classes": condition.rows if isinstance(condition, Labels) else 0,
         "extra_channels": channels if isinstance(condition, LowResolution) else 0,
@@ -357,8 +360,8 @@ def _check_conditioned(recipe: Recipe | NoisyClassifierRecipe) -> None:
             raise FieldError(
                 f"network.{name}", f"must be {value} with condition={shown(condition)}, got {actual[name]}"
             )
-    if isinstance(condition, LowResolution) and condition.shape != recipe.space.shape:
-        raise FieldError("condition.shape", f"must be {recipe.space.shape} as in space, got {condition.shape}")
+    if isinstance(condition, LowResolution) and condition.shape != recipe.space.model_shape:
+        raise FieldError("condition.shape", f"must be {recipe.space.model_shape} as in space, got {condition.shape}")
     size = getattr(network, "size", None)
     if size is not None and [size, size] != sides:
         raise FieldError("network.size", f"is {size}, but the images are {sides[0]}x{sides[1]}")

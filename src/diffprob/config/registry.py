@@ -48,6 +48,7 @@ from diffprob.net.noisy import NoisyClassifierSpec
 from diffprob.net.potential import PotentialSpec
 from diffprob.net.scalar_unet import ScalarUNetSpec
 from diffprob.net.text import TextEncoderSpec
+from diffprob.net.tiny_autoencoder import TinyAutoencoderSpec
 from diffprob.net.transformer import TokenTransformerSpec, TransformerSpec
 from diffprob.net.unet import UNetSpec
 from diffprob.process.absorbing import AbsorbingProcess
@@ -81,6 +82,7 @@ from diffprob.sampling.grain import GrainSolver
 from diffprob.sampling.langevin import AnnealedLangevin
 from diffprob.sampling.sde import EulerMaruyama, PredictorCorrector, ReverseDiffusion
 from diffprob.sampling.singlestep import DPMFast, DPMpp2S, DPMSolver, Heun
+from diffprob.space.latents import Latents
 from diffprob.space.pixels import Pixels
 from diffprob.space.tokens import Tokens
 from diffprob.training.bound import Hybrid, VariationalBound
@@ -135,10 +137,10 @@ PIXEL_NOISES = _family(SimplexNoise)
 NETWORKS = _family(
     *(UNetSpec, CaptionedUNetSpec, ConcatenatedUNetSpec, ContextUNetSpec, EpsilonThetaSpec),
     *(TransformerSpec, TokenTransformerSpec, CategoricalUNetSpec),
-    *(PotentialSpec, ScalarUNetSpec, GlowSpec, EnergySpec, NoisyClassifierSpec, AutoencoderSpec),
+    *(PotentialSpec, ScalarUNetSpec, GlowSpec, EnergySpec, NoisyClassifierSpec, AutoencoderSpec, TinyAutoencoderSpec),
 )
 TEXTS = _family(TextEncoderSpec)
-SPACES = _family(Pixels, Tokens)
+SPACES = _family(Pixels, Tokens, Latents)
 SOURCES = _family(
     Digits,
     CaptionedDigits,

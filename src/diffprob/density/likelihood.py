@@ -56,6 +56,7 @@ class BoundDensity(Proxy):
 
     def bind(self, space: Pixels) -> Self:
         """The levels of the space, unless others were asked for."""
+        space.log_det()
         return replace(self, levels=space.levels) if self.levels is None else self
 
     def statistics(self, model: Denoiser, x: Tensor, rng: Rng) -> Tensor:
@@ -104,6 +105,7 @@ class FlowDensity(Proxy):
 
     def bind(self, space: Pixels) -> Self:
         """The levels of the space, unless others were asked for."""
+        space.log_det()
         return replace(self, levels=space.levels) if self.levels is None else self
 
     def statistics(self, model: Denoiser, x: Tensor, rng: Rng) -> Tensor:

@@ -60,12 +60,12 @@ def load_pipeline(folder: str | Path) -> Pipeline:
     folder = expanded(folder)
     _check_pipeline(folder)
     place = "unet/" if kind_of(folder / "unet") == "folder" else ""
-    config = _read_json(_file(folder, place + "config.json"))
+    config = read_json_object(_file(folder, place + "config.json"))
     spec = network_spec(config, str(folder / place / "config.json"))
-    path, variant = _find_weights(folder, place)
-    state = _read_weights(path, spec)
+    path, variant = find_weights(folder, place)
+    state = read_weights(path, spec)
     schedulers = [_file(folder, name) for name in _SCHEDULERS if kind_of(folder / name) is not None]
-    scheduler = _read_json(schedulers[0]) if schedulers else None
+    scheduler = read_json_object(schedulers[0]) if schedulers else None
     return Pipeline(spec, state, scheduler, _size(config, folder / place), variant, *_own(folder, spec))
 
 
@@ -146,7 +146,7 @@ def _check_pipeline(folder: Path) -> None:
         raise InputError(f"{folder} is not a folder; expected one that diffusers' save_pretrained wrote")
     index = _file(folder, "model_index.json")
     if kind_of(index) is not None:
-        name = _read_json(index).get("_class_name")
+        name = read_json_object(index).get("_class_name")
         if name not in ("DDPMPipeline", "DDIMPipeline"):
             raise InputError(f"{index}: only DDPMPipeline and DDIMPipeline can be read, this is a {shown(name)}")
 
@@ -164,7 +164,12 @@ def _file(folder: Path, name: str) -> Path:
     return target if any(target.is_relative_to(home) for home in homes) else path  # which is then refused as a link
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json_object(path: Path) -> dict[str, Any]:
+    """A file of such a folder.
+
+    Raises:
+        InputError: it is missing, or holds no JSON object.
+    """
     try:
         document = json.loads(read_text(path))
     except Missing:
@@ -176,8 +181,16 @@ def _read_json(path: Path) -> dict[str, Any]:
     return document
 
 
-def _find_weights(folder: Path, place: str) -> tuple[Path, str]:
-    """The file of the weights and its variant, such as "fp16", or "" for the plain one."""
+def find_weights(folder: Path, place: str) -> tuple[Path, str]:
+    """The file of the weights and its variant, such as "fp16", or "" for the plain one.
+
+    Args:
+        folder: of the pipeline or model.
+        place: where in it, "" or such as "unet/".
+
+    Raises:
+        InputError: there is none, or not one alone.
+    """
     path = _file(folder, place + WEIGHTS)
     if kind_of(path) is not None:
         return path, ""
@@ -204,8 +217,12 @@ def _find_weights(folder: Path, place: str) -> tuple[Path, str]:
     raise InputError(f"{where}/{WEIGHTS} is missing: expected weights as one safetensors file")
 
 
-def _read_weights(path: Path, spec: UNetSpec) -> dict[str, Tensor]:
-    """The weights in float32 under the modern names, checked against ``spec``."""
+def read_weights(path: Path, spec: Any) -> dict[str, Tensor]:
+    """The weights in float32 under the modern names, checked against the network that ``spec`` builds.
+
+    Raises:
+        InputError: a weight that is missing, left over, or of another shape.
+    """
     if (kind := kind_of(path)) != "file":
         raise InputError(f"{path} is a {kind}, not a file of its own: it is not read")
     state = {}
@@ -246,7 +263,7 @@ def _own(folder: Path, spec: UNetSpec) -> tuple[Labels | None, int | None]:
     path = _file(folder, OWN)
     if kind_of(path) is None:
         return None, None
-    document = _read_json(path)
+    document = read_json_object(path)
     labels, levels = document.get("labels"), document.get("levels")
     try:
         checks.whole("levels", levels, 2, 256, none=True)

@@ -22,6 +22,8 @@ RECIPES = {
     "digits_superresolution": "superresolution",
     "digits_autoencoder": "autoencoders",
     "fashion_autoencoder": "autoencoders",
+    "digits_latent": "latents",
+    "fashion_latent": "latents",
     "cifar10": "cifar10",
     "cifar10_small": "cifar10",
     "thesis_mnist": "thesis",
@@ -33,7 +35,7 @@ RECIPES = {
 OLD_NAMES = {"digits_enlarged": "digits_superresolution"}  # today's name of a recipe, by each that it had
 # recipes whose data comes with the library
 EMBEDDED = (
-    *("digits", "captioned_digits", "digits_superresolution", "digits_autoencoder"),
+    *("digits", "captioned_digits", "digits_superresolution", "digits_autoencoder", "digits_latent"),
     *(f"digits_{family}" for family in FAMILIES),
 )
 

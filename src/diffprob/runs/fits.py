@@ -151,7 +151,7 @@ def bind_variance(run: FittedRun, variance: Variance, best: bool = False) -> tup
     Raises:
         InputError: as in `read_fit`, or a learned variance for a network that was trained without one.
     """
-    spec, channels = run.recipe.network, run.space.shape[0]
+    spec, channels = run.recipe.network, run.space.model_shape[0]
     if isinstance(variance, LearnedRange | LearnedDiagonal) and spec.out_channels != 2 * channels:
         has = f"this one has {spec.out_channels} for images of {channels}: it was trained with another variance"
         raise InputError(f"{run.place}: {variance!r} needs a network of twice as many outputs as inputs, {has}")

@@ -311,15 +311,19 @@ def open_run(path: str | Path, verify: bool = True) -> AnyRun:
     raise AssertionError("unreachable")
 
 
+PretrainedRun.opener_of_any = open_run
+
+
 def auto_chunk(device: torch.device, space: Pixels) -> int:
     """Samples per network call by default: on a CPU 8, 16 very small ones, fewer large ones; 256 elsewhere.
 
     A call costs as much for one sample as for all of them, since what is missing is filled up: the last bits would
     otherwise depend on how many there are.
     """
-    most, fitting = (8 if space.dimensions > 256 else 16, 16 * 3072) if device.type == "cpu" else (256, 256 * 3072)
+    d = math.prod(space.model_shape)
+    most, fitting = (8 if d > 256 else 16, 16 * 3072) if device.type == "cpu" else (256, 256 * 3072)
     # A power of two, so that usual batch sizes are cut evenly.
-    return 2 ** int(math.log2(max(1, min(most, fitting // space.dimensions))))
+    return 2 ** int(math.log2(max(1, min(most, fitting // d))))
 
 
 def packaged() -> list[str]:

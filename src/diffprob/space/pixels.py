@@ -39,6 +39,20 @@ class Pixels:
         """d = C H W."""
         return math.prod(self.shape)
 
+    bounded = True  # what lies outside the interval of the levels is no image
+
+    @property
+    def model_shape(self) -> tuple[int, int, int]:
+        """Of a point of model space: that of the images."""
+        return self.shape
+
+    def log_det(self) -> float:
+        """log |det| of the map from levels to model space, nats: d log(2/(K-1))."""
+        return self.dimensions * math.log(bin_width(self.levels))
+
+    def require_pixels(self, what: str) -> None:
+        """Nothing, for model space has them; a space without pixels refuses ``what``."""
+
     @property
     def bin_width(self) -> float:
         """Width of a grey level's bin in model space, 2/(K-1)."""
@@ -64,7 +78,7 @@ class Pixels:
             if low < 0 or high >= self.levels:
                 wrong = low if low < 0 else high
                 raise ValueError(f"levels must lie in 0..{self.levels - 1}, got {wrong}")
-        return levels.to(dtype) * self.bin_width - 1
+        return levels.to(dtype) * bin_width(self.levels) - 1
 
     def to_data(self, x: Tensor) -> Tensor:
         """[-1, 1] -> the nearest level, uint8 (B, C, H, W); values outside are clamped.
@@ -76,7 +90,7 @@ class Pixels:
         check_floats(x)
         if bool(torch.isnan(x).any()):
             raise NumericalError("an image has values that are not numbers (NaN), which are no grey levels")
-        return ((x.double() + 1) / self.bin_width).round().clamp(0, self.levels - 1).to(torch.uint8)
+        return ((x.double() + 1) / bin_width(self.levels)).round().clamp(0, self.levels - 1).to(torch.uint8)
 
     def exact(self, x: Tensor) -> Tensor:
         """The levels that images are made of, uint8 (B, C, H, W), for what is measured of the levels.

@@ -133,6 +133,7 @@ def prepare(
     Raises:
         InputError: a run without a model, images of another kind, or a grid that has not so many times.
     """
+    run.space.log_det()  # there may be none
     selection, chosen = images.resolve(run, reporter)
     if selection.images.rounded > NEAR:
         raise InputError(

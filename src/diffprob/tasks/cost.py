@@ -63,7 +63,7 @@ def measure_cost(recipe: AnyRecipe, device: torch.device, precision: str) -> Cos
         sizes, counter = [], FlopCounterMode(display=False)
         for batch in (2, 1):
             kept.clear()
-            x = torch.empty((batch, *recipe.space.shape)).to(memory_format=torch.channels_last)
+            x = torch.empty((batch, *recipe.space.model_shape)).to(memory_format=torch.channels_last)
             with (
                 counter if batch == 1 else nullcontext(),
                 torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
@@ -84,7 +84,7 @@ def _condition(recipe: AnyRecipe, batch: int) -> tuple[Tensor, ...]:
 def _pass(recipe: AnyRecipe, net: Any, x: Tensor) -> None:
     """One call of the network as training makes it."""
     if isinstance(recipe, AutoencoderRecipe):
-        net(x, torch.empty((len(x), *recipe.network.latent_shape(recipe.space.shape))))
+        net(x, torch.empty((len(x), *recipe.network.latent_shape(recipe.space.model_shape))))
     elif isinstance(recipe, Baseline):
         net.eval()  # in training Glow looks at the numbers of its first batch, and here there are none
         (net.log_prob if hasattr(net, "log_prob") else net)(x)
@@ -130,7 +130,7 @@ def measured_seconds(recipe: AnyRecipe, device: torch.device, precision: str, ba
     bind = getattr(recipe.objective, "bind", None)
     objective = recipe.objective if bind is None else bind(model, recipe.space)
     adam = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
-    x0 = torch.zeros((batch, *recipe.space.shape), device=device)
+    x0 = torch.zeros((batch, *recipe.space.model_shape), device=device)
     rng = Rng.of(0, batch, device=device)
     seconds: list[float] = []
     while len(seconds) < 3 and sum(seconds) < PATIENCE:

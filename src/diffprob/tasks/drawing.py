@@ -71,18 +71,19 @@ def draw(
     times: Tensor,
     rng: Rng,
     space: Pixels,
-    clip: bool | float = True,
+    clip: bool | float | None = None,
     rows: int = 0,
 ) -> Drawn:
-    """Draw one image per stream; ``rows`` samples are followed on their way; ``clip`` as in a `SamplingPlan`.
+    """Draw one image per stream; ``rows`` samples are followed on their way; ``clip`` as in a `SamplingPlan`, None:
+    where the space is bounded.
 
     Raises:
         NumericalError: a sample is not finite.
     """
     tally = _Tally(model)
-    clipped = limited(tally, clip)
+    clipped = limited(tally, space.bounded if clip is None else clip)
     shown = {round(k * (len(times) - 1) / (COLUMNS - 1)) for k in range(COLUMNS)} if rows else set()
-    frames, x = [], start(model, rng, space.shape)
+    frames, x = [], start(model, rng, space.model_shape)
     for k, state in enumerate(simulate(clipped, sampler, x, times, rng)):
         x = state.x
         if k in shown and state.posterior is not None:
@@ -96,7 +97,7 @@ def draw(
 def clips(run: Any) -> bool:
     """Whether the predicted images of a run are clamped unless said: points have no interval, and the means of an exact
     denoiser need none."""
-    return isinstance(run.space, Pixels) and not getattr(run, "exact", False)
+    return run.space.bounded and not getattr(run, "exact", False)
 
 
 def limited(model: Denoiser, clip: bool | float) -> Denoiser:

@@ -314,7 +314,7 @@ def _draw(run: Run, plan: SamplingPlan, sampling: Sampling, reporter: Reporter) 
     streams = Rng.of(sampling.seed, sampling.n, device=sampling.compute.on())
     calls = plan.calls(sampling.n, plan.steps)
     what = f"{sampling.n:,} images x {plan.steps} evaluations"
-    forecast(reporter, what, plan.model, run.space.shape, calls)
+    forecast(reporter, what, plan.model, run.space.model_shape, calls)
     with network_progress(reporter, "draw", calls, plan.model):
         return draw(plan.guided, plan.sampler, plan.times, streams, run.space, plan.clip).levels
 

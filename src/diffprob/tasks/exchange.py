@@ -81,6 +81,7 @@ def export_run(run: Run, request: ExportRequest) -> ExportResult:
         InputError: the folder is there and not empty, a run without a model, or a part that diffusers does not have.
     """
     out = new_folder(request.out)
+    run.space.require_pixels("diffusers' DDPMPipeline")
     model = run.load()
     clip = 1.0 if request.clip else None
     scheduler = scheduler_config(Scheduling(model.process, model.prediction, model.variance, clip))

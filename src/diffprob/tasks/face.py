@@ -81,6 +81,11 @@ class Face:
         return tuple(self.run.space.shape)
 
     @property
+    def model_shape(self) -> tuple[int, ...]:
+        """Of one point of model space: of an image, or of its latents."""
+        return tuple(self.run.space.model_shape)
+
+    @property
     def process(self) -> LinearProcess:
         """Whose noise it removes."""
         return self.run.process
@@ -117,7 +122,7 @@ class Face:
         return ImageSelection(images=self._source(images), place=None if place is None else str(place), **options)
 
     def _only_images(self, what: str) -> None:
-        if not isinstance(self.space, Pixels):
+        if self.space.levels is None:
             raise InputError(f"{what} is for images of grey levels: dp.Model(..., shape=(C, H, W), levels=256)")
 
     def _points(self, points: Any) -> Tensor:
@@ -127,12 +132,12 @@ class Face:
             InputError: another shape, or grey levels.
             NumericalError: a value that is not finite.
         """
-        right = f"points (n, {', '.join(map(str, self.shape))}) would be right, got"
+        right = f"points (n, {', '.join(map(str, self.model_shape))}) would be right, got"
         try:
             x = torch.as_tensor(points).to(self.compute.on())
         except (TypeError, ValueError, RuntimeError) as error:  # what torch raises of text, None or ragged lists
             raise InputError(f"{right} {shown(points)}") from error
-        if tuple(x.shape[1:]) != self.shape or not x.numel():
+        if tuple(x.shape[1:]) != self.model_shape or not x.numel():
             raise InputError(f"{right} {tuple(x.shape)}")
         if not x.is_floating_point():
             raise InputError(f"points of model space are floating, got {x.dtype}: model.space.to_model(...) makes them")

@@ -287,7 +287,7 @@ def _fit_analytic(prepared: PreparedFit, reporter: Reporter) -> dict[str, Any]:
     rng = Rng.of(seed, n, device=device)
     take = prepared.take(n)
     calls = len(times) * math.ceil(n / (model.evaluation.chunk or n))
-    forecast(reporter, f"analytic: {n:,} images x {len(times):,} times", model, prepared.run.space.shape, calls)
+    forecast(reporter, f"analytic: {n:,} images x {len(times):,} times", model, prepared.run.space.model_shape, calls)
     with reporter.progress("analytic", len(times), "time") as progress:
         moments = noise_moments(model, take, times.to(device), rng, progress.update)
     about = {"n": n, "times": len(times), "seed": seed, "precision": prepared.request.compute.exact}
@@ -319,7 +319,7 @@ def _fit_heads(prepared: PreparedFit, kinds: tuple[str, ...], reporter: Reporter
     take = prepared.take(settings.batch)
     losses: dict[str, float] = {}
     size, batches = settings.batch, fit.pilot + fit.steps
-    forecast(reporter, f"heads: {size} images x {batches:,}", model, prepared.run.space.shape, batches, size)
+    forecast(reporter, f"heads: {size} images x {batches:,}", model, prepared.run.space.model_shape, batches, size)
     with reporter.progress(f"heads {', '.join(kinds)}", fit.steps, "step") as progress:
 
         def update(step: int, now: dict[str, float]) -> None:
@@ -346,6 +346,7 @@ def _fit_steps(prepared: PreparedFit) -> dict[str, Any]:
     moments, process = read_moments(run, prepared.request.compute.best), prepared.model.process
     times = _times(process)
     variance = Analytic(moment="residual", moments=moments)(process, times).clamp(0, 1)
+    run.space.log_det()  # the costs of the last step are those of grey levels
     costs = step_costs(process, times, variance)
     paths = cheapest_paths(costs, min(LONGEST_PATH, len(times)))
     whole_paths = cheapest_paths(costs, len(paths), reconstruction_costs(variance, run.space.levels))

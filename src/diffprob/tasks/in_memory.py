@@ -39,6 +39,19 @@ class Points:
     shape: tuple[int, ...]
 
     levels = None
+    bounded = False
+
+    @property
+    def model_shape(self) -> tuple[int, ...]:
+        """Of a point."""
+        return self.shape
+
+    def log_det(self) -> float:
+        """log |det| of the identity."""
+        return 0.0
+
+    def require_pixels(self, what: str) -> None:
+        """Nothing: a restoration works on points as they are."""
 
     @property
     def dimensions(self) -> int:

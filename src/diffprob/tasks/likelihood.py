@@ -269,7 +269,7 @@ def measure_likelihood(prepared: PreparedLikelihood, reporter: Reporter = SILENT
     setup, until = prepared.setup, prepared.until
     calls, most = prepared.calls(len(setup.chosen)), "" if until is None else "at most "
     what = f"{most}{len(setup.chosen):,} images x {prepared.evaluations} evaluations"
-    forecast(reporter, what, setup.model, setup.run.space.shape, calls)
+    forecast(reporter, what, setup.model, setup.run.space.model_shape, calls)
     parts, detail, error = list[tuple[np.ndarray, list[np.ndarray]]](), "", None
     with (
         reporter.progress("likelihood", calls, "network call") as progress,

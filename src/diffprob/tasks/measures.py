@@ -12,7 +12,6 @@ from diffprob.base.errors import InputError, did_you_mean
 from diffprob.base.rng import Rng
 from diffprob.density.proxy import Proxy
 from diffprob.likelihood.flow import flow_log_prob
-from diffprob.space.pixels import Pixels
 from diffprob.tasks.bounds import ChainBound
 from diffprob.tasks.detection import LOW, DetectionRequest, DetectionResult, detect
 from diffprob.tasks.evaluation import EvaluationRequest, EvaluationResult, evaluate
@@ -97,12 +96,12 @@ class Measures(Face):
             InputError: as `bits_per_dim`; or points of another shape.
             TypeError: another keyword.
         """
-        known = _OPTIONS if isinstance(self.space, Pixels) else ("seed",)
+        known = _OPTIONS if self.space.levels is not None else ("seed",)
         if wrong := next((name for name in options if name not in known), None):
-            of = "images" if isinstance(self.space, Pixels) else "points"
+            of = "images" if self.space.levels is not None else "points"
             near = did_you_mean(wrong, ("method", *known))
             raise TypeError(f"log_prob() of {of} got an unexpected keyword argument {wrong!r}{near}")
-        if isinstance(self.space, Pixels):
+        if self.space.levels is not None:
             return self.bits_per_dim(images, method=method or ChainBound(), **options).log_prob
         flow = ProbabilityFlow() if method is None else method
         if not isinstance(flow, ProbabilityFlow):

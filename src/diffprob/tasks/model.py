@@ -23,7 +23,6 @@ from diffprob.process.chain import nearest
 from diffprob.process.linear import LinearProcess
 from diffprob.runs.folder import Run
 from diffprob.sampling.simulate import State
-from diffprob.space.pixels import Pixels
 from diffprob.storage import files
 from diffprob.tasks.averaging import AverageRequest
 from diffprob.tasks.averaging import average as average_weights
@@ -202,7 +201,7 @@ class Model(Measures, Edits):
         in_memory = isinstance(self.run, InMemoryRun)
         where = "a denoiser in memory" if in_memory else f"{self.run.place!r}"
         shape = "x".join(map(str, self.shape))
-        levels = f", {self.space.levels} grey levels" if isinstance(self.space, Pixels) else ""
+        levels = f", {self.space.levels} grey levels" if self.space.levels is not None else ""
         more = "" if in_memory else f"; {short_text(self.run)}"
         return f"Model({where}: {shape}{levels}, {self.process.schedule!r}{more})"
 

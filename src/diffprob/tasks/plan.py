@@ -138,6 +138,8 @@ def plan_sampling(
     Raises:
         InputError: parts that do not go together, or a run without a model.
     """
+    if sampling.clip:
+        run.space.require_pixels("clipping")
     compute = sampling.compute.for_images(run)
     chosen, grid, steps = _chain(run, sampling, reporter)
     sampler, n = plan(chosen, steps)
@@ -184,7 +186,7 @@ def _chain(run: Run, sampling: Sampling, reporter: Reporter) -> tuple[Any, Any, 
         if isinstance(sampler, Ancestral):
             steps = sampling.steps or native_steps(process.schedule.steps)
     elif sampling.grid is None and sampling.variance is None:
-        sampler, grid = default(steps, process, run.space.shape)
+        sampler, grid = default(steps, process, run.space.model_shape)
     if sampling.grid is not None:
         grid = sampling.grid
     if sampling.variance is not None and not (isinstance(sampler, Ancestral) or getattr(sampler, "spread", False)):

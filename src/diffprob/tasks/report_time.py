@@ -123,7 +123,7 @@ def seconds_per_call(model: NetDenoiser, space: Pixels) -> float:
     chunk, seconds = auto_chunk(device, space), []
     if model.condition is not None:
         model = model.condition_on(model.condition.example_rows(chunk))
-    x, t = torch.zeros((chunk, *space.shape), device=device), torch.tensor(0.5, dtype=torch.float64)
+    x, t = torch.zeros((chunk, *space.model_shape), device=device), torch.tensor(0.5, dtype=torch.float64)
     with torch.no_grad():
         for _ in range(3):
             began = time.monotonic()

@@ -156,6 +156,7 @@ def prepare_restore(run: Run, request: RestoreRequest, reporter: Reporter = SILE
         InputError: parts that do not go together, a run without a model, or images of another kind.
     """
     _check(request)
+    run.space.require_pixels("a restoration")
     images = read_images(request.images, run, reporter, request.n)
     device = request.sampling.compute.on()
     request = replace(request, sampling=replace(request.sampling, n=len(images)))

@@ -217,7 +217,7 @@ def _next(run: AnyRun, fits: Sequence[str], measurements: Sequence[Measurement])
     held_out = "held-out " if _has_held_out(run.recipe.data) else ""
     inside = "" if held_out else " --held-out GOOD-PICTURES"
     commands = _drawing(run.recipe, place)
-    if not isinstance(run.recipe.condition, LowResolution | Captions):
+    if not isinstance(run.recipe.condition, LowResolution | Captions) and run.space.bounded:
         commands += [
             Command(f"bits/dim of {held_out}images", f"diffprob likelihood {place}{data}"),
             Command("find pictures that do not belong", f"diffprob detect {place} PICTURES --resize{inside}{data}"),

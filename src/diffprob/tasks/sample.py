@@ -188,5 +188,5 @@ def chain(run: Run, request: SampleRequest = SampleRequest(), reporter: Reporter
     """
     prepared = prepare_sample(run, request, reporter)
     plan, rng = prepared.plan, prepared.rng
-    x: Tensor = start(plan.guided, rng, run.space.shape)
+    x: Tensor = start(plan.guided, rng, run.space.model_shape)
     return simulate(limited(plan.guided, plan.clip), plan.sampler, x, plan.times, rng)

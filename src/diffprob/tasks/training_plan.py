@@ -9,6 +9,7 @@ from diffprob.base.errors import InputError, Missing
 from diffprob.base.text import one_line
 from diffprob.config.classes import resolve_classes
 from diffprob.config.overrides import assign_all
+from diffprob.config.pretrained import pin
 from diffprob.config.recipe import AnyRecipe, Recipe, check_trainable, resumable, space
 from diffprob.data.combined import innermost
 from diffprob.data.images import Images
@@ -215,7 +216,8 @@ def checked(recipe: AnyRecipe, images: Images, out: Path, reporter: Reporter = S
     except InputError as error:
         raise InputError(f"{error}{'' if is_run(out) else _fitting(recipe, images)}") from error
     check_trainable(recipe)
-    unresolved, recipe = recipe, resolve_classes(recipe, images, read_recipe(out) if is_run(out) else None)
+    old = read_recipe(out) if is_run(out) else None
+    unresolved, recipe = recipe, resolve_classes(pin(recipe, old), images, old)
     names = [getattr(getattr(candidate, "condition", None), "names", ()) for candidate in (unresolved, recipe)]
     if gone := [name for name in names[0] if name and names[1] and name not in names[1]]:
         reporter.note(

@@ -92,6 +92,7 @@ class VariationalBound:
     def bind(self, model: NetDenoiser, space: Pixels) -> Objective:
         """The loss for such images, with a history of its own if it wants one."""
         self.check(model.process, model.variance)
+        space.log_det()
         bound = replace(self, levels=self.levels or space.levels)
         return Weighed(bound, LossHistory(steps_of(model), self.history, self.uniform)) if self.history else bound
 
@@ -173,6 +174,7 @@ class Hybrid:
     def bind(self, model: NetDenoiser, space: Pixels) -> Objective:
         """The loss for such images."""
         self.check(model.process, model.variance)
+        space.log_det()
         return replace(self, levels=self.levels or space.levels)
 
     def __call__(self, model: NetDenoiser, x0: Tensor, rng: Rng) -> Tensor:
