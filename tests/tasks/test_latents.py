@@ -101,6 +101,7 @@ def test_what_needs_a_density_of_images_or_pixels_says_so(model, recipe, encoder
     for ask in (
         lambda: model.bits_per_dim(n=4),
         lambda: model.rate_distortion(n=4),
+        lambda: model.fit("steps"),
         lambda: model.log_prob(None, method=dp.ProbabilityFlow()),
         lambda: detect(model.run, DetectionRequest(outside=("digits",), proxies=(BoundDensity(),), n=20)),
         lambda: train(TrainRequest(recipe=bound, out=place / "bound", device="cpu", overrides=QUICK)),

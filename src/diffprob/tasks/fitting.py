@@ -221,6 +221,8 @@ def prepare_fit(run: Run, request: FitRequest, reporter: Reporter = SILENT, writ
     """
     compute = request.compute
     kinds = _kinds(run, request, reporter)
+    if "steps" in kinds:
+        run.space.log_det()  # the costs of the last step are those of grey levels; there may be none
     if writing:
         if run.is_packaged and not request.record:
             why = "comes with the library and is only read"
@@ -346,7 +348,6 @@ def _fit_steps(prepared: PreparedFit) -> dict[str, Any]:
     moments, process = read_moments(run, prepared.request.compute.best), prepared.model.process
     times = _times(process)
     variance = Analytic(moment="residual", moments=moments)(process, times).clamp(0, 1)
-    run.space.log_det()  # the costs of the last step are those of grey levels
     costs = step_costs(process, times, variance)
     paths = cheapest_paths(costs, min(LONGEST_PATH, len(times)))
     whole_paths = cheapest_paths(costs, len(paths), reconstruction_costs(variance, run.space.levels))
