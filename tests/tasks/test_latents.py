@@ -96,6 +96,7 @@ def test_images_are_drawn_by_class_and_decoded(model):
     assert model.score(last.x, t=0.3).shape == (3, 2, 4, 4)
 
 
+@pytest.mark.filterwarnings("ignore:steps follow from the analytic variance")
 def test_what_needs_a_density_of_images_or_pixels_says_so(model, recipe, encoder, place):
     bound = replace(recipe, objective=VariationalBound())
     for ask in (
