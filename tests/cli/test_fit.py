@@ -109,7 +109,7 @@ def test_fit_to_other_weights_is_an_error(diffprob: Callable, fit: Path, tmp_pat
         (("fit", "digits", "analytic"), "comes with the library and is only read"),
         (("fit", "nowhere", "analytic"), "no run at nowhere"),
         (("train", "digits", "--set", "variance=Analytic()", "--out", "x"), "it is fitted to a trained run"),
-        (("train", "digits", "--set", "variance=LearnedRange()", "--out", "x"), "out_channels must be 2"),
+        (("train", "digits", "--set", "variance=LearnedRange()", "--out", "x"), "does not train the variance"),
     ],
 )
 def test_invalid_input_is_a_one_line_error(

@@ -53,13 +53,13 @@ def test_fitted_path_and_variance_are_the_default(diffprob: Callable, fitted: Pa
     plain = diffprob("likelihood", trained, "--dry-run", "--json", *CPU).json
     assert (plain["grid"], plain["steps"], plain["variance"], plain["terms"]) == ("Native()", 1000, "Zero()", 50)
     plan = diffprob("likelihood", fitted, "--dry-run", "--json", *CPU).json
-    assert (plan["grid"], plan["steps"]) == ("LeastCost(whole=True)", 40)
-    assert plan["variance"] == "Analytic(bound=1.0, last=inf, moment='residual')" and plan["terms"] == "all"
+    assert (plan["grid"], plan["steps"]) == ("LeastCost(whole=True)", 256)
+    assert plan["variance"] == "Analytic(bound=1.0, last=inf, moment='residual')" and plan["terms"] == 50
     plan = diffprob("likelihood", fitted, "--steps", "10", "--variance", "UnitData()", "--dry-run", "--json", *CPU).json
     assert (plan["grid"], plan["steps"], plan["variance"]) == ("LeastCost(whole=True)", 10, "UnitData()")
     assert plan["evaluations"] == 10
-    plan = diffprob("likelihood", fitted, "--steps", "100", "--dry-run", "--json", *CPU).json
-    assert (plan["grid"], plan["steps"]) == ("Uniform()", 100)
+    plan = diffprob("likelihood", fitted, "--steps", "300", "--dry-run", "--json", *CPU).json
+    assert (plan["grid"], plan["steps"]) == ("Uniform()", 300)
 
 
 def test_likelihood_writes_table_and_record(diffprob: Callable, tiny: Path) -> None:

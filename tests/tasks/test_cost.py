@@ -42,7 +42,7 @@ def test_huge_network_is_not_built(monkeypatch: pytest.MonkeyPatch, make: Callab
     def refuse(*_: Any) -> None:
         raise AssertionError("it was built")
 
-    monkeypatch.setattr(cost, "_probe", refuse)
+    monkeypatch.setattr(cost, "measured_seconds", refuse)
     monkeypatch.setattr(cost, "matmul_rate", lambda *_: 1e9)
     estimate = estimate_cost(make(), torch.device("cpu"))
     assert estimate.parameters > (1.4e9 if make is huge else cost.MOST_BUILT)

@@ -27,8 +27,9 @@ from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import Cosine
 from diffprob.runs.folder import Run
 from diffprob.space.pixels import Pixels
-from diffprob.training.denoising import Denoising, add_noise, uniform_times
+from diffprob.training.denoising import Denoising, add_noise
 from diffprob.training.distillation import GradientDistillation
+from diffprob.training.times import uniform_times
 
 SPACE = Pixels((1, 8, 8), 17)
 UNET = UNetSpec(1, 1, widths=(8, 8), layers=1, attention=(False, True), groups=4)
