@@ -146,6 +146,33 @@ def test_trainer_resumes_to_the_bit_and_keeps_the_scale_of_the_latents():
         + average.latent_mean[:, None, None]), rtol=0, atol=1e-6)  # fmt: skip
 
 
+class Standardised(torch.nn.Module):
+    """A shift of images that is no `Autoencoder`, and keeps the mean of the examples."""
+
+    evaluation = Evaluation()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = torch.nn.Parameter(torch.zeros(()))
+        self.register_buffer("mean", torch.zeros(()))
+
+    def standardise(self, batches) -> None:
+        self.mean.copy_(torch.cat(list(batches)).mean())
+
+
+def test_whatever_standardises_itself_does_so_before_a_checkpoint():
+    images, space, store = Digits().load(), Pixels((1, 8, 8), 17), MemoryStore()
+    settings = Training(steps=2, batch=16, warmup=1, precision="fp32", sample_every=0)
+    Trainer(
+        Standardised(),
+        lambda model, x0, rng: (x0 - model.shift).square().mean((1, 2, 3)),
+        *(images, space, settings, store),
+        device="cpu",
+    ).run()
+    x = space.to_model(torch.from_numpy(images.take(np.arange(1000))))
+    assert float(store.kept.ema["mean"]) == pytest.approx(float(x.mean()), abs=0.02)
+
+
 def test_it_trains_autoencoders_alone():
     with pytest.raises(InputError, match="trains an Autoencoder, got a DensityModel"):
         Reconstruction().bind(DensityModel(EnergySpec().build()), Pixels((1, 8, 8)))

@@ -66,7 +66,8 @@ class Trainer:
     machine and software.
 
     Args:
-        model: its float32 (or float64) parameters are trained in place.
+        model: its float32 (or float64) parameters are trained in place; one with a ``standardise`` measures there what
+            its averages keep of the training images, whenever a checkpoint is made.
         objective: one loss per sample; one with a ``bind`` is asked what it is for this model and these images, and one
             with a ``memory`` has it synchronised after every step and kept in the checkpoints.
         images: integer levels by index.
@@ -279,8 +280,9 @@ class Trainer:
         Raises:
             NumericalError: a weight, an average or a moment of the optimiser is not finite; nothing was written.
         """
-        if isinstance(self.average, Autoencoder):
-            self.average.standardise(self.batches.examples(self.device, self.dtype))
+        standardise = getattr(self.average, "standardise", None)
+        if standardise is not None:
+            standardise(self.batches.examples(self.device, self.dtype))
         self._check_weights()
         window = [float(loss) for loss in self._window()] if self.window else []
         if self._main:
