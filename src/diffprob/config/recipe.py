@@ -25,7 +25,7 @@ from diffprob.guidance.noisy_classifier import NoisyClassifier
 from diffprob.net.autoencoder import AutoencoderSpec
 from diffprob.net.noisy import NoisyClassifierSpec
 from diffprob.process.linear import LinearProcess
-from diffprob.space.pixels import Pixels
+from diffprob.space.space import Space
 from diffprob.storage.files import clean_component
 from diffprob.training.denoising import Denoising
 from diffprob.training.noisy_classifier import NoisyClassifierLoss
@@ -95,7 +95,7 @@ class Recipe:
 
     name: str
     data: Source
-    space: Pixels
+    space: Space
     network: ImageNetworkSpec
     process: LinearProcess = LinearProcess()
     prediction: Prediction = Epsilon()
@@ -129,7 +129,7 @@ class Baseline:
 
     name: str
     data: Source
-    space: Pixels
+    space: Space
     network: NetworkSpec
     objective: Any
     training: Training
@@ -162,7 +162,7 @@ class NoisyClassifierRecipe:
 
     name: str
     data: Source
-    space: Pixels
+    space: Space
     network: NoisyClassifierSpec
     process: LinearProcess = LinearProcess()
     clock: Clock = Index()
@@ -198,7 +198,7 @@ class AutoencoderRecipe:
 
     name: str
     data: Source
-    space: Pixels
+    space: Space
     network: AutoencoderSpec
     objective: Any = Reconstruction()
     training: Training
@@ -322,7 +322,7 @@ def build(
     return build_density(recipe, evaluation)
 
 
-def space(recipe: AnyRecipe, images: Images) -> Pixels:
+def space(recipe: AnyRecipe, images: Images) -> Space:
     """The pixel space of ``recipe``, after a look whether ``images`` belong to it.
 
     Raises:

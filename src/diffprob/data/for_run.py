@@ -30,7 +30,7 @@ from diffprob.data.images import Images
 from diffprob.data.kinds import open_data
 from diffprob.data.resize import requantised, resized
 from diffprob.data.sources import Folder, HuggingFace
-from diffprob.space.pixels import Pixels
+from diffprob.space.space import Space
 
 TRAIN, TEST, OTHER = "train", "test", "other data"  # what images are to a run: its own two splits, or neither
 WHOLE = "all"  # the part of data without a test split that is read
@@ -82,7 +82,7 @@ class Selection:
 
 def select(
     data: "str | np.ndarray | Images",
-    space: Pixels,
+    space: Space,
     owner: str,
     split: str = "auto",
     resize: bool = False,
@@ -130,7 +130,7 @@ def read_any(
 
 
 def fitted(
-    images: Images, space: Pixels, text: str, owner: str, resize: bool, how: str | None = None
+    images: Images, space: Space, text: str, owner: str, resize: bool, how: str | None = None
 ) -> tuple[Images, list[str]]:
     """The images in the shape and grey levels of ``space``, and what was done to them, in words.
 

@@ -14,6 +14,7 @@ from diffprob.density.measure import MOST_NOISES
 from diffprob.density.proxy import Proxy
 from diffprob.space.dequantise import Dequantisation
 from diffprob.space.pixels import Pixels, check_levels
+from diffprob.space.space import Space
 
 
 class DensityModel(nn.Module):
@@ -98,7 +99,7 @@ class LogDensity(Proxy):
         whole("noises", self.noises, 1, MOST_NOISES)
         check_levels(self.levels)
 
-    def bind(self, space: Pixels) -> "LogDensity":
+    def bind(self, space: Space) -> "LogDensity":
         """The proxy for such grey levels."""
         return replace(self, levels=self.levels or space.levels)
 

@@ -20,6 +20,7 @@ from diffprob.process.grids import Uniform
 from diffprob.process.times import native_steps
 from diffprob.space.dequantise import dequantised
 from diffprob.space.pixels import Pixels, check_levels
+from diffprob.space.space import Space
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class BoundDensity(Proxy):
         check_levels(self.levels)
         real("eta", self.eta, "(0, 1]")  # a chain without noise has no bound
 
-    def bind(self, space: Pixels) -> Self:
+    def bind(self, space: Space) -> Self:
         """The levels of the space, unless others were asked for."""
         space.log_det()
         return replace(self, levels=space.levels) if self.levels is None else self
@@ -103,7 +104,7 @@ class FlowDensity(Proxy):
         check_levels(self.levels)
         real("tolerance", self.tolerance, "[1e-12, 1)")
 
-    def bind(self, space: Pixels) -> Self:
+    def bind(self, space: Space) -> Self:
         """The levels of the space, unless others were asked for."""
         space.log_det()
         return replace(self, levels=space.levels) if self.levels is None else self
@@ -149,7 +150,7 @@ class ComplexityCorrected(Proxy):
         """log p, and the length of the code."""
         return ("log p", "bits")
 
-    def bind(self, space: Pixels) -> Self:
+    def bind(self, space: Space) -> Self:
         """Both with the levels of the space, unless others were asked for."""
         return replace(self, of=self.of.bind(space), levels=space.levels if self.levels is None else self.levels)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from diffprob.base.checks import shown
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
-from diffprob.space.pixels import Pixels
+from diffprob.space.space import Space
 
 LEAST = 50  # images that a fit, or a comparison, should rest on
 
@@ -40,7 +40,7 @@ class Proxy(ABC):
         """The proxy whose statistics these are: what was measured for it serves all that say so."""
         return self
 
-    def bind(self, space: Pixels) -> Self:
+    def bind(self, space: Space) -> Self:
         """The proxy with what it has to know of the pixel space."""
         return self
 

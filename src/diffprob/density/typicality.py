@@ -11,7 +11,7 @@ from diffprob.base.rng import Rng
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.density.noise import NoiseNorm
 from diffprob.density.proxy import Fitted, Proxy, enough, present
-from diffprob.space.pixels import Pixels
+from diffprob.space.space import Space
 
 _INNER = "of."
 
@@ -49,7 +49,7 @@ class Typical(Proxy):
         """What the proxy measures."""
         return self.of.measured
 
-    def bind(self, space: Pixels) -> Self:
+    def bind(self, space: Space) -> Self:
         """With the proxy bound."""
         return replace(self, of=self.of.bind(space))
 

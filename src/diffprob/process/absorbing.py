@@ -7,13 +7,14 @@ smooth survival (Austin et al. 2021, sec. 3.1, "absorbing state").
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import Never
 
 import torch
 from torch import Tensor
 
 from diffprob.base.checks import able, whole
 from diffprob.base.distributions import Categorical, Dirac, Distribution
-from diffprob.base.errors import NoClosedForm
+from diffprob.base.errors import InputError, NoClosedForm
 from diffprob.base.rng import Rng, one_for_each
 from diffprob.base.shapes import check_floats, is_one_time
 from diffprob.process.survival import LinearSurvival, Survival
@@ -96,8 +97,21 @@ class AbsorbingProcess:
         """log(alpha/(1 - alpha)), the log odds of survival, float64."""
         return self.survival.logsnr(as_time(t, self.survival.steps))
 
+    is_linear = False
+
     def check_law(self, what: str) -> None:
         """Every law here is known exactly: nothing is refused."""
+
+    def require_linear(self, what: str) -> Never:
+        """Refuse what works on a signal with noise added.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(
+            f"{what} needs a signal with noise added, and this model masks its levels: a run of a LinearProcess(...) "
+            "would be right"
+        )
 
     def bind(self, rng: Rng, like: Tensor) -> "AbsorbingProcess":
         """The process with a random order for each of the samples ``like`` (B, *event), from their streams.

@@ -66,6 +66,36 @@ class StraightScaling:
 class Process(Protocol):
     """A noising process: everything that samplers, bounds and codecs need to know about it."""
 
+    @property
+    def schedule(self) -> Schedule:
+        """What grids and laws of times read: the steps, the last noisy time, and the log-SNR or what stands for it."""
+        ...
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether x_t = alpha x_0 + sigma noise, which `require_linear` asks for."""
+        ...
+
+    def logsnr(self, t: Tensor | float) -> Tensor:
+        """It falls from the data to the noise, float64 shaped like t."""
+        ...
+
+    def check_law(self, what: str) -> None:
+        """Refuse ``what`` where of a step only the mean and the variance are known.
+
+        Raises:
+            InputError: the law of a step is not known.
+        """
+        ...
+
+    def require_linear(self, what: str) -> None:
+        """Refuse ``what`` where x_t is no signal with noise added: what every task asks that cannot do without.
+
+        Raises:
+            InputError: there is no signal and no noise.
+        """
+        ...
+
     def prior(self, like: Tensor) -> Distribution:
         """p(x_1), with the shape, dtype and device of ``like``."""
         ...
@@ -181,6 +211,11 @@ class LinearProcess:
         """
         one_for_each(rng, like)
         return self.noise_at(t).sample(rng, like.shape[1:], like.dtype).to(like.device)
+
+    is_linear = True
+
+    def require_linear(self, what: str) -> None:
+        """Nothing: x_t is a signal with noise added."""
 
     def check_law(self, what: str) -> None:
         """Refuse what needs more of x_t than its mean and variance.

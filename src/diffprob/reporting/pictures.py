@@ -12,7 +12,7 @@ import torch
 from diffprob.base.rng import Rng
 from diffprob.process.linear import LinearProcess
 from diffprob.reporting.figures import grid_image
-from diffprob.space.pixels import Pixels
+from diffprob.space.space import Space
 
 SHARP = 96  # smaller images are enlarged by a whole factor to at least this, so that the page only ever reduces them
 LOSSLESS = 64 * 64  # pixels of an image up to which it is kept as PNG
@@ -96,7 +96,7 @@ def log_snr(process: LinearProcess, t: float) -> str:
 
 
 def noising(
-    pixels: np.ndarray, times: Sequence[float], process: LinearProcess, space: Pixels, rng: Rng
+    pixels: np.ndarray, times: Sequence[float], process: LinearProcess, space: Space, rng: Rng
 ) -> tuple[list[np.ndarray], list[float]]:
     """Images (N, C, H, W) on their way to noise, x_t ~ q(x_t | x_0) with the same z at every t.
 

@@ -18,7 +18,7 @@ from diffprob.config.spec import children
 from diffprob.reporting.curves import series
 from diffprob.reporting.material import Log, Material
 from diffprob.runs.measurements import Measurement, against, drawn_with, interval, number
-from diffprob.space.pixels import Pixels
+from diffprob.space.space import Space
 
 Rows = list[tuple[str, str]]
 
@@ -57,7 +57,7 @@ def public(measurements: Sequence[Measurement]) -> list[Measurement]:
     ]
 
 
-def shape(space: Pixels) -> str:
+def shape(space: Space) -> str:
     """ "28×28, grey, 256 levels"."""
     channels, height, width = space.shape
     return f"{height}×{width}, {'grey' if channels == 1 else 'colour'}, {space.levels} levels"

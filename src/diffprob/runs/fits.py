@@ -19,7 +19,7 @@ from diffprob.denoise.variance import HEADS, Analytic, Headed, Variance
 from diffprob.net.head import HeadSpec
 from diffprob.process.path import LeastCost
 from diffprob.runs.files import library_version
-from diffprob.space.pixels import Pixels
+from diffprob.space.space import Space
 from diffprob.storage import tensors
 from diffprob.storage.files import kind_of
 from diffprob.storage.records import load, record
@@ -50,7 +50,7 @@ class FittedRun(Protocol):
         ...
 
     @property
-    def space(self) -> Pixels:
+    def space(self) -> Space:
         """Of its images."""
         ...
 

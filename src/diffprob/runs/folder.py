@@ -37,7 +37,7 @@ from diffprob.runs.files import BEST, MODEL, model_meta, read_recipe, weights_st
 from diffprob.runs.fits import bind_variance
 from diffprob.runs.measurements import Measurement, read_measurements
 from diffprob.runs.writer import RunWriter
-from diffprob.space.pixels import Pixels
+from diffprob.space.space import Space
 from diffprob.storage import tensors
 from diffprob.storage.files import expanded, kind_of
 from diffprob.storage.manifest import NAME, Manifest
@@ -83,8 +83,8 @@ class RunFolder(Generic[AnyRecipe_co]):
         return self.path.name if self.is_packaged else self.typed or str(self.path)
 
     @property
-    def space(self) -> Pixels:
-        """The pixel space of the run's images."""
+    def space(self) -> Space:
+        """The space of the run's images."""
         return self.recipe.space
 
     @property
@@ -314,7 +314,7 @@ def open_run(path: str | Path, verify: bool = True) -> AnyRun:
 PretrainedRun.opener_of_any = open_run
 
 
-def auto_chunk(device: torch.device, space: Pixels) -> int:
+def auto_chunk(device: torch.device, space: Space) -> int:
     """Samples per network call by default: on a CPU 8, 16 very small ones, fewer large ones; 256 elsewhere.
 
     A call costs as much for one sample as for all of them, since what is missing is filled up: the last bits would

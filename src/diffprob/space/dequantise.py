@@ -9,10 +9,10 @@ from torch import Tensor
 
 from diffprob.base.checks import whole
 from diffprob.base.rng import Rng, one_for_each
-from diffprob.space.pixels import Pixels
+from diffprob.space.space import Space
 
 
-def dequantised(space: Pixels, levels: Tensor, rng: Rng) -> Tensor:
+def dequantised(space: Space, levels: Tensor, rng: Rng) -> Tensor:
     """x + u, u uniform on a bin, centred: levels (B, C, H, W) to float64 points of the K bins, in model space.
 
     Raises:
@@ -50,7 +50,7 @@ class Dequantisation:
         whole("repeats", self.repeats, 1, 10**6)
         whole("importance", self.importance, 1, 10**6)
 
-    def log_prob(self, density: Callable[[Tensor, Rng], Tensor], space: Pixels, levels: Tensor, rng: Rng) -> Tensor:
+    def log_prob(self, density: Callable[[Tensor, Rng], Tensor], space: Space, levels: Tensor, rng: Rng) -> Tensor:
         """The bound for levels (B, C, H, W), nats of a density in model space, float64 (B,).
 
         Args:

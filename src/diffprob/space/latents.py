@@ -92,6 +92,11 @@ class Latents(Pixels):
         """There is none: `log_det` says why."""
         return self.log_det()
 
+    @property
+    def bins(self) -> int:
+        """There are none: `log_det` says why."""
+        return self.log_det()
+
     def exact(self, x: Tensor) -> Tensor:
         """There are none: `log_det` says why."""
         return self.log_det()

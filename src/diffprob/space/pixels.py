@@ -46,6 +46,11 @@ class Pixels:
         """Of a point of model space: that of the images."""
         return self.shape
 
+    @property
+    def bins(self) -> int:
+        """K: those that a density is summed over."""
+        return self.levels
+
     def log_det(self) -> float:
         """log |det| of the map from levels to model space, nats: d log(2/(K-1))."""
         return self.dimensions * math.log(bin_width(self.levels))
@@ -91,6 +96,10 @@ class Pixels:
         if bool(torch.isnan(x).any()):
             raise NumericalError("an image has values that are not numbers (NaN), which are no grey levels")
         return ((x.double() + 1) / bin_width(self.levels)).round().clamp(0, self.levels - 1).to(torch.uint8)
+
+    def nearest(self, x: Tensor) -> Tensor:
+        """As `to_data`, which takes any points."""
+        return self.to_data(x)
 
     def exact(self, x: Tensor) -> Tensor:
         """The levels that images are made of, uint8 (B, C, H, W), for what is measured of the levels.

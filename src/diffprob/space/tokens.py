@@ -36,6 +36,22 @@ class Tokens:
         """d, the number of tokens of an event."""
         return math.prod(self.shape)
 
+    bounded = False  # a level is no number that could be clamped
+    bin_width = 1.0  # from level to level
+    bins = None  # a law of tokens is one of the levels
+
+    @property
+    def model_shape(self) -> tuple[int, ...]:
+        """Of a state: that of the data."""
+        return self.shape
+
+    def log_det(self) -> float:
+        """0: a level is its own state."""
+        return 0.0
+
+    def require_pixels(self, what: str) -> None:
+        """Nothing: an element of a state is one of the data."""
+
     def to_model(self, levels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Whole numbers (B, ...) of d for each event -> the same numbers in ``dtype``, (B, *shape).
 
@@ -70,6 +86,14 @@ class Tokens:
             what = "a token that is still masked" if wrong == self.levels else f"the value {wrong:g}"
             raise ValueError(f"a state has {what}: levels 0..{self.levels - 1} would be right")
         return x.to(torch.uint8)
+
+    def nearest(self, x: Tensor) -> Tensor:
+        """The levels nearest to any numbers (B, *shape), such as means of a law, uint8.
+
+        Raises:
+            ValueError, NumericalError: as `to_data`.
+        """
+        return self.to_data(x.round().clamp(0, self.levels - 1))
 
     def bits_per_dim(self, nats: Tensor) -> Tensor:
         """-log P in nats as bits for each token: nats/(d ln 2); the uniform law has log2 K."""

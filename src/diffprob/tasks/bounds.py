@@ -143,7 +143,7 @@ def prepare(
     model = compute.load(run, bound_variance(run, compute.best, chain.variance))
     grid, n = _grid(run, chain, compute.best)
     times = make_times(grid, model.process, n)
-    decoder = Decoder(run.space.levels, chain.decoder_std)
+    decoder = Decoder(run.space.bins, chain.decoder_std)
     clip = clips(run) if chain.clip is None else chain.clip
     terms = None if chain.terms is None or chain.terms >= len(times) - 1 else chain.terms
     settings = {

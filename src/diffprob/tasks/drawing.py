@@ -18,7 +18,7 @@ from diffprob.base.text import one_line
 from diffprob.denoise.clipping import Clip, DynamicClip
 from diffprob.denoise.denoiser import Denoiser, NetDenoiser
 from diffprob.sampling.simulate import simulate, start
-from diffprob.space.pixels import Pixels
+from diffprob.space.space import Space
 from diffprob.tasks.options import option
 from diffprob.tasks.reporter import Progress, Reporter
 
@@ -70,7 +70,7 @@ def draw(
     sampler: Any,
     times: Tensor,
     rng: Rng,
-    space: Pixels,
+    space: Space,
     clip: bool | float | None = None,
     rows: int = 0,
 ) -> Drawn:
@@ -89,7 +89,7 @@ def draw(
         if k in shown and state.posterior is not None:
             frames.append((float(times[k]), state.posterior.mean[:rows].clone()))
     check_finite(x, rng, model)
-    frames = [(t, space.to_data(frame).cpu().numpy()) for t, frame in frames]
+    frames = [(t, space.nearest(frame).cpu().numpy()) for t, frame in frames]
     levels = space.to_data(x).cpu().numpy()
     return Drawn(levels, [frame for _, frame in frames], [t for t, _ in frames], tally.evaluations / len(levels))
 

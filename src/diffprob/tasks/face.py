@@ -18,11 +18,11 @@ from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.denoise.variance import Variance
 from diffprob.process.linear import LinearProcess
 from diffprob.runs.folder import Run
-from diffprob.space.pixels import Pixels
+from diffprob.space.space import Space
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.conditioning import Conditioning
 from diffprob.tasks.images import ImageBatch, ImageSelection, ImageSource
-from diffprob.tasks.in_memory import InMemoryRun, Points
+from diffprob.tasks.in_memory import InMemoryRun
 from diffprob.tasks.plan import Sampling
 from diffprob.tasks.reporter import Reporter
 
@@ -71,7 +71,7 @@ class Face:
     reporter: Reporter
 
     @property
-    def space(self) -> Pixels | Points:
+    def space(self) -> Space:
         """Of its images or points."""
         return self.run.space
 

@@ -40,6 +40,8 @@ class Points:
 
     levels = None
     bounded = False
+    bin_width = 1.0
+    bins = None
 
     @property
     def model_shape(self) -> tuple[int, ...]:
@@ -63,6 +65,10 @@ class Points:
         return x.to(dtype)
 
     def to_data(self, x: Tensor) -> Tensor:
+        """The same points."""
+        return x
+
+    def nearest(self, x: Tensor) -> Tensor:
         """The same points."""
         return x
 
@@ -250,8 +256,7 @@ def in_memory(
             own = own.float()  # states are float32; `Compute.precision` is what computes in 16 bits
         return NetDenoiser(Foreign(own), *parts, variance or Zero(), evaluation)
 
-    pixels = isinstance(space, Pixels)
-    return cast(Run, InMemoryRun(build, _Parts(process, Zero()), space, chunks=pixels))
+    return cast(Run, InMemoryRun(build, _Parts(process, Zero()), space, chunks=levels is not None))
 
 
 def _check_model(model: Any) -> None:

@@ -360,7 +360,7 @@ def _flow(setup: LikelihoodSetup, method: ProbabilityFlow) -> PreparedLikelihood
     def measure(levels: Tensor, rng: Rng) -> list[Tensor]:
         # bits/dim = -log2 p/d - log2 w: the width w of a bin is a part of its own.
         nats = -rule.log_prob(density, space, levels, rng)
-        return [nats, nats.new_full(nats.shape, -math.log(space.bin_width) * space.dimensions)]
+        return [nats, nats.new_full(nats.shape, -space.log_det())]
 
     own = {
         "dequantisation": f"uniform, centred, {rule!r}",

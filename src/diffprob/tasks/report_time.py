@@ -12,7 +12,7 @@ from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.process.linear import LinearProcess
 from diffprob.runs.folder import auto_chunk
 from diffprob.sampling.defaults import affordable
-from diffprob.space.pixels import Pixels
+from diffprob.space.space import Space
 from diffprob.tasks.bounds import TERMS
 from diffprob.tasks.progress import duration
 
@@ -117,7 +117,7 @@ def parts_of(calls: int, comparing: float = 0.0) -> dict[str, ReportPart]:
     }
 
 
-def seconds_per_call(model: NetDenoiser, space: Pixels) -> float:
+def seconds_per_call(model: NetDenoiser, space: Space) -> float:
     """Of the network on one image, in chunks as they are used."""
     device = next(model.parameters()).device
     chunk, seconds = auto_chunk(device, space), []

@@ -18,7 +18,7 @@ from diffprob.sampling.ancestral import DDIM
 from diffprob.sampling.between import sample_from, times_from
 from diffprob.sampling.invert import invert
 from diffprob.sampling.simulate import cost
-from diffprob.space.pixels import Pixels
+from diffprob.space.space import Space
 from diffprob.tasks.display import OfImages, save
 from diffprob.tasks.drawing import check_finite, limited, network_progress
 from diffprob.tasks.options import option
@@ -39,7 +39,7 @@ class Rows:
 
     plan: SamplingPlan
     at: tuple[float, ...]
-    space: Pixels
+    space: Space
     device: torch.device
 
     @property

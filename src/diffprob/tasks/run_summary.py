@@ -26,7 +26,7 @@ from diffprob.reporting.summary import duration, last_part
 from diffprob.runs.fits import ANALYTIC, STEPS, fitted
 from diffprob.runs.folder import AnyRun, AutoencoderRun, BaselineRun, NoisyClassifierRun, Run, open_run
 from diffprob.runs.measurements import NOTHING, Measurement, interval, number
-from diffprob.space.pixels import Pixels
+from diffprob.space.space import Space
 from diffprob.storage.records import last_record
 from diffprob.training.denoising import Denoising
 
@@ -116,7 +116,7 @@ def describe_run(name: str | Path) -> RunSummary:
     )
 
 
-def shape_text(space: Pixels) -> str:
+def shape_text(space: Space) -> str:
     """The images of a space in words: "28x28x1, 256 levels"."""
     channels, height, width = space.shape
     return f"{height}x{width}x{channels}, {space.levels} levels"
