@@ -8,6 +8,7 @@ from diffprob.conform import process as checks
 from diffprob.conform.expectations import check_frozen
 from diffprob.process.absorbing import AbsorbingProcess
 from diffprob.process.linear import LinearProcess
+from diffprob.process.multinomial import MultinomialProcess
 
 over_schedules = pytest.mark.parametrize("schedule", SCHEDULES, ids=name)
 over_scalings = pytest.mark.parametrize("scaling", SCALINGS, ids=name)
@@ -62,6 +63,16 @@ def test_noise_density_integrates_to_one(process) -> None:
 def test_absorbing_process(survival, levels: int) -> None:
     checks.check_process(AbsorbingProcess(levels, survival))
     checks.check_process(survival)
+
+
+@pytest.mark.parametrize("schedule", [*SCHEDULES, *SURVIVALS], ids=name)
+def test_multinomial_process(schedule) -> None:
+    checks.check_process(MultinomialProcess(3, schedule, (0.2, 0.7, 0.1)))
+
+
+@pytest.mark.parametrize("levels", [2, 5])
+def test_multinomial_process_of_other_levels(levels: int) -> None:
+    checks.check_process(MultinomialProcess(levels))
 
 
 @over_laws

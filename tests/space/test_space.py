@@ -30,5 +30,6 @@ def test_space_answers_what_tasks_ask(space: Space) -> None:
 
 def test_what_needs_signal_and_noise_is_refused_by_a_process_without() -> None:
     dp.LinearProcess().require_linear("the score")
-    with pytest.raises(InputError, match="the score needs a signal with noise added"):
-        dp.AbsorbingProcess(17).require_linear("the score")
+    for process in (dp.AbsorbingProcess(17), dp.MultinomialProcess(17)):
+        with pytest.raises(InputError, match="the score needs a signal with noise added"):
+            process.require_linear("the score")

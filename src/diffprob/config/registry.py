@@ -62,9 +62,11 @@ from diffprob.process.linear import (
     VarianceExploding,
     VariancePreserving,
 )
+from diffprob.process.multinomial import MultinomialProcess
 from diffprob.process.path import LeastCost
 from diffprob.process.schedule import (
     VPSDE,
+    ConstantErasure,
     Cosine,
     LinearBetas,
     LogLinear,
@@ -107,13 +109,13 @@ def _family(*components: type) -> Components:
 
 
 SCHEDULES = _family(
-    *(LinearBetas, ScaledLinear, Quadratic, Cosine),
+    *(LinearBetas, ScaledLinear, Quadratic, Cosine, ConstantErasure),
     *(VPSDE, SubVP, LogLinear, Geometric, OrnsteinUhlenbeck, Straight, Learned),
 )
 SCALINGS = _family(VariancePreserving, VarianceExploding, SubVariancePreserving, StraightScaling)
 LAWS = _family(Normal, MixtureOfGaussians, Gamma)
 SURVIVALS = _family(LinearSurvival, CosineSurvival, Staircase)
-PROCESSES = _family(LinearProcess, AbsorbingProcess)
+PROCESSES = _family(LinearProcess, AbsorbingProcess, MultinomialProcess)
 GRIDS = _family(Native, Uniform, QuadraticTimes, LogSNR, GrainGrid, Karras, Trailing, Leading, LeastCost)
 PREDICTIONS = _family(Epsilon, X0, V, Score, Mu, EDM)
 CLOCKS = _family(Index, Scale, LogNoise, Constant)

@@ -1,4 +1,5 @@
-"""Absorbing processes: survival falls from 1 to 0 and inverts, laws add up, bridges keep the marginal."""
+"""Processes of discrete data: laws add up, bridges keep the marginal and are those of one chain; survival falls from 1
+to 0 and inverts; a stationary law stays."""
 
 from typing import Any
 
@@ -9,7 +10,6 @@ from diffprob.base.checks import shown
 from diffprob.base.distributions import Categorical
 from diffprob.base.rng import Rng
 from diffprob.conform.expectations import expect, refuses
-from diffprob.process.absorbing import AbsorbingProcess
 
 EVENT = 5  # elements of an event; a staircase has as many as steps, up to this many
 
@@ -34,30 +34,34 @@ def share(survival: Any) -> None:
     expect(((again - masked).abs() <= 1e-9).all(), f"{who}: time(logsnr(t)) is another time than t")
 
 
-def bound(process: Any) -> tuple[AbsorbingProcess, Tensor]:
+def bound(process: Any) -> tuple[Any, Tensor]:
     """The process with orders, where they matter, and data for it, float64 (4, d)."""
-    steps = process.survival.steps
-    x0 = Rng.of(1, 4).integers((steps or EVENT,), process.levels).double()
-    return process.bind(Rng.of(2, 4), x0), x0
+    masks = hasattr(process, "mask")
+    d = process.schedule.steps if masks else None
+    x0 = Rng.of(1, 4).integers((d or EVENT,), process.levels).double()
+    return process.bind(Rng.of(2, 4), x0) if masks else process, x0
 
 
 def laws_add_up(process: Any) -> None:
-    """Prior, marginal, bridge and reverse are laws of levels and mask; x_0 is the data, x_1 all masks."""
+    """Prior, marginal, bridge and reverse are laws of all states; x_0 is the data, x_1 all masks where there are."""
     who, (process, x0) = shown(process), bound(process)
-    times = times_of(process.survival, 5)
+    times = times_of(process.schedule, 5)
     for t in times:
         laws = {"q(x_t|x_0)": process.marginal(x0, t), "the prior": process.prior(x0)}
         xt = laws["q(x_t|x_0)"].sample(Rng.of(3, len(x0)))
         laws["the bridge"] = process.bridge(x0, xt, 0.5 * t, t)
         laws["the reverse"] = process.reverse(laws_of_data(process, x0), xt, 0.5 * t, t)
         for name, law in laws.items():
-            whole = law.logits.shape == (*x0.shape, process.levels + 1)
-            expect(whole, f"{who}: {name} has logits {tuple(law.logits.shape)}, not of the levels and the mask")
+            whole = law.logits.shape == (*x0.shape, process.states)
+            expect(whole, f"{who}: {name} has logits {tuple(law.logits.shape)}, not of {process.states} states")
             total = torch.logsumexp(law.logits, -1).abs().max()
             expect(total < 1e-10, f"{who}: {name} at t = {float(t):g} adds up to exp({float(total):.3g})")
     zero, one = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
-    start = process.marginal(x0, zero).sample(Rng.of(4, len(x0)))
-    expect(torch.equal(start, x0), f"{who}: x_t at t = 0 is not the data")
+    if process.logsnr(zero) == torch.inf:
+        start = process.marginal(x0, zero).sample(Rng.of(4, len(x0)))
+        expect(torch.equal(start, x0), f"{who}: x_t at t = 0 is not the data")
+    if not hasattr(process, "mask"):
+        return
     end = process.marginal(x0, one).sample(Rng.of(4, len(x0)))
     expect(bool((end == process.mask).all()), f"{who}: an element survives t = 1")
 
@@ -71,16 +75,40 @@ def laws_of_data(process: Any, x0: Tensor) -> Categorical:
 def bridge_keeps_marginal(process: Any) -> None:
     """sum over x_t of q(x_t|x_0) q(x_s|x_t, x_0) = q(x_s|x_0), for every pair of times."""
     who, (process, x0) = shown(process), bound(process)
-    times = times_of(process.survival, 4)
-    for s, t in torch.combinations(times):
-        weights = process.marginal(x0, t).logits.exp()
-        total = torch.zeros_like(weights)
-        for value in (*range(process.levels), process.mask):
-            xt = torch.full_like(x0, float(value))
-            total += weights[..., value, None] * process.bridge(x0, xt, s, t).logits.exp()
+    for s, t in torch.combinations(times_of(process.schedule, 4)):
+        total = joint(process, x0, s, t).sum(-1)
         expected = process.marginal(x0, s).logits.exp()
         same = (total - expected).abs().max() < 1e-12
         expect(same, f"{who}: bridges from t = {float(t):g} do not give q(x_s|x_0) at s = {float(s):g}")
+
+
+def joint(process: Any, x0: Tensor, s: Tensor, t: Tensor) -> Tensor:
+    """q(x_s, x_t | x_0) = q(x_t|x_0) q(x_s|x_t, x_0), (*x0.shape, x_s, x_t)."""
+    weights = process.marginal(x0, t).logits.exp()
+    states = [torch.full_like(x0, float(value)) for value in range(process.states)]
+    bridges = [process.bridge(x0, xt, s, t).logits.exp() for xt in states]
+    return torch.stack([weights[..., value, None] * bridge for value, bridge in enumerate(bridges)], -1)
+
+
+def bridge_is_that_of_one_chain(process: Any) -> None:
+    """q(x_t | x_s) = q(x_s, x_t | x_0)/q(x_s | x_0) does not depend on x_0: the process has no memory."""
+    who = shown(process)
+    x0 = torch.arange(process.levels, dtype=torch.float64)[:, None]
+    for s, t in torch.combinations(times_of(process.schedule, 4)):
+        both = joint(process, x0, s, t)
+        steps = both / both.sum(-1, keepdim=True)
+        same = (steps - steps[:1]).abs().max() < 1e-9
+        expect(same, f"{who}: q(x_t|x_s) depends on x_0 at s = {float(s):g}, t = {float(t):g}: not Bayes' rule")
+
+
+def law_is_stationary(process: Any) -> None:
+    """x_0 ~ prior gives x_t ~ prior."""
+    who, x0 = shown(process), torch.arange(process.levels, dtype=torch.float64)[:, None]
+    prior = process.prior(x0).log_probabilities.exp()
+    for t in times_of(process.schedule, 4):
+        later = (prior[0, 0, :, None] * process.marginal(x0, t).logits.exp()[:, 0]).sum(0)
+        same = (later - prior[0, 0]).abs().max() < 1e-12
+        expect(same, f"{who}: the prior does not stay what it is, at t = {float(t):g}")
 
 
 def check_categorical(model: Any, event: tuple[int, ...], data: Tensor | None, exact: bool, dtype: torch.dtype) -> None:

@@ -7,10 +7,17 @@ from torch import Tensor
 
 from diffprob.base.checks import shown
 from diffprob.base.rng import Rng
-from diffprob.conform.absorbing import bridge_keeps_marginal, laws_add_up, share
+from diffprob.conform.absorbing import (
+    bridge_is_that_of_one_chain,
+    bridge_keeps_marginal,
+    law_is_stationary,
+    laws_add_up,
+    share,
+)
 from diffprob.conform.expectations import check_frozen, check_mean, expect, made, run_checks
 from diffprob.process.absorbing import AbsorbingProcess
 from diffprob.process.linear import LinearProcess
+from diffprob.process.multinomial import MultinomialProcess
 
 
 def check_process(process: Any) -> None:
@@ -20,11 +27,12 @@ def check_process(process: Any) -> None:
     that the log-SNR says, a bridge keeps the marginal for every eta, and densities integrate to one.
 
     Of an `AbsorbingProcess` or a survival: the masked share rises from 0 to 1 and inverts, all laws add up to one, and
-    a bridge keeps the marginal.
+    a bridge keeps the marginal. Of a `MultinomialProcess`: the laws add up, the prior is stationary, and a bridge keeps
+    the marginal and is that of a chain.
 
     Args:
-        process: a `LinearProcess` or a schedule for one, an `AbsorbingProcess` or a survival for one; a class is made
-            with its defaults.
+        process: a `LinearProcess` or a schedule for one, an `AbsorbingProcess` or a survival for one, or a
+            `MultinomialProcess`; a class is made with its defaults.
 
     Raises:
         ConformanceError: the first thing that does not hold, in one sentence.
@@ -36,6 +44,11 @@ def check_process(process: Any) -> None:
     if isinstance(process, AbsorbingProcess):
         run_checks(process, (check_frozen, laws_add_up, bridge_keeps_marginal))
         run_checks(process.survival, (check_frozen, shape_and_precision, snapping, share))
+        return
+    if isinstance(process, MultinomialProcess):
+        run_checks(process, (check_frozen, laws_add_up, law_is_stationary))
+        run_checks(process, (bridge_keeps_marginal, bridge_is_that_of_one_chain))
+        run_checks(process.schedule, (check_frozen, shape_and_precision, snapping))
         return
     if not hasattr(process, "schedule"):
         run_checks(process, (check_frozen,))

@@ -89,6 +89,11 @@ class AbsorbingProcess:
         return self.levels
 
     @property
+    def states(self) -> int:
+        """Values that x_t may have: the levels and the mask."""
+        return self.levels + 1
+
+    @property
     def schedule(self) -> Survival:
         """What grids and laws of times read: the steps, the last noisy time, and the log odds of survival."""
         return self.survival

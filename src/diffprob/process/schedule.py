@@ -188,6 +188,45 @@ class Cosine(Tabulated):
 
 
 @dataclass(frozen=True)
+class ConstantErasure(Discrete):
+    """abar_t = 1 - (1 - left) t/T: each step erases the same share of the signal that there was, a T-th for ``left`` 0.
+
+    beta_t = (1 - left)/(T - (1 - left)(t - 1)), which for ``left`` 0 is 1/(T - t + 1). Then nothing is left at t = 1,
+    where the log-SNR is -inf: predict x_0 or v there, not the noise.
+
+    Args:
+        steps: T.
+        left: abar_T; the released code of the reference leaves about 1/T.
+
+    Exact when: always, between the times too.
+
+    Reference: Sohl-Dickstein et al., "Deep unsupervised learning using nonequilibrium thermodynamics" (2015), sec.
+    2.4.1.
+    """
+
+    steps: int = 1000
+    left: float = 0.0
+
+    def __post_init__(self) -> None:
+        whole("steps", self.steps, 1, MOST_STEPS)
+        real("left", self.left, "[0, 1)")
+
+    def betas(self) -> Tensor:
+        """beta_1..beta_T, float64 (T,)."""
+        index = torch.arange(self.steps, dtype=torch.float64)
+        return (1 - self.left) / (self.steps - (1 - self.left) * index)
+
+    def logsnr(self, t: Tensor) -> Tensor:
+        """log(abar/(1 - abar))."""
+        gone = (1 - self.left) * torch.as_tensor(t, dtype=torch.float64)
+        return torch.log1p(-gone) - torch.log(gone)
+
+    def time(self, logsnr: Tensor) -> Tensor:
+        """(1 - abar)/(1 - left)."""
+        return sigmoid(-torch.as_tensor(logsnr, dtype=torch.float64)) / (1 - self.left)
+
+
+@dataclass(frozen=True)
 class VPSDE(Continuous):
     """log alpha(t) = -t^2 (beta_max - beta_min)/4 - t beta_min/2 (Song et al. 2021, eq. 33)."""
 

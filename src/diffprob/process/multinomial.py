@@ -1,0 +1,182 @@
+"""The multinomial process of discrete data: an element keeps its value, or is drawn anew from a fixed law of values.
+
+States hold whole numbers 0..K-1 in a floating type, (B, *event). With two values it is the binomial diffusion of
+Sohl-Dickstein et al. 2015, the first of discrete data; Hoogeboom et al. 2021 and Austin et al. 2021 have any number.
+"""
+
+from dataclasses import dataclass, field
+from typing import Never
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from diffprob.base.checks import able, real, several, whole
+from diffprob.base.distributions import Categorical, Dirac, Distribution
+from diffprob.base.errors import FieldError, InputError, NoClosedForm
+from diffprob.base.shapes import is_one_time
+from diffprob.process.absorbing import MOST_VALUES, point_logits
+from diffprob.process.schedule import ConstantErasure, Schedule
+from diffprob.process.survival import times_like
+from diffprob.process.times import as_time
+
+
+@dataclass(frozen=True, eq=False)
+class StepLaw(Categorical):
+    """What a network says of the step itself: the law of x_s at s = t - 1/T, and not of x_0, (B, *event, K).
+
+    At t = 1/T that is x_0. `MultinomialProcess.reverse` takes it for this very step.
+
+    Reference: Sohl-Dickstein et al., "Deep unsupervised learning using nonequilibrium thermodynamics" (2015), table
+    app. 1: f_b(x_t, t).
+    """
+
+
+@dataclass(frozen=True)
+class MultinomialProcess:
+    """Each element is itself with probability abar(t), and otherwise a draw from the stationary law pi.
+
+    q(x_t = k | x_0) = abar_t [k = x_0] + (1 - abar_t) pi_k with abar = 1/(1 + exp(-logsnr)), which for a table of beta
+    is prod (1 - beta_i): a step is x_t = x_(t-1) with probability 1 - beta_t, and a draw from pi otherwise. By Bayes'
+    rule q(x_s = k | x_t, x_0) is proportional to q(x_t | x_s = k) q(x_s = k | x_0). Two values and pi = (1/2, 1/2):
+    q(x_t = 1 | x_(t-1)) = x_(t-1) (1 - beta_t) + beta_t/2.
+
+    Times are as in `diffprob.process.linear.LinearProcess`: float64 in [0, 1], () or (B,), s < t. Laws are computed in
+    float64 and cast to the state's dtype.
+
+    Args:
+        levels: K values of an element.
+        schedule: abar(t): a table of beta, any log-SNR curve, or a survival of `diffprob.process.survival`.
+        stationary: pi, K positive numbers that add up to 1, such as the frequencies of the data; None: 1/K each.
+
+    Exact when: always; `reverse` where the elements of p(x_0|x_t) are independent.
+
+    Reference: Sohl-Dickstein et al. 2015, sec. 2 and table app. 1; Hoogeboom et al., "Argmax flows and multinomial
+    diffusion" (2021), eqs. 11 to 13; Austin et al., "Structured denoising diffusion models in discrete state-spaces"
+    (2021), app. A.2.1, "uniform".
+    """
+
+    levels: int = 2
+    schedule: Schedule = field(default_factory=ConstantErasure)
+    stationary: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        whole("levels", self.levels, 2, MOST_VALUES)
+        able("schedule", self.schedule, "logsnr", "ConstantErasure()")
+        if self.stationary is not None:
+            several("stationary", self.stationary, lambda name, p: real(name, p, "(0, 1)"), 2, MOST_VALUES)
+            if len(self.stationary) != self.levels or abs(sum(self.stationary) - 1) > 1e-6:
+                got = f"{len(self.stationary)} that add up to {sum(self.stationary):g}"
+                raise FieldError("stationary", f"must be {self.levels} numbers that add up to 1, got {got}")
+
+    @property
+    def states(self) -> int:
+        """Values that x_t may have: the levels."""
+        return self.levels
+
+    def logsnr(self, t: Tensor | float) -> Tensor:
+        """log(abar/(1 - abar)), float64."""
+        return self.schedule.logsnr(as_time(t, self.schedule.steps))
+
+    is_linear = False
+
+    def check_law(self, what: str) -> None:
+        """Every law here is known exactly: nothing is refused."""
+
+    def require_linear(self, what: str) -> Never:
+        """Refuse what works on a signal with noise added.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(
+            f"{what} needs a signal with noise added, and this model draws levels anew: a run of a LinearProcess(...) "
+            "would be right"
+        )
+
+    def prior(self, like: Tensor) -> Categorical:
+        """Every element from pi, independently."""
+        return Categorical(self._log_pi(like).to(like.dtype).expand(*like.shape, self.levels), like.dtype)
+
+    def marginal(self, x0: Tensor, t: Tensor | float) -> Categorical:
+        """q(x_t | x_0)."""
+        return Categorical(self._moved(point_logits(x0, self.levels).double(), t, x0).to(x0.dtype), x0.dtype)
+
+    def bridge(self, x0: Tensor, xt: Tensor, s: Tensor | float, t: Tensor | float, eta: float = 1.0) -> Categorical:
+        """q(x_s | x_t, x_0) by Bayes' rule (Hoogeboom et al. 2021, eq. 13)."""
+        return self._step(point_logits(x0, self.levels), xt, s, t, eta)
+
+    def reverse(
+        self, posterior: Distribution, xt: Tensor, s: Tensor | float, t: Tensor | float, eta: float = 1.0
+    ) -> Categorical:
+        """p(x_s | x_t): the bridge averaged over the elements of x_0 ~ posterior (Austin et al. 2021, eq. 4).
+
+        Args:
+            posterior: a `Categorical` over the K levels, a `Dirac` at x_0, or a `StepLaw`, which says it itself.
+            xt, s, t: the state and the two times.
+            eta: 1; no other family of bridges is known here.
+
+        Raises:
+            NoClosedForm: another posterior.
+            ValueError: a `StepLaw` for another step than that of 1/T.
+        """
+        if isinstance(posterior, Dirac):
+            return self.bridge(posterior.mean, xt, s, t, eta)
+        if not isinstance(posterior, Categorical) or posterior.logits.shape != (*xt.shape, self.levels):
+            raise NoClosedForm(
+                f"the reverse kernel of {self!r} needs a Categorical posterior {(*xt.shape, self.levels)}, got a "
+                f"{type(posterior).__name__}"
+            )
+        if isinstance(posterior, StepLaw):
+            self._check_native(s, t)
+            return Categorical(posterior.log_probabilities, xt.dtype)
+        return self._step(posterior.log_probabilities, xt, s, t, eta)
+
+    def _check_native(self, s: Tensor | float, t: Tensor | float) -> None:
+        """Refuse another step than that of 1/T."""
+        steps = self.schedule.steps
+        width = torch.as_tensor(t, dtype=torch.float64) - torch.as_tensor(s, dtype=torch.float64)
+        if steps is None or not bool(((width * steps - 1).abs() < 1e-6).all()):
+            raise ValueError(
+                f"the network knows the steps of 1/{steps} alone, got one of {float(width.max()):g}: take every time "
+                "of the schedule, or a network that predicts x_0"
+            )
+
+    def _log_pi(self, like: Tensor) -> Tensor:
+        """log pi, float64 (K,)."""
+        weights = (1 / self.levels,) * self.levels if self.stationary is None else self.stationary
+        pi = torch.tensor(weights, dtype=torch.float64, device=like.device)
+        return torch.log(pi / pi.sum())
+
+    def _log_kept(self, t: Tensor | float, like: Tensor) -> tuple[Tensor, Tensor]:
+        """(log abar, log(1 - abar)) at t, float64, broadcastable to the logits of ``like``."""
+        t = torch.as_tensor(t, dtype=torch.float64)
+        logsnr = self.schedule.logsnr(as_time(t, self.schedule.steps) if t.is_cpu else t)
+        logsnr = times_like(logsnr, like)[..., None]
+        return logsigmoid(logsnr), logsigmoid(-logsnr)
+
+    def _moved(self, logits: Tensor, t: Tensor | float, like: Tensor) -> Tensor:
+        """Log probabilities of x_t where x_0 has the law ``logits``, not normalised, float64 (B, *event, K)."""
+        kept, lost = self._log_kept(t, like)
+        return torch.logaddexp(kept + logits, lost + self._log_pi(like) + logits.logsumexp(-1, keepdim=True))
+
+    def _step(self, logits: Tensor, xt: Tensor, s: Tensor | float, t: Tensor | float, eta: float) -> Categorical:
+        """The law of x_s given x_t, for normalised log probabilities of x_0, (B, *event, K).
+
+        p(x_s = k | x_t) = q(x_t | x_s = k) sum_j r_j q(x_s = k | x_0 = j) with r_j = p(x_0 = j | x_t)/q(x_t | x_0 = j).
+        """
+        if eta != 1:
+            raise ValueError(f"a multinomial process has the Markov bridge alone: eta must be 1, got {eta:g}")
+        if is_one_time(s) and is_one_time(t) and float(s) > float(t):
+            raise ValueError(f"expected s < t, got s={float(s):g}, t={float(t):g}")
+        log_s, log_t = self._log_kept(s, xt)[0], self._log_kept(t, xt)[0]
+        if not bool((log_t <= log_s).all()):
+            raise ValueError("expected s < t for every sample")
+        here, log_pi = point_logits(xt, self.levels).double(), self._log_pi(xt)
+        drawn = log_pi[xt.long()][..., None]  # log pi of the value of x_t
+        ratios = logits.double() - torch.logaddexp(log_t + here, self._log_kept(t, xt)[1] + drawn)
+        # Where nothing is left at s, nothing is lost between s and t.
+        between = torch.where(log_s == -torch.inf, 0.0, log_t - log_s)
+        likelihood = torch.logaddexp(between + here, torch.log(-torch.expm1(between)) + drawn)
+        law = likelihood + self._moved(ratios, s, xt)
+        return Categorical(law.log_softmax(-1).to(logits.dtype), xt.dtype)
