@@ -1,6 +1,9 @@
 """Diffusion in latents from end to end: an autoencoder, a model in its latents, and what is asked of it."""
 
+import shutil
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +14,11 @@ from diffprob.base.errors import InputError
 from diffprob.config.pretrained import PretrainedRun
 from diffprob.density.likelihood import BoundDensity
 from diffprob.recipes import named
-from diffprob.runs.folder import open_run
+from diffprob.runs.files import read_recipe
+from diffprob.runs.folder import Run, open_run
+from diffprob.runs.publish import publish, write_run
+from diffprob.runs.writer import RunWriter
+from diffprob.space import latents
 from diffprob.space.latents import Latents
 from diffprob.tasks.detection import DetectionRequest, detect
 from diffprob.tasks.features import RawPixels
@@ -19,6 +26,7 @@ from diffprob.tasks.run_summary import describe_run
 from diffprob.tasks.training import TrainRequest, train
 from diffprob.training.bound import VariationalBound
 
+RUN_FILES = ("manifest.json", "measured.json", "model.safetensors", "recipe.txt")
 QUICK = {"training.batch": 16, "training.precision": "fp32", "training.sample_every": 0, "training.samples": 4}
 
 
@@ -73,14 +81,63 @@ def test_an_autoencoder_says_how_near_held_out_images_come_back(encoder):
 
 
 def test_the_run_names_its_autoencoder_by_its_hash(model, encoder, recipe, place):
-    source = model.run.recipe.space.autoencoder
-    assert source == PretrainedRun(encoder.run, open_run(encoder.run).sha256())
+    digest = open_run(encoder.run).sha256()
+    assert read_recipe(model.run.path).space.autoencoder == PretrainedRun(encoder.run, digest)
+    assert model.run.recipe.space.autoencoder == PretrainedRun(str(model.run.path / "autoencoder"), digest)
     again = train(TrainRequest(recipe=recipe, out=place / "run", steps=6, device="cpu", overrides=QUICK))
     assert again.finished_before
     with pytest.raises(InputError, match="other weights than the recipe names"):
         PretrainedRun(encoder.run, "0" * 64).load_autoencoder()
     with pytest.raises(InputError, match=r"is a run of a UNetSpec; that of an AutoencoderSpec\(...\) would be right"):
         PretrainedRun("digits").load_autoencoder()
+
+
+@contextmanager
+def without(folder):
+    """The folder is elsewhere, and another one may be in its place."""
+    aside, folder = Path(f"{folder}-aside"), Path(folder)
+    folder.rename(aside)
+    latents._load.cache_clear()
+    try:
+        yield aside
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        aside.rename(folder)
+        latents._load.cache_clear()
+
+
+def test_a_run_opens_from_its_folder_alone(model, encoder, place):
+    """Where it was trained, copied, published and written anew with the autoencoder at hand; digests are checked."""
+    wanted = model.sample(2, seed=1, steps=3, labels=5).images
+    shutil.copytree(place / "run", place / "copied")
+    publish(model.run, place / "published")
+    write_run(place / "written", model.run.recipe, model.run.weights())
+    with without(encoder.run):
+        for folder in ("run", "copied", "published", "written"):
+            latents._load.cache_clear()
+            assert np.array_equal(dp.load(place / folder).sample(2, seed=1, steps=3, labels=5).images, wanted), folder
+        again = train(TrainRequest(recipe=Run.open(place / "run").recipe, out=place / "run", device="cpu"))
+        assert again.finished_before
+    assert not [path for path in (place / "published").rglob("*.*") if str(place).encode() in path.read_bytes()]
+    inner = place / "published" / "autoencoder" / "model.safetensors"
+    contents = inner.read_bytes()
+    inner.write_bytes(contents[:-1] + bytes([contents[-1] ^ 1]))
+    with pytest.raises(InputError, match=r"autoencoder/model.safetensors does not match its SHA-256"):
+        Run.open(place / "published")
+
+
+def test_an_autoencoder_that_was_trained_anew_is_refused(model, encoder, recipe, place):
+    """By the training that goes on; the run itself keeps what it began with."""
+    wanted = model.sample(1, seed=1, steps=2, labels=5).images
+    known = replace(recipe, space=replace(recipe.space, autoencoder=recipe.space.autoencoder.pinned()))
+    with without(encoder.run) as aside:
+        old = open_run(aside)
+        write_run(encoder.run, old.recipe, {name: 2 * value for name, value in old.weights().items()}, old.meta["data"])
+        with pytest.raises(InputError, match=r"space.autoencoder.sha256 is '\w+' there and '\w+' here"):
+            train(TrainRequest(recipe=recipe, out=place / "run", steps=8, device="cpu", overrides=QUICK))
+        with pytest.raises(InputError, match=r"ae has other weights than the recipe names: sha256 \w+\.\.\.$"):
+            train(TrainRequest(recipe=known, out=place / "run", steps=8, device="cpu", overrides=QUICK))
+        assert np.array_equal(dp.load(place / "run").sample(1, seed=1, steps=2, labels=5).images, wanted)
 
 
 def test_images_are_drawn_by_class_and_decoded(model):
@@ -132,3 +189,12 @@ def test_a_recipe_takes_any_space_that_does_what_one_does():
         replace(digits, space=latents)
     with pytest.raises(InputError, match="no run at runs/nowhere"):
         train(TrainRequest(recipe="digits_latent", overrides={"space.autoencoder.run": "runs/nowhere"}))
+
+
+def test_a_run_that_never_came_to_a_checkpoint_is_begun_anew_with_other_latents_or_none(recipe, place):
+    folder = place / "begun"
+    for begun in (recipe, replace(recipe, network=replace(recipe.network, groups=8)), named("digits"), recipe):
+        RunWriter.open(folder, begun, None).close()
+        inside = {path.name for path in folder.glob("autoencoder/*")}
+        assert inside == (set() if begun.name == "digits" else {"README.md", *RUN_FILES})
+        assert open_run(folder).recipe.name == begun.name

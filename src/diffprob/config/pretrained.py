@@ -89,11 +89,19 @@ class PretrainedRun:
         Raises:
             InputError: no such run, its weights are others, or it is no autoencoder.
         """
-        run = self._checked(PretrainedRun.opener_of_any(self.run))
+        run = self.opened()
         if not hasattr(run.recipe.network, "latent_shape"):
             kind = type(run.recipe.network).__name__
             raise InputError(f"{self.run} is a run of a {kind}; that of an AutoencoderSpec(...) would be right")
         return run.load()
+
+    def opened(self) -> Any:
+        """The run, of whatever kind.
+
+        Raises:
+            InputError: no such run, or its weights are others.
+        """
+        return self._checked(PretrainedRun.opener_of_any(self.run))
 
     def pinned(self) -> "PretrainedRun":
         """The same run from anywhere, with the hash of the weights that it has now.
@@ -101,7 +109,7 @@ class PretrainedRun:
         Raises:
             InputError: no such run, or its weights are others.
         """
-        run = self._checked(PretrainedRun.opener_of_any(self.run))
+        run = self.opened()
         return PretrainedRun(run.path.name if run.is_packaged else str(run.path), run.sha256())
 
     def _open(self) -> Weights:
@@ -129,6 +137,15 @@ def pin(recipe: Any, old: Any = None) -> Any:
     before = getattr(getattr(old, "space", None), "autoencoder", None)
     going_on = before is not None and before.run in (source.run, str(Path(source.run).expanduser().absolute()))
     return replace(recipe, space=replace(recipe.space, autoencoder=before if going_on else source.pinned()))
+
+
+def with_place_of(old: Any, new: Any) -> Any:
+    """The recipe ``new`` with its autoencoder where that of ``old`` lies, if both name a hash: only hashes differ."""
+    before, now = (getattr(recipe.space, "autoencoder", None) for recipe in (old, new))
+    if before is None or now is None or not (before.sha256 and now.sha256):
+        return new
+    same = before if before.sha256.startswith(now.sha256) else replace(now, run=before.run)
+    return replace(new, space=replace(new.space, autoencoder=same))
 
 
 def begin(model: nn.Module, start: PretrainedRun) -> list[str]:

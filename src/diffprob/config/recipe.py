@@ -13,6 +13,7 @@ from diffprob.base.single import single
 from diffprob.conditions.captions import Captions
 from diffprob.conditions.condition import Condition, Labels
 from diffprob.conditions.low_resolution import LowResolution
+from diffprob.config.pretrained import with_place_of
 from diffprob.config.spec import first_difference
 from diffprob.data.images import Images, Source
 from diffprob.denoise.autoencoder import Autoencoder
@@ -385,13 +386,14 @@ _FREE = ("steps", "sample_every", "checkpoint_every", "samples", "monitor")
 def resumable(old: AnyRecipe, new: AnyRecipe) -> tuple[str, Any, Any] | None:
     """(path, old, new) of the first field that forbids going on with the run of ``old`` under ``new``, or None.
 
-    The data may move (its digest is compared elsewhere), the name is a title, and steps, pictures and checkpoints may
-    be more or fewer. Classes without names are any of that number.
+    The data may move (its digest is compared elsewhere) and so may an autoencoder of the same hash, the name is a
+    title, and steps, pictures and checkpoints may be more or fewer. Classes without names are any of that number.
     """
     if type(old) is not type(new):
         return "kind", type(old).__name__, type(new).__name__
     theirs, ours = (getattr(recipe, "condition", None) for recipe in (old, new))
     if isinstance(theirs, Labels) and isinstance(ours, Labels) and not (theirs.names and ours.names):
         new = replace(new, condition=replace(ours, names=theirs.names))  # pyright: ignore[reportCallIssue]
+    new = with_place_of(old, new)
     training = replace(new.training, **{name: getattr(old.training, name) for name in _FREE})
     return first_difference(old, replace(new, name=old.name, data=old.data, training=training))

@@ -33,6 +33,7 @@ from diffprob.guidance.noisy_classifier import NoisyClassifier
 from diffprob.net.head import HeadedUNet
 from diffprob.process.learned import Learned
 from diffprob.process.linear import LinearProcess
+from diffprob.runs.carried import located
 from diffprob.runs.files import BEST, MODEL, model_meta, read_recipe, weights_step
 from diffprob.runs.fits import bind_variance
 from diffprob.runs.measurements import Measurement, read_measurements
@@ -302,7 +303,7 @@ def open_run(path: str | Path, verify: bool = True) -> AnyRun:
             if verify:
                 manifest.verify()
             recipe, meta = read_recipe(folder), model_meta(folder, manifest.meta)
-            place = folder.absolute()
+            place, recipe = folder.absolute(), located(recipe, folder, manifest)
             return _KINDS[type(recipe)](place, recipe, meta, manifest, str(folder))
         except InputError:
             # A training may have replaced files while we were reading: only an unchanged manifest proves damage.

@@ -11,6 +11,7 @@ from diffprob.base.errors import InputError
 from diffprob.base.options import option
 from diffprob.config.recipe import Recipe
 from diffprob.data.places import without_folders
+from diffprob.runs.carried import carried_files, published
 from diffprob.runs.files import SAMPLES, library_version, model_files
 from diffprob.runs.folder import Run
 from diffprob.runs.measurements import MEASURED
@@ -39,19 +40,29 @@ def write_run(
         weights: averaged weights, named as in ``NetDenoiser.state_dict()``.
         digest: of the training data, where it is known.
         step: training steps that the weights have seen.
-        extra: further files by name.
+        extra: further files by name, beside the autoencoder of a recipe of latents, which is copied into the run.
 
     Raises:
-        InputError: the folder is not empty or cannot be written.
+        InputError: the folder is not empty or cannot be written, or no such autoencoder.
     """
-    folder = expanded(path)
+    _write(expanded(path), recipe, weights, digest, step, {**(extra or {}), **carried_files(recipe)})
+
+
+def _write(
+    folder: Path,
+    recipe: Recipe,
+    weights: Mapping[str, Tensor],
+    digest: str | None,
+    step: int,
+    extra: Mapping[str, bytes],
+) -> None:
     with saying(f"write the run {folder}"):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise InputError(f"{folder} exists already and is not an empty folder: choose another {option('out')}")
 
         def fill(aside: Path) -> None:
             manifest = Manifest(aside, {"library": library_version(), "data": digest})
-            added: dict[str, Pieces] = {name: [contents] for name, contents in (extra or {}).items()}
+            added: dict[str, Pieces] = {name: [contents] for name, contents in extra.items()}
             for name, pieces in {LOG: [], **added}.items():
                 (aside / name).parent.mkdir(parents=True, exist_ok=True)
                 manifest.files[name] = write_new(aside / name, pieces)
@@ -65,7 +76,8 @@ def write_run(
 def publish(run: Run, dest: str | Path, replacing: bool = False) -> Path:
     """Copy a run without its training state: model, recipe, card, measurements, newest samples, a thinned log.
 
-    The data's path is cut to its last part, since it means nothing elsewhere.
+    The data's path is cut to its last part, since it means nothing elsewhere; the autoencoder of a run of latents goes
+    with it.
 
     Raises:
         InputError: ``dest`` exists (unless ``replacing`` a run), or the copy would exceed 2 MB.
@@ -77,19 +89,20 @@ def publish(run: Run, dest: str | Path, replacing: bool = False) -> Path:
     for name in [*({MEASURED} & set(listed.files)), *samples[-1:]]:
         extra[name] = listed.contents(name)
     weights = run.weights()
+    recipe, inside = published(replace(run.recipe, data=without_folders(run.recipe.data)))
+    extra |= inside
     size = sum(len(contents) for contents in extra.values()) + sum(weight.nbytes for weight in weights.values())
     if size > LIMIT:
         raise InputError(
             f"{run.place} would be {size:,} bytes when published, at most {LIMIT:,}: use a smaller network"
         )
-    recipe = replace(run.recipe, data=without_folders(run.recipe.data))
     old = temporary(dest)
     with saying(f"write the run {dest}"):
         if replacing and dest.exists():
             Manifest.read(dest)  # only a run is ever replaced
             dest.rename(old)
         try:
-            write_run(dest, recipe, weights, run.meta["data"], run.meta["step"], extra)
+            _write(dest, recipe, weights, run.meta["data"], run.meta["step"], extra)
         except BaseException:
             if kind_of(old) is not None:
                 old.rename(dest)

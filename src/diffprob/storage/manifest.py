@@ -68,11 +68,14 @@ class Manifest:
                 raise InputError(f"{path} is damaged: it is not a manifest, since {name!r} is no file with its hash")
         return cls(folder, **parts)
 
+    def text(self) -> str:
+        """The contents of the file."""
+        parts = {"meta": self.meta, "files": dict(sorted(self.files.items())), "pending": self.pending}
+        return json.dumps({**parts, "seal": _seal(parts)}, indent=1, allow_nan=False) + "\n"
+
     def write(self) -> None:
         """Replace the manifest on disk by this one, atomically."""
-        parts = {"meta": self.meta, "files": dict(sorted(self.files.items())), "pending": self.pending}
-        text = json.dumps({**parts, "seal": _seal(parts)}, indent=1, allow_nan=False) + "\n"
-        write_file(self.folder / NAME, [text.encode()])
+        write_file(self.folder / NAME, [self.text().encode()])
         sync(self.folder)
 
     def entry(self, name: str) -> Entry:
