@@ -95,4 +95,5 @@ def test_resumable_changes(recipe):
         recipe, data=Digits("all"), training=replace(recipe.training, steps=999, sample_every=7, samples=9)
     )
     assert resumable(recipe, longer) is None
+    assert resumable(recipe, replace(longer, training=replace(longer.training, cooldown=100))) is None
     assert resumable(recipe, replace(recipe, training=replace(recipe.training, lr=1.0))) == ("training.lr", 2e-4, 1.0)

@@ -17,7 +17,9 @@ from tasks.recording import RecordingReporter
 
 from diffprob.base.errors import InputError
 from diffprob.cli.main import main
+from diffprob.config.recipe import resumable
 from diffprob.recipes.digits import digits
+from diffprob.recipes.distilled import distilled
 from diffprob.runs.files import read_recipe
 from diffprob.runs.folder import BaselineRun, NoisyClassifierRun, Run, open_run
 from diffprob.runs.images import OwnImages
@@ -293,7 +295,7 @@ def test_training_for_a_time_ends_goes_on_and_resumes(tmp_path: Path) -> None:
     assert first.step == first.steps == read_recipe(tmp_path / "timed").training.steps
     assert not first.timed_out and reporter.bars[0][2].total == first.steps
     last = [json.loads(line) for line in (tmp_path / "timed/log.jsonl").read_text().splitlines()][-1]
-    assert last["lr"] < 0.2 * 1e-3
+    assert last["lr"] == pytest.approx(1e-3 / read_recipe(tmp_path / "timed").training.cooldown)  # the last of the fall
     again = train(request)
     assert again is not None and again.step > first.step and again.resumed_at == first.step
     estimate = estimate_training(prepare_training(replace(request, duration=60.0)))
@@ -318,3 +320,70 @@ def test_a_run_of_ones_own_pictures_goes_on_with_its_recipe_whatever_the_default
     result = train(replace(request, steps=2, overrides={}))
     assert result is not None and result.resumed_at == 1
     assert read_recipe(tmp_path / "mine").network.widths == (8, 8)
+
+
+def _fall(run: str) -> list[float]:
+    """Learning rate of each step in units of the largest, by the recipe; the log's last one is that."""
+    settings = read_recipe(Path(run)).training
+    fall = [min(1.0, (settings.steps - step + 1) / max(1, settings.cooldown)) for step in range(1, settings.steps + 1)]
+    last = [json.loads(line) for line in Path(run, "log.jsonl").read_text().splitlines()][-1]
+    assert (last["step"], last["lr"]) == (settings.steps, pytest.approx(settings.lr * fall[-1]))
+    return fall
+
+
+def _after(steps: int) -> Any:
+    """Who asks a training to stop after so many steps."""
+
+    @contextmanager
+    def halt() -> Iterator[Any]:
+        calls = iter(range(10**6))
+        yield lambda: next(calls) >= steps
+
+    return halt
+
+
+def _own(out: str, steps: int, **fields: Any) -> TrainRequest:
+    np.save("mine.npy", np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8))
+    few = {**SMALL, "training.checkpoint_every": 100}
+    return TrainRequest(out=out, steps=steps, **({"data": "mine.npy", "overrides": few} | fields), **CPU)
+
+
+def test_the_rate_falls_over_the_last_steps_of_ones_own_images(capsys: pytest.CaptureFixture[str]) -> None:
+    request, reporter = _own("here", 10), RecordingReporter()
+    verb(capsys, "train", "--data", "mine.npy", "--steps", "10", "--out", "verb", *TINY)
+    assert _fall("verb") == [1.0] * 8 + [pytest.approx(2 / 3), pytest.approx(1 / 3)]
+    with pytest.raises(Halted):
+        train(request, reporter, _after(9))
+    assert any("10 steps, over the last 3 of which the learning rate falls" in note for note in reporter.notes)
+    assert train(request) is not None and equal("verb", "here")
+
+    def fall(overrides: dict[str, Any]) -> int:
+        return prepare_training(TrainRequest(data="mine.npy", overrides=overrides)).recipe.training.cooldown
+
+    with pytest.raises(InputError, match="a training for a time plans that by the clock; steps=N would be right"):
+        fall({"training.cooldown": 10})
+    assert (fall({"training.steps": 100}), fall({"training.steps": "100", "training.cooldown": 0})) == (30, 0)
+
+
+def test_more_steps_raise_the_rate_again_and_move_its_fall() -> None:
+    halted, reporter = _own("short", 5), RecordingReporter()
+    with pytest.raises(Halted):
+        train(halted, halt=_after(3))
+    train(replace(halted, steps=10), reporter)  # the fall had not begun: as if 10 had been said at once
+    assert "short: from step 3 on the learning rate falls over the last 3 of 10 steps" in reporter.notes
+    train(_own("whole", 10))
+    assert equal("short", "whole") and _fall("whole")[7:] == [pytest.approx(k / 3) for k in (3, 2, 1)]
+    train(replace(halted, steps=16, overrides={}), reporter)
+    note = "short: from step 10 on the learning rate rises again, and falls over the last 5 of 16 steps"
+    assert note in reporter.notes
+    with pytest.raises(Halted):  # by the other door, and killed
+        train(TrainRequest(recipe="whole", steps=16, **CPU), halt=_after(4))
+    train(_own("whole", 16))
+    assert equal("short", "whole")
+    assert train(_own("whole", 12)).finished_before  # pyright: ignore[reportOptionalMemberAccess]
+    assert (read_recipe(Path("whole")).training.steps, read_recipe(Path("whole")).training.cooldown) == (16, 5)
+
+
+def test_a_distillation_goes_on_with_more_steps(teacher: Run) -> None:
+    recipes = [distilled(teacher, "gradient", steps) for steps in (2000, 4000)]
+    assert [recipe.training.cooldown for recipe in recipes] == [400, 800] and resumable(*recipes) is None

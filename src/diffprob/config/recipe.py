@@ -379,15 +379,16 @@ def _count(network: NetworkSpec) -> int:
         return sum(parameter.numel() for parameter in network.build().parameters())
 
 
-# They decide how long to train and what to show, but no step of the training, and may change when a run goes on.
-_FREE = ("steps", "sample_every", "checkpoint_every", "samples", "monitor")
+# They decide how long to train, where the rate falls at the end, and what to show, and may change when a run goes on.
+_FREE = ("steps", "cooldown", "sample_every", "checkpoint_every", "samples", "monitor")
 
 
 def resumable(old: AnyRecipe, new: AnyRecipe) -> tuple[str, Any, Any] | None:
     """(path, old, new) of the first field that forbids going on with the run of ``old`` under ``new``, or None.
 
     The data may move (its digest is compared elsewhere) and so may an autoencoder of the same hash, the name is a
-    title, and steps, pictures and checkpoints may be more or fewer. Classes without names are any of that number.
+    title, and steps, those in which the rate falls, pictures and checkpoints may be more or fewer. Classes without
+    names are any of that number.
     """
     if type(old) is not type(new):
         return "kind", type(old).__name__, type(new).__name__

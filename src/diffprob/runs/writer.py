@@ -95,8 +95,8 @@ class RunWriter:
 
         Args:
             path: the run's folder; new, empty, or a run.
-            recipe: what is trained; only the number of steps, pictures and checkpoints and the place of the data may
-                differ from those of the run.
+            recipe: what is trained; only the number of steps, of those in which the learning rate falls, of pictures
+                and checkpoints, and the place of the data may differ from those of the run.
             digest: `Images.digest` of the training data.
 
         Raises:

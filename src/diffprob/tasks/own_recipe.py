@@ -29,6 +29,7 @@ from diffprob.tasks.options import option
 from diffprob.tasks.own_network import Candidate, candidates, choose, spec_of
 from diffprob.tasks.progress import duration
 from diffprob.training.optimise import choose_precision
+from diffprob.training.pace import with_steps
 from diffprob.training.settings import Training
 
 HeldOut = float | str | None
@@ -98,7 +99,7 @@ def automatic(
     if isinstance(begun, Recipe) and begun.space == Pixels(images.event_shape, images.levels):
         return replace(begun, data=source, condition=None, network=_without_labels(begun.network)), images, notes + more
     candidate, speed = _chosen(source, images, seconds, steps, device)
-    recipe = recipe_for(data_name(data), source, images, candidate)
+    recipe = recipe_for(data_name(data), source, images, candidate, steps or STEPS)
     if seconds is not None and candidate == candidates(images.event_shape)[0]:
         more += too_few(recipe, seconds, speed, choose_device(device))
     return recipe, images, notes + more
@@ -169,6 +170,8 @@ def training_text(recipe: Recipe, seconds: float | None) -> str:
     """What is going to be trained, after all changes, and how to say otherwise."""
     training = recipe.training
     until = f"{training.steps:,} steps" if seconds is None else duration(seconds)
+    if seconds is None and training.cooldown:
+        until += f", over the last {training.cooldown:,} of which the learning rate falls"
     other = option("duration", "20m") if seconds is not None else option("steps", "N")
     parameters, example = parameter_count(recipe), option("overrides", {"training.lr": "1e-4"})
     return (
@@ -177,7 +180,7 @@ def training_text(recipe: Recipe, seconds: float | None) -> str:
     )
 
 
-def recipe_for(name: str, source: Any, images: Images, chosen: Candidate | None = None) -> Recipe:
+def recipe_for(name: str, source: Any, images: Images, chosen: Candidate | None = None, steps: int = STEPS) -> Recipe:
     """The recipe for ``images``, of their size and channels.
 
     Args:
@@ -185,6 +188,7 @@ def recipe_for(name: str, source: Any, images: Images, chosen: Candidate | None 
         source: of the data.
         images: what it loads.
         chosen: the network; None: the smallest.
+        steps: of the training.
     """
     candidate = candidates(images.event_shape)[0] if chosen is None else chosen
     every = min(1000, STEPS // 8)
@@ -204,7 +208,7 @@ def recipe_for(name: str, source: Any, images: Images, chosen: Candidate | None 
         network=spec_of(candidate, images.event_shape),
         process=LinearProcess(Cosine(1000)),
         prediction=V(),
-        training=training,
+        training=with_steps(training, steps),
     )
 
 

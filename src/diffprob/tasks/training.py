@@ -30,7 +30,8 @@ from diffprob.tasks.own_recipe import automatic, data_name, folder_name, trainin
 from diffprob.tasks.reporter import SILENT, Reporter
 from diffprob.tasks.training_plan import PreparedTraining, TrainResult
 from diffprob.tasks.training_run import Halt, never, run_training
-from diffprob.training.pace import PLANNED, seconds_of
+from diffprob.training.pace import PLANNED, seconds_of, with_more_steps
+from diffprob.training.settings import Training
 
 A_PLACE = "images in a folder or a file (np.save writes x.npy)"
 DEFAULT_DURATION = 3600.0  # seconds, for images without a recipe
@@ -52,7 +53,8 @@ class TrainRequest:
         labels: tell the network the label of each image.
         out: the run's folder; None: ``runs/NAME``, or the run that is gone on with.
         overrides: values of fields of the recipe by their path, ``{"training.lr": 1e-4}``: as text or as values.
-        steps: train until this step; None: the recipe's.
+        steps: train until this step; None: the recipe's. Where a run's own recipe goes on up to another step, the fall
+            of its learning rate keeps its share of the steps.
         duration: train for so long, in the place of so many steps: seconds, or "20m", "2h", "1h30m". The number of
             steps and the fall of the learning rate fit the time (`training.pace.Pace`); the same again after the end is
             as much time once more. None: the steps count; of images without a recipe, and without steps, an hour does.
@@ -172,10 +174,14 @@ def prepare_training(request: TrainRequest, reporter: Reporter = SILENT) -> Prep
         reporter.note(f"{out}: its report is made first, without training; the same again trains on")
     if requested is None and isinstance(recipe, Recipe) and not is_run(out):
         reporter.note(training_text(recipe, duration))
-    if (duration is not None or pending) and is_run(out):  # what a plan by the clock has changed meanwhile
+    if is_run(out):
         before = recipe_of(out).training
-        planned = {name: getattr(before, name) for name in PLANNED}
-        recipe = replace(recipe, training=replace(recipe.training, **planned))
+        if duration is not None or pending:  # what a plan by the clock has changed meanwhile
+            planned = {name: getattr(before, name) for name in PLANNED}
+            recipe = replace(recipe, training=replace(recipe.training, **planned))
+        elif (requested is None or going_on) and "training.cooldown" not in request.overrides:
+            recipe = replace(recipe, training=_with_its_fall(recipe.training, before))
+        _say_the_fall(recipe.training, before, out, reporter)
     if requested is None and request.out:
         recipe = replace(recipe, name=folder_name(out))
     if going_on and not is_run(out) and getattr(recipe, "start", None) is None:
@@ -194,6 +200,26 @@ def prepare_training(request: TrainRequest, reporter: Reporter = SILENT) -> Prep
     )
 
 
+def _with_its_fall(training: Training, before: Training) -> Training:
+    """The settings with the fall of the learning rate that belongs to their steps, in a run that was begun with others.
+
+    Those of a recipe say themselves in how many steps the rate falls.
+    """
+    fall = with_more_steps(before, training.steps).cooldown if training.steps != before.steps else before.cooldown
+    return replace(training, cooldown=fall)
+
+
+def _say_the_fall(training: Training, before: Training, out: Path, reporter: Reporter) -> None:
+    """Say where the learning rate falls, where a run goes on otherwise than it was begun."""
+    step, fall = model_meta(out, {})["step"], training.cooldown
+    if (training.steps, fall) == (before.steps, before.cooldown) or step >= training.steps:
+        return
+    if fall or before.cooldown:
+        again = "rises again, and " if before.cooldown and step > before.steps - before.cooldown else ""
+        where = f"falls over the last {fall:,} of {training.steps:,} steps" if fall else "does not fall"
+        reporter.note(f"{out}: from step {step:,} on the learning rate {again}{where}")
+
+
 def _reports(request: TrainRequest) -> bool:
     """Whether the trained run gets its first report, where nobody says: who trains images for a time has not said how
     many steps are right, and has time for it; a recipe and a number of steps say all that there is to do."""
@@ -208,6 +234,15 @@ def _is_pending(out: Path) -> bool:
     return isinstance(run, Run) and run.meta["step"] >= run.recipe.training.steps and is_pending(run)
 
 
+def _steps(request: TrainRequest) -> int | None:
+    """Until which step; None: that is not said, or not by a number, which is refused where the field is set."""
+    steps = request.overrides.get("training.steps") if request.steps is None else request.steps
+    try:
+        return max(1, int(steps)) if steps is not None else None
+    except (TypeError, ValueError):
+        return None
+
+
 def _share_or_place(held_out: float | str | None) -> float | str | None:
     """What is held out: text that is a number is a share."""
     try:
@@ -220,11 +255,20 @@ def _duration(request: TrainRequest, out: Path) -> float | None:
     """Seconds that the training is planned for; None: until a step.
 
     Images without a recipe, a time or a number of steps have an hour; once that has passed there is nothing more to do.
+
+    Raises:
+        InputError: a field is set by hand that is planned by the clock.
     """
+    counted = request.recipe is not None or request.steps is not None or "training.steps" in request.overrides
+    if request.duration is None and counted:
+        return None
+    by_clock = sorted({"training.steps", "training.cooldown"} & set(request.overrides))
+    if by_clock:
+        given = option("overrides", {by_clock[0]: request.overrides[by_clock[0]]})
+        steps = option("steps", "N")
+        raise InputError(f"{given}: a training for a time plans that by the clock; {steps} would be right")
     if request.duration is not None:
         return seconds_of(request.duration)
-    if request.recipe is not None or request.steps is not None or "training.steps" in request.overrides:
-        return None
     finished = is_run(out) and model_meta(out, {})["step"] >= recipe_of(out).training.steps
     return None if finished else DEFAULT_DURATION
 
@@ -279,9 +323,9 @@ def _recipe(request: TrainRequest, reporter: Reporter) -> tuple[AnyRecipe, Image
         out = expanded(request.out or f"runs/{data_name(data)}")
         counted = request.steps is not None or "training.steps" in request.overrides
         seconds = None if counted else seconds_of(request.duration or DEFAULT_DURATION)
-        held_out = _share_or_place(request.held_out)
+        held_out, steps = _share_or_place(request.held_out), _steps(request)
         recipe, images, chosen = automatic(
-            data, request.size, request.channels, out, held_out, seconds, request.steps, request.device
+            data, request.size, request.channels, out, held_out, seconds, steps, request.device
         )
         for text in (*images.notes, *chosen):
             reporter.note(text)

@@ -104,7 +104,8 @@ def run_training(prepared: PreparedTraining, reporter: Reporter = SILENT, halt: 
     done = _model_step(out) if is_run(out) else 0
     kept = recipe
     if done >= recipe.training.steps:  # nothing to do: fewer steps than before must not be written into the run
-        kept = replace(recipe, training=replace(recipe.training, steps=_steps_of(out)))
+        before = read_recipe(out).training
+        kept = replace(recipe, training=replace(recipe.training, steps=before.steps, cooldown=before.cooldown))
     store = RunWriter.open(out, kept, digest)
     try:
         accelerator.wait_for_everyone()
@@ -330,11 +331,6 @@ def _loss_curve(store: RunWriter, reporter: Reporter) -> Path | None:
             reporter.note(f"no loss curve: {error}")
             return None
     return store.folder / LOSS
-
-
-def _steps_of(out: Path) -> int:
-
-    return read_recipe(out).training.steps
 
 
 def _model_step(out: Path) -> int:

@@ -1,4 +1,4 @@
-"""A training that ends on time: how many steps still fit, and when the learning rate falls."""
+"""How long a training is, by steps or by the clock, and when its learning rate falls."""
 
 import re
 import time
@@ -11,7 +11,7 @@ from diffprob.training.settings import Training
 
 # Fields of `Training` that a plan decides.
 PLANNED = ("steps", "warmup", "cooldown", "checkpoint_every", "sample_every", "samples")
-FALL = 0.3  # share of the time over which the learning rate falls, unless told otherwise
+FALL = 0.3  # share of the time, or of the steps, over which the learning rate falls, unless told otherwise
 _AGAIN = 0.01  # share of the time after which the plan is looked at again
 _STEADY = 5  # steps after which a speed is known well enough to plan by
 _CHECKPOINTS, _PICTURES = 30, 5  # in the whole time
@@ -35,6 +35,24 @@ def seconds_of(duration: float | str) -> float:
         duration = sum(float(number) * _UNITS[unit] for number, unit in parts)
     real("duration", duration, "(0, inf)")
     return float(duration)
+
+
+def with_steps(settings: Training, steps: int) -> Training:
+    """So many steps: at most a twentieth of them warm up, and over the last 30% the learning rate falls."""
+    warmup = min(settings.warmup, max(1, round(_WARMUP * steps)))
+    return replace(settings, steps=steps, warmup=warmup, cooldown=_fall(steps))
+
+
+def with_more_steps(settings: Training, steps: int) -> Training:
+    """The settings of a run that goes on up to another step: the fall of the learning rate keeps its share of the
+    steps, and where it has begun the rate rises again."""
+    share = settings.cooldown / settings.steps
+    cooldown = _fall(steps) if settings.cooldown == _fall(settings.steps) else round(share * steps)
+    return replace(settings, steps=steps, cooldown=cooldown)
+
+
+def _fall(steps: int) -> int:
+    return max(1, round(FALL * steps))
 
 
 @dataclass(frozen=True)

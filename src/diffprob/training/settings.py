@@ -81,8 +81,8 @@ class Training:
         steps: optimiser steps in all.
         batch: images per optimiser step, over all processes and accumulated parts together.
         lr: learning rate of AdamW after ``warmup`` steps of linear rise.
-        cooldown: steps at the end over which the learning rate falls linearly towards 0; resuming with more ``steps``
-            moves the fall, it does not repeat it.
+        cooldown: steps at the end over which the learning rate falls linearly towards 0; it may change when a run is
+            gone on with, as ``steps`` may.
         clip: largest gradient norm; ``inf`` never clips.
         betas: AdamW's decay of the first and second moments.
         weight_decay: decoupled decay per step, in units of the learning rate.
