@@ -1,6 +1,6 @@
 """The latents of an autoencoder as a space: against the autoencoder itself, and what it has not."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from diffprob.net.autoencoder import AutoencoderSpec
 from diffprob.space.dequantise import dequantised
 from diffprob.space.latents import Latents
 from diffprob.space.pixels import Pixels
+from diffprob.space.space import Space
 
 SPEC, PIXELS = AutoencoderSpec(1, 3, (8, 16), groups=4), Pixels((1, 8, 8), 17)
 
@@ -54,6 +55,18 @@ def test_it_encodes_and_decodes_as_the_autoencoder_does():
     torch.testing.assert_close(many.transpose(0, 1).flatten(1).std(1), torch.ones(3), rtol=0, atol=1e-2)
     assert SPACE.shape == PIXELS.shape
     assert SPACE.to_model(images, torch.float64).dtype == torch.float64
+
+
+def test_it_is_a_space_of_its_own():
+    space: Space = SPACE
+    assert not isinstance(space, Pixels)
+    assert (space.dimensions, space.pixels) == (64, PIXELS)
+    x = torch.linspace(-3, 3, 48).reshape(1, 3, 4, 4)
+    assert torch.equal(space.nearest(x), space.to_data(x))
+    assert repr(space) == "Latents(shape=(1, 8, 8), levels=17, autoencoder=Source(run='here'), latent=(3, 4, 4))"
+    for wrong in ({"shape": (1, 8)}, {"levels": 1}, {"latent": 3}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            replace(space, **wrong)
 
 
 def test_it_has_no_density_of_the_images():

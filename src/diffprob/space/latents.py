@@ -10,11 +10,11 @@ from torch import Tensor
 from diffprob.base.checks import able, image_shape
 from diffprob.base.errors import InputError, NumericalError
 from diffprob.base.shapes import check_floats
-from diffprob.space.pixels import Pixels
+from diffprob.space.pixels import Pixels, check_levels
 
 
 @dataclass(frozen=True)
-class Latents(Pixels):
+class Latents:
     """Images in grey levels, whose model space are the standardised latents of an autoencoder.
 
     Its data are those of `Pixels`: images of ``shape`` in so many levels. Model space is z = (E(x) - mean)/std, with
@@ -29,15 +29,28 @@ class Latents(Pixels):
     Reference: Rombach et al., "High-resolution image synthesis with latent diffusion models" (2022), section 3.
     """
 
+    shape: tuple[int, int, int]
+    levels: int = 256
     autoencoder: Any = field(kw_only=True)
     latent: tuple[int, int, int] = field(kw_only=True)
 
     bounded = False
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        image_shape("shape", self.shape)
+        check_levels(self.levels)
         able("autoencoder", self.autoencoder, "load_autoencoder", "PretrainedRun('runs/mine')")
         image_shape("latent", self.latent)
+
+    @property
+    def dimensions(self) -> int:
+        """d = C H W of the images."""
+        return self.pixels.dimensions
+
+    @property
+    def pixels(self) -> Pixels:
+        """The space of the images, which the autoencoder sees."""
+        return Pixels(self.shape, self.levels)
 
     @property
     def model_shape(self) -> tuple[int, int, int]:
@@ -52,7 +65,7 @@ class Latents(Pixels):
             ValueError: as `Pixels.to_model`.
             InputError: no such autoencoder, or one of other images or latents.
         """
-        return self._opened(levels.device).encode(super().to_model(levels, dtype))
+        return self._opened(levels.device).encode(self.pixels.to_model(levels, dtype))
 
     @torch.no_grad()
     def to_data(self, x: Tensor) -> Tensor:
@@ -66,7 +79,11 @@ class Latents(Pixels):
         check_floats(x)
         if bool(torch.isnan(x).any()):
             raise NumericalError("a latent has values that are not numbers (NaN)")
-        return super().to_data(self._opened(x.device).decode(x))
+        return self.pixels.to_data(self._opened(x.device).decode(x))
+
+    def nearest(self, x: Tensor) -> Tensor:
+        """As `to_data`, which takes any latents."""
+        return self.to_data(x)
 
     def log_det(self) -> Never:
         """There is none.
