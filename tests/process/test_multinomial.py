@@ -153,12 +153,15 @@ def test_bound_by_draws_agrees() -> None:
 
 def test_law_of_the_step_itself_is_for_that_step() -> None:
     process, xt = MultinomialProcess(2, ConstantErasure(T)), tensor([[1.0]])
-    law = StepLaw(tensor([0.3, 0.7]).log().expand(1, 1, 2))
+    law = StepLaw(tensor([0.3, 0.7]).log().expand(1, 1, 2), torch.float64, 3 / T, T)
     step = process.reverse(law, xt, 2 / T, 3 / T)
     assert torch.allclose(probabilities(step), tensor([[[0.3, 0.7]]])) and type(step) is Categorical
-    for s, t in ((1 / T, 3 / T), (2.5 / T, 3 / T)):
+    refused = [lambda s=s: process.reverse(law, xt, s, 3 / T) for s in (1 / T, 2.5 / T)]
+    for call in (*refused, lambda: law.sample(Rng.of(0, 1)), lambda: law.log_prob(xt)):
         with pytest.raises(ValueError, match=f"the steps of 1/{T} alone"):
-            process.reverse(law, xt, s, t)
+            call()
+    last = StepLaw(law.logits, torch.float64, 1 / T, T)
+    assert float(last.log_prob(xt)) == pytest.approx(math.log(0.7)) and last.sample(Rng.of(0, 1)).shape == (1, 1)
 
 
 def test_few_bits_of_float32_states_are_those_of_float64() -> None:

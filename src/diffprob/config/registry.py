@@ -88,6 +88,7 @@ from diffprob.space.latents import Latents
 from diffprob.space.pixels import Pixels
 from diffprob.space.tokens import Tokens
 from diffprob.training.bound import Hybrid, VariationalBound
+from diffprob.training.categorical import CategoricalBound
 from diffprob.training.continuous import ContinuousBound
 from diffprob.training.contrastive import ContrastiveDivergence
 from diffprob.training.denoising import Denoising
@@ -159,7 +160,7 @@ SOURCES = _family(
 )
 AUGMENTATIONS = _family(HorizontalFlip, Elastic)
 OBJECTIVES = _family(
-    *(Denoising, VariationalBound, Hybrid, ContinuousBound, OrderAgnostic, MaskedCrossEntropy),
+    *(Denoising, VariationalBound, Hybrid, ContinuousBound, OrderAgnostic, MaskedCrossEntropy, CategoricalBound),
     *(
         GradientDistillation,
         MaximumLikelihood,

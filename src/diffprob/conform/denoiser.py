@@ -11,7 +11,9 @@ from diffprob.base.rng import Rng
 from diffprob.base.shapes import per_sample
 from diffprob.conform.absorbing import check_categorical
 from diffprob.conform.expectations import check_mean, expect, refuses, said_of
+from diffprob.conform.multinomial import check_multinomial
 from diffprob.denoise.denoiser import Denoiser
+from diffprob.process.multinomial import MultinomialProcess
 
 TIMES = (0.2, 0.6, 0.95)
 ROUNDING = 1e-4  # of values of about 1, between batches of other sizes
@@ -30,7 +32,8 @@ def check_denoiser(
     and one for each agree, an image depends on none of its companions, and what is no time is refused.
 
     Of an absorbing process the law is a categorical one that knows what is not masked; of exact ones on distinct data,
-    the cross-entropy is that of the points' own weights (`diffprob.conform.absorbing.check_categorical`).
+    the cross-entropy is that of the points' own weights (`diffprob.conform.absorbing.check_categorical`). Of a
+    multinomial process too it is a categorical one; of exact ones the probabilities are the shares that occur.
 
     Args:
         model: an instance, on the CPU.
@@ -48,6 +51,10 @@ def check_denoiser(
     if hasattr(getattr(model, "process", None), "mask"):
         with torch.no_grad(), said_of(model, "as a denoiser of discrete data"):
             check_categorical(model, event, data, exact, dtype)
+        return
+    if isinstance(getattr(model, "process", None), MultinomialProcess):
+        with torch.no_grad(), said_of(model, "as a denoiser of discrete data"):
+            check_multinomial(model, event, data, exact, dtype)
         return
     with torch.no_grad(), said_of(model, "as a denoiser"):
         _check_interface(model, event, dtype)

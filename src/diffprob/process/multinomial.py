@@ -14,6 +14,7 @@ from torch.nn.functional import logsigmoid
 from diffprob.base.checks import able, real, several, whole
 from diffprob.base.distributions import Categorical, Dirac, Distribution
 from diffprob.base.errors import FieldError, InputError, NoClosedForm
+from diffprob.base.rng import Rng
 from diffprob.base.shapes import is_one_time
 from diffprob.process.absorbing import MOST_VALUES, point_logits
 from diffprob.process.schedule import ConstantErasure, Schedule
@@ -25,11 +26,51 @@ from diffprob.process.times import as_time
 class StepLaw(Categorical):
     """What a network says of the step itself: the law of x_s at s = t - 1/T, and not of x_0, (B, *event, K).
 
-    At t = 1/T that is x_0. `MultinomialProcess.reverse` takes it for this very step.
+    `MultinomialProcess.reverse` takes it for this very step. At t = 1/T that is x_0, which can be drawn from it then.
+
+    Args:
+        logits, dtype: as in `diffprob.base.distributions.Categorical`.
+        t: the time of x_t, () or (B,) float64.
+        steps: T.
 
     Reference: Sohl-Dickstein et al., "Deep unsupervised learning using nonequilibrium thermodynamics" (2015), table
     app. 1: f_b(x_t, t).
     """
+
+    t: Tensor | float = 0.0
+    steps: int = 1000
+
+    def check(self, s: Tensor | float) -> None:
+        """Refuse another step than that of 1/T.
+
+        Raises:
+            ValueError: it is longer or shorter.
+        """
+        s, t = (torch.as_tensor(time, dtype=torch.float64, device=self.logits.device) for time in (s, self.t))
+        width = t - s
+        if not bool(((width * self.steps - 1).abs() < 1e-6).all()):
+            raise ValueError(
+                f"the network knows the steps of 1/{self.steps} alone, got one of {float(width.max()):g}: take every "
+                "time of the schedule, or a network that predicts x_0"
+            )
+
+    def sample(self, rng: Rng) -> Tensor:
+        """Draws of x_0, (B, *event).
+
+        Raises:
+            ValueError: t is another time than 1/T.
+        """
+        self.check(0.0)
+        return super().sample(rng)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log probability of x_0 (B, *event), in nats, (B,).
+
+        Raises:
+            ValueError: t is another time than 1/T, or what is none of 0..K-1.
+        """
+        self.check(0.0)
+        return super().log_prob(x)
 
 
 @dataclass(frozen=True)
@@ -118,7 +159,7 @@ class MultinomialProcess:
 
         Raises:
             NoClosedForm: another posterior.
-            ValueError: a `StepLaw` for another step than that of 1/T.
+            ValueError: a `StepLaw`, and another step than that of 1/T.
         """
         if isinstance(posterior, Dirac):
             return self.bridge(posterior.mean, xt, s, t, eta)
@@ -128,19 +169,9 @@ class MultinomialProcess:
                 f"{type(posterior).__name__}"
             )
         if isinstance(posterior, StepLaw):
-            self._check_native(s, t)
+            posterior.check(s)
             return Categorical(posterior.log_probabilities, xt.dtype)
         return self._step(posterior.log_probabilities, xt, s, t, eta)
-
-    def _check_native(self, s: Tensor | float, t: Tensor | float) -> None:
-        """Refuse another step than that of 1/T."""
-        steps = self.schedule.steps
-        width = torch.as_tensor(t, dtype=torch.float64) - torch.as_tensor(s, dtype=torch.float64)
-        if steps is None or not bool(((width * steps - 1).abs() < 1e-6).all()):
-            raise ValueError(
-                f"the network knows the steps of 1/{steps} alone, got one of {float(width.max()):g}: take every time "
-                "of the schedule, or a network that predicts x_0"
-            )
 
     def _log_pi(self, like: Tensor) -> Tensor:
         """log pi, float64 (K,)."""
@@ -160,6 +191,23 @@ class MultinomialProcess:
         kept, lost = self._log_kept(t, like)
         return torch.logaddexp(kept + logits, lost + self._log_pi(like) + logits.logsumexp(-1, keepdim=True))
 
+    def likelihood(self, xt: Tensor, t: Tensor | float, s: Tensor | float = 0.0) -> Tensor:
+        """log q(x_t | x_s = k) for each value k of x_s, float64 (B, *event, K).
+
+        Raises:
+            ValueError: s is above t.
+        """
+        if is_one_time(s) and is_one_time(t) and float(s) > float(t):
+            raise ValueError(f"expected s < t, got s={float(s):g}, t={float(t):g}")
+        log_s, log_t = self._log_kept(s, xt)[0], self._log_kept(t, xt)[0]
+        if not bool((log_t <= log_s).all()):
+            raise ValueError("expected s < t for every sample")
+        # Where nothing is left at s, nothing is lost between s and t.
+        between = torch.where(log_s == -torch.inf, 0.0, log_t - log_s)
+        here = point_logits(xt, self.levels).double()
+        drawn = self._log_pi(xt)[xt.long()][..., None]  # log pi of the value of x_t
+        return torch.logaddexp(between + here, torch.log(-torch.expm1(between)) + drawn)
+
     def _step(self, logits: Tensor, xt: Tensor, s: Tensor | float, t: Tensor | float, eta: float) -> Categorical:
         """The law of x_s given x_t, for normalised log probabilities of x_0, (B, *event, K).
 
@@ -167,16 +215,6 @@ class MultinomialProcess:
         """
         if eta != 1:
             raise ValueError(f"a multinomial process has the Markov bridge alone: eta must be 1, got {eta:g}")
-        if is_one_time(s) and is_one_time(t) and float(s) > float(t):
-            raise ValueError(f"expected s < t, got s={float(s):g}, t={float(t):g}")
-        log_s, log_t = self._log_kept(s, xt)[0], self._log_kept(t, xt)[0]
-        if not bool((log_t <= log_s).all()):
-            raise ValueError("expected s < t for every sample")
-        here, log_pi = point_logits(xt, self.levels).double(), self._log_pi(xt)
-        drawn = log_pi[xt.long()][..., None]  # log pi of the value of x_t
-        ratios = logits.double() - torch.logaddexp(log_t + here, self._log_kept(t, xt)[1] + drawn)
-        # Where nothing is left at s, nothing is lost between s and t.
-        between = torch.where(log_s == -torch.inf, 0.0, log_t - log_s)
-        likelihood = torch.logaddexp(between + here, torch.log(-torch.expm1(between)) + drawn)
-        law = likelihood + self._moved(ratios, s, xt)
+        ratios = logits.double() - self.likelihood(xt, t)
+        law = self.likelihood(xt, t, s) + self._moved(ratios, s, xt)
         return Categorical(law.log_softmax(-1).to(logits.dtype), xt.dtype)

@@ -1,0 +1,124 @@
+"""Denoisers of multinomial diffusion: a network that says the law of x_0, or of the step itself, and the exact one."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from diffprob.base.checks import flag, instance
+from diffprob.base.distributions import Categorical
+from diffprob.base.errors import FieldError
+from diffprob.base.shapes import tensor_of
+from diffprob.conditions.condition import Condition
+from diffprob.denoise.denoiser import Clock, Evaluation, Index, NetworkModel
+from diffprob.process.absorbing import point_logits
+from diffprob.process.multinomial import MultinomialProcess, StepLaw
+from diffprob.process.times import as_time
+
+
+class MultinomialDenoiser(NetworkModel[Categorical]):
+    """A network as a denoiser of multinomial diffusion: its outputs are logits of the levels, (B, *event, K).
+
+    Gradients flow through it. States go to the network as they are, whole numbers.
+
+    Args:
+        net: module with ``net(xt, label) -> Output(main, None)``, and a third argument where it has a condition.
+        process: the multinomial process.
+        clock: the network's time input.
+        evaluation: chunk size and precision.
+        condition: what else the network takes.
+        step: False: the logits are those of p(x_0 | x_t), and any steps can be taken (Austin et al. 2021); True: of
+            p(x_s | x_t) one step of 1/T below, as in the paper of 2015, and those steps alone.
+
+    Exact when: p(x_s|x_t) has independent elements, which it nears as steps get shorter.
+
+    Raises:
+        ValueError: ``step`` with a schedule without steps.
+    """
+
+    process: MultinomialProcess
+
+    def __init__(
+        self,
+        net: nn.Module,
+        process: MultinomialProcess,
+        clock: Clock = Index(),
+        evaluation: Evaluation = Evaluation(),
+        condition: Condition | None = None,
+        step: bool = False,
+    ) -> None:
+        instance("process", process, MultinomialProcess)
+        flag("step", step)
+        if step and process.schedule.steps is None:
+            raise FieldError("step", f"must be False: {process.schedule!r} has no steps")
+        super().__init__(net, process, clock, evaluation, condition)
+        self.step = step
+
+    def posterior(self, xt: Tensor, t: Tensor) -> Categorical:
+        """p(x_0 | x_t), or the law of the step, of the whole batch at once: what training works with."""
+        return self._posterior(xt, t, *self.raw(xt, t))
+
+    def _posterior(self, xt: Tensor, t: Tensor, main: Tensor, extra: Tensor | None) -> Categorical:
+        wanted = (*xt.shape, self.process.levels)
+        if main.shape != wanted:
+            raise ValueError(f"states {tuple(xt.shape)} need logits {wanted}, got {tuple(main.shape)}")
+        steps = self.process.schedule.steps
+        return StepLaw(main, xt.dtype, t, steps) if self.step and steps else Categorical(main, xt.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class MultinomialLaw:
+    """x_0 is one of N points with given probabilities: p(x_0|x_t) by Bayes' rule, its law of every element.
+
+    The weight of a point given x_t is its own times prod_i q(x_t,i | x_0,i).
+
+    Args:
+        points: (N, *event), whole numbers 0..K-1, each point once: a tensor, array or lists.
+        weights: (N,), at least 0 and not all 0; normalised here.
+        process: with K levels.
+
+    Exact when: always for each element; drawn together they are independent only where the law says so.
+
+    Raises:
+        ValueError: other weights, or points that are no levels.
+    """
+
+    points: Tensor
+    weights: Tensor
+    process: MultinomialProcess
+
+    def __post_init__(self) -> None:
+        instance("process", self.process, MultinomialProcess)
+        for name in ("points", "weights"):
+            object.__setattr__(self, name, tensor_of(name, getattr(self, name)).double())
+        if not self.points.ndim or self.weights.shape != self.points.shape[:1]:
+            raise ValueError(f"expected one weight for each point, got {tuple(self.weights.shape)}")
+        if not bool((self.weights >= 0).all() and 0 < self.weights.sum() < torch.inf):
+            raise ValueError("weights must be at least 0, finite and not all 0")
+        point_logits(self.points, self.process.levels)
+
+    def _joint(self, xt: Tensor, t: Tensor | float) -> Tensor:
+        """log of weight times q(x_t | point), float64 (B, N)."""
+        if xt.shape[1:] != self.points.shape[1:]:
+            raise ValueError(f"the data has events {tuple(self.points.shape[1:])}, got states {tuple(xt.shape)}")
+        each = self.process.likelihood(xt, t).flatten(1, -2)  # (B, d, K)
+        index = self.points.to(xt.device).long().flatten(1)[None, ..., None].expand(len(xt), -1, -1, -1)
+        chosen = each[:, None].expand(-1, len(self.points), -1, -1).gather(-1, index)[..., 0].sum(-1)
+        return chosen + (self.weights / self.weights.sum()).log().to(xt.device)
+
+    def __call__(self, xt: Tensor, t: Tensor) -> Categorical:
+        """p(x_0 | x_t), element by element.
+
+        Raises:
+            ValueError: no time, or at t = 0 a state that is no point.
+        """
+        logs = self._joint(xt, as_time(t, self.process.schedule.steps))
+        if bool((logs.amax(1) == -torch.inf).any()):
+            raise ValueError("a state without noise is no point of the data")
+        levels = point_logits(self.points.to(xt.device), self.process.levels).exp()
+        logits = torch.einsum("bn,n...->b...", logs.softmax(1), levels).log()
+        return Categorical(logits.to(xt.dtype), xt.dtype)
+
+    def log_prob(self, xt: Tensor, t: Tensor | float = 0.0) -> Tensor:
+        """log q(x_t), nats, (B,): that of the data at t = 0."""
+        return torch.logsumexp(self._joint(xt, t), 1)
