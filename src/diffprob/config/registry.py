@@ -40,10 +40,12 @@ from diffprob.net.autoencoder import AutoencoderSpec
 from diffprob.net.captioned import CaptionedUNetSpec
 from diffprob.net.concatenated import ConcatenatedUNetSpec
 from diffprob.net.context_unet import ContextUNetSpec
+from diffprob.net.dense import DenseSpec, RadialBasisSpec
 from diffprob.net.energy import EnergySpec
 from diffprob.net.epsilon_theta import EpsilonThetaSpec
 from diffprob.net.glow import GlowSpec
 from diffprob.net.levels import CategoricalUNetSpec
+from diffprob.net.multi_scale import MultiScaleSpec
 from diffprob.net.noisy import NoisyClassifierSpec
 from diffprob.net.potential import PotentialSpec
 from diffprob.net.scalar_unet import ScalarUNetSpec
@@ -139,7 +141,7 @@ MAPS = _family(AnomalyMap)
 PIXEL_NOISES = _family(SimplexNoise)
 NETWORKS = _family(
     *(UNetSpec, CaptionedUNetSpec, ConcatenatedUNetSpec, ContextUNetSpec, EpsilonThetaSpec),
-    *(TransformerSpec, TokenTransformerSpec, CategoricalUNetSpec),
+    *(MultiScaleSpec, DenseSpec, RadialBasisSpec, TransformerSpec, TokenTransformerSpec, CategoricalUNetSpec),
     *(PotentialSpec, ScalarUNetSpec, GlowSpec, EnergySpec, NoisyClassifierSpec, AutoencoderSpec, TinyAutoencoderSpec),
 )
 TEXTS = _family(TextEncoderSpec)
