@@ -57,7 +57,7 @@ def test_export_and_import_match_the_verbs(capsys: pytest.CaptureFixture) -> Non
     assert {**result.to_json(), "out": "again"} == answer
     ours = import_run(ImportRequest(folder="theirs", out="back", step=7))
     again = verb(capsys, "import", "again", "--out", "back2", "--step", "7")
-    assert {**ours.to_json(), "run": "back2"} == again
+    assert {**ours.to_json(), "run": "back2", "use": ours.use + "2"} == again
     ours_again, theirs = (dp.Run.open(name).weights() for name in ("back", "back2"))
     assert all(torch.equal(ours_again[name], theirs[name]) for name in theirs)
     assert not dp.Run.open("back").meta["data"] and ours.recipe.network == dp.Run.open("digits").recipe.network

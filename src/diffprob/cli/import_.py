@@ -1,4 +1,7 @@
-"""Make a run from a diffusers folder (DDPMPipeline or UNet2DModel, in safetensors); diffusers itself is not needed."""
+"""Make a run from a diffusers folder in safetensors; diffusers itself is not needed.
+
+DDPMPipeline, DDIMPipeline, LDMPipeline, UNet2DModel, and the autoencoders AutoencoderKL, AutoencoderTiny and VQModel.
+"""
 
 import argparse
 from collections.abc import Iterator
@@ -7,9 +10,11 @@ from typing import Any
 from diffprob.cli.parser import add_dry_run, whole
 from diffprob.cli.progress import TERMINAL
 
+_SAID = ("network", "process", "prediction", "variance", "weights")
 EXAMPLES = (
     "diffprob import path/to/ddpm-cifar10-32 --out runs/ddpm",
     "diffprob import path/to/unet --size 28 --data path/to/mnist --out runs/imported",
+    "diffprob import path/to/vae --size 256 --out runs/vae   # an autoencoder, to train in its latents",
     "diffprob sample runs/ddpm -n 16",
 )
 
@@ -68,12 +73,7 @@ def format_result(result: dict[str, Any]) -> Iterator[str]:
             ("would write" if result["dry_run"] else "wrote", result["run"]),
             ("images", f"{height}x{width}, {channels} channel(s)"),
             ("parameters", f"{result['parameters']:,}"),
-            *((name, result[name]) for name in ("network", "process", "prediction", "variance", "weights")),
+            *((name, result[name]) for name in _SAID if name in result),
         ]
     )
-    if result["clip"] is None:
-        yield f"its sampler does not clip: diffprob sample {result['run']} --no-clip"
-    elif result["clip"] != 1:
-        yield f"its sampler clips to {result['clip']:g}; diffprob sample clips to 1, or with --no-clip not at all"
-    else:
-        yield f"to draw from it: diffprob sample {result['run']}"
+    yield result["use"]

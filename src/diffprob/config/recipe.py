@@ -23,8 +23,8 @@ from diffprob.denoise.prediction import Epsilon, Prediction
 from diffprob.denoise.variance import Fitted, Variance, Zero
 from diffprob.density.baselines import DensityModel
 from diffprob.guidance.noisy_classifier import NoisyClassifier
-from diffprob.net.autoencoder import AutoencoderSpec
 from diffprob.net.noisy import NoisyClassifierSpec
+from diffprob.net.tiny_autoencoder import AnyAutoencoderSpec
 from diffprob.process.linear import LinearProcess
 from diffprob.space.space import Space
 from diffprob.storage.files import clean_component
@@ -200,7 +200,7 @@ class AutoencoderRecipe:
     name: str
     data: Source
     space: Space
-    network: AutoencoderSpec
+    network: AnyAutoencoderSpec
     objective: Any = Reconstruction()
     training: Training
     start: Any = None

@@ -1,4 +1,4 @@
-"""diffusers' AutoencoderKL and AutoencoderTiny, by their folders; diffusers itself is not needed."""
+"""diffusers' AutoencoderKL, AutoencoderTiny and VQModel, by their folders; diffusers itself is not needed."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +17,8 @@ from diffprob.net.autoencoder import AutoencoderSpec
 from diffprob.net.tiny_autoencoder import TinyAutoencoderSpec
 from diffprob.storage.files import expanded, kind_of, path_within
 
-KINDS = ("AutoencoderKL", "AutoencoderTiny")
+KINDS = ("AutoencoderKL", "AutoencoderTiny", "VQModel")
+PLACES = ("vae", "vqvae")  # of the autoencoder in the folder of a pipeline
 # Settings of AutoencoderKL: the field of AutoencoderSpec and the value that a missing key stands for.
 _KL = {
     "in_channels": ("in_channels", 3),
@@ -27,6 +28,10 @@ _KL = {
     "norm_num_groups": ("groups", 32),
     "mid_block_add_attention": ("mid_attention", True),
     "use_quant_conv": ("quant_conv", True),
+}
+_VQ = {key: _KL[key] for key in _KL if key != "use_quant_conv"} | {
+    "latent_channels": ("latent_channels", 3),
+    "num_vq_embeddings": ("codes", 256),
 }
 _TINY = {
     "in_channels": ("in_channels", 3),
@@ -56,8 +61,13 @@ def is_autoencoder(folder: str | Path) -> bool:
     return place.is_dir() and kind_of(path) == "file" and read_json_object(path).get("_class_name") in KINDS
 
 
+def autoencoder_of(folder: str | Path) -> Path | None:
+    """Where in a pipeline's folder its autoencoder lies, which makes it one of latents; None: it has none."""
+    return next((path for name in PLACES if is_autoencoder(path := expanded(folder) / name)), None)
+
+
 def load_autoencoder(folder: str | Path) -> LoadedAutoencoder:
-    """Read a folder that ``save_pretrained`` of an AutoencoderKL or AutoencoderTiny wrote.
+    """Read a folder that ``save_pretrained`` of one of `KINDS` wrote.
 
     Its ``scaling_factor`` s and ``shift_factor`` m are the latents' scale: (z - m) s is what diffusion models see.
 
@@ -67,10 +77,11 @@ def load_autoencoder(folder: str | Path) -> LoadedAutoencoder:
     place = expanded(folder)
     path = path_within(place, "config.json")
     config = read_json_object(path)
-    tiny = config.get("_class_name") == KINDS[1]
-    if not tiny and config.get("_class_name") != KINDS[0]:
-        raise InputError(f"{path}: one of {', '.join(KINDS)} can be read, this is {shown(config.get('_class_name'))}")
-    spec = _tiny_spec(config, str(path)) if tiny else _kl_spec(config, str(path))
+    kind = config.get("_class_name")
+    if kind not in KINDS:
+        raise InputError(f"{path}: one of {', '.join(KINDS)} can be read, this is {shown(kind)}")
+    tiny = kind == "AutoencoderTiny"
+    spec = _tiny_spec(config, str(path)) if tiny else _spec(config, kind == "VQModel", str(path))
     weights, variant = find_weights(place, "")
     state = read_weights(weights, spec)
     mean, std = _scale(config, spec.latent_channels, 1.0 if tiny else 0.18215, str(path))
@@ -97,16 +108,20 @@ def weights_of(loaded: LoadedAutoencoder) -> dict[str, Tensor]:
     return {**{f"net.{name}": value for name, value in loaded.state.items()}, **scale}
 
 
-def _kl_spec(config: Mapping[str, Any], where: str) -> AutoencoderSpec:
-    values = {field: config.get(key, missing) for key, (field, missing) in _KL.items()}
+def _spec(config: Mapping[str, Any], vq: bool, where: str) -> AutoencoderSpec:
+    values = {field: config.get(key, missing) for key, (field, missing) in (_VQ if vq else _KL).items()}
     widths = values["widths"]
     levels = len(widths) if isinstance(widths, list | tuple) else 0
-    quant = values["quant_conv"]
+    if vq:
+        _check(config, "vq_embed_dim", values["latent_channels"], values["latent_channels"], where, none=True)
+        _check(config, "norm_type", "group", "group", where)
+        values["regulariser"] = "vq"
+    else:
+        _check(config, "use_post_quant_conv", values["quant_conv"], True, where)
     _check(config, "down_block_types", ["DownEncoderBlock2D"] * levels, ["DownEncoderBlock2D"], where)
     _check(config, "up_block_types", ["UpDecoderBlock2D"] * levels, ["UpDecoderBlock2D"], where)
     _check(config, "act_fn", "silu", "silu", where)
     _check(config, "out_channels", values["in_channels"], 3, where)
-    _check(config, "use_post_quant_conv", quant, True, where)
     return _made(AutoencoderSpec, values, where)
 
 
@@ -120,9 +135,11 @@ def _tiny_spec(config: Mapping[str, Any], where: str) -> TinyAutoencoderSpec:
     return _made(TinyAutoencoderSpec, values, where)
 
 
-def _check(config: Mapping[str, Any], key: str, wanted: Any, missing: Any, where: str) -> None:
-    """Refuse a setting that has no counterpart here; ``missing`` is what a missing key stands for."""
+def _check(config: Mapping[str, Any], key: str, wanted: Any, missing: Any, where: str, none: bool = False) -> None:
+    """Refuse a setting that has no counterpart here; ``missing`` is what a missing key stands for, and null too if
+    ``none``."""
     value = config.get(key, missing)
+    value = missing if none and value is None else value
     value = list(value) if isinstance(value, tuple) else value
     if value != wanted:
         raise InputError(f"{where}: {key} must be {shown(wanted)} to be read here, got {shown(value)}")

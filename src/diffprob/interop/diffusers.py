@@ -52,7 +52,9 @@ class Pipeline(NamedTuple):
 
 
 def load_pipeline(folder: str | Path) -> Pipeline:
-    """Read a DDPMPipeline or UNet2DModel folder: the network's settings, its weights and the scheduler's configuration.
+    """Read a pipeline's or UNet2DModel's folder: the network's settings, its weights and the scheduler's configuration.
+
+    The network of an LDMPipeline sees latents (`diffprob.interop.autoencoders.autoencoder_of`).
 
     Raises:
         InputError: a file is missing, damaged or pickled, or a setting has no counterpart here; the message names it.
@@ -147,8 +149,9 @@ def _check_pipeline(folder: Path) -> None:
     index = _file(folder, "model_index.json")
     if kind_of(index) is not None:
         name = read_json_object(index).get("_class_name")
-        if name not in ("DDPMPipeline", "DDIMPipeline"):
-            raise InputError(f"{index}: only DDPMPipeline and DDIMPipeline can be read, this is a {shown(name)}")
+        if name not in ("DDPMPipeline", "DDIMPipeline", "LDMPipeline"):
+            kinds = "only DDPMPipeline, DDIMPipeline and LDMPipeline can be read"
+            raise InputError(f"{index}: {kinds}, this is a {shown(name)}")
 
 
 def _file(folder: Path, name: str) -> Path:

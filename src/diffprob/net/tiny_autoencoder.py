@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from diffprob.base.checks import several, shown, whole
 from diffprob.base.errors import FieldError
 from diffprob.base.limits import MOST_BLOCKS, check_channels, check_weights, check_widths
-from diffprob.net.autoencoder import Coded
+from diffprob.net.autoencoder import AutoencoderSpec, Coded
 
 _MAGNITUDE = 3.0  # latents are bent into this interval before they are decoded
 
@@ -58,6 +58,9 @@ class TinyAutoencoderSpec:
     def build(self) -> "TinyAutoencoder":
         """A network with random weights from torch's global generator."""
         return TinyAutoencoder(self)
+
+
+AnyAutoencoderSpec = AutoencoderSpec | TinyAutoencoderSpec
 
 
 class TinyAutoencoder(nn.Module):

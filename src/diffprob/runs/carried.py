@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from diffprob.config.pretrained import PretrainedRun
 from diffprob.config.recipe import AnyRecipe
 from diffprob.data.places import without_folders
@@ -62,13 +64,34 @@ def published(recipe: Any) -> tuple[Any, dict[str, bytes]]:
     if source is None:
         return recipe, {}
     run = source.opened()
-    inner, meta = replace(run.recipe, data=without_folders(run.recipe.data)), run.meta
-    made = model_files(run.path, inner, meta["data"], meta["step"], run.weights())
-    files = {name: b"".join(bytes(piece) for piece in pieces) for name, pieces in made.items()}
+    inner, measured = replace(run.recipe, data=without_folders(run.recipe.data)), {}
     if MEASURED in run.manifest.files:
-        files[MEASURED] = run.manifest.contents(MEASURED)
-    here = PretrainedRun(CARRIED, hashlib.sha256(files[MODEL]).hexdigest())
-    return replace(recipe, space=replace(recipe.space, autoencoder=here)), _inside(files)
+        measured[MEASURED] = run.manifest.contents(MEASURED)
+    here, files = new_carried(inner, run.weights(), run.meta["data"], run.meta["step"], run.path, measured)
+    return replace(recipe, space=replace(recipe.space, autoencoder=here)), files
+
+
+def new_carried(
+    recipe: AnyRecipe,
+    weights: Mapping[str, Tensor],
+    digest: str | None,
+    step: int,
+    measured_in: Path,
+    more: Mapping[str, bytes] | None = None,
+) -> tuple[PretrainedRun, dict[str, bytes]]:
+    """An autoencoder by its name within a run that is about to be written, and its files there.
+
+    Args:
+        recipe: of the autoencoder.
+        weights: as an `Autoencoder` names them.
+        digest, step: of its training.
+        measured_in: the folder whose measurements its card has.
+        more: further files by name.
+    """
+    made = model_files(measured_in, recipe, digest, step, weights)
+    files = {name: b"".join(bytes(piece) for piece in pieces) for name, pieces in made.items()}
+    source = PretrainedRun(CARRIED, hashlib.sha256(files[MODEL]).hexdigest())
+    return source, _inside({**files, **(more or {})})
 
 
 def _inside(files: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from diffprob.base.errors import InputError
 from diffprob.base.options import option
-from diffprob.config.recipe import Recipe
+from diffprob.config.recipe import AnyRecipe
 from diffprob.data.places import without_folders
-from diffprob.runs.carried import carried_files, published
+from diffprob.runs.carried import carried_files, is_carried, published
 from diffprob.runs.files import SAMPLES, library_version, model_files
 from diffprob.runs.folder import Run
 from diffprob.runs.measurements import MEASURED
@@ -26,7 +26,7 @@ LOG_LIMIT = 300_000
 
 def write_run(
     path: str | Path,
-    recipe: Recipe,
+    recipe: AnyRecipe,
     weights: Mapping[str, Tensor],
     digest: str | None = None,
     step: int = 0,
@@ -37,25 +37,17 @@ def write_run(
     Args:
         path: a new or empty folder.
         recipe: what the model is.
-        weights: averaged weights, named as in ``NetDenoiser.state_dict()``.
+        weights: averaged weights, named as in the model's ``state_dict()``.
         digest: of the training data, where it is known.
         step: training steps that the weights have seen.
-        extra: further files by name, beside the autoencoder of a recipe of latents, which is copied into the run.
+        extra: further files by name; the autoencoder of a recipe of latents, if not among them, is copied into the run.
 
     Raises:
         InputError: the folder is not empty or cannot be written, or no such autoencoder.
     """
-    _write(expanded(path), recipe, weights, digest, step, {**(extra or {}), **carried_files(recipe)})
-
-
-def _write(
-    folder: Path,
-    recipe: Recipe,
-    weights: Mapping[str, Tensor],
-    digest: str | None,
-    step: int,
-    extra: Mapping[str, bytes],
-) -> None:
+    folder, extra = expanded(path), dict(extra or {})
+    if not any(is_carried(name) for name in extra):
+        extra |= carried_files(recipe)
     with saying(f"write the run {folder}"):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise InputError(f"{folder} exists already and is not an empty folder: choose another {option('out')}")
@@ -102,7 +94,7 @@ def publish(run: Run, dest: str | Path, replacing: bool = False) -> Path:
             Manifest.read(dest)  # only a run is ever replaced
             dest.rename(old)
         try:
-            _write(dest, recipe, weights, run.meta["data"], run.meta["step"], extra)
+            write_run(dest, recipe, weights, run.meta["data"], run.meta["step"], extra)
         except BaseException:
             if kind_of(old) is not None:
                 old.rename(dest)

@@ -8,15 +8,25 @@ from typing import Any
 from diffprob.base.checks import flag, text, whole
 from diffprob.base.errors import InputError
 from diffprob.conditions.condition import Labels
-from diffprob.config.recipe import Recipe, parameter_count
+from diffprob.config.recipe import AutoencoderRecipe, Recipe, parameter_count
 from diffprob.data import Folder, HuggingFace
 from diffprob.data.images import Source
 from diffprob.data.places import absolute
+from diffprob.interop.autoencoders import (
+    LoadedAutoencoder,
+    autoencoder_of,
+    is_autoencoder,
+    load_autoencoder,
+    weights_of,
+)
 from diffprob.interop.configs import Scheduling, scheduler_config, scheduling
 from diffprob.interop.diffusers import Pipeline, export_pipeline, load_pipeline
-from diffprob.runs.folder import Run
+from diffprob.runs.carried import CARRIED, new_carried
+from diffprob.runs.folder import Run, open_run
 from diffprob.runs.publish import write_run
+from diffprob.space.latents import Latents
 from diffprob.space.pixels import Pixels
+from diffprob.space.space import Space
 from diffprob.storage.files import expanded
 from diffprob.tasks.options import option
 from diffprob.tasks.reporter import SILENT, Reporter
@@ -140,40 +150,111 @@ class ImportResult:
     """
 
     request: ImportRequest
-    recipe: Recipe
+    recipe: Recipe | AutoencoderRecipe
     weights: str
     clip: float | None
 
     def to_json(self) -> dict[str, Any]:
         """JSON literals by name."""
-        recipe = self.recipe
+        recipe, names = self.recipe, ("network", "process", "prediction", "variance")
         return {
             "dry_run": self.request.dry_run,
             "run": str(expanded(self.request.out)),
             "parameters": parameter_count(recipe),
             "shape": list(recipe.space.shape),
-            **{name: repr(getattr(recipe, name)) for name in ("network", "process", "prediction", "variance")},
+            **{name: repr(getattr(recipe, name)) for name in names if hasattr(recipe, name)},
+            **({"latent": list(latent)} if (latent := _latent(recipe)) else {}),
             "weights": self.weights,
             "clip": self.clip,
+            "use": self.use,
         }
+
+    @property
+    def use(self) -> str:
+        """What the run is for, in a line."""
+        run, sample = expanded(self.request.out), f"diffprob sample {expanded(self.request.out)}"
+        if isinstance(self.recipe, AutoencoderRecipe):
+            return f"to train in its latents: diffprob train digits_latent --set space.autoencoder.run={run} ..."
+        if _latent(self.recipe):
+            return f"to draw from it: {sample}; its autoencoder, a run too, is {run / CARRIED}"
+        if self.clip is None:
+            return f"its sampler does not clip: {sample} --no-clip"
+        if self.clip != 1:
+            return f"its sampler clips to {self.clip:g}; diffprob sample clips to 1, or with --no-clip not at all"
+        return f"to draw from it: {sample}"
 
 
 def import_run(request: ImportRequest, reporter: Reporter = SILENT) -> ImportResult:
-    """Make a run of a diffusers folder, and open it.
+    """Make a run of a diffusers folder, and open it: of a U-Net, of one with an autoencoder, or of an autoencoder.
 
     Raises:
         InputError: the new folder is there and not empty; a file is missing, damaged or pickled; a setting that has no
             counterpart here, or does not go with what was asked for.
     """
     out = new_folder(request.out)
-    pipeline = load_pipeline(request.folder)
+    if is_autoencoder(request.folder):
+        return _import_autoencoder(out, request)
+    pipeline, place = load_pipeline(request.folder), autoencoder_of(request.folder)
     settings = scheduling(pipeline.scheduler or {}, f"scheduler_config.json of {request.folder}")
-    recipe = _recipe(request, pipeline, settings, reporter)
+    extra: dict[str, bytes] = {}
+    if place is None:
+        size = _size(request, pipeline.size)
+        space: Any = Pixels((pipeline.spec.in_channels, *size), _levels(request, pipeline.levels))
+    else:
+        space, extra = _latents(out, request, pipeline, load_autoencoder(place))
+        if settings.clip is not None:
+            reporter.note(f"the sampler of {request.folder} clips latents to {settings.clip:g}; here they are never")
+    recipe = _recipe(request, pipeline, settings, space, reporter)
     if not request.dry_run:
         weights = {f"net.{name}": tensor for name, tensor in pipeline.state.items()}
-        write_run(out, recipe, weights, step=request.step)
+        write_run(out, recipe, weights, step=request.step, extra=extra)
         Run.open(out)
     return ImportResult(request, recipe, pipeline.variant or "float32", settings.clip)
+
+
+def _import_autoencoder(out: Path, request: ImportRequest) -> ImportResult:
+    if request.null_label:
+        raise InputError(f"{option('null_label')}: the network of {request.folder} is told no labels")
+    loaded = load_autoencoder(request.folder)
+    shape = loaded.spec.in_channels, *_size(request, None if loaded.size is None else (loaded.size, loaded.size))
+    recipe = _autoencoder_recipe(request, loaded, Pixels(shape, _levels(request, None)))
+    if not request.dry_run:
+        write_run(out, recipe, weights_of(loaded), step=request.step)
+        open_run(out)
+    return ImportResult(request, recipe, loaded.variant or "float32", None)
+
+
+def _latents(
+    out: Path, request: ImportRequest, pipeline: Pipeline, loaded: LoadedAutoencoder
+) -> tuple[Latents, dict[str, bytes]]:
+    """The latents of a pipeline's autoencoder, and the files of that in the run."""
+    factor, size = loaded.spec.divisor, pipeline.size
+    height, width = _size(request, None if size is None else (size[0] * factor, size[1] * factor))
+    space = Pixels((loaded.spec.in_channels, height, width), _levels(request, pipeline.levels))
+    recipe = _autoencoder_recipe(request, loaded, space)
+    source, files = new_carried(recipe, weights_of(loaded), None, request.step, out)
+    latent = loaded.spec.latent_shape(space.shape)
+    return Latents(space.shape, space.levels, autoencoder=source, latent=latent), files
+
+
+def _autoencoder_recipe(request: ImportRequest, loaded: LoadedAutoencoder, space: Pixels) -> AutoencoderRecipe:
+    try:
+        return AutoencoderRecipe(
+            name=_name(request),
+            data=_data(request, space.shape),
+            space=space,
+            network=loaded.spec,
+            training=Training(steps=max(1, request.step)),
+        )
+    except ValueError as error:
+        raise InputError(f"{request.folder}: {error}") from error
+
+
+def _latent(recipe: Recipe | AutoencoderRecipe) -> tuple[int, ...] | None:
+    """Of the model's points, where these are not the images."""
+    if isinstance(recipe, AutoencoderRecipe):
+        return recipe.network.latent_shape(recipe.space.shape)
+    return None if recipe.space.model_shape == recipe.space.shape else recipe.space.model_shape
 
 
 def new_folder(out: str) -> Path:
@@ -188,20 +269,29 @@ def new_folder(out: str) -> Path:
     return path
 
 
-def _recipe(request: ImportRequest, pipeline: Pipeline, settings: Scheduling, reporter: Reporter) -> Recipe:
-    spec, (height, width) = pipeline.spec, _size(request, pipeline)
-    if spec.in_channels not in {1, 3}:
-        raise InputError(f"{request.folder}: a network of images with {spec.in_channels} channels; 1 or 3 can be a run")
+def _name(request: ImportRequest) -> str:
+    return re.sub(r"[^\w.-]+", "-", expanded(request.out).resolve().name)
+
+
+def _data(request: ImportRequest, shape: tuple[int, int, int]) -> Source:
+    """The data that the folder's model was trained on, as far as it is known."""
+    channels, height, width = shape
+    if channels not in {1, 3}:
+        raise InputError(f"{request.folder}: a network of images with {channels} channels; 1 or 3 can be a run")
     square = height if height == width else None
-    data: Any = absolute(request.data) if request.data else Folder("not-known", square, spec.in_channels)
-    if isinstance(data, Folder | HuggingFace):
-        data = replace(data, channels=spec.in_channels)
+    data: Any = absolute(request.data) if request.data else Folder("not-known", square, channels)
+    return replace(data, channels=channels) if isinstance(data, Folder | HuggingFace) else data
+
+
+def _recipe(
+    request: ImportRequest, pipeline: Pipeline, settings: Scheduling, space: Space, reporter: Reporter
+) -> Recipe:
     try:
         return Recipe(
-            name=re.sub(r"[^\w.-]+", "-", expanded(request.out).resolve().name),
-            data=data,
-            space=Pixels((spec.in_channels, height, width), _levels(request, pipeline)),
-            network=spec,
+            name=_name(request),
+            data=_data(request, space.shape),
+            space=space,
+            network=pipeline.spec,
             process=settings.process,
             prediction=settings.prediction,
             clock=settings.clock,
@@ -213,8 +303,9 @@ def _recipe(request: ImportRequest, pipeline: Pipeline, settings: Scheduling, re
         raise InputError(f"{request.folder}: {error}") from error
 
 
-def _size(request: ImportRequest, pipeline: Pipeline) -> tuple[int, int]:
-    size, side = pipeline.size, request.size
+def _size(request: ImportRequest, size: tuple[int, int] | None) -> tuple[int, int]:
+    """Height and width of the images; ``size`` as the folder has them."""
+    side = request.size
     if side is not None:
         if size is not None and size != (side, side):
             message = f"{request.folder} says that its images are {size[0]}x{size[1]}"
@@ -225,11 +316,12 @@ def _size(request: ImportRequest, pipeline: Pipeline) -> tuple[int, int]:
     return size
 
 
-def _levels(request: ImportRequest, pipeline: Pipeline) -> int:
-    if request.levels is not None and pipeline.levels not in (None, request.levels):
-        message = f"{request.folder} says that its images have {pipeline.levels}"
+def _levels(request: ImportRequest, levels: int | None) -> int:
+    """Grey levels of the images; ``levels`` as the folder has them."""
+    if request.levels is not None and levels not in (None, request.levels):
+        message = f"{request.folder} says that its images have {levels}"
         raise InputError(f"{option('levels', request.levels)}: {message}")
-    return request.levels or pipeline.levels or 256
+    return request.levels or levels or 256
 
 
 def _condition(request: ImportRequest, pipeline: Pipeline, reporter: Reporter) -> Labels | None:
