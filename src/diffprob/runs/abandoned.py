@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from diffprob.runs.carried import CARRIED, is_carried
+from diffprob.runs.bundled import BUNDLED, is_bundled
 from diffprob.runs.files import CARD, RECIPE, SAMPLES
 from diffprob.runs.states import STATE
 from diffprob.storage.files import TEMPORARY
@@ -22,7 +22,7 @@ def is_abandoned(folder: Path) -> bool:
         InputError: it is no run, or its inventory is damaged.
     """
     manifest = Manifest.read(folder)
-    names = {name for name in (*manifest.files, *manifest.pending) if not is_carried(name)}
+    names = {name for name in (*manifest.files, *manifest.pending) if not is_bundled(name)}
     if not names <= CREATED or manifest.files.get(LOG, {}).get("bytes"):
         return False
     return all(_is_left_over(path) for path in folder.iterdir())
@@ -38,6 +38,6 @@ def _is_left_over(path: Path) -> bool:
             re.fullmatch(pattern, item.name) or (item.name.startswith(TEMPORARY) and "step-" not in item.name)
             for item in path.iterdir()
         )
-    if path.name == CARRIED and path.is_dir():
+    if path.name == BUNDLED and path.is_dir():
         return all(item.is_file() and not item.is_symlink() for item in path.iterdir())
     return path.name in {NAME, BOARD, *CREATED} or path.name.startswith(TEMPORARY)

@@ -33,7 +33,7 @@ from diffprob.guidance.noisy_classifier import NoisyClassifier
 from diffprob.net.head import HeadedUNet
 from diffprob.process.learned import Learned
 from diffprob.process.linear import LinearProcess
-from diffprob.runs.carried import located
+from diffprob.runs.bundled import located
 from diffprob.runs.files import BEST, MODEL, model_meta, read_recipe, weights_step
 from diffprob.runs.fits import bind_variance
 from diffprob.runs.measurements import Measurement, read_measurements

@@ -11,7 +11,7 @@ from diffprob.base.errors import InputError
 from diffprob.base.options import option
 from diffprob.config.recipe import AnyRecipe
 from diffprob.data.places import without_folders
-from diffprob.runs.carried import carried_files, is_carried, published
+from diffprob.runs.bundled import bundled_files, is_bundled, published
 from diffprob.runs.files import SAMPLES, library_version, model_files
 from diffprob.runs.folder import Run
 from diffprob.runs.measurements import MEASURED
@@ -46,8 +46,8 @@ def write_run(
         InputError: the folder is not empty or cannot be written, or no such autoencoder.
     """
     folder, extra = expanded(path), dict(extra or {})
-    if not any(is_carried(name) for name in extra):
-        extra |= carried_files(recipe)
+    if not any(is_bundled(name) for name in extra):
+        extra |= bundled_files(recipe)
     with saying(f"write the run {folder}"):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise InputError(f"{folder} exists already and is not an empty folder: choose another {option('out')}")

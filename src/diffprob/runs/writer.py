@@ -19,8 +19,8 @@ from diffprob.base.options import option
 from diffprob.config.recipe import AnyRecipe, resumable
 from diffprob.runs import states
 from diffprob.runs.abandoned import is_abandoned
+from diffprob.runs.bundled import BUNDLED, bundled_files, is_bundled
 from diffprob.runs.card import write_model_card
-from diffprob.runs.carried import CARRIED, carried_files, is_carried
 from diffprob.runs.files import (
     BEST,
     CARD,
@@ -251,10 +251,10 @@ class RunWriter:
         """Put a corrected recipe in the place of one that never came to a checkpoint; `load` empties the log."""
         with saying(f"write to the run {self.folder}"):
             self.manifest.meta = {"library": library_version(), "data": digest}
-            inside = carried_files(recipe)
-            gone = [name for name in self.manifest.files if is_carried(name) and name not in inside]
+            inside = bundled_files(recipe)
+            gone = [name for name in self.manifest.files if is_bundled(name) and name not in inside]
             if inside:
-                subfolder(self.folder, CARRIED, make=True)
+                subfolder(self.folder, BUNDLED, make=True)
             added = {name: [contents] for name, contents in inside.items()}
             self.manifest.commit({**model_files(self.folder, recipe, digest, 0, None), **added}, drop=gone)
             for name in gone:
@@ -296,7 +296,7 @@ class RunWriter:
 def _create(folder: Path, recipe: AnyRecipe, digest: str | None) -> None:
     def fill(temporary: Path) -> None:
         manifest = Manifest(temporary, {"library": library_version(), "data": digest})
-        inside = {name: [contents] for name, contents in carried_files(recipe).items()}
+        inside = {name: [contents] for name, contents in bundled_files(recipe).items()}
         for name, pieces in {**model_files(temporary, recipe, digest, 0, None), LOG: [], **inside}.items():
             (temporary / name).parent.mkdir(exist_ok=True)
             manifest.files[name] = write_new(temporary / name, pieces)

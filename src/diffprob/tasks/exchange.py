@@ -21,7 +21,7 @@ from diffprob.interop.autoencoders import (
 )
 from diffprob.interop.configs import Scheduling, scheduler_config, scheduling
 from diffprob.interop.diffusers import Pipeline, export_pipeline, load_pipeline
-from diffprob.runs.carried import CARRIED, new_carried
+from diffprob.runs.bundled import BUNDLED, bundle
 from diffprob.runs.folder import Run, open_run
 from diffprob.runs.publish import write_run
 from diffprob.space.latents import Latents
@@ -176,7 +176,7 @@ class ImportResult:
         if isinstance(self.recipe, AutoencoderRecipe):
             return f"to train in its latents: diffprob train digits_latent --set space.autoencoder.run={run} ..."
         if _latent(self.recipe):
-            return f"to draw from it: {sample}; its autoencoder, a run too, is {run / CARRIED}"
+            return f"to draw from it: {sample}; its autoencoder, a run too, is {run / BUNDLED}"
         if self.clip is None:
             return f"its sampler does not clip: {sample} --no-clip"
         if self.clip != 1:
@@ -232,7 +232,7 @@ def _latents(
     height, width = _size(request, None if size is None else (size[0] * factor, size[1] * factor))
     space = Pixels((loaded.spec.in_channels, height, width), _levels(request, pipeline.levels))
     recipe = _autoencoder_recipe(request, loaded, space)
-    source, files = new_carried(recipe, weights_of(loaded), None, request.step, out)
+    source, files = bundle(recipe, weights_of(loaded), None, request.step, out)
     latent = loaded.spec.latent_shape(space.shape)
     return Latents(space.shape, space.levels, autoencoder=source, latent=latent), files
 

@@ -16,13 +16,13 @@ from diffprob.runs.measurements import MEASURED
 from diffprob.storage.files import TENSORS_LIMIT
 from diffprob.storage.manifest import NAME, Manifest
 
-CARRIED = "autoencoder"  # the folder in the run, a run of its own
+BUNDLED = "autoencoder"  # the folder in the run, a run of its own
 _FILES = (RECIPE, CARD, MEASURED, MODEL)
 
 
-def is_carried(name: str) -> bool:
+def is_bundled(name: str) -> bool:
     """Whether a file of a run's inventory is of the autoencoder that it carries."""
-    return name.startswith(f"{CARRIED}/")
+    return name.startswith(f"{BUNDLED}/")
 
 
 def own_autoencoder(recipe: AnyRecipe) -> PretrainedRun | None:
@@ -34,13 +34,13 @@ def own_autoencoder(recipe: AnyRecipe) -> PretrainedRun | None:
 def located(recipe: Any, folder: Path, manifest: Manifest) -> Any:
     """The recipe of the run in ``folder``, its autoencoder where the run carries it."""
     source = own_autoencoder(recipe)
-    if source is None or f"{CARRIED}/{NAME}" not in manifest.files:
+    if source is None or f"{BUNDLED}/{NAME}" not in manifest.files:
         return recipe
-    here = replace(source, run=str(folder.absolute() / CARRIED))
+    here = replace(source, run=str(folder.absolute() / BUNDLED))
     return replace(recipe, space=replace(recipe.space, autoencoder=here))
 
 
-def carried_files(recipe: AnyRecipe) -> dict[str, bytes]:
+def bundled_files(recipe: AnyRecipe) -> dict[str, bytes]:
     """What a run of this recipe keeps of its autoencoder, by name within the run, byte for byte; empty on pixels.
 
     Raises:
@@ -58,7 +58,7 @@ def published(recipe: Any) -> tuple[Any, dict[str, bytes]]:
     """The recipe as it is published with its autoencoder, and the files of that, without the places of its data.
 
     Raises:
-        InputError: as `carried_files`.
+        InputError: as `bundled_files`.
     """
     source = own_autoencoder(recipe)
     if source is None:
@@ -67,11 +67,11 @@ def published(recipe: Any) -> tuple[Any, dict[str, bytes]]:
     inner, measured = replace(run.recipe, data=without_folders(run.recipe.data)), {}
     if MEASURED in run.manifest.files:
         measured[MEASURED] = run.manifest.contents(MEASURED)
-    here, files = new_carried(inner, run.weights(), run.meta["data"], run.meta["step"], run.path, measured)
+    here, files = bundle(inner, run.weights(), run.meta["data"], run.meta["step"], run.path, measured)
     return replace(recipe, space=replace(recipe.space, autoencoder=here)), files
 
 
-def new_carried(
+def bundle(
     recipe: AnyRecipe,
     weights: Mapping[str, Tensor],
     digest: str | None,
@@ -90,14 +90,14 @@ def new_carried(
     """
     made = model_files(measured_in, recipe, digest, step, weights)
     files = {name: b"".join(bytes(piece) for piece in pieces) for name, pieces in made.items()}
-    source = PretrainedRun(CARRIED, hashlib.sha256(files[MODEL]).hexdigest())
+    source = PretrainedRun(BUNDLED, hashlib.sha256(files[MODEL]).hexdigest())
     return source, _inside({**files, **(more or {})})
 
 
 def _inside(files: Mapping[str, bytes]) -> dict[str, bytes]:
     """The files under their names within the run, and their inventory."""
-    manifest = Manifest(Path(CARRIED))
+    manifest = Manifest(Path(BUNDLED))
     for name, contents in files.items():
         manifest.files[name] = {"sha256": hashlib.sha256(contents).hexdigest(), "bytes": len(contents)}
     listed = {**files, NAME: manifest.text().encode()}
-    return {f"{CARRIED}/{name}": contents for name, contents in listed.items()}
+    return {f"{BUNDLED}/{name}": contents for name, contents in listed.items()}
