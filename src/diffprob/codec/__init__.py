@@ -1,0 +1,1 @@
+"""Coding: what a chain says about images, as bytes and back."""
