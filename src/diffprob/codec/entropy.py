@@ -204,6 +204,11 @@ class Writer:
 
     def __init__(self) -> None:
         self._coder = _coding().queue.RangeEncoder()
+        self.charged = 0.0  # bits of an ideal code, of which there are no bytes
+
+    def charge(self, bits: float) -> None:
+        """Count bits that are not written."""
+        self.charged += bits
 
     def put(self, symbols: np.ndarray, law: SymbolLaw) -> None:
         """Append symbols (n,) under their laws.
@@ -224,9 +229,9 @@ class Writer:
             first += n
 
     @property
-    def bits(self) -> int:
-        """Of the bytes so far, to 32."""
-        return self._coder.num_bits()
+    def bits(self) -> float:
+        """Of the bytes so far, to 32, and what was charged."""
+        return self._coder.num_bits() + self.charged
 
     def data(self) -> bytes:
         """The shortest bytes that say all symbols, whatever follows them being read as zeros."""
