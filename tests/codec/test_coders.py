@@ -107,15 +107,20 @@ def test_candidates_are_standard_normal_and_each_its_own() -> None:
 
 
 def test_blocks_hold_every_element_once_and_cost_alike() -> None:
-    bits = np.random.default_rng(0).exponential(0.3, 500)
-    blocks, each = blocks_of(bits, 8.0, Rng.of(0, 1))
-    assert sorted(np.concatenate(blocks)) == list(range(500))
-    costs = [bits[block].sum() for block in blocks]
-    assert len(blocks) == math.ceil(bits.sum() / 8)
-    assert each == pytest.approx(bits.sum() / len(blocks), rel=0.01)
-    assert max(costs) < 8 + bits.max() and min(costs[:-1]) > bits.sum() / len(blocks) - 2 * bits.max()
+    cost = (1024 * np.random.default_rng(0).exponential(0.3, 500)).astype(np.int64)
+    cost[:7] = 0
+    blocks, each = blocks_of(cost, 8.0, Rng.of(0, 1))
+    assert sorted(np.concatenate(blocks)) == sorted(np.flatnonzero(cost))
+    costs = [cost[block].sum() / 1024 for block in blocks]
+    assert len(blocks) == math.ceil(cost.sum() / 1024 / 8)
+    assert each == pytest.approx(np.mean(costs))
+    assert max(costs) < 8 + cost.max() / 1024 and min(costs[:-1]) > each - 2 * cost.max() / 1024
+
+
+def test_a_step_of_no_spread_says_what_is_missing() -> None:
+    q, p = normal_step(1, 5, 2.0)
     with pytest.raises(InputError, match="fit RUN analytic"):
-        blocks_of(np.zeros(5), 8.0, Rng.of(0, 1))
+        PoissonFunctional().encode(LocationScale(q.mean, p.std), p, Rng.of(0, 1), Writer())
 
 
 def test_a_surprise_is_split_and_at_last_quantised() -> None:

@@ -70,13 +70,13 @@ class ChainCode:
             InputError, NoClosedForm: steps that the coder has no code for.
         """
         self.decoder.check(x0)
+        memory = self.coder.memory(len(x0))
 
         def step(q: Distribution, p: Distribution, rng: Rng) -> Tensor:
-            return self.coder.encode(q, p, rng, writer)
+            return self.coder.encode(q, p, rng, writer, memory)
 
         def last(law: Distribution) -> Tensor:
-            put_values(x0, law, writer)
-            return x0
+            return put_values(x0, law, writer)
 
         return self._chain(x0, x0, step, last)
 
@@ -87,8 +87,10 @@ class ChainCode:
             Damaged, Incomplete: see `diffprob.codec.entropy.Reader.get`; what was yielded before is certain.
         """
 
+        memory = self.coder.memory(len(like))
+
         def step(q: Distribution, p: Distribution, rng: Rng) -> Tensor:
-            return self.coder.decode(q, p, rng, reader)
+            return self.coder.decode(q, p, rng, reader, memory)
 
         return self._chain(like, None, step, lambda law: take_values(like, law, reader))
 
@@ -113,25 +115,33 @@ class ChainCode:
         return self.model(x, t)
 
 
-def put_values(x0: Tensor, law: Distribution, writer: Writer) -> None:
+def put_values(x0: Tensor, law: Distribution, writer: Writer) -> Tensor:
     """Write levels, x0 (B, *event) in model space, under the law that both sides know: -log2 of their probability.
+
+    Returns:
+        What `take_values` returns: x0, to the last bit.
 
     Raises:
         NoClosedForm: a law of no levels.
     """
     if isinstance(law, Categorical):
         Exact().put(x0, law, writer)
-    else:
-        levels = ((x0 + 1) * ((_discretised(law).levels - 1) / 2)).round()
-        writer.put(levels.flatten().cpu().numpy(), _binned(law))
+        return x0.to(law.dtype)
+    levels = ((x0 + 1) * ((_discretised(law).levels - 1) / 2)).round().flatten().cpu().numpy()
+    writer.put(levels, _binned(law))
+    return _points(levels, law, x0)
 
 
 def take_values(like: Tensor, law: Distribution, reader: Reader) -> Tensor:
     """The levels that `put_values` wrote, in model space, shaped like ``like``."""
     if isinstance(law, Categorical):
         return Exact().take(law, reader)
-    levels = torch.from_numpy(reader.get(_binned(law)).astype(np.float64))
-    return (2 * levels / (_discretised(law).levels - 1) - 1).reshape(like.shape).to(like)
+    return _points(reader.get(_binned(law)), law, like)
+
+
+def _points(levels: np.ndarray, law: Distribution, like: Tensor) -> Tensor:
+    points = 2 * levels.astype(np.float64) / (_discretised(law).levels - 1) - 1
+    return torch.from_numpy(points).reshape(like.shape).to(like)
 
 
 def _discretised(law: Distribution) -> Discretised:

@@ -5,7 +5,7 @@ Both sides share random numbers, a pure function of (stream, step). The bits go 
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -22,7 +22,11 @@ from diffprob.codec.entropy import Reader, Weights, Writer
 class Coder(Protocol):
     """How x_s ~ q(x_s | x_t, x_0) is said to a side that knows p(x_s | x_t) (frozen dataclass)."""
 
-    def encode(self, q: Distribution, p: Distribution, rng: Rng, writer: Writer) -> Tensor:
+    def memory(self, n: int) -> Any:
+        """What the steps of n samples' chain remember of each other, the same on both sides; changed in place."""
+        ...
+
+    def encode(self, q: Distribution, p: Distribution, rng: Rng, writer: Writer, memory: Any) -> Tensor:
         """Draw x_s (B, *event) and write what a decoder needs to have it.
 
         Args:
@@ -30,10 +34,11 @@ class Coder(Protocol):
             p: what both sides know.
             rng: shared random numbers, one stream for each sample, at a step of their own.
             writer: of the bytes.
+            memory: of the chain.
         """
         ...
 
-    def decode(self, like: Distribution, p: Distribution, rng: Rng, reader: Reader) -> Tensor:
+    def decode(self, like: Distribution, p: Distribution, rng: Rng, reader: Reader, memory: Any = None) -> Tensor:
         """The same x_s, (B, *event).
 
         Args:
@@ -41,6 +46,7 @@ class Coder(Protocol):
             p: see `encode`.
             rng: see `encode`.
             reader: of the bytes.
+            memory: of the chain.
 
         Raises:
             Damaged, Incomplete: see `diffprob.codec.entropy.Reader.get`.
@@ -52,7 +58,10 @@ class Coder(Protocol):
 class Exact:
     """Values of discrete laws, where q is certain: each costs -log2 p of it, by the entropy coder."""
 
-    def encode(self, q: Distribution, p: Distribution, rng: Rng, writer: Writer) -> Tensor:
+    def memory(self, n: int) -> None:
+        """Nothing is remembered."""
+
+    def encode(self, q: Distribution, p: Distribution, rng: Rng, writer: Writer, memory: Any = None) -> Tensor:
         """The values that q is certain of.
 
         Raises:
@@ -67,7 +76,7 @@ class Exact:
         self.put(values, _discrete(p), writer)
         return values.to(_discrete(p).dtype)
 
-    def decode(self, like: Distribution, p: Distribution, rng: Rng, reader: Reader) -> Tensor:
+    def decode(self, like: Distribution, p: Distribution, rng: Rng, reader: Reader, memory: Any = None) -> Tensor:
         """The values, (B, *event)."""
         return self.take(_discrete(p), reader)
 
@@ -135,12 +144,15 @@ class NormalStep(NamedTuple):
 class Ideal:
     """Charges KL(q || p) bits and writes nothing: for curves of what no code can beat, on average."""
 
-    def encode(self, q: Distribution, p: Distribution, rng: Rng, writer: Writer) -> Tensor:
+    def memory(self, n: int) -> None:
+        """Nothing is remembered."""
+
+    def encode(self, q: Distribution, p: Distribution, rng: Rng, writer: Writer, memory: Any = None) -> Tensor:
         """x_s ~ q."""
         writer.charge(float(kl(q, p).sum()) / math.log(2))
         return q.sample(rng.fold("ideal"))
 
-    def decode(self, like: Distribution, p: Distribution, rng: Rng, reader: Reader) -> Tensor:
+    def decode(self, like: Distribution, p: Distribution, rng: Rng, reader: Reader, memory: Any = None) -> Tensor:
         """There are no bytes.
 
         Raises:

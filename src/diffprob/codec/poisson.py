@@ -8,6 +8,7 @@ are divided into blocks of a few bits.
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,14 +20,18 @@ from diffprob.base.errors import InputError
 from diffprob.base.quantile import normal_quantile
 from diffprob.base.rng import Rng, derive
 from diffprob.codec.coders import Exact, NormalStep
-from diffprob.codec.entropy import Counted, Reader, Uniform, Weights, Writer
+from diffprob.codec.entropy import Counted, Reader, Uniform, Writer
 from diffprob.codec.universal import put_cells, take_cells
 
 HALF = 1 << 16  # a half of a random word chooses one of so many normal quantiles
 FIRST, MOST = 1 << 8, 1 << 13  # candidates that are looked at together, at first and later
 FINE = 1024  # parts of a bit in which what an element costs is counted
-ONE, SPLIT = 0, 1  # what is said of a block
-SAID = np.array([31.0, 1.0])
+SAID = np.array([31.0, 1.0])  # of a block: that it is one, or split
+HARMLESS = np.array([31.0, 1.0])  # of elements that are expected to cost nothing: that they cost nothing, or something
+LEAST = 0.05  # bits that such elements may cost together and yet be drawn from p
+TRUST = 16.0  # bits after which what was sent counts as much as what was foretold
+PRIOR = 8.0  # blocks after which what came counts as much as Zipf's law
+BITS = 24  # foretold bits that are told apart
 ORDERS = np.array([1.1, 1.25, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64])  # of Renyi divergences
 
 
@@ -49,29 +54,59 @@ def candidates(seed: int, first: int, n: int, dimensions: int) -> Tensor:
     return torch.index_select(_quantiles(), 0, halves.flatten()).reshape(halves.shape)
 
 
-def blocks_of(bits: np.ndarray, most: float, rng: Rng) -> tuple[list[np.ndarray], float]:
+def blocks_of(cost: np.ndarray, most: float, rng: Rng) -> tuple[list[np.ndarray], float]:
     """Elements in blocks of about equal expected cost, and that cost, of at most ``most`` bits; those that cost alike
     stand together.
 
     Args:
-        bits: what each element costs if p is calibrated, log2 of the standard deviation of p over that of q, (d,).
+        cost: what each element is expected to cost, in bits/1024, int64 (d,); those of 0 are in no block.
         most: of a block.
         rng: the order of equals, (1,).
-
-    Raises:
-        InputError: no element costs anything by its spread.
     """
-    cost = np.rint(FINE * bits).astype(np.int64)
-    total = max(1, int(cost.sum()))
-    if not (bits > 0).any():
-        raise InputError(
-            "a chain whose steps have no more spread than q says nothing of what they cost: fit a variance first, "
-            "as by diffprob fit RUN analytic"
-        )
-    order = np.lexsort((rng.fold("blocks").bits((len(bits),))[0].numpy(), -cost))
+    order = np.lexsort((rng.fold("blocks").bits((len(cost),))[0].numpy(), -cost))[: int((cost > 0).sum())]
+    total = int(cost.sum())
     n = max(1, math.ceil(total / (FINE * most)))
     spent = cost[order].cumsum() - cost[order]
     return np.split(order, np.searchsorted(spent, np.arange(1, n) * (total / n))), total / (FINE * n)
+
+
+@dataclass(eq=False)
+class Memory:
+    """What was sent of a chain so far, from which both sides foretell what is to come.
+
+    Args:
+        expected: bits that the spreads foretold, of each sample, (n,).
+        spent: bits of the numbers that were sent, (n,).
+        seen: how often each exponent came where so many bits were foretold, (BITS, 24).
+    """
+
+    expected: np.ndarray
+    spent: np.ndarray
+    seen: np.ndarray
+
+    def ratio(self, i: int) -> float:
+        """Bits of a sample's numbers for each bit that was foretold, from 1/4 to 4."""
+        return min(4.0, max(0.25, float((TRUST + self.spent[i]) / (TRUST + self.expected[i]))))
+
+    def exponents(self, bits: float, most: int) -> Counted:
+        """The law of floor(log2 k) where so many bits are foretold: Zipf's at first, and more and more what came.
+
+        Zipf's has 2^(-b (l - 1)) with l = 1 + 1/(bits + log2(e)/e + 1) (Li & El Gamal 2018, eq. 17).
+        """
+        decay = 1 / (bits + math.log2(math.e) / math.e + 1)
+        prior = np.exp2(-decay * np.arange(most + 1))
+        counts = PRIOR * prior / prior.sum() + self.seen[self._context(bits), : most + 1]
+        return Counted(np.rint(FINE * counts) + 1)
+
+    def add(self, i: int, bits: float, exponent: int) -> None:
+        """A block of a sample for which so many bits were foretold was sent."""
+        self.expected[i] += bits / self.ratio(i)
+        self.spent[i] += exponent + 0.5
+        self.seen[self._context(bits), exponent] += 1
+
+    @staticmethod
+    def _context(bits: float) -> int:
+        return min(BITS - 1, round(bits))
 
 
 @dataclass(frozen=True)
@@ -152,84 +187,142 @@ class PoissonFunctional:
         whole("most", self.most, 8, 23)
         real("risk", self.risk, "(0, 1]")
 
-    @property
-    def _limit(self) -> float:
-        """Bits of a block that is not split: so many that the search ends with what q would give."""
-        return max(self.bits, self.most - math.sqrt(2 * self.bits / math.log(2)))
+    def memory(self, n: int) -> Memory:
+        """Nothing was sent of n samples yet."""
+        return Memory(np.zeros(n), np.zeros(n), np.zeros((BITS, 24)))
 
-    def encode(self, q: Distribution, p: Distribution, rng: Rng, writer: Writer) -> Tensor:
-        """Block after block of sample after sample."""
+    def encode(self, q: Distribution, p: Distribution, rng: Rng, writer: Writer, memory: Any = None) -> Tensor:
+        """Block after block of sample after sample.
+
+        Raises:
+            InputError: p has the spread of q, from which nothing follows of what a step costs.
+        """
         if isinstance(p, Categorical):
             return Exact().encode(q, p, rng, writer)
         step = NormalStep.of(q, p)
-        z = np.zeros_like(step.mean)
-        for i in range(len(z)):
-            several, bits = self._blocks(step, i, rng)
-            for k, block in enumerate(several):
-                self._put(step, i, block, f"{k}", bits, rng, writer, z)
-        return step.at(z, p.mean)
+        memory = self.memory(len(step.mean)) if memory is None else memory
+        return step.at(
+            np.stack([_Sending(self, step, i, rng, memory, writer).z for i in range(len(step.mean))]), p.mean
+        )
 
-    def decode(self, like: Distribution, p: Distribution, rng: Rng, reader: Reader) -> Tensor:
+    def decode(self, like: Distribution, p: Distribution, rng: Rng, reader: Reader, memory: Any = None) -> Tensor:
         """The candidates with the numbers that were sent."""
         if isinstance(p, Categorical):
             return Exact().decode(like, p, rng, reader)
         step = NormalStep.of(like, p)
-        z = np.zeros_like(step.mean)
-        for i in range(len(z)):
-            several, bits = self._blocks(step, i, rng)
-            for k, block in enumerate(several):
-                self._take(step, i, block, f"{k}", bits, rng, reader, z)
-        return step.at(z, p.mean)
+        memory = self.memory(len(step.mean)) if memory is None else memory
+        return step.at(np.stack([_Taking(self, step, i, rng, memory, reader).z for i in range(len(step.mean))]), p.mean)
 
-    def _blocks(self, step: NormalStep, i: int, rng: Rng) -> tuple[list[np.ndarray], float]:
-        return blocks_of(-np.log2(step.ratio[i]), self.bits, rng.select(slice(i, i + 1)))
 
-    def _seed(self, rng: Rng, i: int, name: str) -> int:
-        return derive(int(rng.seeds[i]), f"{rng.stream}/{rng.step}/{name}")
+class _Side:
+    """A step of one sample on either side: the blocks, one after the other, fill ``z`` (d,), standard under p."""
 
-    def _put(
-        self, step: NormalStep, i: int, at: np.ndarray, name: str, bits: float, rng: Rng, writer: Writer, z: np.ndarray
-    ) -> None:
-        block, seed = _Block(step.shift[i, at], step.ratio[i, at]), self._seed(rng, i, name)
-        if block.kl > self._limit:
-            writer.put(np.array([SPLIT]), Counted(SAID))
-            if len(at) > 1:
-                for half, part in _halves(at, name):
-                    self._put(step, i, part, half, self.bits, rng, writer, z)
+    def __init__(self, coder: PoissonFunctional, step: NormalStep, i: int, rng: Rng, memory: Memory) -> None:
+        self.coder, self.memory, self.i = coder, memory, i
+        self.ratio, self.shift = step.ratio[i], step.shift[i]
+        self.name = f"{rng.stream}/{rng.step}"
+        self.seed = int(rng.seeds[i])
+        self.z = np.zeros_like(self.ratio)
+        if not (self.ratio < 1).any():
+            raise InputError(
+                "a chain whose steps have no more spread than q says nothing of what they cost: fit a variance first, "
+                "as by diffprob fit RUN analytic"
+            )
+        bits = -np.log2(self.ratio)
+        cost = np.rint(FINE * bits).astype(np.int64)
+        free = np.flatnonzero(cost <= 0)
+        if len(free) == len(cost):
+            cost, free = np.ones_like(cost), free[:0]
+        if len(free) and self.looked_at(free):
+            cost, free = np.maximum(cost, 1), free[:0]
+        blocks, each = blocks_of(np.maximum(cost, 0), coder.bits / memory.ratio(i), rng.select(slice(i, i + 1)))
+        for k, block in enumerate(blocks):
+            self.block(block, str(k), each * memory.ratio(i))
+        if len(free):
+            self.z[free] = candidates(derive(self.seed, f"{self.name}/free"), 0, 1, len(free))[0].double().numpy()
+
+    def block(self, at: np.ndarray, name: str, bits: float) -> None:
+        """Send or take the elements ``at``, for which so many bits are foretold."""
+        seed = derive(self.seed, f"{self.name}/{name}")
+        if self.split(at):
+            if len(at) > 1:  # every second one, and the others: both halves cost about the same
+                for half in (0, 1):
+                    self.block(at[half::2], f"{name}.{half}", self.coder.bits)
             else:
-                z[i, at] = put_cells(block.shift, block.ratio, seed, writer)
+                self.z[at] = self.cell(at, seed)
             return
-        writer.put(np.array([ONE]), Counted(SAID))
-        chosen = block.search(seed, self.most, self.risk)
+        bits = min(bits, float(self.coder.most))
+        chosen = self.number(at, seed, bits)
+        self.memory.add(self.i, bits, (chosen + 1).bit_length() - 1)
+        self.z[at] = candidates(seed, chosen, 1, len(at))[0].double().numpy()
+
+    def looked_at(self, free: np.ndarray) -> bool:
+        """Whether elements that are expected to cost nothing are put into blocks all the same."""
+        raise NotImplementedError
+
+    def split(self, at: np.ndarray) -> bool:
+        """Whether a block is split."""
+        raise NotImplementedError
+
+    def cell(self, at: np.ndarray, seed: int) -> np.ndarray:
+        """An element that is quantised."""
+        raise NotImplementedError
+
+    def number(self, at: np.ndarray, seed: int, bits: float) -> int:
+        """Which candidate, from 0 on."""
+        raise NotImplementedError
+
+
+class _Sending(_Side):
+    """The side that knows q."""
+
+    def __init__(
+        self, coder: PoissonFunctional, step: NormalStep, i: int, rng: Rng, memory: Memory, writer: Writer
+    ) -> None:
+        self.writer = writer
+        # So many bits that the search ends with what q would give.
+        self.limit = max(coder.bits, coder.most - math.sqrt(2 * coder.bits / math.log(2)))
+        super().__init__(coder, step, i, rng, memory)
+
+    def _said(self, said: bool, law: np.ndarray) -> bool:
+        self.writer.put(np.array([int(said)]), Counted(law))
+        return said
+
+    def looked_at(self, free: np.ndarray) -> bool:
+        return self._said(_Block(self.shift[free], self.ratio[free]).kl > LEAST, HARMLESS)
+
+    def split(self, at: np.ndarray) -> bool:
+        return self._said(_Block(self.shift[at], self.ratio[at]).kl > self.limit, SAID)
+
+    def cell(self, at: np.ndarray, seed: int) -> np.ndarray:
+        return put_cells(self.shift[at], self.ratio[at], seed, self.writer)
+
+    def number(self, at: np.ndarray, seed: int, bits: float) -> int:
+        chosen = _Block(self.shift[at], self.ratio[at]).search(seed, self.coder.most, self.coder.risk)
         exponent = (chosen + 1).bit_length() - 1
-        writer.put(np.array([exponent]), self._exponents(bits))
-        writer.put(np.array([chosen + 1 - (1 << exponent)]), Uniform(exponent))
-        z[i, at] = candidates(seed, chosen, 1, len(at))[0].double().numpy()
+        self.writer.put(np.array([exponent]), self.memory.exponents(bits, self.coder.most))
+        self.writer.put(np.array([chosen + 1 - (1 << exponent)]), Uniform(exponent))
+        return chosen
 
-    def _take(
-        self, step: NormalStep, i: int, at: np.ndarray, name: str, bits: float, rng: Rng, reader: Reader, z: np.ndarray
+
+class _Taking(_Side):
+    """The side that has the bytes."""
+
+    def __init__(
+        self, coder: PoissonFunctional, step: NormalStep, i: int, rng: Rng, memory: Memory, reader: Reader
     ) -> None:
-        seed = self._seed(rng, i, name)
-        if int(reader.get(Counted(SAID))[0]) == SPLIT:
-            if len(at) > 1:
-                for half, part in _halves(at, name):
-                    self._take(step, i, part, half, self.bits, rng, reader, z)
-            else:
-                z[i, at] = take_cells(step.ratio[i, at], seed, reader)
-            return
-        exponent = int(reader.get(self._exponents(bits))[0])
-        chosen = (1 << exponent) - 1 + int(reader.get(Uniform(exponent))[0])
-        z[i, at] = candidates(seed, chosen, 1, len(at))[0].double().numpy()
+        self.reader = reader
+        super().__init__(coder, step, i, rng, memory)
 
-    def _exponents(self, bits: float) -> Weights:
-        """The law of floor(log2 k) for a block of so many bits: that of Zipf's law, 2^(-b (l - 1)).
+    def looked_at(self, free: np.ndarray) -> bool:
+        return bool(self.reader.get(Counted(HARMLESS))[0])
 
-        l = 1 + 1/(bits + log2(e)/e + 1) (Li & El Gamal 2018, eq. 17).
-        """
-        decay = math.log(2) / (bits + math.log2(math.e) / math.e + 1)
-        return Weights(-decay * np.arange(self.most + 1.0)[None])
+    def split(self, at: np.ndarray) -> bool:
+        return bool(self.reader.get(Counted(SAID))[0])
 
+    def cell(self, at: np.ndarray, seed: int) -> np.ndarray:
+        return take_cells(self.ratio[at], seed, self.reader)
 
-def _halves(at: np.ndarray, name: str) -> list[tuple[str, np.ndarray]]:
-    """Every second element, and the others: both halves cost about the same."""
-    return [(f"{name}.0", at[::2]), (f"{name}.1", at[1::2])]
+    def number(self, at: np.ndarray, seed: int, bits: float) -> int:
+        exponent = int(self.reader.get(self.memory.exponents(bits, self.coder.most))[0])
+        return (1 << exponent) - 1 + int(self.reader.get(Uniform(exponent))[0])

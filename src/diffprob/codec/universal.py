@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,7 +60,10 @@ class UniversalQuantisation:
     compression with universally quantized diffusion models" (2025), sec. 3.
     """
 
-    def encode(self, q: Distribution, p: Distribution, rng: Rng, writer: Writer) -> Tensor:
+    def memory(self, n: int) -> None:
+        """Nothing is remembered."""
+
+    def encode(self, q: Distribution, p: Distribution, rng: Rng, writer: Writer, memory: Any = None) -> Tensor:
         """All elements of sample after sample."""
         if isinstance(p, Categorical):
             return Exact().encode(q, p, rng, writer)
@@ -68,7 +72,7 @@ class UniversalQuantisation:
         parts = [put_cells(step.shift[i], step.ratio[i], seed, writer) for i, seed in enumerate(seeds)]
         return step.at(np.stack(parts), p.mean)
 
-    def decode(self, like: Distribution, p: Distribution, rng: Rng, reader: Reader) -> Tensor:
+    def decode(self, like: Distribution, p: Distribution, rng: Rng, reader: Reader, memory: Any = None) -> Tensor:
         """The same."""
         if isinstance(p, Categorical):
             return Exact().decode(like, p, rng, reader)
