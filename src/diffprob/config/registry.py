@@ -56,7 +56,7 @@ from diffprob.net.unet import UNetSpec
 from diffprob.process.absorbing import AbsorbingProcess
 from diffprob.process.geometric import Geometric
 from diffprob.process.grids import GrainGrid, Karras, Leading, LogSNR, Native, QuadraticTimes, Trailing, Uniform
-from diffprob.process.learned import Learned
+from diffprob.process.learned import Learned, LearnedBetas
 from diffprob.process.linear import (
     LinearProcess,
     StraightScaling,
@@ -113,7 +113,7 @@ def _family(*components: type) -> Components:
 
 SCHEDULES = _family(
     *(LinearBetas, ScaledLinear, Quadratic, Cosine, ConstantErasure),
-    *(VPSDE, SubVP, LogLinear, Geometric, OrnsteinUhlenbeck, Straight, Learned),
+    *(VPSDE, SubVP, LogLinear, Geometric, OrnsteinUhlenbeck, Straight, Learned, LearnedBetas),
 )
 SCALINGS = _family(VariancePreserving, VarianceExploding, SubVariancePreserving, StraightScaling)
 LAWS = _family(Normal, MixtureOfGaussians, Gamma)

@@ -15,7 +15,7 @@ from diffprob.base.shapes import channels_last, filled, scaled
 from diffprob.conditions.condition import Condition
 from diffprob.denoise.prediction import Epsilon, Prediction
 from diffprob.denoise.variance import Variance, Zero
-from diffprob.process.learned import Learned, Monotone, tabulate_schedule
+from diffprob.process.learned import LearnedSchedule, tabulate_schedule
 from diffprob.process.linear import LinearProcess
 from diffprob.process.times import as_time
 
@@ -334,8 +334,9 @@ def _tabulate_schedule(model: nn.Module, _keys: Any) -> None:
 class NetDenoiser(NetworkModel[LocationScale]):
     """A network as a denoiser: the one place that knows its dtype, memory format, chunk size and clock.
 
-    Gradients flow through it: no grad mode is set here. The curve of a `Learned` schedule is a part of it, ``curve``,
-    whose weights are saved with the network's; ``process`` has it as a table, see `tabulate_schedule`.
+    Gradients flow through it: no grad mode is set here. What is trained of a `Learned` or `LearnedBetas` schedule is a
+    part of it, ``curve``, whose weights are saved with the network's; ``process`` has it as a table, see
+    `tabulate_schedule`.
 
     Args:
         net: module with ``net(xt, label) -> Output(main, extra)``, and a third argument where it has a condition.
@@ -366,8 +367,8 @@ class NetDenoiser(NetworkModel[LocationScale]):
         prediction.check(process)
         self.prediction = prediction
         self.variance = variance
-        self.curve: Monotone | None = None
-        if isinstance(process.schedule, Learned):
+        self.curve: nn.Module | None = None
+        if isinstance(process.schedule, LearnedSchedule):
             self.curve = process.schedule.build()
             self.register_load_state_dict_post_hook(_tabulate_schedule)
             self.tabulate_schedule()
@@ -375,7 +376,9 @@ class NetDenoiser(NetworkModel[LocationScale]):
     def tabulate_schedule(self) -> None:
         """Take the curve of a learned schedule into ``process`` as it stands now; loading weights does it by itself."""
         schedule = self.process.schedule
-        if self.curve is not None and isinstance(schedule, Learned) and not self.curve.offsets.is_meta:
+        if self.curve is None or not isinstance(schedule, LearnedSchedule):
+            return
+        if not next(self.curve.parameters()).is_meta:
             self.process = tabulate_schedule(self.process, schedule, self.curve)
 
     def _input(self, xt: Tensor, t: Tensor) -> Tensor:

@@ -1,18 +1,38 @@
-"""A noise schedule that is trained with the network: a monotone curve of the log-SNR between two fixed ends."""
+"""Noise schedules that are trained with the network: a monotone curve of the log-SNR between two fixed ends, and the
+rates beta of a chain's own steps."""
 
 import hashlib
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffprob.base.checks import instance, real, whole
+from diffprob.base.checks import MOST_STEPS, instance, real, whole
 from diffprob.process.linear import LinearProcess
-from diffprob.process.schedule import Continuous
+from diffprob.process.schedule import Continuous, Discrete, Tabulated, logsnr_of_log_alpha
 
 KNOTS = 1024  # intervals of the table that a trained curve becomes
 MOST_UNITS = 4096
+_LEAST, _MOST = 1e-6, 1 - 1e-5  # of a rate that is trained, as in the released code of 2015
+
+
+class LearnedSchedule:
+    """What schedules that are trained share: ``table`` is what became of the part that `build` makes for training.
+
+    ``objective`` names the loss that trains it.
+    """
+
+    objective: str
+
+    def build(self) -> nn.Module:
+        """The part of a `NetDenoiser` to train."""
+        raise NotImplementedError
+
+    def tabulated(self, part: Any) -> "LearnedSchedule":
+        """The schedule with the part as it stands now."""
+        raise NotImplementedError
 
 
 class Monotone(nn.Module):
@@ -89,7 +109,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Learned(Continuous):
+class Learned(Continuous, LearnedSchedule):
     """log-SNR falls from ``most`` at the last noisy time to ``least`` at t = 1, along a curve that is trained.
 
     Between its ends the curve does not change the continuous bound, only the variance of its estimate, which is what
@@ -109,6 +129,7 @@ class Learned(Continuous):
     least: float = -10.0
     units: int = 64
     table: Curve | None = field(default=None, repr=False)
+    objective = "ContinuousBound()"
 
     def __post_init__(self) -> None:
         real("most", self.most, "[-300, 300]")
@@ -121,6 +142,10 @@ class Learned(Continuous):
     def build(self) -> Monotone:
         """The curve to train."""
         return Monotone(self.units)
+
+    def tabulated(self, part: Monotone) -> "Learned":
+        """The schedule with the curve as it stands now: a table, with an inverse, that trains no more."""
+        return replace(self, table=Curve.of(part))
 
     def logsnr(self, t: Tensor) -> Tensor:
         """most + (least - most) f(u), u = (t - start)/(1 - start); most + 2 log(start/t) below the start."""
@@ -171,6 +196,118 @@ class AtTimes(Continuous):
         raise ValueError("a schedule in training has no inverse")
 
 
-def tabulate_schedule(process: LinearProcess, schedule: Learned, shape: Monotone) -> LinearProcess:
-    """The process with its schedule as the curve stands now: a table, with an inverse, that trains no more."""
-    return replace(process, schedule=replace(schedule, table=Curve.of(shape)))
+class Rates(nn.Module):
+    """beta_1..beta_T, float64 (T,), all but the first to train: logistic functions of free numbers.
+
+    Args:
+        betas: where they begin, float64 (T,).
+    """
+
+    first: Tensor
+
+    def __init__(self, betas: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("first", betas[:1].clone())
+        self.logits = nn.Parameter(torch.logit((betas[1:] - _LEAST) / (_MOST - _LEAST)))
+
+    def forward(self) -> Tensor:
+        later = _LEAST + (_MOST - _LEAST) * torch.sigmoid(self.logits.double())
+        return torch.cat([self.first.double(), later])
+
+
+@dataclass(frozen=True, eq=False)
+class RateTable:
+    """Rates as a value: equal where the numbers are."""
+
+    betas: Tensor
+    digest: bytes
+
+    @classmethod
+    def of(cls, rates: Rates) -> "RateTable":
+        """The rates as they stand now."""
+        betas = rates().detach().cpu()
+        return cls(betas, hashlib.sha256(betas.numpy().tobytes()).digest())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RateTable) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+@dataclass(frozen=True)
+class LearnedBetas(Tabulated, LearnedSchedule):
+    """beta_2..beta_T are trained for the bound of the chain of T steps; beta_1 is fixed, lest the data be overfitted.
+
+    The bound of finitely many steps does depend on where they lie, and its gradient reaches the rates through x_t =
+    alpha x_0 + sigma eps with eps held fixed. They begin at an even erasure, down to 1/(T + 1) of the signal.
+
+    Args:
+        steps: T.
+        first: beta_1.
+        table: the trained rates; a model fills it in.
+
+    Reference: Sohl-Dickstein et al., "Deep unsupervised learning using nonequilibrium thermodynamics" (2015), sec.
+    2.4.1 ("frozen noise").
+    """
+
+    steps: int = 1000
+    first: float = 0.001
+    table: RateTable | None = field(default=None, repr=False)
+    objective = "VariationalBound()"
+
+    def __post_init__(self) -> None:
+        whole("steps", self.steps, 2, MOST_STEPS)
+        real("first", self.first, "[1e-9, 0.5]")
+        instance("table", self.table, RateTable, "trained rates", none=True)
+
+    def betas(self) -> Tensor:
+        """beta_1..beta_T."""
+        if self.table is not None:
+            return self.table.betas
+        kept = torch.linspace(1 - self.first, 1 / (self.steps + 1), self.steps, dtype=torch.float64)
+        return 1 - kept / torch.cat([kept.new_ones(1), kept[:-1]])
+
+    def build(self) -> Rates:
+        """The rates to train."""
+        return Rates(replace(self, table=None).betas())
+
+    def tabulated(self, part: Rates) -> "LearnedBetas":
+        """The schedule with the rates as they stand now."""
+        return replace(self, table=RateTable.of(part))
+
+    def along(self, part: Rates) -> "AtSteps":
+        """The schedule of the rates in training, with gradients."""
+        return AtSteps(self.steps, logsnr_of_log_alpha(0.5 * torch.log1p(-part()).cumsum(0)))
+
+
+@dataclass(frozen=True, eq=False)
+class AtSteps(Discrete):
+    """The log-SNR of a chain's own times and nowhere else, so that gradients flow to what it came from.
+
+    Args:
+        steps: T.
+        values: at 1/T, ..., 1, float64 (T,).
+    """
+
+    steps: int
+    values: Tensor
+
+    def logsnr(self, t: Tensor) -> Tensor:
+        """The values at multiples of 1/T, float64 shaped like t; infinite at 0."""
+        index = (torch.as_tensor(t, dtype=torch.float64) * self.steps).round().long().to(self.values.device)
+        return torch.cat([self.values.new_full((1,), torch.inf), self.values])[index]
+
+    def time(self, logsnr: Tensor) -> Tensor:
+        """Not known.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("a schedule in training has no inverse")
+
+
+def tabulate_schedule(process: LinearProcess, schedule: LearnedSchedule, part: nn.Module) -> LinearProcess:
+    """The process with its schedule as it stands now: a table, with an inverse, that trains no more."""
+    tabulated: Any = schedule.tabulated(part)
+    return replace(process, schedule=tabulated)

@@ -9,7 +9,7 @@ from diffprob.config.recipe import NoisyClassifierRecipe
 from diffprob.data.images import Source
 from diffprob.net.noisy import NoisyClassifierSpec
 from diffprob.net.unet import UNetSpec
-from diffprob.process.learned import Learned
+from diffprob.process.learned import LearnedSchedule
 from diffprob.runs.folder import Run
 from diffprob.training.settings import Training
 
@@ -37,7 +37,7 @@ def noisy_classifier(
             f"{run.place}: the weights of a {type(net).__name__} begin no classifier; a run of a UNetSpec(...) would be"
             " right"
         )
-    if isinstance(run.recipe.process.schedule, Learned):
+    if isinstance(run.recipe.process.schedule, LearnedSchedule):
         raise InputError(f"{run.place}: its noise schedule was learned; a run of a fixed schedule would be right")
     names = () if isinstance(classes, int) else classes
     condition = Labels(classes if isinstance(classes, int) else len(names), drop=0.0, names=names)

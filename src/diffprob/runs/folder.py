@@ -31,7 +31,7 @@ from diffprob.denoise.variance import Variance
 from diffprob.density.baselines import DensityModel
 from diffprob.guidance.noisy_classifier import NoisyClassifier
 from diffprob.net.head import HeadedUNet
-from diffprob.process.learned import Learned
+from diffprob.process.learned import LearnedSchedule
 from diffprob.process.linear import LinearProcess
 from diffprob.runs.bundled import located
 from diffprob.runs.files import BEST, MODEL, model_meta, read_recipe, weights_step
@@ -197,7 +197,7 @@ class Run(RunFolder[Recipe]):
             InputError: the schedule is learned, and there is no model yet.
         """
         process = self.recipe.process
-        return self.load().process if isinstance(process.schedule, Learned) else process
+        return self.load().process if isinstance(process.schedule, LearnedSchedule) else process
 
     def load(
         self,

@@ -1,17 +1,21 @@
 """Objectives that train for likelihood: the variational bound of a chain, alone or beside L_simple."""
 
+import copy
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from diffprob.base.checks import real, whole
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
+from diffprob.base.shapes import flat_sum, per_sample
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.variance import Variance
 from diffprob.likelihood.bound import Decoder, step_nats
 from diffprob.net.layers import Output
+from diffprob.process.learned import AtSteps, LearnedBetas, Rates
 from diffprob.process.linear import LinearProcess
 from diffprob.space.pixels import Pixels, check_levels
 from diffprob.training.denoising import Noised, Objective, add_noise, output_error
@@ -58,8 +62,9 @@ def chain_nats(
 class VariationalBound:
     """L: T times the term of the bound at one random t of the chain's own T times, in nats for each dimension.
 
-    An unbiased estimate of L_0 + L_1 + ... + L_(T-1) over d; L_T = KL(q(x_T|x_0) || p(x_T)) has nothing to train. "L,
-    fixed" with `Zero` or `UnitData`, "L, learned" with `LearnedDiagonal` or `LearnedRange` (Ho et al. 2020, table 2).
+    An unbiased estimate of L_0 + L_1 + ... + L_(T-1) over d; L_T = KL(q(x_T|x_0) || p(x_T)) has nothing to train, but
+    with `LearnedBetas`, whose rates are trained here: there it is added. "L, fixed" with `Zero` or `UnitData`, "L,
+    learned" with `LearnedDiagonal` or `LearnedRange` (Ho et al. 2020, table 2).
 
     Args:
         levels: grey levels of the images; None takes those of the trainer's space.
@@ -93,6 +98,8 @@ class VariationalBound:
         """The loss for such images, with a history of its own if it wants one."""
         self.check(model.process, model.variance)
         space.log_det()
+        if self.history and isinstance(model.process.schedule, LearnedBetas):
+            raise InputError(f"{self!r} would weigh the rates too: take history=0 with {model.process.schedule!r}")
         bound = replace(self, levels=self.levels or space.levels)
         return Weighed(bound, LossHistory(steps_of(model), self.history, self.uniform)) if self.history else bound
 
@@ -106,8 +113,10 @@ class VariationalBound:
         if self.history:
             raise ValueError(f"{self!r} remembers losses: take what bind() returns, as the trainer does")
         self.check(model.process, model.variance)
+        model = with_rates(model)
         t = uniform_times(model.process, rng.fold("time")).to(x0.device)
-        return steps_of(model) * self.term(model, x0, t, rng)
+        loss = steps_of(model) * self.term(model, x0, t, rng)
+        return loss + _last_nats(model.process, x0) / x0[0].numel() if _learns(model.process) else loss
 
     def term(self, model: NetDenoiser, x0: Tensor, t: Tensor, rng: Rng) -> Tensor:
         """The term at the times t (B,), nats a dimension, (B,)."""
@@ -162,9 +171,11 @@ class Hybrid:
         """Refuse what this loss cannot train.
 
         Raises:
-            InputError: a continuous schedule, or a variance without anything to learn.
+            InputError: a continuous schedule, one that is learned, or a variance without anything to learn.
         """
         _check_discrete(self, process)
+        if isinstance(process.schedule, LearnedBetas):
+            raise InputError(f"Hybrid() does not train {process.schedule!r}: take objective=VariationalBound()")
         if not isinstance(variance, LearnedRange | LearnedDiagonal):
             raise InputError(
                 f"Hybrid() trains a learned variance, not {variance!r}: take variance=LearnedRange() and "
@@ -192,6 +203,27 @@ class Hybrid:
         nats = chain_nats(model, x0, case, output, known(self.levels, self), stop_mean=True)
         bound = steps_of(model) * nats / x0[0].numel()
         return output_error(model, process, x0, case, output.main) + self.weight * bound
+
+
+def with_rates(model: NetDenoiser) -> NetDenoiser:
+    """The model with the rates of a `LearnedBetas` schedule as they are in training, with gradients; others as they
+    are."""
+    schedule = model.process.schedule
+    if not isinstance(schedule, LearnedBetas) or not isinstance(model.curve, Rates):
+        return model
+    other = copy.copy(model)
+    other.process = replace(model.process, schedule=schedule.along(model.curve))
+    return other
+
+
+def _learns(process: LinearProcess) -> bool:
+    return isinstance(process.schedule, AtSteps)
+
+
+def _last_nats(process: LinearProcess, x0: Tensor) -> Tensor:
+    """L_T = KL(N(alpha x_0, sigma^2) || N(0, sigma^2)) at t = 1, nats, (B,), with gradients to the schedule."""
+    ratio = torch.exp(process.logsnr(torch.ones(len(x0), dtype=torch.float64, device=x0.device)))
+    return 0.5 * per_sample(ratio, x0).flatten() * flat_sum(x0 * x0)
 
 
 def steps_of(model: NetDenoiser) -> int:

@@ -13,7 +13,7 @@ from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.variance import Variance
 from diffprob.process.calculus import logsnr_decay
-from diffprob.process.learned import AtTimes, Learned
+from diffprob.process.learned import AtTimes, Learned, Monotone
 from diffprob.process.linear import LinearProcess
 from diffprob.training.denoising import add_noise
 from diffprob.training.times import uniform_times
@@ -102,7 +102,7 @@ class ContinuousBound:
             return process, t, (most - least).to(device).expand(t.shape)
         t = uniform_times(process, rng).to(device)
         span = 1 - schedule.start
-        if model.curve is None or not isinstance(schedule, Learned):
+        if not isinstance(model.curve, Monotone) or not isinstance(schedule, Learned):
             return process, t, span * logsnr_decay(process, t)
         logsnr, rate = schedule.along(model.curve, t)
         if logsnr.requires_grad:

@@ -13,7 +13,7 @@ from diffprob.base.shapes import flat_sum
 from diffprob.denoise.denoiser import NetDenoiser
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.variance import Variance
-from diffprob.process.learned import Learned
+from diffprob.process.learned import LearnedSchedule
 from diffprob.process.linear import LinearProcess
 from diffprob.training.times import Times, UniformTimes
 from diffprob.training.weights import LossWeight
@@ -96,8 +96,9 @@ class Denoising:
                 f"Denoising() does not train the variance {variance!r}: take objective=Hybrid() or VariationalBound(), "
                 "or variance=Zero() and fit one later"
             )
-        if isinstance(process.schedule, Learned):
-            raise InputError(f"Denoising() does not train {process.schedule!r}: take objective=ContinuousBound()")
+        if isinstance(process.schedule, LearnedSchedule):
+            take = process.schedule.objective
+            raise InputError(f"Denoising() does not train {process.schedule!r}: take objective={take}")
 
     def __call__(self, model: NetDenoiser, x0: Tensor, rng: Rng) -> Tensor:
         """Loss of each sample, (B,): a function of the sample, its seed and the step.

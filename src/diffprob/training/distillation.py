@@ -14,7 +14,7 @@ from diffprob.denoise.denoiser import Denoiser, Evaluation, NetDenoiser
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.variance import Variance
 from diffprob.net.potential import Potential
-from diffprob.process.learned import Learned
+from diffprob.process.learned import LearnedSchedule
 from diffprob.process.linear import LinearProcess
 from diffprob.space.pixels import Pixels
 from diffprob.training.denoising import Objective, add_noise
@@ -53,7 +53,7 @@ class GradientDistillation:
         """
         if isinstance(variance, LearnedRange | LearnedDiagonal):
             raise InputError(f"GradientDistillation(...) does not train {variance!r}: take variance=Zero()")
-        if isinstance(process.schedule, Learned):
+        if isinstance(process.schedule, LearnedSchedule):
             raise InputError(f"GradientDistillation(...) does not train {process.schedule!r}: take the teacher's")
 
     def bind(self, model: NetDenoiser, space: Pixels) -> Objective:
