@@ -10,11 +10,13 @@ import pytest
 import torch
 from tasks.recording import RecordingReporter
 
+from diffprob.base.errors import InputError
 from diffprob.cli.main import main
 from diffprob.runs.fits import fitted, read_moments
 from diffprob.runs.folder import Run
 from diffprob.runs.images import OwnImages, kept_in_memory
 from diffprob.tasks import first_report, training_run
+from diffprob.tasks.compute import Compute
 from diffprob.tasks.first_report import BITS, STATE, is_complete, is_pending
 from diffprob.tasks.images import ImageSelection
 from diffprob.tasks.likelihood import LikelihoodRequest, likelihood
@@ -117,6 +119,27 @@ def test_of_images_without_held_out_ones_the_training_images_are_measured(monkey
     (wrong,) = made.left_out
     assert wrong == "no bits/dim: it wants the fit first (diffprob likelihood mine)"
     assert OwnImages(Run.open("mine")).test is None
+
+
+def test_what_cannot_be_fitted_leaves_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of noise without a known law of a step the variance is fitted, and the rest made; once."""
+    monkeypatch.setattr(first_report, "prepare_report", refuse)
+    request = replace(REQUEST, out="mixture", steps=1, recipe="digits_mixture")
+    result = train(request)
+    assert result is not None and result.first_report is not None
+    run, made = Run.open("mixture"), result.first_report
+    assert fitted(run) == ["analytic"]
+    steps, samples, bits, *_ = made.left_out
+    assert steps.startswith("no fit of steps: `fit steps` needs the law of x_s given x_t"), made.left_out
+    assert samples.startswith("no samples: not now") and bits.startswith(
+        "no bits/dim: a variational bound needs the law"
+    )
+    making = first_report._Making(run, Compute(), Share(60, torch.device("cpu"), 50), None, RecordingReporter())
+    assert making._made() == {"fit"}, "it is not fitted again"
+
+
+def refuse(*_: Any) -> None:
+    raise InputError("not now")
 
 
 def shares(seconds: float, call: float, busy: float = 1.0) -> float:

@@ -44,7 +44,7 @@ from diffprob.tasks.evaluation import (
     evaluation_measurements,
 )
 from diffprob.tasks.features import Pca
-from diffprob.tasks.fitting import AnalyticFit, FitRequest, fit
+from diffprob.tasks.fitting import AnalyticFit, FitRequest, check_fit, fit
 from diffprob.tasks.images import ImageSelection
 from diffprob.tasks.likelihood import LikelihoodRequest, likelihood, likelihood_measurement
 from diffprob.tasks.plan import Sampling
@@ -242,7 +242,7 @@ class _Making:
         """The parts that there are for these weights; the page is drawn anew."""
         names = {item.name for item in self._measurements()}
         there = {"bits": BITS in names, "comparison": bool(names & {MEMORISED, DISTANCE})}
-        there["fit"] = {ANALYTIC, STEPS} <= set(fitted(self.run))
+        there["fit"] = set(self._fits()) <= set(fitted(self.run))
         return {name for name, is_there in there.items() if is_there}
 
     def _measurements(self) -> list[Measurement]:
@@ -259,10 +259,23 @@ class _Making:
         searched = train * d * (held + DRAWN[1]) + (2 * min(train, held)) ** 2 * d if test >= FEWEST else 0
         return 2 * (train * d * min(d, 4096) + 64 * d * (test or train) + searched) / OPERATIONS
 
+    def _fits(self, refused: list[str] | None = None) -> list[str]:
+        """Those of variance and path that the run allows; why not, of each other one, goes to ``refused``."""
+        kinds = []
+        for kind in (ANALYTIC, STEPS):
+            try:
+                check_fit(self.run, kind)
+                kinds.append(kind)
+            except InputError as error:
+                if refused is not None:
+                    refused.append(f"no fit of {kind}: {error}")
+        return kinds
+
     def _fit(self, calls: int) -> None:
         count = len(OwnImages(self.run).train)
         n = max(2, min(self._whole_chunks(calls // KNOTS), IMAGES[1], count))
-        request = FitRequest(what=(ANALYTIC, STEPS), analytic=AnalyticFit(n=n, times=KNOTS), compute=self.compute)
+        what = tuple(self._fits(self.left_out))
+        request = FitRequest(what=what, analytic=AnalyticFit(n=n, times=KNOTS), compute=self.compute)
         fit(self.run, request, self.reporter)
 
     def _whole_chunks(self, images: int) -> int:
@@ -287,6 +300,7 @@ class _Making:
 
     def _bits(self, calls: int) -> None:
         self.run.process.check_law("a variational bound")
+        self.run.space.log_det()
         if not {ANALYTIC, STEPS} <= set(fitted(self.run)):
             raise InputError("it wants the fit first")
         n = min(max(self._whole_chunks(calls // (TERMS + 1)), MEASURED[0]), MEASURED[1])

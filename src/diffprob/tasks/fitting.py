@@ -221,8 +221,6 @@ def prepare_fit(run: Run, request: FitRequest, reporter: Reporter = SILENT, writ
     """
     compute = request.compute
     kinds = _kinds(run, request, reporter)
-    if "steps" in kinds:
-        run.space.log_det()  # the costs of the last step are those of grey levels; there may be none
     if writing:
         if run.is_packaged and not request.record:
             why = "comes with the library and is only read"
@@ -265,6 +263,19 @@ def _left(kinds: tuple[str, ...], fits: dict[str, Any]) -> str:
     return f"interrupted: nothing of {rest} is kept, and begins anew" + (f"; {kept} is kept" if kept else "")
 
 
+def check_fit(run: Run, kind: str) -> None:
+    """Refuse a fit that the run's process or space does not allow.
+
+    Raises:
+        InputError: "steps" or "ocm", a path of the bound's costs and a derivative of the score, without a known law of
+            a step; "steps" without a density of the data.
+    """
+    if kind in ("steps", "ocm"):
+        run.recipe.process.check_law(f"`fit {kind}`")
+    if kind == "steps":
+        run.space.log_det()  # the costs of the last step are those of grey levels; there may be none
+
+
 def _kinds(run: Run, request: FitRequest, reporter: Reporter) -> tuple[str, ...]:
     """What to fit, in order; the path needs the analytic fit of the same weights."""
     for kind in request.what:
@@ -273,8 +284,8 @@ def _kinds(run: Run, request: FitRequest, reporter: Reporter) -> tuple[str, ...]
                 f"nothing to fit is called {kind!r} (one of {', '.join(KINDS)}){did_you_mean(kind, KINDS)}"
             )
     wanted = set(request.what)
-    for kind in sorted(wanted & {"steps", "ocm"}):  # a path of the bound's costs, and a derivative of the score
-        run.recipe.process.check_law(f"`fit {kind}`")
+    for kind in sorted(wanted):
+        check_fit(run, kind)
     if "steps" in wanted and "analytic" not in wanted and "analytic" not in fitted(run, request.compute.best):
         reporter.note("steps follow from the analytic variance: that is fitted first")
         wanted.add("analytic")
