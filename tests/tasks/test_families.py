@@ -11,22 +11,28 @@ import torch
 
 import diffprob as dp
 from diffprob.base.errors import InputError
+from diffprob.net.levels import CategoricalUNetSpec
 from diffprob.net.unet import UNetSpec
 from diffprob.recipes import FAMILIES, RECIPES
+from diffprob.tasks.likelihood_methods import FixedOrder
 from diffprob.tasks.model import Model
 from diffprob.tasks.reporter import SILENT
 
 X = np.round(dp.Digits("test").load().pixels[:60] * (255 / 16)).astype(np.uint8)  # 17 grey levels as pictures have them
+LINEAR = "needs a signal with noise added"
+ORDERED = "log p of one order is known of models that draw in orders"
 UNKNOWN = "only its mean and variance are known"
+HOLE = dp.degradations.Inpaint(box=(2, 2, 4, 4))
 NOISE = dp.degradations.Denoise(noise=80)
 
 USES: dict[str, Callable[[Model, Path], Any]] = {
     "sample": lambda model, _: model.sample(2, steps=4).images,
     "likelihood, bound": lambda model, _: model.bits_per_dim(X[:2], method=dp.ChainBound(steps=4, terms=None)).mean,
     "likelihood, continuous": lambda model, _: model.bits_per_dim(X[:2], method=dp.ContinuousTimeBound(terms=3)).mean,
+    "likelihood, order": lambda model, _: model.bits_per_dim(X[:2], method=FixedOrder()).mean,
     "likelihood, flow": lambda model, _: model.bits_per_dim(X[:1], method=dp.ProbabilityFlow(tolerance=0.1)).mean,
     "score": lambda model, _: model.score(torch.zeros(1, 1, 8, 8), t=0.5),
-    "detect": lambda model, _: model.detect(outside=X[:, :, ::-1].copy(), n=50, proxies=(dp.NoiseNorm(),)).to_json(),
+    "detect": lambda model, _: model.detect(outside=X[:, :, ::-1].copy(), n=50, proxies=proxies(model)).to_json(),
     "evaluate": lambda model, _: model.evaluate(
         samples=np.minimum(X[:50] // 15, 16), n=50, metrics=("sliced",)
     ).to_json(),
@@ -34,10 +40,23 @@ USES: dict[str, Callable[[Model, Path], Any]] = {
     "interpolate, latent": lambda model, _: model.interpolate(X[0], X[1], points=3, steps=3, latent=True).images,
     "restore": lambda model, _: model.restore(X[:1], NOISE).images,
     "restore, drawn": lambda model, _: model.restore(X[:1], replace(NOISE, draw=True), steps=3).images,
+    "restore, missing": lambda model, _: model.restore(X[:1], HOLE, steps=3).images,
     "report": lambda model, folder: model.report(folder / "page.html", n=2, steps=3),
 }
-REFUSED = {
+OF_LEVELS = {
+    "likelihood, flow": LINEAR,
+    "score": LINEAR,
+    "interpolate": LINEAR,
+    "interpolate, latent": LINEAR,
+    "restore": LINEAR,
+    "restore, drawn": LINEAR,
+}
+REFUSED: dict[str, dict[str, str]] = {
+    **{name: {"likelihood, order": ORDERED} for name in ("ncsn", "edm", "flow")},
+    "ardm": {**OF_LEVELS, "likelihood, continuous": "has no rate"},
+    "masked": {**OF_LEVELS, "likelihood, order": ORDERED},
     "mixture": {
+        "likelihood, order": ORDERED,
         "likelihood, bound": UNKNOWN,
         "likelihood, continuous": UNKNOWN,
         "likelihood, flow": UNKNOWN,
@@ -46,9 +65,15 @@ REFUSED = {
 }
 
 
+def proxies(model: Model) -> tuple[Any, ...]:
+    return (dp.NoiseNorm(),) if model.process.is_linear else (dp.proxies.BoundDensity(terms=2),)
+
+
 def tiny(name: str) -> dp.Recipe:
     recipe = dp.named(name)
     network = UNetSpec(in_channels=1, out_channels=1, widths=(8,), layers=1, attention=(False,), groups=4)
+    if isinstance(recipe.network, CategoricalUNetSpec):
+        network = replace(recipe.network, body=network)
     training = replace(recipe.training, steps=3, batch=8, warmup=1, sample_every=0, checkpoint_every=3, samples=1)
     return replace(recipe, network=network, training=training)
 
@@ -88,7 +113,9 @@ def test_page_of_families_has_the_table_that_is_tested() -> None:
 def test_there_are_recipes_of_every_family_on_both_data_sets() -> None:
     for name in FAMILIES:
         small, large = dp.named(f"digits_{name}"), dp.named(f"mnist_{name}", "somewhere")
-        assert type(small.prediction) is type(large.prediction) and small.clock == large.clock
+        assert type(small.clock) is type(large.clock) and small.process.is_linear == large.process.is_linear
+        if small.process.is_linear:
+            assert type(small.prediction) is type(large.prediction) and small.clock == large.clock
         assert type(small.process.schedule) is type(large.process.schedule)
         assert f"mnist_{name}" in RECIPES and large.data.path == "somewhere"
     with pytest.raises(InputError, match="embedded data"):

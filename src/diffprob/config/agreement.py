@@ -52,6 +52,22 @@ def _shapes(get: Get) -> Iterator[Change]:
         yield "condition.shape", shape, SPACE
 
 
+def _levels_of(get: Get) -> Iterator[Change]:
+    """A model of levels has as many everywhere, and an order as many steps as elements."""
+    levels, shape, law = get("space.levels"), get("space.shape"), get("prediction")
+    for path in ("process.levels", "network.levels"):
+        if get(path) is not MISSING:
+            yield path, levels, ["space.levels"]
+    if get("process.survival.steps") not in (MISSING, None) and isinstance(shape, tuple):
+        steps = math.prod(shape)
+        yield "process.survival.steps", steps, ["space.shape", "process.survival"]
+        if get("clock.steps") is not MISSING:
+            yield "clock.steps", steps, ["space.shape", "process.survival"]
+    if get("network.outputs") is not MISSING and hasattr(law, "outputs"):
+        each = law.outputs(levels)
+        yield "network.outputs", None if each == levels else each, ["prediction", "space.levels"]
+
+
 def _condition(get: Get) -> Iterator[Change]:
     """The network takes as many classes as there are, and channels for an image where it is told one."""
     condition, shape = get("condition"), _model_shape(get)
@@ -109,7 +125,8 @@ def _levels(get: Get) -> Iterator[Change]:
         yield f"{body}.widths", widths[:levels], SPACE
 
 
-RULES = (_images, _shapes, _condition, _levels, _widths, _batch)  # each may follow from what one before has set
+# Each may follow from what one before has set.
+RULES = (_images, _shapes, _levels_of, _condition, _levels, _widths, _batch)
 
 
 def agreeing(get: Get, put: Callable[[str, Any], None], changed: Sequence[str], all_fields: bool = False) -> list[str]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from diffprob.base.checks import shown, text
 from diffprob.base.errors import InputError
 from diffprob.base.finite import check_tensors
-from diffprob.denoise.denoiser import NetDenoiser
+from diffprob.denoise.denoiser import NetworkModel
 
 _LEAST_HASH = 8
 
@@ -27,7 +27,7 @@ class Weights(Protocol):
         """Of the averaged weights."""
         ...
 
-    def load(self, *, chunk: int | None) -> NetDenoiser:
+    def load(self, *, chunk: int | None) -> NetworkModel:
         """The denoiser."""
         ...
 
@@ -67,7 +67,7 @@ class PretrainedRun:
         """The weights that ``run`` has now."""
         return cls(run.place, run.sha256())
 
-    def load(self) -> NetDenoiser:
+    def load(self) -> NetworkModel:
         """The denoiser, in eval mode and frozen, whole batches at once.
 
         Raises:

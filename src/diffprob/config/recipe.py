@@ -7,27 +7,27 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from diffprob.base.checks import able, instance, shown, text
+from diffprob.base.checks import able, instance, shown
 from diffprob.base.errors import FieldError, InputError
 from diffprob.base.single import single
-from diffprob.conditions.captions import Captions
 from diffprob.conditions.condition import Condition, Labels
-from diffprob.conditions.low_resolution import LowResolution
+from diffprob.config.consistency import check_parts, check_size, check_together
 from diffprob.config.pretrained import with_place_of
 from diffprob.config.spec import first_difference
 from diffprob.data.images import Images, Source
 from diffprob.denoise.autoencoder import Autoencoder
-from diffprob.denoise.denoiser import Clock, Evaluation, Index, NetDenoiser
-from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
+from diffprob.denoise.categorical import CategoricalDenoiser
+from diffprob.denoise.denoiser import Clock, Evaluation, Index, NetDenoiser, NetworkModel
+from diffprob.denoise.level_law import LevelLaw
 from diffprob.denoise.prediction import Epsilon, Prediction
-from diffprob.denoise.variance import Fitted, Variance, Zero
+from diffprob.denoise.variance import Variance, Zero
 from diffprob.density.baselines import DensityModel
 from diffprob.guidance.noisy_classifier import NoisyClassifier
 from diffprob.net.noisy import NoisyClassifierSpec
 from diffprob.net.tiny_autoencoder import AnyAutoencoderSpec
+from diffprob.process.absorbing import AbsorbingProcess
 from diffprob.process.linear import LinearProcess
 from diffprob.space.space import Space
-from diffprob.storage.files import clean_component
 from diffprob.training.denoising import Denoising
 from diffprob.training.noisy_classifier import NoisyClassifierLoss
 from diffprob.training.reconstruction import Reconstruction
@@ -61,21 +61,6 @@ class ImageNetworkSpec(NetworkSpec, Protocol):
         ...
 
 
-# What each component must be able to do: says "wrong kind of component" before something obscure does.
-_ABILITIES = {
-    "data": "load",
-    "space": "log_det",
-    "network": "build",
-    "prediction": "to_x0",
-    "clock": "label",
-    "variance": "posterior",
-    "objective": "__call__",
-    "condition": "null",
-    "start": "weights",
-}
-_CLASSES = {"process": LinearProcess, "training": Training}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """What to train, on what, and how: literals and components only, so that the repr says it all.
@@ -84,7 +69,8 @@ class Recipe:
         name: short name, for folders and captions.
         data: where the images come from.
         space: their shape (C, H, W) and number of grey levels.
-        network, process, prediction, clock, variance: the parts of the `NetDenoiser`.
+        network, process, prediction, clock, variance: the parts of the `NetDenoiser`; or of the `CategoricalDenoiser`
+            of an `AbsorbingProcess`, whose prediction is a `LevelLaw` and whose variance is None.
         objective: the loss.
         training: the numbers of the training.
         condition: of the network, its input beside x_t and t, such as ``Labels(10)``; None: nothing.
@@ -98,10 +84,10 @@ class Recipe:
     data: Source
     space: Space
     network: ImageNetworkSpec
-    process: LinearProcess = LinearProcess()
-    prediction: Prediction = Epsilon()
+    process: LinearProcess | AbsorbingProcess = LinearProcess()
+    prediction: Prediction | LevelLaw = Epsilon()
     clock: Clock = Index()
-    variance: Variance = Zero()
+    variance: Variance | None = Zero()
     objective: Any = Denoising()
     training: Training
     condition: Condition | None = None
@@ -175,6 +161,7 @@ class NoisyClassifierRecipe:
     def __post_init__(self) -> None:
         check_parts(self)
         instance("network", self.network, NoisyClassifierSpec, "a NoisyClassifierSpec(...)")
+        instance("process", self.process, LinearProcess)
         if not isinstance(self.condition, Labels) or self.condition.drop:
             raise FieldError("condition", f"must be Labels(K, drop=0.0), got {shown(self.condition)}")
         if self.training.monitor is not None:
@@ -210,68 +197,11 @@ class AutoencoderRecipe:
         able("network", self.network, "latent_shape", "AutoencoderSpec(...)")
         if self.training.monitor is not None:
             raise FieldError("training.monitor", f"must be None for an autoencoder, got {shown(self.training.monitor)}")
-        _check_size(self)
+        check_size(self)
 
 
 AnyRecipe = Recipe | Baseline | NoisyClassifierRecipe | AutoencoderRecipe
 RECIPE_KINDS = "a Recipe(...), a Baseline(...), a NoisyClassifierRecipe(...) or an AutoencoderRecipe(...)"
-
-
-def check_parts(recipe: Any) -> None:
-    """Refuse components of the wrong kind.
-
-    Raises:
-        ValueError: the field and what it lacks.
-    """
-    text("name", recipe.name, most=200)
-    clean_component(recipe.name)  # folders are called after it
-    for field, kind in _CLASSES.items():
-        if hasattr(recipe, field):
-            instance(field, getattr(recipe, field), kind)
-    for field, ability in _ABILITIES.items():
-        value = getattr(recipe, field, None)
-        if value is not None or (hasattr(recipe, field) and field not in ("condition", "start")):
-            able(field, value, ability)
-
-
-def check_together(recipe: Recipe | NoisyClassifierRecipe) -> None:
-    """Refuse components that do not fit together: what they are is checked by `check_parts`, before.
-
-    Raises:
-        ValueError: a network of images of another shape, outputs that the variance does not take, a prediction that
-            divides by a signal of 0, or a network that does not take the condition, or takes more. The field
-            is named, with what it must be.
-    """
-    _check_size(recipe)
-    if hasattr(recipe, "variance"):
-        _check_outputs(recipe)
-    _check_conditioned(recipe)
-
-
-def _check_size(recipe: Recipe | NoisyClassifierRecipe | AutoencoderRecipe) -> None:
-    """Refuse a network of images of another shape, or augmentations where the network sees none."""
-    channels, height, width = recipe.space.model_shape
-    if recipe.training.augment:
-        recipe.space.require_pixels("training.augment")
-    if recipe.network.in_channels != channels:
-        raise FieldError("network.in_channels", f"must be {channels} as in space, got {recipe.network.in_channels}")
-    levels = len(recipe.network.widths)
-    divisor = getattr(recipe.network, "divisor", 2 ** (levels - 1))
-    if height % divisor or width % divisor:
-        need = f"a network of {levels} levels needs sizes divisible by {divisor}"
-        raise FieldError("network.widths", f"are too many: {need}, got {height}x{width}: use fewer levels")
-
-
-def _check_outputs(recipe: Any) -> None:
-    """Refuse a fitted variance, a network that does not give what the variance reads, a prediction without a signal."""
-    variance, channels = recipe.variance, recipe.network.out_channels
-    recipe.prediction.check(recipe.process)
-    if isinstance(variance, Fitted):
-        raise FieldError("variance", f"cannot be {shown(variance)}: it is fitted to a trained run, chosen then")
-    learned = isinstance(variance, LearnedRange | LearnedDiagonal)
-    wanted = recipe.space.model_shape[0] * (2 if learned else 1)
-    if channels != wanted:
-        raise FieldError("network.out_channels", f"must be {wanted} with variance={shown(variance)}, got {channels}")
 
 
 def check_trainable(recipe: AnyRecipe) -> None:
@@ -286,10 +216,14 @@ def check_trainable(recipe: AnyRecipe) -> None:
 
 
 @single()
-def build_model(recipe: Recipe, evaluation: Evaluation = Evaluation()) -> NetDenoiser:
+def build_model(recipe: Recipe, evaluation: Evaluation = Evaluation()) -> NetworkModel:
     """The denoiser of ``recipe`` with random weights from torch's global generator, on the CPU."""
-    parts = (recipe.process, recipe.prediction, recipe.clock, recipe.variance)
-    return NetDenoiser(recipe.network.build(), *parts, evaluation, recipe.condition)
+    net, process, prediction, variance = recipe.network.build(), recipe.process, recipe.prediction, recipe.variance
+    if isinstance(process, LinearProcess):
+        assert isinstance(prediction, Prediction)
+        return NetDenoiser(net, process, prediction, recipe.clock, variance or Zero(), evaluation, recipe.condition)
+    law: Any = prediction
+    return CategoricalDenoiser(net, process, recipe.clock, evaluation, recipe.condition, law)
 
 
 @single()
@@ -312,7 +246,7 @@ def build_autoencoder(recipe: AutoencoderRecipe, evaluation: Evaluation = Evalua
 
 def build(
     recipe: AnyRecipe, evaluation: Evaluation = Evaluation()
-) -> NetDenoiser | DensityModel | NoisyClassifier | Autoencoder:
+) -> NetworkModel | DensityModel | NoisyClassifier | Autoencoder:
     """What a recipe of any kind trains, with random weights from torch's global generator, on the CPU."""
     if isinstance(recipe, Recipe):
         return build_model(recipe, evaluation)
@@ -336,36 +270,6 @@ def space(recipe: AnyRecipe, images: Images) -> Space:
         if theirs != ours:
             raise InputError(f"{images.name}: {what} {theirs}, but recipe {recipe.name} takes {ours}")
     return recipe.space
-
-
-def _check_conditioned(recipe: Recipe | NoisyClassifierRecipe) -> None:
-    """Refuse a network that does not take the condition, or takes more."""
-    network: Any = recipe.network
-    condition, text = recipe.condition, getattr(network, "text", None)
-    captions = condition if isinstance(condition, Captions) else None
-    channels, *sides = recipe.space.model_shape
-    wanted = {
-        "classes": condition.rows if isinstance(condition, Labels) else 0,
-        "extra_channels": channels if isinstance(condition, LowResolution) else 0,
-        "text.words": len(captions.words) if captions else 0,
-        "text.length": captions.length if captions else 0,
-    }
-    actual = {
-        "classes": getattr(network, "classes", 0),
-        "extra_channels": getattr(network, "extra_channels", 0),
-        "text.words": getattr(text, "words", 0),
-        "text.length": getattr(text, "length", 0),
-    }
-    for name, value in wanted.items():
-        if actual[name] != value:
-            raise FieldError(
-                f"network.{name}", f"must be {value} with condition={shown(condition)}, got {actual[name]}"
-            )
-    if isinstance(condition, LowResolution) and condition.shape != recipe.space.model_shape:
-        raise FieldError("condition.shape", f"must be {recipe.space.model_shape} as in space, got {condition.shape}")
-    size = getattr(network, "size", None)
-    if size is not None and [size, size] != sides:
-        raise FieldError("network.size", f"is {size}, but the images are {sides[0]}x{sides[1]}")
 
 
 def parameter_count(recipe: AnyRecipe) -> int:

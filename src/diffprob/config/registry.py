@@ -25,6 +25,7 @@ from diffprob.data.sources import Array, Cifar10, Cifar100, Digits, Folder, Hugg
 from diffprob.data.train_test_split import TrainTestSplit
 from diffprob.denoise.denoiser import Constant, Index, LogNoise, Scale
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
+from diffprob.denoise.level_law import LogisticMixture, Softmax
 from diffprob.denoise.prediction import EDM, X0, Epsilon, Mu, Score, V
 from diffprob.denoise.variance import Analytic, NoiseResidual, OptimalCovariance, SquaredNoise, UnitData, Zero
 from diffprob.density.anomaly import AnomalyMap
@@ -131,6 +132,7 @@ SAMPLERS = _family(
     *(DPMAdaptive, AdaptiveODE),
     *(EulerMaruyama, ReverseDiffusion, PredictorCorrector, AnnealedLangevin),
 )
+LEVEL_LAWS = _family(Softmax, LogisticMixture)
 DIVERGENCES = _family(Exact, Hutchinson)
 PROXIES = _family(
     *(ScoreNorms, NoiseNorm, Typical, ReconstructionError, DenoisingScore, PathStatistics, Scoped),
@@ -189,6 +191,7 @@ FAMILIES: dict[str, Components] = {
     "process": PROCESSES,
     "grid": GRIDS,
     "prediction": PREDICTIONS,
+    "level law": LEVEL_LAWS,
     "clock": CLOCKS,
     "variance": VARIANCES,
     "condition": CONDITIONS,

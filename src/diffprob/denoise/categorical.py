@@ -13,6 +13,7 @@ from diffprob.base.rng import Rng
 from diffprob.base.shapes import tensor_of
 from diffprob.conditions.condition import Condition
 from diffprob.denoise.denoiser import Clock, Evaluation, Index, NetworkModel
+from diffprob.denoise.level_law import LevelLaw, Softmax
 from diffprob.process.absorbing import AbsorbingProcess, point_logits
 from diffprob.process.times import as_time
 
@@ -27,7 +28,7 @@ def carry_over(logits: Tensor, xt: Tensor, process: AbsorbingProcess) -> Categor
 
 
 class CategoricalDenoiser(NetworkModel[Categorical]):
-    """A network as a denoiser of discrete data: its outputs are the logits of the levels, (B, *event, K).
+    """A network as a denoiser of discrete data: its outputs (B, *event, n) say the law of each element's level.
 
     Gradients flow through it. States go to the network as they are, whole numbers with K for the mask: it tells a
     masked element from a level 0 by itself (`diffprob.net.levels`).
@@ -38,6 +39,7 @@ class CategoricalDenoiser(NetworkModel[Categorical]):
         clock: the network's time input.
         evaluation: chunk size and precision.
         condition: what else the network takes.
+        prediction: what the n outputs of an element stand for.
 
     Exact when: p(x_0|x_t) has independent elements, or one element is drawn in a step.
     """
@@ -51,9 +53,15 @@ class CategoricalDenoiser(NetworkModel[Categorical]):
         clock: Clock = Index(),
         evaluation: Evaluation = Evaluation(),
         condition: Condition | None = None,
+        prediction: LevelLaw = Softmax(),
     ) -> None:
         instance("process", process, AbsorbingProcess)
         super().__init__(net, process, clock, evaluation, condition)
+        self.prediction = prediction
+
+    def begin(self, rng: Rng, x: Tensor) -> Self:
+        """The same network for chains that begin in the states x (B, *event): `AbsorbingProcess.begin`."""
+        return self.with_process(self.process.begin(rng, x))
 
     def bind(self, rng: Rng, like: Tensor) -> Self:
         """The same network with a random order for each of the samples ``like`` (B, *event): `AbsorbingProcess.bind`.
@@ -76,10 +84,11 @@ class CategoricalDenoiser(NetworkModel[Categorical]):
         return other
 
     def _posterior(self, xt: Tensor, t: Tensor, main: Tensor, extra: Tensor | None) -> Categorical:
-        if main.shape != (*xt.shape, self.process.levels):
-            wanted = (*xt.shape, self.process.levels)
+        levels = self.process.levels
+        if main.shape != (*xt.shape, self.prediction.outputs(levels)):
+            wanted = (*xt.shape, self.prediction.outputs(levels))
             raise ValueError(f"states {tuple(xt.shape)} need logits {wanted}, got {tuple(main.shape)}")
-        return carry_over(main, xt, self.process)
+        return carry_over(self.prediction.logits(main, levels), xt, self.process)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +122,10 @@ class JointLaw:
         if not bool((self.weights >= 0).all() and 0 < self.weights.sum() < torch.inf):
             raise ValueError("weights must be at least 0, finite and not all 0")
         point_logits(self.points, self.process.levels)
+
+    def begin(self, rng: Rng, x: Tensor) -> "JointLaw":
+        """The same law for chains that begin in the states x (B, *event): `AbsorbingProcess.begin`."""
+        return self.with_process(self.process.begin(rng, x))
 
     def bind(self, rng: Rng, like: Tensor) -> "JointLaw":
         """The same law with a random order for each of the samples ``like`` (B, *event)."""

@@ -217,6 +217,8 @@ class NetworkModel(nn.Module, Generic[Posterior]):
 
     condition_rows: Tensor | None = None
     process: Any
+    prediction: Any = None  # what the network's output stands for
+    variance: Any = None  # Var[x_0 | x_t] where it is none of the posterior's own
 
     def __init__(
         self, net: nn.Module, process: Any, clock: Clock, evaluation: Evaluation, condition: Condition | None
@@ -227,6 +229,9 @@ class NetworkModel(nn.Module, Generic[Posterior]):
         self.clock = clock
         self.evaluation = evaluation
         self.condition = condition
+
+    def tabulate_schedule(self) -> None:
+        """Take a learned schedule into ``process`` as it stands now; here there is none."""
 
     def condition_on(self, rows: Tensor) -> Self:
         """The same network, sharing all its weights, with a condition for every sample.
@@ -326,9 +331,8 @@ class NetworkModel(nn.Module, Generic[Posterior]):
         return main, extra
 
 
-def _tabulate_schedule(model: nn.Module, _keys: Any) -> None:
-    if isinstance(model, NetDenoiser):
-        model.tabulate_schedule()
+def _tabulate_schedule(model: Any, _keys: Any) -> None:
+    model.tabulate_schedule()
 
 
 class NetDenoiser(NetworkModel[LocationScale]):

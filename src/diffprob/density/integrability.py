@@ -13,7 +13,7 @@ from diffprob.base.checks import whole
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng, normal_like
 from diffprob.base.shapes import flat_sum
-from diffprob.denoise.denoiser import Denoiser, NetDenoiser
+from diffprob.denoise.denoiser import Denoiser, NetworkModel
 from diffprob.sampling.between import add_noise
 
 
@@ -125,7 +125,7 @@ def _noise(model: Denoiser, xt: Tensor, t: Tensor) -> Tensor:
 
 def _in_own_dtype(model: Denoiser, x: Tensor) -> Tensor:
     """x in the dtype of the network; without one, at least float32."""
-    if isinstance(model, NetDenoiser) and model.evaluation.precision != "fp32":
+    if isinstance(model, NetworkModel) and model.evaluation.precision != "fp32":
         precision = model.evaluation.precision
         raise InputError(f"rounding is no asymmetry: evaluate with precision='fp32', got {precision!r}")
     own = next(model.parameters(), x).dtype if isinstance(model, nn.Module) else x.dtype

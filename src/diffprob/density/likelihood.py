@@ -48,6 +48,7 @@ class BoundDensity(Proxy):
     eta: float = 1.0
 
     nats: ClassVar[bool] = True
+    of_levels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         whole("steps", self.steps, 1, MOST_STEPS, none=True)
@@ -58,7 +59,7 @@ class BoundDensity(Proxy):
     def bind(self, space: Space) -> Self:
         """The levels of the space, unless others were asked for."""
         space.log_det()
-        return replace(self, levels=space.levels) if self.levels is None else self
+        return replace(self, levels=space.bins) if self.levels is None else self
 
     def statistics(self, model: Denoiser, x: Tensor, rng: Rng) -> Tensor:
         """Minus the bound, nats, float64 (B, 1).

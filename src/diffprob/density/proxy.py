@@ -28,6 +28,7 @@ class Proxy(ABC):
     """
 
     needs_fit: ClassVar[bool] = False
+    of_levels: ClassVar[bool] = False  # whether it takes models of levels, which have no signal and no noise
     nats: ClassVar[bool] = False  # whether the only column is log p in nats, up to a constant of the space
 
     @property

@@ -40,6 +40,11 @@ class Typical(Proxy):
         instance("of", self.of, Proxy, "a proxy such as NoiseNorm()")
 
     @property
+    def of_levels(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As the proxy."""
+        return self.of.of_levels
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Those of the proxy."""
         return self.of.columns

@@ -8,7 +8,7 @@ least-cost path are the same function; the variance is whatever the posterior of
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.calculus import logsnr_decay
 from diffprob.process.chain import noisy_times
 from diffprob.process.linear import LinearProcess, Stepwise
+from diffprob.process.process import Process
 from diffprob.space.pixels import off_levels
 
 LANES = 16  # batches have a multiple of so many samples
@@ -127,7 +128,7 @@ class Decoder:
 
 
 def step_nats(
-    process: LinearProcess, posterior: Distribution, x0: Tensor, xt: Tensor, s: Tensor, t: Tensor, eta: float = 1.0
+    process: Process, posterior: Distribution, x0: Tensor, xt: Tensor, s: Tensor, t: Tensor, eta: float = 1.0
 ) -> Tensor:
     """KL(q(x_s|x_t,x_0) || p(x_s|x_t)) in nats, (B,), for s and t () or (B,) (Ho et al. 2020, eq. 5).
 
@@ -137,13 +138,14 @@ def step_nats(
     Raises:
         ValueError: the step has no noise (eta = 0): p(x_s|x_t) has no density and there is no bound.
     """
+    process = process.averaged
     q = process.bridge(x0, xt, s, t, eta)
     if isinstance(q, LocationScale) and not bool((q.std > 0).all()):
         raise ValueError(f"a step without noise (eta = {eta:g}) has no density, so the chain has no bound")
     return kl(q, process.reverse(posterior, xt, s, t, eta))
 
 
-def prior_nats(process: LinearProcess, x0: Tensor, t: Tensor) -> Tensor:
+def prior_nats(process: Process, x0: Tensor, t: Tensor) -> Tensor:
     """KL(q(x_t|x_0) || prior) at the first time of a chain, nats, (B,).
 
     Raises:
@@ -244,9 +246,8 @@ def continuous_terms(model: Denoiser, x0: Tensor, rng: Rng, terms: int, decoder:
     for k in range(terms):
         t = 1 - width * (k + rng.fold("time").at(k).uniform((), torch.float64))
         xt = _noised(process, x0, t, rng.at(k))
-        posterior, (alpha, sigma) = model(xt, t), process.coefficients(t)
-        rate = 0.5 * logsnr_decay(process, t) * (alpha / sigma) ** 2
-        yield _term(t, rate.to(x0) * _error(posterior, x0), width, posterior, x0, n)
+        posterior = model(xt, t)
+        yield _term(t, _rate_nats(process, posterior, x0, xt, t), width, posterior, x0, n)
     yield _reconstruction(model, x0, torch.tensor(start, dtype=torch.float64), None, rng, decoder, n)
 
 
@@ -298,8 +299,18 @@ def _reconstruction(
     return _term(t, -law.log_prob(x0), torch.ones_like(t), posterior, x0, n)
 
 
-def _noised(process: LinearProcess, x0: Tensor, t: Tensor, rng: Rng) -> Tensor:
-    return process.marginal(x0, t).sample(rng.fold("noise"))
+def _rate_nats(process: Process, posterior: Distribution, x0: Tensor, xt: Tensor, t: Tensor) -> Tensor:
+    """What infinitely short steps at t cost, (B,): of signal and noise g^2/(2 sigma^2) |eps - E[eps|x_t]|^2."""
+    if isinstance(process, LinearProcess):
+        alpha, sigma = process.coefficients(t)
+        rate = 0.5 * logsnr_decay(process, t) * (alpha / sigma) ** 2
+        return rate.to(x0) * _error(posterior, x0)
+    own: Any = process
+    return own.rate_nats(posterior, x0, xt, t)
+
+
+def _noised(process: Process, x0: Tensor, t: Tensor, rng: Rng) -> Tensor:
+    return process.noised(x0, t, rng)
 
 
 def _error(posterior: Distribution, x0: Tensor) -> Tensor:

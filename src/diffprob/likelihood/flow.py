@@ -199,6 +199,7 @@ def flow_log_prob(
     """
     check_tolerances(rtol, atol)
     check_points(x)
+    model.process.require_linear("the density of the probability flow")
     model.process.check_law("the density of the probability flow")
     process, d = model.process, math.prod(x.shape[1:])
     ends = torch.tensor([process.schedule.start, 1.0], dtype=torch.float64)

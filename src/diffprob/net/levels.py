@@ -22,6 +22,7 @@ class CategoricalUNetSpec:
     Args:
         body: a U-Net or a transformer as it would be for images of real numbers, with as many channels out as in.
         levels: K values of a pixel; K itself is the mask.
+        outputs: numbers that are said of each pixel; None: K, its logits.
 
     Raises:
         ValueError: a field is out of range, or the body has an answer of its own; the message has its name and value.
@@ -29,18 +30,22 @@ class CategoricalUNetSpec:
 
     body: UNetSpec | TransformerSpec
     levels: int = 256
+    outputs: int | None = None
 
     def __post_init__(self) -> None:
         instance("body", self.body, (UNetSpec, TransformerSpec))
         whole("levels", self.levels, 2, 256)
+        whole("outputs", self.outputs, 1, MOST_LOGITS, none=True)
         channels = self.body.in_channels
         if self.body.out_channels != channels:
             raise FieldError(
                 "body.out_channels", f"must be those of the data, {channels}, got {self.body.out_channels}"
             )
-        if channels * self.levels > MOST_LOGITS:
-            raise FieldError("levels", f"times {channels} channels must be at most {MOST_LOGITS}, got {self.levels}")
-        check_weights("CategoricalUNetSpec", [(self.body.widths[0], channels * self.levels, 1)])
+        if self.out_channels > MOST_LOGITS:
+            field = "levels" if self.outputs is None else "outputs"
+            each = self.out_channels // channels
+            raise FieldError(field, f"times {channels} channels must be at most {MOST_LOGITS}, got {each}")
+        check_weights("CategoricalUNetSpec", [(self.body.widths[0], self.out_channels, 1)])
 
     @property
     def in_channels(self) -> int:
@@ -49,8 +54,8 @@ class CategoricalUNetSpec:
 
     @property
     def out_channels(self) -> int:
-        """K logits for every channel of the data."""
-        return self.body.in_channels * self.levels
+        """Those of every channel of the data."""
+        return self.body.in_channels * (self.outputs or self.levels)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -75,6 +80,8 @@ class CategoricalUNetSpec:
 class CategoricalUNet(nn.Module):
     """Levels (B, C, H, W), K for the mask, and times () or (B,) -> `Output` of logits (B, C, H, W, K).
 
+    With ``outputs`` there are as many numbers in the place of the K logits.
+
     The body sees 2k/(K - 1) - 1 for level k and 0 for the mask, and for each of them a channel that is 1 where the
     level is known and 0 where it is masked: it tells a masked pixel from one in the middle.
 
@@ -85,7 +92,7 @@ class CategoricalUNet(nn.Module):
         super().__init__()
         self.spec = spec
         channels = spec.in_channels
-        self.body = replace(spec.body, in_channels=2 * channels, out_channels=channels * spec.levels).build()
+        self.body = replace(spec.body, in_channels=2 * channels, out_channels=spec.out_channels).build()
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Output:
         """The logits.
@@ -100,4 +107,4 @@ class CategoricalUNet(nn.Module):
         output = self.body(torch.cat([known * (2 * x / (levels - 1) - 1), known], 1), t, label)
         # A body with twice as many channels out as in takes the second half for a variance.
         logits = output.main if output.extra is None else torch.cat([output.main, output.extra], 1)
-        return Output(logits.unflatten(1, (self.spec.in_channels, levels)).movedim(2, -1))
+        return Output(logits.unflatten(1, (self.spec.in_channels, -1)).movedim(2, -1))

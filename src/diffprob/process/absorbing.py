@@ -118,6 +118,79 @@ class AbsorbingProcess:
             "would be right"
         )
 
+    @property
+    def averaged(self) -> "AbsorbingProcess":
+        """With an order this one; without, that of each element alone.
+
+        Of a random order the step from k masked elements to j draws k - j of them, any alike. Its KL on average is
+        (k - j)/k of what all k cost, which is that of independent elements.
+
+        Reference: Hoogeboom et al. 2022, eq. 7.
+        """
+        return self if self.order is not None else replace(self, survival=self.survival.alone)
+
+    def begin(self, rng: Rng, x: Tensor) -> "AbsorbingProcess":
+        """The process for chains that begin in the states x (B, *event): where it needs an order and has none, with a
+        random one in which what is shown comes first.
+
+        The order of a resumed chain is that of the whole one: what is shown then came first.
+
+        Raises:
+            ValueError: another number of streams than of samples.
+        """
+        if self.order is not None or self.survival.alone == self.survival:
+            return self
+        ranks = random_order(rng, x).flatten(1)
+        later = (x == self.mask).flatten(1).long() * ranks.shape[1]
+        return self.with_order(torch.argsort(torch.argsort(ranks + later, dim=1), dim=1).reshape(x.shape))
+
+    def given(self, shown: Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:
+        """The state in which some elements of x_0 are shown and all others masked, and its time: the one at which so
+        many are masked.
+
+        A chain from there draws what is not shown given what is, exactly as far as the model is.
+
+        Args:
+            shown: bool, broadcastable to x_0; as many elements of each sample.
+            x0: levels (B, *event); anything where it is not shown.
+
+        Returns:
+            x_t (B, *event) and t, float64 ().
+
+        Raises:
+            ValueError: another number of them in another sample, or all of them.
+        """
+        x = torch.where(shown, x0, float(self.mask))
+        missing = (x == self.mask).flatten(1).sum(1)
+        if int(missing.min()) != int(missing.max()) or not int(missing[0]):
+            counts = f"{int(missing.min())} to {int(missing.max())}"
+            raise ValueError(f"as many elements of each sample must be missing, and some, got {counts}")
+        count, d = missing[0].double().cpu(), x[0].numel()
+        return x, self.survival.time(torch.log((d - count) / count))
+
+    def visible(self, xt: Tensor, t: Tensor | float) -> Tensor:
+        """x_t with the middle level in the place of the mask."""
+        return torch.where(xt == self.mask, 0.5 * (self.levels - 1), xt)
+
+    def noised(self, x0: Tensor, t: Tensor | float, rng: Rng) -> Tensor:
+        """A draw of q(x_t | x_0), (B, *event), one stream for each sample: of a random order where none is bound."""
+        return self.begin(rng, x0).marginal(x0, t).sample(rng.fold("noise"))
+
+    def rate_nats(self, posterior: Distribution, x0: Tensor, xt: Tensor, t: Tensor) -> Tensor:
+        """What infinitely short steps at t cost: -alpha'(t)/(1 - alpha(t)) sum over masked elements of -log p, (B,).
+
+        Args:
+            posterior: p(x_0 | x_t), a `Categorical`.
+            x0, xt: levels and state, (B, *event).
+            t: () or (B,).
+
+        Raises:
+            ValueError: the survival has no derivative.
+
+        Reference: Sahoo et al., "Simple and effective masked diffusion language models" (2024), eq. 10.
+        """
+        return self.survival.rate(t).to(x0) * -posterior.log_prob(x0)
+
     def bind(self, rng: Rng, like: Tensor) -> "AbsorbingProcess":
         """The process with a random order for each of the samples ``like`` (B, *event), from their streams.
 

@@ -14,6 +14,7 @@ from diffprob.base.errors import InputError, NoClosedForm
 from diffprob.base.laws import Law, NoiseLaw, Normal
 from diffprob.base.rng import Rng, one_for_each
 from diffprob.base.shapes import is_one_time, per_sample, scaled, sigmoid
+from diffprob.process.process import Direct
 from diffprob.process.schedule import LinearBetas, Schedule
 from diffprob.process.times import as_time
 
@@ -63,56 +64,6 @@ class StraightScaling:
         return sigmoid(0.5 * logsnr), sigmoid(-0.5 * logsnr)
 
 
-class Process(Protocol):
-    """A noising process: everything that samplers, bounds and codecs need to know about it."""
-
-    @property
-    def schedule(self) -> Schedule:
-        """What grids and laws of times read: the steps, the last noisy time, and the log-SNR or what stands for it."""
-        ...
-
-    @property
-    def is_linear(self) -> bool:
-        """Whether x_t = alpha x_0 + sigma noise, which `require_linear` asks for."""
-        ...
-
-    def logsnr(self, t: Tensor | float) -> Tensor:
-        """It falls from the data to the noise, float64 shaped like t."""
-        ...
-
-    def check_law(self, what: str) -> None:
-        """Refuse ``what`` where of a step only the mean and the variance are known.
-
-        Raises:
-            InputError: the law of a step is not known.
-        """
-        ...
-
-    def require_linear(self, what: str) -> None:
-        """Refuse ``what`` where x_t is no signal with noise added: what every task asks that cannot do without.
-
-        Raises:
-            InputError: there is no signal and no noise.
-        """
-        ...
-
-    def prior(self, like: Tensor) -> Distribution:
-        """p(x_1), with the shape, dtype and device of ``like``."""
-        ...
-
-    def marginal(self, x0: Tensor, t: Tensor) -> Distribution:
-        """q(x_t | x_0)."""
-        ...
-
-    def bridge(self, x0: Tensor, xt: Tensor, s: Tensor, t: Tensor, eta: float = 1.0) -> Distribution:
-        """q(x_s | x_t, x_0)."""
-        ...
-
-    def reverse(self, posterior: Distribution, xt: Tensor, s: Tensor, t: Tensor, eta: float = 1.0) -> Distribution:
-        """p(x_s | x_t) = E over x_0 ~ posterior of the bridge."""
-        ...
-
-
 @dataclass(frozen=True)
 class BridgeCoefficients:
     """q(x_s | x_t, x_0) = N(c0 x_0 + ct x_t, ell^2 I), all float64 and shaped like the times."""
@@ -145,7 +96,7 @@ class Stepwise(LocationScale):
 
 
 @dataclass(frozen=True)
-class LinearProcess:
+class LinearProcess(Direct):
     """x_t = alpha(t) x_0 + sigma(t) z with z ~ law, elementwise.
 
     Times are float64 in [0, 1], shape () or (B,), with s < t; others raise a ValueError, but on a device other than the
@@ -213,6 +164,11 @@ class LinearProcess:
         return self.noise_at(t).sample(rng, like.shape[1:], like.dtype).to(like.device)
 
     is_linear = True
+
+    def visible(self, xt: Tensor, t: Tensor | float) -> Tensor:
+        """x_t/(alpha^2 + sigma^2)^(1/2), which is x_t where variance is preserved."""
+        alpha, sigma = self.coefficients(t)
+        return xt / float((alpha**2 + sigma**2) ** 0.5)
 
     def require_linear(self, what: str) -> None:
         """Nothing: x_t is a signal with noise added."""

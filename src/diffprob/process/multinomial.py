@@ -17,6 +17,7 @@ from diffprob.base.errors import FieldError, InputError, NoClosedForm
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import is_one_time
 from diffprob.process.absorbing import MOST_VALUES, point_logits
+from diffprob.process.process import Direct
 from diffprob.process.schedule import ConstantErasure, Schedule
 from diffprob.process.survival import times_like
 from diffprob.process.times import as_time
@@ -74,7 +75,7 @@ class StepLaw(Categorical):
 
 
 @dataclass(frozen=True)
-class MultinomialProcess:
+class MultinomialProcess(Direct):
     """Each element is itself with probability abar(t), and otherwise a draw from the stationary law pi.
 
     q(x_t = k | x_0) = abar_t [k = x_0] + (1 - abar_t) pi_k with abar = 1/(1 + exp(-logsnr)), which for a table of beta

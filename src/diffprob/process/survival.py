@@ -7,7 +7,7 @@ log(alpha/(1 - alpha)), the log odds of survival, as alpha^2/(1 - alpha^2) are t
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -20,6 +20,11 @@ from diffprob.process.times import as_time
 
 class Survival(Schedule, Protocol):
     """How the share of masked elements grows from 0 at t = 0 to 1 at t = 1 (frozen dataclass)."""
+
+    @property
+    def alone(self) -> "Survival":
+        """The survival of each element by itself, of the same masked share: itself unless elements go by an order."""
+        ...
 
     def masked(self, t: Tensor) -> Tensor:
         """1 - alpha(t): the share that is masked at t, float64 of the shape of t, without cancellation at both ends."""
@@ -57,6 +62,11 @@ def times_like(t: Tensor, like: Tensor) -> Tensor:
 
 class _Independent(Continuous, ABC):
     """Every element is masked by itself, at a time with the distribution function ``masked``."""
+
+    @property
+    def alone(self) -> Self:
+        """Itself."""
+        return self
 
     @abstractmethod
     def masked(self, t: Tensor) -> Tensor:
@@ -136,6 +146,11 @@ class Staircase(Discrete):
     def __post_init__(self) -> None:
         whole("steps", self.steps, 1, MOST_STEPS)
 
+    @property
+    def alone(self) -> LinearSurvival:
+        """At a multiple of 1/d an element of a random order is masked with probability t."""
+        return LinearSurvival()
+
     def count(self, t: Tensor) -> Tensor:
         """How many elements are masked at t, float64 of the shape of t; within 1e-9 of a whole number that is meant."""
         return (torch.as_tensor(t, dtype=torch.float64) * self.steps - 1e-9).ceil().clamp_min(0)
@@ -146,6 +161,9 @@ class Staircase(Discrete):
 
     def masked_elements(self, t: Tensor, order: Tensor | None, like: Tensor) -> Tensor:
         """1 for the last ones of the order, 0 for the others."""
+        count = times_like(self.count(as_time(t, self.steps) if t.is_cpu else t), like)
+        if order is None and bool(((count == 0) | (count == self.steps)).all()):  # the ends of every order
+            return count / self.steps
         if order is None:
             raise ValueError(
                 f"{self!r} masks one element after the other, and no order is bound: model.bind(rng, x) draws one for "
@@ -154,7 +172,6 @@ class Staircase(Discrete):
         event = tuple(like.shape[1:])
         if tuple(order.shape[1:]) != event or len(order) not in (1, len(like)):
             raise ValueError(f"an order (1 or {len(like)}, *{event}) would be right, got {tuple(order.shape)}")
-        count = times_like(self.count(as_time(t, self.steps) if t.is_cpu else t), like)
         return (order.to(like.device) >= self.steps - count).double()
 
     def rate(self, t: Tensor) -> Tensor:

@@ -2,18 +2,25 @@
 noise, the prediction and the times of the training alone. Twenty minutes on two cores with ``--for 20m``."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from diffprob.base.mixture_law import MixtureOfGaussians
 from diffprob.config.recipe import Recipe
-from diffprob.denoise.denoiser import Constant, LogNoise
+from diffprob.denoise.denoiser import Clock, Constant, Index, LogNoise, Scale
+from diffprob.denoise.level_law import LevelLaw, LogisticMixture, Softmax
 from diffprob.denoise.prediction import EDM, Epsilon, V
+from diffprob.net.levels import CategoricalUNetSpec
+from diffprob.net.unet import UNetSpec
+from diffprob.process.absorbing import AbsorbingProcess
 from diffprob.process.geometric import Geometric
 from diffprob.process.linear import LinearProcess, StraightScaling, VarianceExploding
 from diffprob.process.schedule import LinearBetas, LogLinear, Straight
+from diffprob.process.survival import LinearSurvival, Staircase, Survival
 from diffprob.recipes.digits import digits
 from diffprob.recipes.mnist import mnist
+from diffprob.space.tokens import Tokens
 from diffprob.training.denoising import Denoising
+from diffprob.training.masked import MaskedCrossEntropy, OrderAgnostic
 from diffprob.training.times import LogitNormal, LogNormal
 
 
@@ -42,6 +49,26 @@ def _mixture(base: Recipe, name: str) -> Recipe:
     return replace(base, name=name, process=process, prediction=Epsilon())
 
 
+def _discrete(base: Recipe, name: str, survival: Survival, objective: Any, clock: Clock, law: LevelLaw) -> Recipe:
+    """Levels that are masked and drawn: the network of the base, seen and answered as levels."""
+    space, body = Tokens(base.space.shape, base.space.levels), base.network
+    levels, each = space.levels, law.outputs(space.levels)
+    network = CategoricalUNetSpec(cast(UNetSpec, body), levels, None if each == levels else each)
+    parts: dict[str, Any] = {"prediction": law, "variance": None, "clock": clock, "objective": objective}
+    return replace(base, name=name, space=space, network=network, process=AbsorbingProcess(levels, survival), **parts)
+
+
+def _ardm(base: Recipe, name: str, law: LevelLaw) -> Recipe:
+    """ARDM: one pixel after the other in any order, trained on all orders at once."""
+    steps = base.space.dimensions
+    return _discrete(base, name, Staircase(steps), OrderAgnostic(), Index(steps), law)
+
+
+def _masked(base: Recipe, name: str, law: LevelLaw) -> Recipe:
+    """Masked diffusion: pixels are masked each by itself, at uniform times."""
+    return _discrete(base, name, LinearSurvival(), MaskedCrossEntropy(), Scale(), law)
+
+
 def mnist_ncsn(path: str | None = None) -> Recipe:
     """NCSNv2 on MNIST: 104 levels that overlap by half, from the largest distance of its images (among 10,000) on."""
     return _ncsn(mnist(path), "mnist_ncsn", Geometric(104, 0.01, 32.0))
@@ -62,6 +89,16 @@ def mnist_mixture(path: str | None = None) -> Recipe:
     return _mixture(mnist(path), "mnist_mixture")
 
 
+def mnist_ardm(path: str | None = None) -> Recipe:
+    """ARDM on MNIST, a mixture of logistic laws for each pixel."""
+    return _ardm(mnist(path), "mnist_ardm", LogisticMixture())
+
+
+def mnist_masked(path: str | None = None) -> Recipe:
+    """Masked diffusion on MNIST."""
+    return _masked(mnist(path), "mnist_masked", LogisticMixture())
+
+
 def digits_ncsn() -> Recipe:
     """NCSNv2 on the embedded digits, by the same two rules."""
     return _ncsn(digits(), "digits_ncsn", Geometric(24, 0.01, 9.63))
@@ -80,3 +117,13 @@ def digits_flow() -> Recipe:
 def digits_mixture() -> Recipe:
     """Mixture noise on the embedded digits."""
     return _mixture(digits(), "digits_mixture")
+
+
+def digits_ardm() -> Recipe:
+    """ARDM on the embedded digits, any law of the 17 levels of a pixel."""
+    return _ardm(digits(), "digits_ardm", Softmax())
+
+
+def digits_masked() -> Recipe:
+    """Masked diffusion on the embedded digits."""
+    return _masked(digits(), "digits_masked", Softmax())

@@ -1,6 +1,7 @@
 """Classifiers of noised images, begun with the weights of a diffusion model."""
 
 from dataclasses import replace
+from typing import Any
 
 from diffprob.base.errors import InputError
 from diffprob.conditions.condition import Labels
@@ -37,7 +38,9 @@ def noisy_classifier(
             f"{run.place}: the weights of a {type(net).__name__} begin no classifier; a run of a UNetSpec(...) would be"
             " right"
         )
-    if isinstance(run.recipe.process.schedule, LearnedSchedule):
+    process: Any = run.recipe.process
+    process.require_linear("a classifier of noised images")
+    if isinstance(process.schedule, LearnedSchedule):
         raise InputError(f"{run.place}: its noise schedule was learned; a run of a fixed schedule would be right")
     names = () if isinstance(classes, int) else classes
     condition = Labels(classes if isinstance(classes, int) else len(names), drop=0.0, names=names)
@@ -47,7 +50,7 @@ def noisy_classifier(
         data=data,
         space=run.space,
         network=NoisyClassifierSpec(body, condition.classes),
-        process=run.recipe.process,
+        process=process,
         clock=run.recipe.clock,
         condition=condition,
         training=Training(

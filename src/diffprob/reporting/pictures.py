@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from diffprob.base.rng import Rng
-from diffprob.process.linear import LinearProcess
+from diffprob.process.process import Process
 from diffprob.reporting.figures import grid_image
 from diffprob.space.space import Space
 
@@ -67,7 +67,7 @@ def tiles(
 def strip(
     frames: Sequence[np.ndarray],
     times: Sequence[float],
-    process: LinearProcess,
+    process: Process,
     levels: int,
     names: Sequence[str],
     what: str,
@@ -87,7 +87,7 @@ def strip(
     return Strip(heads, tuple(rows))
 
 
-def log_snr(process: LinearProcess, t: float) -> str:
+def log_snr(process: Process, t: float) -> str:
     """log(alpha^2/sigma^2) at ``t``, in words where that is infinite."""
     value = float(process.logsnr(t))
     if math.isfinite(value) and abs(value) < 100:
@@ -96,11 +96,11 @@ def log_snr(process: LinearProcess, t: float) -> str:
 
 
 def noising(
-    pixels: np.ndarray, times: Sequence[float], process: LinearProcess, space: Space, rng: Rng
+    pixels: np.ndarray, times: Sequence[float], process: Process, space: Space, rng: Rng
 ) -> tuple[list[np.ndarray], list[float]]:
     """Images (N, C, H, W) on their way to noise, x_t ~ q(x_t | x_0) with the same z at every t.
 
-    Divided by sqrt(alpha^2 + sigma^2), which is 1 for a variance-preserving process, so that they can be seen.
+    They are made visible as `diffprob.process.process.Process.visible` says.
 
     Args:
         times: moved to times that the schedule has; 0 is the images themselves.
@@ -109,15 +109,14 @@ def noising(
         (frames, the times as they were taken).
     """
     x0 = space.to_model(torch.from_numpy(pixels))
-    frames, taken = [], []
+    process, frames, taken = process.begin(rng, x0), list[np.ndarray](), list[float]()
     for time in times:
         if time == 0:
             frames.append(pixels)
             taken.append(0.0)
             continue
         t = process.schedule.snap(torch.tensor(time, dtype=torch.float64))
-        alpha, sigma = process.coefficients(t)
-        xt = process.marginal(x0, t).sample(rng.fold("noising")) / float((alpha**2 + sigma**2).sqrt())
-        frames.append(space.to_data(xt).numpy())
+        xt = process.visible(process.marginal(x0, t).sample(rng.fold("noising")), t)
+        frames.append(space.nearest(xt).numpy())
         taken.append(float(t))
     return frames, taken

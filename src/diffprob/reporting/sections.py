@@ -69,7 +69,14 @@ def noising(material: Material) -> "Markup":
     streams = Rng.of(seed, len(first))
     frames, times = pictures.noising(first, NOISING_TIMES, process, space, streams)
     strip = pictures.strip(frames, times, process, space.levels, names, "Noised copy")
-    return fill("noising", {"strip": strip, "real": material.images is not None, "scaling": repr(process.scaling)})
+    return fill(
+        "noising",
+        {
+            "strip": strip,
+            "real": material.images is not None,
+            "scaling": repr(process.scaling) if process.is_linear else None,
+        },
+    )
 
 
 def measurements(material: Material) -> "Markup":

@@ -139,7 +139,7 @@ def configuration(recipe: Recipe) -> Rows:
         ("Images", shape(recipe.space)),
         ("Network", f"{type(network).__name__}, {parameter_count(recipe):,} parameters, widths {network.widths!r}"),
         ("Schedule", repr(process.schedule)),
-        ("Process", f"{process.scaling!r}, {process.law!r}"),
+        ("Process", _process_text(process)),
         ("Objective", repr(recipe.objective)),
         ("Prediction", f"{recipe.prediction!r}, {recipe.clock!r}, {recipe.variance!r}"),
         ("Training", f"{training.steps:,} steps of {training.batch} images, {rate}"),
@@ -148,6 +148,11 @@ def configuration(recipe: Recipe) -> Rows:
         ("Augmentation", ", ".join(map(repr, training.augment)) or "none"),
         ("Seed", str(training.seed)),
     ]
+
+
+def _process_text(process: Any) -> str:
+    """What the process is beside its schedule."""
+    return f"{process.scaling!r}, {process.law!r}" if process.is_linear else f"{process.levels} levels and a mask"
 
 
 def data_rows(material: Material) -> Rows:

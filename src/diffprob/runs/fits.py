@@ -18,6 +18,7 @@ from diffprob.denoise.moments import NoiseMoments
 from diffprob.denoise.variance import HEADS, Analytic, Headed, Variance
 from diffprob.net.head import HeadSpec
 from diffprob.process.path import LeastCost
+from diffprob.process.process import Process
 from diffprob.runs.files import library_version
 from diffprob.space.space import Space
 from diffprob.storage import tensors
@@ -27,6 +28,15 @@ from diffprob.storage.records import load, record
 ANALYTIC, STEPS, PROXIES = "analytic", "steps", "proxies"
 MOST_TIMES = 1 << 15  # rows of a table; int16 counts them
 KINDS = (ANALYTIC, *HEADS.values(), STEPS)  # what `diffprob fit` makes
+
+
+def fits_for(process: Process) -> tuple[str, ...]:
+    """The fits that make a model of this process draw and bound better, in order: of levels the groups in which an
+    order draws them, and without an order none."""
+    if process.is_linear:
+        return ANALYTIC, STEPS
+    return () if process.schedule.steps is None else (STEPS,)
+
 
 ProxyTensors = dict[str, dict[str, Tensor]]  # tensors by name, by the key of the proxy
 
@@ -145,12 +155,16 @@ def head_tensors(spec: HeadSpec, state: Mapping[str, Tensor]) -> tuple[dict[str,
     return {f"head.{name}": value for name, value in state.items()}, {"spec": asdict(spec)}
 
 
-def bind_variance(run: FittedRun, variance: Variance, best: bool = False) -> tuple[Variance, nn.Module | None]:
+def bind_variance(
+    run: FittedRun, variance: Variance | None, best: bool = False
+) -> tuple[Variance | None, nn.Module | None]:
     """``variance`` with what was fitted for it, and its head if it has one.
 
     Raises:
         InputError: as in `read_fit`, or a learned variance for a network that was trained without one.
     """
+    if run.recipe.variance is None and variance is not None:
+        raise InputError(f"{run.place}: {variance!r} goes with no law of levels, which has a spread of its own")
     spec, channels = run.recipe.network, run.space.model_shape[0]
     if isinstance(variance, LearnedRange | LearnedDiagonal) and spec.out_channels != 2 * channels:
         has = f"this one has {spec.out_channels} for images of {channels}: it was trained with another variance"

@@ -26,13 +26,12 @@ from diffprob.config.recipe import (
     build_noisy_classifier,
 )
 from diffprob.denoise.autoencoder import Autoencoder
-from diffprob.denoise.denoiser import Evaluation, NetDenoiser
+from diffprob.denoise.denoiser import Evaluation, NetworkModel
 from diffprob.denoise.variance import Variance
 from diffprob.density.baselines import DensityModel
 from diffprob.guidance.noisy_classifier import NoisyClassifier
 from diffprob.net.head import HeadedUNet
 from diffprob.process.learned import LearnedSchedule
-from diffprob.process.linear import LinearProcess
 from diffprob.runs.bundled import located
 from diffprob.runs.files import BEST, MODEL, model_meta, read_recipe, weights_step
 from diffprob.runs.fits import bind_variance
@@ -47,7 +46,7 @@ PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
 
 
 AnyRecipe_co = TypeVar("AnyRecipe_co", bound=AnyRecipe, covariant=True)
-Model = TypeVar("Model", NetDenoiser, DensityModel, NoisyClassifier, Autoencoder)
+Model = TypeVar("Model", NetworkModel, DensityModel, NoisyClassifier, Autoencoder)
 
 
 @dataclass(frozen=True)
@@ -190,8 +189,8 @@ class Run(RunFolder[Recipe]):
         return run
 
     @property
-    def process(self) -> LinearProcess:
-        """The noising process; a schedule that was learned is the trained curve.
+    def process(self) -> Any:
+        """The noising process, a `diffprob.process.linear.Process`; a schedule that was learned is the trained curve.
 
         Raises:
             InputError: the schedule is learned, and there is no model yet.
@@ -206,7 +205,7 @@ class Run(RunFolder[Recipe]):
         precision: str = "fp32",
         best: bool = False,
         variance: Variance | None = None,
-    ) -> NetDenoiser:
+    ) -> NetworkModel:
         """The denoiser with the averaged weights, in eval mode, its parameters frozen; gradients flow through it.
 
         Args:

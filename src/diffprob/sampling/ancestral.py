@@ -26,6 +26,7 @@ class Ancestral:
 
     order = None
     evaluations = 1
+    of_levels = True  # it takes models of levels, by the reverse kernel alone
 
     def step(self, model: Denoiser, state: State, s: Tensor, rng: Rng) -> State:
         """One step from state.t to s."""

@@ -14,12 +14,13 @@ from diffprob.base.shapes import check_points, per_sample
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.process.chain import nearest, noisy_times
 from diffprob.process.linear import LinearProcess
+from diffprob.process.process import Process
 from diffprob.sampling.simulate import Sampler, State, simulate
 
 NOISES = ("shared", "independent", "rescaled")
 
 
-def add_noise(process: LinearProcess, x0: Tensor, t: Tensor | float, rng: Rng) -> Tensor:
+def add_noise(process: Process, x0: Tensor, t: Tensor | float, rng: Rng) -> Tensor:
     """x_t = alpha x_0 + sigma z ~ q(x_t | x_0), (B, *event).
 
     Args:
@@ -37,7 +38,7 @@ def add_noise(process: LinearProcess, x0: Tensor, t: Tensor | float, rng: Rng) -
     if len(rng) not in (1, len(x0)):
         raise ValueError(f"{len(rng)} random streams for a batch of {len(x0)}")
     check_points(x0, "an image")
-    return process.marginal(x0, t).sample(rng.fold("noised"))
+    return process.begin(rng, x0).marginal(x0, t).sample(rng.fold("noised"))
 
 
 def times_from(process: LinearProcess, times: Tensor, t: Tensor | float) -> Tensor:

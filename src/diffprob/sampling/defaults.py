@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from diffprob.base.checks import whole
 from diffprob.process.grids import GrainGrid, Grid, Trailing, Uniform
-from diffprob.process.linear import LinearProcess
-from diffprob.sampling.ancestral import Ancestral
+from diffprob.process.process import Process
+from diffprob.sampling.ancestral import DDIM, Ancestral
 from diffprob.sampling.exponential import DPMppSDE
 from diffprob.sampling.grain import GrainSolver
 from diffprob.sampling.simulate import Sampler
@@ -14,16 +14,17 @@ from diffprob.sampling.simulate import Sampler
 USUAL = 50  # evaluations for each sample, where nobody says
 
 
-def affordable(process: LinearProcess, wanted: int = USUAL) -> int:
+def affordable(process: Process, wanted: int = USUAL) -> int:
     """``wanted`` evaluations, or as many as a discrete schedule has times where these are fewer."""
     whole("evaluations", wanted, 1)
     return min(wanted, process.schedule.steps or wanted)
 
 
-def default(evaluations: int, process: LinearProcess, shape: Sequence[int]) -> tuple[Sampler, Grid]:
+def default(evaluations: int, process: Process, shape: Sequence[int]) -> tuple[Sampler, Grid]:
     """What to use for so many evaluations, knowing nothing but the shape (*event) of the data in [-1, 1].
 
-    As many as training had: the ancestral chain of training. Fewer, for images (C, H, W), whose networks err:
+    As many as training had, or data that are levels: the ancestral chain of training. Fewer, for images (C, H, W),
+    whose networks err:
     `DPMppSDE`, whose fresh noise makes good for errors of the steps before, on `Trailing` times bent towards the noise,
     where it is decided what a sample shows. For vectors, with good
     or exact scores: `GrainSolver` on its grid. The more elements d, the higher the noise at which it is decided what a
@@ -34,7 +35,7 @@ def default(evaluations: int, process: LinearProcess, shape: Sequence[int]) -> t
         ValueError: no evaluations.
     """
     whole("evaluations", evaluations, 1)
-    if evaluations == process.schedule.steps:
+    if evaluations == process.schedule.steps or not process.is_linear:
         return Ancestral(), Uniform()
     if len(shape) == 3:
         return DPMppSDE(2), Trailing(bend=-0.6)
@@ -43,6 +44,12 @@ def default(evaluations: int, process: LinearProcess, shape: Sequence[int]) -> t
     sudden = _within(math.log2(elements / 2) / 2)
     lean = round(sudden * _within((evaluations - 5) / 4), 2)
     return GrainSolver(extent=extent), GrainGrid(extent=extent, bend=-0.4 * lean, dwell=0.5 * lean)
+
+
+def for_pictures(process: Process) -> Sampler:
+    """The sampler of pictures while a model trains: the same seed shows the same picture as long as that can be, by
+    `DDIM`; of levels the ancestral chain."""
+    return DDIM() if process.is_linear else Ancestral()
 
 
 def _within(x: float) -> float:

@@ -32,6 +32,7 @@ class FirstHitting:
 
     order = None
     evaluations = None
+    of_levels = True
 
     def step(self, model: Any, state: State, s: Tensor, rng: Rng) -> State:
         """All events between state.t and s, however many.

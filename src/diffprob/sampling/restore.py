@@ -1,6 +1,7 @@
 """Images with noise of a known size, or with a part that is missing: what the model makes of them."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from diffprob.guidance.energy import check_known
 from diffprob.process.calculus import increments
 from diffprob.process.linear import LinearProcess
 from diffprob.sampling.between import sample_from
-from diffprob.sampling.simulate import Finishing, Sampler, State
+from diffprob.sampling.simulate import Finishing, Sampler, State, simulate
 
 _QUARTILE = 0.6744897501960817  # of |z|, z standard normal: its median
 
@@ -203,6 +204,34 @@ def unclip(
         y = beyond(noisy, mean, size, rng.fold("cut").at(turn), low, high)
         size = estimate_noise(y) if known is None else known
     return y, size
+
+
+def draw_given(model: Any, sampler: Sampler, shown: Tensor, x0: Tensor, times: Tensor, rng: Rng) -> Tensor:
+    """Draws of the elements that are not shown, given those that are: of a model of levels, whose chains keep what is
+    shown, (B, *event).
+
+    Args:
+        model: a denoiser of an absorbing process.
+        sampler: of its chains.
+        shown: bool, broadcastable to x_0; as many elements of each sample.
+        x0: levels (B, *event); anything where it is not shown.
+        times: a whole grid, decreasing, float64 (n,); the chain begins where so many elements are masked.
+        rng: one stream per sample.
+
+    Exact when: the sampler draws exactly, as `Ancestral` does one element at a time; compared with Bayes' rule.
+
+    Raises:
+        ValueError: another number of missing elements in another sample, or none.
+    """
+    x, t = model.process.given(shown, x0)
+    for state in simulate(model, sampler, x, times_given(t, times), rng):
+        x = state.x
+    return x
+
+
+def times_given(t: Tensor, times: Tensor) -> Tensor:
+    """The chain of `draw_given` from t on: t, then the times of the grid below it, float64 (m,)."""
+    return torch.cat([t.reshape(1), times[times < t - 1e-9]])
 
 
 @dataclass(frozen=True, eq=False)

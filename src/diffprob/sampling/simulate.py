@@ -105,6 +105,7 @@ def simulate(model: Denoiser, sampler: Sampler, x: Tensor | State, times: Tensor
     state = x if isinstance(x, State) else State(x, times[0])
     check_points(state.x)
     one_for_each(rng, state.x)
+    model = begin(model, rng, state.x)
     _warn_of_gain(model, state.t)
     if not torch.any(times == state.t):
         raise ValueError(f"the state's time {float(state.t)} is not on the grid")
@@ -119,6 +120,12 @@ def simulate(model: Denoiser, sampler: Sampler, x: Tensor | State, times: Tensor
     # Of a discrete law the mean is no value that the data has.
     x = posterior.sample(rng.fold("data")) if isinstance(posterior, Categorical) else posterior.mean
     yield State(x, torch.zeros_like(state.t), state.index + 1, posterior)
+
+
+def begin(model: Denoiser, rng: Rng, x: Tensor) -> Denoiser:
+    """The model for chains that begin in the states x (B, *event): `diffprob.process.process.Process.begin`."""
+    own = getattr(model, "begin", None)
+    return model if own is None else own(rng, x)
 
 
 def _warn_of_gain(model: Denoiser, t: Tensor) -> None:

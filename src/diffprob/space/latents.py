@@ -35,6 +35,7 @@ class Latents:
     latent: tuple[int, int, int] = field(kw_only=True)
 
     bounded = False
+    is_discrete = False
 
     def __post_init__(self) -> None:
         image_shape("shape", self.shape)
@@ -103,6 +104,14 @@ class Latents:
             InputError: always.
         """
         raise InputError(f"{what} works on pixels, and this model on latents; a run of Pixels(...) would be right")
+
+    def of_pixels(self, x: Tensor) -> Never:
+        """Not of latents: `require_pixels` says why."""
+        return self.require_pixels("this")
+
+    def pixels_of(self, x: Tensor) -> Never:
+        """Not of latents: `require_pixels` says why."""
+        return self.require_pixels("this")
 
     @property
     def bin_width(self) -> float:

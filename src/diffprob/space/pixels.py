@@ -39,6 +39,7 @@ class Pixels:
         """d = C H W."""
         return math.prod(self.shape)
 
+    is_discrete = False
     bounded = True  # what lies outside the interval of the levels is no image
 
     @property
@@ -96,6 +97,14 @@ class Pixels:
         if bool(torch.isnan(x).any()):
             raise NumericalError("an image has values that are not numbers (NaN), which are no grey levels")
         return ((x.double() + 1) / bin_width(self.levels)).round().clamp(0, self.levels - 1).to(torch.uint8)
+
+    def of_pixels(self, x: Tensor) -> Tensor:
+        """They are its points."""
+        return x
+
+    def pixels_of(self, x: Tensor) -> Tensor:
+        """They are its points."""
+        return x
 
     def nearest(self, x: Tensor) -> Tensor:
         """As `to_data`, which takes any points."""

@@ -38,6 +38,11 @@ class Space(Protocol):
         ...
 
     @property
+    def is_discrete(self) -> bool:
+        """Whether the points are levels themselves, which cannot be added or multiplied."""
+        ...
+
+    @property
     def bins(self) -> int | None:
         """K bins that a density in model space is summed over; None: it has no bins, or its laws are of levels."""
         ...
@@ -69,6 +74,14 @@ class Space(Protocol):
 
     def to_data(self, x: Tensor) -> Tensor:
         """Points of the data (B, *model_shape) -> data (B, *shape), uint8 of levels."""
+        ...
+
+    def of_pixels(self, x: Tensor) -> Tensor:
+        """Points from images in [-1, 1], (B, *shape), of however many grey levels."""
+        ...
+
+    def pixels_of(self, x: Tensor) -> Tensor:
+        """Images in [-1, 1], (B, *shape), from points of the data (B, *model_shape)."""
         ...
 
     def nearest(self, x: Tensor) -> Tensor:

@@ -36,6 +36,7 @@ class Tokens:
         """d, the number of tokens of an event."""
         return math.prod(self.shape)
 
+    is_discrete = True
     bounded = False  # a level is no number that could be clamped
     bin_width = 1.0  # from level to level
     bins = None  # a law of tokens is one of the levels
@@ -86,6 +87,14 @@ class Tokens:
             what = "a token that is still masked" if wrong == self.levels else f"the value {wrong:g}"
             raise ValueError(f"a state has {what}: levels 0..{self.levels - 1} would be right")
         return x.to(torch.uint8)
+
+    def of_pixels(self, x: Tensor) -> Tensor:
+        """The levels nearest to (x + 1)(K - 1)/2, in the dtype of x (B, *shape)."""
+        return ((x.double() + 1) * (self.levels - 1) / 2).round().clamp(0, self.levels - 1).to(x.dtype)
+
+    def pixels_of(self, x: Tensor) -> Tensor:
+        """2k/(K - 1) - 1 for the level k, (B, *shape)."""
+        return x * (2 / (self.levels - 1)) - 1
 
     def nearest(self, x: Tensor) -> Tensor:
         """The levels nearest to any numbers (B, *shape), such as means of a law, uint8.

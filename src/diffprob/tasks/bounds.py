@@ -14,7 +14,7 @@ from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.base.text import one_line
 from diffprob.data.for_run import Selection
-from diffprob.denoise.denoiser import Denoiser, NetDenoiser
+from diffprob.denoise.denoiser import Denoiser, NetworkModel
 from diffprob.denoise.variance import Analytic, Fitted, Variance
 from diffprob.likelihood.bound import Decoder, Term, aligned
 from diffprob.process.grids import Native, Uniform
@@ -86,7 +86,7 @@ class LikelihoodSetup:
     """
 
     run: Run
-    model: NetDenoiser
+    model: NetworkModel
     selection: Selection
     chosen: np.ndarray
     times: Tensor
@@ -211,7 +211,7 @@ def _grid(run: Run, chain: ChainBound, best: bool) -> tuple[Any, int]:
     native = run.recipe.process.schedule.steps
     if chain.grid is not None:
         return bind_grid(run, chain.grid, best), chain.steps or native_steps(native)
-    if STEPS in fitted(run, best):
+    if run.recipe.process.is_linear and STEPS in fitted(run, best):  # of levels more steps never cost more
         grid = bind_grid(run, LeastCost(whole=True), best)
         n = chain.steps or len(grid.paths or ())
         if grid.paths and n <= len(grid.paths):

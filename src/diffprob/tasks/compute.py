@@ -9,7 +9,7 @@ import torch
 from diffprob.base.checks import flag, one_of, whole
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.config.recipe import Recipe, parameter_count
-from diffprob.denoise.denoiser import NetDenoiser
+from diffprob.denoise.denoiser import NetworkModel
 from diffprob.denoise.variance import Variance
 from diffprob.runs.folder import Run, auto_chunk
 from diffprob.tasks.options import option
@@ -77,7 +77,7 @@ class Compute:
             return self
         return replace(self, batch=BULK * auto_chunk(device, run.space))
 
-    def load(self, run: Run, variance: Variance | None = None) -> NetDenoiser:
+    def load(self, run: Run, variance: Variance | None = None) -> NetworkModel:
         """The run's denoiser in the precision `exact`, with another variance if one is given.
 
         Raises:

@@ -13,7 +13,7 @@ from diffprob.base.text import one_line, printable
 from diffprob.conditions.captions import Captions
 from diffprob.conditions.condition import Labels
 from diffprob.conditions.low_resolution import LowResolution
-from diffprob.denoise.denoiser import Denoiser, NetDenoiser
+from diffprob.denoise.denoiser import Denoiser, NetworkModel
 from diffprob.guidance.classifier_free import AutoGuidance, ClassifierFree
 from diffprob.guidance.energy import EnergyGuided, LabelEnergy
 from diffprob.runs.folder import NoisyClassifierRun, Run, open_run
@@ -78,14 +78,14 @@ class Guided:
         settings: ``told`` and ``guidance`` as text, None where there is none.
     """
 
-    conditional: NetDenoiser
+    conditional: NetworkModel
     guided: Denoiser
     branches: int
     settings: dict[str, str | None]
 
 
 def apply_guidance(
-    model: NetDenoiser,
+    model: NetworkModel,
     run: Run,
     conditioning: Conditioning,
     n: int,
@@ -124,6 +124,8 @@ def apply_guidance(
             if getattr(conditioning, name):
                 raise InputError(f"{option(name)} goes with {option('guidance', 'W')}")
         return Guided(conditional, conditional, 1, settings)
+    run.recipe.process.require_linear("guidance")
+    network: Any = model
     if low > high:
         raise InputError(f"{option('guidance_interval', f'{low:g} {high:g}')}: the lower time comes first")
     strength = (conditioning.guidance, low, high, conditioning.guidance_rescale)
@@ -136,12 +138,12 @@ def apply_guidance(
         raise InputError(
             f"{option('guidance', f'{conditioning.guidance:g}')} steers towards what the network is told: {_right(run)}"
         )
-    guided = ClassifierFree(model, rows, *strength)
+    guided = ClassifierFree(network, rows, *strength)
     return Guided(conditional, guided, 1 if conditioning.guidance == -1 else 2, settings)
 
 
 def _classified(
-    model: NetDenoiser, run: Run, conditioning: Conditioning, n: int, compute: Compute, one: bool
+    model: NetworkModel, run: Run, conditioning: Conditioning, n: int, compute: Compute, one: bool
 ) -> Guided:
     """A run without a condition, guided towards labels by a classifier of noised images."""
     assert conditioning.classify_with is not None

@@ -13,14 +13,15 @@ from diffprob.base.checks import flag, one_of, real, several, whole
 from diffprob.base.rng import Rng
 from diffprob.guidance.energy import EnergyGuided, ReconstructionGuidance
 from diffprob.runs.folder import Run
-from diffprob.sampling.restore import RePaint, denoised, draw_denoised, known_noise, unclip
+from diffprob.sampling.restore import RePaint, denoised, draw_denoised, draw_given, known_noise, unclip
 from diffprob.sampling.simulate import draw
+from diffprob.space.space import Space
 from diffprob.tasks.drawing import limited
 from diffprob.tasks.images import ImageSource
 from diffprob.tasks.inputs import InputImages
 from diffprob.tasks.plan import SamplingPlan
 
-GUIDED, REPAINT = "guided", "repaint"
+GUIDED, REPAINT, CONDITIONED = "guided", "repaint", "conditioned"
 METHODS = (GUIDED, REPAINT)
 JUMPS = 5
 
@@ -58,7 +59,7 @@ class Inpaint:
         mask: pictures of what is missing, in white (at least half): one, or one an image; or bool (1 or n, 1, H, W).
         box: (top, left, height, width) of what is missing, in pixels, in the place of a mask.
         method: "guided" towards the known pixels, or "repaint" (Lugmayr et al. 2022); None: guided, unless ``jumps``
-            are given.
+            are given. A model of levels needs neither: its chains keep what is known, and None alone is right.
         jumps: of "repaint": repetitions of each step; None: 5.
         average: draws of which the mean is taken.
 
@@ -221,14 +222,29 @@ class IncompleteImages:
         missing: bool (1 or N, 1, H, W).
         request: how they are drawn.
         provenance: what says which pixels are missing, JSON literals by name.
+        space: of the run.
+        conditioned: whether its chains keep what is known, so that nothing has to lead them there.
     """
 
     inputs: InputImages
     missing: np.ndarray
     request: Inpaint
     provenance: Mapping[str, Any]
+    space: Space
+    conditioned: bool = False
 
-    kind, together = "missing", None
+    kind = "missing"
+
+    @property
+    def together(self) -> int | None:
+        """One, where the chain depends on how many pixels are missing and these are not as many in all images."""
+        counts = self.missing.sum((1, 2, 3))
+        return 1 if self.conditioned and counts.min() != counts.max() else None
+
+    @property
+    def method(self) -> str:
+        """How the missing pixels are drawn."""
+        return CONDITIONED if self.conditioned else self.request.chosen
 
     @property
     def jumps(self) -> int:
@@ -237,6 +253,8 @@ class IncompleteImages:
 
     def calls(self, plan: SamplingPlan) -> int | None:
         """Those of every draw, repetitions included."""
+        if self.conditioned:
+            return None
         guided = self.request.chosen == GUIDED
         one = plan.steps if guided or plan.steps is None else 1 + (plan.steps - 1) * (self.jumps + 1)
         calls = plan.calls(len(self.inputs), one)
@@ -248,6 +266,13 @@ class IncompleteImages:
         known = torch.from_numpy(~missing).to(rng.seeds.device)
         image = self.inputs.to_model(rng.seeds.device, part)
         model, sampler = plan.guided, plan.sampler
+        if self.conditioned:
+            levels = self.space.of_pixels(image)
+
+            def conditional(streams: Rng) -> Tensor:
+                return self.space.pixels_of(draw_given(model, sampler, known, levels, plan.times, streams))
+
+            return torch.where(known, image, mean_of(conditional, rng, self.request.average)), []
         if self.request.chosen == GUIDED:
             model = EnergyGuided(model, ReconstructionGuidance(known, image, model.process))
         else:
@@ -270,7 +295,7 @@ class IncompleteImages:
 
     def settings(self) -> dict[str, Any]:
         """The method, and the share of each image (or of all) that is missing."""
-        method, shares = self.request.chosen, self.missing.mean((1, 2, 3)).tolist()
+        method, shares = self.method, self.missing.mean((1, 2, 3)).tolist()
         jumps = self.jumps if method == REPAINT else None
         return {"method": method, "jumps": jumps, "average": self.request.average, "missing": shares, **self.provenance}
 

@@ -12,7 +12,7 @@ from diffprob.base.rng import Rng, derive, permutation
 from diffprob.config.recipe import Recipe, build_model
 from diffprob.data import Digits
 from diffprob.data.images import Images
-from diffprob.denoise.denoiser import NetDenoiser
+from diffprob.denoise.denoiser import NetworkModel
 from diffprob.density.defaults import DEFAULT
 from diffprob.density.histogram import PixelHistogram
 from diffprob.density.noise import NoiseNorm
@@ -298,7 +298,7 @@ def write_report(run: Run, request: DemoRequest, reporter: Reporter) -> str:
 
 
 def _draw(
-    model: NetDenoiser,
+    model: NetworkModel,
     sampler: Any,
     steps: int,
     n: int,

@@ -17,7 +17,7 @@ import torch
 from diffprob.base.checks import MOST, flag, instance, real, several, text, whole
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
-from diffprob.density.defaults import DEFAULT, QUICK, STANDARD
+from diffprob.density.defaults import QUICK, STANDARD, chosen_for
 from diffprob.density.integrability import Integrability, integrability
 from diffprob.density.proxy import LEAST, Proxy
 from diffprob.runs.folder import Run
@@ -87,10 +87,9 @@ class DetectionRequest:
         flag("resize", self.resize)
         several("others", self.others, text, 0, MOST, '("runs/other",)')
 
-    @property
-    def measured(self) -> tuple[Proxy, ...]:
-        """The proxies, each once."""
-        chosen = ((DEFAULT,) if self.judged is not None else QUICK) if self.proxies is None else self.proxies
+    def measured(self, run: Run) -> tuple[Proxy, ...]:
+        """The proxies of the run, each once."""
+        chosen = chosen_for(run.recipe.process, self.judged is not None) if self.proxies is None else self.proxies
         return tuple(dict.fromkeys(chosen))
 
 
@@ -225,10 +224,10 @@ def prepare_detection(run: Run, request: DetectionRequest, reporter: Reporter = 
     compute = request.compute.for_images(run) if request.proxies is None else request.compute
     request = replace(request, compute=compute.in_bulk(run))
     compute, device = request.compute, request.compute.on()
-    if request.proxies is None and request.judged is None:
+    if request.proxies is None and request.judged is None and run.recipe.process.is_linear:
         left = ", ".join(label(proxy) for proxy in STANDARD if proxy not in QUICK)
         reporter.note(f"not measured, they take {SLOWER} times as long: {left}; {option('proxy', 'standard')} does")
-    measured = subjects(run, request.measured, request.others, compute, reporter)
+    measured = subjects(run, request.measured(run), request.others, compute, reporter)
     own = None if request.place is None and run.recipe.data is None else OwnImages(run, request.place)
     inside, outside = _sets(run, request, own, reporter)
     for line in () if own is None else own.notes:
@@ -347,6 +346,8 @@ def _integrability(
     run: Run, request: DetectionRequest, inside: ImageSet, reporter: Reporter
 ) -> tuple[Integrability, ...]:
     """How far the run's own noise prediction is from a gradient field, by the full precision of the network."""
+    if not run.recipe.process.is_linear:
+        return ()
     device, levels = request.compute.on(), inside.levels[:LOOKED_AT]
     model = run.load(device, LOOKED_AT, best=request.compute.best)
     x0 = run.space.to_model(torch.from_numpy(levels).to(device))

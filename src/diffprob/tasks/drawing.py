@@ -16,8 +16,8 @@ from diffprob.base.finite import not_finite
 from diffprob.base.rng import Rng
 from diffprob.base.text import one_line
 from diffprob.denoise.clipping import Clip, DynamicClip
-from diffprob.denoise.denoiser import Denoiser, NetDenoiser
-from diffprob.sampling.simulate import simulate, start
+from diffprob.denoise.denoiser import Denoiser, NetworkModel
+from diffprob.sampling.simulate import begin, simulate, start
 from diffprob.space.space import Space
 from diffprob.tasks.options import option
 from diffprob.tasks.reporter import Progress, Reporter
@@ -57,12 +57,16 @@ def make_times(grid: Any, process: Any, steps: int, name: str | None = None) -> 
 class _Tally:
     """A denoiser that counts the samples it is asked about."""
 
-    def __init__(self, model: Denoiser) -> None:
-        self.model, self.process, self.evaluations = model, model.process, 0
+    def __init__(self, model: Denoiser, seen: list[int] | None = None) -> None:
+        self.model, self.process, self.seen = model, model.process, [0] if seen is None else seen
 
     def __call__(self, xt: Tensor, t: Tensor) -> Distribution:
-        self.evaluations += len(xt)
+        self.seen[0] += len(xt)
         return self.model(xt, t)
+
+    def begin(self, rng: Rng, x: Tensor) -> "_Tally":
+        """The same tally of the model for these chains."""
+        return _Tally(begin(self.model, rng, x), self.seen)
 
 
 def draw(
@@ -91,7 +95,7 @@ def draw(
     check_finite(x, rng, model)
     frames = [(t, space.nearest(frame).cpu().numpy()) for t, frame in frames]
     levels = space.to_data(x).cpu().numpy()
-    return Drawn(levels, [frame for _, frame in frames], [t for t, _ in frames], tally.evaluations / len(levels))
+    return Drawn(levels, [frame for _, frame in frames], [t for t, _ in frames], tally.seen[0] / len(levels))
 
 
 def clips(run: Any) -> bool:
@@ -125,13 +129,13 @@ def blame(model: Any) -> str:
     return f"{known}numbers outgrew their range on the way: other steps, sampler, guidance or clipping may help"
 
 
-def calls(model: NetDenoiser, n: int, steps: int | None) -> int | None:
+def calls(model: NetworkModel, n: int, steps: int | None) -> int | None:
     """How often the network will be called for n samples of ``steps`` evaluations; None where a tolerance decides."""
     return None if steps is None else steps * math.ceil(n / (model.evaluation.chunk or n))
 
 
 @contextmanager
-def counted(model: NetDenoiser, update: Callable[[int], None]) -> Iterator[None]:
+def counted(model: NetworkModel, update: Callable[[int], None]) -> Iterator[None]:
     """Call ``update`` with the number of network calls so far after every one of them."""
     done = 0
 
@@ -153,7 +157,7 @@ def seeds_text(seed: int, n: int) -> str:
 
 
 @contextmanager
-def network_progress(reporter: Reporter, what: str, total: int | None, model: NetDenoiser) -> Iterator[Progress]:
+def network_progress(reporter: Reporter, what: str, total: int | None, model: NetworkModel) -> Iterator[Progress]:
     """Report every call of the network of ``model``, of ``total``; None where nobody knows how many."""
     with reporter.progress(what, total, "network call") as progress, counted(model, progress.update):
         yield progress

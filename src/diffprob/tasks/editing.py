@@ -132,6 +132,7 @@ def prepare_reconstruct(run: Run, request: ReconstructRequest, reporter: Reporte
     Raises:
         InputError: another sampler than DDIM(), a run without a model, or an image of another kind.
     """
+    run.recipe.process.require_linear("a reconstruction by DDIM")
     original = read_image(request.image, "image", run, reporter)
     sampling = one_at_a_time(by_ddim(replace(request.sampling, n=1), option("reconstruct")))
     rows = plan_rows(run, sampling, request.at, reporter)
@@ -151,6 +152,7 @@ def prepare_interpolate(run: Run, request: InterpolateRequest, reporter: Reporte
     Raises:
         InputError: parts that do not go together, a run without a model, or images of another kind.
     """
+    run.recipe.process.require_linear("a mixture of two images")
     if request.latent and request.noise is not None:
         noise, latent = option("noise"), option("latent")
         raise InputError(f"{noise} and {latent} exclude each other: latents are found, not drawn")

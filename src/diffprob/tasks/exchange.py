@@ -92,7 +92,8 @@ def export_run(run: Run, request: ExportRequest) -> ExportResult:
     """
     out = new_folder(request.out)
     run.space.require_pixels("diffusers' DDPMPipeline")
-    model = run.load()
+    run.recipe.process.require_linear("diffusers' DDPMPipeline")
+    model: Any = run.load()
     clip = 1.0 if request.clip else None
     scheduler = scheduler_config(Scheduling(model.process, model.prediction, model.variance, clip))
     if not request.dry_run:

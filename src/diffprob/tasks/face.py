@@ -14,7 +14,7 @@ from diffprob.base.checks import shown
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.base.finite import check_tensors
 from diffprob.data.images import Images
-from diffprob.denoise.denoiser import NetDenoiser
+from diffprob.denoise.denoiser import NetworkModel
 from diffprob.denoise.variance import Variance
 from diffprob.process.linear import LinearProcess
 from diffprob.runs.folder import Run
@@ -95,7 +95,7 @@ class Face:
         """Names of the classes that it can draw; empty where it has none, or they have no names."""
         return tuple(getattr(self.run.recipe.condition, "names", ()))
 
-    def denoiser(self, **options: Any) -> NetDenoiser:
+    def denoiser(self, **options: Any) -> NetworkModel:
         """The denoiser: ``denoiser()(xt, t)`` is p(x_0 | x_t); ``options`` are those of `Compute.load`."""
         return self.compute.load(self.run, **options)
 

@@ -27,7 +27,7 @@ from diffprob.reporting import artifacts
 from diffprob.reporting.figures import grid_image, side_by_side
 from diffprob.reporting.material import Samples
 from diffprob.reporting.page import report_page
-from diffprob.runs.fits import ANALYTIC, STEPS, fitted
+from diffprob.runs.fits import fits_for, fitted
 from diffprob.runs.folder import Run, auto_chunk
 from diffprob.runs.images import OwnImages, kept_in_memory
 from diffprob.runs.measurements import Measurement
@@ -242,8 +242,12 @@ class _Making:
         """The parts that there are for these weights; the page is drawn anew."""
         names = {item.name for item in self._measurements()}
         there = {"bits": BITS in names, "comparison": bool(names & {MEMORISED, DISTANCE})}
-        there["fit"] = set(self._fits()) <= set(fitted(self.run))
+        there["fit"] = self._is_fitted
         return {name for name, is_there in there.items() if is_there}
+
+    @property
+    def _is_fitted(self) -> bool:
+        return set(self._fits()) <= set(fitted(self.run))
 
     def _measurements(self) -> list[Measurement]:
         return [item for item in self.run.measurements if item.step == self.run.meta["step"]]
@@ -260,9 +264,9 @@ class _Making:
         return 2 * (train * d * min(d, 4096) + 64 * d * (test or train) + searched) / OPERATIONS
 
     def _fits(self, refused: list[str] | None = None) -> list[str]:
-        """Those of variance and path that the run allows; why not, of each other one, goes to ``refused``."""
+        """Those that help, of variance and path, that the run allows; why not, of each other one, goes to ``refused``."""
         kinds = []
-        for kind in (ANALYTIC, STEPS):
+        for kind in fits_for(self.run.recipe.process):
             try:
                 check_fit(self.run, kind)
                 kinds.append(kind)
@@ -301,7 +305,7 @@ class _Making:
     def _bits(self, calls: int) -> None:
         self.run.process.check_law("a variational bound")
         self.run.space.log_det()
-        if not {ANALYTIC, STEPS} <= set(fitted(self.run)):
+        if not self._is_fitted:
             raise InputError("it wants the fit first")
         n = min(max(self._whole_chunks(calls // (TERMS + 1)), MEASURED[0]), MEASURED[1])
         images = ImageSelection(n=n)

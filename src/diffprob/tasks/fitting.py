@@ -18,7 +18,7 @@ from diffprob.base.checks import flag, real, several, shown, text, whole
 from diffprob.base.errors import FieldError, InputError, did_you_mean
 from diffprob.base.rng import Rng
 from diffprob.data.images import Images
-from diffprob.denoise.denoiser import NetDenoiser
+from diffprob.denoise.denoiser import NetworkModel
 from diffprob.denoise.moments import NoiseMoments
 from diffprob.denoise.variance import HEADS, Analytic, Zero
 from diffprob.process.grids import Uniform
@@ -28,6 +28,7 @@ from diffprob.runs.fits import (
     KINDS,
     fit_bytes,
     fit_path,
+    fits_for,
     fitted,
     head_tensors,
     moments_tensors,
@@ -37,6 +38,7 @@ from diffprob.runs.fits import (
 from diffprob.runs.folder import Run
 from diffprob.runs.images import OwnImages
 from diffprob.tasks.compute import Compute
+from diffprob.tasks.element_costs import fit_groups
 from diffprob.tasks.forecast import forecast
 from diffprob.tasks.options import option
 from diffprob.tasks.recording import check_writable
@@ -166,7 +168,7 @@ class PreparedFit:
     run: Run
     request: FitRequest
     kinds: tuple[str, ...]
-    model: NetDenoiser
+    model: NetworkModel
     images: Images | None
     settings: dict[str, Any]
 
@@ -226,8 +228,9 @@ def prepare_fit(run: Run, request: FitRequest, reporter: Reporter = SILENT, writ
             why = "comes with the library and is only read"
             raise InputError(f"{run.place} {why}: {option('record')} would write into it all the same")
         check_writable(run)
-    model = compute.load(run, Zero())
-    images = OwnImages(run, request.data).train.images if set(kinds) - {"steps"} else None
+    linear = run.recipe.process.is_linear
+    model = compute.load(run, Zero() if linear else None)
+    images = OwnImages(run, request.data).train.images if set(kinds) - {"steps"} or not linear else None
     settings = {
         "run": run.place,
         "what": list(kinds),
@@ -252,7 +255,7 @@ def run_fit(prepared: PreparedFit, reporter: Reporter = SILENT) -> FitResult:
         if heads:
             fits.update(_fit_heads(prepared, heads, reporter))
         if "steps" in kinds:
-            fits["steps"] = _fit_steps(prepared)
+            fits["steps"] = _fit_steps(prepared, reporter)
     return FitResult(fits, prepared.settings)
 
 
@@ -270,6 +273,8 @@ def check_fit(run: Run, kind: str) -> None:
         InputError: "steps" or "ocm", a path of the bound's costs and a derivative of the score, without a known law of
             a step; "steps" without a density of the data.
     """
+    if kind not in fits_for(run.recipe.process):
+        run.recipe.process.require_linear(f"`fit {kind}`")
     if kind in ("steps", "ocm"):
         run.recipe.process.check_law(f"`fit {kind}`")
     if kind == "steps":
@@ -283,10 +288,11 @@ def _kinds(run: Run, request: FitRequest, reporter: Reporter) -> tuple[str, ...]
             raise InputError(
                 f"nothing to fit is called {kind!r} (one of {', '.join(KINDS)}){did_you_mean(kind, KINDS)}"
             )
-    wanted = set(request.what)
+    process, wanted = run.recipe.process, set(request.what)
     for kind in sorted(wanted):
         check_fit(run, kind)
-    if "steps" in wanted and "analytic" not in wanted and "analytic" not in fitted(run, request.compute.best):
+    alone = not process.is_linear or "analytic" in wanted | set(fitted(run, request.compute.best))
+    if "steps" in wanted and not alone:
         reporter.note("steps follow from the analytic variance: that is fitted first")
         wanted.add("analytic")
     return tuple(kind for kind in KINDS if kind in wanted)
@@ -327,7 +333,8 @@ def _worth(moments: NoiseMoments, n: int) -> str:
 
 def _fit_heads(prepared: PreparedFit, kinds: tuple[str, ...], reporter: Reporter) -> dict[str, dict[str, Any]]:
     """Fit the heads together and keep each."""
-    began, model, settings, request = time.monotonic(), prepared.model, prepared.request.heads, prepared.request
+    began, settings, request = time.monotonic(), prepared.request.heads, prepared.request
+    model: Any = prepared.model
     fit = CovarianceFit(kinds, settings.steps, settings.lr, min(100, settings.steps), seed=request.seed)
     take = prepared.take(settings.batch)
     losses: dict[str, float] = {}
@@ -353,8 +360,13 @@ def _fit_heads(prepared: PreparedFit, kinds: tuple[str, ...], reporter: Reporter
     return fits
 
 
-def _fit_steps(prepared: PreparedFit) -> dict[str, Any]:
+def _fit_steps(prepared: PreparedFit, reporter: Reporter) -> dict[str, Any]:
     """The least-cost paths through all times, from the variance fitted at some of them or all, and what they save."""
+    if not prepared.run.recipe.process.is_linear:
+        n, seed = prepared.request.analytic.n, prepared.request.seed
+        tensors, fit = fit_groups(prepared.model, prepared.take(n)(0), seed, LONGEST_PATH, reporter)
+        prepared.keep("steps", tensors, {name: fit[name] for name in ("n", "seed", "longest")})
+        return fit
     began, run = time.monotonic(), prepared.run
     moments, process = read_moments(run, prepared.request.compute.best), prepared.model.process
     times = _times(process)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from diffprob.denoise.denoiser import NetDenoiser, first_weight
+from diffprob.denoise.denoiser import NetworkModel, first_weight
 from diffprob.tasks.progress import duration
 from diffprob.tasks.reporter import Reporter
 
@@ -15,7 +15,7 @@ PROBES = 2  # calls that are measured, after one that warms up
 SECONDS = 1.0  # and so long at least where calls are short, for a shared machine gives its time in slices
 
 
-def call_seconds(model: NetDenoiser, shape: Sequence[int], size: int) -> float:
+def call_seconds(model: NetworkModel, shape: Sequence[int], size: int) -> float:
     """Seconds of a network call of ``size`` images of a shape (C, H, W), on average over a few."""
     rows, x = model.condition_rows, torch.zeros((size, *shape), device=next(model.parameters()).device)
     if rows is not None and len(rows) > 1:
@@ -35,7 +35,7 @@ def call_seconds(model: NetDenoiser, shape: Sequence[int], size: int) -> float:
 
 
 def forecast(
-    reporter: Reporter, what: str, model: NetDenoiser, shape: Sequence[int], calls: int | None, size: int | None = None
+    reporter: Reporter, what: str, model: NetworkModel, shape: Sequence[int], calls: int | None, size: int | None = None
 ) -> float | None:
     """Say in a line how long so many network calls will take; what is done beside them is not counted.
 

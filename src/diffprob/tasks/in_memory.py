@@ -16,7 +16,7 @@ from diffprob.base.distributions import Distribution
 from diffprob.base.errors import FieldError, InputError
 from diffprob.base.single import single
 from diffprob.conditions.condition import Labels
-from diffprob.denoise.denoiser import Clock, Denoiser, Evaluation, Index, NetDenoiser
+from diffprob.denoise.denoiser import Clock, Denoiser, Evaluation, Index, NetDenoiser, NetworkModel
 from diffprob.denoise.prediction import Epsilon, Prediction
 from diffprob.denoise.variance import Variance, Zero
 from diffprob.interop.configs import scheduling
@@ -40,6 +40,7 @@ class Points:
 
     levels = None
     bounded = False
+    is_discrete = False
     bin_width = 1.0
     bins = None
 
@@ -65,6 +66,14 @@ class Points:
         return x.to(dtype)
 
     def to_data(self, x: Tensor) -> Tensor:
+        """The same points."""
+        return x
+
+    def of_pixels(self, x: Tensor) -> Tensor:
+        """The same points."""
+        return x
+
+    def pixels_of(self, x: Tensor) -> Tensor:
         """The same points."""
         return x
 
@@ -163,7 +172,7 @@ class InMemoryRun:
         exact: whether it is no network: its means need no clipping, and mixtures cannot be clipped.
     """
 
-    build: Callable[[Evaluation, Variance | None], NetDenoiser]
+    build: Callable[[Evaluation, Variance | None], NetworkModel]
     recipe: _Parts
     space: Any
     chunks: bool
@@ -201,7 +210,7 @@ class InMemoryRun:
         precision: str = "fp32",
         best: bool = False,
         variance: Variance | None = None,
-    ) -> NetDenoiser:
+    ) -> NetworkModel:
         """The denoiser; as `Run.load`."""
         device = torch.device(device)
         size = (auto_chunk(device, self.space) if self.chunks else None) if chunk == "auto" else chunk
@@ -250,7 +259,7 @@ def in_memory(
         raise InputError("a network alone does not say which noise it removes: give process= (or scheduler=)")
     parts = (process, prediction or Epsilon(), clock or Index(native_steps(process.schedule.steps)))
 
-    def build(evaluation: Evaluation, variance: Variance | None) -> NetDenoiser:
+    def build(evaluation: Evaluation, variance: Variance | None) -> NetworkModel:
         own = copy.deepcopy(model)  # which is frozen and put on a device, while the user's may go on training
         if any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in own.parameters()):
             own = own.float()  # states are float32; `Compute.precision` is what computes in 16 bits
@@ -290,12 +299,12 @@ def _whole_of(number: Any) -> Any:
     return int(number) if isinstance(number, np.integer) else number
 
 
-def _exact(model: Any) -> Callable[[Evaluation, Variance | None], NetDenoiser]:
-    def build(_evaluation: Evaluation, variance: Variance | None) -> NetDenoiser:
+def _exact(model: Any) -> Callable[[Evaluation, Variance | None], NetworkModel]:
+    def build(_evaluation: Evaluation, variance: Variance | None) -> NetworkModel:
         if variance is not None and not isinstance(variance, OwnVariance):
             raise InputError(f"{type(model).__name__} has a variance of its own; {variance!r} is not taken")
         own: Any = copy.deepcopy(model) if isinstance(model, nn.Module) else model
-        return own if isinstance(own, NetDenoiser) else cast(NetDenoiser, Adapted(own))
+        return own if isinstance(own, NetworkModel) else cast(NetworkModel, Adapted(own))
 
     return build
 
@@ -324,7 +333,7 @@ def pipeline_in_memory(folder: str | Path) -> Run:
     condition = pipeline.condition or (Labels(pipeline.spec.classes, drop=0.0) if pipeline.spec.classes else None)
     space = Pixels((pipeline.spec.in_channels, *pipeline.size), pipeline.levels or 256)
 
-    def build(evaluation: Evaluation, variance: Variance | None) -> NetDenoiser:
+    def build(evaluation: Evaluation, variance: Variance | None) -> NetworkModel:
         with single():
             net = pipeline.spec.build()
         net.load_state_dict(pipeline.state)

@@ -9,25 +9,28 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from diffprob.base.checks import able, instance, real, whole
-from diffprob.base.errors import NumericalError
+from diffprob.base.checks import instance, real
+from diffprob.base.errors import InputError, NumericalError
 from diffprob.base.rng import Rng
 from diffprob.data.for_run import Selection
-from diffprob.denoise.variance import Variance
 from diffprob.likelihood.bound import Term, bound_terms, continuous_terms, prior_nats
-from diffprob.likelihood.flow import Divergence, Exact, Hutchinson, flow_log_prob
+from diffprob.likelihood.flow import Exact, flow_log_prob
+from diffprob.likelihood.orders import order_log_prob
+from diffprob.process.absorbing import random_order
 from diffprob.runs.folder import Run
 from diffprob.runs.measurements import Measurement
 from diffprob.space.dequantise import Dequantisation
 from diffprob.space.pixels import bits_per_dim
-from diffprob.tasks.bounds import CHUNKS, TERMS, ChainBound, LikelihoodSetup, map_batches, prepare, sum_terms
+from diffprob.tasks.bounds import CHUNKS, ChainBound, LikelihoodSetup, map_batches, prepare, sum_terms
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.display import html_table
 from diffprob.tasks.drawing import blame, counted
 from diffprob.tasks.forecast import forecast
 from diffprob.tasks.images import ImageSelection, recorded_images
+from diffprob.tasks.likelihood_methods import ContinuousTimeBound, FixedOrder, LikelihoodMethod, ProbabilityFlow
 from diffprob.tasks.reporter import SILENT, Reporter
 from diffprob.tasks.stopping import batches, ending, merge, needed
 
@@ -35,60 +38,9 @@ FLOWING = 16  # images followed together by the flow, whose gradients keep the m
 PARTS = ("prior", "steps", "reconstruction")  # of a bound
 # What a record says beside the number, and what the command line prints.
 SETTINGS = (
-    *("levels", "dequantisation", "grid", "steps", "terms", "eta", "variance", "decoder", "clip"),
+    *("levels", "order", "dequantisation", "grid", "steps", "terms", "eta", "variance", "decoder", "clip"),
     *("divergence", "tolerance", "evaluations", "precision", "seed", "until", "ended"),
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ContinuousTimeBound:
-    """The variational bound of infinitely many steps, without dequantisation.
-
-    Args:
-        terms: random terms for each image.
-        variance, decoder_std, clip: as in a `ChainBound`.
-
-    Raises:
-        ValueError: a number outside its domain.
-    """
-
-    terms: int = TERMS
-    variance: Variance | None = None
-    decoder_std: float | None = None
-    clip: bool | None = None
-
-    def __post_init__(self) -> None:
-        whole("terms", self.terms, 1)
-        real("decoder_std", self.decoder_std, "(0, inf)", none=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProbabilityFlow:
-    """The density of the probability flow, through uniform dequantisation.
-
-    Args:
-        divergence: ``Hutchinson(probes=1)``, or ``Exact()`` for small images.
-        tolerance: of a solver's step, relative and absolute.
-        repeats: dequantisations averaged.
-        importance: importance samples in each.
-
-    Raises:
-        ValueError: a number outside its domain.
-    """
-
-    divergence: Divergence = Hutchinson()
-    tolerance: float = 1e-5
-    repeats: int = 1
-    importance: int = 1
-
-    def __post_init__(self) -> None:
-        able("divergence", self.divergence, "directions", "Hutchinson() or Exact()")
-        real("tolerance", self.tolerance, "[1e-12, 1)")
-        whole("repeats", self.repeats, 1)
-        whole("importance", self.importance, 1)
-
-
-LikelihoodMethod = ChainBound | ContinuousTimeBound | ProbabilityFlow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +65,7 @@ class LikelihoodRequest:
 
     def __post_init__(self) -> None:
         real("until", self.until, "(0, inf)", none=True)
-        instance("method", self.method, (ChainBound, ContinuousTimeBound, ProbabilityFlow))
+        instance("method", self.method, (ChainBound, ContinuousTimeBound, ProbabilityFlow, FixedOrder))
 
 
 @dataclass(frozen=True)
@@ -242,8 +194,11 @@ def _prepare(run: Run, request: LikelihoodRequest, reporter: Reporter) -> Prepar
             terms=method.terms, variance=method.variance, decoder_std=method.decoder_std, clip=method.clip
         )
         return _continuous(prepare(run, images, chain, compute, reporter), method)
+    if isinstance(method, FixedOrder):
+        return _order(prepare(run, images, ChainBound(terms=None, clip=False), compute, reporter), method)
     if method.importance > 1 and not isinstance(method.divergence, Exact):
         reporter.note("with an estimated divergence importance samples are no bound any more; Exact() keeps it one")
+    run.recipe.process.require_linear("the density of the probability flow")
     return _flow(prepare(run, images, ChainBound(clip=False), compute, reporter), method)
 
 
@@ -331,6 +286,8 @@ def _chain(setup: LikelihoodSetup, method: ChainBound) -> PreparedLikelihood:
         return _parts(prior_nats(setup.model.process, x0, setup.times[0]), terms)
 
     own = {"eta": method.eta, "dequantisation": "none", "evaluations": setup.evaluations}
+    if setup.model.process.averaged != setup.model.process:
+        own["order"] = "a bound over all orders"
     settings = {"method": "variational bound", **setup.settings, **own}
     return PreparedLikelihood(setup, measure, PARTS, settings, setup.evaluations)
 
@@ -344,6 +301,24 @@ def _continuous(setup: LikelihoodSetup, method: ContinuousTimeBound) -> Prepared
     own = {"terms": method.terms, "dequantisation": "none", "evaluations": method.terms + 1}
     settings = {"method": "variational bound of infinitely many steps", **setup.without("grid", "steps"), **own}
     return PreparedLikelihood(setup, measure, PARTS, settings, method.terms + 1)
+
+
+def _order(setup: LikelihoodSetup, method: FixedOrder) -> PreparedLikelihood:
+    process, space = setup.model.process, setup.run.space
+    if not hasattr(process, "with_order") or process.schedule.steps is None:
+        raise InputError(
+            f"{setup.run.name}: log p of one order is known of models that draw in orders, as of "
+            "process=AbsorbingProcess(levels, Staircase(d))"
+        )
+    one = torch.zeros(1, *space.model_shape)
+    raster = torch.arange(space.dimensions).reshape(one.shape)
+    order = raster if method.order == "raster" else random_order(Rng.of(method.seed, 1), one)
+
+    def measure(levels: Tensor, _: Rng) -> list[Tensor]:
+        return [-order_log_prob(setup.model, setup.x0(levels), order.to(levels.device))]
+
+    settings = {"method": "exact for one order", "order": method.text, **setup.without("terms", "decoder", "variance")}
+    return PreparedLikelihood(setup, measure, ("elements",), {**settings, "dequantisation": "none"}, space.dimensions)
 
 
 def _parts(prior: Tensor, terms: Iterable[Term]) -> list[Tensor]:

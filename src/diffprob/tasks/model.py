@@ -147,6 +147,7 @@ class Model(Measures, Edits):
             InputError: as `denoise`, or noise that is not normal.
             ValueError: t is no time, or 0, where there is no noise.
         """
+        self.process.require_linear("the score")
         self.process.check_law("the score")
         xt = self._points(xt)
         time = nearest(self.process, self._time(t, len(xt)))

@@ -13,14 +13,13 @@ from diffprob.conditions.condition import Labels
 from diffprob.config.classes import class_counts, numbering
 from diffprob.config.recipe import Recipe
 from diffprob.data.images import Images
-from diffprob.denoise.denoiser import Evaluation, NetDenoiser
+from diffprob.denoise.denoiser import Evaluation, NetworkModel
 from diffprob.evaluation.features import describe
 from diffprob.evaluation.suite import METRICS, assess, check_names, leading, view, with_enough
 from diffprob.process.grids import Uniform
 from diffprob.runs.folder import auto_chunk
 from diffprob.runs.writer import RunWriter
-from diffprob.sampling.ancestral import DDIM
-from diffprob.sampling.defaults import affordable
+from diffprob.sampling.defaults import affordable, for_pictures
 from diffprob.storage.records import read_log
 from diffprob.tasks.conditioning import shares_text
 from diffprob.tasks.drawing import draw, make_times
@@ -102,7 +101,7 @@ class Watch:
             "digest": reference.digest(),
             "n": monitor.n,
             "reference": len(self.reference),
-            "sampler": "DDIM()",
+            "sampler": repr(for_pictures(recipe.process)),
             "evaluations": self.steps,
             "seed": 0,
             "weights": "EMA",
@@ -110,7 +109,7 @@ class Watch:
         if self.counts and isinstance(recipe.condition, Labels):
             self.settings["told"] = shares_text(recipe.condition, self.counts)
 
-    def __call__(self, step: int, model: NetDenoiser) -> None:
+    def __call__(self, step: int, model: NetworkModel) -> None:
         """Measure the averaged model after a step."""
         device, before = next(model.parameters()).device, model.evaluation
         model.evaluation = Evaluation(auto_chunk(device, self.recipe.space), before.precision)
@@ -122,7 +121,7 @@ class Watch:
             if isinstance(model.condition, Labels) and self.counts:
                 rows = model.condition.in_shares(self.counts, self.monitor.n)
             conditional = model if rows is None else model.condition_on(rows)
-            drawn = draw(conditional, DDIM(), times, streams, self.recipe.space)
+            drawn = draw(conditional, for_pictures(model.process), times, streams, self.recipe.space)
             requested = renumbered(rows.numpy() if rows is not None and labels else None, self.numbers, self.names)
             own = replace(view(self.features, drawn.levels, names=self.names), requested=requested)
             estimates = assess(own, self.reference, self.monitor.metrics)

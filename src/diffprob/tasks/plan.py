@@ -11,12 +11,13 @@ from torch import Tensor
 from diffprob.base.checks import able, instance, real, whole
 from diffprob.base.errors import InputError
 from diffprob.conditions.condition import Labels
-from diffprob.denoise.denoiser import Denoiser, NetDenoiser
+from diffprob.denoise.denoiser import Denoiser, NetworkModel
 from diffprob.denoise.variance import Variance
 from diffprob.process.grids import Uniform
+from diffprob.process.path import LeastCost
 from diffprob.process.times import native_steps
 from diffprob.runs.files import library_version
-from diffprob.runs.fits import bind_grid
+from diffprob.runs.fits import STEPS, bind_grid, fitted
 from diffprob.runs.folder import Run
 from diffprob.sampling.ancestral import Ancestral
 from diffprob.sampling.defaults import affordable, default
@@ -91,7 +92,7 @@ class SamplingPlan:
         words: the options of the command line that condition and guide in the same way.
     """
 
-    model: NetDenoiser
+    model: NetworkModel
     guided: Denoiser
     branches: int
     sampler: Any
@@ -140,8 +141,11 @@ def plan_sampling(
     """
     if sampling.clip:
         run.space.require_pixels("clipping")
+        run.recipe.process.require_linear("clipping")
     compute = sampling.compute.for_images(run)
     chosen, grid, steps = _chain(run, sampling, reporter)
+    if not getattr(chosen, "of_levels", False):
+        run.recipe.process.require_linear(repr(chosen))
     sampler, n = plan(chosen, steps)
     grid = bind_grid(run, grid, compute.best)
     model = compute.load(run, sampling.variance)
@@ -187,6 +191,9 @@ def _chain(run: Run, sampling: Sampling, reporter: Reporter) -> tuple[Any, Any, 
             steps = sampling.steps or native_steps(process.schedule.steps)
     elif sampling.grid is None and sampling.variance is None:
         sampler, grid = default(steps, process, run.space.model_shape)
+        if not process.is_linear and STEPS in fitted(run, sampling.compute.best):  # which elements to draw together
+            paths = bind_grid(run, LeastCost(), sampling.compute.best)
+            grid = paths if steps <= len(paths.paths) else grid
     if sampling.grid is not None:
         grid = sampling.grid
     if sampling.variance is not None and not (isinstance(sampler, Ancestral) or getattr(sampler, "spread", False)):

@@ -8,8 +8,8 @@ from itertools import accumulate
 
 import torch
 
-from diffprob.denoise.denoiser import NetDenoiser
-from diffprob.process.linear import LinearProcess
+from diffprob.denoise.denoiser import NetworkModel
+from diffprob.process.process import Process
 from diffprob.runs.folder import auto_chunk
 from diffprob.sampling.defaults import affordable
 from diffprob.space.space import Space
@@ -117,7 +117,7 @@ def parts_of(calls: int, comparing: float = 0.0) -> dict[str, ReportPart]:
     }
 
 
-def seconds_per_call(model: NetDenoiser, space: Space) -> float:
+def seconds_per_call(model: NetworkModel, space: Space) -> float:
     """Of the network on one image, in chunks as they are used."""
     device = next(model.parameters()).device
     chunk, seconds = auto_chunk(device, space), []
@@ -132,7 +132,7 @@ def seconds_per_call(model: NetDenoiser, space: Space) -> float:
     return sorted(seconds)[1] / chunk
 
 
-def estimated(process: LinearProcess, seconds: float, image: float, after: bool) -> tuple[float, str]:
+def estimated(process: Process, seconds: float, image: float, after: bool) -> tuple[float, str]:
     """Seconds of a training for so long that are for it, and what to say of them.
 
     Args:

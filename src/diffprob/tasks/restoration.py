@@ -13,6 +13,7 @@ from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng, normal_like
 from diffprob.conditions.low_resolution import LowResolution
 from diffprob.evaluation.image_quality import mean_and_error, psnr
+from diffprob.process.times import native_steps
 from diffprob.reporting.artifacts import above_png
 from diffprob.runs.folder import Run
 from diffprob.sampling.ancestral import DDIM
@@ -157,6 +158,8 @@ def prepare_restore(run: Run, request: RestoreRequest, reporter: Reporter = SILE
     """
     _check(request)
     run.space.require_pixels("a restoration")
+    if not isinstance(request.degradation, Inpaint):
+        run.recipe.process.require_linear("a restoration of other than missing pixels")
     images = read_images(request.images, run, reporter, request.n)
     device = request.sampling.compute.on()
     request = replace(request, sampling=replace(request.sampling, n=len(images)))
@@ -260,9 +263,15 @@ def _read(
         assert degradation.mask is not None
         missing, masks = read_masks(degradation.mask, run, len(images), reporter)
         provenance = masks.provenance_as("mask")
-    sampling = replace(sampling, sampler=SAMPLER) if free else sampling
+    conditioned = not run.recipe.process.is_linear
+    if conditioned:
+        if degradation.method or degradation.jumps is not None:
+            run.recipe.process.require_linear(option("method", degradation.chosen))
+        sampling = replace(sampling, steps=sampling.steps or native_steps(run.recipe.process.schedule.steps))
+    elif free:
+        sampling = replace(sampling, sampler=SAMPLER)
     clean = _clean(run, request, images, reporter)
-    return IncompleteImages(images, missing, degradation, provenance), clean, sampling
+    return IncompleteImages(images, missing, degradation, provenance, run.space, conditioned), clean, sampling
 
 
 def _noisy(

@@ -76,9 +76,8 @@ class Rows:
         return invert(limited(plan.guided, plan.clip), x0, times_from(plan.model.process, plan.times, t))
 
     def visible(self, xt: Tensor, t: float) -> np.ndarray:
-        """x_t as a picture: divided by (alpha^2 + sigma^2)^(1/2), which is 1 where variance is preserved."""
-        alpha, sigma = self.plan.model.process.coefficients(t)
-        return self.space.to_data(xt / float((alpha**2 + sigma**2) ** 0.5)).cpu().numpy()
+        """x_t as a picture."""
+        return self.space.nearest(self.plan.model.process.visible(xt, t)).cpu().numpy()
 
 
 @dataclass(frozen=True)

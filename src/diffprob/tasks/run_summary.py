@@ -23,7 +23,7 @@ from diffprob.evaluation.suite import METRICS
 from diffprob.recipes import is_named
 from diffprob.reporting.repeat import Command, quoted
 from diffprob.reporting.summary import duration, last_part
-from diffprob.runs.fits import ANALYTIC, STEPS, fitted
+from diffprob.runs.fits import fits_for, fitted
 from diffprob.runs.folder import AnyRun, AutoencoderRun, BaselineRun, NoisyClassifierRun, Run, open_run
 from diffprob.runs.measurements import NOTHING, Measurement, interval, number
 from diffprob.space.space import Space
@@ -217,14 +217,14 @@ def _next(run: AnyRun, fits: Sequence[str], measurements: Sequence[Measurement])
     held_out = "held-out " if _has_held_out(run.recipe.data) else ""
     inside = "" if held_out else " --held-out GOOD-PICTURES"
     commands = _drawing(run.recipe, place)
-    if not isinstance(run.recipe.condition, LowResolution | Captions) and run.space.bounded:
+    if not isinstance(run.recipe.condition, LowResolution | Captions) and (run.space.bounded or run.space.is_discrete):
         commands += [
             Command(f"bits/dim of {held_out}images", f"diffprob likelihood {place}{data}"),
             Command("find pictures that do not belong", f"diffprob detect {place} PICTURES --resize{inside}{data}"),
         ]
     if "Frechet distance" not in named:
         commands.append(Command(f"compare samples with {held_out}images", f"diffprob evaluate {place}{data}"))
-    missing = [kind for kind in (ANALYTIC, STEPS) if kind not in fits]
+    missing = [kind for kind in fits_for(run.recipe.process) if kind not in fits]
     if missing and not run.is_packaged:
         commands.append(Command("better numbers, in fewer steps", f"diffprob fit {place} {' '.join(missing)}{data}"))
     if not run.is_packaged:

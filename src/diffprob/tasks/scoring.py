@@ -201,6 +201,10 @@ def subjects(
     Raises:
         InputError: an other run of images of another shape, or without any density.
     """
+    proxies = tuple(proxies)
+    for proxy in proxies:
+        if not proxy.of_levels:
+            run.recipe.process.require_linear(label(proxy))
     model, sha256 = compute.load(run, bound_variance(run, compute.best)), run.sha256(compute.best)
     measured = [Subject(label(proxy), proxy.bind(run.space), model, sha256) for proxy in proxies]
     for name in others:

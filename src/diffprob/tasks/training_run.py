@@ -17,7 +17,7 @@ from diffprob.config.pretrained import begin
 from diffprob.config.recipe import AnyRecipe, AutoencoderRecipe, NoisyClassifierRecipe, Recipe, build
 from diffprob.data.images import Images
 from diffprob.data.places import absolute
-from diffprob.denoise.denoiser import Evaluation, NetDenoiser
+from diffprob.denoise.denoiser import Evaluation, NetworkModel
 from diffprob.process.grids import Uniform
 from diffprob.reporting.artifacts import grid_png
 from diffprob.reporting.figures import loss_curve
@@ -25,8 +25,7 @@ from diffprob.runs.files import model_meta, read_recipe
 from diffprob.runs.folder import Run, auto_chunk, open_run
 from diffprob.runs.states import Replica
 from diffprob.runs.writer import RunWriter
-from diffprob.sampling.ancestral import DDIM
-from diffprob.sampling.defaults import affordable
+from diffprob.sampling.defaults import affordable, for_pictures
 from diffprob.storage import files
 from diffprob.storage.folders import is_run
 from diffprob.storage.records import read_log
@@ -135,8 +134,11 @@ def _share(prepared: PreparedTraining, recipe: AnyRecipe, trainer: Trainer) -> S
     """What of the time the first report has; None where there is none, or no time that is planned for."""
     if not prepared.report or prepared.duration is None or not isinstance(recipe, Recipe):
         return None
-    average = trainer.average
-    probe = (lambda: seconds_per_call(average, recipe.space)) if isinstance(average, NetDenoiser) else None
+    average: Any = trainer.average
+
+    def probe() -> float:
+        return seconds_per_call(average, recipe.space)
+
     return Share(prepared.duration, trainer.device, affordable(recipe.process), probe)
 
 
@@ -290,20 +292,20 @@ def _preview(average: Any, store: RunWriter, images: Images, step: int, note: Ca
         note(f"no picture at step {step:,}: {error}")
 
 
-def draw_preview(model: NetDenoiser, recipe: Recipe, path: Path) -> None:
-    """A grid of samples with fixed seeds, drawn in a few steps of DDIM."""
+def draw_preview(model: NetworkModel, recipe: Recipe, path: Path) -> None:
+    """A grid of samples with fixed seeds, drawn in a few steps."""
     device = next(model.parameters()).device
     chunk = min(auto_chunk(device, recipe.space), recipe.training.samples)  # what fills up a chunk costs as much
     model.evaluation = Evaluation(chunk, model.evaluation.precision)
     if model.condition is not None:
         model = model.condition_on(model.condition.example_rows(recipe.training.samples))
     n, steps = recipe.training.samples, affordable(recipe.process, PREVIEW_STEPS)
-    times = make_times(Uniform(), model.process, steps)
-    drawn = draw(model, DDIM(), times, Rng.of(0, n, device=device), recipe.space)
+    times, sampler = make_times(Uniform(), model.process, steps), for_pictures(model.process)
+    drawn = draw(model, sampler, times, Rng.of(0, n, device=device), recipe.space)
     settings = {
         "run": recipe.name,
         "seeds": seeds_text(0, n),
-        "sampler": "DDIM()",
+        "sampler": repr(sampler),
         "steps": steps,
         "chunk": model.evaluation.chunk,
         "precision": model.evaluation.precision,

@@ -13,7 +13,7 @@ from diffprob.base.rng import Rng
 from diffprob.base.text import printable
 from diffprob.conditions.condition import Labels
 from diffprob.data.images import Images
-from diffprob.denoise.denoiser import Denoiser, NetDenoiser
+from diffprob.denoise.denoiser import Denoiser, NetworkModel
 from diffprob.guidance import egsde
 from diffprob.guidance.energy import Energies, EnergyGuided
 from diffprob.guidance.noisy_classifier import NoisyClassifier
@@ -188,7 +188,7 @@ class PreparedTranslation:
     seed: int
     device: torch.device
     classifier: NoisyClassifier | None = None
-    source: NetDenoiser | None = None
+    source: NetworkModel | None = None
     rows: Tensor | None = None
 
     @property
@@ -351,7 +351,7 @@ def _read(run: Run, request: TranslateRequest, reporter: Reporter) -> tuple[Imag
 
 def _source_model(
     run: Run, request: TranslateRequest, method: DDIB, plan: SamplingPlan, images: Images
-) -> tuple[NetDenoiser, Tensor | None, str]:
+) -> tuple[NetworkModel, Tensor | None, str]:
     """The network of the source's kind, its condition for each image or None, and both as text.
 
     Raises:

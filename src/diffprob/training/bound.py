@@ -243,6 +243,7 @@ def known(levels: int | None, objective: object) -> int:
 
 
 def _check_discrete(objective: object, process: LinearProcess) -> None:
+    process.require_linear(f"{type(objective).__name__}()")
     if process.schedule.steps is None:
         name = type(objective).__name__
         raise InputError(f"{name}() needs a chain, but {process.schedule!r} is continuous: take ContinuousBound()")

@@ -60,6 +60,7 @@ class ContinuousBound:
         Raises:
             InputError: a schedule with steps, ends of infinite log-SNR, a learned variance, or two ways to choose t.
         """
+        process.require_linear("ContinuousBound()")
         process.check_law("ContinuousBound()")
         schedule = process.schedule
         if schedule.steps is not None:

@@ -91,6 +91,7 @@ class Denoising:
         Raises:
             InputError: a learned variance, or a learned schedule.
         """
+        process.require_linear("Denoising()")
         if isinstance(variance, LearnedRange | LearnedDiagonal):
             raise InputError(
                 f"Denoising() does not train the variance {variance!r}: take objective=Hybrid() or VariationalBound(), "

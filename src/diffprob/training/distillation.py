@@ -10,7 +10,7 @@ from diffprob.base.checks import able, real, several
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import flat_sum
-from diffprob.denoise.denoiser import Denoiser, Evaluation, NetDenoiser
+from diffprob.denoise.denoiser import Denoiser, Evaluation, NetDenoiser, NetworkModel
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.variance import Variance
 from diffprob.net.potential import Potential
@@ -51,6 +51,7 @@ class GradientDistillation:
         Raises:
             InputError: a learned variance, or a learned schedule.
         """
+        process.require_linear("GradientDistillation(...)")
         if isinstance(variance, LearnedRange | LearnedDiagonal):
             raise InputError(f"GradientDistillation(...) does not train {variance!r}: take variance=Zero()")
         if isinstance(process.schedule, LearnedSchedule):
@@ -118,5 +119,5 @@ class Distilled:
 def _prepare(teacher: Denoiser, model: NetDenoiser) -> None:
     if isinstance(teacher, nn.Module):
         teacher.to(next(model.parameters()).device).eval().requires_grad_(False)
-    if isinstance(teacher, NetDenoiser):
+    if isinstance(teacher, NetworkModel):
         teacher.evaluation = Evaluation(precision=model.evaluation.precision)

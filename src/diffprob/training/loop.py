@@ -17,7 +17,7 @@ from diffprob.base.finite import check_tensors
 from diffprob.base.options import option
 from diffprob.base.rng import Rng, derive
 from diffprob.denoise.autoencoder import Autoencoder
-from diffprob.denoise.denoiser import Evaluation, NetDenoiser
+from diffprob.denoise.denoiser import Evaluation, NetworkModel
 from diffprob.density.baselines import DensityModel
 from diffprob.guidance.noisy_classifier import NoisyClassifier
 from diffprob.training.averages import PowerAverages
@@ -30,7 +30,7 @@ from diffprob.training.store import AVERAGES, Snapshot, Store
 
 LOG_EVERY = 10
 EARLY = (100, 300)  # steps with a picture besides those of `sample_every`: whether it learns is seen early
-Model = NetDenoiser | DensityModel | NoisyClassifier | Autoencoder
+Model = NetworkModel[Any] | DensityModel | NoisyClassifier | Autoencoder
 MEMORY = "memory."  # the objective's tensors in a checkpoint, beside the optimiser's, which begin with net or curve
 
 
@@ -121,7 +121,7 @@ class Trainer:
         named = zip(self.optimiser.names, self.optimiser.parameters, strict=True)
         self.averages = PowerAverages(settings.averages, dict(named))
         check, bind = getattr(objective, "check", None), getattr(objective, "bind", None)
-        if check is not None and isinstance(model, NetDenoiser):
+        if check is not None and isinstance(model, NetworkModel):
             check(model.process, model.variance)
         self.objective: Objective = objective if bind is None else bind(self.model, space)
         self.memory: Memory | None = getattr(self.objective, "memory", None)
@@ -224,7 +224,7 @@ class Trainer:
         return bool(self.accelerator.reduce(torch.tensor(float(requested), device=self.device), reduction="sum") > 0)
 
     def _tell(self) -> None:
-        if isinstance(self.average, NetDenoiser):
+        if isinstance(self.average, NetworkModel):
             self.average.tabulate_schedule()
         if self.on_sample and self._shows():
             self.on_sample(self.step, self.average)

@@ -39,7 +39,7 @@ def masked_nats(model: CategoricalDenoiser, x0: Tensor, masked: Tensor, t: Tenso
         t: (B,).
     """
     xt = torch.where(masked, float(model.process.mask), x0)
-    logs = model.raw(xt, t).main.log_softmax(-1).gather(-1, x0.long()[..., None])[..., 0]
+    logs = model.prediction.log_prob(model.raw(xt, t).main, x0, model.process.levels)
     return -flat_sum(torch.where(masked, logs, 0.0))
 
 

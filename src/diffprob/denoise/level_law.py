@@ -1,0 +1,135 @@
+"""What a network of discrete data says of an element: K weights, or a few logistic laws of a grey level."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffprob.base.checks import whole
+from diffprob.base.errors import InputError
+
+MOST_COMPONENTS = 100
+LEAST_LOG_SCALE = -7.0  # of a logistic law on [-1, 1]: a thousandth of the interval
+
+
+class LevelLaw(Protocol):
+    """From what a network says of an element to a law of its K levels (frozen dataclass).
+
+    It stands where a `Prediction` does for images of real numbers: it says what the network's output means.
+    """
+
+    def outputs(self, levels: int) -> int:
+        """How many numbers of the network an element has."""
+        ...
+
+    def logits(self, outputs: Tensor, levels: int) -> Tensor:
+        """Unnormalised log probabilities (B, *event, levels), from (B, *event, n)."""
+        ...
+
+    def log_prob(self, outputs: Tensor, x: Tensor, levels: int) -> Tensor:
+        """log p of the level x of every element, (B, *event), from (B, *event, n) and (B, *event)."""
+        ...
+
+    def check(self, process: Any) -> None:
+        """Refuse a process without levels.
+
+        Raises:
+            ValueError: it has none.
+        """
+        ...
+
+
+class _OfLevels:
+    """What all such laws share."""
+
+    def check(self, process: Any) -> None:
+        """Refuse a process without levels.
+
+        Raises:
+            ValueError: it has none.
+        """
+        if not hasattr(process, "levels"):
+            raise ValueError(f"prediction {self!r} is a law of levels: AbsorbingProcess(levels) would be right")
+
+    def require_linear(self, what: str) -> None:
+        """Refuse what works on the mean of a law of real numbers.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(f"{what} needs a prediction of real numbers, and this model gives a law of levels")
+
+
+@dataclass(frozen=True)
+class Softmax(_OfLevels):
+    """K numbers for each element, the logits of its levels: any law of them.
+
+    Exact when: always.
+
+    Reference: Hoogeboom et al., "Autoregressive diffusion models" (2022), sec. 3.
+    """
+
+    def outputs(self, levels: int) -> int:
+        """K."""
+        return levels
+
+    def logits(self, outputs: Tensor, levels: int) -> Tensor:
+        """They are what the network says."""
+        return outputs
+
+    def log_prob(self, outputs: Tensor, x: Tensor, levels: int) -> Tensor:
+        """log softmax at x."""
+        return outputs.log_softmax(-1).gather(-1, x.long()[..., None])[..., 0]
+
+
+@dataclass(frozen=True)
+class LogisticMixture(_OfLevels):
+    """A mixture of logistic laws on [-1, 1], summed over the bins of K grey levels: 3 numbers for each component.
+
+    sum_j w_j (F((x + h - m_j)/s_j) - F((x - h - m_j)/s_j)), h = 1/(K - 1), the outer bins open to infinity. Levels that
+    are neighbours are alike from the beginning, and a level costs 3 M numbers in the place of K. With outputs of 0 the
+    means are spread evenly over the interval.
+
+    Args:
+        components: M.
+
+    Exact when: the probabilities of the levels sum to one, always.
+
+    Reference: Salimans et al., "PixelCNN++" (2017), sec. 2.1.
+    """
+
+    components: int = 10
+
+    def __post_init__(self) -> None:
+        whole("components", self.components, 1, MOST_COMPONENTS)
+
+    def outputs(self, levels: int) -> int:
+        """3 M: log weights, means and log scales."""
+        return 3 * self.components
+
+    def logits(self, outputs: Tensor, levels: int) -> Tensor:
+        """log p of every level, normalised."""
+        x = torch.arange(levels, device=outputs.device, dtype=outputs.dtype)
+        return self._log_mass(outputs[..., None, :], x, levels)
+
+    def log_prob(self, outputs: Tensor, x: Tensor, levels: int) -> Tensor:
+        """log p of the bins of the levels x alone."""
+        return self._log_mass(outputs, x.to(outputs.dtype), levels)
+
+    def _log_mass(self, outputs: Tensor, x: Tensor, levels: int) -> Tensor:
+        weights, shift, scale = outputs.unflatten(-1, (3, self.components)).unbind(-2)
+        m = self.components
+        centres = (torch.arange(m, device=outputs.device, dtype=outputs.dtype) + 0.5) * (2 / m) - 1
+        log_scale = (scale - math.log(m)).clamp_min(LEAST_LOG_SCALE)
+        width, inverse = 2 / (levels - 1), torch.exp(-log_scale)
+        place = (x * width - 1)[..., None] - (centres + shift)
+        above, below = (place + width / 2) * inverse, (place - width / 2) * inverse
+        # F(a) - F(b) = F(a) F(-b) (1 - exp(b - a)); of an outer bin one of the factors alone.
+        low, high = (x == 0)[..., None], (x == levels - 1)[..., None]
+        left = torch.where(high, 0.0, F.logsigmoid(above))
+        right = torch.where(low, 0.0, F.logsigmoid(-below))
+        inner = torch.where(low | high, 0.0, torch.log(-torch.expm1(-width * inverse)))
+        return torch.logsumexp(weights.log_softmax(-1) + left + right + inner, -1)
