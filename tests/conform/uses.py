@@ -76,6 +76,7 @@ USES: dict[str, Callable[[Any], Any]] = {
     "survival": lambda survival: finite(survival.masked(T), AbsorbingProcess(2, survival).mask),
     "grid": use_grid,
     "prediction": lambda prediction: finite(*prediction.coefficients(PROCESS, T)),
+    "level law": lambda law: finite(law.logits(torch.zeros(2, law.outputs(5)), 5)),
     "clock": lambda clock: finite(clock.label(PROCESS, T)),
     "variance": use_variance,
     "condition": lambda condition: finite(condition.null()),

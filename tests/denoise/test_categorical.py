@@ -13,10 +13,12 @@ from diffprob.base.rng import Rng
 from diffprob.conform import check_denoiser
 from diffprob.denoise.categorical import CategoricalDenoiser, JointLaw, carry_over
 from diffprob.denoise.denoiser import Evaluation, Index
+from diffprob.denoise.level_law import LogisticMixture, Softmax
 from diffprob.likelihood.bound import Decoder, step_nats, variational_bound
 from diffprob.net.layers import Output
 from diffprob.process.absorbing import AbsorbingProcess
 from diffprob.process.grids import Native, Uniform
+from diffprob.process.linear import LinearProcess
 from diffprob.process.survival import CosineSurvival, LinearSurvival, Staircase
 from diffprob.sampling.ancestral import DDIM, Ancestral
 from diffprob.sampling.simulate import draw
@@ -201,3 +203,24 @@ def test_invalid_laws() -> None:
             JointLaw(points, weights, AbsorbingProcess(3))
     with pytest.raises(ValueError, match="agrees with no point"):
         JointLaw([[0.0, 1.0]], [1.0], AbsorbingProcess(3))(torch.tensor([[2.0, 3.0]]), torch.tensor(0.5))
+
+
+def test_law_of_levels_sums_to_one_and_is_that_of_its_bins() -> None:
+    outputs = 2 * torch.randn(3, 5, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for law, numbers in ((LogisticMixture(4), outputs), (Softmax(), outputs[..., :9])):
+        logs = law.logits(numbers, 9).log_softmax(-1)
+        assert law.outputs(9) == numbers.shape[-1]
+        for k in range(9):
+            own = law.log_prob(numbers, torch.full((3, 5), float(k), dtype=torch.float64), 9)
+            assert torch.allclose(own, logs[..., k], atol=1e-12)
+    raw = LogisticMixture(4).logits(outputs, 9)
+    assert torch.allclose(raw.logsumexp(-1), torch.zeros(3, 5, dtype=torch.float64), atol=1e-12)
+    weights, shift, scale = outputs.unflatten(-1, (3, 4)).unbind(-2)
+    means, stds = torch.tensor([-0.75, -0.25, 0.25, 0.75]) + shift, (scale.exp() / 4).clamp_min(math.exp(-7))
+    edge = torch.linspace(-1, 1, 9, dtype=torch.float64)[3] + 0.125
+    below = (weights.softmax(-1) * torch.sigmoid((edge - means) / stds)).sum(-1)
+    assert torch.allclose(raw.exp()[..., :4].sum(-1), below, atol=1e-12)
+    far = LogisticMixture(1).log_prob(torch.tensor([[0.0, 3.0, -20.0]]), torch.zeros(1), 256)
+    assert bool(far.isfinite().all())
+    with pytest.raises(ValueError, match="is a law of levels"):
+        Softmax().check(LinearProcess())

@@ -17,7 +17,7 @@ _ABILITIES = {
     "data": "load",
     "space": "log_det",
     "network": "build",
-    "process": "reverse",
+    "process": "marginal",
     "prediction": "check",
     "clock": "label",
     "variance": "posterior",

@@ -83,6 +83,7 @@ from diffprob.process.survival import CosineSurvival, LinearSurvival, Staircase
 from diffprob.sampling.adaptive import AdaptiveODE, DPMAdaptive
 from diffprob.sampling.ancestral import DDIM, Ancestral
 from diffprob.sampling.exponential import DPMpp, DPMppSDE, UniPC
+from diffprob.sampling.first_hitting import FirstHitting
 from diffprob.sampling.grain import GrainSolver
 from diffprob.sampling.langevin import AnnealedLangevin
 from diffprob.sampling.sde import EulerMaruyama, PredictorCorrector, ReverseDiffusion
@@ -131,6 +132,7 @@ SAMPLERS = _family(
     *(Ancestral, DDIM, DPMpp, DPMppSDE, UniPC, GrainSolver, DPMSolver, DPMFast, DPMpp2S, Heun),
     *(DPMAdaptive, AdaptiveODE),
     *(EulerMaruyama, ReverseDiffusion, PredictorCorrector, AnnealedLangevin),
+    FirstHitting,
 )
 LEVEL_LAWS = _family(Softmax, LogisticMixture)
 DIVERGENCES = _family(Exact, Hutchinson)

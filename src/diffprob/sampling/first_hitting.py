@@ -33,6 +33,7 @@ class FirstHitting:
     order = None
     evaluations = None
     of_levels = True
+    needs_masks = True  # and no others
 
     def step(self, model: Any, state: State, s: Tensor, rng: Rng) -> State:
         """All events between state.t and s, however many.
