@@ -190,7 +190,7 @@ class Run(RunFolder[Recipe]):
 
     @property
     def process(self) -> Any:
-        """The noising process, a `diffprob.process.linear.Process`; a schedule that was learned is the trained curve.
+        """The noising process, a `diffprob.process.process.Process`; a schedule that was learned is the trained curve.
 
         Raises:
             InputError: the schedule is learned, and there is no model yet.
