@@ -264,7 +264,7 @@ class _Making:
         return 2 * (train * d * min(d, 4096) + 64 * d * (test or train) + searched) / OPERATIONS
 
     def _fits(self, refused: list[str] | None = None) -> list[str]:
-        """Those that help, of variance and path, that the run allows; why not, of each other one, goes to ``refused``."""
+        """Those of variance and path that help and that the run allows; why not, of each other, goes to ``refused``."""
         kinds = []
         for kind in fits_for(self.run.recipe.process):
             try:
