@@ -1,12 +1,14 @@
 """What holds for every verb: help, errors, exit codes, JSON; and the package's own names."""
 
 import ast
+import gc
 import io
 import itertools
 import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +16,8 @@ import pytest
 
 import diffprob as dp
 from diffprob.base.errors import NumericalError
-from diffprob.cli import doctor, show
-from diffprob.cli.main import VERBS, main
+from diffprob.cli import doctor, show, train
+from diffprob.cli.main import BEGAN, VERBS, main
 from diffprob.cli.progress import Progress
 from diffprob.runs.folder import PRETRAINED
 from diffprob.tasks import machine
@@ -314,3 +316,25 @@ def test_control_characters_in_names_are_escaped(diffprob: Callable, trained: Pa
     done = diffprob("export", trained, "--dry-run", "--out", "a\u202e\x1b[31mb")
     assert done.code == 0 and "a\\u202e\\x1b[31mb" in done.out
     assert (done.out + done.err).replace("\n", "").isprintable()
+
+
+def test_a_process_of_ones_own_ends_without_collecting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Walking over what torch's import made takes a second of the processor, after the last line."""
+    registered = []
+    monkeypatch.setattr("atexit.register", registered.append)
+    monkeypatch.setattr("gc.set_threshold", lambda *_: None)
+    monkeypatch.setattr("sys.argv", ["diffprob", "--version"])
+    assert main(["--version"]) == 0 and not registered
+    assert main() == 0 and registered == [gc.freeze]
+
+
+def test_the_time_of_a_training_begins_with_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Imports take seconds, more of them on a busy machine; inside another process it begins with the call."""
+    began: list[float] = []
+    monkeypatch.setattr(train, "run", lambda args: began.append(args.began))
+    monkeypatch.setattr("atexit.register", lambda *_: None)
+    monkeypatch.setattr("gc.set_threshold", lambda *_: None)
+    monkeypatch.setattr("sys.argv", ["diffprob", "train", "digits"])
+    now = time.monotonic()
+    assert main(["train", "digits"]) == main() == 0
+    assert began[0] >= now > began[1] == BEGAN

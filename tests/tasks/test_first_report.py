@@ -20,7 +20,7 @@ from diffprob.tasks.compute import Compute
 from diffprob.tasks.first_report import BITS, STATE, is_complete, is_pending
 from diffprob.tasks.images import ImageSelection
 from diffprob.tasks.likelihood import LikelihoodRequest, likelihood
-from diffprob.tasks.report_time import CURVE, FIRST, Share, parts_of
+from diffprob.tasks.report_time import CLOSING, CURVE, FIRST, Share, parts_of
 from diffprob.tasks.training import TrainRequest, prepare_training, train
 from diffprob.tasks.training_plan import estimate_training
 
@@ -142,26 +142,28 @@ def refuse(*_: Any) -> None:
     raise InputError("not now")
 
 
-def shares(seconds: float, call: float, busy: float = 1.0) -> float:
+def shares(seconds: float, call: float, busy: float = 1.0, most: float = np.inf) -> float:
     now = {"wall": 0.0, "own": 0.0}
     share = Share(seconds, torch.device("cuda"), 50, None, 0.4, lambda: now["wall"], lambda: now["own"])
     now.update(wall=10 * busy, own=10.0)
-    return share(call)
+    return share(call, most)
 
 
 def test_the_share_is_a_fifth_and_more_or_less_where_that_is_too_little_or_too_much() -> None:
     parts = parts_of(50)
     fixed, least, most = (
-        CURVE + sum(p.seconds for p in parts.values()),
+        CLOSING + CURVE + sum(p.seconds for p in parts.values()),
         *(sum(getattr(p, name) for p in parts.values()) for name in ("least", "most")),
     )
     assert shares(600, 0.01) == 120
     assert shares(36000, 0.001) == pytest.approx(fixed + 0.001 * most), "no more than there is to do"
     assert shares(60, 0.01) == pytest.approx(fixed + 0.01 * least), "more than a fifth, to make all of it"
     assert shares(60, 0.005, busy=2) == pytest.approx(2 * fixed + 0.005 * least), "a machine that others use too"
-    some = CURVE + sum(parts[name].seconds + 0.03 * parts[name].least for name in FIRST[:3])
+    some = CLOSING + CURVE + sum(parts[name].seconds + 0.03 * parts[name].least for name in FIRST[:2])
     assert shares(60, 0.03) == pytest.approx(some), "what matters most, where not all of it can be"
-    assert shares(60, 1.0) == 0
+    assert shares(60, 1.0) == pytest.approx(CLOSING + CURVE), "no report, but a loss curve"
+    assert shares(60, 1.0, busy=15) == pytest.approx(15 * CLOSING), "and always the last checkpoint"
+    assert shares(600, 0.01, most=25.0) == 25 and shares(600, 0.01, most=20.0) < 20, "no more than there is"
     share = Share(60, torch.device("cuda"), 50, lambda: 0.001, 0.4, lambda: 0.0, lambda: 0.0)
     assert share(0.1) == share(0.1) == pytest.approx(max(fixed + 0.001 * least, 12)), "a call is measured once"
 
@@ -180,3 +182,28 @@ def test_images_are_read_once_inside_and_anew_outside() -> None:
     with kept_in_memory({repr(run.recipe.data): first}):
         assert OwnImages(run).train.images is first and OwnImages(run).test.images is OwnImages(run).test.images  # pyright: ignore[reportOptionalMemberAccess]
     assert OwnImages(run).train.images is not first
+
+
+def test_how_slow_a_machine_is_counts_by_what_was_seen_of_late() -> None:
+    now = {"wall": 0.0, "own": 0.0}
+    share = Share(100, torch.device("cuda"), 50, None, 0.4, lambda: now["wall"], lambda: now["own"])
+    seen = []
+    for k in range(60):
+        busy = 1.0 if k < 30 else 4.0
+        now["wall"], now["own"] = now["wall"] + busy, now["own"] + 1.0
+        seen.append(share.slowness)
+    assert seen[:30] == [1.0] * 30 and seen[35] > 2 and seen[-1] == pytest.approx(4.0)
+
+
+def _making(needs: dict[str, float], left: float) -> list[str]:
+    making = first_report._Making(Run.open("digits"), None, Share(100, torch.device("cpu"), 50), None, None)  # pyright: ignore[reportArgumentType]
+    parts = {name: replace(part, seconds=needs[name], least=0.0) for name, part in parts_of(50).items()}
+    return list(making._in_time(parts, left))
+
+
+def test_what_matters_most_is_kept_where_not_all_fits() -> None:
+    needs = {"fit": 3.0, "samples": 2.0, "page": 2.0, "bits": 4.0, "comparison": 1.0}
+    assert _making(needs, 100.0) == list(FIRST)
+    assert _making(needs, 8.0) == ["fit", "samples", "page", "comparison"]
+    assert _making(needs, 4.0) == ["fit"], "a comparison wants samples"
+    assert _making(needs, 2.0) == ["samples"] and _making(needs, 1.0) == []

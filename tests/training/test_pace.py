@@ -141,7 +141,7 @@ def test_what_follows_the_last_step_has_its_time():
 def test_what_is_made_of_the_run_afterwards_has_its_share(drawn):
     """Asked with what a network call on one image takes: a third of an image in training, or as pictures took."""
     machine, asked = Machine(lambda _: 0.5), []
-    pace = Pace(600, clock=machine.clock, share=lambda call: asked.append(call) or 3000 * call)
+    pace = Pace(600, clock=machine.clock, share=lambda call, _: asked.append(call) or 3000 * call)
     settings, step = pace.start(Training(10, batch=10), 0), 0
     while step < settings.steps:
         machine.now += 0.5
@@ -176,3 +176,31 @@ def test_an_odd_record_of_the_time_begins_anew(elapsed):
     machine = Machine(lambda _: 1.0)
     train(machine, 100, settings=Training(50, lr=1.0, warmup=0), step=10, state=state)
     assert abs(machine.now - 1100) <= 5
+
+
+def test_no_training_ends_at_once_because_more_is_to_be_made_of_it():
+    """What follows may take more time while the rate has not begun to fall, a fifth more afterwards."""
+    machine, most = Machine(lambda _: 0.5), []
+
+    def share(_, seconds):
+        most.append((machine.now - 1000, seconds))
+        return min(seconds, 40.0 if machine.now < 1450 else 240.0)
+
+    pace = Pace(600, clock=machine.clock, share=share, picture=False)
+    settings, step = pace.start(Training(10, batch=10), 0), 0
+    while step < settings.steps:
+        machine.now += 0.5
+        step += 1
+        settings = pace(settings, step)
+    assert pace.reserve == 0 and most[0][1] == pytest.approx(600, abs=5)
+    early = [seconds for now, seconds in most if now < 380]
+    assert early == sorted(early, reverse=True)
+    assert all(seconds >= 0 for _, seconds in most)
+    assert settings.steps > 2 * 420 and settings.cooldown > 1, "without a bound 360 s of 0.5 s each would be left"
+
+
+def test_a_time_that_is_over_at_once_has_a_step_yet():
+    machine = Machine(lambda _: 1.0)
+    _, settings, step, _ = train(machine, 60)
+    pace = Pace(60, clock=machine.clock, began=machine.now - 100)
+    assert pace.start(settings, step).steps == step + 1

@@ -1,11 +1,13 @@
 """``diffprob VERB``: finds the verb, runs it, prints; turns every error on purpose into one line and an exit code."""
 
+import atexit
 import gc
 import inspect
 import json
 import os
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 from importlib import import_module
@@ -21,6 +23,8 @@ from diffprob.cli.progress import TERMINAL, say
 from diffprob.config.installed import notes_to
 from diffprob.tasks.options import spelt
 from diffprob.tasks.signals import Stopped, heeding
+
+BEGAN = time.monotonic()  # of a process of our own, whose time the imports of a verb are part of
 
 # verb: (module of this package, what it does). The modules are imported one at a time, when needed.
 VERBS = {
@@ -84,9 +88,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     _streams()
     if argv is None:  # a process of our own: a collection walks over all that torch's import made, 0.1 s each time
         gc.set_threshold(100_000, 20, 20)
+        atexit.register(gc.freeze)  # and ten times in the end, when the system takes it all back
+    began = BEGAN if argv is None else time.monotonic()
     try:
         with heeding(), spelt(spelling), notes_to(TERMINAL.note):
-            return _run(list(sys.argv[1:] if argv is None else argv))
+            return _run(list(sys.argv[1:] if argv is None else argv), began)
     except MovedData as error:
         command = shlex.join(["diffprob", *(sys.argv[1:] if argv is None else argv)])
         once = f"or once, for all runs: diffprob data-add {shlex.quote(error.name)} PATH"
@@ -114,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise
 
 
-def _run(argv: list[str]) -> int:
+def _run(argv: list[str], began: float) -> int:
     if not argv or argv[0] in {"-h", "--help", "help"}:
         print(usage(), flush=True)
         return DONE
@@ -135,6 +141,7 @@ def _run(argv: list[str]) -> int:
     except SystemExit:  # argparse has printed the help
         sys.stdout.flush()
         return DONE
+    args.began = began
     if getattr(args, "out", None):
         check_writable(args.out)
     # Whatever a library prints on the way must not get into the JSON.

@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
             tensorboard=args.tensorboard,
             report=args.report,
         )
-    prepared = prepare_training(request, TERMINAL)
+    prepared = prepare_training(request, TERMINAL, args.began)
     if args.dry_run:
         return estimate_training(prepared, TERMINAL).to_json()
     with stopping() as halt:

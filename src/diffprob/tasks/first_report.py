@@ -50,12 +50,17 @@ from diffprob.tasks.likelihood import LikelihoodRequest, likelihood, likelihood_
 from diffprob.tasks.plan import Sampling
 from diffprob.tasks.report_time import (
     DRAWN,
+    ENDING,
+    FIRST,
     FITTING,
     IMAGES,
     KNOTS,
+    LAST,
     LATE,
     MEASURED,
+    ROOM,
     SHARE,
+    ReportPart,
     Share,
     parts_of,
     seconds_per_call,
@@ -207,32 +212,59 @@ class _Making:
     page: PreparedReport | None = None
     drawn: Samples | None = None
     shown: str | None = None
+    call: float = 0.0  # seconds of the network on one image
 
     def make(self) -> FirstReport:
         began = time.monotonic()
         self._keep(complete=False)
-        call = seconds_per_call(self.compute.load(self.run, Zero()), self.run.space)
-        parts = parts_of(self.share.calls, self._comparing())
         made = self._made()
+        parts = parts_of(self.share.calls, self._comparing())
         parts = {name: part for name, part in parts.items() if name not in made}
-        needs = {name: self.share.slowness * part.seconds + call * part.least for name, part in parts.items()}
-        ends = self.ends or began + max(sum(needs.values()), SHARE * self.share.seconds)
-        slack = LATE * self.share.seconds if self.ends else math.inf
-        for name, part in parts.items():
-            left, need = ends - time.monotonic(), needs.pop(name)
-            if left + slack < need or part.after in self.no_time:
-                self.no_time.append(part.what)
-                continue
-            room = left - sum(needs.values()) - need
-            spent = {"fit": FITTING * self.share.seconds - call * part.least, "samples": room / 2}.get(name, room)
-            calls = min(part.most, part.least + max(0.0, min(room, spent)) / call)
+        ends = math.inf if self.ends is None else self.ends - self.share.slowness * ENDING
+        slack = math.inf if self.ends is None else LATE * self.share.seconds
+        if self._is_late(ends + slack, parts):
+            self.no_time = [part.what for part in parts.values()]
+            self._keep(complete=True)
+            return self._result(time.monotonic() - began)
+        self.call = seconds_per_call(self.compute.load(self.run, Zero()), self.run.space)
+        if self.ends is None:
+            ends = began + max(sum(map(self._need, parts.values())), SHARE * self.share.seconds)
+        while kept := self._in_time(parts, ends + slack - time.monotonic()):
+            name = next(name for name in parts if name in kept)
+            part, left = parts.pop(name), ends - time.monotonic()
+            room = ROOM * max(0.0, left - sum(kept.values()))
+            spent = {"fit": FITTING * self.share.seconds - self.call * part.least, "samples": room / 2}.get(name, room)
+            calls = min(part.most, part.least + max(0.0, min(room, spent)) / self.call)
             try:
                 getattr(self, f"_{name}")(int(calls))
             except (InputError, NumericalError) as error:
                 verb = part.verb.format(shlex.quote(self.run.place))
                 self.left_out.append(f"no {part.what}: {error} (diffprob {verb})")
+            if name == LAST:
+                break
+        self.no_time = [part.what for part in parts.values()]
         self._keep(complete=True)
         return self._result(time.monotonic() - began)
+
+    def _need(self, part: ReportPart) -> float:
+        """Seconds that a part takes at least, as slow as the machine is now."""
+        return self.share.slowness * part.seconds + self.call * part.least
+
+    def _in_time(self, parts: Mapping[str, ReportPart], left: float) -> dict[str, float]:
+        """The parts for which there is time, and what they need at least; what matters most comes first."""
+        kept: dict[str, float] = {}
+        missing = {part.what for part in parts.values()}
+        for name in (name for name in FIRST if name in parts):
+            need = self._need(parts[name])
+            if sum(kept.values()) + need <= left and parts[name].after not in missing:
+                kept[name] = need
+                missing.discard(parts[name].what)
+        return kept
+
+    def _is_late(self, ends: float, parts: Mapping[str, ReportPart]) -> bool:
+        """Whether there is no time for any part, nor for measuring how long they would take."""
+        least = min((part.seconds for part in parts.values()), default=0.0)
+        return time.monotonic() + self.share.slowness * least > ends
 
     def _keep(self, complete: bool) -> None:
         state = {"model_sha256": self.run.sha256(), "complete": complete, "no_time": self.no_time}

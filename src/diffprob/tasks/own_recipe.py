@@ -24,7 +24,7 @@ from diffprob.runs.files import read_recipe
 from diffprob.space.pixels import Pixels
 from diffprob.storage.folders import is_run
 from diffprob.tasks.compute import choose_device
-from diffprob.tasks.cost import measure_cost, measured_seconds
+from diffprob.tasks.cost import PATIENCE, measure_cost, measured_seconds
 from diffprob.tasks.options import option
 from diffprob.tasks.own_network import Candidate, candidates, choose, spec_of
 from diffprob.tasks.progress import duration
@@ -40,6 +40,7 @@ STEPS = 8000  # without a time or a number of steps
 # (slides) times as far from held-out images as their mean is (benchmarks/few_steps.py).
 # After some 200 garments could be told apart (docs/results/own-pictures.md); the bound lies between, and is a choice.
 LEAST_STEPS = 100
+MEASURING = 0.02  # share of the time after which the speed of a network is not measured again
 SMALLER = (64, 48, 32, 16)  # sizes that are proposed
 
 
@@ -230,7 +231,7 @@ def _chosen(
     chosen = choose_device(device)
     recipes = {candidate: recipe_for("own", source, images, candidate) for candidate in several}
     smallest, precision = recipes[several[0]], choose_precision("auto", chosen)
-    speed = measured_seconds(smallest, chosen, precision, several[0].batch)
+    speed = measured_seconds(smallest, chosen, precision, several[0].batch, _patience(seconds))
     most = seconds / speed
     if most < several[1].images:
         return several[0], speed
@@ -240,6 +241,11 @@ def _chosen(
         return most * operations / measure_cost(recipes[candidate], chosen, precision).flop
 
     return choose(several, seen), speed
+
+
+def _patience(seconds: float) -> float:
+    """Seconds for measuring how fast a network is here, before a training for so many."""
+    return min(PATIENCE, MEASURING * seconds)
 
 
 def too_few(recipe: Recipe, seconds: float, speed: float, device: torch.device) -> list[str]:
@@ -264,7 +270,8 @@ def too_few(recipe: Recipe, seconds: float, speed: float, device: torch.device) 
             shape = (channels, side, side)
             network, space = spec_of(candidates(shape)[0], shape), Pixels(shape, recipe.space.levels)
             smaller, precision = replace(recipe, space=space, network=network), choose_precision("auto", device)
-            seen = seconds / measured_seconds(smaller, device, precision, recipe.training.batch)
+            batch, patience = recipe.training.batch, _patience(seconds)
+            seen = seconds / measured_seconds(smaller, device, precision, batch, patience)
             if seen >= needed:
                 would = f"{option('size', side)} would see about {_rounded(seen)}, and this size takes {longer}"
                 return [f"{text}, too few to learn from: {would}"]

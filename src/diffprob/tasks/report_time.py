@@ -1,4 +1,4 @@
-"""How long the first report of a run takes, and how much of a training's time is for it."""
+"""How long what follows the last step of a training takes, and how much of its time is for that."""
 
 import math
 import time
@@ -17,15 +17,19 @@ from diffprob.tasks.bounds import TERMS
 from diffprob.tasks.progress import duration
 
 SHARE, FITTING = 0.2, 0.1  # of the training's time: for all of it, and for the calls of the fit
+ROOM = 0.8  # share of the time that is left over which is planned for: a machine may become slower meanwhile
 HARDLY = 0.4  # share above which there is no time for it
-LATE = 0.03  # share by which the end may be late where a part would be left out otherwise
-SLOWEST = 10.0  # of a machine that does other things too
-CURVE = 1.4  # seconds of the processor for the loss curve, which is drawn before, and for opening the run
+LATE = 0.02  # share by which the end may be late where something would be left out otherwise
+SLOWEST = 20.0  # of a machine that does other things too
+WINDOW = 0.15  # share of the training's time over which it is seen how slow the machine is
+CLOSING, ENDING = 0.5, 0.3  # seconds of the processor for the last checkpoint and the end of the process, and for that
+CURVE = 1.4  # for the loss curve, which is drawn before the report, and for opening the run
 KNOTS = 25  # times at which the variance is fitted: between them it is smooth (docs/reports.md)
 IMAGES = (8, 256)  # at each of them, at least and at most
 DRAWN = (8, 64)
 MEASURED = (16, 1000)
 FIRST = ("fit", "samples", "page", "bits", "comparison")  # what matters most comes first
+LAST = "page"  # made when the others are, since it shows them
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class ReportPart:
 
 
 class Share:
-    """What of the time of a training is for its first report: `diffprob.training.pace.Pace` asks.
+    """What of the time of a training is for what follows its last step: `diffprob.training.pace.Pace` asks.
 
     Args:
         seconds: of the training.
@@ -58,6 +62,7 @@ class Share:
         probe: measures the seconds of a network call on one image, once; None: what the pace takes it for is right.
         most: share above which not all of it is made; inf: all of it is, whatever it takes.
         clock, processor: seconds, of the day and of the processor.
+        report: whether a first report is made; if not, there are the last checkpoint and the loss curve.
     """
 
     def __init__(
@@ -69,36 +74,43 @@ class Share:
         most: float = HARDLY,
         clock: Callable[[], float] = time.monotonic,
         processor: Callable[[], float] = time.process_time,
+        report: bool = True,
     ) -> None:
-        self.seconds, self.calls, self.probe, self.most = seconds, calls, probe, most
+        self.seconds, self.calls, self.probe, self.most, self.report = seconds, calls, probe, most, report
         self.ratio = 1.0  # of a call that was measured to what it was taken for
         self.parts = 0  # of `FIRST` that there will be time for
         self.threads = torch.get_num_threads() if device.type == "cpu" else 1
         self.clock, self.processor = clock, processor
-        self.began = clock(), processor()
+        self.marks = [(clock(), processor())]
 
     @property
     def slowness(self) -> float:
-        """Seconds that a second of the processor takes here, where others use it too."""
-        wall, own = self.clock() - self.began[0], self.processor() - self.began[1]
+        """Seconds that a second of the processor has taken here of late, where others use it too."""
+        now, window = (self.clock(), self.processor()), WINDOW * self.seconds
+        while len(self.marks) > 1 and now[0] - self.marks[1][0] >= window:
+            del self.marks[0]
+        wall, own = now[0] - self.marks[0][0], now[1] - self.marks[0][1]
+        if now[0] - self.marks[-1][0] >= window / 10:
+            self.marks.append(now)
         return min(max(self.threads * wall / max(own, 1e-9), 1.0), SLOWEST) if wall > 1 else 1.0
 
-    def __call__(self, call: float) -> float:
-        """Seconds, where the pace takes a network call on one image for ``call`` of them.
+    def __call__(self, call: float, most: float = math.inf) -> float:
+        """Seconds, at most ``most``, where the pace takes a network call on one image for ``call`` of them.
 
         A fifth of the time, or more where that is too short, or less where there is no more to do. Where not even 40%
-        are enough for all parts, those that come first are made.
+        are enough for all parts, those that come first are made; there is always time for the last checkpoint.
         """
         if self.probe is not None:
             self.ratio, self.probe = self.probe() / call, None
-        slow, call, parts = self.slowness, self.ratio * call, parts_of(self.calls)
+        slow, call, parts = self.slowness, self.ratio * call, parts_of(self.calls) if self.report else {}
         needs = [slow * part.seconds + call * part.least for part in map(parts.get, FIRST) if part is not None]
-        sums = [total for total in accumulate(needs, initial=slow * CURVE) if total <= self.most * self.seconds]
-        self.parts = len(sums) - 1
-        if self.parts < len(needs):
-            return sums[-1] if self.parts > 0 else 0.0
-        most = sums[-1] + call * sum(part.most - part.least for part in parts.values())
-        return min(most, max(sums[-1], SHARE * self.seconds))
+        sums = list(accumulate([slow * CURVE, *needs], initial=slow * CLOSING))
+        sums = [total for total in sums if total <= min(self.most * self.seconds, most)] or sums[:1]
+        self.parts = max(0, len(sums) - 2)
+        if self.parts < len(needs) or not needs:
+            return sums[-1]
+        all_of_it = sums[-1] + call * sum(part.most - part.least for part in parts.values())
+        return min(all_of_it, max(sums[-1], min(SHARE * self.seconds, most)))
 
 
 def parts_of(calls: int, comparing: float = 0.0) -> dict[str, ReportPart]:
@@ -109,11 +121,11 @@ def parts_of(calls: int, comparing: float = 0.0) -> dict[str, ReportPart]:
 
     fitting, samples = "fit of variance and steps", "samples"
     return {
-        "fit": part(fitting, "fit {} analytic steps", 2.1, KNOTS, IMAGES),
-        "samples": part(samples, "sample {}", 0.4, calls, DRAWN),
+        "fit": part(fitting, "fit {} analytic steps", 2.8, KNOTS, IMAGES),
+        "samples": part(samples, "sample {}", 0.6, calls, DRAWN),
         "bits": part("bits/dim", "likelihood {}", 0.4, TERMS + 1, MEASURED, fitting),
         "comparison": ReportPart("comparison with real images", "evaluate {}", 0.6 + comparing, after=samples),
-        "page": ReportPart("page", "report {}", 1.2, after=samples),
+        "page": ReportPart("page", "report {}", 0.8, after=samples),
     }
 
 
@@ -142,8 +154,9 @@ def estimated(process: Process, seconds: float, image: float, after: bool) -> tu
         after: whether they are on top.
     """
     most = math.inf if after else HARDLY
-    share = Share(seconds, torch.device("cpu"), affordable(process), most=most)(image / 3)
-    if not share:
-        return 0.0, "no time for it: diffprob train RUN --report makes it afterwards"
+    share = Share(seconds, torch.device("cpu"), affordable(process), most=most)
+    last = share(image / 3)
+    if not share.parts:
+        return last, "no time for it: diffprob train RUN --report makes it afterwards"
     when = "after the last step, about" if after else "the last"
-    return share, f"{when} {duration(share)}: fits, samples, first numbers and a page"
+    return last, f"{when} {duration(last)}: fits, samples, first numbers and a page"

@@ -142,17 +142,23 @@ def train(request: TrainRequest, reporter: Reporter = SILENT, halt: Halt = never
     return run_training(prepare_training(request, reporter), reporter, halt)
 
 
-def prepare_training(request: TrainRequest, reporter: Reporter = SILENT) -> PreparedTraining:
+def prepare_training(
+    request: TrainRequest, reporter: Reporter = SILENT, began: float | None = None
+) -> PreparedTraining:
     """Find the recipe and the place, without training.
+
+    Args:
+        request: what is to be trained.
+        reporter: who hears notes.
+        began: when it was asked for, by `time.monotonic`; None: now.
 
     Raises:
         InputError: no such recipe, data or field of a recipe.
     """
-    began = time.monotonic()
+    began = time.monotonic() if began is None else began
     recipe, images = _recipe(request, reporter)
     requested = request.recipe
     going_on = isinstance(requested, str | Path) and not is_named(str(requested)) and is_run(Path(requested))
-
     begins_with_labels = going_on and request.labels and getattr(recipe, "condition", None) is None
 
     def place() -> Path:
@@ -163,9 +169,7 @@ def prepare_training(request: TrainRequest, reporter: Reporter = SILENT) -> Prep
         recipe, images = labelled(recipe, images, place())
         if begins_with_labels:
             recipe = _from_the_weights(recipe, str(requested), place(), reporter)
-    numbers = {"training.steps": request.steps, "training.seed": request.seed}
-    numbers = {path: number for path, number in numbers.items() if number is not None}
-    recipe = set_fields(recipe, {**request.overrides, **numbers}, reporter)
+    recipe = set_fields(recipe, _changes(request), reporter)
     out = place()
     report = _reports(request)
     pending = report and _is_pending(out)
@@ -175,13 +179,13 @@ def prepare_training(request: TrainRequest, reporter: Reporter = SILENT) -> Prep
     if requested is None and isinstance(recipe, Recipe) and not is_run(out):
         reporter.note(training_text(recipe, duration))
     if is_run(out):
-        before = recipe_of(out).training
+        before, settings = recipe_of(out).training, recipe.training
         if duration is not None or pending:  # what a plan by the clock has changed meanwhile
-            planned = {name: getattr(before, name) for name in PLANNED}
-            recipe = replace(recipe, training=replace(recipe.training, **planned))
+            settings = replace(settings, **{name: getattr(before, name) for name in PLANNED})
         elif (requested is None or going_on) and "training.cooldown" not in request.overrides:
-            recipe = replace(recipe, training=_with_its_fall(recipe.training, before))
-        _say_the_fall(recipe.training, before, out, reporter)
+            settings = _with_its_fall(settings, before)
+        recipe = replace(recipe, training=settings)
+        _say_the_fall(settings, before, out, reporter)
     if requested is None and request.out:
         recipe = replace(recipe, name=folder_name(out))
     if going_on and not is_run(out) and getattr(recipe, "start", None) is None:
@@ -198,6 +202,12 @@ def prepare_training(request: TrainRequest, reporter: Reporter = SILENT) -> Prep
         tensorboard=request.tensorboard,
         report=report,
     )
+
+
+def _changes(request: TrainRequest) -> dict[str, Any]:
+    """Fields that are set by hand."""
+    numbers = {"training.steps": request.steps, "training.seed": request.seed}
+    return {**request.overrides, **{path: number for path, number in numbers.items() if number is not None}}
 
 
 def _with_its_fall(training: Training, before: Training) -> Training:

@@ -35,7 +35,7 @@ from diffprob.tasks.first_report import is_complete, make_first_report
 from diffprob.tasks.monitor import Watch, check_monitor
 from diffprob.tasks.progress import duration
 from diffprob.tasks.reconstruction import draw_reconstructions, measure_reconstruction
-from diffprob.tasks.report_time import Share, seconds_per_call
+from diffprob.tasks.report_time import CURVE, LATE, Share, seconds_per_call
 from diffprob.tasks.reporter import SILENT, Progress, Reporter
 from diffprob.tasks.tensorboard import Board
 from diffprob.tasks.training_plan import PreparedTraining, TrainResult, checked
@@ -93,9 +93,9 @@ def run_training(prepared: PreparedTraining, reporter: Reporter = SILENT, halt: 
     digest = images.digest()
     trainer = _trainer(recipe, images, Replica(out), accelerator)  # first: it may refuse, and nothing is there yet
     share = _share(prepared, recipe, trainer)
-    if prepared.duration is not None:
-        pace = {"calls": PREVIEW_STEPS, "began": prepared.began, **({} if share is None else {"share": share})}
-        trainer.pace = Pace(prepared.duration, **pace)
+    if share is not None:
+        began, picture = prepared.began, not share.report
+        trainer.pace = Pace(share.seconds, calls=PREVIEW_STEPS, began=began, share=share, picture=picture)
     if not accelerator.is_main_process:
         accelerator.wait_for_everyone()  # until the run is there
         _heedful(trainer, halt)
@@ -131,15 +131,14 @@ def run_training(prepared: PreparedTraining, reporter: Reporter = SILENT, halt: 
 
 
 def _share(prepared: PreparedTraining, recipe: AnyRecipe, trainer: Trainer) -> Share | None:
-    """What of the time the first report has; None where there is none, or no time that is planned for."""
-    if not prepared.report or prepared.duration is None or not isinstance(recipe, Recipe):
+    """What of the time that is planned for follows the last step; None where there is no such time."""
+    if prepared.duration is None:
         return None
+    if not prepared.report or not isinstance(recipe, Recipe):
+        return Share(prepared.duration, trainer.device, 0, report=False)
     average: Any = trainer.average
-
-    def probe() -> float:
-        return seconds_per_call(average, recipe.space)
-
-    return Share(prepared.duration, trainer.device, affordable(recipe.process), probe)
+    calls, space = affordable(recipe.process), recipe.space
+    return Share(prepared.duration, trainer.device, calls, lambda: seconds_per_call(average, space))
 
 
 def _accelerator(recipe: AnyRecipe, device: str, processes: int | None) -> Any:
@@ -177,7 +176,7 @@ class _Main:
     images: Images
     reporter: Reporter
     halt: Halt
-    share: Share | None = None  # of a first report, whose samples stand in the place of the last picture
+    share: Share | None = None  # a first report's samples stand in the place of the last picture
     plan_shown: bool = False  # whether the steps of a planned training were said
 
     def run(self, done: int, seconds: float | None) -> TrainResult:
@@ -213,12 +212,35 @@ class _Main:
         if _model_step(store.folder) < trainer.step:  # killed last time between the last state and its model
             trainer.save()
         loss_png = store.folder / LOSS
-        curve = _loss_curve(store, self.reporter) if first is not None or not loss_png.exists() else loss_png
+        curve = loss_png
+        if first is not None or not loss_png.exists():
+            in_time = self._in_time("loss curve", CURVE, self.reporter.note)
+            curve = _loss_curve(store, self.reporter) if in_time else None
         return _result(trainer, store, first, curve, timed_out)
 
+    def _in_time(self, what: str, processor: float, note: Callable[[str], None], seconds: float = 0.0) -> bool:
+        """Whether there is time for something after the last step of a planned training; if not, that is said.
+
+        Args:
+            what: in words.
+            processor: seconds of the processor that it takes.
+            note: says it.
+            seconds: that it takes besides.
+        """
+        pace, share = self.trainer.pace, self.share
+        if pace is None or share is None or self.trainer.step < self.trainer.settings.steps:
+            return True
+        is_in_time = pace.left + LATE * pace.seconds >= share.slowness * processor + seconds
+        if not is_in_time:
+            note(f"no time for the {what}")
+        return is_in_time
+
     def _draw(self, average: Any, step: int, note: Callable[[str], None]) -> None:
-        drawn_later = self.share is not None and self.share.parts >= 2
-        if step < self.trainer.settings.steps or not drawn_later:
+        drawn_later = self.share is not None and self.share.report
+        if step == self.trainer.settings.steps and drawn_later:
+            return
+        pace = self.trainer.pace
+        if self._in_time(f"picture at step {step:,}", 0.0, note, 0.0 if pace is None else pace.reserve):
             _preview(average, self.store, self.images, step, note)
 
     def _take(self, settings: Training, bar: Progress) -> None:

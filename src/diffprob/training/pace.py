@@ -78,7 +78,9 @@ class Pace:
         calls: of the network, for each sample of a picture; pictures take no more than 6% of the time.
         clock: seconds, increasing.
         began: when, by the clock; None: now.
-        share: for what is made after the last step: what seconds a network call on one image takes -> seconds.
+        share: for what is made after the last step: (seconds of a network call on one image, seconds that there are at
+            most) -> seconds.
+        picture: whether the last step has a picture.
 
     Raises:
         ValueError: a number out of range.
@@ -91,13 +93,14 @@ class Pace:
         calls: int = 50,
         clock: Callable[[], float] = time.monotonic,
         began: float | None = None,
-        share: Callable[[float], float] = lambda call: 0.0,
+        share: Callable[[float, float], float] = lambda call, most: 0.0,
+        picture: bool = True,
     ) -> None:
         real("seconds", seconds, "(0, inf)")
         real("fall", fall, "(0, 1]")
         self.seconds, self.fall, self.calls, self.clock = seconds, fall, calls, clock
         self.requested = self.began = clock() if began is None else began
-        self.pictures = True  # whether there are pictures before the last
+        self.pictures, self.picture = True, picture  # whether there are pictures before the last, and that one
         self.speed = 1.0  # steps a second; a guess before the first look
         self.reserve = 0.0  # seconds for checkpoint and picture of the last step
         self.share, self.later = share, 0.0
@@ -109,6 +112,11 @@ class Pace:
     def elapsed(self) -> float:
         """Seconds of this training, those before an interruption too."""
         return self.clock() - self.began
+
+    @property
+    def left(self) -> float:
+        """Seconds until the whole is to be over."""
+        return self.ends - self.clock()
 
     @property
     def ends(self) -> float:
@@ -131,13 +139,15 @@ class Pace:
             settings: as recorded.
             step: at which the training stands.
             state: what `state` gave at the newest checkpoint. Where it is of a training of as many seconds that has not
-                ended, this one goes on with it; else this one begins, and the learning rate rises again.
+                ended, this one goes on with it; else this one begins, with a step at least, and the learning rate rises
+                again.
         """
         before = (state or {}).get("elapsed", 0.0) if (state or {}).get("seconds") == self.seconds else 0.0
         goes_on = step < settings.steps and 0 < before < self.seconds
         self.began = self.requested - (before if goes_on else 0.0)
         self.first = self.last = _Mark(step, self.elapsed)
-        return self._planned(settings, self.first)
+        planned = self._planned(settings, self.first)
+        return planned if goes_on else replace(planned, steps=max(planned.steps, step + 1))
 
     def __call__(self, settings: Training, step: int) -> Training:
         """The settings from now on, after ``step`` steps; those that were given where nothing changes."""
@@ -149,14 +159,19 @@ class Pace:
         since = self.last if step - self.last.step >= _STEADY else self.first
         self.speed = (step - since.step) / max(now.seconds - since.seconds, 1e-9)
         self.last = now
-        self.later = self.share(self._call(settings) if self.call is None else self.call)
+        self.later = self.share(self._call(settings) if self.call is None else self.call, self._most(now))
         if measured:
             return self._planned(settings, now)
         return self._planned(self._spaced(self._planned(settings, now)), now)
 
     def drew(self, seconds: float, samples: int) -> None:
         """Note what a checkpoint and a picture of so many samples took: the last step has as much."""
-        self.reserve, self.call = seconds, seconds / (samples * self.calls)
+        self.reserve, self.call = seconds * self.picture, seconds / (samples * self.calls)
+
+    def _most(self, now: _Mark) -> float:
+        """Seconds for what follows the last step: more than before only as long as the fall has not begun, so that no
+        training ends all of a sudden; a fifth more where a machine becomes slower."""
+        return max(self.seconds - self.reserve - now.seconds / (1 - min(self.fall, 0.99)), 1.2 * self.later)
 
     def _call(self, settings: Training) -> float:
         """Seconds of a network call on one image: a third of what the image costs in training."""
@@ -181,7 +196,7 @@ class Pace:
         self.pictures = settings.sample_every > 0 and affordable >= 16 * (_PICTURES + 1)
         samples = int(affordable / (_PICTURES + 1) if self.pictures else affordable)
         samples = min(settings.samples, max(4, samples))
-        self.reserve = seconds * samples
+        self.reserve = seconds * samples * self.picture
         every = checkpoint * (_CHECKPOINTS // _PICTURES) if self.pictures else settings.sample_every
         warmup = min(settings.warmup, max(1, round(_WARMUP * settings.steps)))
         return replace(settings, warmup=warmup, checkpoint_every=checkpoint, sample_every=every, samples=samples)
