@@ -227,7 +227,7 @@ def _read_any(rng: random.Random, folder: Path) -> None:
     data = rng.choice(
         (_npy("u1"), _npz(True), _mat(True), _idx(False), gzip.compress(_idx(False)), _picture("png"), b"")
     )
-    name = "a" + rng.choice((".npy", ".npz", ".mat", ".bin", ".png", ".gz", "-images-idx3-ubyte", ".tif", ""))
+    name = "a" + rng.choice((".npy", ".npz", ".mat", ".bin", ".png", ".gz", "-images-idx3-ubyte", ".tif", ".txt", ""))
     (folder / name).write_bytes(mutated(data, rng))
     check(lambda: open_data(str(folder / name)).load(), name)
 

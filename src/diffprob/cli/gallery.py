@@ -73,6 +73,8 @@ def write_samples(kind: str, out: str, samples: "Samples", levels: int, progress
     images, seeds, settings = samples.images, samples.seeds, samples.settings
     if kind == "npz":
         output.write_file(out, artifacts.arrays(images, seeds, {**settings, "levels": levels}))
+    elif kind == "txt":
+        samples.save(out)
     elif kind == "png":
         output.write_file(out, artifacts.grid_png(images, levels, settings))
     else:

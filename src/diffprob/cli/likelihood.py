@@ -1,7 +1,8 @@
 """How probable images are under a run: -log2 p in bits per dimension, with its parts and its error bar.
 
 bound: the variational bound of the run's chain, a code length of the grey levels without dequantisation. continuous:
-the same for infinitely many steps. flow: the density of the probability flow, through uniform dequantisation.
+the same for infinitely many steps. flow: the density of the probability flow, through uniform dequantisation. order:
+log p of a model of levels that draws in one order, exactly; its bound is over all orders.
 """
 
 import argparse
@@ -26,7 +27,7 @@ EXAMPLES = (
     "diffprob likelihood runs/x pictures/ --method flow --repeats 5 --out flow.json",
 )
 
-METHODS = ("bound", "continuous", "flow")
+METHODS = ("bound", "continuous", "flow", "order")
 SHOWN = 5  # images that cost most
 TERMS = 50  # `diffprob.tasks.bounds.TERMS`, whose module imports torch
 # Options that only some methods have.
@@ -34,6 +35,7 @@ _OWN = {
     "bound": ("terms", "eta", "steps", "grid", "variance", "decoder_std", "clip"),
     "continuous": ("terms", "variance", "decoder_std", "clip"),
     "flow": ("divergence", "tolerance", "repeats", "importance"),
+    "order": ("order",),
 }
 
 
@@ -60,6 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--importance", type=whole(1), metavar="N", help="flow: importance samples in each dequantisation (default 1)"
+    )
+    parser.add_argument(
+        "--order", choices=("raster", "random"), help="order: row by row (default), or one of --seed for all images"
     )
     parser.add_argument(
         "--until", type=share, metavar="X", help="stop once the mean's standard error is at most X bits/dim; -n at most"
@@ -113,7 +118,7 @@ def format_result(result: dict[str, Any]) -> Iterator[str]:
         return
     yield where
     error = "" if result["standard_error"] is None else f" +- {result['standard_error']:.4f}"
-    yield f"{result['method']}: {result['bits_per_dim']:.4f}{error} bits/dim"
+    yield f"{result['method']}: {result['bits_per_dim']:.4f}{error} {result.get('unit', 'bits/dim')}"
     yield from table([(name, f"{value:.4f}") for name, value in result["terms_bits_per_dim"].items()])
     yield from _worst(result["images"])
     yield ", ".join(how)
@@ -151,7 +156,10 @@ def _check(args: argparse.Namespace) -> None:
 def _method(args: argparse.Namespace) -> Any:
     """The method, with the options that are its own."""
     from diffprob.tasks.bounds import ChainBound
-    from diffprob.tasks.likelihood import ContinuousTimeBound, ProbabilityFlow
+    from diffprob.tasks.likelihood_methods import ContinuousTimeBound, FixedOrder, ProbabilityFlow
+
+    if args.method == "order":
+        return FixedOrder(order=args.order or "raster", seed=args.seed)
 
     if args.method == "flow":
         own = {name: getattr(args, name) for name in _OWN["flow"]}

@@ -319,7 +319,7 @@ def bound(args: argparse.Namespace, **own: Any) -> dict[str, Any]:
         "grid": optional("LeastCost(whole=True)" if args.grid == "best" else args.grid, "--grid", "grid"),
         "variance": optional(args.variance, "--variance", "variance"),
         "decoder_std": args.decoder_std,
-        "clip": True if args.clip is None else args.clip,
+        "clip": args.clip,
         **own,
     }
 

@@ -31,7 +31,8 @@ def how(result: dict[str, Any]) -> Iterator[str]:
     if result["told"] is not None:
         guided = "" if result["guidance"] is None else f", guided by {result['guidance']}"
         yield f"told: {result['told']}{guided}"
-    yield f"{result['sampler']}, {steps} on {result['grid']}, {result['variance']}, {clip}"
+    decided = (result["sampler"], f"{steps} on {result['grid']}", result["variance"], clip)
+    yield ", ".join(part for part in decided if part != "None")
     where = f"{result['device']} in {result['precision']}, chunks of {result['chunk']}"
     if result["network_calls"] is None:
         yield f"on {where}: as many network calls as the tolerances need"

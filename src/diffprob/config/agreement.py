@@ -54,7 +54,12 @@ def _shapes(get: Get) -> Iterator[Change]:
 
 def _levels_of(get: Get) -> Iterator[Change]:
     """A model of levels has as many everywhere, and an order as many steps as elements."""
-    levels, shape, law = get("space.levels"), get("space.shape"), get("prediction")
+    levels, shape, law, length = (get(name) for name in ("space.levels", "space.shape", "prediction", "data.length"))
+    if isinstance(length, int) and isinstance(shape, tuple):
+        shape = (*shape[:-1], length)
+        yield "space.shape", shape, ["data.length"]
+    if get("network.length") is not MISSING and isinstance(shape, tuple):
+        yield "network.length", math.prod(shape), ["space.shape"]
     for path in ("process.levels", "network.levels"):
         if get(path) is not MISSING:
             yield path, levels, ["space.levels"]

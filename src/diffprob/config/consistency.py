@@ -94,6 +94,9 @@ def _check_outputs(recipe: Any) -> None:
 def _check_levels(recipe: Any) -> None:
     """Refuse parts of a model of levels that speak of other data, or of real numbers."""
     space, process, network, law = recipe.space, recipe.process, recipe.network, recipe.prediction
+    theirs = getattr(recipe.data, "characters", space.characters if space.is_discrete else "")
+    if space.is_discrete and theirs != space.characters:
+        raise FieldError("space.characters", f"must be those of data, {shown(theirs)}, got {shown(space.characters)}")
     if not space.is_discrete:
         raise FieldError("space", f"must be Tokens(shape, levels) with process={shown(process)}, got {shown(space)}")
     able("prediction", law, "outputs", "Softmax()")

@@ -22,6 +22,7 @@ from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.data.captioned import CaptionedDigits
 from diffprob.data.combined import Concatenated, Subset
 from diffprob.data.sources import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Svhn
+from diffprob.data.text import Text
 from diffprob.data.train_test_split import TrainTestSplit
 from diffprob.denoise.denoiser import Constant, Index, LogNoise, Scale
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
@@ -160,6 +161,7 @@ SOURCES = _family(
     Folder,
     Array,
     HuggingFace,
+    Text,
     Concatenated,
     Subset,
     TrainTestSplit,

@@ -10,6 +10,7 @@ from diffprob.data.formats.pictures import SUFFIXES, converting
 from diffprob.data.images import Source
 from diffprob.data.library import known_places, place_of
 from diffprob.data.sources import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Svhn
+from diffprob.data.text import Text
 from diffprob.storage.foreign import parsing
 
 _IDX_START, _GZIP = b"\x00\x00\x08", b"\x1f\x8b"
@@ -60,6 +61,8 @@ def _in_file(path: Path, split: str) -> Source:
     name = path.name.lower()
     if name.endswith((".npy", ".npz")):
         return Array(str(path), split)
+    if name.endswith((".txt", ".md")):
+        return Text(str(path), split=split)
     if name.endswith(".mat"):
         return Svhn(str(path), split)
     if name.endswith(".bin"):
@@ -76,8 +79,8 @@ def _in_file(path: Path, split: str) -> Source:
     if start == _IDX_START or (start[:2] == _GZIP and _unpacks_to_idx(path)):
         return Idx(str(path), split)
     raise InputError(
-        f"{path}: not a known format; idx, CIFAR .bin, SVHN .mat, .npy, .npz or a folder of PNG, JPEG or WebP would "
-        f"be right{converting([path])}"
+        f"{path}: not a known format; idx, CIFAR .bin, SVHN .mat, .npy, .npz, .txt or a folder of PNG, JPEG or WebP "
+        f"would be right{converting([path])}"
     )
 
 

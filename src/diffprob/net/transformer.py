@@ -106,6 +106,26 @@ class TokenTransformerSpec:
         parts = [(self.width, self.width, 2 * self.layers + 1), (self.levels + self.classes, self.width, 1)]
         check_weights("TokenTransformerSpec", parts)
 
+    @property
+    def in_channels(self) -> int:
+        """One: a token at each place."""
+        return 1
+
+    @property
+    def out_channels(self) -> int:
+        """K logits at each place."""
+        return self.levels
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """One resolution."""
+        return (self.width,)
+
+    @property
+    def divisor(self) -> int:
+        """Any length will do."""
+        return 1
+
     def build(self) -> "TokenTransformer":
         """A network with random weights from torch's global generator; on ``torch.device("meta")`` without memory."""
         return TokenTransformer(self)
@@ -213,7 +233,7 @@ class Transformer(nn.Module):
 
 
 class TokenTransformer(nn.Module):
-    """Sequences (B, length) of levels, K for the mask, and times () or (B,) -> `Output` of logits (B, length, K).
+    """Sequences (B, ..., length) of levels, K for the mask, and times () or (B,) -> `Output` of logits (..., K).
 
     Reference: Sahoo et al., "Simple and effective masked diffusion language models" (2024), app. C.
     """
@@ -234,6 +254,7 @@ class TokenTransformer(nn.Module):
         Raises:
             ValueError: another length.
         """
-        if x.ndim != 2 or x.shape[1] != self.spec.length:
+        if x.shape[-1] != self.spec.length or x[0].numel() != self.spec.length:
             raise ValueError(f"expected sequences (B, {self.spec.length}), got {tuple(x.shape)}")
-        return Output(self.last(self.body(self.tokens(x.long()), t, label)))
+        logits = self.last(self.body(self.tokens(x.flatten(1).long()), t, label))
+        return Output(logits.reshape(*x.shape, self.spec.levels))

@@ -105,6 +105,9 @@ class Latents:
         """
         raise InputError(f"{what} works on pixels, and this model on latents; a run of Pixels(...) would be right")
 
+    def require_images(self, what: str) -> None:
+        """Nothing: the data are."""
+
     def of_pixels(self, x: Tensor) -> Never:
         """Not of latents: `require_pixels` says why."""
         return self.require_pixels("this")

@@ -59,6 +59,9 @@ class Pixels:
     def require_pixels(self, what: str) -> None:
         """Nothing, for model space has them; a space without pixels refuses ``what``."""
 
+    def require_images(self, what: str) -> None:
+        """Nothing: these are."""
+
     @property
     def bin_width(self) -> float:
         """Width of a grey level's bin in model space, 2/(K-1)."""

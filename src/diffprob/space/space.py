@@ -68,6 +68,14 @@ class Space(Protocol):
         """
         ...
 
+    def require_images(self, what: str) -> None:
+        """Nothing where the data are images or points; otherwise refuse ``what``.
+
+        Raises:
+            InputError: they are texts.
+        """
+        ...
+
     def to_model(self, levels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Data (B, *shape) -> points (B, *model_shape)."""
         ...

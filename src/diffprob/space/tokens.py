@@ -3,11 +3,12 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from diffprob.base.checks import MOST, several, whole
-from diffprob.base.errors import NumericalError
+from diffprob.base.checks import MOST, MOST_TEXT, several, text, whole
+from diffprob.base.errors import FieldError, InputError, NumericalError
 from diffprob.base.shapes import check_floats
 from diffprob.space.pixels import bits_per_dim
 
@@ -19,17 +20,22 @@ class Tokens:
     Args:
         shape: of an event.
         levels: K, 2 to 256.
+        characters: K different ones that the levels stand for, where the data are texts; "": the levels are numbers.
 
     Exact when: always; a law of tokens is one of the levels, without bins.
     """
 
     shape: tuple[int, ...]
     levels: int = 256
+    characters: str = ""
 
     def __post_init__(self) -> None:
         several("shape", self.shape, lambda name, side: whole(name, side, 1), 1, 3, "(1, 28, 28) or (64,)")
         whole("levels", self.levels, 2, 256)
         whole("the number of tokens of an event", self.dimensions, 1, MOST)
+        text("characters", self.characters, 0, MOST_TEXT)
+        if self.characters and len(set(self.characters)) != self.levels:
+            raise FieldError("characters", f"must be {self.levels} different ones, got {len(set(self.characters))}")
 
     @property
     def dimensions(self) -> int:
@@ -52,6 +58,26 @@ class Tokens:
 
     def require_pixels(self, what: str) -> None:
         """Nothing: an element of a state is one of the data."""
+
+    def require_images(self, what: str) -> None:
+        """Nothing, unless the data are texts.
+
+        Raises:
+            InputError: they are.
+        """
+        if self.characters:
+            raise InputError(f"{what} looks at images, and this model writes text")
+
+    def text(self, levels: Tensor | np.ndarray) -> list[str]:
+        """The texts that levels (B, *shape) stand for.
+
+        Raises:
+            InputError: the levels are numbers, and stand for no characters.
+        """
+        if not self.characters:
+            raise InputError("these levels stand for no characters: a space Tokens(shape, levels, characters) has text")
+        rows = levels.reshape(len(levels), -1).tolist()
+        return ["".join(self.characters[int(level)] for level in row) for row in rows]
 
     def to_model(self, levels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Whole numbers (B, ...) of d for each event -> the same numbers in ``dtype``, (B, *shape).

@@ -25,6 +25,7 @@ from diffprob.runs.folder import Run
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.drawing import clips, limited, make_times
 from diffprob.tasks.images import ImageSelection
+from diffprob.tasks.options import option
 from diffprob.tasks.reporter import Reporter
 
 NEAR = 1e-3  # how far from a grey level rounding errors of float32 may leave a value
@@ -134,6 +135,9 @@ def prepare(
         InputError: a run without a model, images of another kind, or a grid that has not so many times.
     """
     run.space.log_det()  # there may be none
+    for name in ("clip", "decoder_std"):
+        if getattr(chain, name):
+            run.recipe.process.require_linear(option(name))
     selection, chosen = images.resolve(run, reporter)
     if selection.images.rounded > NEAR:
         raise InputError(
@@ -153,6 +157,7 @@ def prepare(
         "n": len(chosen),
         "seed": images.seed,
         "levels": run.space.levels,
+        **({"unit": "bits/character"} if getattr(run.space, "characters", "") else {}),
         "grid": repr(grid),
         "steps": len(times),
         "terms": "all" if terms is None else terms,

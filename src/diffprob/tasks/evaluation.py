@@ -187,6 +187,7 @@ def prepare_evaluation(run: Run, request: EvaluationRequest, reporter: Reporter 
     """
     file, sampling = request.statistics, request.sampling
     check_names(request.metrics or ())
+    run.space.require_images("evaluation")
     real = real_images(run, request.held_out, request.place, request.split, request.resize, reporter)
     numbers = numbering(run.recipe, real.fitted[0])
     for line in strangers(run.name, numbers, real.fitted[0], real.reference.images):

@@ -56,6 +56,9 @@ class Points:
     def require_pixels(self, what: str) -> None:
         """Nothing: a restoration works on points as they are."""
 
+    def require_images(self, what: str) -> None:
+        """Nothing: points are looked at as they are."""
+
     @property
     def dimensions(self) -> int:
         """Of a point."""

@@ -165,8 +165,9 @@ class LikelihoodResult:
 
     def __repr__(self) -> str:
         error = "" if self.standard_error is None else f" +- {self.standard_error:.4f}"
+        unit = self.settings.get("unit", "bits/dim")
         many = f"{len(self.index):,} image{'s' if len(self.index) > 1 else ''} of {self.selection.images.name}"
-        return f"{self.mean:.4f}{error} bits/dim ({self.settings['method']}) of {many} ({self.selection.role})"
+        return f"{self.mean:.4f}{error} {unit} ({self.settings['method']}) of {many} ({self.selection.role})"
 
     def _repr_html_(self) -> str:
         rows = [(name, f"{float(bits.mean()):.4f}") for name, bits in self.parts.items()]

@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from diffprob.data.combined import held_out_source
 from diffprob.data.for_run import uncoloured
 from diffprob.data.formats.pictures import MixedSizes
 from diffprob.data.images import Images
+from diffprob.data.text import Text
 from diffprob.data.train_test_split import SeparateTestSet, TrainTestSplit, split_of
 from diffprob.denoise.prediction import V
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import Cosine
+from diffprob.recipes.text import own_text
 from diffprob.runs.files import read_recipe
 from diffprob.space.pixels import Pixels
 from diffprob.storage.folders import is_run
@@ -94,11 +96,15 @@ def automatic(
         InputError: the data cannot be used.
     """
     source, images, notes = opened(data, size, channels, out)
-    notes.append(f"{printable(data)}: {images_text(images)}")
+    notes.append(f"{printable(data)}: {images_text(images, source)}")
     source, images, more = with_held_out(source, images, held_out, out)
     begun = read_recipe(out) if out is not None and is_run(out) else None
+    if isinstance(source, Text):
+        recipe = own_text(data_name(data), source, images, steps or STEPS // 2)
+        begun = begun if isinstance(begun, Recipe) and begun.space == recipe.space else None
+        return (recipe if begun is None else replace(begun, data=recipe.data)), images, notes + more
     if isinstance(begun, Recipe) and begun.space == Pixels(images.event_shape, images.levels):
-        return replace(begun, data=source, condition=None, network=_without_labels(begun.network)), images, notes + more
+        return replace(begun, data=source, condition=None, network=told_classes(begun.network, 0)), images, notes + more
     candidate, speed = _chosen(source, images, seconds, steps, device)
     recipe = recipe_for(data_name(data), source, images, candidate, steps or STEPS)
     if seconds is not None and candidate == candidates(images.event_shape)[0]:
@@ -106,9 +112,12 @@ def automatic(
     return recipe, images, notes + more
 
 
-def _without_labels(network: Any) -> Any:
-    """The settings of a network that takes no labels: whether it is to take some is asked anew."""
-    return replace(network, classes=0) if getattr(network, "classes", 0) else network
+def told_classes(network: Any, classes: int) -> Any:
+    """The settings of a network, or of what it wraps, that takes so many classes; as they are where it takes none."""
+    own = {field.name for field in fields(network)}
+    if "classes" in own:
+        return replace(network, classes=classes)
+    return replace(network, body=told_classes(network.body, classes)) if "body" in own else network
 
 
 def with_held_out(
@@ -158,9 +167,11 @@ def _has_test_part(source: Any) -> bool:
         return False
 
 
-def images_text(images: Images) -> str:
+def images_text(images: Images, source: Any = None) -> str:
     """What images are, in words: "600 colour images of 32x32 in 3 classes"."""
     channels, height, width = images.event_shape
+    if isinstance(source, Text):
+        return f"{len(images):,} windows of {width} characters, {images.levels} different ones"
     kind = "grey" if channels == 1 else "colour"
     levels = "" if images.levels == 256 else f", {images.levels} grey levels"
     classes = f" in {len(images.occurring)} classes" if len(images.occurring) > 1 else ""

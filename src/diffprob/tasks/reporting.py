@@ -109,6 +109,7 @@ def prepare_report(run: Run, request: ReportRequest, reporter: Reporter) -> Prep
     Raises:
         InputError: data that cannot be read or is not the run's, too many samples, or a run without a model.
     """
+    run.space.require_images("a report")
     images, note = find_data(run, request.data, reporter)
     return PreparedReport(run, request, _plan(run, request.sampling, reporter), images, note)
 

@@ -158,6 +158,7 @@ def prepare_restore(run: Run, request: RestoreRequest, reporter: Reporter = SILE
     """
     _check(request)
     run.space.require_pixels("a restoration")
+    run.space.require_images("a restoration")
     if not isinstance(request.degradation, Inpaint):
         run.recipe.process.require_linear("a restoration of other than missing pixels")
     images = read_images(request.images, run, reporter, request.n)

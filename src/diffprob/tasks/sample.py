@@ -92,6 +92,7 @@ class Samples(OfImages):
         network_calls: for all images.
         place: of the run.
         settings: everything that decides the images, JSON literals by name.
+        texts: what they say, of a model of text; empty of others.
     """
 
     images: np.ndarray
@@ -104,6 +105,7 @@ class Samples(OfImages):
     network_calls: int
     place: str
     settings: dict[str, Any]
+    texts: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """JSON literals by name: the settings, and what was spent; no pixels."""
@@ -116,10 +118,18 @@ class Samples(OfImages):
         Raises:
             InputError: another suffix, points that are no images, or the disk refuses; what existed before is intact.
         """
-        kinds = {".npz": lambda: arrays(self.images, self.seeds, {**self.settings, "levels": self.levels})}
+        kinds: dict[str, Any] = {
+            ".npz": lambda: arrays(self.images, self.seeds, {**self.settings, "levels": self.levels})
+        }
         if (levels := self.levels) is not None:
             kinds = {".png": lambda: grid_png(self.images, levels, self.settings), **kinds}
+        if self.texts:
+            kinds[".txt"] = self.text_file
         save(path, kinds)
+
+    def text_file(self) -> bytes:
+        """All texts, one after the other, an empty line between."""
+        return ("\n\n".join(self.texts) + "\n").encode()
 
     def _repr_png_(self) -> bytes | None:
         return grid_png(self.images[:MOST_SHOWN], self.levels, {}) if self.levels else None
@@ -128,6 +138,8 @@ class Samples(OfImages):
         if not self.levels:
             where = f"{self.settings['run']}, seeds {self.settings['seeds']}"
             return f"{len(self):,} points of {where} ({self.settings['sampler']})"
+        if self.texts:
+            return "\n\n".join(self.texts)
         shape = "x".join(map(str, self.images.shape[1:]))
         how = f"{self.settings['sampler']}, {self.evaluations:g} evaluations each"
         many = f"{len(self):,} image{'s' if len(self) > 1 else ''} {shape} in {self.levels} grey levels"
@@ -160,6 +172,7 @@ def draw_sample(prepared: PreparedSample, reporter: Reporter = SILENT) -> Sample
         NumericalError: an image is not finite.
     """
     plan, space, rng = prepared.plan, prepared.run.space, prepared.rng
+    characters: Any = space  # of a model of text
     rows = min(prepared.request.progressive, len(rng))
     with network_progress(reporter, "sample", prepared.network_calls, plan.model) as progress:
         drawn = draw(plan.guided, plan.sampler, plan.times, rng, space, plan.clip, rows)
@@ -174,6 +187,7 @@ def draw_sample(prepared: PreparedSample, reporter: Reporter = SILENT) -> Sample
         network_calls=progress.done,
         place=prepared.run.place,
         settings=prepared.settings,
+        texts=tuple(characters.text(drawn.levels)) if getattr(space, "characters", "") else (),
     )
 
 

@@ -332,9 +332,14 @@ def draw_preview(model: NetworkModel, recipe: Recipe, path: Path) -> None:
         "chunk": model.evaluation.chunk,
         "precision": model.evaluation.precision,
     }
+    if getattr(recipe.space, "characters", ""):
+        texts: Any = recipe.space
+        path, picture = path.with_suffix(".txt"), ("\n\n".join(texts.text(drawn.levels)) + "\n").encode()
+    else:
+        picture = grid_png(drawn.levels, recipe.space.levels, settings)
     files.check_replaceable(path)
     with files.saying(f"write {path}", "; what existed before is intact"):
-        files.write_file(path, [grid_png(drawn.levels, recipe.space.levels, settings)])
+        files.write_file(path, [picture])
 
 
 def _loss_curve(store: RunWriter, reporter: Reporter) -> Path | None:
