@@ -24,6 +24,7 @@ from diffprob.process.schedule import Cosine
 from diffprob.recipes.text import own_text
 from diffprob.runs.files import read_recipe
 from diffprob.space.pixels import Pixels
+from diffprob.storage.files import kind_of
 from diffprob.storage.folders import is_run
 from diffprob.tasks.compute import choose_device
 from diffprob.tasks.cost import PATIENCE, measure_cost, measured_seconds
@@ -302,3 +303,12 @@ def data_name(data: str) -> str:
     """A short name for the data that an option names, fit for a folder."""
     text = data.partition(":")[2] if data.startswith("hf:") else Path(data).resolve().stem
     return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "images"
+
+
+def is_prose(path: Path) -> bool:
+    """Whether a file of text that is there names no recipe where one begins: then it is data."""
+    if kind_of(path) != "file":
+        return False
+    with path.open("rb") as file:
+        start = file.read(4096)
+    return not any(kind in start for kind in (b"Recipe(", b"Baseline(", b"# diffprob"))

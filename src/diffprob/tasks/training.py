@@ -26,7 +26,7 @@ from diffprob.storage.files import TEXT_LIMIT, expanded, followed, kind_of, read
 from diffprob.storage.folders import is_run
 from diffprob.tasks.first_report import is_pending
 from diffprob.tasks.options import option
-from diffprob.tasks.own_recipe import automatic, data_name, folder_name, told_classes, training_text
+from diffprob.tasks.own_recipe import automatic, data_name, folder_name, is_prose, told_classes, training_text
 from diffprob.tasks.reporter import SILENT, Reporter
 from diffprob.tasks.training_plan import PreparedTraining, TrainResult
 from diffprob.tasks.training_run import Halt, never, run_training
@@ -125,19 +125,10 @@ class TrainRequest:
         if isinstance(what, AnyRecipe) or is_named(str(what)):
             return cls(recipe=what, **fields)
         place = followed(Path(what))
-        is_recipe = kind_of(place / "recipe.txt") is not None or (place.suffix == ".txt" and not _is_prose(place))
+        is_recipe = kind_of(place / "recipe.txt") is not None or (place.suffix == ".txt" and not is_prose(place))
         if not is_recipe and "data" in fields:
             raise ValueError(f"images are given twice, {what} and data={shown(fields['data'])}: one would be right")
         return cls(**{"recipe" if is_recipe else "data": what}, **fields)
-
-
-def _is_prose(path: Path) -> bool:
-    """Whether a file of text that is there names no recipe where one begins: then it is data."""
-    if kind_of(path) != "file":
-        return False
-    with path.open("rb") as file:
-        start = file.read(4096)
-    return not any(kind in start for kind in (b"Recipe(", b"Baseline(", b"# diffprob"))
 
 
 def train(request: TrainRequest, reporter: Reporter = SILENT, halt: Halt = never) -> TrainResult | None:
