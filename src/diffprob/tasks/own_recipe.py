@@ -14,6 +14,7 @@ from diffprob.config.recipe import Recipe, parameter_count
 from diffprob.data import Folder, HuggingFace, open_data
 from diffprob.data.combined import held_out_source
 from diffprob.data.for_run import uncoloured
+from diffprob.data.formats.files import opened as opened_file
 from diffprob.data.formats.pictures import MixedSizes
 from diffprob.data.images import Images
 from diffprob.data.text import Text
@@ -309,6 +310,6 @@ def is_prose(path: Path) -> bool:
     """Whether a file of text that is there names no recipe where one begins: then it is data."""
     if kind_of(path) != "file":
         return False
-    with path.open("rb") as file:
+    with opened_file(path) as file:
         start = file.read(4096)
     return not any(kind in start for kind in (b"Recipe(", b"Baseline(", b"# diffprob"))
