@@ -169,8 +169,7 @@ def prepare_training(
         recipe, images = labelled(recipe, images, place())
         if begins_with_labels:
             recipe = _from_the_weights(recipe, str(requested), place(), reporter)
-    data = recipe.data
-    recipe = set_fields(recipe, _changes(request), reporter)
+    data, recipe = recipe.data, set_fields(recipe, _changes(request), reporter)
     images, out = (images if recipe.data == data else None), place()
     report = _reports(request)
     pending = report and _is_pending(out)
