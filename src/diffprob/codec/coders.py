@@ -22,6 +22,10 @@ from diffprob.codec.entropy import Reader, Weights, Writer
 class Coder(Protocol):
     """How x_s ~ q(x_s | x_t, x_0) is said to a side that knows p(x_s | x_t) (frozen dataclass)."""
 
+    def cost(self, bits: Tensor, dimensions: int) -> Tensor:
+        """Bits that a step of these divergences is expected to cost, shaped like them: what a path is chosen by."""
+        ...
+
     def memory(self, n: int) -> Any:
         """What the steps of n samples' chain remember of each other, the same on both sides; changed in place."""
         ...
@@ -57,6 +61,10 @@ class Coder(Protocol):
 @dataclass(frozen=True)
 class Exact:
     """Values of discrete laws, where q is certain: each costs -log2 p of it, by the entropy coder."""
+
+    def cost(self, bits: Tensor, dimensions: int) -> Tensor:
+        """The divergence."""
+        return bits
 
     def memory(self, n: int) -> None:
         """Nothing is remembered."""
@@ -143,6 +151,10 @@ class NormalStep(NamedTuple):
 @dataclass(frozen=True)
 class Ideal:
     """Charges KL(q || p) bits and writes nothing: for curves of what no code can beat, on average."""
+
+    def cost(self, bits: Tensor, dimensions: int) -> Tensor:
+        """The divergence."""
+        return bits
 
     def memory(self, n: int) -> None:
         """Nothing is remembered."""

@@ -26,8 +26,7 @@ from diffprob.codec.universal import put_cells, take_cells
 HALF = 1 << 16  # a half of a random word chooses one of so many normal quantiles
 FIRST, MOST = 1 << 8, 1 << 13  # candidates that are looked at together, at first and later
 FINE = 1024  # parts of a bit in which what an element costs is counted
-SAID = np.array([31.0, 1.0])  # of a block: that it is one, or split
-HARMLESS = np.array([31.0, 1.0])  # of elements that are expected to cost nothing: that they cost nothing, or something
+SPLIT, COSTS = 0, 1  # what is asked of a block, and of elements that are expected to cost nothing
 LEAST = 0.05  # bits that such elements may cost together and yet be drawn from p
 TRUST = 16.0  # bits after which what was sent counts as much as what was foretold
 PRIOR = 8.0  # blocks after which what came counts as much as Zipf's law
@@ -78,11 +77,13 @@ class Memory:
         expected: bits that the spreads foretold, of each sample, (n,).
         spent: bits of the numbers that were sent, (n,).
         seen: how often each exponent came where so many bits were foretold, (BITS, 24).
+        answers: how often no and yes came for each question, (2, 2).
     """
 
     expected: np.ndarray
     spent: np.ndarray
     seen: np.ndarray
+    answers: np.ndarray
 
     def ratio(self, i: int) -> float:
         """Bits of a sample's numbers for each bit that was foretold, from 1/4 to 4."""
@@ -187,9 +188,14 @@ class PoissonFunctional:
         whole("most", self.most, 8, 23)
         real("risk", self.risk, "(0, 1]")
 
+    def cost(self, bits: Tensor, dimensions: int) -> Tensor:
+        """log2(KL + 1) + 1/2 more for each block, as measured, of which a step has one at least."""
+        blocks = (bits / self.bits).clamp_min(1)
+        return bits + blocks * (torch.log2(bits / blocks + 1) + 0.5)
+
     def memory(self, n: int) -> Memory:
         """Nothing was sent of n samples yet."""
-        return Memory(np.zeros(n), np.zeros(n), np.zeros((BITS, 24)))
+        return Memory(np.zeros(n), np.zeros(n), np.zeros((BITS, 24)), np.array([[16.0, 1.0], [16.0, 1.0]]))
 
     def encode(self, q: Distribution, p: Distribution, rng: Rng, writer: Writer, memory: Any = None) -> Tensor:
         """Block after block of sample after sample.
@@ -233,7 +239,7 @@ class _Side:
         free = np.flatnonzero(cost <= 0)
         if len(free) == len(cost):
             cost, free = np.ones_like(cost), free[:0]
-        if len(free) and self.looked_at(free):
+        if len(free) and self.asked(COSTS, free):
             cost, free = np.maximum(cost, 1), free[:0]
         blocks, each = blocks_of(np.maximum(cost, 0), coder.bits / memory.ratio(i), rng.select(slice(i, i + 1)))
         for k, block in enumerate(blocks):
@@ -244,7 +250,7 @@ class _Side:
     def block(self, at: np.ndarray, name: str, bits: float) -> None:
         """Send or take the elements ``at``, for which so many bits are foretold."""
         seed = derive(self.seed, f"{self.name}/{name}")
-        if self.split(at):
+        if self.asked(SPLIT, at):
             if len(at) > 1:  # every second one, and the others: both halves cost about the same
                 for half in (0, 1):
                     self.block(at[half::2], f"{name}.{half}", self.coder.bits)
@@ -256,12 +262,14 @@ class _Side:
         self.memory.add(self.i, bits, (chosen + 1).bit_length() - 1)
         self.z[at] = candidates(seed, chosen, 1, len(at))[0].double().numpy()
 
-    def looked_at(self, free: np.ndarray) -> bool:
-        """Whether elements that are expected to cost nothing are put into blocks all the same."""
-        raise NotImplementedError
+    def asked(self, question: int, at: np.ndarray) -> bool:
+        """Whether a block is split, or elements that are expected to cost nothing are put into blocks all the same."""
+        yes = self.answer(question, at)
+        self.memory.answers[question, int(yes)] += 1
+        return yes
 
-    def split(self, at: np.ndarray) -> bool:
-        """Whether a block is split."""
+    def answer(self, question: int, at: np.ndarray) -> bool:
+        """What `asked` counts."""
         raise NotImplementedError
 
     def cell(self, at: np.ndarray, seed: int) -> np.ndarray:
@@ -284,15 +292,11 @@ class _Sending(_Side):
         self.limit = max(coder.bits, coder.most - math.sqrt(2 * coder.bits / math.log(2)))
         super().__init__(coder, step, i, rng, memory)
 
-    def _said(self, said: bool, law: np.ndarray) -> bool:
-        self.writer.put(np.array([int(said)]), Counted(law))
-        return said
-
-    def looked_at(self, free: np.ndarray) -> bool:
-        return self._said(_Block(self.shift[free], self.ratio[free]).kl > LEAST, HARMLESS)
-
-    def split(self, at: np.ndarray) -> bool:
-        return self._said(_Block(self.shift[at], self.ratio[at]).kl > self.limit, SAID)
+    def answer(self, question: int, at: np.ndarray) -> bool:
+        limit = self.limit if question == SPLIT else LEAST
+        yes = _Block(self.shift[at], self.ratio[at]).kl > limit
+        self.writer.put(np.array([int(yes)]), Counted(self.memory.answers[question]))
+        return yes
 
     def cell(self, at: np.ndarray, seed: int) -> np.ndarray:
         return put_cells(self.shift[at], self.ratio[at], seed, self.writer)
@@ -314,11 +318,8 @@ class _Taking(_Side):
         self.reader = reader
         super().__init__(coder, step, i, rng, memory)
 
-    def looked_at(self, free: np.ndarray) -> bool:
-        return bool(self.reader.get(Counted(HARMLESS))[0])
-
-    def split(self, at: np.ndarray) -> bool:
-        return bool(self.reader.get(Counted(SAID))[0])
+    def answer(self, question: int, at: np.ndarray) -> bool:
+        return bool(self.reader.get(Counted(self.memory.answers[question]))[0])
 
     def cell(self, at: np.ndarray, seed: int) -> np.ndarray:
         return take_cells(self.ratio[at], seed, self.reader)

@@ -60,6 +60,10 @@ class UniversalQuantisation:
     compression with universally quantized diffusion models" (2025), sec. 3.
     """
 
+    def cost(self, bits: Tensor, dimensions: int) -> Tensor:
+        """Up to 1/2 log2(2 pi e/12) more for each element."""
+        return bits + dimensions * 0.5 * math.log2(math.pi * math.e / 6)
+
     def memory(self, n: int) -> None:
         """Nothing is remembered."""
 
