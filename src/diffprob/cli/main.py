@@ -35,6 +35,8 @@ VERBS = {
     "evaluate": ("evaluate", "compare samples with real images: Frechet distance, KID, precision, memorisation"),
     "likelihood": ("likelihood", "how probable images are under a run, in bits per dimension"),
     "rate": ("rate", "what the steps of the chain cost and what they show: rate, distortion, time"),
+    "encode": ("encode", "write images as one file of few bytes, from which they come back to the last bit"),
+    "decode": ("decode", "images of such a file; or of its first bytes, as far as these say them"),
     "detect": ("detect", "tell images that do not belong from images that do, by every density proxy"),
     "fit": ("fit", "fit the best reverse variances, and the best steps, to a trained run"),
     "distill": ("distill", "make a potential of a run: a network whose value is -log p up to scale"),

@@ -24,6 +24,12 @@ MOST_HEADER = 1 << 16
 MOST_IMAGES = 1 << 20  # of a group
 MOST_STREAM = 1 << 30  # bytes
 DIGEST, CHECK = 8, 4  # bytes
+# What headers mostly say, for zlib to refer to; another text here is another version of the file.
+USUAL = (
+    b'{"best":false,"chunk":8,"clip":true,"coder":"PoissonFunctional(bits=8.0, most=16, risk=0.1)","device":"cpu",'
+    b'"levels":256,"made":"diffprob 0.1.0, torch 2.13.0+cpu, AVX512","model":"","precision":"fp32","probe":"",'
+    b'"run":"mnist","shape":[1,28,28],"times":[1.0,0.5],"variance":"OptimalCovariance(bound=1.0, last=inf)"}'
+)
 
 
 class CutShort(InputError):
@@ -86,7 +92,9 @@ class Coded:
 
     def data(self) -> bytes:
         """The bytes of the file."""
-        text = zlib.compress(json.dumps(self.header, separators=(",", ":"), sort_keys=True).encode(), 9)
+        pack = zlib.compressobj(9, wbits=-15, zdict=USUAL)
+        plain = json.dumps(self.header, separators=(",", ":"), sort_keys=True).encode()
+        text = pack.compress(plain) + pack.flush()
         if len(text) > MOST_HEADER:
             raise InputError(f"a header of {len(text):,} bytes is too long, {MOST_HEADER:,} would be right")
         parts = [MAGIC, bytes([VERSION]), _number(len(text)), text, _check(text), _number(len(self.groups))]
@@ -169,7 +177,7 @@ def read(data: bytes, partly: bool = False) -> Coded:
 
 
 def _header(text: bytes) -> Mapping[str, Any]:
-    unpack = zlib.decompressobj()
+    unpack = zlib.decompressobj(wbits=-15, zdict=USUAL)
     try:
         plain = unpack.decompress(text, MOST_HEADER)
         header = json.loads(plain)

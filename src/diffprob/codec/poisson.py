@@ -239,7 +239,7 @@ class _Side:
         free = np.flatnonzero(cost <= 0)
         if len(free) == len(cost):
             cost, free = np.ones_like(cost), free[:0]
-        if len(free) and self.asked(COSTS, free):
+        if len(free) and self.answered(COSTS, free):
             cost, free = np.maximum(cost, 1), free[:0]
         blocks, each = blocks_of(np.maximum(cost, 0), coder.bits / memory.ratio(i), rng.select(slice(i, i + 1)))
         for k, block in enumerate(blocks):
@@ -250,7 +250,7 @@ class _Side:
     def block(self, at: np.ndarray, name: str, bits: float) -> None:
         """Send or take the elements ``at``, for which so many bits are foretold."""
         seed = derive(self.seed, f"{self.name}/{name}")
-        if self.asked(SPLIT, at):
+        if self.answered(SPLIT, at):
             if len(at) > 1:  # every second one, and the others: both halves cost about the same
                 for half in (0, 1):
                     self.block(at[half::2], f"{name}.{half}", self.coder.bits)
@@ -262,14 +262,14 @@ class _Side:
         self.memory.add(self.i, bits, (chosen + 1).bit_length() - 1)
         self.z[at] = candidates(seed, chosen, 1, len(at))[0].double().numpy()
 
-    def asked(self, question: int, at: np.ndarray) -> bool:
+    def answered(self, question: int, at: np.ndarray) -> bool:
         """Whether a block is split, or elements that are expected to cost nothing are put into blocks all the same."""
         yes = self.answer(question, at)
         self.memory.answers[question, int(yes)] += 1
         return yes
 
     def answer(self, question: int, at: np.ndarray) -> bool:
-        """What `asked` counts."""
+        """What `answered` counts."""
         raise NotImplementedError
 
     def cell(self, at: np.ndarray, seed: int) -> np.ndarray:

@@ -11,6 +11,9 @@ from diffprob.base.errors import InputError, did_you_mean
 from diffprob.base.gamma_law import Gamma
 from diffprob.base.laws import Normal
 from diffprob.base.mixture_law import MixtureOfGaussians
+from diffprob.codec.coders import Ideal
+from diffprob.codec.poisson import PoissonFunctional
+from diffprob.codec.universal import UniversalQuantisation
 from diffprob.conditions.captions import Captions
 from diffprob.conditions.condition import Labels
 from diffprob.conditions.low_resolution import LowResolution
@@ -136,6 +139,7 @@ SAMPLERS = _family(
     FirstHitting,
 )
 LEVEL_LAWS = _family(Softmax, LogisticMixture)
+CODERS = _family(PoissonFunctional, UniversalQuantisation, Ideal)
 DIVERGENCES = _family(Exact, Hutchinson)
 PROXIES = _family(
     *(ScoreNorms, NoiseNorm, Typical, ReconstructionError, DenoisingScore, PathStatistics, Scoped),
@@ -201,6 +205,7 @@ FAMILIES: dict[str, Components] = {
     "condition": CONDITIONS,
     "sampler": SAMPLERS,
     "divergence": DIVERGENCES,
+    "coder": CODERS,
     "proxy": PROXIES,
     "map": MAPS,
     "pixel noise": PIXEL_NOISES,
@@ -235,6 +240,7 @@ ABILITIES: dict[str, tuple[str, ...]] = {
     "condition": ("drop", "from_dataset", "from_images", "check", "example_rows", "null"),
     "sampler": ("order", "evaluations", "step"),
     "divergence": ("directions",),
+    "coder": ("cost", "memory", "encode", "decode"),
     "proxy": ("columns", "measured", "needs_fit", "bind", "statistics", "complete", "fit", "score"),
     "pixel noise": ("__call__",),
     "network": ("build",),

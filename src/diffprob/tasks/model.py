@@ -26,6 +26,7 @@ from diffprob.sampling.simulate import State
 from diffprob.storage import files
 from diffprob.tasks.averaging import AverageRequest
 from diffprob.tasks.averaging import average as average_weights
+from diffprob.tasks.codes import Codes
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.edits import Edits
 from diffprob.tasks.face import Drawing, Face, draws
@@ -43,7 +44,7 @@ from diffprob.tasks.training import train as run_training
 from diffprob.tasks.training_run import Halt
 
 
-class Model(Measures, Edits):
+class Model(Measures, Edits, Codes):
     """A diffusion model as a probability model; `load` opens one that was trained.
 
     Args:

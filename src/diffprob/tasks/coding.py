@@ -1,0 +1,50 @@
+"""What the two sides of a run's code share: the chain, and what decides the last bits of its network."""
+
+import hashlib
+from collections.abc import Iterator
+
+import torch
+
+from diffprob.base.rng import Rng
+from diffprob.codec.chain import ChainCode, Received
+from diffprob.codec.coders import Coder
+from diffprob.codec.container import Group
+from diffprob.codec.entropy import Reader
+from diffprob.denoise.denoiser import NetDenoiser
+from diffprob.likelihood.bound import Decoder
+from diffprob.runs.files import library_version
+from diffprob.runs.folder import Run
+from diffprob.tasks.drawing import limited
+
+DIGITS = 16  # hexadecimal ones of a SHA-256 that a file keeps
+
+
+def code_of(
+    model: NetDenoiser, clip: bool, times: torch.Tensor, decoder: Decoder, coder: Coder, first: int, n: int
+) -> ChainCode:
+    """The code of images first, ..., first + n - 1 of a file."""
+    return ChainCode(limited(model, clip), times, decoder, coder, Rng.of(0, n, first).fold("codec"))
+
+
+def received(code: ChainCode, run: Run, group: Group) -> Iterator[Received]:
+    """What the stream of a group says, from noise to data.
+
+    Raises:
+        Damaged, Incomplete: see `diffprob.codec.entropy.Reader.get`.
+    """
+    like = torch.zeros(group.images, *run.space.model_shape, dtype=torch.float64)
+    return code.decode(like, Reader(group.stream, whole=group.complete))
+
+
+def made_with() -> str:
+    """What decides the last bits of a network here, in words."""
+    return f"diffprob {library_version()}, torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def probe(code: ChainCode, run: Run) -> str:
+    """A digest of the network's answer to noise: whether its last bits are here what they were there."""
+    x = Rng.of(0, 1).fold("probe").normal(run.space.model_shape, torch.float64)
+    with torch.no_grad():
+        posterior = code.model(x, code.times[len(code.times) // 2])
+    parts = (posterior.mean, posterior.variance.expand_as(posterior.mean))
+    return hashlib.sha256(b"".join(part.contiguous().cpu().numpy().tobytes() for part in parts)).hexdigest()[:DIGITS]

@@ -1,0 +1,133 @@
+"""`encode` and `decode`, and the same from Python: images come back to the bit, and damage is never an image."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import diffprob as dp
+from diffprob.base.errors import InputError
+from diffprob.codec.container import Coded, read
+from diffprob.codec.poisson import PoissonFunctional
+from diffprob.codec.universal import UniversalQuantisation
+from diffprob.runs.folder import Run
+from diffprob.tasks.decoding import decode
+from diffprob.tasks.encoding import EncodeRequest, encode
+from diffprob.tasks.images import ImageSelection
+from diffprob.tasks.reporter import SILENT
+
+QUICK = ("--coder", "UniversalQuantisation()", "--steps", "4", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def coded(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, np.ndarray]:
+    """A file of three groups of digits, and their levels."""
+    selection = ImageSelection(n=7)
+    request = EncodeRequest(images=selection, coder=UniversalQuantisation(), steps=4, group=3)
+    data, index = selection.resolve(Run.open("digits"), SILENT)
+    return encode(Run.open("digits"), request).data, data.images.take(index)
+
+
+@pytest.mark.parametrize("coder", [PoissonFunctional(bits=5.0), UniversalQuantisation()], ids=repr)
+def test_images_come_back_to_the_bit(coder: PoissonFunctional) -> None:
+    model = dp.load("digits")
+    batch = model.data(n=3)
+    result = model.encode(batch, coder=coder)
+    decoded = model.decode(result.data)
+    np.testing.assert_array_equal(decoded.images, batch.images)
+    assert decoded.complete.all() and (decoded.times == 0).all()
+    assert 8 * len(result.data) == pytest.approx(sum(result.bits.values()))
+    assert result.bits_per_dim == pytest.approx(8 * len(result.data) / (3 * 64))
+
+
+def test_groups_come_back_and_a_file_cut_short_says_what_is_there(coded: tuple[bytes, np.ndarray]) -> None:
+    data, levels = coded
+    run = Run.open("digits")
+    np.testing.assert_array_equal(decode(run, data).images, levels)
+    seen = []
+    for n in range(len(data) - 90, len(data), 9):
+        part = decode(run, data, n)
+        whole = part.complete
+        np.testing.assert_array_equal(part.images[whole], levels[: len(part)][whole])
+        assert not whole.all() or len(part) < len(levels)
+        seen.append(int(whole.sum()))
+    assert seen == sorted(seen)
+    half = decode(run, data, len(data) - 30)
+    errors = np.abs(half.images.astype(float) - levels[: len(half)]).mean((1, 2, 3))
+    known = errors[half.complete]
+    assert (known == 0).all() and (errors < 8).all()  # of 17 levels; the mean image is 4 or so away
+
+
+def test_no_damaged_file_gives_an_image(coded: tuple[bytes, np.ndarray]) -> None:
+    data, levels = coded
+    run, draw = Run.open("digits"), np.random.default_rng(0)
+    others = [data[:5], data[: len(data) // 2] + data[len(data) // 2 + 1 :], data + b"x", b"", draw.bytes(200)]
+    for _ in range(25):
+        other = bytearray(data)
+        other[int(draw.integers(len(data)))] ^= 1 << int(draw.integers(8))
+        others.append(bytes(other))
+    for other in others:
+        try:
+            got = decode(run, other)
+        except InputError:
+            continue
+        np.testing.assert_array_equal(got.images[got.complete], levels[: len(got)][got.complete])
+        assert not got.complete.all()
+
+
+def test_a_stream_under_another_header_is_found(coded: tuple[bytes, np.ndarray]) -> None:
+    """Each field of the header decides: none can be changed without a word."""
+    file, run = read(coded[0]), Run.open("digits")
+    changes = {
+        "times": [*file.header["times"][:-1], 0.002],
+        "coder": "PoissonFunctional(bits=8.0, most=16, risk=0.1)",
+        "variance": "Analytic(bound=1.0, last=inf, moment='residual')",
+        "clip": False,
+        "model": "0" * 16,
+        "probe": "0" * 16,
+        "shape": [1, 8, 9],
+        "levels": 16,
+        "device": "cuda",
+        "chunk": 0,
+        "precision": "fp8",
+        "run": 5,
+    }
+    for name, value in changes.items():
+        with pytest.raises(InputError):
+            decode(run, Coded({**file.header, name: value}, file.groups).data())
+    with pytest.raises(InputError, match="another"):
+        decode(Run.open("mnist"), coded[0])
+
+
+def test_the_verbs_write_and_read_a_file(diffprob: Callable, tmp_path: Path) -> None:
+    out = tmp_path / "some.dfp"
+    result = diffprob("encode", "digits", "-n", "4", "--out", out, "--json", *QUICK).json
+    assert result["bytes"] == out.stat().st_size and result["steps"] == 4
+    assert sum(result["bits_per_dim_of"].values()) == pytest.approx(result["bits_per_dim"])
+    done = diffprob("decode", "digits", out, "--out", tmp_path / "d.npz", "--json").json
+    assert done["complete"] == done["n"] == 4 and done["t"] == 0
+    with np.load(tmp_path / "d.npz") as arrays:
+        np.testing.assert_array_equal(arrays["images"], dp.load("digits").data(n=4).images)
+        assert json.loads(str(arrays["metadata"]))["complete"] == [True] * 4
+    text = diffprob("decode", "digits", out, "--bytes", "180", "--out", tmp_path / "d.png").out
+    assert "0 complete, the others as far as t = " in text
+    assert (tmp_path / "d.png").exists()
+
+
+def test_bad_input_is_one_line(diffprob: Callable, tmp_path: Path, trained: Path) -> None:
+    bare = Path(shutil.copytree(trained, tmp_path / "bare"))
+    out = ("--out", str(tmp_path / "x.dfp"))
+    refused = {
+        "diffprob fit": ("encode", bare, "-n", "1", *out),
+        "writes no bytes": ("encode", "digits", "--coder", "Ideal()", *out),
+        "--coder": ("encode", "digits", "--coder", "Zip()", *out),
+        "x.png": ("decode", "digits", "nothing.dfp", "--out", "x.gif"),
+        "nothing.dfp": ("decode", "digits", "nothing.dfp"),
+    }
+    for words, command in refused.items():
+        done = diffprob(*command)
+        assert done.code == 2 and words in done.error
+    assert not (tmp_path / "x.dfp").exists()
