@@ -5,8 +5,10 @@ from typing import Any
 
 import torch
 
+from diffprob.base.distributions import LocationScale
 from diffprob.base.limits import MOST_WEIGHTS
 from diffprob.base.rng import Rng
+from diffprob.codec.entropy import Writer
 from diffprob.config.recipe import parameter_count
 from diffprob.denoise.ideal import TwoPoint
 from diffprob.denoise.prediction import Epsilon
@@ -49,6 +51,15 @@ def use_sampler(sampler: Any) -> None:
     finite(last.x)
 
 
+def use_coder(coder: Any) -> None:
+    p = LocationScale(torch.zeros(1, 3), torch.ones(3))
+    writer = Writer()
+    finite(
+        coder.encode(LocationScale(torch.ones(1, 3), torch.full((3,), 0.5)), p, Rng.of(0, 1), writer, coder.memory(1))
+    )
+    finite(writer.bits, coder.cost(torch.ones(2), 3))
+
+
 def use_network(spec: Any) -> None:
     with torch.device("meta"):
         assert sum(p.numel() for p in spec.build().parameters()) <= 4 * MOST_WEIGHTS
@@ -81,6 +92,7 @@ USES: dict[str, Callable[[Any], Any]] = {
     "variance": use_variance,
     "condition": lambda condition: finite(condition.null()),
     "sampler": use_sampler,
+    "coder": use_coder,
     "divergence": lambda divergence: finite(divergence.directions(Rng.of(0, 2), IMAGES[:, :, :1, :1])),
     "proxy": use_proxy,
     "map": lambda anomaly_map: (anomaly_map.sampler.step, anomaly_map.noise),

@@ -167,8 +167,8 @@ class PoissonFunctional:
     """Each block is a draw of q, and its number is sent; a block that costs too much is split, an element quantised.
 
     Args:
-        bits: expected of a block. More cost less for each bit sent, and twice the time for each.
-        most: log2 of the candidates that are looked at, at most.
+        bits: expected of a block, 1 to 20. More cost less for each bit sent, and twice the time for each.
+        most: log2 of the candidates that are looked at, at most, 8 to 23.
         risk: expected number of candidates not looked at that would have been chosen instead, at most, unless ``most``
             ends the search.
 
@@ -184,9 +184,9 @@ class PoissonFunctional:
     risk: float = 0.1
 
     def __post_init__(self) -> None:
-        real("bits", self.bits, "(0, 20]")
+        real("bits", self.bits, "[1, 20]")
         whole("most", self.most, 8, 23)
-        real("risk", self.risk, "(0, 1]")
+        real("risk", self.risk, "[1e-6, 1]")
 
     def cost(self, bits: Tensor, dimensions: int) -> Tensor:
         """log2(KL + 1) + 1/2 more for each block, as measured, of which a step has one at least."""
