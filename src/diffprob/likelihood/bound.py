@@ -193,7 +193,7 @@ def bound_terms(
     n, (x0, rng) = len(x0), _aligned(x0, rng)
     for k in range(len(steps) if every else terms or 0):
         t, s, weight = (*steps[k], times.new_ones(())) if every else _drawn(times, rng, k, terms or 1)
-        xt = _noised(process, x0, t, rng.at(k))
+        xt = process.sample_marginal(x0, t, rng.at(k))
         posterior = model(xt, t)
         yield _term(t, step_nats(process, posterior, x0, xt, s, t, eta), weight, posterior, x0, n)
     yield _reconstruction(model, x0, times[-1], times[-2] if steps else None, rng, decoder, n)
@@ -245,7 +245,7 @@ def continuous_terms(model: Denoiser, x0: Tensor, rng: Rng, terms: int, decoder:
     n, (x0, rng) = len(x0), _aligned(x0, rng)
     for k in range(terms):
         t = 1 - width * (k + rng.fold("time").at(k).uniform((), torch.float64))
-        xt = _noised(process, x0, t, rng.at(k))
+        xt = process.sample_marginal(x0, t, rng.at(k))
         posterior = model(xt, t)
         yield _term(t, _rate_nats(process, posterior, x0, xt, t), width, posterior, x0, n)
     yield _reconstruction(model, x0, torch.tensor(start, dtype=torch.float64), None, rng, decoder, n)
@@ -293,7 +293,7 @@ def _term(t: Tensor, nats: Tensor, weight: Tensor, posterior: Distribution, x0: 
 def _reconstruction(
     model: Denoiser, x0: Tensor, t: Tensor, before: Tensor | None, rng: Rng, decoder: Decoder, n: int
 ) -> Term:
-    xt = _noised(model.process, x0, t, rng.fold("reconstruction"))
+    xt = model.process.sample_marginal(x0, t, rng.fold("reconstruction"))
     posterior = model(xt, t)
     law = decoder.law(model.process, posterior, t, before)
     return _term(t, -law.log_prob(x0), torch.ones_like(t), posterior, x0, n)
@@ -307,10 +307,6 @@ def _rate_nats(process: Process, posterior: Distribution, x0: Tensor, xt: Tensor
         return rate.to(x0) * _error(posterior, x0)
     own: Any = process
     return own.rate_nats(posterior, x0, xt, t)
-
-
-def _noised(process: Process, x0: Tensor, t: Tensor, rng: Rng) -> Tensor:
-    return process.noised(x0, t, rng)
 
 
 def _error(posterior: Distribution, x0: Tensor) -> Tensor:

@@ -172,7 +172,7 @@ class AbsorbingProcess:
         """x_t with the middle level in the place of the mask."""
         return torch.where(xt == self.mask, 0.5 * (self.levels - 1), xt)
 
-    def noised(self, x0: Tensor, t: Tensor | float, rng: Rng) -> Tensor:
+    def sample_marginal(self, x0: Tensor, t: Tensor | float, rng: Rng) -> Tensor:
         """A draw of q(x_t | x_0), (B, *event), one stream for each sample: of a random order where none is bound."""
         return self.begin(rng, x0).marginal(x0, t).sample(rng.fold("noise"))
 

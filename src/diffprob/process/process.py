@@ -21,7 +21,7 @@ class Direct:
         """Itself: nothing is decided beforehand."""
         return self
 
-    def noised(self: "Process", x0: Tensor, t: Tensor | float, rng: Rng) -> Tensor:
+    def sample_marginal(self: "Process", x0: Tensor, t: Tensor | float, rng: Rng) -> Tensor:
         """A draw of q(x_t | x_0), (B, *event), one stream for each sample."""
         return self.marginal(x0, t).sample(rng.fold("noise"))
 
@@ -49,11 +49,11 @@ class Process(Protocol):
 
     @property
     def averaged(self) -> "Process":
-        """The process whose steps, element by element, cost what this one's do on average over what `noised` draws
-        beside x_t, such as an order; itself where there is nothing."""
+        """The process whose steps, element by element, cost what this one's do on average over what `sample_marginal`
+        draws beside x_t, such as an order; itself where there is nothing."""
         ...
 
-    def noised(self, x0: Tensor, t: Tensor | float, rng: Rng) -> Tensor:
+    def sample_marginal(self, x0: Tensor, t: Tensor | float, rng: Rng) -> Tensor:
         """A draw of q(x_t | x_0), (B, *event), one stream for each sample."""
         ...
 
