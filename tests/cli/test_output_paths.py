@@ -30,6 +30,7 @@ COMMANDS = {
     "compare": (["digits", "mnist", *FEW], "x.html"),
     "export": (["digits"], "x"),
     "import": (["nowhere"], "x"),
+    "average": (["digits", "--length", "0.1"], "x"),
     "train": (["digits", "--device", "cpu"], "x"),
     "demo": (["--device", "cpu"], "x"),
 }

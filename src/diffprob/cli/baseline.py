@@ -10,12 +10,11 @@ from typing import Any
 
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.cli import output
-from diffprob.cli.options import overrides
-from diffprob.cli.parser import add_device, add_dry_run, add_seed, whole
-from diffprob.cli.progress import TERMINAL
+from diffprob.cli.options import training_fields
+from diffprob.cli.parser import add_device, add_dry_run, add_seed, add_set, whole
+from diffprob.cli.progress import TERMINAL, trained
 from diffprob.cli.text import format_training, table
 from diffprob.tasks.progress import duration
-from diffprob.tasks.signals import stopping
 
 EXAMPLES = (
     "diffprob baseline classifier digits",
@@ -39,13 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--channels", type=int, choices=(1, 3), help="read pictures as grey (1) or colour (3)")
     parser.add_argument("--epochs", type=whole(1), metavar="N", help="classifier: passes over the images")
     parser.add_argument("--steps", type=whole(1), metavar="N", help="glow, ebm: train up to this step")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="glow, ebm: change a field of the recipe; may be repeated",
-    )
+    add_set(parser, "glow, ebm: change a field of the recipe; may be repeated")
     parser.add_argument(
         "--out",
         metavar="FILE",
@@ -65,15 +58,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for name in {"epochs", "steps", "set"} - set(own):
         if getattr(args, name):
             raise InputError(f"--{name} is not for the baseline {args.kind}, which takes --{', --'.join(own)}")
-    if args.kind != "classifier":
-        return _density(args)
-    return _classifier(args)
+    return _classifier(args) if args.kind == "classifier" else _density(args)
 
 
 def _density(args: argparse.Namespace) -> dict[str, Any]:
     """Train a run of glow or ebm, or go on with it."""
     from diffprob.tasks.baselines import BaselineRequest, prepare_baseline
-    from diffprob.tasks.training_plan import estimate_training
     from diffprob.tasks.training_run import run_training
 
     request = BaselineRequest(
@@ -81,18 +71,10 @@ def _density(args: argparse.Namespace) -> dict[str, Any]:
         data=args.data,
         size=args.size,
         channels=args.channels,
-        out=args.out,
-        overrides=overrides(args.set),
-        steps=args.steps,
-        seed=args.seed,
-        device=args.device,
+        **training_fields(args),
     )
     prepared = prepare_baseline(request, TERMINAL)
-    if args.dry_run:
-        return {"kind": args.kind, **estimate_training(prepared, TERMINAL).to_json()}
-    with stopping() as halt:
-        result = run_training(prepared, TERMINAL, halt)
-    return {"kind": args.kind, **({} if result is None else result.to_json())}
+    return {"kind": args.kind, **(trained(args.dry_run, prepared, run_training) or {})}
 
 
 def _classifier(args: argparse.Namespace) -> dict[str, Any]:

@@ -39,6 +39,7 @@ VERBS = {
     "decode": ("decode", "images of such a file; or of its first bytes, as far as these say them"),
     "detect": ("detect", "tell images that do not belong from images that do, by every density proxy"),
     "fit": ("fit", "fit the best reverse variances, and the best steps, to a trained run"),
+    "average": ("average", "average a run's weights over more or less of its training; which length is best"),
     "distill": ("distill", "make a potential of a run: a network whose value is -log p up to scale"),
     "baseline": ("baseline", "train something to compare with: a classifier, Glow, an energy-based model"),
     "noisy-classifier": (

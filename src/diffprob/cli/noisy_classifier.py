@@ -9,11 +9,10 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from diffprob.cli.options import overrides
-from diffprob.cli.parser import add_device, add_dry_run, add_seed, whole
-from diffprob.cli.progress import TERMINAL
+from diffprob.cli.options import training_fields
+from diffprob.cli.parser import add_device, add_dry_run, add_seed, add_set, whole
+from diffprob.cli.progress import TERMINAL, trained
 from diffprob.cli.text import format_training, table
-from diffprob.tasks.signals import stopping
 
 EXAMPLES = (
     "diffprob noisy-classifier runs/dresses pictures/shirts pictures/dresses   # which folder is a noised image from?",
@@ -32,13 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=whole(2), metavar="N", help="scale and crop pictures to NxN")
     parser.add_argument("--out", metavar="RUN", help="the new run's folder (default runs/NAME-noisy-classifier)")
     parser.add_argument("--steps", type=whole(1), metavar="N", help="train up to this step (default 600)")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="change a field of the recipe, such as training.lr=1e-4; may be repeated",
-    )
+    add_set(parser)
     add_seed(parser, "decides the order of images, and noise (default: the run's)", None)
     add_device(parser)
     add_dry_run(parser, "say what it would take (parameters, memory, time) and write nothing")
@@ -48,23 +41,14 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     """Train, or go on; then test."""
     from diffprob.runs.folder import Run
     from diffprob.tasks.noisy_classifier import NoisyClassifierRequest, prepare_noisy_classifier, run_noisy_classifier
-    from diffprob.tasks.training_plan import estimate_training
 
     request = NoisyClassifierRequest(
         data=tuple(args.data),
         size=args.size,
-        out=args.out,
-        steps=args.steps,
-        overrides=overrides(args.set),
-        seed=args.seed,
-        device=args.device,
+        **training_fields(args),
     )
     prepared = prepare_noisy_classifier(Run.open(args.run), request, TERMINAL)
-    if args.dry_run:
-        return estimate_training(prepared.training, TERMINAL).to_json()
-    with stopping() as halt:
-        result = run_noisy_classifier(prepared, TERMINAL, halt)
-    return None if result is None else result.to_json()
+    return trained(args.dry_run, prepared, run_noisy_classifier)
 
 
 def format_result(result: dict[str, Any]) -> Iterator[str]:

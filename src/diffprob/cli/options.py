@@ -277,6 +277,12 @@ def optional(text: str | None, option: str, family: str) -> Any:
     return None if text is None else component(text, option, family)
 
 
+def training_fields(args: argparse.Namespace) -> dict[str, Any]:
+    """The fields that the requests of all trainings have."""
+    fields = {name: getattr(args, name) for name in ("out", "steps", "seed", "device")}
+    return {**fields, "overrides": overrides(args.set)}
+
+
 def overrides(texts: Sequence[str]) -> dict[str, str]:
     """What every ``--set FIELD=VALUE`` asks for: values, as text, by the path of their field.
 

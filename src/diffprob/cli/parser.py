@@ -107,6 +107,14 @@ def add_seed(parser: argparse.ArgumentParser, what: str, default: int | None = 0
     parser.add_argument("--seed", type=whole(0, MOST_SEED), default=default, metavar="N", help=what)
 
 
+def add_set(
+    parser: argparse.ArgumentParser,
+    what: str = "change a field of the recipe, such as training.lr=1e-4; may be repeated",
+) -> None:
+    """``--set``, whose texts `diffprob.cli.options.overrides` reads."""
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help=what)
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """``--device``."""
     parser.add_argument(

@@ -2,11 +2,13 @@
 
 import contextlib
 import sys
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
 from diffprob.base.text import printable
 from diffprob.tasks.progress import EVERY, TimedProgress
+from diffprob.tasks.signals import stopping
 
 
 def say(text: str) -> None:
@@ -86,3 +88,14 @@ class Terminal:
 
 
 TERMINAL = Terminal()
+
+
+def trained(dry_run: bool, prepared: Any, train: Callable[..., Any]) -> dict[str, Any] | None:
+    """What a training gives, or would take; None in all processes but the first."""
+    from diffprob.tasks.training_plan import estimate_training
+
+    if dry_run:
+        return estimate_training(getattr(prepared, "training", prepared), TERMINAL).to_json()
+    with stopping() as halt:
+        result = train(prepared, TERMINAL, halt)
+    return None if result is None else result.to_json()

@@ -4,12 +4,11 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from diffprob.cli.options import overrides
-from diffprob.cli.parser import add_device, add_dry_run, add_seed, whole
-from diffprob.cli.progress import TERMINAL
+from diffprob.cli.options import training_fields
+from diffprob.cli.parser import add_device, add_dry_run, add_seed, add_set, whole
+from diffprob.cli.progress import TERMINAL, trained
 from diffprob.cli.text import format_training
 from diffprob.tasks.options import requesting
-from diffprob.tasks.signals import stopping
 
 EXAMPLES = (
     "diffprob train digits                                    # the embedded digits, into runs/digits",
@@ -54,13 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels", action="store_true", help="train on the labels too, so that sample takes --label and --guidance"
     )
     parser.add_argument("--out", metavar="RUN", help="the run's folder (default runs/NAME)")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="change a field of the recipe, such as training.lr=1e-4; may be repeated",
-    )
+    add_set(parser)
     parser.add_argument("--steps", type=whole(1), metavar="N", help="train up to this step (default: the recipe's)")
     parser.add_argument(
         "--for",
@@ -87,7 +80,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any] | None:
     """Train, resume or estimate."""
     from diffprob.tasks.training import TrainRequest, prepare_training
-    from diffprob.tasks.training_plan import estimate_training
     from diffprob.tasks.training_run import run_training
 
     with requesting():
@@ -98,22 +90,14 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
             channels=args.channels,
             held_out=args.held_out,
             labels=args.labels,
-            out=args.out,
-            overrides=overrides(args.set),
-            steps=args.steps,
             duration=args.duration,
-            seed=args.seed,
-            device=args.device,
+            **training_fields(args),
             processes=args.processes,
             tensorboard=args.tensorboard,
             report=args.report,
         )
     prepared = prepare_training(request, TERMINAL, args.began)
-    if args.dry_run:
-        return estimate_training(prepared, TERMINAL).to_json()
-    with stopping() as halt:
-        result = run_training(prepared, TERMINAL, halt)
-    return None if result is None else result.to_json()
+    return trained(args.dry_run, prepared, run_training)
 
 
 def format_result(result: dict[str, Any]) -> Iterator[str]:

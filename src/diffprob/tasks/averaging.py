@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -79,30 +79,51 @@ def average(run: Run, request: AverageRequest, reporter: Reporter = SILENT) -> A
     Raises:
         InputError: the training kept no averages, none up to that step, a damaged file, or a folder that is not empty.
     """
-    files = sorted((int(match[1]), name) for name in run.manifest.files if (match := AVERAGE.fullmatch(name)))
-    last = files[-1][0] if files else 0
-    step = last if request.step is None else request.step
-    if not files:
+    step, _ = kept_averages(run, request.step)
+    made = average_at(run, request.length, step, reporter)
+    write_run(request.out, run.recipe, made.weights, run.meta.get("data"), step)
+    return AverageResult(str(expanded(request.out)), request.length, step, made.error, made.kept)
+
+
+class Average(NamedTuple):
+    """An average of weights, by name; how far its profile is off, as `AverageResult` says; from how many."""
+
+    weights: dict[str, Tensor]
+    error: float
+    kept: int
+
+
+def kept_averages(run: Run, step: int | None) -> tuple[int, list[int]]:
+    """The step at which an average is to stand, None for the last one, and those at which the training kept some.
+
+    Raises:
+        InputError: it kept none, or none up to there.
+    """
+    steps = sorted(int(match[1]) for name in run.manifest.files if (match := AVERAGE.fullmatch(name)))
+    if not steps:
         keep = option("overrides", {"training.averages": (0.05, 0.1)})
         raise InputError(f"{run.place} kept no averages to make others of: train it with {keep}")
-    if step > last:
-        raise InputError(f"{option('step', step)}: {run.place} kept averages up to step {last:,}")
-    widths = run.recipe.training.averages
-    kept = [(width, at) for at, _ in files for width in widths]
-    factors, error = combine(kept, request.length, step)
+    if step is not None and step > steps[-1]:
+        raise InputError(f"{option('step', step)}: {run.place} kept averages up to step {steps[-1]:,}")
+    return steps[-1] if step is None else step, steps
+
+
+def average_at(run: Run, length: float, step: int, reporter: Reporter = SILENT) -> Average:
+    """The average of such a length at ``step``; what a training leaves fixed is that of the run's own weights."""
+    widths, (_, steps) = run.recipe.training.averages, kept_averages(run, step)
+    kept = [(width, at) for at in steps for width in widths]
+    factors, error = combine(kept, length, step)
     if error > FAR:
         reporter.note(
-            f"the profile is {error:.2g} of its size away from the length {request.length:g} at step {step:,}: the "
-            f"training kept {', '.join(f'{width:g}' for width in widths)} at {len(files)} steps"
+            f"the profile is {error:.2g} of its size away from the length {length:g} at step {step:,}: the "
+            f"training kept {', '.join(f'{width:g}' for width in widths)} at {len(steps)} steps"
         )
     total: dict[str, Tensor] = {}
     for (width, at), factor in zip(kept, factors.tolist(), strict=True):
         for name, value in _one(run, at, width):
             total[name] = total.get(name, torch.zeros((), dtype=torch.float64)) + factor * value.double()
     weights = run.weights()
-    weights |= {name: value.to(weights[name].dtype) for name, value in total.items()}
-    write_run(request.out, run.recipe, weights, run.meta.get("data"), step)
-    return AverageResult(str(expanded(request.out)), request.length, step, error, len(kept))
+    return Average(weights | {name: value.to(weights[name].dtype) for name, value in total.items()}, error, len(kept))
 
 
 def _one(run: Run, step: int, width: float) -> Iterator[tuple[str, Tensor]]:

@@ -24,6 +24,7 @@ from diffprob.process.linear import LinearProcess
 from diffprob.runs.folder import Run
 from diffprob.sampling.simulate import State
 from diffprob.storage import files
+from diffprob.tasks.averages import AveragesRequest, compare_averages
 from diffprob.tasks.averaging import AverageRequest
 from diffprob.tasks.averaging import average as average_weights
 from diffprob.tasks.codes import Codes
@@ -245,7 +246,7 @@ def load(
 def average(
     run: str | Path | Model,
     *,
-    length: float,
+    length: float | tuple[float, ...],
     out: str | Path,
     step: int | None = None,
     reporter: Reporter | None = None,
@@ -257,7 +258,8 @@ def average(
 
     Args:
         run: a run's folder, or an open one.
-        length: standard deviation of the average's profile over the length of the training, such as 0.08.
+        length: standard deviation of the average's profile over the length of the training, such as 0.08; of several
+            the one with the least loss of held-out images (`diffprob.tasks.averages`).
         out: the new run's folder.
         step: where the training is taken to end; None: at the last step.
         reporter, progress: as in `load`.
@@ -268,8 +270,11 @@ def average(
     """
     listener = reporter_of(reporter, progress)
     opened = run.run if isinstance(run, Model) else Run.open(run)
-    result = average_weights(opened, AverageRequest(length=length, out=str(out), step=step), listener)
-    return load(result.run, reporter=listener)
+    if isinstance(length, tuple):
+        compare_averages(opened, AveragesRequest(length=length, out=str(out), step=step), listener)
+    else:
+        average_weights(opened, AverageRequest(length=length, out=str(out), step=step), listener)
+    return load(out, reporter=listener)
 
 
 def train(
