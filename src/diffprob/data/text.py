@@ -60,7 +60,7 @@ class Text:
         except UnicodeDecodeError as error:
             raise InputError(f"{path}: no text in UTF-8 (byte {error.start:,} is none); convert it first") from error
 
-    def found(self) -> str:
+    def alphabet(self) -> str:
         """The different characters of the file, sorted.
 
         Raises:
@@ -78,9 +78,9 @@ class Text:
 
         Raises:
             Missing: no such file.
-            InputError: as `read` and `found`, a character that is none of ``characters``, or too short a text.
+            InputError: as `read` and `alphabet`, a character that is none of ``characters``, or too short a text.
         """
-        whole_text, characters = self.read(), self.characters or self.found()
+        whole_text, characters = self.read(), self.characters or self.alphabet()
         cut = len(whole_text) - len(whole_text) // HELD_OUT
         part = {"train": whole_text[:cut], "test": whole_text[cut:], "all": whole_text}[self.split]
         count = len(part) // self.length

@@ -24,7 +24,7 @@ def own_text(name: str, source: Text, images: Images, steps: int = 4000) -> Reci
         images: what it loads.
         steps: of the training.
     """
-    characters = source.characters or source.found()
+    characters = source.characters or source.alphabet()
     length, levels = source.length, images.levels
     return Recipe(
         name=name,
