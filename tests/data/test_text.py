@@ -24,9 +24,9 @@ def book(tmp_path: Path) -> Path:
 def test_windows_are_the_text_and_the_last_tenth_is_held_out(book: Path) -> None:
     whole = LINES.replace("\r\n", "\n")
     source = open_data(str(book))
-    assert isinstance(source, Text) and source.found() == "".join(sorted(set(whole)))
+    assert isinstance(source, Text) and source.alphabet() == "".join(sorted(set(whole)))
     train, test, every = (Text(str(book), 16, split).load() for split in ("train", "test", "all"))
-    space = dp.Tokens((1, 1, 16), train.levels, source.found())
+    space = dp.Tokens((1, 1, 16), train.levels, source.alphabet())
     cut = len(whole) - len(whole) // 10
     for images, part in ((train, whole[:cut]), (test, whole[cut:]), (every, whole)):
         assert images.pixels.shape == (len(part) // 16, 1, 1, 16) and images.levels == len(set(whole))
@@ -35,7 +35,7 @@ def test_windows_are_the_text_and_the_last_tenth_is_held_out(book: Path) -> None
 
 
 def test_kept_characters_decide_the_levels(book: Path) -> None:
-    found = Text(str(book)).found()
+    found = Text(str(book)).alphabet()
     other = Text(str(book), 16, characters=found + "~").load()
     assert other.levels == len(found) + 1
     assert np.array_equal(other.pixels, Text(str(book), 16).load().pixels)
