@@ -12,7 +12,8 @@ from diffprob.base.errors import ConformanceError, InputError
 from diffprob.base.rng import Rng
 from diffprob.conform import check_denoiser
 from diffprob.denoise.denoiser import Evaluation, Index
-from diffprob.denoise.multinomial import MultinomialDenoiser, MultinomialLaw
+from diffprob.denoise.level_law import Softmax
+from diffprob.denoise.multinomial import MultinomialDenoiser, MultinomialLaw, StepSoftmax
 from diffprob.likelihood.bound import Decoder, step_nats, variational_bound
 from diffprob.net.layers import Output
 from diffprob.process.absorbing import AbsorbingProcess
@@ -25,6 +26,7 @@ from diffprob.sampling.simulate import draw
 from diffprob.training.categorical import CategoricalBound
 
 K, D, T = 3, 2, 8
+PREDICTIONS = {False: Softmax(), True: StepSoftmax()}
 STATES = torch.tensor(list(itertools.product(range(K), repeat=D)), dtype=torch.float64)
 WEIGHTS = Rng.of(3, 1).normal((K**D,), torch.float64)[0].softmax(0)
 
@@ -117,7 +119,7 @@ def test_chain_draws_from_the_law(dtype: torch.dtype) -> None:
 def test_loss_is_the_bound_of_the_chain(step: bool) -> None:
     """Its mean over times and states is that of `variational_bound`, for a network that says x_0 or the step."""
     process, n = MultinomialProcess(K, ConstantErasure(T)), 4000
-    model = MultinomialDenoiser(Table(), process, Index(T), step=step)
+    model = MultinomialDenoiser(Table(), process, Index(T), prediction=PREDICTIONS[step])
     x0 = STATES[5:6]
     with torch.no_grad():
         expected = exact_bound(model, x0, Native()(process, T))
@@ -143,7 +145,7 @@ def test_training_finds_the_exact_conditionals(step: bool) -> None:
     points = tensor(list(itertools.product((0.0, 1.0), repeat=2)))
     weights = tensor([0.4, 0.1, 0.1, 0.4])
     exact = MultinomialLaw(points, weights, process)
-    model = MultinomialDenoiser(Table(2), process, Index(4), step=step)
+    model = MultinomialDenoiser(Table(2), process, Index(4), prediction=PREDICTIONS[step])
     optimiser = torch.optim.Adam(model.parameters(), 0.2)
     rows = torch.tensor([0] * 8 + [1] * 2 + [2] * 2 + [3] * 8).repeat(16)
     for k in range(60):
@@ -170,7 +172,7 @@ def test_network_answers_in_chunks_and_is_refused_otherwise() -> None:
     with pytest.raises(ValueError, match="need logits"):
         MultinomialDenoiser(Table(2), MultinomialProcess(3, ConstantErasure(T)), Index(T))(STATES[:1] * 0, tensor(0.5))
     with pytest.raises(ValueError, match="has no steps"):
-        MultinomialDenoiser(Table(), MultinomialProcess(K, LinearSurvival()), step=True)
+        MultinomialDenoiser(Table(), MultinomialProcess(K, LinearSurvival()), prediction=StepSoftmax())
     with pytest.raises(ValueError):
         MultinomialDenoiser(Table(), AbsorbingProcess(K))
     for other in (AbsorbingProcess(K), MultinomialProcess(K, LinearSurvival())):
@@ -187,8 +189,10 @@ def test_exact_and_network_denoisers_conform() -> None:
     check_denoiser(law(LinearSurvival()), data=drawn().float())
     process = MultinomialProcess(K, ConstantErasure(T))
     for step in (False, True):
-        check_denoiser(MultinomialDenoiser(Table(), process, Index(T), step=step), shape=(D,))
-    assert isinstance(MultinomialDenoiser(Table(), process, Index(T), step=True)(STATES, tensor(0.5)), StepLaw)
+        check_denoiser(MultinomialDenoiser(Table(), process, Index(T), prediction=PREDICTIONS[step]), shape=(D,))
+    assert isinstance(
+        MultinomialDenoiser(Table(), process, Index(T), prediction=StepSoftmax())(STATES, tensor(0.5)), StepLaw
+    )
 
 
 class Flat(MultinomialLaw):

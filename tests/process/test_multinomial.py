@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from diffprob.base.distributions import Categorical, Dirac, LocationScale
-from diffprob.base.errors import NoClosedForm
+from diffprob.base.errors import InputError, NoClosedForm
 from diffprob.base.rng import Rng
 from diffprob.likelihood.bound import Decoder, prior_nats, step_nats, variational_bound
 from diffprob.process.multinomial import MultinomialProcess, StepLaw
@@ -158,7 +158,7 @@ def test_law_of_the_step_itself_is_for_that_step() -> None:
     assert torch.allclose(probabilities(step), tensor([[[0.3, 0.7]]])) and type(step) is Categorical
     refused = [lambda s=s: process.reverse(law, xt, s, 3 / T) for s in (1 / T, 2.5 / T)]
     for call in (*refused, lambda: law.sample(Rng.of(0, 1)), lambda: law.log_prob(xt)):
-        with pytest.raises(ValueError, match=f"the steps of 1/{T} alone"):
+        with pytest.raises(InputError, match=f"the steps of 1/{T} alone"):
             call()
     last = StepLaw(law.logits, torch.float64, 1 / T, T)
     assert float(last.log_prob(xt)) == pytest.approx(math.log(0.7)) and last.sample(Rng.of(0, 1)).shape == (1, 1)

@@ -68,6 +68,9 @@ def check_size(recipe: Any) -> None:
             raise FieldError("training.augment", "must be (): levels are no numbers that could be moved")
     if recipe.network.in_channels != channels:
         raise FieldError("network.in_channels", f"must be {channels} as in space, got {recipe.network.in_channels}")
+    shape = getattr(recipe.network, "shape", recipe.space.model_shape)
+    if shape != recipe.space.model_shape:
+        raise FieldError("network.shape", f"must be {recipe.space.model_shape} as in space, got {shape}")
     levels = len(recipe.network.widths)
     divisor = getattr(recipe.network, "divisor", 2 ** (levels - 1))
     if height % divisor or width % divisor:
@@ -105,6 +108,7 @@ def _check_levels(recipe: Any) -> None:
             "variance", f"must be None with prediction={shown(law)}, which is a law, got {recipe.variance!r}"
         )
     able("network", network, "build", "CategoricalUNetSpec(...)")
+    law.check(process)
     survival = getattr(process, "survival", None)
     steps = None if survival is None else survival.steps
     for field, value, wanted, why in (

@@ -19,6 +19,7 @@ from diffprob.denoise.autoencoder import Autoencoder
 from diffprob.denoise.categorical import CategoricalDenoiser
 from diffprob.denoise.denoiser import Clock, Evaluation, Index, NetDenoiser, NetworkModel
 from diffprob.denoise.level_law import LevelLaw
+from diffprob.denoise.multinomial import MultinomialDenoiser
 from diffprob.denoise.prediction import Epsilon, Prediction
 from diffprob.denoise.variance import Variance, Zero
 from diffprob.density.baselines import DensityModel
@@ -27,6 +28,7 @@ from diffprob.net.noisy import NoisyClassifierSpec
 from diffprob.net.tiny_autoencoder import AnyAutoencoderSpec
 from diffprob.process.absorbing import AbsorbingProcess
 from diffprob.process.linear import LinearProcess
+from diffprob.process.multinomial import MultinomialProcess
 from diffprob.space.space import Space
 from diffprob.training.denoising import Denoising
 from diffprob.training.noisy_classifier import NoisyClassifierLoss
@@ -70,7 +72,8 @@ class Recipe:
         data: where the images come from.
         space: their shape (C, H, W) and number of grey levels.
         network, process, prediction, clock, variance: the parts of the `NetDenoiser`; or of the `CategoricalDenoiser`
-            of an `AbsorbingProcess`, whose prediction is a `LevelLaw` and whose variance is None.
+            of an `AbsorbingProcess` or the `MultinomialDenoiser` of a `MultinomialProcess`, whose prediction is a
+            `LevelLaw` and whose variance is None.
         objective: the loss.
         training: the numbers of the training.
         condition: of the network, its input beside x_t and t, such as ``Labels(10)``; None: nothing.
@@ -84,7 +87,7 @@ class Recipe:
     data: Source
     space: Space
     network: ImageNetworkSpec
-    process: LinearProcess | AbsorbingProcess = LinearProcess()
+    process: LinearProcess | AbsorbingProcess | MultinomialProcess = LinearProcess()
     prediction: Prediction | LevelLaw = Epsilon()
     clock: Clock = Index()
     variance: Variance | None = Zero()
@@ -223,6 +226,8 @@ def build_model(recipe: Recipe, evaluation: Evaluation = Evaluation()) -> Networ
         assert isinstance(prediction, Prediction)
         return NetDenoiser(net, process, prediction, recipe.clock, variance or Zero(), evaluation, recipe.condition)
     law: Any = prediction
+    if isinstance(process, MultinomialProcess):
+        return MultinomialDenoiser(net, process, recipe.clock, evaluation, recipe.condition, law)
     return CategoricalDenoiser(net, process, recipe.clock, evaluation, recipe.condition, law)
 
 

@@ -26,10 +26,12 @@ from diffprob.data.captioned import CaptionedDigits
 from diffprob.data.combined import Concatenated, Subset
 from diffprob.data.sources import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Svhn
 from diffprob.data.text import Text
+from diffprob.data.toys import Heartbeat, SwissRoll
 from diffprob.data.train_test_split import TrainTestSplit
 from diffprob.denoise.denoiser import Constant, Index, LogNoise, Scale
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.level_law import LogisticMixture, Softmax
+from diffprob.denoise.multinomial import StepSoftmax
 from diffprob.denoise.prediction import EDM, X0, Epsilon, Mu, Score, V
 from diffprob.denoise.variance import Analytic, NoiseResidual, OptimalCovariance, SquaredNoise, UnitData, Zero
 from diffprob.density.anomaly import AnomalyMap
@@ -138,7 +140,7 @@ SAMPLERS = _family(
     *(EulerMaruyama, ReverseDiffusion, PredictorCorrector, AnnealedLangevin),
     FirstHitting,
 )
-LEVEL_LAWS = _family(Softmax, LogisticMixture)
+LEVEL_LAWS = _family(Softmax, LogisticMixture, StepSoftmax)
 CODERS = _family(PoissonFunctional, UniversalQuantisation, Ideal)
 DIVERGENCES = _family(Exact, Hutchinson)
 PROXIES = _family(
@@ -158,6 +160,8 @@ SPACES = _family(Pixels, Tokens, Latents)
 SOURCES = _family(
     Digits,
     CaptionedDigits,
+    SwissRoll,
+    Heartbeat,
     Idx,
     Cifar10,
     Cifar100,

@@ -1,23 +1,47 @@
 """Denoisers of multinomial diffusion: a network that says the law of x_0, or of the step itself, and the exact one."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from diffprob.base.checks import flag, instance
+from diffprob.base.checks import instance
 from diffprob.base.distributions import Categorical
-from diffprob.base.errors import FieldError
 from diffprob.base.shapes import tensor_of
 from diffprob.conditions.condition import Condition
 from diffprob.denoise.denoiser import Clock, Evaluation, Index, NetworkModel
+from diffprob.denoise.level_law import LevelLaw, Softmax
 from diffprob.process.absorbing import point_logits
 from diffprob.process.multinomial import MultinomialProcess, StepLaw
 from diffprob.process.times import as_time
 
 
+@dataclass(frozen=True)
+class StepSoftmax(Softmax):
+    """K numbers for each element, the logits of x_s one step of 1/T below, as the paper of 2015 has it: f_b(x_t, t).
+
+    Only a `MultinomialProcess` with steps takes it, and then no other steps than its own.
+
+    Reference: Sohl-Dickstein et al., "Deep unsupervised learning using nonequilibrium thermodynamics" (2015), table
+    app. 1.
+    """
+
+    def check(self, process: Any) -> None:
+        """Refuse what has no such steps.
+
+        Raises:
+            ValueError: another process, or a schedule without steps.
+        """
+        if not isinstance(process, MultinomialProcess) or process.schedule.steps is None:
+            raise ValueError(
+                f"prediction {self!r} is of the steps of a MultinomialProcess(levels): another process, or one whose "
+                "schedule has no steps, takes Softmax()"
+            )
+
+
 class MultinomialDenoiser(NetworkModel[Categorical]):
-    """A network as a denoiser of multinomial diffusion: its outputs are logits of the levels, (B, *event, K).
+    """A network as a denoiser of multinomial diffusion: its outputs (B, *event, n) say the law of each element.
 
     Gradients flow through it. States go to the network as they are, whole numbers.
 
@@ -27,13 +51,13 @@ class MultinomialDenoiser(NetworkModel[Categorical]):
         clock: the network's time input.
         evaluation: chunk size and precision.
         condition: what else the network takes.
-        step: False: the logits are those of p(x_0 | x_t), and any steps can be taken (Austin et al. 2021); True: of
-            p(x_s | x_t) one step of 1/T below, as in the paper of 2015, and those steps alone.
+        prediction: what the outputs of an element stand for: a law of x_0, from which any step follows (Austin et al.
+            2021), or `StepSoftmax`, the law of the step of 1/T.
 
     Exact when: p(x_s|x_t) has independent elements, which it nears as steps get shorter.
 
     Raises:
-        ValueError: ``step`` with a schedule without steps.
+        ValueError: `StepSoftmax` with a schedule without steps.
     """
 
     process: MultinomialProcess
@@ -45,25 +69,26 @@ class MultinomialDenoiser(NetworkModel[Categorical]):
         clock: Clock = Index(),
         evaluation: Evaluation = Evaluation(),
         condition: Condition | None = None,
-        step: bool = False,
+        prediction: LevelLaw = Softmax(),
     ) -> None:
         instance("process", process, MultinomialProcess)
-        flag("step", step)
-        if step and process.schedule.steps is None:
-            raise FieldError("step", f"must be False: {process.schedule!r} has no steps")
+        prediction.check(process)
         super().__init__(net, process, clock, evaluation, condition)
-        self.step = step
+        self.prediction = prediction
 
     def posterior(self, xt: Tensor, t: Tensor) -> Categorical:
         """p(x_0 | x_t), or the law of the step, of the whole batch at once: what training works with."""
         return self._posterior(xt, t, *self.raw(xt, t))
 
     def _posterior(self, xt: Tensor, t: Tensor, main: Tensor, extra: Tensor | None) -> Categorical:
-        wanted = (*xt.shape, self.process.levels)
+        levels, steps = self.process.levels, self.process.schedule.steps
+        wanted = (*xt.shape, self.prediction.outputs(levels))
         if main.shape != wanted:
             raise ValueError(f"states {tuple(xt.shape)} need logits {wanted}, got {tuple(main.shape)}")
-        steps = self.process.schedule.steps
-        return StepLaw(main, xt.dtype, t, steps) if self.step and steps else Categorical(main, xt.dtype)
+        logits = self.prediction.logits(main, levels)
+        if steps and isinstance(self.prediction, StepSoftmax):
+            return StepLaw(logits, xt.dtype, t, steps)
+        return Categorical(logits, xt.dtype)
 
 
 @dataclass(frozen=True, eq=False)

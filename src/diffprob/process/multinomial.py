@@ -45,12 +45,12 @@ class StepLaw(Categorical):
         """Refuse another step than that of 1/T.
 
         Raises:
-            ValueError: it is longer or shorter.
+            InputError: it is longer or shorter.
         """
         s, t = (torch.as_tensor(time, dtype=torch.float64, device=self.logits.device) for time in (s, self.t))
         width = t - s
         if not bool(((width * self.steps - 1).abs() < 1e-6).all()):
-            raise ValueError(
+            raise InputError(
                 f"the network knows the steps of 1/{self.steps} alone, got one of {float(width.max()):g}: take every "
                 "time of the schedule, or a network that predicts x_0"
             )
@@ -59,7 +59,7 @@ class StepLaw(Categorical):
         """Draws of x_0, (B, *event).
 
         Raises:
-            ValueError: t is another time than 1/T.
+            InputError: t is another time than 1/T.
         """
         self.check(0.0)
         return super().sample(rng)
@@ -68,7 +68,8 @@ class StepLaw(Categorical):
         """Log probability of x_0 (B, *event), in nats, (B,).
 
         Raises:
-            ValueError: t is another time than 1/T, or what is none of 0..K-1.
+            InputError: t is another time than 1/T.
+            ValueError: what is none of 0..K-1.
         """
         self.check(0.0)
         return super().log_prob(x)
@@ -160,7 +161,7 @@ class MultinomialProcess(Direct):
 
         Raises:
             NoClosedForm: another posterior.
-            ValueError: a `StepLaw`, and another step than that of 1/T.
+            InputError: a `StepLaw`, and another step than that of 1/T.
         """
         if isinstance(posterior, Dirac):
             return self.bridge(posterior.mean, xt, s, t, eta)

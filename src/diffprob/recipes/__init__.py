@@ -24,6 +24,8 @@ RECIPES = {
     "fashion_autoencoder": "autoencoders",
     "digits_latent": "latents",
     "fashion_latent": "latents",
+    "swiss_roll": "first",
+    "heartbeat": "first",
     "cifar10": "cifar10",
     "cifar10_small": "cifar10",
     "thesis_mnist": "thesis",
@@ -36,6 +38,7 @@ OLD_NAMES = {"digits_enlarged": "digits_superresolution"}  # today's name of a r
 # recipes whose data comes with the library
 EMBEDDED = (
     *("digits", "captioned_digits", "digits_superresolution", "digits_autoencoder", "digits_latent"),
+    *("swiss_roll", "heartbeat"),
     *(f"digits_{family}" for family in FAMILIES),
 )
 

@@ -152,7 +152,9 @@ def configuration(recipe: Recipe) -> Rows:
 
 def _process_text(process: Any) -> str:
     """What the process is beside its schedule."""
-    return f"{process.scaling!r}, {process.law!r}" if process.is_linear else f"{process.levels} levels and a mask"
+    if process.is_linear:
+        return f"{process.scaling!r}, {process.law!r}"
+    return f"{process.levels} levels and a mask" if hasattr(process, "mask") else f"{process.levels} levels drawn anew"
 
 
 def data_rows(material: Material) -> Rows:
