@@ -245,7 +245,8 @@ def test_captions_are_sampled_and_invalid_ones_are_errors(diffprob: Callable) ->
     ):
         assert message in diffprob("sample", "run", *DRAWN, *options).error
     assert "takes no --data" in diffprob("train", "captioned_digits", "--data", "x").error
-    wrong = diffprob("train", "captioned_digits", *small, "--set", "condition.length=9", "--steps", "2", "--out", "x")
+    small += ["--set", "condition.length=9", "--set", "network.text.length=8"]  # alone it would be set with it
+    wrong = diffprob("train", "captioned_digits", *small, "--steps", "2", "--out", "x")
     assert "network.text.length must be 9 with condition=" in wrong.error
     with_labels = diffprob("export", "run", "--out", "folder")
     assert "only a UNet can be written for diffusers, not a CaptionedUNet" in with_labels.error

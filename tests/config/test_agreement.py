@@ -33,6 +33,16 @@ TOGETHER = [
     ("digits", {"space.shape": (3, 8, 8)}, {"network.in_channels": 3, "network.out_channels": 3}),
     ("digits", {"variance": "LearnedRange()"}, {"network.out_channels": 2}),
     ("digits", {"condition": "Labels(10)"}, {"network.classes": 11}),
+    ("mnist_labels", {"condition": "None"}, {"network.classes": 0}),
+    ("mnist_labels", {"start": "None"}, {}),
+    ("digits", {"process.schedule.steps": 200}, {"clock.steps": 200}),
+    ("digits", {"process.schedule": "LinearBetas(300)"}, {"clock.steps": 300}),
+    ("digits_edm", {"process.schedule": "Cosine(100)"}, {}),
+    (
+        "captioned_digits",
+        {"condition": "Captions(('one', 'two'), 5)"},
+        {"network.text.words": 2, "network.text.length": 5},
+    ),
     ("mnist", {"space.shape": (1, 30, 30)}, {"network.widths": (32, 32), "network.attention": (False, True)}),
     ("lsun256", {"data.size": 64}, {"space.shape": (3, 64, 64)}),
     ("digits_superresolution", {"space.shape": (1, 16, 16)}, {"condition.shape": (1, 16, 16)}),
@@ -103,3 +113,34 @@ def test_recipes_agree_already(name: str) -> None:
     notes, base = Notes(), dp.named(name)
     steps = {"training.steps": base.training.steps, "training.batch": base.training.batch}
     assert set_fields(base, steps, notes) == base and not notes.lines  # pyright: ignore[reportArgumentType]
+
+
+def test_every_recipe_agrees_with_the_rules() -> None:
+    """Setting what the rules look at, as it is, changes nothing."""
+    for name in RECIPES:
+        recipe, notes = dp.named(name), list[str]()
+        paths = [
+            path
+            for path in ("condition", "process", "clock", "training.batch")
+            if hasattr(recipe, path.partition(".")[0])
+        ]
+        settings = [(path, repr(value_at(recipe, path))) for path in paths]
+        assert assign_all(recipe, settings, notes=notes) == recipe and not notes, name
+
+
+def test_a_network_with_something_for_each_label_has_as_many_as_the_clock() -> None:
+    recipe, notes = assign_all(dp.named("digits"), [("network", "DenseSpec((1, 8, 8), 1)")]), list[str]()
+    fewer = assign_all(recipe, [("process.schedule.steps", "50")], notes=notes)
+    assert (fewer.clock.steps, fewer.network.steps) == (50, 50)
+    assert notes == ["set with it: clock.steps=50, network.steps=50"]
+    assert assign_all(recipe, [("clock.steps", "100")]).network.steps == 100
+
+
+def test_what_cannot_be_left_out_says_so() -> None:
+    for name, path in (("digits", "process"), ("digits", "network")):
+        with pytest.raises(InputError, match=rf"^{path} takes one of .*, got None"):
+            assign_all(dp.named(name), [(path, "None")])
+    with pytest.raises(InputError, match="extra_channels must be 0 with condition=None"):
+        assign_all(dp.named("digits_superresolution"), [("condition", "None")])
+    with pytest.raises(InputError, match=r"condition takes one of .* or None, got 'x'"):
+        assign_all(dp.named("mnist_labels"), [("condition", "'x'")])

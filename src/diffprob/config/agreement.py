@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING
 from typing import Any
 
+from diffprob.conditions.captions import Captions
 from diffprob.conditions.condition import Labels
 from diffprob.conditions.low_resolution import LowResolution
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
@@ -78,12 +79,26 @@ def _condition(get: Get) -> Iterator[Change]:
     condition, shape = get("condition"), _model_shape(get)
     if condition is MISSING or not _is_shape(shape):
         return
-    for body in BODIES:
-        if get(f"{body}.classes") is not MISSING:
-            yield f"{body}.classes", condition.rows if isinstance(condition, Labels) else 0, ["condition"]
-        if get(f"{body}.extra_channels") is not MISSING:
-            extra = shape[0] if isinstance(condition, LowResolution) else 0
-            yield f"{body}.extra_channels", extra, ["condition", *SPACE]
+    told = [body for body in BODIES if get(f"{body}.classes") is not MISSING][:1]  # not what a classifier wraps
+    for body in told:
+        yield f"{body}.classes", condition.rows if isinstance(condition, Labels) else 0, ["condition"]
+    for body in BODIES:  # networks of words, or of images beside x_t, are of nothing else
+        if get(f"{body}.extra_channels") is not MISSING and isinstance(condition, LowResolution):
+            yield f"{body}.extra_channels", shape[0], ["condition", *SPACE]
+        if get(f"{body}.text.words") is not MISSING and isinstance(condition, Captions):
+            yield f"{body}.text.words", len(condition.words), ["condition"]
+            yield f"{body}.text.length", condition.length, ["condition"]
+
+
+def _clock(get: Get) -> Iterator[Change]:
+    """The clock counts the times of the schedule, and a network that has something for each label as many."""
+    times = get("process.schedule.steps")
+    if type(times) is int and times > 0 and get("clock.steps") is not MISSING:
+        yield "clock.steps", times, ["process.schedule"]
+    labels = get("clock.steps")
+    for body in BODIES if type(labels) is int and labels > 0 else ():
+        if get(f"{body}.steps") is not MISSING:
+            yield f"{body}.steps", labels, ["clock", "process.schedule", "process.survival", "space.shape"]
 
 
 def _widths(get: Get) -> Iterator[Change]:
@@ -131,7 +146,7 @@ def _levels(get: Get) -> Iterator[Change]:
 
 
 # Each may follow from what one before has set.
-RULES = (_images, _shapes, _levels_of, _condition, _levels, _widths, _batch)
+RULES = (_images, _shapes, _levels_of, _condition, _clock, _levels, _widths, _batch)
 
 
 def agreeing(get: Get, put: Callable[[str, Any], None], changed: Sequence[str], all_fields: bool = False) -> list[str]:

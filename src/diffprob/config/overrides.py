@@ -179,7 +179,7 @@ class _Assignment:
             if not re.fullmatch(r"[0-9]{1,9}", head) or int(head) >= len(value):
                 raise InputError(f"{here} has no entry {shown(head)} (it has {len(value)}, counted from 0)")
             at = int(head)
-            new = self.assign(value[at], rest, root) if rest else self.read(value[at], None)
+            new = self.assign(value[at], rest, root) if rest else self.read(value[at], None, False)
             return (*value[:at], new, *value[at + 1 :])
         value = _opened(value)
         if not isinstance(value, _Open):
@@ -190,17 +190,19 @@ class _Assignment:
             hint = _nearest(names, known, root)
             raise InputError(f"{here} has no field {shown(head)} (fields: {listed(known, head)}){hint}")
         old = value.values[head]
-        new = self.assign(old, rest, root) if rest else self.read(old, _hint(value.kind, head))
+        hint, none = _hint(value.kind, head), _may_be_none(value.kind, head)
+        new = self.assign(old, rest, root) if rest else self.read(old, hint, none)
         return _Open(value.kind, {**value.values, head: new}, value.like)
 
-    def read(self, old: Any, hint: Any) -> Any:
-        """The text as a value that may stand where ``old`` stands."""
+    def read(self, old: Any, hint: Any, none: bool) -> Any:
+        """The text as a value that may stand where ``old`` stands, or None where it may be left out."""
         old = old.like if isinstance(old, _Open) else old
         kin = {n: m for family in self.families.values() if type(old).__name__ in family for n, m in family.items()}
         if kin and is_dataclass(old):
             new = self.parse(kin)
-            if type(new).__name__ not in kin:
-                raise InputError(f"{self.path} takes one of {listed(kin, self.text)}, got {shown(new)}")
+            if type(new).__name__ not in kin and not (none and new is None):
+                or_none = " or None" if none else ""
+                raise InputError(f"{self.path} takes one of {listed(kin, self.text)}{or_none}, got {shown(new)}")
             return new
         allowed = _allowed(old, hint)
         if str in allowed:
@@ -271,6 +273,12 @@ def _hint(kind: type, name: str) -> Any:
         return typing.get_type_hints(kind).get(name)
     except NameError:  # a name that exists for type checkers only: the present value has to tell
         return None
+
+
+def _may_be_none(kind: type, name: str) -> bool:
+    """Whether a component may be left out there: by its annotation, or as it is by default."""
+    default = next((field.default for field in fields(kind) if field.name == name), MISSING)
+    return default is None or type(None) in typing.get_args(_hint(kind, name))
 
 
 def _allowed(old: Any, hint: Any) -> set[type]:
