@@ -213,7 +213,7 @@ def test_distillation_and_noisy_classifier_match_the_verbs(teacher: Run, capsys:
     assert classified is not None
     same(answer, classified.to_json(), ("verb2", "here2"))
     assert equal("runs/verb2", "runs/here2") and isinstance(open_run("runs/here2"), NoisyClassifierRun)
-    with pytest.raises(InputError, match="frozen belongs to method=scalar, not to method=gradient"):
+    with pytest.raises(InputError, match='frozen belongs to method="scalar", not to method="gradient"'):
         distill(teacher, DistillRequest(method="gradient", frozen=True))
 
 
@@ -233,7 +233,7 @@ def test_baselines_match_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
     known = {**fresh.to_json(), "fresh": False, "next": answer["next"]}
     assert {k: v for k, v in answer.items() if k != "seconds"} == {k: v for k, v in known.items() if k != "seconds"}
     assert ended(reporter) == {"classifier": 11}
-    with pytest.raises(InputError, match=r"out=x.png: a name that ends in \.safetensors"):
+    with pytest.raises(InputError, match=r"out=\"x.png\": a name that ends in \.safetensors"):
         classifier(ClassifierRequest(data="digits", out="x.png"))
 
 

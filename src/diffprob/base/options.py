@@ -3,6 +3,8 @@
 A field is ``decoder_std`` in Python, and ``--decoder-std`` at the command line: a message says what its reader typed.
 """
 
+import ast
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,15 +13,36 @@ from typing import Any
 Spelling = Callable[[str, Any], str]
 
 
+_PLACEHOLDER = re.compile(r"[A-Z]{1,12}")  # what stands for a value, such as N or PATH
+
+
 def _python(name: str, value: Any) -> str:
-    return name if value is None else f"{name}={value}"
+    """A keyword argument that Python reads: text in quotes, but numbers and components as they are written."""
+    if value is None:
+        return name
+    return f"{name}={_literal(value) if isinstance(value, str) else value}"
+
+
+def _literal(text: str) -> str:
+    try:
+        kind = type(ast.parse(text, mode="eval").body)
+    except (SyntaxError, ValueError):
+        kind = ast.Name
+    if kind is ast.Tuple and not text.startswith("("):
+        return f"({text})"
+    if kind in {ast.Tuple, ast.Call, ast.Constant, ast.UnaryOp, ast.Dict, ast.List} or _PLACEHOLDER.fullmatch(text):
+        return text
+    return repr(text) if '"' in text or "\\" in text else f'"{text}"'
 
 
 _spelling: ContextVar[Spelling] = ContextVar("spelling", default=_python)
 
 
 def option(name: str, value: Any = None) -> str:
-    """A field as the user knows it, with what was given for it: "decoder_std=-1", or "--decoder-std -1"."""
+    """A field as the user knows it, with what was given for it: "decoder_std=-1", or "--decoder-std -1".
+
+    Several values are a tuple; text that stands for a value is in capitals.
+    """
     return _spelling.get()(name, value)
 
 

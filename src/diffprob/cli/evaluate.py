@@ -19,7 +19,7 @@ from diffprob.tasks.display import json_bytes
 
 EXAMPLES = (
     "diffprob evaluate digits                                     # the packaged digits, 1,000 samples",
-    "diffprob evaluate runs/mnist -n 10000 --precision bf16       # against MNIST's test images",
+    "diffprob evaluate runs/mnist -n 10000                        # against MNIST's test images",
     "diffprob evaluate mnist --data path/to/mnist --samples drawn.npz  # of `diffprob sample --out drawn.npz`",
     "diffprob evaluate runs/cifar10 -n 50000 --split train --features inception:fid.safetensors",
     'diffprob evaluate runs/mine --metrics frechet,kid,per-class --sampler "Ancestral()" --steps 250',

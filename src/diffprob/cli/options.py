@@ -39,7 +39,8 @@ def spelling(name: str, value: Any) -> str:
         settings = [f"{path}={text}" for path, text in (value or {}).items()]
         return " ".join(f"--set {text}" if PLAIN.fullmatch(text) else f"--set '{text}'" for text in settings) or "--set"
     dashes = "-" if len(name) == 1 else "--"
-    return _NAMES.get(name, dashes + name.replace("_", "-")) + ("" if value is None else f" {value}")
+    several = value if isinstance(value, tuple) else () if value is None else (value,)
+    return " ".join([_NAMES.get(name, dashes + name.replace("_", "-")), *map(str, several)])
 
 
 def add_drawing(parser: argparse.ArgumentParser, n: int | None = 64, steps: str = "50, or 1000 with Ancestral") -> None:

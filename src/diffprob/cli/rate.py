@@ -20,7 +20,7 @@ from diffprob.tasks.display import json_bytes
 
 EXAMPLES = (
     "diffprob rate digits                                    # 64 test digits, all 1000 steps: table and rate.png",
-    "diffprob rate runs/mnist --precision bf16 --out mnist-rate.png",
+    "diffprob rate runs/mnist --out mnist-rate.png",
     "diffprob rate runs/mnist --steps 100 -n 256             # the chain of 100 steps on the fitted path",
     'diffprob rate runs/cifar10 --variance "UnitData()" --out rate.json   # with beta; numbers alone',
 )

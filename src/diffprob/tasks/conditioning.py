@@ -127,7 +127,7 @@ def apply_guidance(
     run.recipe.process.require_linear("guidance")
     network: Any = model
     if low > high:
-        raise InputError(f"{option('guidance_interval', f'{low:g} {high:g}')}: the lower time comes first")
+        raise InputError(f"{option('guidance_interval', (low, high))}: the lower time comes first")
     strength = (conditioning.guidance, low, high, conditioning.guidance_rescale)
     settings["guidance"] = guidance = _text(conditioning, low, high)
     if conditioning.guide_with is not None:
@@ -162,10 +162,10 @@ def _classified(
             raise InputError(f"{classify_with} and {option(name)} exclude each other")
     low, high = conditioning.guidance_interval or (0.0, 1.0)
     if low > high:
-        raise InputError(f"{option('guidance_interval', f'{low:g} {high:g}')}: the lower time comes first")
+        raise InputError(f"{option('guidance_interval', (low, high))}: the lower time comes first")
     rows = _labels(classifier.name, classifier.recipe.condition, conditioning.label)
     if len(rows) > 1 and one:
-        labels = option("label", " ".join(conditioning.label))
+        labels = option("label", _one_or_all(conditioning.label))
         raise InputError(f"{labels}: one label for all images would be right here")
     rows = rows if len(rows) == 1 else rows[torch.arange(n) % len(rows)]
     network = classifier.load(compute.on(), compute.batch or "auto", compute.exact)
@@ -190,7 +190,7 @@ def _rows(
     for name, kind in (("label", Labels), ("caption", Captions)):
         requested = getattr(conditioning, name)
         if requested is not None and not isinstance(condition, kind):
-            raise InputError(f"{option(name, ' '.join(requested))}: {_right(run)}")
+            raise InputError(f"{option(name, _one_or_all(requested))}: {_right(run)}")
     if condition is None:
         return None, None
     if images is not None:
@@ -219,8 +219,13 @@ def _rows(
     if len(rows) == 1:
         return rows, text
     if one:
-        raise InputError(f"{option(name, ' '.join(requested))}: one {name} for all images would be right here")
+        raise InputError(f"{option(name, _one_or_all(requested))}: one {name} for all images would be right here")
     return rows[torch.arange(n) % len(rows)], f"{text} in turn"
+
+
+def _one_or_all(words: Sequence[str]) -> str | tuple[str, ...]:
+    """What was asked for, as an option has it."""
+    return words[0] if len(words) == 1 else tuple(words)
 
 
 def _all_in_turn(condition: Any) -> str:
@@ -234,7 +239,7 @@ def _labels(name: str, condition: Any, labels: Sequence[str]) -> Tensor:
         return torch.tensor([condition.number(text) for text in labels])
     except InputError as error:
         raise InputError(
-            f"{option('label', ' '.join(labels))}: {name}: {error} (or {NONE} on its own: of any)"
+            f"{option('label', _one_or_all(labels))}: {name}: {error} (or {NONE} on its own: of any)"
         ) from error
 
 
