@@ -156,12 +156,12 @@ def compare_averages(run: Run, request: AveragesRequest, reporter: Reporter = SI
             losses.append(held_out_losses(run, model, weights, held_out.images, n, request.seed))
             progress.update(done)
     best = min(range(1, len(rows)), key=lambda k: float(losses[k].mean()))
-    told = [_told(row, own, losses[best]) for row, own in zip(rows, losses, strict=True)]
+    measured = [_row(row, own, losses[best]) for row, own in zip(rows, losses, strict=True)]
     length = rows[best].length
     assert length is not None
     if request.out is not None:
         write_run(request.out, run.recipe, averages[length].weights, run.meta.get("data"), step)
-    return AveragesResult(request, run.place, step, tuple(told), length, {**held_out.provenance, "n": n})
+    return AveragesResult(request, run.place, step, tuple(measured), length, {**held_out.provenance, "n": n})
 
 
 @torch.no_grad()
@@ -185,12 +185,12 @@ def held_out_losses(
     losses = []
     for k in range(n // BATCH):
         (part,) = batches(k, device, torch.float32)
-        told = model if part.rows is None else model.condition_on(part.rows)
-        losses.append(objective(told, part.x0, part.rng).double().cpu())
+        conditional = model if part.rows is None else model.condition_on(part.rows)
+        losses.append(objective(conditional, part.x0, part.rng).double().cpu())
     return torch.cat(losses)
 
 
-def _told(row: AverageLoss, losses: Tensor, best: Tensor) -> AverageLoss:
+def _row(row: AverageLoss, losses: Tensor, best: Tensor) -> AverageLoss:
     worse = losses - best
     error = float(worse.std() / len(worse) ** 0.5)
     return AverageLoss(row.length, row.error, float(losses.mean()), float(worse.mean()), error)
