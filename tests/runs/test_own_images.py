@@ -100,7 +100,7 @@ def test_training_images_as_held_out_images_are_noted(run: Any, images: np.ndarr
     put(path, images[:20])
     selection, notes = images_of(run)
     assert selection.role == "train" and "these are the training images" in notes[0]
-    with pytest.raises(Missing, match="split=test"):
+    with pytest.raises(Missing, match='split="test"'):
         images_of(run, split="test")
 
 

@@ -113,14 +113,14 @@ def test_features_survive_the_round_trip() -> None:
     assert parse_features("inception:x", "12ab") == Inception("x", "12ab")
     for text, line in (
         ("pcx", "features='pcx': one of auto, .*; did you mean 'pca'?"),
-        ("pca:0", "features=pca:0: a number of axes"),
+        ("pca:0", 'features="pca:0": a number of axes'),
         ("pca:99999999999", "axes must be at most"),
         (f"classifier:{'x' * 2000}", "path must have at most 1000 characters"),
         ("dino", "dino:NAME"),
     ):
         with pytest.raises(InputError, match=line):
             parse_features(text)
-    with pytest.raises(InputError, match="accept_weights goes with features=inception:FILE"):
+    with pytest.raises(InputError, match='accept_weights goes with features="inception:FILE"'):
         parse_features("pca", "12ab")
     with pytest.raises(InputError, match=r"^training.monitor.features pca:x: a number"):
         parse_features("pca:x", name="training.monitor.features")

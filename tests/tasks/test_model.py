@@ -155,7 +155,7 @@ def test_diffusers_network_makes_a_model(tmp_path: Path) -> None:
 WRONG = [
     (lambda: load("nothing"), "no run at nothing"),
     (lambda: load(3), "load takes a name or a folder, got int"),  # pyright: ignore[reportArgumentType]
-    (lambda: load("digits", device="tpu"), "device=tpu: no such device"),
+    (lambda: load("digits", device="tpu"), 'device="tpu": no such device'),
     (lambda: Model(Net("tensor"), shape=(1, 8, 8)), "does not say which noise"),
     (lambda: Model(lambda x, t: x, shape=(2,)), "is no model"),
     (lambda: Model(dp.GaussianData(MEAN, COV), shape=(2,), process=dp.LinearProcess()), "has its own process"),

@@ -156,7 +156,7 @@ def test_estimate_matches_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
         ),
         ({"recipe": "digits", "overrides": {"training.lrr": 1}}, "no field 'lrr'"),
         ({"recipe": "digits", "overrides": {"training.lr": "x"}}, "training.lr takes float"),
-        ({"recipe": "digits", "device": "cpux"}, "device=cpux"),
+        ({"recipe": "digits", "device": "cpux"}, 'device="cpux"'),
     ],
 )
 def test_invalid_request_is_a_one_line_error(fields: dict[str, Any], message: str) -> None:

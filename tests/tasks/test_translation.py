@@ -82,9 +82,9 @@ def test_invalid_requests_are_one_line_python_errors() -> None:
     refused = {
         "ddib: source_model=RUN of the source's kind": (DDIB(), FEW),
         r"sampler=Ancestral\(\): ddib goes up and down by DDIM": (DDIB(source_model="digits"), ancestral),
-        "source_model=mnist: another space or process": (DDIB(source_model="mnist"), FEW),
+        'source_model="mnist": another space or process': (DDIB(source_model="mnist"), FEW),
         "from_label=7: digits is told no labels": (DDIB(source_model="digits", from_label="7"), FEW),
-        "classifier=digits: no classifier": (EGSDE(classifier="digits"), FEW),
+        'classifier="digits": no classifier': (EGSDE(classifier="digits"), FEW),
     }
     for message, (method, sampling) in refused.items():
         with pytest.raises(InputError, match=f"^{message}"):

@@ -210,7 +210,7 @@ def _rows(
         if isinstance(condition, Labels) and NONE in condition.names:
             reporter.note(
                 f"{option('label', NONE)} on its own means any class; for the class of that name: "
-                f"{option('label', f'{NONE} {NONE}')}"
+                f"{option('label', (NONE, NONE))}"
             )
         return condition.null(), NONE
     captioned = isinstance(condition, Captions)
