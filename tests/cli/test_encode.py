@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from diffprob.base.errors import InputError
 from diffprob.codec.container import Coded, read
 from diffprob.codec.poisson import PoissonFunctional
 from diffprob.codec.universal import UniversalQuantisation
+from diffprob.net.unet import UNetSpec
 from diffprob.runs.folder import Run
 from diffprob.tasks.decoding import decode
 from diffprob.tasks.encoding import EncodeRequest, encode
@@ -82,7 +84,8 @@ def test_a_stream_under_another_header_is_found(coded: tuple[bytes, np.ndarray])
     """Each field of the header decides: none can be changed without a word."""
     file, run = read(coded[0]), Run.open("digits")
     changes = {
-        "times": [*file.header["times"][:-1], 0.002],
+        "times": [*file.header["times"][:-1], file.header["times"][-1] + 1],
+        "of": 999,
         "coder": "PoissonFunctional(bits=8.0, most=16, risk=0.1)",
         "variance": "Analytic(bound=1.0, last=inf, moment='residual')",
         "clip": False,
@@ -100,6 +103,20 @@ def test_a_stream_under_another_header_is_found(coded: tuple[bytes, np.ndarray])
             decode(run, Coded({**file.header, name: value}, file.groups).data())
     with pytest.raises(InputError, match="another"):
         decode(Run.open("mnist"), coded[0])
+
+
+def test_discrete_images_cost_what_their_order_does(tmp_path: Path) -> None:
+    """Of a run that draws pixel after pixel the bytes are -log2 p, to an ending of two bytes and 24 bits for the rare."""
+    recipe = dp.named("digits_ardm")
+    body = UNetSpec(in_channels=1, out_channels=1, widths=(8,), layers=1, attention=(False,), groups=4)
+    training = replace(recipe.training, steps=2, batch=8, warmup=1, sample_every=0, checkpoint_every=2, samples=1)
+    recipe = replace(recipe, network=replace(recipe.network, body=body), training=training)
+    model = dp.train(recipe, out=tmp_path / "ardm", reporter=SILENT, device="cpu")
+    batch = model.data(n=4)
+    result = model.encode(batch)
+    np.testing.assert_array_equal(model.decode(result.data).images, batch.images)
+    uniform = 4 * 64 * np.log2(17)  # an untrained network is not far from it
+    assert result.bits["steps"] + result.bits["levels"] == pytest.approx(uniform, rel=0.15)
 
 
 def test_the_verbs_write_and_read_a_file(diffprob: Callable, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ class ChainCode:
     """How images are coded: both sides must have the same.
 
     Args:
-        model: the denoiser, with a variance that its steps spread by; an absorbing process has an order bound.
+        model: the denoiser, with a variance that its steps spread by.
         times: of the chain, decreasing noisy times, float64 (n,).
         decoder: p(x_0 | x_t1).
         coder: of the steps.
@@ -97,6 +97,7 @@ class ChainCode:
     def _chain(self, like: Tensor, x0: Tensor | None, step: Step, last: Last) -> Iterator[Received]:
         process, times = self.model.process, noisy_times(self.model.process, self.times)
         x = process.prior(like).sample(self.rng.fold("prior"))
+        process = process.begin(self.rng.fold("begin"), x)
         rng = self.rng.fold("steps")
         for k, (t, s) in enumerate(pairwise(times)):
             posterior = self._posterior(x, t)

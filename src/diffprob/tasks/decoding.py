@@ -24,7 +24,7 @@ from diffprob.reporting.artifacts import arrays, grid_png
 from diffprob.runs.folder import Run
 from diffprob.storage import files
 from diffprob.tasks.bounds import bound_variance
-from diffprob.tasks.coding import DIGITS, code_of, made_with, probe, received
+from diffprob.tasks.coding import DIGITS, code_of, made_with, numbers_as_times, probe, received
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.display import OfImages, save
 from diffprob.tasks.reporter import SILENT, Reporter
@@ -151,7 +151,7 @@ def _opened(run: Run, header: Mapping[str, Any], compute: Compute) -> tuple[NetD
         InputError: another model, or a header that says what there is not.
     """
     wanted = {
-        "run": str, "model": str, "best": bool, "shape": list, "levels": int, "times": list, "variance": str,
+        "run": str, "model": str, "best": bool, "shape": list, "levels": int, "of": int, "times": list, "variance": str,
         "coder": str, "clip": bool, "chunk": int, "precision": str, "device": str, "probe": str, "made": str,
     }  # fmt: skip
     if set(header) != set(wanted) or any(not isinstance(header[name], kind) for name, kind in wanted.items()):
@@ -161,17 +161,19 @@ def _opened(run: Run, header: Mapping[str, Any], compute: Compute) -> tuple[NetD
             f"the file was made with a model called {header['run']} ({header['model']}), and {run.place} is another "
             f"({own})"
         )
-    times = torch.tensor(header["times"], dtype=torch.float64)
-    if header["shape"] != list(run.space.shape) or header["levels"] != run.space.levels or not len(times):
+    if header["shape"] != list(run.space.shape) or header["levels"] != run.space.levels:
         raise Damaged("damaged: the header is of other images than the run's")
     try:
         compute = replace(compute, batch=header["chunk"], precision=header["precision"], best=header["best"])
-        noisy_times(run.recipe.process, times)
+        times = noisy_times(run.recipe.process, numbers_as_times(header["of"], header["times"]))
     except ValueError as error:
         raise Damaged(f"damaged: the header is none: {one_line(error)}") from error
     if compute.on().type != header["device"]:
         raise InputError(
             f"the file was made on {header['device']}, and here it would be decoded on {compute.on().type}"
         )
-    model = compute.load(run, bound_variance(run, header["best"], parse(header["variance"], VARIANCES)))
+    variance = None
+    if header["variance"] != repr(None):
+        variance = bound_variance(run, header["best"], parse(header["variance"], VARIANCES))
+    model = compute.load(run, variance)
     return model, parse(header["coder"], CODERS), Decoder(run.space.bins), times

@@ -21,7 +21,7 @@ from diffprob.denoise.variance import HEADS, Analytic, Variance
 from diffprob.runs.fits import ANALYTIC, fitted, read_moments
 from diffprob.runs.folder import Run
 from diffprob.tasks.bounds import ChainBound, LikelihoodSetup, bound_variance, prepare
-from diffprob.tasks.coding import DIGITS, code_of, made_with, probe, received
+from diffprob.tasks.coding import DIGITS, code_of, made_with, probe, received, times_as_numbers
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.display import write_file
 from diffprob.tasks.images import ImageSelection
@@ -162,13 +162,12 @@ def prepare_encoding(run: Run, request: EncodeRequest, reporter: Reporter = SILE
     Raises:
         InputError: a run without a model, one whose steps have no code, images of another kind, or no fitted variance.
     """
-    run.recipe.process.require_linear("encoding")
     if isinstance(request.coder, Ideal):
         raise InputError("Ideal() writes no bytes: PoissonFunctional() would be right")
-    best = request.compute.best
-    variance = request.variance or coding_variance(run, best)
+    best, linear = request.compute.best, run.recipe.process.is_linear
+    variance = request.variance or (coding_variance(run, best) if linear else None)
     setup = prepare(run, request.images, ChainBound(terms=None, variance=variance), request.compute, reporter)
-    if ANALYTIC in fitted(run, best):
+    if linear and ANALYTIC in fitted(run, best):
         moments = Analytic(moments=read_moments(run, best))
         steps = run.recipe.process.schedule.steps or len(moments.moments.times)  # pyright: ignore[reportOptionalMemberAccess]
         native = torch.arange(1, steps + 1, dtype=torch.float64) / steps
@@ -225,7 +224,7 @@ def _header(run: Run, setup: LikelihoodSetup, request: EncodeRequest) -> dict[st
         "best": request.compute.best,
         "shape": list(run.space.shape),
         "levels": run.space.levels,
-        "times": setup.times.tolist(),
+        **times_as_numbers(setup.times, run.recipe.process.schedule.steps),
         "variance": repr(setup.model.variance),
         "coder": repr(request.coder),
         "clip": setup.clip,
