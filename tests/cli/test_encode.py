@@ -106,7 +106,7 @@ def test_a_stream_under_another_header_is_found(coded: tuple[bytes, np.ndarray])
 
 
 def test_discrete_images_cost_what_their_order_does(tmp_path: Path) -> None:
-    """Of a run that draws pixel after pixel the bytes are -log2 p, to an ending of two bytes and 24 bits for the rare."""
+    """Of a run that draws pixel after pixel the bytes are -log2 p, but for the ending."""
     recipe = dp.named("digits_ardm")
     body = UNetSpec(in_channels=1, out_channels=1, widths=(8,), layers=1, attention=(False,), groups=4)
     training = replace(recipe.training, steps=2, batch=8, warmup=1, sample_every=0, checkpoint_every=2, samples=1)

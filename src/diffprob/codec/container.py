@@ -28,7 +28,7 @@ DIGEST, CHECK = 8, 4  # bytes
 USUAL = (
     b'{"best":false,"chunk":8,"clip":true,"coder":"PoissonFunctional(bits=8.0, most=16, risk=0.1)","device":"cpu",'
     b'"levels":256,"made":"diffprob 0.1.0, torch 2.13.0+cpu, AVX512","model":"","of":1000,"precision":"fp32",'
-    b'"probe":"","run":"mnist","shape":[1,28,28],"times":[1000,-1,-1],"variance":"OptimalCovariance(bound=1.0, last=inf)"}'
+    b'"probe":"","run":"mnist","shape":[1,28,28],"times":[1000,-1],"variance":"OptimalCovariance(bound=1.0, last=inf)"}'
 )
 
 

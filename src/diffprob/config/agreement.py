@@ -79,8 +79,8 @@ def _condition(get: Get) -> Iterator[Change]:
     condition, shape = get("condition"), _model_shape(get)
     if condition is MISSING or not _is_shape(shape):
         return
-    told = [body for body in BODIES if get(f"{body}.classes") is not MISSING][:1]  # not what a classifier wraps
-    for body in told:
+    labelled = [body for body in BODIES if get(f"{body}.classes") is not MISSING][:1]  # not what a classifier wraps
+    for body in labelled:
         yield f"{body}.classes", condition.rows if isinstance(condition, Labels) else 0, ["condition"]
     for body in BODIES:  # networks of words, or of images beside x_t, are of nothing else
         if get(f"{body}.extra_channels") is not MISSING and isinstance(condition, LowResolution):

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 
 from diffprob.base.checks import shown
-from diffprob.process.linear import LinearProcess
+from diffprob.process.process import Process
 from diffprob.process.times import as_time
 
 
-def nearest(process: LinearProcess, t: Tensor | float) -> Tensor:
+def nearest(process: Process, t: Tensor | float) -> Tensor:
     """The noisy time of a discrete schedule that is nearest to t, float64 shaped like t; of a continuous one t itself.
 
     Raises:
@@ -20,7 +20,7 @@ def nearest(process: LinearProcess, t: Tensor | float) -> Tensor:
     return process.schedule.snap(time)
 
 
-def noisy_times(process: LinearProcess, times: Tensor) -> Tensor:
+def noisy_times(process: Process, times: Tensor) -> Tensor:
     """The times of a chain, float64 (n,): decreasing within [0, 1], the last one with noise left to remove.
 
     Raises:
@@ -41,7 +41,7 @@ def noisy_times(process: LinearProcess, times: Tensor) -> Tensor:
     return times
 
 
-def rising_times(process: LinearProcess, times: Tensor) -> Tensor:
+def rising_times(process: Process, times: Tensor) -> Tensor:
     """The times of a table, float64 (n,): increasing within [0, 1], the first one with noise.
 
     Raises:
@@ -55,7 +55,7 @@ def rising_times(process: LinearProcess, times: Tensor) -> Tensor:
     return times
 
 
-def _grid(process: LinearProcess, times: Tensor) -> Tensor:
+def _grid(process: Process, times: Tensor) -> Tensor:
     times = as_time(torch.as_tensor(times), process.schedule.steps)
     if times.ndim != 1 or not len(times):
         raise ValueError(f"times must be a grid (n,) of at least one time, got the shape {tuple(times.shape)}")

@@ -12,7 +12,7 @@ from diffprob.codec.chain import ChainCode, Received
 from diffprob.codec.coders import Coder
 from diffprob.codec.container import Group
 from diffprob.codec.entropy import Reader
-from diffprob.denoise.denoiser import NetDenoiser
+from diffprob.denoise.denoiser import NetworkModel
 from diffprob.likelihood.bound import Decoder
 from diffprob.runs.files import library_version
 from diffprob.runs.folder import Run
@@ -22,7 +22,7 @@ DIGITS = 16  # hexadecimal ones of a SHA-256 that a file keeps
 
 
 def code_of(
-    model: NetDenoiser, clip: bool, times: torch.Tensor, decoder: Decoder, coder: Coder, first: int, n: int
+    model: NetworkModel[Any], clip: bool, times: torch.Tensor, decoder: Decoder, coder: Coder, first: int, n: int
 ) -> ChainCode:
     """The code of images first, ..., first + n - 1 of a file."""
     return ChainCode(limited(model, clip), times, decoder, coder, Rng.of(0, n, first).fold("codec"))

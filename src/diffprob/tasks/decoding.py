@@ -17,7 +17,7 @@ from diffprob.codec.container import Group, digest_of, read
 from diffprob.codec.entropy import Damaged, Incomplete
 from diffprob.config.registry import CODERS, VARIANCES
 from diffprob.config.spec import parse
-from diffprob.denoise.denoiser import NetDenoiser
+from diffprob.denoise.denoiser import NetworkModel
 from diffprob.likelihood.bound import Decoder
 from diffprob.process.chain import noisy_times
 from diffprob.reporting.artifacts import arrays, grid_png
@@ -144,7 +144,9 @@ def _last(code: ChainCode, run: Run, group: Group) -> tuple[Received, bool]:
     return last, float(last.t) == 0 and group.complete
 
 
-def _opened(run: Run, header: Mapping[str, Any], compute: Compute) -> tuple[NetDenoiser, Coder, Decoder, torch.Tensor]:
+def _opened(
+    run: Run, header: Mapping[str, Any], compute: Compute
+) -> tuple[NetworkModel[Any], Coder, Decoder, torch.Tensor]:
     """The model and the code that a header names.
 
     Raises:
