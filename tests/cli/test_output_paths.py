@@ -21,6 +21,8 @@ COMMANDS = {
     "evaluate": (["digits", *FEW], "x.json"),
     "likelihood": (["digits", *FEW], "x.csv"),
     "rate": (["digits", *FEW], "x.png"),
+    "encode": (["digits", *FEW], "x.dfp"),
+    "decode": (["digits", "x.dfp", "--device", "cpu"], "x.png"),
     "detect": (["digits", "digits", "--device", "cpu"], "x"),
     "distill": (["digits", "--method", "gradient", "--device", "cpu"], "x"),
     "baseline": (["classifier", "digits", "--device", "cpu"], "x.safetensors"),

@@ -40,7 +40,7 @@ def test_run_folder_is_complete(trained: Path) -> None:
     assert "samples/step-00000004.png" in names
     with Image.open(trained / "samples" / "step-00000004.png") as picture:
         assert picture.text["seeds"] == "0..1"
-        assert picture.text["sampler"] == "DDIM()"
+        assert picture.text["sampler"] == "DDIM(eta=0.0, spread=False)"
     run = dp.Run.open(trained)
     assert run.meta["step"] == 4
     # The weights at the start are those that the seed decides.

@@ -51,7 +51,7 @@ original_keys = blocks.keys_of
 original_chunked = denoiser.NetDenoiser._chunked
 original_kl = divergence.kl
 original_noise = glow.Glow.noise
-original_noised = bound._noised
+original_marginal = linear.LinearProcess.sample_marginal
 original_slope = flow._slope
 original_power = averages.power_of
 original_euler = sde.EulerMaruyama.kernel
@@ -326,7 +326,10 @@ MUTANTS: dict[str, Mutant] = {
         ["likelihood/test_bound.py::test_gaps_of_fixed_variances_match_published[50-beta-0.836-0.0005]"],
     ),
     "less noise than the time says": Mutant(
-        bound, "_noised", lambda process, x0, t, rng: original_noised(process, x0, t / 2, rng), ENTROPY
+        linear.LinearProcess,
+        "sample_marginal",
+        lambda process, x0, t, rng: original_marginal(process, x0, t / 2, rng),
+        ENTROPY,
     ),
     "a flipped divergence of the flow": Mutant(flow, "_slope", flipped_trace, DENSITY),
     "a flow without the determinant of its scaling": Mutant(

@@ -158,8 +158,8 @@ def test_unknown_format_is_an_error(tmp_path, refused):
     refused(lambda: open_data(holding("mnist.zip")), "archive", "mnist.zip")
     refused(lambda: open_data(holding("a.npy", "b.npy")), "2 array files")
     refused(lambda: open_data(holding("a.png", "b.npy")), "several kinds", "images")
-    folder = holding("one.png", "a.tar.gz", "a.txt")
-    for name, word in (("one.png", "one image"), ("a.tar.gz", "unpack"), ("a.txt", "not a known format")):
+    folder = holding("one.png", "a.tar.gz", "a.dat")
+    for name, word in (("one.png", "one image"), ("a.tar.gz", "unpack"), ("a.dat", "not a known format")):
         refused(lambda name=name: open_data(f"{folder}/{name}"), name, word)
     refused(lambda: open_data("digits", size=32), "size", "Digits")
     refused(lambda: open_data("digits", split="tset"), "'tset'", "did you mean 'test'")

@@ -79,7 +79,7 @@ def test_model_and_space_match_the_recipe(recipe):
 
 def test_incompatible_components_are_errors(recipe):
     for change, message in [
-        ({"process": Epsilon()}, "process must be a LinearProcess"),
+        ({"process": Epsilon()}, r"process cannot be Epsilon\(\)"),
         ({"data": 3}, "data cannot be 3"),
         ({"network": None}, "network cannot be None"),
         ({"training": Digits()}, "training must be"),

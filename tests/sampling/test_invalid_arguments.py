@@ -173,7 +173,7 @@ def test_empty_batch_gives_an_empty_result() -> None:
     assert estimate_noise(PICTURES[:0]).shape == (0,)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "FirstHitting"])  # of levels
 @pytest.mark.parametrize(
     "process", [LinearProcess(OrnsteinUhlenbeck(300.0)), LinearProcess(Straight(), StraightScaling())]
 )

@@ -128,7 +128,9 @@ def test_score_does_not_depend_on_position_or_batch() -> None:
 
 
 def test_default_proxies_depend_on_the_request() -> None:
-    assert DetectionRequest(judged="x").measured == (DEFAULT,) and DetectionRequest(outside=("x",)).measured == QUICK
+    run = Run.open("digits")
+    assert DetectionRequest(judged="x").measured(run) == (DEFAULT,)
+    assert DetectionRequest(outside=("x",)).measured(run) == QUICK
 
 
 def test_invalid_requests_are_one_line_errors() -> None:
@@ -150,7 +152,7 @@ def test_invalid_requests_are_one_line_errors() -> None:
         ({"inside": Digits("train").load()}, r"^inside, .*: the images that digits was trained on"),
         ({"outside": ("digits", "digits")}, "digits digits: the same data twice"),
         ({"outside": (), "judged": upside_down(9), "false_alarms": 0.01}, r"^false_alarms=0.01: 50 images inside"),
-        ({"others": ("mnist",)}, r"^others=mnist: images of "),
+        ({"others": ("mnist",)}, r'^others="mnist": images of '),
     ):
         with pytest.raises(InputError, match=line):
             prepare_detection(run, make_request(**{"outside": (upside_down(),), **wrong}))

@@ -91,8 +91,8 @@ def test_invalid_requests_are_one_line_python_errors() -> None:
         InterpolateRequest(first="digits:0", second="digits:1", points=1)
     run, many = Run.open("digits"), Images(Digits("test").load().take([0, 1]), levels=17)
     refused = {
-        "image=digits: a picture": lambda: reconstruct(run, ReconstructRequest(image="digits")),
-        "image=digits:400: digits has 360 images": lambda: reconstruct(run, ReconstructRequest(image="digits:400")),
+        'image="digits": a picture': lambda: reconstruct(run, ReconstructRequest(image="digits")),
+        'image="digits:400": digits has 360 images': lambda: reconstruct(run, ReconstructRequest(image="digits:400")),
         "image: 2 images; one would be right": lambda: reconstruct(run, ReconstructRequest(image=many)),
         r"sampler=Ancestral\(\): reconstruct goes up and down by DDIM\(\); leave sampler out": lambda: reconstruct(
             run, ReconstructRequest(image="digits:3", sampling=Sampling(sampler=Ancestral()))

@@ -86,9 +86,9 @@ def test_too_large_pictures_are_said_with_a_size_and_a_time_that_would_do(monkey
 
     assert advice(needed) == []
     (text,) = advice(needed * 0.3)
-    assert "of 128x128, too few to learn from: size=64 would see" in text and "duration=1m" in text
+    assert "of 128x128, too few to learn from: size=64 would see" in text and 'duration="1m"' in text
     assert "size=48 would see" in advice(needed * 0.2)[0] and "size=16 would see" in advice(needed * 0.02)[0]
     (text,) = advice(needed * 1e-3)
-    assert "size" not in text and text.endswith("duration=1m would be right")
+    assert "size" not in text and text.endswith('duration="1m" would be right')
     (text,) = advice(needed * 0.3, replace(recipe, data=dp.Array("x.npy")))
     assert "size=" not in text, "arrays are not scaled"

@@ -97,7 +97,7 @@ def test_invalid_requests_are_one_line_python_errors() -> None:
             images="digits", degradation=Denoise(add_noise=1), clean="digits"
         ),
         "digits enlarges no images": RestoreRequest(images="digits", n=1, degradation=SuperResolve()),
-        "box=0,0,9,9: leaves the 8x8": RestoreRequest(images="digits", n=1, degradation=Inpaint(box=(0, 0, 9, 9))),
+        r"box=\(0,0,9,9\): leaves the 8x8": RestoreRequest(images="digits", n=1, degradation=Inpaint(box=(0, 0, 9, 9))),
     }
     for message, request in refused.items():
         with pytest.raises(InputError, match=f"^{message}"):

@@ -193,15 +193,17 @@ class MultinomialProcess(Direct):
         kept, lost = self._log_kept(t, like)
         return torch.logaddexp(kept + logits, lost + self._log_pi(like) + logits.logsumexp(-1, keepdim=True))
 
-    def likelihood(self, xt: Tensor, t: Tensor | float, s: Tensor | float = 0.0) -> Tensor:
-        """log q(x_t | x_s = k) for each value k of x_s, float64 (B, *event, K).
+    def likelihood(self, xt: Tensor, t: Tensor | float, s: Tensor | float | None = None) -> Tensor:
+        """log q(x_t | x_s = k) for each value k of x_s, float64 (B, *event, K); of x_0 by default, which is not x_s at
+        s = 0 where the schedule has noise there.
 
         Raises:
             ValueError: s is above t.
         """
-        if is_one_time(s) and is_one_time(t) and float(s) > float(t):
+        if s is not None and is_one_time(s) and is_one_time(t) and float(s) > float(t):
             raise ValueError(f"expected s < t, got s={float(s):g}, t={float(t):g}")
-        log_s, log_t = self._log_kept(s, xt)[0], self._log_kept(t, xt)[0]
+        log_t = self._log_kept(t, xt)[0]
+        log_s = torch.zeros_like(log_t) if s is None else self._log_kept(s, xt)[0]
         if not bool((log_t <= log_s).all()):
             raise ValueError("expected s < t for every sample")
         # Where nothing is left at s, nothing is lost between s and t.

@@ -153,7 +153,7 @@ class Staircase(Discrete):
 
     def count(self, t: Tensor) -> Tensor:
         """How many elements are masked at t, float64 of the shape of t; within 1e-9 of a whole number that is meant."""
-        return (torch.as_tensor(t, dtype=torch.float64) * self.steps - 1e-9).ceil().clamp_min(0)
+        return (torch.as_tensor(t, dtype=torch.float64) * self.steps - 1e-9).ceil().clamp_min(0) + 0.0  # never -0
 
     def masked(self, t: Tensor) -> Tensor:
         """The share, count/d."""
