@@ -71,8 +71,9 @@ def test_a_report_is_made_once_and_goes_on_after_an_interruption(monkeypatch: py
     assert made.samples is not None and Path(made.samples).read_bytes()[:4] == b"\x89PNG"
 
     measured = {item.name: item for item in run.measurements}
-    assert (made.images, made.role) == (16, "test") and made.distance == measured["Frechet distance"].value
-    verb = likelihood(run, LikelihoodRequest(images=ImageSelection(n=16)))
+    assert made.images >= 16 and made.role == "test"  # as many as the time allows
+    assert made.distance == measured["Frechet distance"].value
+    verb = likelihood(run, LikelihoodRequest(images=ImageSelection(n=made.images)))
     assert made.bits_per_dim == measured[BITS].value == verb.mean, "the number of the verb, to the bit"
     assert made.lines[0].startswith(f"{verb.mean:.3f} (") and made.lines[-1].startswith("ask next: diffprob likelihood")
     assert json.loads(json.dumps(result.to_json()))["first_report"]["bits_per_dim"] == verb.mean

@@ -14,6 +14,7 @@ import torch
 import diffprob as dp
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
+from diffprob.config import registry
 from diffprob.denoise.categorical import JointLaw
 from diffprob.likelihood.bound import Decoder, continuous_bound, variational_bound
 from diffprob.likelihood.orders import order_log_prob
@@ -40,7 +41,6 @@ ORDERS = [torch.tensor(ranks).reshape(1, 1, 2, 2) for ranks in itertools.permuta
 STAIRS = AbsorbingProcess(2, Staircase(4))
 
 
-@dp.register(family="source")
 @dataclass(frozen=True)
 class Patterns:
     """Ten images of 2x2 pixels, black or white, of four kinds."""
@@ -49,6 +49,15 @@ class Patterns:
         """The same each time."""
         rows = [[0, 0, 0, 0]] * 4 + [[1, 1, 0, 0]] * 3 + [[0, 1, 1, 0]] * 2 + [[1, 1, 1, 1]]
         return dp.Images(np.array(rows, dtype=np.uint8).reshape(-1, 1, 2, 2), levels=2, name="patterns")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _registered() -> Iterator[None]:
+    """For this module alone: `show` lists what there is."""
+    dp.register(Patterns, family="source")
+    yield
+    del registry.ALL["Patterns"], registry.SOURCES["Patterns"]
+    registry._REGISTERED.discard("Patterns")
 
 
 def recipe(steps: int = 25) -> dp.Recipe:
