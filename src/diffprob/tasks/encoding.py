@@ -187,9 +187,9 @@ def coding_variance(run: Run, best: bool = False) -> Variance:
         InputError: none was fitted.
     """
     has = fitted(run, best)
-    for kind, name in ((HEADS[k], k) for k in HEADS):
-        if kind in BEST and kind in has and kind == next(k for k in BEST if k in has):
-            return bound_variance(run, best, name())
+    heads = {kind: variance for variance, kind in HEADS.items()}
+    if chosen := next((kind for kind in BEST if kind in has), None):
+        return bound_variance(run, best, heads[chosen]())
     if ANALYTIC not in has:
         raise InputError(f"{run.name} has no fitted variance, which its steps are coded by: diffprob fit {run.place}")
     return bound_variance(run, best)
