@@ -181,11 +181,16 @@ def judged(
     grid = Path(options.out).with_suffix("") / f"{name}.png"
     grid.parent.mkdir(parents=True, exist_ok=True)
     grid.write_bytes(grid_png(levels[:64], images.levels, {"set": row["set"], "variant": row["variant"]}))
-    drawn = extract(features, levels)
-    return {
+    drawn, own = extract(features, levels), extract(features, own)
+    sizes = [size for size in (100, 200, 400, 800, 1600) if size <= min(len(drawn), len(own))]
+    of_size = {
+        f"{name}_of_{size}": frechet_distance(Statistics.of(several[:size]), reference)
+        for size in sizes
+        for name, several in (("frechet", drawn), ("training", own))
+    }
+    return of_size | {
         "frechet": frechet_distance(Statistics.of(drawn), reference),
-        "frechet_of_100": frechet_distance(Statistics.of(drawn[:100]), reference),
-        "frechet_of_training_images": frechet_distance(Statistics.of(extract(features, own)), reference),
+        "frechet_of_training_images": frechet_distance(Statistics.of(own), reference),
     }
 
 
