@@ -4,6 +4,7 @@ The coder is that of constriction (Bamler 2022). Here are the laws in numbers th
 network's, the shortest ending, and what a beginning of the bytes already says.
 """
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -230,21 +231,34 @@ class Writer:
 
     @property
     def bits(self) -> float:
-        """Of the bytes so far, to 32, and what was charged."""
-        return self._coder.num_bits() + self.charged
+        """That the symbols so far cost, and what was charged; at once, however many they are."""
+        position, (_, width) = self._coder.pos()
+        return 8 * WORD * position + 64 - math.log2(width) + self.charged
+
+    @property
+    def size(self) -> int:
+        """Bytes of `data`, but for zeros at their end, which it leaves out; at once."""
+        position, (low, width) = self._coder.pos()
+        return WORD * position + _ending(low, width)[0]
 
     def data(self) -> bytes:
         """The shortest bytes that say all symbols, whatever follows them being read as zeros."""
         position, (low, width) = self._coder.pos()
         words = self._coder.get_compressed()
         before = int.from_bytes(words[:position].astype(">u4").tobytes(), "big") if position else 0
-        low += before << 64
-        for n in range(9):
-            unit = 1 << (64 - 8 * n)
-            value = -(-low // unit) * unit
-            if value < low + width:
-                return (value >> (64 - 8 * n)).to_bytes(WORD * position + n, "big").rstrip(b"\0")
-        return words.astype(">u4").tobytes()
+        n, value = _ending(low, width)
+        value += before << 64
+        return (value >> (64 - 8 * n)).to_bytes(WORD * position + n, "big").rstrip(b"\0")
+
+
+def _ending(low: int, width: int) -> tuple[int, int]:
+    """The fewest bytes of 8, and the number that they begin, which lies in [low, low + width)."""
+    for n in range(9):
+        unit = 1 << (64 - 8 * n)
+        value = -(-low // unit) * unit
+        if value < low + width:
+            return n, value
+    raise ValueError(f"an interval of {width} numbers has none")
 
 
 def _reader(data: bytes, fill: int) -> Any:

@@ -200,7 +200,7 @@ def _encoded(code: ChainCode, run: Run, levels: np.ndarray) -> tuple[Group, floa
     x0, writer, steps = run.space.to_model(torch.from_numpy(levels), torch.float64), Writer(), 0.0
     for state in code.encode(x0, writer):
         if float(state.t) > 0:
-            steps = 8.0 * len(writer.data())
+            steps = writer.bits
     return Group(len(levels), writer.data(), digest_of(levels)), steps
 
 
