@@ -11,9 +11,12 @@ import torch
 
 import diffprob as dp
 from diffprob.base.errors import InputError
+from diffprob.config.pretrained import begin
+from diffprob.config.recipe import build_noisy_classifier
 from diffprob.net.levels import CategoricalUNetSpec
 from diffprob.net.unet import UNetSpec
 from diffprob.recipes import FAMILIES, RECIPES
+from diffprob.recipes.noisy_classifiers import noisy_classifier
 from diffprob.tasks.likelihood_methods import FixedOrder
 from diffprob.tasks.model import Model
 from diffprob.tasks.reporter import SILENT
@@ -128,3 +131,15 @@ def test_fits_that_need_a_law_are_refused(family) -> None:
         for what in ("steps", "ocm"):
             with pytest.raises(InputError, match=f"`fit {what}` needs .*{UNKNOWN}"):
                 model.fit(what)
+
+
+def test_noisy_classifier_of_a_run_sees_what_the_run_s_network_does(family) -> None:
+    name, model = family
+    if model.process.is_linear:
+        recipe, own = noisy_classifier(model.run, dp.Digits(), 10), model.denoiser()
+        assert recipe.prediction == (model.run.recipe.prediction if name == "edm" else None)
+        classifier, xt, t = build_noisy_classifier(recipe), torch.randn(2, 1, 8, 8), torch.tensor(0.7).double()
+        begin(classifier, recipe.start)
+        seen = classifier.clock.label(own.process, t).float().expand(2)
+        expected = own.net.encode(own._input(xt, t), seen, None)
+        torch.testing.assert_close(classifier.features(xt, t), expected)

@@ -16,13 +16,14 @@ from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.conditions.condition import Labels
 from diffprob.data.images import Images
-from diffprob.denoise.denoiser import Evaluation, Index
+from diffprob.denoise.denoiser import Evaluation, Index, LogNoise
+from diffprob.denoise.prediction import EDM
 from diffprob.guidance.energy import EnergyGuided, LabelEnergy
 from diffprob.guidance.noisy_classifier import NoisyClassifier
 from diffprob.net.noisy import NoisyClassifierSpec
 from diffprob.net.unet import UNetSpec
-from diffprob.process.linear import LinearProcess
-from diffprob.process.schedule import Cosine
+from diffprob.process.linear import LinearProcess, VarianceExploding
+from diffprob.process.schedule import Cosine, LogLinear
 from diffprob.sampling.between import add_noise
 from diffprob.space.pixels import Pixels
 from diffprob.training.loop import Trainer
@@ -150,6 +151,28 @@ def test_guidance_by_the_classifier_moves_the_mean_as_predicted(linear: NoisyCla
         doubt = torch.sigmoid((1 - 2 * y) * bayes(x, 0.5))
         expected = (2 * y - 1) * sigma**2 / alpha * doubt * 2 * alpha * MEAN
         torch.testing.assert_close(shift.mean((1, 2, 3)).double(), expected, rtol=0.15, atol=0.05)
+
+
+@pytest.mark.parametrize("sigma", [0.002, 0.5, 80.0])
+def test_input_of_an_edm_classifier_has_variance_one(sigma: float) -> None:
+    """x_0 of the standard deviation 0.5: x_t/n has variance 1 at every noise, in training and in guidance."""
+    seen: list[Tensor] = []
+
+    class Watched(Odds):
+        def forward(self, x: Tensor, t: Tensor) -> Tensor:
+            seen.append(x.detach())
+            return super().forward(x, t)
+
+    process, prediction = LinearProcess(LogLinear(0.002, 80.0), VarianceExploding()), EDM(0.5)
+    model = NoisyClassifier(Watched(), process, LogNoise(), Labels(2, 0.0), prediction=prediction)
+    n, t = 2000, process.schedule.time(tensor(-2 * math.log(sigma)))
+    x0, labels = 0.5 * Rng.of(0, n).normal(SHAPE), torch.arange(n) % 2
+    xt = add_noise(process, x0, t, Rng.of(1, n))
+    LabelEnergy(model, labels)(x0, xt, t)
+    model(xt, t.expand(n))
+    NoisyClassifierLoss()(model.condition_on(labels), x0, Rng.of(2, n))
+    for x in seen:
+        assert abs(float(x.double().var()) - 1) < 5 * math.sqrt(2 / x.numel())
 
 
 def test_initial_predictions_are_uniform() -> None:

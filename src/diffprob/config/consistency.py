@@ -25,6 +25,7 @@ _ABILITIES = {
     "condition": "null",
     "start": "weights",
 }
+_OPTIONAL = ("condition", "start", "variance", "prediction")  # a recipe that needs one says so itself
 _CLASSES = {"training": Training}
 
 
@@ -41,7 +42,7 @@ def check_parts(recipe: Any) -> None:
             instance(field, getattr(recipe, field), kind)
     for field, ability in _ABILITIES.items():
         value = getattr(recipe, field, None)
-        if value is not None or (hasattr(recipe, field) and field not in ("condition", "start", "variance")):
+        if value is not None or (hasattr(recipe, field) and field not in _OPTIONAL):
             able(field, value, ability)
 
 

@@ -142,7 +142,7 @@ class NoisyClassifierRecipe:
 
     Args:
         name, data, space, training, start: as in a `Recipe`; the data has labels.
-        network, process, clock, condition: the parts of the `NoisyClassifier`.
+        network, process, clock, condition, prediction: the parts of the `NoisyClassifier`.
         objective: the loss.
 
     Raises:
@@ -160,11 +160,14 @@ class NoisyClassifierRecipe:
     objective: Any = NoisyClassifierLoss()
     training: Training
     start: Any = None
+    prediction: Prediction | None = None
 
     def __post_init__(self) -> None:
         check_parts(self)
         instance("network", self.network, NoisyClassifierSpec, "a NoisyClassifierSpec(...)")
         instance("process", self.process, LinearProcess)
+        if self.prediction is not None:
+            able("prediction", self.prediction, "input_scale", "EDM()")
         if not isinstance(self.condition, Labels) or self.condition.drop:
             raise FieldError("condition", f"must be Labels(K, drop=0.0), got {shown(self.condition)}")
         if self.training.monitor is not None:
@@ -240,7 +243,8 @@ def build_density(baseline: Baseline, evaluation: Evaluation = Evaluation()) -> 
 @single()
 def build_noisy_classifier(recipe: NoisyClassifierRecipe, evaluation: Evaluation = Evaluation()) -> NoisyClassifier:
     """The classifier of ``recipe`` with random weights from torch's global generator, on the CPU."""
-    return NoisyClassifier(recipe.network.build(), recipe.process, recipe.clock, recipe.condition, evaluation)
+    net, prediction = recipe.network.build(), recipe.prediction
+    return NoisyClassifier(net, recipe.process, recipe.clock, recipe.condition, evaluation, prediction)
 
 
 @single()

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from diffprob.base.checks import MOST_STEPS, one_of, real, whole
 from diffprob.base.distributions import Distribution, LocationScale
 from diffprob.base.errors import InputError
-from diffprob.base.shapes import channels_last, filled, scaled
+from diffprob.base.shapes import channels_last, filled
 from diffprob.conditions.condition import Condition
-from diffprob.denoise.prediction import Epsilon, Prediction
+from diffprob.denoise.prediction import Epsilon, Prediction, network_input
 from diffprob.denoise.variance import Variance, Zero
 from diffprob.process.learned import LearnedSchedule, tabulate_schedule
 from diffprob.process.linear import LinearProcess
@@ -386,8 +386,7 @@ class NetDenoiser(NetworkModel[LocationScale]):
             self.process = tabulate_schedule(self.process, schedule, self.curve)
 
     def _input(self, xt: Tensor, t: Tensor) -> Tensor:
-        scale = self.prediction.input_scale(self.process, t)
-        return xt if scale is None else scaled(xt, scale)
+        return network_input(self.prediction, self.process, xt, t)
 
     def _posterior(self, xt: Tensor, t: Tensor, main: Tensor, extra: Tensor | None) -> LocationScale:
         if main.shape != xt.shape:  # a single image without its batch, say, would be stretched

@@ -67,6 +67,12 @@ class Prediction(ABC):
         return per_sample((1 - a * alpha) / b, x0) * x0 - per_sample(a * sigma / b, x0) * noise
 
 
+def network_input(prediction: Prediction, process: LinearProcess, xt: Tensor, t: Tensor) -> Tensor:
+    """x_t as a network sees it, (B, *event): times the prediction's `input_scale`."""
+    scale = prediction.input_scale(process, t)
+    return xt if scale is None else scaled(xt, scale)
+
+
 @lru_cache(maxsize=8192)
 def _at(prediction: Prediction, process: LinearProcess, t: float) -> tuple[Tensor, Tensor]:
     """(A, B) at one time of a chain."""

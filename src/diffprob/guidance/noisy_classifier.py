@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from diffprob.conditions.condition import Labels
 from diffprob.denoise.denoiser import Clock, Evaluation, Index
+from diffprob.denoise.prediction import Prediction, network_input
 from diffprob.process.linear import LinearProcess
 from diffprob.process.times import as_time
 
@@ -22,6 +23,7 @@ class NoisyClassifier(nn.Module):
         clock: the network's time input.
         condition: the classes; ``drop`` must be 0, since no class is not among the answers.
         evaluation: chunk size and precision.
+        prediction: of a denoiser whose scaled input the network sees, such as EDM's x_t/n of variance 1; None: x_t.
 
     Raises:
         ValueError: labels that are dropped.
@@ -36,12 +38,13 @@ class NoisyClassifier(nn.Module):
         clock: Clock = Index(),
         condition: Labels = Labels(drop=0.0),
         evaluation: Evaluation = Evaluation(),
+        prediction: Prediction | None = None,
     ) -> None:
         super().__init__()
         if condition.drop:
             raise ValueError(f"condition.drop must be 0 for a classifier, got {condition.drop}")
         self.net, self.process, self.clock = net, process, clock
-        self.condition, self.evaluation = condition, evaluation
+        self.condition, self.evaluation, self.prediction = condition, evaluation, prediction
 
     def condition_on(self, rows: Tensor) -> Self:
         """The same network, sharing all its weights, with the classes (B,) that training compares with.
@@ -69,6 +72,7 @@ class NoisyClassifier(nn.Module):
     def _forward(self, part: Any, xt: Tensor, t: Tensor) -> Tensor:
         def whole(x: Tensor, times: Tensor) -> tuple[Tensor]:
             labels = self.clock.label(self.process, times).to(x.device)
+            x = x if self.prediction is None else network_input(self.prediction, self.process, x, times)
             return (self.evaluation.call(self.net, part, x, labels).to(xt.dtype),)
 
         t = as_time(t, self.process.schedule.steps).to(xt.device).expand(len(xt))

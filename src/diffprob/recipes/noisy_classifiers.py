@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from diffprob.base.errors import InputError
 from diffprob.conditions.condition import Labels
 from diffprob.config.pretrained import PretrainedRun
@@ -21,7 +23,7 @@ def noisy_classifier(
     run: Run, data: Source, classes: int | tuple[str, ...], steps: int = STEPS
 ) -> NoisyClassifierRecipe:
     """A classifier of ``data`` under the noise of ``run``: its process, clock and space, its network's way down and
-    middle, and its weights to begin with.
+    middle, its scale of what the network sees, and its weights to begin with.
 
     Args:
         run: of a U-Net.
@@ -42,6 +44,8 @@ def noisy_classifier(
     process.require_linear("a classifier of noised images")
     if isinstance(process.schedule, LearnedSchedule):
         raise InputError(f"{run.place}: its noise schedule was learned; a run of a fixed schedule would be right")
+    prediction: Any = run.recipe.prediction
+    scales = prediction.input_scale(process, torch.ones((), dtype=torch.float64)) is not None
     names = () if isinstance(classes, int) else classes
     condition = Labels(classes if isinstance(classes, int) else len(names), drop=0.0, names=names)
     body = replace(net, out_channels=net.in_channels, dropout=0.0, classes=0)
@@ -65,4 +69,5 @@ def noisy_classifier(
             sample_every=0,
         ),
         start=PretrainedRun.of(run),
+        prediction=prediction if scales else None,
     )
