@@ -16,10 +16,11 @@ from diffprob.net.layers import Attention, mix_masked, split_heads
 from diffprob.net.norm import group_norm
 from diffprob.net.text import Text, TextEncoderSpec
 from diffprob.net.unet import Conditioning, UNet, UNetSpec
+from diffprob.net.wrapped import ConditionedSpec
 
 
 @dataclass(frozen=True)
-class CaptionedUNetSpec:
+class CaptionedUNetSpec(ConditionedSpec):
     """The settings of a `CaptionedUNet`, all literals.
 
     Args:
@@ -47,26 +48,6 @@ class CaptionedUNetSpec:
         whole("heads", self.heads, 1, MOST_WIDTH)
         if any(width % self.heads for width in attended):
             raise FieldError("heads", f"must divide every width with attention {attended}, got {self.heads}")
-
-    @property
-    def in_channels(self) -> int:
-        """Channels of the images."""
-        return self.body.in_channels
-
-    @property
-    def out_channels(self) -> int:
-        """Channels of the answer."""
-        return self.body.out_channels
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Channels at each resolution, from the full one down by halves."""
-        return self.body.widths
-
-    @property
-    def divisor(self) -> int:
-        """What height and width must be divisible by."""
-        return self.body.divisor
 
     def build(self) -> "CaptionedUNet":
         """A network with random weights from torch's global generator; on ``torch.device("meta")`` without memory."""

@@ -9,10 +9,11 @@ from diffprob.base.checks import MOST_CHANNELS, instance, whole
 from diffprob.base.errors import FieldError
 from diffprob.net.layers import Output
 from diffprob.net.unet import Conditioning, UNet, UNetSpec
+from diffprob.net.wrapped import ConditionedSpec
 
 
 @dataclass(frozen=True)
-class ConcatenatedUNetSpec:
+class ConcatenatedUNetSpec(ConditionedSpec):
     """The settings of a `ConcatenatedUNet`, all literals.
 
     Args:
@@ -31,26 +32,6 @@ class ConcatenatedUNetSpec:
         whole("extra_channels", self.extra_channels, 1, MOST_CHANNELS)
         if self.body.classes:
             raise FieldError("body.classes", f"must be 0 where images are told, got {self.body.classes}")
-
-    @property
-    def in_channels(self) -> int:
-        """Channels of the data, without those beside."""
-        return self.body.in_channels
-
-    @property
-    def out_channels(self) -> int:
-        """Channels of the answer."""
-        return self.body.out_channels
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Channels at each resolution, from the full one down by halves."""
-        return self.body.widths
-
-    @property
-    def divisor(self) -> int:
-        """What height and width must be divisible by."""
-        return self.body.divisor
 
     def build(self) -> "ConcatenatedUNet":
         """A network with random weights from torch's global generator; on ``torch.device("meta")`` without memory."""

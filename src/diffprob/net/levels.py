@@ -11,12 +11,13 @@ from diffprob.base.limits import check_weights
 from diffprob.net.layers import Output
 from diffprob.net.transformer import TransformerSpec
 from diffprob.net.unet import UNetSpec
+from diffprob.net.wrapped import WrappedSpec
 
 MOST_LOGITS = 4096  # channels of the last layer of an image's pixel
 
 
 @dataclass(frozen=True)
-class CategoricalUNetSpec:
+class CategoricalUNetSpec(WrappedSpec):
     """The settings of a `CategoricalUNet`, all literals.
 
     Args:
@@ -48,24 +49,9 @@ class CategoricalUNetSpec:
         check_weights("CategoricalUNetSpec", [(self.body.widths[0], self.out_channels, 1)])
 
     @property
-    def in_channels(self) -> int:
-        """Channels of the data."""
-        return self.body.in_channels
-
-    @property
     def out_channels(self) -> int:
         """Those of every channel of the data."""
         return self.body.in_channels * (self.outputs or self.levels)
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Channels at each resolution, from the full one down by halves."""
-        return self.body.widths
-
-    @property
-    def divisor(self) -> int:
-        """What height and width must be divisible by."""
-        return self.body.divisor
 
     @property
     def classes(self) -> int:

@@ -9,10 +9,11 @@ from diffprob.base.errors import FieldError
 from diffprob.base.limits import MOST_CLASSES, check_weights
 from diffprob.net.norm import group_norm
 from diffprob.net.unet import UNet, UNetSpec
+from diffprob.net.wrapped import WrappedSpec
 
 
 @dataclass(frozen=True)
-class NoisyClassifierSpec:
+class NoisyClassifierSpec(WrappedSpec):
     """The settings of a `NoisyClassifierNet`, all literals.
 
     Args:
@@ -32,21 +33,6 @@ class NoisyClassifierSpec:
             raise FieldError("body.classes", f"must be 0: labels are what it is to find, got {self.body.classes}")
         whole("classes", self.classes, 2, MOST_CLASSES)
         check_weights("NoisyClassifierSpec", [(self.classes, self.body.widths[-1], 1)])
-
-    @property
-    def in_channels(self) -> int:
-        """Channels of the images."""
-        return self.body.in_channels
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Channels of each resolution, from the full one down."""
-        return self.body.widths
-
-    @property
-    def divisor(self) -> int:
-        """What height and width must be divisible by."""
-        return self.body.divisor
 
     def build(self) -> "NoisyClassifierNet":
         """A network with random weights from torch's global generator; on ``torch.device("meta")`` without memory."""

@@ -15,10 +15,11 @@ from diffprob.base.shapes import flat_sum
 from diffprob.net.layers import Output
 from diffprob.net.scalar_unet import ScalarUNet, ScalarUNetSpec
 from diffprob.net.unet import UNet, UNetSpec
+from diffprob.net.wrapped import WrappedSpec
 
 
 @dataclass(frozen=True)
-class PotentialSpec:
+class PotentialSpec(WrappedSpec):
     """The settings of a `Potential`, all literals.
 
     Args:
@@ -39,24 +40,9 @@ class PotentialSpec:
             raise FieldError("body.out_channels", f"must be {self.body.in_channels}, got {self.body.out_channels}")
 
     @property
-    def in_channels(self) -> int:
-        """Channels of the images."""
-        return self.body.in_channels
-
-    @property
     def out_channels(self) -> int:
         """Channels of the gradient: those of the images."""
         return self.body.in_channels
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Channels of each resolution of the body, from the full one down."""
-        return self.body.widths
-
-    @property
-    def divisor(self) -> int:
-        """What height and width must be divisible by."""
-        return self.body.divisor
 
     def build(self) -> "Potential":
         """A network with random weights from torch's global generator; on ``torch.device("meta")`` without memory."""

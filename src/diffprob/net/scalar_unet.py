@@ -11,6 +11,7 @@ from diffprob.base.errors import FieldError
 from diffprob.base.limits import MOST_BLOCKS, check_weights, check_widths
 from diffprob.net.layers import Output
 from diffprob.net.unet import UNet, UNetSpec
+from diffprob.net.wrapped import WrappedSpec
 
 _ACTIVATIONS = {"silu": F.silu, "relu": F.relu, "softplus": F.softplus}
 _NORMS = ("none", "group", "batch")
@@ -18,7 +19,7 @@ _POOLS = ("mean", "sum")
 
 
 @dataclass(frozen=True)
-class ScalarUNetSpec:
+class ScalarUNetSpec(WrappedSpec):
     """The settings of a `ScalarUNet`, all literals.
 
     The head's setting in the report that the method comes from is ``norm="batch", activation="relu"``; the defaults
@@ -51,21 +52,6 @@ class ScalarUNetSpec:
             widths = shown(self.head_widths)
             raise FieldError("head_widths", f"must be divisible by body.groups={self.body.groups}, got {widths}")
         check_weights("ScalarUNetSpec", [(a, b, 1) for a, b in pairwise((self.body.widths[-1], *self.head_widths))])
-
-    @property
-    def in_channels(self) -> int:
-        """Channels of the images."""
-        return self.body.in_channels
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Channels of each resolution, from the full one down."""
-        return self.body.widths
-
-    @property
-    def divisor(self) -> int:
-        """What height and width must be divisible by."""
-        return self.body.divisor
 
     def parts(self, prefix: str = "") -> dict[str, str]:
         """How the names of the parameters of each part begin, after ``prefix``, from the output back to the input.
