@@ -8,8 +8,8 @@ import torch
 from diffprob.base.distributions import Categorical
 from diffprob.base.errors import ConformanceError
 from diffprob.conform import check_process
-from diffprob.process.absorbing import point_logits
 from diffprob.process.multinomial import MultinomialProcess
+from diffprob.process.of_levels import point_logits
 
 
 @dataclass(frozen=True)

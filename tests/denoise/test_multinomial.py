@@ -223,5 +223,5 @@ def test_invalid_laws() -> None:
     for points, weights in (([[0.0, 3.0]], [1.0]), ([[0.0, 1.0]], [0.0]), ([[0.0, 1.0]], [1.0, 2.0]), ([[0.5]], [1.0])):
         with pytest.raises(ValueError):
             MultinomialLaw(points, weights, process)
-    with pytest.raises(ValueError, match="is no point"):
+    with pytest.raises(ValueError, match="agrees with no point"):
         MultinomialLaw([[0.0, 1.0]], [1.0], process)(tensor([[2.0, 2.0]]), tensor(0.0))

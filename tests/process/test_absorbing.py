@@ -9,9 +9,10 @@ from diffprob.base.distributions import Categorical, Dirac, LocationScale
 from diffprob.base.divergence import kl
 from diffprob.base.errors import NoClosedForm, NumericalError
 from diffprob.base.rng import Rng
-from diffprob.process.absorbing import AbsorbingProcess, point_logits, random_order
+from diffprob.process.absorbing import AbsorbingProcess, random_order
 from diffprob.process.chain import noisy_times
 from diffprob.process.grids import LogSNR, Native, QuadraticTimes, Trailing, Uniform
+from diffprob.process.of_levels import point_logits
 from diffprob.process.survival import CosineSurvival, LinearSurvival, Staircase
 
 K = 3

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from diffprob.base.checks import instance
 from diffprob.base.distributions import Categorical
 from diffprob.base.rng import Rng
-from diffprob.base.shapes import tensor_of
 from diffprob.conditions.condition import Condition
 from diffprob.denoise.denoiser import Clock, Evaluation, Index, NetworkModel
+from diffprob.denoise.law_of_points import LawOfPoints
 from diffprob.denoise.level_law import LevelLaw, Softmax
-from diffprob.process.absorbing import AbsorbingProcess, point_logits
+from diffprob.process.absorbing import AbsorbingProcess
+from diffprob.process.of_levels import point_logits
 from diffprob.process.times import as_time
 
 
@@ -92,7 +93,7 @@ class CategoricalDenoiser(NetworkModel[Categorical]):
 
 
 @dataclass(frozen=True, eq=False)
-class JointLaw:
+class JointLaw(LawOfPoints):
     """x_0 is one of N points with given probabilities: p(x_0|x_t) by Bayes' rule, its law of every element.
 
     The weight of a point is its own where it agrees with all that is not masked in x_t, and 0 otherwise; the time says
@@ -109,19 +110,11 @@ class JointLaw:
         ValueError: other weights, or points that are no levels.
     """
 
-    points: Tensor
-    weights: Tensor
     process: AbsorbingProcess
 
     def __post_init__(self) -> None:
         instance("process", self.process, AbsorbingProcess)
-        for name in ("points", "weights"):
-            object.__setattr__(self, name, tensor_of(name, getattr(self, name)).double())
-        if not self.points.ndim or self.weights.shape != self.points.shape[:1]:
-            raise ValueError(f"expected one weight for each point, got {tuple(self.weights.shape)}")
-        if not bool((self.weights >= 0).all() and 0 < self.weights.sum() < torch.inf):
-            raise ValueError("weights must be at least 0, finite and not all 0")
-        point_logits(self.points, self.process.levels)
+        super().__post_init__()
 
     def begin(self, rng: Rng, x: Tensor) -> "JointLaw":
         """The same law for chains that begin in the states x (B, *event): `AbsorbingProcess.begin`."""
@@ -137,11 +130,10 @@ class JointLaw:
 
     def _agreeing(self, xt: Tensor) -> Tensor:
         """log weight of each point, -inf where it disagrees with x_t, float64 (B, N)."""
-        if xt.shape[1:] != self.points.shape[1:]:
-            raise ValueError(f"the data has events {tuple(self.points.shape[1:])}, got states {tuple(xt.shape)}")
+        self.check_states(xt)
         states = xt.double().flatten(1)[:, None]
         same = ((states == self.points.flatten(1)) | (states == self.process.mask)).all(-1)
-        return torch.where(same, (self.weights / self.weights.sum()).log(), -torch.inf)
+        return torch.where(same, self.log_weights, -torch.inf)
 
     def __call__(self, xt: Tensor, t: Tensor) -> Categorical:
         """p(x_0 | x_t), element by element.
@@ -150,12 +142,7 @@ class JointLaw:
             ValueError: a state that no point leads to, or no time.
         """
         as_time(t, self.process.survival.steps)
-        logs = self._agreeing(xt)
-        if bool((logs.amax(1) == -torch.inf).any()):
-            raise ValueError("a state agrees with no point of the data")
-        levels = point_logits(self.points, self.process.levels).exp()
-        logits = torch.einsum("bn,n...->b...", logs.softmax(1), levels).log()
-        return carry_over(logits.to(xt.dtype), xt, self.process)
+        return carry_over(self.elements(self._agreeing(xt), xt).logits, xt, self.process)
 
     def log_prob(self, xt: Tensor) -> Tensor:
         """log of the probability that x_0 agrees with what is not masked in x_t, in nats, (B,): log p(x_0) without

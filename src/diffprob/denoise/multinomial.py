@@ -8,11 +8,10 @@ from torch import Tensor, nn
 
 from diffprob.base.checks import instance
 from diffprob.base.distributions import Categorical
-from diffprob.base.shapes import tensor_of
 from diffprob.conditions.condition import Condition
 from diffprob.denoise.denoiser import Clock, Evaluation, Index, NetworkModel
+from diffprob.denoise.law_of_points import LawOfPoints
 from diffprob.denoise.level_law import LevelLaw, Softmax
-from diffprob.process.absorbing import point_logits
 from diffprob.process.multinomial import MultinomialProcess, StepLaw
 from diffprob.process.times import as_time
 
@@ -92,7 +91,7 @@ class MultinomialDenoiser(NetworkModel[Categorical]):
 
 
 @dataclass(frozen=True, eq=False)
-class MultinomialLaw:
+class MultinomialLaw(LawOfPoints):
     """x_0 is one of N points with given probabilities: p(x_0|x_t) by Bayes' rule, its law of every element.
 
     The weight of a point given x_t is its own times prod_i q(x_t,i | x_0,i).
@@ -108,41 +107,27 @@ class MultinomialLaw:
         ValueError: other weights, or points that are no levels.
     """
 
-    points: Tensor
-    weights: Tensor
     process: MultinomialProcess
 
     def __post_init__(self) -> None:
         instance("process", self.process, MultinomialProcess)
-        for name in ("points", "weights"):
-            object.__setattr__(self, name, tensor_of(name, getattr(self, name)).double())
-        if not self.points.ndim or self.weights.shape != self.points.shape[:1]:
-            raise ValueError(f"expected one weight for each point, got {tuple(self.weights.shape)}")
-        if not bool((self.weights >= 0).all() and 0 < self.weights.sum() < torch.inf):
-            raise ValueError("weights must be at least 0, finite and not all 0")
-        point_logits(self.points, self.process.levels)
+        super().__post_init__()
 
     def _joint(self, xt: Tensor, t: Tensor | float) -> Tensor:
         """log of weight times q(x_t | point), float64 (B, N)."""
-        if xt.shape[1:] != self.points.shape[1:]:
-            raise ValueError(f"the data has events {tuple(self.points.shape[1:])}, got states {tuple(xt.shape)}")
+        self.check_states(xt)
         each = self.process.likelihood(xt, t).flatten(1, -2)  # (B, d, K)
         index = self.points.to(xt.device).long().flatten(1)[None, ..., None].expand(len(xt), -1, -1, -1)
         chosen = each[:, None].expand(-1, len(self.points), -1, -1).gather(-1, index)[..., 0].sum(-1)
-        return chosen + (self.weights / self.weights.sum()).log().to(xt.device)
+        return chosen + self.log_weights.to(xt.device)
 
     def __call__(self, xt: Tensor, t: Tensor) -> Categorical:
         """p(x_0 | x_t), element by element.
 
         Raises:
-            ValueError: no time, or at t = 0 a state that is no point.
+            ValueError: no time, or at t = 0 a state that agrees with no point.
         """
-        logs = self._joint(xt, as_time(t, self.process.schedule.steps))
-        if bool((logs.amax(1) == -torch.inf).any()):
-            raise ValueError("a state without noise is no point of the data")
-        levels = point_logits(self.points.to(xt.device), self.process.levels).exp()
-        logits = torch.einsum("bn,n...->b...", logs.softmax(1), levels).log()
-        return Categorical(logits.to(xt.dtype), xt.dtype)
+        return self.elements(self._joint(xt, as_time(t, self.process.schedule.steps)), xt)
 
     def log_prob(self, xt: Tensor, t: Tensor | float = 0.0) -> Tensor:
         """log q(x_t), nats, (B,): that of the data at t = 0."""

@@ -7,38 +7,17 @@ smooth survival (Austin et al. 2021, sec. 3.1, "absorbing state").
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Never
 
 import torch
 from torch import Tensor
 
 from diffprob.base.checks import able, whole
-from diffprob.base.distributions import Categorical, Dirac, Distribution
-from diffprob.base.errors import InputError, NoClosedForm
+from diffprob.base.distributions import Categorical, Distribution
 from diffprob.base.rng import Rng, one_for_each
-from diffprob.base.shapes import check_floats, is_one_time
+from diffprob.base.shapes import is_one_time
+from diffprob.process.of_levels import MOST_VALUES, OfLevels, only_markov, point_logits
 from diffprob.process.survival import LinearSurvival, Survival
 from diffprob.process.times import as_time
-
-MOST_VALUES = 2**16  # of an element: a law has this many numbers for each
-
-
-def point_logits(x: Tensor, values: int) -> Tensor:
-    """Log probabilities of a law that is x for certain, (B, *event, values) in the dtype of ``x`` (B, *event).
-
-    Raises:
-        ValueError: another type than a floating one, or what is none of 0..values - 1.
-    """
-    check_floats(x)
-    if not bool(((x >= 0) & (x < values) & (x == x.floor())).all()):
-        raise ValueError(f"states of discrete data are whole numbers 0..{values - 1}, got {_wrong(x, values):g}")
-    index = torch.arange(values, device=x.device, dtype=x.dtype)
-    certain, never = x.new_zeros(()), x.new_full((), -math.inf)
-    return torch.where(x[..., None] == index, certain, never)
-
-
-def _wrong(x: Tensor, values: int) -> float:
-    return float(x[~((x >= 0) & (x < values) & (x == x.floor()))][0])
 
 
 def random_order(rng: Rng, like: Tensor) -> Tensor:
@@ -56,7 +35,7 @@ def random_order(rng: Rng, like: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class AbsorbingProcess:
+class AbsorbingProcess(OfLevels):
     """Each element is itself with probability alpha(t), or masked.
 
     q(x_t = x_0) = alpha_t, q(x_t = K) = 1 - alpha_t. Of a masked element q(x_s = K | x_t = K, x_0) = (1 - alpha_s)/(1 -
@@ -98,25 +77,11 @@ class AbsorbingProcess:
         """What grids and laws of times read: the steps, the last noisy time, and the log odds of survival."""
         return self.survival
 
+    does = "masks its levels"
+
     def logsnr(self, t: Tensor | float) -> Tensor:
         """log(alpha/(1 - alpha)), the log odds of survival, float64."""
         return self.survival.logsnr(as_time(t, self.survival.steps))
-
-    is_linear = False
-
-    def check_law(self, what: str) -> None:
-        """Every law here is known exactly: nothing is refused."""
-
-    def require_linear(self, what: str) -> Never:
-        """Refuse what works on a signal with noise added.
-
-        Raises:
-            InputError: always.
-        """
-        raise InputError(
-            f"{what} needs a signal with noise added, and this model masks its levels: a run of a LinearProcess(...) "
-            "would be right"
-        )
 
     @property
     def averaged(self) -> "AbsorbingProcess":
@@ -223,40 +188,16 @@ class AbsorbingProcess:
         logits = point_logits(x0, self.levels)
         return Categorical(torch.cat([logits + kept[..., None], lost[..., None]], -1), x0.dtype)
 
-    def bridge(self, x0: Tensor, xt: Tensor, s: Tensor | float, t: Tensor | float, eta: float = 1.0) -> Categorical:
-        """q(x_s | x_t, x_0); masked elements get their value with probability (alpha_s - alpha_t)/(1 - alpha_t)."""
-        return self._step(point_logits(x0, self.levels), xt, s, t, eta)
-
-    def reverse(
-        self, posterior: Distribution, xt: Tensor, s: Tensor | float, t: Tensor | float, eta: float = 1.0
-    ) -> Categorical:
-        """p(x_s | x_t): the bridge averaged over the elements of x_0 ~ posterior (Austin et al. 2021, eq. 4).
-
-        Args:
-            posterior: a `Categorical` over the K levels, or a `Dirac` at x_0.
-            xt, s, t: the state and the two times.
-            eta: 1; no other family of bridges is known here.
-
-        Raises:
-            NoClosedForm: another posterior.
-        """
-        if isinstance(posterior, Dirac):
-            return self.bridge(posterior.mean, xt, s, t, eta)
-        if not isinstance(posterior, Categorical) or posterior.logits.shape != (*xt.shape, self.levels):
-            raise NoClosedForm(
-                f"the reverse kernel of {self!r} needs a Categorical posterior {(*xt.shape, self.levels)}, got a "
-                f"{type(posterior).__name__}"
-            )
-        return self._step(posterior.log_probabilities, xt, s, t, eta)
-
     def _masked(self, t: Tensor | float, like: Tensor) -> Tensor:
         """The probability of each element to be masked, float64, broadcastable to ``like``."""
         return self.survival.masked_elements(torch.as_tensor(t, dtype=torch.float64), self.order, like)
 
     def _step(self, logits: Tensor, xt: Tensor, s: Tensor | float, t: Tensor | float, eta: float) -> Categorical:
-        """The law of x_s: of an element that is masked in x_t, by normalised ``logits`` of its value."""
-        if eta != 1:
-            raise ValueError(f"an absorbing process has the Markov bridge alone: eta must be 1, got {eta:g}")
+        """The law of x_s: of an element that is masked in x_t, by normalised ``logits`` of its value.
+
+        It gets that with probability (alpha_s - alpha_t)/(1 - alpha_t).
+        """
+        only_markov(self, eta)
         if is_one_time(s) and is_one_time(t) and float(s) > float(t):
             raise ValueError(f"expected s < t, got s={float(s):g}, t={float(t):g}")
         before, now = self._masked(s, xt), self._masked(t, xt)

@@ -5,18 +5,17 @@ Sohl-Dickstein et al. 2015, the first of discrete data; Hoogeboom et al. 2021 an
 """
 
 from dataclasses import dataclass, field
-from typing import Never
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from diffprob.base.checks import able, real, several, whole
-from diffprob.base.distributions import Categorical, Dirac, Distribution
-from diffprob.base.errors import FieldError, InputError, NoClosedForm
+from diffprob.base.distributions import Categorical, Distribution
+from diffprob.base.errors import FieldError, InputError
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import is_one_time
-from diffprob.process.absorbing import MOST_VALUES, point_logits
+from diffprob.process.of_levels import MOST_VALUES, OfLevels, only_markov, point_logits
 from diffprob.process.process import Direct
 from diffprob.process.schedule import ConstantErasure, Schedule
 from diffprob.process.survival import times_like
@@ -76,7 +75,7 @@ class StepLaw(Categorical):
 
 
 @dataclass(frozen=True)
-class MultinomialProcess(Direct):
+class MultinomialProcess(Direct, OfLevels):
     """Each element is itself with probability abar(t), and otherwise a draw from the stationary law pi.
 
     q(x_t = k | x_0) = abar_t [k = x_0] + (1 - abar_t) pi_k with abar = 1/(1 + exp(-logsnr)), which for a table of beta
@@ -117,25 +116,11 @@ class MultinomialProcess(Direct):
         """Values that x_t may have: the levels."""
         return self.levels
 
+    does = "draws levels anew"
+
     def logsnr(self, t: Tensor | float) -> Tensor:
         """log(abar/(1 - abar)), float64."""
         return self.schedule.logsnr(as_time(t, self.schedule.steps))
-
-    is_linear = False
-
-    def check_law(self, what: str) -> None:
-        """Every law here is known exactly: nothing is refused."""
-
-    def require_linear(self, what: str) -> Never:
-        """Refuse what works on a signal with noise added.
-
-        Raises:
-            InputError: always.
-        """
-        raise InputError(
-            f"{what} needs a signal with noise added, and this model draws levels anew: a run of a LinearProcess(...) "
-            "would be right"
-        )
 
     def prior(self, like: Tensor) -> Categorical:
         """Every element from pi, independently."""
@@ -145,35 +130,20 @@ class MultinomialProcess(Direct):
         """q(x_t | x_0)."""
         return Categorical(self._moved(point_logits(x0, self.levels).double(), t, x0).to(x0.dtype), x0.dtype)
 
-    def bridge(self, x0: Tensor, xt: Tensor, s: Tensor | float, t: Tensor | float, eta: float = 1.0) -> Categorical:
-        """q(x_s | x_t, x_0) by Bayes' rule (Hoogeboom et al. 2021, eq. 13)."""
-        return self._step(point_logits(x0, self.levels), xt, s, t, eta)
-
     def reverse(
         self, posterior: Distribution, xt: Tensor, s: Tensor | float, t: Tensor | float, eta: float = 1.0
     ) -> Categorical:
-        """p(x_s | x_t): the bridge averaged over the elements of x_0 ~ posterior (Austin et al. 2021, eq. 4).
-
-        Args:
-            posterior: a `Categorical` over the K levels, a `Dirac` at x_0, or a `StepLaw`, which says it itself.
-            xt, s, t: the state and the two times.
-            eta: 1; no other family of bridges is known here.
+        """p(x_s | x_t), as `OfLevels.reverse`; a `StepLaw` says it itself.
 
         Raises:
             NoClosedForm: another posterior.
             InputError: a `StepLaw`, and another step than that of 1/T.
         """
-        if isinstance(posterior, Dirac):
-            return self.bridge(posterior.mean, xt, s, t, eta)
-        if not isinstance(posterior, Categorical) or posterior.logits.shape != (*xt.shape, self.levels):
-            raise NoClosedForm(
-                f"the reverse kernel of {self!r} needs a Categorical posterior {(*xt.shape, self.levels)}, got a "
-                f"{type(posterior).__name__}"
-            )
-        if isinstance(posterior, StepLaw):
-            posterior.check(s)
-            return Categorical(posterior.log_probabilities, xt.dtype)
-        return self._step(posterior.log_probabilities, xt, s, t, eta)
+        if not isinstance(posterior, StepLaw):
+            return super().reverse(posterior, xt, s, t, eta)
+        self.check_posterior(posterior, xt)
+        posterior.check(s)
+        return Categorical(posterior.log_probabilities, xt.dtype)
 
     def _log_pi(self, like: Tensor) -> Tensor:
         """log pi, float64 (K,)."""
@@ -215,10 +185,10 @@ class MultinomialProcess(Direct):
     def _step(self, logits: Tensor, xt: Tensor, s: Tensor | float, t: Tensor | float, eta: float) -> Categorical:
         """The law of x_s given x_t, for normalised log probabilities of x_0, (B, *event, K).
 
-        p(x_s = k | x_t) = q(x_t | x_s = k) sum_j r_j q(x_s = k | x_0 = j) with r_j = p(x_0 = j | x_t)/q(x_t | x_0 = j).
+        p(x_s = k | x_t) = q(x_t | x_s = k) sum_j r_j q(x_s = k | x_0 = j) with r_j = p(x_0 = j | x_t)/q(x_t | x_0 = j);
+        of a point it is Bayes' rule (Hoogeboom et al. 2021, eq. 13).
         """
-        if eta != 1:
-            raise ValueError(f"a multinomial process has the Markov bridge alone: eta must be 1, got {eta:g}")
+        only_markov(self, eta)
         ratios = logits.double() - self.likelihood(xt, t)
         law = self.likelihood(xt, t, s) + self._moved(ratios, s, xt)
         return Categorical(law.log_softmax(-1).to(logits.dtype), xt.dtype)
