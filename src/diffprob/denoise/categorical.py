@@ -1,6 +1,5 @@
 """Denoisers of discrete data: p(x_0 | x_t) is a categorical law of every element, certain where x_t is not masked."""
 
-import copy
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -80,9 +79,7 @@ class CategoricalDenoiser(NetworkModel[Categorical]):
         """
         if process.levels != self.process.levels:
             raise ValueError(f"the network has {self.process.levels} levels, got a process of {process.levels}")
-        other = copy.copy(self)
-        other.process = process
-        return other
+        return super().with_process(process)
 
     def _posterior(self, xt: Tensor, t: Tensor, main: Tensor, extra: Tensor | None) -> Categorical:
         levels = self.process.levels

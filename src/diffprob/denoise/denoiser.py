@@ -233,6 +233,12 @@ class NetworkModel(nn.Module, Generic[Posterior]):
     def tabulate_schedule(self) -> None:
         """Take a learned schedule into ``process`` as it stands now; here there is none."""
 
+    def with_process(self, process: Any) -> Self:
+        """The same network, sharing all its weights, under another process, such as one whose schedule is trained."""
+        other = copy.copy(self)
+        other.process = process
+        return other
+
     def condition_on(self, rows: Tensor) -> Self:
         """The same network, sharing all its weights, with a condition for every sample.
 
@@ -379,11 +385,9 @@ class NetDenoiser(NetworkModel[LocationScale]):
 
     def tabulate_schedule(self) -> None:
         """Take the curve of a learned schedule into ``process`` as it stands now; loading weights does it by itself."""
-        schedule = self.process.schedule
-        if self.curve is None or not isinstance(schedule, LearnedSchedule):
-            return
-        if not next(self.curve.parameters()).is_meta:
-            self.process = tabulate_schedule(self.process, schedule, self.curve)
+        curve, schedule = self.curve, self.process.schedule
+        if curve is not None and isinstance(schedule, LearnedSchedule) and not next(curve.parameters()).is_meta:
+            self.process = tabulate_schedule(self.process, schedule, curve)
 
     def _input(self, xt: Tensor, t: Tensor) -> Tensor:
         return network_input(self.prediction, self.process, xt, t)

@@ -1,6 +1,5 @@
 """Objectives that train for likelihood: the variational bound of a chain, alone or beside L_simple."""
 
-import copy
 from dataclasses import dataclass, replace
 
 import torch
@@ -211,9 +210,7 @@ def with_rates(model: NetDenoiser) -> NetDenoiser:
     schedule = model.process.schedule
     if not isinstance(schedule, LearnedBetas) or not isinstance(model.curve, Rates):
         return model
-    other = copy.copy(model)
-    other.process = replace(model.process, schedule=schedule.along(model.curve))
-    return other
+    return model.with_process(replace(model.process, schedule=schedule.along(model.curve)))
 
 
 def _learns(process: LinearProcess) -> bool:

@@ -87,7 +87,9 @@ class ContinuousBound:
         target = model.prediction.target(process, x0, case.noise, t)
         # x_0 = A x_t + B output, so an error of the output is one of alpha B/sigma in the noise.
         (alpha, sigma), (_, b) = process.coefficients(t), model.prediction.coefficients(process, t)
-        error = per_sample(alpha * b / sigma, x0) * (model.raw(case.xt, t).main - target)
+        # The network's clock and the scale of its input are those of the schedule as it stands, not of the last table.
+        output = model.with_process(process).raw(case.xt, t).main
+        error = per_sample(alpha * b / sigma, x0) * (output - target)
         loss = 0.5 * rate.to(x0) * flat_sum(error * error) / x0[0].numel()
         squared.loss = loss.detach()
         return loss
