@@ -41,7 +41,7 @@ def test_report_is_a_valid_page(material):
     alts = [image["alt"] for image in page.all("img")]
     assert alts[:6] == [f"Sample of seed {seed}" for seed in range(7, 13)]
     assert "Predicted image of seed 8 at t = 0.5" in alts
-    assert any(re.fullmatch(r"Noised copy of image \d+ of the data at t = 0.3", alt) for alt in alts)
+    assert any(re.fullmatch(r"Noised copy of image \d+ of the data, class \d at t = 0.3", alt) for alt in alts)
     assert sum(alt.startswith("Image ") for alt in alts) == 32
     for text in ("1,437 of 8×8, grey, 17 levels", "abab" * 16, "25 s for 100 steps", "250 ms (median), 16 images/s"):
         assert text in page.text

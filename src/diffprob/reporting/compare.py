@@ -227,9 +227,8 @@ def _samples(materials: Sequence[Material], labels: Sequence[str]) -> "Markup":
     groups = []
     for label, material in zip(labels, materials, strict=True):
         drawn = material.samples
-        seeds = range(drawn.seed, drawn.seed + len(drawn))
-        alts = [f"{label}, sample of seed {seed}" for seed in seeds]
-        tiles = pictures.tiles(drawn.levels, material.run.space.levels, alts, [str(seed) for seed in seeds])
+        alts = [f"{label}, sample of {drawn.called(k)}" for k in range(len(drawn))]
+        tiles = pictures.tiles(drawn.levels, material.run.space.levels, alts, drawn.captions)
         groups.append((label, drawn, tiles, max(material.run.space.shape[1:]) > 48))
     return fill("compare_samples", {"groups": groups})
 

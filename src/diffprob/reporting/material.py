@@ -27,6 +27,7 @@ class Samples:
         condition, guidance: of the network, as text; None where there was none.
         best: whether the weights are the best ones by the metric that the training watched.
         options: those of `sample` that ask for that.
+        classes: the name of the class that each was drawn for; empty where there are none.
         frames: predicted x_0 of the first images along the chain, each uint8 (rows, C, H, W).
         times: t of each frame.
     """
@@ -49,6 +50,7 @@ class Samples:
     guidance: str | None = None
     best: bool = False
     options: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
     frames: list[np.ndarray] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
 
@@ -59,6 +61,15 @@ class Samples:
     def seeds(self) -> str:
         """ "0 to 63"."""
         return f"{self.seed} to {self.seed + len(self) - 1}" if len(self) > 1 else str(self.seed)
+
+    @property
+    def captions(self) -> list[str]:
+        """Under each image: its class, or else its seed."""
+        return list(self.classes) or [str(self.seed + k) for k in range(len(self))]
+
+    def called(self, k: int) -> str:
+        """Image k in words: its seed, and its class if it has one."""
+        return f"seed {self.seed + k}" + (f", class {self.classes[k]}" if self.classes else "")
 
     @property
     def how(self) -> str:

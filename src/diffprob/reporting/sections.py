@@ -38,11 +38,10 @@ class Section:
 
 
 def samples(material: Material) -> "Markup":
-    """A grid of samples, the seed under each."""
+    """A grid of samples, the class or the seed under each."""
     drawn = material.samples
-    seeds = range(drawn.seed, drawn.seed + len(drawn))
-    alts = [f"Sample of seed {seed}" for seed in seeds]
-    tiles = pictures.tiles(drawn.levels, material.run.space.levels, alts, [str(seed) for seed in seeds])
+    alts = [f"Sample of {drawn.called(k)}" for k in range(len(drawn))]
+    tiles = pictures.tiles(drawn.levels, material.run.space.levels, alts, drawn.captions)
     return fill("samples", {"drawn": drawn, "tiles": tiles, "wide": _is_wide(material)})
 
 
@@ -51,7 +50,7 @@ def progression(material: Material) -> "Markup | None":
     drawn, space = material.samples, material.run.space
     if not drawn.frames:
         return None
-    names = [f"seed {drawn.seed + k}" for k in range(len(drawn.frames[0]))]
+    names = [drawn.called(k) for k in range(len(drawn.frames[0]))]
     process = material.run.process
     strip = pictures.strip(drawn.frames, drawn.times, process, space.levels, names, "Predicted image")
     return fill("progression", {"strip": strip, "drawn": drawn})
@@ -59,13 +58,14 @@ def progression(material: Material) -> "Markup | None":
 
 def noising(material: Material) -> "Markup":
     """Images on their way to noise: real ones where the data is here."""
-    space, process, seed = material.run.space, material.run.process, material.samples.seed
+    space, process, drawn = material.run.space, material.run.process, material.samples
+    seed = drawn.seed
     if material.images is None:
-        first = material.samples.levels[:NOISED]
-        names = [f"sample of seed {seed + k}" for k in range(len(first))]
+        first = drawn.levels[:NOISED]
+        names = [f"sample of {drawn.called(k)}" for k in range(len(first))]
     else:
         chosen = permutation(seed, 0, len(material.images))[:NOISED]
-        first, names = material.images.take(chosen), [f"image {index} of the data" for index in chosen]
+        first, names = material.images.take(chosen), [_called(material.images, index) for index in chosen]
     streams = Rng.of(seed, len(first))
     frames, times = pictures.noising(first, NOISING_TIMES, process, space, streams)
     strip = pictures.strip(frames, times, process, space.levels, names, "Noised copy")
@@ -129,9 +129,9 @@ def data(material: Material) -> "Markup":
     images, real = material.images, ()
     if images is not None:
         chosen = permutation(material.samples.seed, 0, len(images))[:REAL]
-        labels = [""] * len(chosen) if images.labels is None else [_label(images, index) for index in chosen]
-        classes = [f", class {label}" if label else "" for label in labels]
-        alts = [f"Image {index} of the data{text}" for index, text in zip(chosen, classes, strict=True)]
+        alts, labels = zip(
+            *[(f"I{_called(images, index)[1:]}", _label(images, index)) for index in chosen], strict=True
+        )
         real = pictures.tiles(images.take(chosen), images.levels, alts, labels)
     return fill("data", {"rows": summary.data_rows(material), "tiles": real, "wide": _is_wide(material)})
 
@@ -173,6 +173,12 @@ SECTIONS = (
 
 def _label(images: Images, index: int) -> str:
     return "" if images.labels is None else images.class_names[int(images.labels[index])]
+
+
+def _called(images: Images, index: int) -> str:
+    """An image of the data in words: its number, and its class if it has one."""
+    label = _label(images, index)
+    return f"image {index} of the data" + (f", class {label}" if label else "")
 
 
 def _is_wide(material: Material) -> bool:

@@ -113,6 +113,13 @@ class SamplingPlan:
             return None
         return rows.expand(n).numpy()
 
+    def classes(self, n: int) -> tuple[str, ...]:
+        """Name of the class that each of n images is drawn for; empty where there is none."""
+        labels, condition = self.labels(n), self.model.condition
+        if labels is None or not isinstance(condition, Labels):
+            return ()
+        return tuple(map(condition.name, labels.tolist()))
+
     def calls(self, n: int, steps: int | None) -> int | None:
         """How often the network will be called for n samples of ``steps`` evaluations; None: a tolerance decides."""
         return calls(self.model, n * self.branches, steps)

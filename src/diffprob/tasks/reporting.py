@@ -231,7 +231,9 @@ def draw_samples(run: Run, plan: SamplingPlan, sampling: Sampling, reporter: Rep
         evaluations=drawn.evaluations,
         seconds=time.monotonic() - began,
         best=sampling.compute.best,
+        condition=plan.settings["told"],
         options=plan.words,
+        classes=plan.classes(sampling.n),
         frames=drawn.frames,
         times=drawn.times,
     )
