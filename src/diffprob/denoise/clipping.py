@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch import Tensor
 from diffprob.base.distributions import LocationScale
 from diffprob.base.shapes import per_sample
 from diffprob.denoise.denoiser import Denoiser
+from diffprob.denoise.subset import for_samples, with_parts
 from diffprob.process.linear import LinearProcess
 
 
@@ -26,6 +28,10 @@ class ClippedMean(ABC):
     def process(self) -> LinearProcess:
         """The process of the wrapped denoiser."""
         return self.model.process
+
+    def for_samples(self, index: Tensor) -> Self:
+        """The same for some of the samples, see `diffprob.denoise.subset.for_samples`."""
+        return with_parts(self, model=for_samples(self.model, index))
 
     @abstractmethod
     def clip_mean(self, mean: Tensor) -> Tensor:

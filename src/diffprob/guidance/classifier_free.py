@@ -1,6 +1,7 @@
 """Guidance: denoisers made from two, one of which knows more than the other."""
 
 from dataclasses import replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from diffprob.base.errors import InputError
 from diffprob.base.shapes import per_sample
 from diffprob.conditions.condition import Condition
 from diffprob.denoise.denoiser import Denoiser, NetDenoiser
+from diffprob.denoise.subset import for_samples, with_parts
 from diffprob.process.linear import LinearProcess
 
 
@@ -29,6 +31,15 @@ class Guided:
         if not 0 <= low <= high <= 1:
             raise ValueError(f"expected 0 <= low <= high <= 1, got {low} and {high}")
         self.model, self.low, self.high = model, low, high
+
+    def for_samples(self, index: Tensor) -> Self:
+        """The same for some of the samples, see `diffprob.denoise.subset.for_samples`."""
+        return with_parts(self, **{name: for_samples(part, index) for name, part in self.conditioned_parts.items()})
+
+    @property
+    def conditioned_parts(self) -> dict[str, Any]:
+        """What may have been told something about each sample, by the names of its attributes."""
+        return {"model": self.model}
 
     @property
     def process(self) -> LinearProcess:
@@ -109,6 +120,11 @@ class AutoGuidance(Guided):
             mean = mean * per_sample(self._factor(strong.mean, mean), mean)
         return self.replace_mean(strong, mean, in_interval)
 
+    @property
+    def conditioned_parts(self) -> dict[str, Any]:
+        """Both models."""
+        return {"model": self.model, "weak": self.weak}
+
     def both(self, xt: Tensor, t: Tensor) -> tuple[LocationScale | Gaussian, Tensor]:
         """The stronger model's posterior, and the weaker one's mean."""
         return with_mean(self.model(xt, t)), self.weak(xt, t).mean
@@ -159,12 +175,11 @@ class ClassifierFree(AutoGuidance):
         # At w = 0 no evaluation is without the condition, and no null is needed.
         unconditional = conditional if weight == 0 else model.condition_on(_null(conditional.condition))
         super().__init__(conditional, unconditional, weight, low, high, rescale)
-        self.branches = conditional, unconditional
 
     def both(self, xt: Tensor, t: Tensor) -> tuple[LocationScale | Gaussian, Tensor]:
         """Both answers from one batch of twice the size."""
-        conditional, unconditional = self.branches
-        strong, weak = conditional.branches(xt, t, unconditional)
+        network: Any = self.model
+        strong, weak = network.branches(xt, t, self.weak)
         return strong, weak.mean
 
 

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from torch import Tensor
 from diffprob.base.checks import real, whole
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import check_floats, check_points, flat_sum
+from diffprob.denoise.subset import rows_for, with_parts
 from diffprob.process.linear import LinearProcess
 
 
@@ -81,6 +83,11 @@ class Expert(ABC):
         self.noises = [
             process.law.sample(stream, source.shape[1:], source.dtype).to(source.device) for stream in streams
         ]
+
+    def for_samples(self, index: Tensor) -> Self:
+        """The same for some of the samples, see `diffprob.denoise.subset.for_samples`."""
+        noises = [rows_for(noise, index) for noise in self.noises]
+        return with_parts(self, source=rows_for(self.source, index), noises=noises)
 
     @abstractmethod
     def compare(self, xt: Tensor, source: Tensor, t: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from diffprob.base.checks import real, shown
 from diffprob.base.distributions import Gaussian, LocationScale
 from diffprob.base.shapes import check_points, flat_sum, per_sample
 from diffprob.denoise.denoiser import Denoiser
+from diffprob.denoise.subset import for_samples, rows_for
 from diffprob.guidance.classifier_free import Guided, with_mean
 from diffprob.process.linear import LinearProcess
 
@@ -66,6 +67,11 @@ class EnergyGuided(Guided):
             if process != model.process:
                 raise ValueError(f"energy and model must have one process, got {shown(process)}")
         self.energy = energy
+
+    @property
+    def conditioned_parts(self) -> dict[str, Any]:
+        """The model and the energy."""
+        return {"model": self.model, "energy": self.energy}
 
     def __call__(self, xt: Tensor, t: Tensor) -> LocationScale | Gaussian:
         """p(x_0 | x_t) around the guided mean."""
@@ -123,6 +129,10 @@ class Energies:
         """The largest of the parts', without sign: 0 if all are 0."""
         return max(abs(part.scale) for part in self.parts)
 
+    def for_samples(self, index: Tensor) -> "Energies":
+        """The same for some of the samples, see `diffprob.denoise.subset.for_samples`."""
+        return Energies(tuple(for_samples(part, index) for part in self.parts))
+
     @property
     def of_estimate(self) -> bool:
         """Whether any part reads E[x_0|x_t]."""
@@ -164,6 +174,10 @@ class LabelEnergy:
         real("scale", self.scale, "(-inf, inf)")
         if self.rows.dtype != torch.int64 or self.rows.ndim != 1 or bool((self.rows < 0).any()):
             raise ValueError(f"rows must be classes, int64 (B,) from 0 on, got {shown(self.rows.tolist())}")
+
+    def for_samples(self, index: Tensor) -> "LabelEnergy":
+        """The same for some of the samples, see `diffprob.denoise.subset.for_samples`."""
+        return replace(self, rows=rows_for(self.rows, index))
 
     def __call__(self, x0: Tensor, xt: Tensor, t: Tensor) -> Tensor:
         """-scale log p(y|x_t), (B,)."""
@@ -226,6 +240,11 @@ class ReconstructionGuidance:
         real("noise", self.noise, "[0, inf)")
         real("scale", self.scale, "(-inf, inf)")
         check_known(self.mask, self.image)
+
+    def for_samples(self, index: Tensor) -> "ReconstructionGuidance":
+        """The same for some of the samples, see `diffprob.denoise.subset.for_samples`: of (B, C, H, W) those."""
+        own = {name: value for name in ("mask", "image") if (value := getattr(self, name)).ndim == 4}
+        return replace(self, **{name: rows_for(value, index) for name, value in own.items()})
 
     def __call__(self, x0: Tensor, xt: Tensor, t: Tensor) -> Tensor:
         """scale |r|^2/(2 v_t) or scale |r|, (B,)."""

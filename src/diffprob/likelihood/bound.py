@@ -19,6 +19,7 @@ from diffprob.base.divergence import kl
 from diffprob.base.rng import Rng, one_for_each
 from diffprob.base.shapes import check_points, flat_sum, per_sample
 from diffprob.denoise.denoiser import Denoiser
+from diffprob.denoise.subset import for_samples
 from diffprob.process.calculus import logsnr_decay
 from diffprob.process.chain import noisy_times
 from diffprob.process.linear import LinearProcess, Stepwise
@@ -190,7 +191,7 @@ def bound_terms(
     whole("terms", terms, 1, none=True)
     one_for_each(rng, x0)
     every = terms is None or terms >= len(steps)
-    n, (x0, rng) = len(x0), _aligned(x0, rng)
+    n, (model, x0, rng) = len(x0), _aligned(model, x0, rng)
     for k in range(len(steps) if every else terms or 0):
         t, s, weight = (*steps[k], times.new_ones(())) if every else _drawn(times, rng, k, terms or 1)
         xt = process.sample_marginal(x0, t, rng.at(k))
@@ -242,7 +243,7 @@ def continuous_terms(model: Denoiser, x0: Tensor, rng: Rng, terms: int, decoder:
     decoder.check(x0)
     process, start = model.process, model.process.schedule.start
     width = torch.tensor((1 - start) / terms, dtype=torch.float64)
-    n, (x0, rng) = len(x0), _aligned(x0, rng)
+    n, (model, x0, rng) = len(x0), _aligned(model, x0, rng)
     for k in range(terms):
         t = 1 - width * (k + rng.fold("time").at(k).uniform((), torch.float64))
         xt = process.sample_marginal(x0, t, rng.at(k))
@@ -275,13 +276,13 @@ def aligned(n: int) -> int:
     return n + -n % LANES
 
 
-def _aligned(x0: Tensor, rng: Rng) -> tuple[Tensor, Rng]:
+def _aligned(model: Denoiser, x0: Tensor, rng: Rng) -> tuple[Denoiser, Tensor, Rng]:
     """Repeat the last sample up to a multiple of `LANES`: vector instructions and what is left over for scalar ones
     round exp and log differently, and a sample's bits must not depend on where in the batch it stands."""
     if aligned(len(x0)) == len(x0):
-        return x0, rng
+        return model, x0, rng
     index = torch.arange(aligned(len(x0)), device=x0.device).clamp_max(len(x0) - 1)
-    return x0[index], rng.select(index.to(rng.seeds.device))
+    return for_samples(model, index), x0[index], rng.select(index.to(rng.seeds.device))
 
 
 def _term(t: Tensor, nats: Tensor, weight: Tensor, posterior: Distribution, x0: Tensor, n: int) -> Term:

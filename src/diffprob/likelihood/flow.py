@@ -21,6 +21,7 @@ from diffprob.base.distributions import Distribution
 from diffprob.base.rng import Rng, one_for_each
 from diffprob.base.shapes import check_points, ordered_sum, per_sample
 from diffprob.denoise.denoiser import Denoiser
+from diffprob.denoise.subset import for_samples
 from diffprob.process.linear import VariancePreserving, predicted_noise
 from diffprob.sampling.adaptive import FARTHEST, Control, Image, check_tolerances, magnitude, march
 
@@ -150,6 +151,7 @@ def _images(model: Denoiser, like: Tensor, directions: Tensor, counts: Tensor) -
     process, shape = model.process, like.shape[1:]
 
     def of(index: Tensor) -> Image:
+        conditioned = for_samples(model, index)
         chosen = directions if directions.shape[1] == 1 else directions[:, index.to(directions.device)]
 
         def image(z: Tensor, lam: Tensor) -> Tensor:
@@ -157,7 +159,7 @@ def _images(model: Denoiser, like: Tensor, directions: Tensor, counts: Tensor) -
             t = process.schedule.time(2 * lam).clamp(max=1)
             with torch.enable_grad():
                 x = z[:, :-1].detach().reshape(-1, *shape).requires_grad_(True)
-                mean = model(per_sample(magnitude(process, t), x) * x, t).mean
+                mean = conditioned(per_sample(magnitude(process, t), x) * x, t).mean
             if not mean.requires_grad:
                 raise ValueError("the mean of the denoiser has no gradient with respect to the state")
             alpha = per_sample(VariancePreserving().coefficients(2 * lam)[0], mean)

@@ -19,6 +19,7 @@ from diffprob.base.errors import NumericalError
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import per_sample
 from diffprob.denoise.denoiser import Denoiser
+from diffprob.denoise.subset import for_samples
 from diffprob.process.linear import LinearProcess, VariancePreserving, predicted_noise
 from diffprob.sampling.simulate import State, check_step
 
@@ -176,18 +177,23 @@ def _step(attempt: Attempt, control: Control, model: Denoiser, state: State, s: 
     start, end = process.logsnr(state.t) / 2, process.logsnr(s) / 2
     x = x / per_sample(magnitude(process, state.t), x)
 
-    def predicted(y: Tensor, lam: Tensor) -> Tensor:
-        t = process.schedule.time(2 * lam).clamp(max=1)
-        return model(per_sample(magnitude(process, t), y) * y, t).mean
+    def predicted(index: Tensor) -> Image:
+        conditioned = for_samples(model, index)
+
+        def image(y: Tensor, lam: Tensor) -> Tensor:
+            t = process.schedule.time(2 * lam).clamp(max=1)
+            return conditioned(per_sample(magnitude(process, t), y) * y, t).mean
+
+        return image
 
     if not bool(torch.isfinite(start)):
         # D is constant at pure noise; from there on a step of DDIM, whose error is of the order e^-20.
         start = end.clamp(max=FARTHEST)
         alpha, sigma = _curve(start)
         x = per_sample(sigma, x) * x + per_sample(alpha, x) * image
-        d = predicted(x, start.expand(len(x))) if bool(start < end) else image
+        d = predicted(torch.arange(len(x)))(x, start.expand(len(x))) if bool(start < end) else image
     h = state.memory[0].clone() if state.memory else torch.full((len(x),), control.first, dtype=torch.float64)
-    x = march(lambda _: predicted, attempt, control, x, d, torch.stack([start, end]), h)
+    x = march(predicted, attempt, control, x, d, torch.stack([start, end]), h)
     return State(per_sample(magnitude(process, s), x) * x, s, state.index + 1, posterior, (h,))
 
 

@@ -17,6 +17,7 @@ from diffprob.base.rng import Rng
 from diffprob.base.text import one_line
 from diffprob.denoise.clipping import Clip, DynamicClip
 from diffprob.denoise.denoiser import Denoiser, NetworkModel
+from diffprob.denoise.subset import for_samples
 from diffprob.sampling.simulate import begin, simulate, start
 from diffprob.space.space import Space
 from diffprob.tasks.options import option
@@ -67,6 +68,10 @@ class _Tally:
     def begin(self, rng: Rng, x: Tensor) -> "_Tally":
         """The same tally of the model for these chains."""
         return _Tally(begin(self.model, rng, x), self.seen)
+
+    def for_samples(self, index: Tensor) -> "_Tally":
+        """The same tally of the model for some of the samples."""
+        return _Tally(for_samples(self.model, index), self.seen)
 
 
 def draw(
