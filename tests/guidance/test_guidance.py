@@ -2,17 +2,22 @@
 
 import pytest
 import torch
+from torch import Tensor
 from truth.models import tensor
 
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.conditions.condition import Labels, with_dropout
+from diffprob.denoise.categorical import CategoricalDenoiser, JointLaw
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser
 from diffprob.denoise.ideal import GaussianData, MixtureData, tweedie_score
 from diffprob.guidance.classifier_free import AutoGuidance, ClassifierFree
+from diffprob.net.levels import CategoricalUNetSpec
 from diffprob.net.unet import UNet, UNetSpec
+from diffprob.process.absorbing import AbsorbingProcess
 from diffprob.process.linear import LinearProcess
 from diffprob.process.schedule import VPSDE
+from diffprob.process.survival import LinearSurvival, Staircase
 from diffprob.sampling.ancestral import DDIM, Ancestral
 from diffprob.sampling.exponential import DPMpp, UniPC
 from diffprob.sampling.simulate import draw
@@ -191,6 +196,88 @@ def test_invalid_conditions_are_errors(act, message: str) -> None:
 def test_invalid_settings_are_errors(arguments, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         AutoGuidance(gaussian(0, 1), gaussian(0, 1), **arguments)
+
+
+PLACES = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1], [2, 1]])
+INSIDE = torch.tensor([0.1, 0.4, 0.3, 0.2, 0.0], dtype=torch.float64)
+ANY = torch.tensor([0.3, 0.1, 0.2, 0.2, 0.2], dtype=torch.float64)
+
+
+def laws(survival=Staircase(2)) -> tuple[JointLaw, JointLaw]:
+    process = AbsorbingProcess(3, survival)
+    return JointLaw(PLACES, INSIDE, process), JointLaw(PLACES, ANY, process)
+
+
+def powers(strong: Tensor, weak: Tensor, w: float) -> Tensor:
+    """p^(1 + w)/q^w, normalised; 0 where p is."""
+    ratio = torch.where(strong > 0, strong ** (1 + w) / weak**w, 0.0)
+    return ratio / ratio.sum(-1, keepdim=True)
+
+
+@pytest.mark.parametrize("w", [-1.0, -0.5, 0.0, 2.0])
+def test_guided_law_of_levels_is_a_quotient_of_powers(w: float) -> None:
+    """Of a masked element by enumeration; a known one stays, and what the label excludes is never drawn."""
+    strong, weak = laws(LinearSurvival())
+    xt = torch.tensor([[3.0, 3.0], [3.0, 1.0], [1.0, 3.0]], dtype=torch.float64)
+    guided = AutoGuidance(strong, weak, w)(xt, T).log_probabilities.exp()
+    for row, shown in enumerate(([], [(1, 1)], [(0, 1)])):
+        agree = torch.ones(5, dtype=torch.bool)
+        for place, level in shown:
+            agree &= PLACES[:, place] == level
+        for place in (0, 1):
+            each = [
+                torch.stack([(law * agree)[PLACES[:, place] == k].sum() for k in range(3)]) for law in (INSIDE, ANY)
+            ]
+            p, q = (value / value.sum() for value in each)
+            torch.testing.assert_close(guided[row, place], q if w == -1 else powers(p, q, w), rtol=1e-9, atol=1e-12)
+    outside = AutoGuidance(strong, weak, 2.0, low=0.5)
+    assert torch.equal(outside(xt, T).log_probabilities, strong(xt, T).log_probabilities)
+    half = outside(xt, tensor([0.4, 0.6, 0.4])).log_probabilities
+    assert torch.equal(half[[0, 2]], strong(xt, T).log_probabilities[[0, 2]])
+
+
+def test_guided_chain_of_levels_draws_one_guided_element_after_the_other() -> None:
+    """In a random order of two elements: the mean over both orders of the products of guided conditionals."""
+    strong, weak, w, n = *laws(), 1.5, 4000
+    expected = torch.zeros(3, 3, dtype=torch.float64)
+    joint = [torch.zeros(3, 3, dtype=torch.float64).index_put((*PLACES.T,), law) for law in (INSIDE, ANY)]
+    for flip in (False, True):
+        p, q = (law.T if flip else law for law in joint)
+        first = powers(p.sum(1), q.sum(1), w)
+        rows = [powers(p[k] / p[k].sum(), q[k] / q[k].sum(), w) if first[k] > 0 else p[k] for k in range(3)]
+        product = first[:, None] * torch.stack(rows)
+        expected += 0.5 * (product.T if flip else product)
+    guided = AutoGuidance(strong, weak, w)
+    x = draw(guided, Ancestral(), tensor([1.0, 0.5]), Rng.of(0, n), (2,))
+    counts = torch.bincount((3 * x[:, 0] + x[:, 1]).long(), minlength=9).double()
+    wanted = n * expected.flatten()
+    assert not bool(counts[wanted == 0].any())
+    some = wanted > 0
+    chi = float(((counts - wanted)[some] ** 2 / wanted[some]).sum())
+    assert (chi - 3) / 6**0.5 < 4
+
+
+def test_levels_have_no_contrast_to_keep() -> None:
+    with pytest.raises(InputError, match="rescale needs a signal"):
+        AutoGuidance(*laws(), 1.0, rescale=0.5)
+
+
+def test_guidance_of_a_network_of_levels_is_one_call() -> None:
+    torch.manual_seed(0)
+    body = UNetSpec(1, 1, (8,), 1, (False,), False, groups=4, classes=4)
+    net = CategoricalUNetSpec(body, 3).build().eval()
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    model = CategoricalDenoiser(net, AbsorbingProcess(3), condition=Labels(3)).requires_grad_(False)
+    x, calls = torch.tensor([0.0, 3.0, 3.0, 1.0]).expand(5, 1, 4, 4), []
+    handle = net.register_forward_hook(lambda *_: calls.append(len(_[1][0])))
+    guided = ClassifierFree(model, LABELS, 1.5)(x, T).log_probabilities.exp()
+    handle.remove()
+    p, q = (law(x, T).log_probabilities.exp() for law in (model.condition_on(LABELS), model))
+    assert calls == [10]
+    torch.testing.assert_close(guided, powers(p, q, 1.5), rtol=1e-4, atol=1e-6)
+    assert torch.equal(ClassifierFree(model, LABELS, -1.0)(x, T).logits, model(x, T).logits)
+    assert torch.equal(ClassifierFree(model, LABELS, 0.0)(x, T).logits, model.condition_on(LABELS)(x, T).logits)
 
 
 def test_guiding_a_mixture_posterior_is_an_error() -> None:

@@ -17,6 +17,7 @@ from diffprob.net.levels import CategoricalUNetSpec
 from diffprob.net.unet import UNetSpec
 from diffprob.recipes import FAMILIES, RECIPES
 from diffprob.recipes.noisy_classifiers import noisy_classifier
+from diffprob.tasks.conditioning import Conditioning
 from diffprob.tasks.likelihood_methods import FixedOrder
 from diffprob.tasks.model import Model
 from diffprob.tasks.reporter import SILENT
@@ -143,3 +144,17 @@ def test_noisy_classifier_of_a_run_sees_what_the_run_s_network_does(family) -> N
         seen = classifier.clock.label(own.process, t).float().expand(2)
         expected = own.net.encode(own._input(xt, t), seen, None)
         torch.testing.assert_close(classifier.features(xt, t), expected)
+
+
+@pytest.mark.parametrize("name", ["ardm", "masked"])
+def test_models_of_levels_are_guided_by_labels(name: str, tmp_path) -> None:
+    recipe = tiny(f"digits_{name}")
+    body = replace(recipe.network.body, classes=11)
+    recipe = replace(recipe, condition=dp.Labels(10), network=replace(recipe.network, body=body))
+    model = dp.train(recipe, out=tmp_path / name, reporter=SILENT, device="cpu")
+    plain, guided = (model.sample(3, labels=7, guidance=w, steps=3).images for w in (0.0, 1e6))
+    assert guided.shape == (3, 1, 8, 8) and not np.array_equal(plain, guided)
+    away = model.sample(3, labels=7, guidance=-1.0, steps=3).images
+    assert np.array_equal(away, model.sample(3, labels="none", steps=3).images)
+    with pytest.raises(InputError, match=r"guidance_rescale=0\.5 needs a signal with noise added"):
+        model.sample(3, conditioning=Conditioning(label=("7",), guidance=1.0, guidance_rescale=0.5))

@@ -7,13 +7,17 @@ import torch
 from torch import Tensor
 
 from diffprob.base.checks import shown
-from diffprob.base.distributions import Distribution, Gaussian, LocationScale
+from diffprob.base.distributions import Categorical, Distribution, Gaussian, LocationScale
 from diffprob.base.errors import InputError
+from diffprob.base.rng import Rng
 from diffprob.base.shapes import per_sample
 from diffprob.conditions.condition import Condition
-from diffprob.denoise.denoiser import Denoiser, NetDenoiser
+from diffprob.denoise.denoiser import Denoiser, NetworkModel
 from diffprob.denoise.subset import for_samples, with_parts
-from diffprob.process.linear import LinearProcess
+
+_CERTAIN = -1e9  # log p of a level that the weaker model excludes: less than any other, and finite in every sum
+
+Guidable = LocationScale | Gaussian | Categorical
 
 
 class Guided:
@@ -42,7 +46,7 @@ class Guided:
         return {"model": self.model}
 
     @property
-    def process(self) -> LinearProcess:
+    def process(self) -> Any:
         """The process of the model."""
         return self.model.process
 
@@ -76,12 +80,14 @@ class AutoGuidance(Guided):
 
     Raises:
         ValueError: models of different processes, or a number out of its range.
+        InputError: ``rescale`` of levels, whose contrast says nothing.
 
     Exact when: always.
 
     Reference: Ho & Salimans, "Classifier-free diffusion guidance" (2022), eq. 6; Karras et al., "Guiding a diffusion
-    model with a bad version of itself" (2024), eq. 3; Kynkaanniemi et al., "Applying guidance in a limited interval"
-    (2024), eq. 5; Lin et al., "Common diffusion noise schedules and sample steps are flawed" (2024), eqs. 15-16.
+    model with a bad version of itself" (2024), eq. 3; Schiff et al., "Simple guidance mechanisms for discrete diffusion
+    models" (2025), sec. 3.1; Kynkaanniemi et al., "Applying guidance in a limited interval" (2024), eq. 5; Lin et al.,
+    "Common diffusion noise schedules and sample steps are flawed" (2024), eqs. 15-16.
     """
 
     def __init__(
@@ -101,21 +107,30 @@ class AutoGuidance(Guided):
             raise ValueError(f"two models must have one process, got {shown(model.process)}, {shown(weak.process)}")
         super().__init__(model, low, high)
         self.weak, self.weight, self.rescale = weak, weight, rescale
+        if rescale:
+            self.process.require_linear("rescale")
 
-    def __call__(self, xt: Tensor, t: Tensor) -> LocationScale | Gaussian:
-        """p(x_0 | x_t) around the guided mean.
+    def begin(self, rng: Rng, x: Tensor) -> Self:
+        """The same for chains that begin in the states x (B, *event), in which both models have one order."""
+        return with_parts(self, model=_begun(self.model, rng, x), weak=_begun(self.weak, rng, x))
+
+    def __call__(self, xt: Tensor, t: Tensor) -> Guidable:
+        """p(x_0 | x_t) around the guided mean; of levels, with the guided law of each.
 
         Raises:
-            ValueError: the posterior cannot get another mean: it is no `LocationScale` and no `Gaussian`.
+            ValueError: the posterior can be given neither: it is no `LocationScale`, `Gaussian` or `Categorical`.
         """
         t = torch.as_tensor(t, dtype=torch.float64)
         in_interval = self.in_interval(t)
         if self.weight == 0 or not bool(in_interval.any()):
-            return with_mean(self.model(xt, t))
+            return _guidable(self.model(xt, t))
         if self.weight == -1 and not self.rescale and bool(in_interval.all()):
-            return with_mean(self.weak(xt, t))
+            return _guidable(self.weak(xt, t))
         strong, weak = self.both(xt, t)
-        mean = (1 + self.weight) * strong.mean - self.weight * weak
+        strong = _guidable(strong)
+        if isinstance(strong, Categorical):
+            return self._levels(strong, weak, in_interval)
+        mean = (1 + self.weight) * strong.mean - self.weight * weak.mean
         if self.rescale:
             mean = mean * per_sample(self._factor(strong.mean, mean), mean)
         return self.replace_mean(strong, mean, in_interval)
@@ -125,13 +140,31 @@ class AutoGuidance(Guided):
         """Both models."""
         return {"model": self.model, "weak": self.weak}
 
-    def both(self, xt: Tensor, t: Tensor) -> tuple[LocationScale | Gaussian, Tensor]:
-        """The stronger model's posterior, and the weaker one's mean."""
-        return with_mean(self.model(xt, t)), self.weak(xt, t).mean
+    def both(self, xt: Tensor, t: Tensor) -> tuple[Distribution, Distribution]:
+        """The posteriors of the stronger model and of the weaker one."""
+        return self.model(xt, t), self.weak(xt, t)
+
+    def _levels(self, strong: Categorical, weak: Any, in_interval: Tensor) -> Categorical:
+        """The guided law of every element: excluded levels stay so, and an element that is certain."""
+        own, other = strong.log_probabilities, weak.log_probabilities.clamp_min(_CERTAIN)
+        logits = torch.where(own == -torch.inf, own, (1 + self.weight) * own - self.weight * other)
+        guided = per_sample(in_interval.expand(len(own)).to(own), own) > 0
+        return replace(strong, logits=torch.where(guided, logits.log_softmax(-1), strong.logits))
 
     def _factor(self, plain: Tensor, guided: Tensor) -> Tensor:
         ratio = plain.flatten(1).std(1) / guided.flatten(1).std(1).clamp_min(torch.finfo(guided.dtype).tiny)
         return 1 + self.rescale * (ratio - 1)
+
+
+def _begun(model: Any, rng: Rng, x: Tensor) -> Any:
+    """The model for chains that begin in x, where that makes a difference to it."""
+    own = getattr(model, "begin", None)
+    return model if own is None else own(rng, x)
+
+
+def _guidable(posterior: Distribution) -> Guidable:
+    """The posterior, if it can be guided."""
+    return posterior if isinstance(posterior, Categorical) else with_mean(posterior)
 
 
 def with_mean(posterior: Distribution) -> LocationScale | Gaussian:
@@ -152,7 +185,7 @@ class ClassifierFree(AutoGuidance):
     scale 1 + w is common.
 
     Args:
-        model: the network; `NetDenoiser.condition_on` decides which rows.
+        model: the network, a `NetDenoiser` or one of levels; its ``condition_on`` decides which rows.
         rows: the condition of each sample, or one for all.
         weight, low, high, rescale: as for `AutoGuidance`.
 
@@ -164,7 +197,7 @@ class ClassifierFree(AutoGuidance):
 
     def __init__(
         self,
-        model: NetDenoiser,
+        model: NetworkModel,
         rows: Tensor,
         weight: float,
         low: float = 0.0,
@@ -176,11 +209,11 @@ class ClassifierFree(AutoGuidance):
         unconditional = conditional if weight == 0 else model.condition_on(_null(conditional.condition))
         super().__init__(conditional, unconditional, weight, low, high, rescale)
 
-    def both(self, xt: Tensor, t: Tensor) -> tuple[LocationScale | Gaussian, Tensor]:
+    def both(self, xt: Tensor, t: Tensor) -> tuple[Distribution, Distribution]:
         """Both answers from one batch of twice the size."""
         network: Any = self.model
         strong, weak = network.branches(xt, t, self.weak)
-        return strong, weak.mean
+        return strong, weak
 
 
 def _null(condition: Condition | None) -> Tensor:

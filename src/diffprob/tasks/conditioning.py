@@ -124,7 +124,8 @@ def apply_guidance(
             if getattr(conditioning, name):
                 raise InputError(f"{option(name)} goes with {option('guidance', 'W')}")
         return Guided(conditional, conditional, 1, settings)
-    run.recipe.process.require_linear("guidance")
+    if conditioning.guidance_rescale:
+        run.recipe.process.require_linear(option("guidance_rescale", conditioning.guidance_rescale))
     network: Any = model
     if low > high:
         raise InputError(f"{option('guidance_interval', (low, high))}: the lower time comes first")
