@@ -2,12 +2,13 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import diffprob as dp
 from diffprob.base.errors import InputError
@@ -80,6 +81,76 @@ def test_no_damaged_file_gives_an_image(coded: tuple[bytes, np.ndarray]) -> None
         assert not got.complete.all()
 
 
+@pytest.mark.parametrize("goal", [{"bits": 300}, {"psnr": 14.0}], ids=str)
+def test_a_lossy_code_says_the_encoders_state_and_is_checked(
+    coded: tuple[bytes, np.ndarray], goal: dict[str, float]
+) -> None:
+    """An independent way to the same image: the beginning of the lossless file, read as far as the same time."""
+    data, levels = coded
+    model = dp.load("digits")
+    lossy = model.encode(n=7, coder=UniversalQuantisation(), steps=4, group=3, **goal)
+    decoded, way = model.decode(lossy.data), list(model.decode_progressively(data))
+    assert decoded.complete.all() and not decoded.exact.any()
+    np.testing.assert_array_equal(decoded.times, lossy.times)
+    for first, n in ((0, 3), (3, 3), (6, 1)):
+        (same,) = (state for state in way if len(state) == first + n and state.times[first] == lossy.times[first])
+        np.testing.assert_array_equal(decoded.images[first : first + n], same.images[first:])
+        if "psnr" in goal:  # it is reached here, and not yet a time before
+            at, wanted = way.index(same), levels[first : first + n]
+            shown = [dp.psnr(state.images[first:], wanted, 17).mean() for state in way[at - 1 : at + 1]]
+            assert shown[0] < goal["psnr"] <= shown[1]
+        else:
+            assert 8 * len(lossy.data) <= 7 * goal["bits"]
+    np.testing.assert_allclose(lossy.psnr, dp.psnr(decoded.images, levels, 17))
+    file = read(lossy.data)
+    for left in {0, *range(7), 1 << 29} - {file.groups[0].left}:
+        with pytest.raises(InputError, match="damaged"):
+            decode(model.run, Coded(file.header, (replace(file.groups[0], left=left), *file.groups[1:])).data())
+
+
+def test_a_bound_that_is_no_bound_gives_every_bit_and_one_too_small_is_said(coded: tuple[bytes, np.ndarray]) -> None:
+    model = dp.load("digits")
+    result = model.encode(n=7, coder=UniversalQuantisation(), steps=4, group=3, bits=1e6)
+    assert result.data == coded[0] and result.mean_psnr is None and (result.times == 0).all()
+    with pytest.raises(InputError, match="bits=30: the header and the checks"):
+        model.encode(n=7, steps=4, bits=30)
+    with pytest.raises(ValueError, match="psnr and bits exclude each other"):
+        EncodeRequest(bits=900, psnr=20)
+
+
+@pytest.mark.parametrize("pieces", [1, 40, 10_000])
+def test_states_come_as_bytes_arrive(coded: tuple[bytes, np.ndarray], pieces: int) -> None:
+    """Each as soon as the bytes say it, and none that the bytes do not say."""
+    data, levels = coded
+    arrived: list[int] = []
+
+    def arriving() -> Iterator[bytes]:
+        for first in range(0, len(data), pieces):
+            arrived.append(min(first + pieces, len(data)))
+            yield data[first : first + pieces]
+
+    model, seen = dp.load("digits"), []
+    for state in model.decode_progressively(arriving()):
+        seen.append((len(state), float(state.times[-1]), state.settings["bytes"], arrived[-1]))
+        np.testing.assert_array_equal(state.images[state.exact], levels[: len(state)][state.exact])
+    assert [n for n, *_ in seen] == [3] * 5 + [6] * 5 + [7] * 5
+    assert state.exact.all() and state.settings["bytes"] == len(data)
+    sizes = [size for _, _, size, _ in seen]
+    assert sizes == sorted(sizes)
+    assert all(size <= there < size + 8 + pieces for _, _, size, there in seen)  # a range coder may hold back 6
+
+
+def test_a_stream_that_stops_or_is_damaged_on_its_way(coded: tuple[bytes, np.ndarray]) -> None:
+    data, _ = coded
+    model = dp.load("digits")
+    *_, last = model.decode_progressively(iter([data[:-40]]))
+    np.testing.assert_array_equal(last.images, model.decode(data[:-40]).images)
+    np.testing.assert_array_equal(last.complete, model.decode(data[:-40]).complete)
+    for other in (b"", data[:40], data + b"x", data[:-9] + bytes([data[-9] ^ 4]) + data[-8:], b"PNG" + data):
+        with pytest.raises(InputError):
+            list(model.decode_progressively(other[k : k + 50] for k in range(0, len(other), 50)))
+
+
 def test_a_stream_under_another_header_is_found(coded: tuple[bytes, np.ndarray]) -> None:
     """Each field of the header decides: none can be changed without a word."""
     file, run = read(coded[0]), Run.open("digits")
@@ -117,6 +188,10 @@ def test_discrete_images_cost_what_their_order_does(tmp_path: Path) -> None:
     np.testing.assert_array_equal(model.decode(result.data).images, batch.images)
     uniform = 4 * 64 * np.log2(17)  # an untrained network is not far from it
     assert result.bits["steps"] + result.bits["levels"] == pytest.approx(uniform, rel=0.15)
+    way = list(model.decode_progressively(result.data))
+    assert len(way) == 65 and np.array_equal(way[-1].images, batch.images)
+    known = [int((state.images == batch.images).sum()) for state in way]
+    assert all(now >= 4 * k for k, now in enumerate(known))  # a pixel of each image at each time
 
 
 def test_the_verbs_write_and_read_a_file(diffprob: Callable, tmp_path: Path) -> None:
@@ -130,8 +205,19 @@ def test_the_verbs_write_and_read_a_file(diffprob: Callable, tmp_path: Path) -> 
         np.testing.assert_array_equal(arrays["images"], dp.load("digits").data(n=4).images)
         assert json.loads(str(arrays["metadata"]))["complete"] == [True] * 4
     text = diffprob("decode", "digits", out, "--bytes", "180", "--out", tmp_path / "d.png").out
-    assert "0 complete, the others as far as t = " in text
+    assert "4 incomplete, as far as t = " in text
     assert (tmp_path / "d.png").exists()
+
+
+def test_the_verbs_write_and_read_coarse_images(diffprob: Callable, tmp_path: Path) -> None:
+    out = tmp_path / "some.dfp"
+    text = diffprob("encode", "digits", "-n", "4", "--psnr", "14", "--out", out, *QUICK).out
+    assert "coarse as asked: E[x_0 | x_t] at t = " in text
+    done = diffprob("decode", "digits", out, "--out", tmp_path / "d.npz", "--progressive", "--json").json
+    assert (done["complete"], done["exact"]) == (4, 0) and done["t"] > 0
+    with Image.open(tmp_path / "d-progression.png") as picture:
+        assert picture.width > picture.height  # five columns, four rows
+    assert "4 as coarse as they were coded" in diffprob("decode", "digits", out, "--dry-run").out
 
 
 def test_bad_input_is_one_line(diffprob: Callable, tmp_path: Path, trained: Path) -> None:
@@ -141,6 +227,9 @@ def test_bad_input_is_one_line(diffprob: Callable, tmp_path: Path, trained: Path
         "diffprob fit": ("encode", bare, "-n", "1", *out),
         "writes no bytes": ("encode", "digits", "--coder", "Ideal()", *out),
         "--coder": ("encode", "digits", "--coder", "Zip()", *out),
+        "--bits must lie in (0, ": ("encode", "digits", "--bits", "-3", *out),
+        "--psnr and bits exclude": ("encode", "digits", "--bits", "9", "--psnr", "9", *out),
+        "--bits 9: the header": ("encode", "digits", "-n", "1", "--bits", "9", *out),
         "x.png": ("decode", "digits", "nothing.dfp", "--out", "x.gif"),
         "nothing.dfp": ("decode", "digits", "nothing.dfp"),
     }

@@ -21,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="of coded images, or the beginning of one")
     parser.add_argument("--bytes", type=whole(1), metavar="N", help="read the first N bytes alone")
     parser.add_argument("--out", default="decoded.png", metavar="FILE", help="x.png or x.npz (default decoded.png)")
+    parser.add_argument(
+        "--progressive", action="store_true", help="also OUT-progression.png: the first 8 images as bytes arrive"
+    )
     add_device(parser)
     add_dry_run(parser, "decode, and write nothing")
 
@@ -32,19 +35,27 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from diffprob.tasks.decoding import decode, read_coded
 
     output.no_folder(args.out)
-    data = read_coded(args.file)
-    decoded = decode(Run.open(args.run), data, args.bytes, Compute(device=args.device), TERMINAL)
+    beside = output.beside(args.out) if args.progressive else None
+    data, rows = read_coded(args.file), 8 if args.progressive else 0
+    decoded = decode(Run.open(args.run), data, args.bytes, Compute(device=args.device), TERMINAL, rows)
     result = {**decoded.to_json(), "out": args.out, "dry_run": args.dry_run}
-    return {**result, **({} if args.dry_run else output.written(lambda: decoded.save(args.out)))}
+
+    def write() -> None:
+        decoded.save(args.out)
+        if beside is not None:
+            output.write_file(beside, decoded.progression_png())
+
+    return {**result, **({} if args.dry_run else output.written(write))}
 
 
 def format_result(result: dict[str, Any]) -> Iterator[str]:
     """The lines that are printed."""
-    n, complete = result["n"], result["complete"]
-    if complete == n:
-        yield f"{n:,} images from {result['bytes']:,} bytes, every bit of them as it was encoded"
-    else:
-        known = f"{complete:,} complete, the others as far as t = {result['t']:g}"
-        yield f"{n:,} images from {result['bytes']:,} bytes: {known}"
+    n, coarse = result["n"], result["complete"] - result["exact"]
+    reached = f"as far as t = {result['t']:g}"
+    what = [f"{result['exact']:,} exact"] if result["exact"] else []
+    what += [f"{coarse:,} as coarse as they were coded, {reached}"] if coarse else []
+    what += [f"{n - result['complete']:,} incomplete, {reached}"] if result["complete"] < n else []
+    exact = "every bit of them as it was encoded" if result["exact"] == n else "; ".join(what)
+    yield f"{n:,} images from {result['bytes']:,} bytes: {exact}"
     if not result["dry_run"] and "not_written" not in result:
         yield f"wrote {result['out']}"

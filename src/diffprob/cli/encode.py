@@ -1,7 +1,7 @@
 """Images as one file of few bytes: the steps of the run's chain, and the levels at its end, from coarse to fine.
 
-`diffprob decode` gives them back to the last bit, or shows what the first bytes say. The file is decoded again before
-it is written.
+`diffprob decode` gives them back to the last bit, or shows what the first bytes say; with --bits or --psnr the file has
+the first steps alone. It is decoded again before it is written.
 """
 
 import argparse
@@ -19,6 +19,7 @@ EXAMPLES = (
     "diffprob encode digits --out digits.dfp                 # 16 test digits",
     "diffprob encode runs/mnist picture.png --out picture.dfp",
     "diffprob encode runs/mnist -n 300 --group 300 --out mnist.dfp   # more share what a file needs once",
+    "diffprob encode runs/mnist -n 100 --psnr 25 --out coarse.dfp     # or --bits 400: the coarse images alone",
     'diffprob encode digits --coder "UniversalQuantisation()" --steps 6 --out fast.dfp   # at once, but twice as long',
 )
 
@@ -40,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--group", type=whole(1), default=100, metavar="N", help="images that are coded together (default 100)"
     )
+    parser.add_argument("--bits", type=float, metavar="N", help="coarse images, of at most N bits each, all counted")
+    parser.add_argument("--psnr", type=float, metavar="X", help="coarse images, until their mean PSNR is X dB")
     add_network_options(parser)
     add_device(parser)
     add_dry_run(parser, "check everything and write nothing")
@@ -50,16 +53,20 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from diffprob.codec.poisson import PoissonFunctional
     from diffprob.runs.folder import Run
     from diffprob.tasks.encoding import EncodeRequest, encode_prepared, prepare_encoding
+    from diffprob.tasks.options import requesting
 
     args.held_out = None
-    request = EncodeRequest(
-        images=images(args),
-        coder=optional(args.coder, "--coder", "coder") or PoissonFunctional(),
-        steps=args.steps,
-        variance=optional(args.variance, "--variance", "variance"),
-        group=args.group,
-        compute=compute(args),
-    )
+    with requesting():
+        request = EncodeRequest(
+            images=images(args),
+            coder=optional(args.coder, "--coder", "coder") or PoissonFunctional(),
+            steps=args.steps,
+            variance=optional(args.variance, "--variance", "variance"),
+            group=args.group,
+            bits=args.bits,
+            psnr=args.psnr,
+            compute=compute(args),
+        )
     opened = Run.open(args.run)
     setup = prepare_encoding(opened, request, TERMINAL)
     if args.dry_run:
@@ -76,6 +83,11 @@ def format_result(result: dict[str, Any]) -> Iterator[str]:
         yield f"would encode {result['n']:,} images; {how}"
         return
     yield f"{result['n']:,} images in {result['bytes']:,} bytes, {result['bytes_per_image']:.1f} each; {how}"
+    if result["psnr"] is not None:
+        low, high = result["t"]
+        until = f"{high:g}" if low == high else f"{low:g} to {high:g}"
+        exact = f"; {result['lossless']:,} of them exact" if result["lossless"] else ""
+        yield f"coarse as asked: E[x_0 | x_t] at t = {until}, mean PSNR {result['psnr']:.2f} dB{exact}"
     of = result["bits_per_dim_of"]
     names = {"steps": "steps of the chain", "levels": "levels at its end", "rest": "header, lengths, checks"}
     rows = [(text, f"{of[name]:.4f}") for name, text in names.items()]

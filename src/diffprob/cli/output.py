@@ -52,6 +52,19 @@ def no_folder(out: str) -> str:
     return kind
 
 
+def beside(out: str, kind: str = "png") -> Path:
+    """Where a progression goes: x-progression.png beside x.png or x.npz, progression.png in a folder.
+
+    Raises:
+        InputError: it could not be written.
+    """
+    path = Path(out)
+    path = path / "progression.png" if kind == "folder" else path.with_name(f"{path.stem}-progression.png")
+    check_writable(path, "--progressive")
+    files.check_replaceable(path)
+    return path
+
+
 def check_writable(out: str | Path, what: str = "--out") -> None:
     """Look, before any work is done, whether ``out`` could be written; what is made for that is gone again.
 

@@ -6,7 +6,6 @@ images are drawn from each noisy image, p(x_0 | x_t). With --reconstruct, DDIM e
 
 import argparse
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from diffprob.base.errors import InputError
@@ -15,7 +14,6 @@ from diffprob.cli.options import ONE_IMAGE, add_drawing, sampling
 from diffprob.cli.parser import add_device, add_dry_run, share, whole
 from diffprob.cli.progress import TERMINAL
 from diffprob.cli.text import how
-from diffprob.storage.files import check_replaceable
 
 EXAMPLES = (
     "diffprob sample mnist                                   # 64 digits in 50 evaluations, into samples.png",
@@ -91,10 +89,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     run = Run.open(args.run)
     request = SampleRequest(sampling=sampling(args, args.n or COUNT), progressive=ROWS if args.progressive else 0)
     prepared = prepare_sample(run, request, TERMINAL)
-    beside = _beside(args.out, kind) if args.progressive else None
-    if beside is not None:
-        output.check_writable(beside, "--progressive")
-        check_replaceable(beside)
+    beside = output.beside(args.out, kind) if args.progressive else None
     if args.dry_run:
         return {**prepared.to_json(), "out": args.out, "progression": None, "dry_run": True}
     samples = draw_sample(prepared, TERMINAL)
@@ -154,8 +149,3 @@ def format_result(result: dict[str, Any]) -> Iterator[str]:
 
 def _times(result: dict[str, Any]) -> str:
     return ", ".join(f"{t:g}" for t in result["at"])
-
-
-def _beside(out: str, kind: str) -> Path:
-    path = Path(out)
-    return path / gallery.PROGRESSION if kind == "folder" else path.with_name(f"{path.stem}-progression.png")

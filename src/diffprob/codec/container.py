@@ -1,15 +1,17 @@
 """The file of coded images: what is needed to decode them, and groups of images that are checked one by one.
 
-    magic | length, header, CRC of it | for each group: images, length of the stream, CRC of it, digest, stream
+    magic, version | length, header, groups, CRC | for each group: images, left, length, CRC, digest, check | stream
 
 Numbers are little-endian bases of 128. A header says of which model the images are and what a decoder needs, in text; a
-group says how many images it has and 8 bytes of the SHA-256 of their levels, so that a wrong image is never given out.
+group says how many images it has, how many times of the chain its stream leaves out, and 6 bytes of the SHA-256 of the
+levels that the stream says, so that a wrong image is never given out.
 """
 
+import binascii
 import hashlib
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +21,13 @@ from diffprob.base.errors import InputError
 from diffprob.codec.entropy import Damaged
 
 MAGIC = b"\x89dfp"
-VERSION = 1
+VERSION = 2
 MOST_HEADER = 1 << 16
-MOST_IMAGES = 1 << 20  # of a group
+MOST_GROUPS = 1 << 20
+MOST_IMAGES = 10_000  # of a group
 MOST_STREAM = 1 << 30  # bytes
-DIGEST, CHECK = 8, 4  # bytes
+FREE_IMAGES, IMAGES_PER_BYTE = 128, 8  # of a group: what decoding takes is bounded by what was sent
+DIGEST, CHECK, HEAD_CHECK = 6, 4, 2  # bytes
 # What headers mostly say, for zlib to refer to; another text here is another version of the file.
 USUAL = (
     b'{"best":false,"chunk":8,"clip":true,"coder":"PoissonFunctional(bits=8.0, most=16, risk=0.1)","device":"cpu",'
@@ -49,7 +53,7 @@ def _check(data: bytes) -> bytes:
 
 
 def digest_of(levels: np.ndarray) -> bytes:
-    """8 bytes of SHA-256 over the shape and the levels of images, uint8 (B, C, H, W)."""
+    """6 bytes of SHA-256 over the shape and the levels of images, uint8 (B, C, H, W)."""
     head = ",".join(map(str, levels.shape)).encode()
     return hashlib.sha256(head + np.ascontiguousarray(levels).tobytes()).digest()[:DIGEST]
 
@@ -61,14 +65,40 @@ class Group:
     Args:
         images: how many.
         stream: their bytes, or the first of them.
-        digest: see `digest_of`.
+        digest: see `digest_of`; of what the stream says.
+        left: times of the chain that the stream says nothing of, the last ones; 0: it says the images themselves.
         complete: whether the stream is whole.
     """
 
     images: int
     stream: bytes
     digest: bytes
+    left: int = 0
     complete: bool = True
+
+    def head(self) -> bytes:
+        """What stands before the stream.
+
+        Raises:
+            InputError: more images than so few bytes may say.
+        """
+        if self.images > (most := most_images(len(self.stream))):
+            raise InputError(
+                f"{self.images:,} images in a group of {len(self.stream):,} bytes: at most {most:,} would be right"
+            )
+        numbers = b"".join(map(_number, (self.images, self.left, len(self.stream))))
+        head = numbers + _check(self.stream) + self.digest
+        return head + _head_check(head)
+
+
+def head_size(images: int, left: int, stream: int) -> int:
+    """Bytes before a stream of so many bytes."""
+    return sum(len(_number(value)) for value in (images, left, stream)) + CHECK + DIGEST + HEAD_CHECK
+
+
+def most_images(stream: int) -> int:
+    """Images that a group of so many bytes may have."""
+    return min(MOST_IMAGES, FREE_IMAGES + IMAGES_PER_BYTE * stream)
 
 
 @dataclass(frozen=True)
@@ -97,10 +127,10 @@ class Coded:
         text = pack.compress(plain) + pack.flush()
         if len(text) > MOST_HEADER:
             raise InputError(f"a header of {len(text):,} bytes is too long, {MOST_HEADER:,} would be right")
-        parts = [MAGIC, bytes([VERSION]), _number(len(text)), text, _check(text), _number(len(self.groups))]
+        checked = text + _number(len(self.groups))
+        parts = [MAGIC, bytes([VERSION]), _number(len(text)), checked, _check(checked)]
         for group in self.groups:
-            parts += [_number(group.images), _number(len(group.stream))]
-            parts += [_check(group.stream), group.digest, group.stream]
+            parts += [group.head(), group.stream]
         return b"".join(parts)
 
     @property
@@ -109,15 +139,30 @@ class Coded:
         return len(self.data()) - sum(len(group.stream) for group in self.groups)
 
 
-class _Bytes:
-    """Bytes that are taken one after the other.
+class Source:
+    """Bytes that are taken one after the other, as they arrive.
 
     Args:
-        data: of the file.
+        data: the first ones.
+        more: the others, in pieces.
     """
 
-    def __init__(self, data: bytes) -> None:
-        self.data, self.at = data, 0
+    def __init__(self, data: bytes = b"", more: Iterable[bytes] = ()) -> None:
+        self.data, self.at, self._more = bytearray(data), 0, iter(more)
+
+    def pull(self) -> bool:
+        """Wait for more; whether any came."""
+        for piece in self._more:
+            if piece:
+                self.data += piece
+                return True
+        return False
+
+    def here(self, n: int) -> int:
+        """How many of the next n bytes are there, after waiting for them."""
+        while len(self.data) - self.at < n and self.pull():
+            pass
+        return min(n, len(self.data) - self.at)
 
     def take(self, n: int) -> bytes:
         """The next n.
@@ -125,12 +170,12 @@ class _Bytes:
         Raises:
             CutShort: there are not so many.
         """
-        if self.at + n > len(self.data):
+        if self.here(n) < n:
             raise CutShort(f"the file ends after {len(self.data):,} bytes")
         self.at += n
-        return self.data[self.at - n : self.at]
+        return bytes(self.data[self.at - n : self.at])
 
-    def number(self, most: int) -> int:
+    def number(self, most: int, what: str) -> int:
         """The next number.
 
         Raises:
@@ -142,7 +187,7 @@ class _Bytes:
             byte = self.take(1)[0]
             value |= (byte & 127) << shift
             if value > most or shift > 63:
-                raise Damaged(f"damaged: a number of the file is above {most:,}")
+                raise Damaged(f"damaged: {what} is a number above {most:,}")
             if byte < 128:
                 return value
             shift += 7
@@ -159,21 +204,31 @@ def read(data: bytes, partly: bool = False) -> Coded:
         Damaged: no such file, or one of whose bytes some are others.
         CutShort: a file that was cut short, in its header or, unless ``partly``, anywhere.
     """
-    rest = _Bytes(data)
-    if not MAGIC.startswith(data[: len(MAGIC)]):
-        raise Damaged("not a file of diffprob encode")
-    rest.take(len(MAGIC))
-    if (version := rest.take(1)[0]) != VERSION:
-        raise Damaged(f"a file of version {version}, and this diffprob reads version {VERSION}")
-    text = rest.take(rest.number(MOST_HEADER))
-    if rest.take(CHECK) != _check(text):
-        raise Damaged("damaged: the header is not as it was written")
-    header = _header(text)
-    count = rest.number(MOST_IMAGES)
+    rest = Source(data)
+    header, count = read_header(rest)
     groups = tuple(_groups(rest, count, partly))
     if rest.at < len(data) and len(groups) == count:
         raise Damaged(f"damaged: {len(data) - rest.at:,} bytes follow the last image")
     return Coded(header, groups, count - len(groups))
+
+
+def read_header(rest: Source) -> tuple[Mapping[str, Any], int]:
+    """The header, and how many groups follow it.
+
+    Raises:
+        Damaged, CutShort: as `read`.
+    """
+    begins = bytes(rest.data[: rest.here(len(MAGIC))])
+    if not MAGIC.startswith(begins):
+        raise Damaged("not a file of diffprob encode")
+    rest.take(len(MAGIC))
+    if (version := rest.take(1)[0]) != VERSION:
+        raise Damaged(f"a file of version {version}, and this diffprob reads version {VERSION}")
+    text = rest.take(rest.number(MOST_HEADER, "the header's length"))
+    count = rest.number(MOST_GROUPS, "how many groups there are")
+    if rest.take(CHECK) != _check(text + _number(count)):
+        raise Damaged("damaged: the header is not as it was written")
+    return _header(text), count
 
 
 def _header(text: bytes) -> Mapping[str, Any]:
@@ -188,21 +243,68 @@ def _header(text: bytes) -> Mapping[str, Any]:
     return header
 
 
-def _groups(rest: _Bytes, count: int, partly: bool) -> Iterator[Group]:
+@dataclass(frozen=True)
+class Head:
+    """What stands before a stream.
+
+    Args:
+        images, left, digest: as in `Group`.
+        length: of the stream, bytes.
+        check: of the stream.
+    """
+
+    images: int
+    left: int
+    length: int
+    check: bytes
+    digest: bytes
+
+    def group(self, stream: bytes) -> Group:
+        """With the stream, or the first bytes of it.
+
+        Raises:
+            Damaged: another stream.
+        """
+        complete = len(stream) == self.length
+        if complete and _check(stream) != self.check:
+            raise Damaged("damaged: images whose bytes are not as they were written")
+        return Group(self.images, stream, self.digest, self.left, complete)
+
+
+def read_head(rest: Source) -> Head:
+    """What stands before the next stream.
+
+    Raises:
+        Damaged, CutShort: as `read`.
+    """
+    began = rest.at
+    images = rest.number(MOST_IMAGES, "how many images a group has")
+    left, length = rest.number(MOST_STREAM, "where a group ends"), rest.number(MOST_STREAM, "the length of a group")
+    check, digest = rest.take(CHECK), rest.take(DIGEST)
+    checked = bytes(rest.data[began : rest.at])
+    if rest.take(HEAD_CHECK) != _head_check(checked):
+        raise Damaged("damaged: what stands before images is not as it was written")
+    if not 1 <= images <= (most := most_images(length)):
+        raise Damaged(f"damaged: {images:,} images in {length:,} bytes, 1 to {most:,} would be right")
+    return Head(images, left, length, check, digest)
+
+
+def _head_check(head: bytes) -> bytes:
+    return binascii.crc_hqx(head, 0).to_bytes(HEAD_CHECK, "little")
+
+
+def _groups(rest: Source, count: int, partly: bool) -> Iterator[Group]:
     for _ in range(count):
         try:
-            images, length = rest.number(MOST_IMAGES), rest.number(MOST_STREAM)
-            check, digest = rest.take(CHECK), rest.take(DIGEST)
+            head = read_head(rest)
         except CutShort:
             if partly:
                 return
             raise
-        left = len(rest.data) - rest.at
-        if left < length and not partly:
-            raise CutShort(f"the file ends after {len(rest.data):,} bytes, {length - left:,} too early")
-        stream = rest.take(min(length, left))
-        if left >= length and _check(stream) != check:
-            raise Damaged("damaged: images whose bytes are not as they were written")
-        yield Group(images, stream, digest, left >= length)
-        if left < length:
+        left = rest.here(head.length)
+        if left < head.length and not partly:
+            raise CutShort(f"the file ends after {len(rest.data):,} bytes, {head.length - left:,} too early")
+        group = head.group(rest.take(left))
+        yield group
+        if not group.complete:
             return

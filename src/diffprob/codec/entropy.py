@@ -236,8 +236,13 @@ class Writer:
         return 8 * WORD * position + 64 - math.log2(width) + self.charged
 
     @property
+    def place(self) -> tuple[int, Any]:
+        """Where a decoder goes on behind these symbols: words, and its state."""
+        return self._coder.pos()
+
+    @property
     def size(self) -> int:
-        """Bytes of `data`, but for zeros at their end, which it leaves out; at once."""
+        """Bytes of `data`; at once."""
         position, (low, width) = self._coder.pos()
         return WORD * position + _ending(low, width)[0]
 
@@ -248,7 +253,7 @@ class Writer:
         before = int.from_bytes(words[:position].astype(">u4").tobytes(), "big") if position else 0
         n, value = _ending(low, width)
         value += before << 64
-        return (value >> (64 - 8 * n)).to_bytes(WORD * position + n, "big").rstrip(b"\0")
+        return (value >> (64 - 8 * n)).to_bytes(WORD * position + n, "big")
 
 
 def _ending(low: int, width: int) -> tuple[int, int]:
@@ -289,7 +294,7 @@ class Reader:
         """The next symbols, (n,) int32.
 
         Raises:
-            Damaged: no symbols have these bytes.
+            Damaged: no symbols have these bytes, or more than these bytes can say.
             Incomplete: the bytes end before the last of them is certain.
         """
         before = [coder.clone() for coder in self._coders] if len(self._coders) > 1 else []
@@ -301,6 +306,8 @@ class Reader:
             raise Damaged("the bytes are damaged, or of another model") from None
         if others and not np.array_equal(first, others[0]):
             raise Incomplete(first[: int(np.argmax(first != others[0]))])
+        if not others and self._coders[0].maybe_exhausted():
+            raise Damaged("the bytes are damaged, or of another model: more was read than they have")
         return first
 
 

@@ -60,10 +60,12 @@ def tile_png(image: np.ndarray, most: int, metadata: Mapping[str, Any]) -> bytes
     return png(grid_image(image[None], 1, 1, 0, most), metadata)
 
 
-def progression_png(frames: Sequence[np.ndarray], most: int, times: Sequence[float]) -> bytes:
-    """The way from noise to data: one row a sample, one column a time."""
+def progression_png(
+    frames: Sequence[np.ndarray], most: int, times: Sequence[float] | None = None, captions: Sequence[str] | None = None
+) -> bytes:
+    """The way from noise to data: one row a sample, one column a time, or one for each caption."""
     buffer = io.BytesIO()
-    progression_image(frames, times, levels=most).save(buffer, "PNG")
+    progression_image(frames, times, levels=most, captions=captions).save(buffer, "PNG")
     return buffer.getvalue()
 
 

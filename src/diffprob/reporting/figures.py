@@ -123,7 +123,11 @@ def save_grid(
 
 
 def progression_image(
-    frames: Sequence[np.ndarray], times: Sequence[float] | None = None, scale: int | None = None, levels: int = 256
+    frames: Sequence[np.ndarray],
+    times: Sequence[float] | None = None,
+    scale: int | None = None,
+    levels: int = 256,
+    captions: Sequence[str] | None = None,
 ) -> "Image":
     """The way from noise to data: one row a sample, one column a time, with t above each column.
 
@@ -132,18 +136,21 @@ def progression_image(
         times: t of each frame; None leaves the captions out.
         scale: see `grid_image`.
         levels: see `grid_image`.
+        captions: in place of the times.
 
     Raises:
-        ValueError: as many times as frames are needed.
+        ValueError: as many times or captions as frames are needed.
         InputError: no frames, or frames of different shapes.
     """
     if not frames or any(frame.shape != frames[0].shape for frame in frames):
         raise InputError(f"a progression needs frames of one shape, got {[tuple(frame.shape) for frame in frames]}")
-    if times is not None and len(times) != len(frames):
-        raise ValueError(f"{len(frames)} frames need {len(frames)} times, got {len(times)}")
+    if captions is None and times is not None:
+        captions = [f"t = {time:.3g}" for time in times]
+    if captions is not None and len(captions) != len(frames):
+        raise ValueError(f"{len(frames)} frames need {len(frames)} times, got {len(captions)}")
     ordered = np.stack(list(frames), 1).reshape(-1, *frames[0].shape[1:])
     grid = grid_image(ordered, len(frames), scale, levels=levels)
-    return grid if times is None else _captioned(grid, [f"t = {time:.3g}" for time in times])
+    return grid if captions is None else _captioned(grid, captions)
 
 
 def progression(

@@ -1,18 +1,22 @@
 """What the two sides of a run's code share: the chain, and what decides the last bits of its network."""
 
 import hashlib
+import math
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 
 from diffprob.base.checks import MOST_STEPS
 from diffprob.base.rng import Rng
 from diffprob.codec.chain import ChainCode, Received
 from diffprob.codec.coders import Coder
-from diffprob.codec.container import Group
-from diffprob.codec.entropy import Reader
+from diffprob.codec.container import Group, Head
+from diffprob.codec.entropy import Damaged, Reader
 from diffprob.denoise.denoiser import NetworkModel
+from diffprob.evaluation.image_quality import psnr
 from diffprob.likelihood.bound import Decoder
 from diffprob.runs.files import library_version
 from diffprob.runs.folder import Run
@@ -28,14 +32,33 @@ def code_of(
     return ChainCode(limited(model, clip), times, decoder, coder, Rng.of(0, n, first).fold("codec"))
 
 
-def received(code: ChainCode, run: Run, group: Group) -> Iterator[Received]:
-    """What the stream of a group says, from noise to data.
+def received(code: ChainCode, run: Run, group: Group | Head, reader: Reader) -> Iterator[Received]:
+    """What the stream of a group says, from noise to where it ends.
 
     Raises:
-        Damaged, Incomplete: see `diffprob.codec.entropy.Reader.get`.
+        Damaged: another stream, or another end than there can be.
+        Incomplete: see `diffprob.codec.entropy.Reader.get`.
     """
+    last = len(code.times) - group.left  # of the times, and x_0 after them
+    if last < 0:
+        raise Damaged(f"damaged: a chain of {len(code.times):,} times that ends {group.left:,} before its end")
     like = torch.zeros(group.images, *run.space.model_shape, dtype=torch.float64)
-    return code.decode(like, Reader(group.stream, whole=group.complete))
+    return islice(code.decode(like, reader), last + 1)
+
+
+def shown(run: Run, state: Received) -> np.ndarray:
+    """The images as they are known at a time, levels, uint8 (n, C, H, W)."""
+    return run.space.to_data(state.mean.round() if run.space.is_discrete else state.mean).numpy()
+
+
+def most_psnr(levels: int, dimensions: int) -> float:
+    """Of an image that is off by one level in one element, dB: what an exact one counts as in means."""
+    return 10 * math.log10((levels - 1) ** 2 * dimensions)
+
+
+def finite_psnr(images: np.ndarray, wanted: np.ndarray, levels: int) -> np.ndarray:
+    """Peak signal-to-noise ratio of each image in dB, (n,), at most `most_psnr`."""
+    return np.minimum(psnr(images, wanted, levels), most_psnr(levels, math.prod(images.shape[1:])))
 
 
 def made_with() -> str:

@@ -1,6 +1,6 @@
 """Bytes as images again, all of them or the first ones: `diffprob decode`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,27 +9,29 @@ import numpy as np
 import torch
 
 from diffprob.base.checks import whole
-from diffprob.base.errors import InputError
+from diffprob.base.errors import InputError, NumericalError
 from diffprob.base.text import one_line
-from diffprob.codec.chain import ChainCode, Received
+from diffprob.codec.arriving import Arriving
+from diffprob.codec.chain import ChainCode
 from diffprob.codec.coders import Coder
-from diffprob.codec.container import Group, digest_of, read
-from diffprob.codec.entropy import Damaged, Incomplete
+from diffprob.codec.container import CutShort, Group, Head, Source, digest_of, read, read_head, read_header
+from diffprob.codec.entropy import Damaged, Incomplete, Reader
 from diffprob.config.registry import CODERS, VARIANCES
 from diffprob.config.spec import parse
 from diffprob.denoise.denoiser import NetworkModel
 from diffprob.likelihood.bound import Decoder
 from diffprob.process.chain import noisy_times
-from diffprob.reporting.artifacts import arrays, grid_png
+from diffprob.reporting.artifacts import arrays, grid_png, progression_png
 from diffprob.runs.folder import Run
 from diffprob.storage import files
 from diffprob.tasks.bounds import bound_variance
-from diffprob.tasks.coding import DIGITS, code_of, made_with, numbers_as_times, probe, received
+from diffprob.tasks.coding import DIGITS, code_of, made_with, numbers_as_times, probe, received, shown
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.display import OfImages, save
 from diffprob.tasks.reporter import SILENT, Reporter
 
 MOST_BYTES = 1 << 31  # of a file
+SHARES = (0.01, 0.05, 0.2, 0.5, 1.0)  # of the bytes of a group, after which images are looked at
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +39,13 @@ class DecodeResult(OfImages):
     """Images that were decoded.
 
     Args:
-        images: grey levels, uint8 (n, C, H, W): those that were coded, or what is known of them so far.
-        complete: of which images every bit is there and was checked, bool (n,).
-        times: t of the chain that each image has reached, float64 (n,); 0 for complete ones.
+        images: grey levels, uint8 (n, C, H, W): those that were coded, or E[x_0 | x_t] at their times.
+        complete: of which images all is there that the file has of them, and was checked, bool (n,).
+        times: t of the chain that each image has reached, float64 (n,); 0: it is the image, if it is complete.
         levels: grey levels K.
         settings: of the file, and what was read of it, JSON literals by name.
+        frames: the first images of the first group as `SHARES` of its bytes say them, each uint8 (rows, C, H, W).
+        frame_bytes: of the file for each image of the group, that each frame takes.
     """
 
     images: np.ndarray
@@ -49,10 +53,18 @@ class DecodeResult(OfImages):
     times: np.ndarray
     levels: int
     settings: dict[str, Any]
+    frames: Sequence[np.ndarray] = ()
+    frame_bytes: Sequence[float] = ()
+
+    @property
+    def exact(self) -> np.ndarray:
+        """Which images are those that were coded, to the last bit, bool (n,)."""
+        return self.complete & (self.times == 0)
 
     def to_json(self) -> dict[str, Any]:
         """JSON literals by name; no pixels."""
-        return {**self.settings, "n": len(self), "complete": int(self.complete.sum()), "t": float(self.times.max())}
+        counts = {"complete": int(self.complete.sum()), "exact": int(self.exact.sum())}
+        return {**self.settings, "n": len(self), **counts, "t": float(self.times.max())}
 
     def save(self, path: str | Path) -> None:
         """Write all images side by side (x.png), or the arrays images, seeds (their places) and metadata (x.npz).
@@ -60,7 +72,7 @@ class DecodeResult(OfImages):
         Raises:
             InputError: another suffix, or the disk refuses; what existed before is intact.
         """
-        about = {**self.settings, "complete": self.complete.tolist()}
+        about = {**self.settings, "complete": self.complete.tolist(), "t": self.times.tolist()}
         save(
             path,
             {
@@ -69,12 +81,17 @@ class DecodeResult(OfImages):
             },
         )
 
+    def progression_png(self) -> bytes:
+        """The images from the first bytes on: one row an image, one column for each of `SHARES`."""
+        captions = [f"{share:.0%}, {size:.0f} B" for share, size in zip(SHARES, self.frame_bytes, strict=True)]
+        return progression_png(self.frames, self.levels, captions=captions)
+
     def _repr_png_(self) -> bytes:
         return grid_png(self.images[:64], self.levels, {})
 
     def __repr__(self) -> str:
-        whole_ = int(self.complete.sum())
-        return f"{len(self)} images, {'all' if whole_ == len(self) else whole_} of them complete"
+        n, exact, complete = len(self), int(self.exact.sum()), int(self.complete.sum())
+        return f"{n} images: {exact} exact, {complete - exact} as coarse as they were coded, {n - complete} incomplete"
 
 
 def read_coded(path: str | Path) -> bytes:
@@ -87,7 +104,12 @@ def read_coded(path: str | Path) -> bytes:
 
 
 def decode(
-    run: Run, data: bytes, first_bytes: int | None = None, compute: Compute = Compute(), reporter: Reporter = SILENT
+    run: Run,
+    data: bytes,
+    first_bytes: int | None = None,
+    compute: Compute = Compute(),
+    reporter: Reporter = SILENT,
+    progressive: int = 0,
 ) -> DecodeResult:
     """The images in a file, or what its first bytes say of them.
 
@@ -97,51 +119,138 @@ def decode(
         first_bytes: read so many bytes; None: all.
         compute: where; how precisely the file says.
         reporter: hears of progress.
+        progressive: the first so many images of the first group are followed on their way.
 
     Raises:
         InputError: no such file, a damaged one, one of another model, or one that this machine computes other bits for.
     """
     whole("first_bytes", first_bytes, 1, none=True)
-    coded = read(data if first_bytes is None else data[:first_bytes], partly=True)
-    header = coded.header
-    model, coder, decoder, times = _opened(run, header, compute)
-    images, complete, reached, first = [], [], [], 0
-    first_code = code_of(model, header["clip"], times, decoder, coder, 0, 1)
-    if (here := probe(first_code, run)) != header["probe"]:
-        raise InputError(
-            f"this machine computes other last bits of {run.name} than the file was made with: it needs "
-            f"{header['made']} ({header['probe']}), and here is {made_with()} ({here})"
-        )
+    data = data if first_bytes is None else data[:first_bytes]
+    coded = read(data, partly=True)
+    unpacking = Unpacking(run, coded.header, compute)
+    if progressive and coded.groups:
+        states = decode_progressively(run, [data], compute)
+        with reporter.progress("decoding", unpacking.states_of(coded.groups), "time") as progress:
+            return _followed(states, progressive, coded.groups[0].images, progress.update)
     with reporter.progress("decoding", sum(group.images for group in coded.groups), "image") as progress:
         for group in coded.groups:
-            code = code_of(model, header["clip"], times, decoder, coder, first, group.images)
-            state, all_there = _last(code, run, group)
-            levels = run.space.to_data(state.mean).numpy()
-            if all_there and digest_of(levels) != group.digest:
-                raise Damaged("damaged: the images are not those that were coded")
-            images.append(levels)
-            complete += [all_there] * group.images
-            reached += [float(state.t)] * group.images
-            first += group.images
-            progress.update(first)
-    if not images:
+            for _ in unpacking.states(group, Reader(group.stream, whole=group.complete)):
+                pass
+            progress.update(unpacking.n)
+    if not unpacking.n:
         raise InputError(f"the first {len(data):,} bytes say nothing of an image yet")
-    settings = {**header, "bytes": len(data) if first_bytes is None else min(first_bytes, len(data))}
-    return DecodeResult(np.concatenate(images), np.array(complete), np.array(reached), run.space.levels, settings)
+    return unpacking.result(len(data))
 
 
-def _last(code: ChainCode, run: Run, group: Group) -> tuple[Received, bool]:
-    """The last state that the bytes of a group say, and whether it is the images themselves."""
-    last = None
-    try:
-        for state in received(code, run, group):
-            last = state
-    except Incomplete:
-        if last is None or group.complete:
-            raise
-    if last is None:
+def _followed(states: Iterator[DecodeResult], rows: int, n: int, update: Callable[[int], object]) -> DecodeResult:
+    """The last result, with the first images as they were after `SHARES` of the bytes of the first group."""
+    seen: list[tuple[int, np.ndarray]] = []
+    state = None
+    for k, state in enumerate(states):
+        if len(state) == n:
+            seen.append((state.settings["bytes"], state.images[:rows]))
+        update(k + 1)
+    if state is None:
         raise Damaged("damaged: no state comes of these bytes")
-    return last, float(last.t) == 0 and group.complete
+    first, last = seen[0][0], seen[-1][0]
+    sizes = [first + share * (last - first) for share in SHARES]
+    reached = [max(k for k, (size, _) in enumerate(seen) if size <= most) for most in sizes]
+    frames, at = [seen[k][1] for k in reached], [(seen[k][0] - first) / n for k in reached]
+    return replace(state, frames=frames, frame_bytes=at)
+
+
+def decode_progressively(run: Run, data: Iterable[bytes], compute: Compute = Compute()) -> Iterator[DecodeResult]:
+    """What the bytes of a file say, as they arrive: once for each time of the chain of each group of images.
+
+    The last result is that of `decode`; ``settings["bytes"]`` says how many bytes each of them takes.
+
+    Args:
+        run: that the images were coded with.
+        data: the file in pieces; the next one is asked for when nothing more follows from those that came.
+        compute: where; how precisely the file says.
+
+    Raises:
+        InputError: as `decode`, as soon as it shows.
+    """
+    rest = Source(more=data)
+    header, count = read_header(rest)
+    unpacking = Unpacking(run, header, compute)
+    for _ in range(count):
+        try:
+            head = read_head(rest)
+            began, reader = rest.at, Arriving(rest, head)
+            for _ in unpacking.states(head, reader):
+                yield unpacking.result(began + reader.needed)
+            head.group(rest.take(head.length))
+        except CutShort:
+            if unpacking.n:
+                return
+            raise
+    if rest.here(1):
+        raise Damaged("damaged: bytes follow the last image")
+
+
+class Unpacking:
+    """The images of a file, group after group.
+
+    Args:
+        run: that they were coded with.
+        header: of the file.
+        compute: where.
+
+    Raises:
+        InputError: another model, another machine, or a header that says what there is not.
+    """
+
+    def __init__(self, run: Run, header: Mapping[str, Any], compute: Compute) -> None:
+        self.run, self.header = run, header
+        self._of = _opened(run, header, compute)
+        self._groups: list[tuple[np.ndarray, bool, float]] = []  # images, whether complete, time
+        if (here := probe(self._code(1), run)) != header["probe"]:
+            raise InputError(
+                f"this machine computes other last bits of {run.name} than the file was made with: it needs "
+                f"{header['made']} ({header['probe']}), and here is {made_with()} ({here})"
+            )
+
+    @property
+    def n(self) -> int:
+        """Images so far."""
+        return sum(len(images) for images, _, _ in self._groups)
+
+    def states_of(self, groups: Sequence[Group]) -> int:
+        """Times that the chains of some groups come to, if they are whole."""
+        return sum(len(self._of[-1]) + 1 - group.left for group in groups)
+
+    def _code(self, n: int) -> ChainCode:
+        """Of the next n images."""
+        model, coder, decoder, times = self._of
+        return code_of(model, self.header["clip"], times, decoder, coder, self.n, n)
+
+    def states(self, group: Group | Head, reader: Reader) -> Iterator[None]:
+        """Decode a group; what is known of it is there after each time of the chain that the bytes say.
+
+        Raises:
+            Damaged: bytes that say another image than was coded, or none.
+        """
+        code, at = self._code(group.images), len(self._groups)
+        try:
+            for k, state in enumerate(received(code, self.run, group, reader)):
+                images, complete = shown(self.run, state), k == len(code.times) - group.left
+                if complete and digest_of(images) != group.digest:
+                    raise Damaged("damaged: the images are not those that were coded")
+                self._groups[at:] = [(images, complete, float(state.t))]
+                yield
+        except Incomplete:
+            return
+        except (NumericalError, ValueError, OverflowError) as error:  # what laws without a meaning lead to
+            raise Damaged(f"damaged: {one_line(error)}") from error
+
+    def result(self, size: int) -> DecodeResult:
+        """All images so far, from so many bytes."""
+        images, complete, times = zip(*self._groups, strict=True)
+        each, levels = [len(part) for part in images], self.run.space.levels
+        settings = {**self.header, "bytes": size}
+        return DecodeResult(np.concatenate(images), np.repeat(complete, each), np.repeat(times, each), levels, settings)
 
 
 def _opened(

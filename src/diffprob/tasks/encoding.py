@@ -4,27 +4,39 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from diffprob.base.checks import able, instance, whole
-from diffprob.base.errors import InputError, NumericalError
+from diffprob.base.checks import able, instance, real, whole
+from diffprob.base.errors import FieldError, InputError, NumericalError
 from diffprob.codec.chain import ChainCode
 from diffprob.codec.coders import Coder, Ideal
-from diffprob.codec.container import Coded, Group, digest_of
-from diffprob.codec.entropy import Damaged, Writer
+from diffprob.codec.container import MOST_IMAGES, Coded, Group, digest_of, head_size
+from diffprob.codec.entropy import Damaged, Reader, Writer
 from diffprob.codec.grid import coding_times
 from diffprob.codec.poisson import PoissonFunctional
 from diffprob.denoise.variance import HEADS, Analytic, Variance
+from diffprob.evaluation.image_quality import psnr
 from diffprob.runs.fits import ANALYTIC, fitted, read_moments
 from diffprob.runs.folder import Run
 from diffprob.tasks.bounds import ChainBound, LikelihoodSetup, bound_variance, prepare
-from diffprob.tasks.coding import DIGITS, code_of, made_with, probe, received, times_as_numbers
+from diffprob.tasks.coding import (
+    DIGITS,
+    code_of,
+    finite_psnr,
+    made_with,
+    most_psnr,
+    probe,
+    received,
+    shown,
+    times_as_numbers,
+)
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.display import write_file
 from diffprob.tasks.images import ImageSelection
+from diffprob.tasks.options import option
 from diffprob.tasks.reporter import SILENT, Reporter
 
 GROUP = 100  # images that are coded together
@@ -42,10 +54,13 @@ class EncodeRequest:
         variance: of the steps; None: ``OptimalCovariance()``, ``NoiseResidual()`` or ``Analytic()``, the first that was
             fitted.
         group: images that are coded together: more share what comes once a group, and are decoded at once.
+        bits: at most so many for each image on average, all of the file counted, in place of every bit: of each group
+            so many steps of the chain are sent as its share of them allows.
+        psnr: in place of every bit, steps until what a decoder shows has this mean PSNR in each group, dB.
         compute: where and how precisely.
 
     Raises:
-        ValueError: a number outside its domain, or no coder.
+        ValueError: a number outside its domain, no coder, or bits and psnr together.
     """
 
     images: ImageSelection = ImageSelection(n=16)
@@ -53,12 +68,18 @@ class EncodeRequest:
     steps: int | None = None
     variance: Variance | None = None
     group: int = GROUP
+    bits: float | None = None
+    psnr: float | None = None
     compute: Compute = Compute()
 
     def __post_init__(self) -> None:
         able("coder", self.coder, "encode", "PoissonFunctional()")
+        real("bits", self.bits, "(0, 1e6]", none=True)
+        real("psnr", self.psnr, "(0, 200]", none=True)
+        if self.bits is not None and self.psnr is not None:
+            raise FieldError("psnr", "and bits exclude each other: one of them says how far a code goes")
         whole("steps", self.steps, 1, none=True)
-        whole("group", self.group, 1, 10_000)
+        whole("group", self.group, 1, MOST_IMAGES)
         instance("images", self.images, ImageSelection)
 
 
@@ -71,6 +92,8 @@ class EncodeResult:
         bits: of the steps, of the levels at the end, and of all else (header, lengths, checks), of all images.
         n: images.
         dimensions: of an image.
+        times: t of the chain at which the code of each image ends, float64 (n,); 0: it says every bit.
+        psnr: of what a decoder shows of each image, dB, float64 (n,); inf where it is the image itself.
         seconds: of encoding, and of decoding to look whether it comes back.
         settings: everything that decides the bytes, JSON literals by name.
     """
@@ -79,6 +102,8 @@ class EncodeResult:
     bits: Mapping[str, float]
     n: int
     dimensions: int
+    times: np.ndarray
+    psnr: np.ndarray
     seconds: Mapping[str, float]
     settings: dict[str, Any]
 
@@ -86,6 +111,13 @@ class EncodeResult:
     def bits_per_dim(self) -> float:
         """All bits over all elements."""
         return 8 * len(self.data) / (self.n * self.dimensions)
+
+    @property
+    def mean_psnr(self) -> float | None:
+        """In dB, an exact image as one that is off by one level once; None: all are exact."""
+        if not self.times.any():
+            return None
+        return float(np.minimum(self.psnr, most_psnr(self.settings["levels"], self.dimensions)).mean())
 
     def to_json(self) -> dict[str, Any]:
         """JSON literals by name; not the bytes."""
@@ -96,6 +128,9 @@ class EncodeResult:
             "bytes_per_image": len(self.data) / self.n,
             "bits_per_dim": self.bits_per_dim,
             "bits_per_dim_of": {name: bits / each for name, bits in self.bits.items()},
+            "t": [float(self.times.min()), float(self.times.max())],
+            "lossless": int((self.times == 0).sum()),
+            "psnr": self.mean_psnr,
             "seconds": dict(self.seconds),
         }
 
@@ -108,7 +143,8 @@ class EncodeResult:
         write_file(path, self.data)
 
     def __repr__(self) -> str:
-        return f"{self.n:,} images in {len(self.data):,} bytes, {self.bits_per_dim:.4f} bits/dim"
+        text = f"{self.n:,} images in {len(self.data):,} bytes, {self.bits_per_dim:.4f} bits/dim"
+        return text if self.mean_psnr is None else f"{text}, PSNR {self.mean_psnr:.2f} dB"
 
 
 def encode(run: Run, request: EncodeRequest = EncodeRequest(), reporter: Reporter = SILENT) -> EncodeResult:
@@ -131,29 +167,36 @@ def encode_prepared(
         NumericalError: what was decoded is not what was encoded, so no bytes are given out.
     """
     header = _header(run, setup, request)
-    groups: list[Group] = []
-    bits = {"steps": 0.0, "levels": 0.0}
+    budgets = _budgets(header, len(setup.chosen), request)
+    pieces: list[_Piece] = []
     encoding, decoding = 0.0, 0.0
     with reporter.progress("encoding", len(setup.chosen), "image") as progress:
-        for first in range(0, len(setup.chosen), request.group):
+        for k, first in enumerate(range(0, len(setup.chosen), request.group)):
             index = setup.chosen[first : first + request.group]
             levels = setup.selection.images.take(index)
             code = code_of(setup.model, setup.clip, setup.times, setup.decoder, request.coder, first, len(index))
             began = time.monotonic()
-            group, steps = _encoded(code, run, levels)
+            piece = _encoded(code, run, levels, budgets[k], request.psnr)
             encoding += time.monotonic() - began
-            bits["steps"] += steps
-            bits["levels"] += 8 * len(group.stream) - steps
             began = time.monotonic()
-            _verify(code, run, group, levels)
+            _verify(code, run, piece)
             decoding += time.monotonic() - began
-            groups.append(group)
+            pieces.append(piece)
             progress.update(first + len(index))
-    file = Coded(header, tuple(groups))
-    bits["rest"] = 8.0 * file.overhead
+    file = Coded(header, tuple(piece.group for piece in pieces))
+    steps = sum(piece.steps for piece in pieces)
+    streams = sum(8.0 * len(piece.group.stream) for piece in pieces)
     settings = {**setup.without("terms", "grid"), "coder": repr(request.coder), "group": request.group}
-    seconds = {"encode": encoding, "decode": decoding}
-    return EncodeResult(file.data(), bits, len(setup.chosen), run.space.dimensions, seconds, settings)
+    return EncodeResult(
+        data=file.data(),
+        bits={"steps": steps, "levels": streams - steps, "rest": 8.0 * file.overhead},
+        n=len(setup.chosen),
+        dimensions=run.space.dimensions,
+        times=np.repeat([piece.t for piece in pieces], [piece.group.images for piece in pieces]),
+        psnr=np.concatenate([piece.psnr for piece in pieces]),
+        seconds={"encode": encoding, "decode": decoding},
+        settings={**settings, "bits_at_most": request.bits, "psnr_at_least": request.psnr},
+    )
 
 
 def prepare_encoding(run: Run, request: EncodeRequest, reporter: Reporter = SILENT) -> LikelihoodSetup:
@@ -195,19 +238,76 @@ def coding_variance(run: Run, best: bool = False) -> Variance:
     return bound_variance(run, best)
 
 
-def _encoded(code: ChainCode, run: Run, levels: np.ndarray) -> tuple[Group, float]:
-    """The coded images, and the bits of the steps among them."""
+class _Piece(NamedTuple):
+    """A coded group.
+
+    Args:
+        group: of the file.
+        steps: bits of the steps of the chain in its stream.
+        t: at which its stream ends.
+        psnr: of each image as it is shown there, (n,).
+        images: as they are shown there, levels, uint8 (n, C, H, W).
+    """
+
+    group: Group
+    steps: float
+    t: float
+    psnr: np.ndarray
+    images: np.ndarray
+
+
+def _encoded(code: ChainCode, run: Run, levels: np.ndarray, most: int | None, quality: float | None) -> _Piece:
+    """The images coded to the last bit, or in at most so many bytes, or until they are shown so well."""
     x0, writer, steps = run.space.to_model(torch.from_numpy(levels), torch.float64), Writer(), 0.0
+    ends, left = None, len(code.times)
     for state in code.encode(x0, writer):
-        if float(state.t) > 0:
-            steps = writer.bits
-    return Group(len(levels), writer.data(), digest_of(levels)), steps
+        if most is not None and writer.size > most and ends is not None:
+            break
+        steps = writer.bits if left else steps
+        if not left or most is not None:
+            ends = (state, left, writer.data(), steps)
+        elif quality is not None:
+            psnrs = finite_psnr(shown(run, state), levels, run.space.levels)
+            if psnrs.mean() >= quality:
+                ends = (state, left, writer.data(), steps)
+                break
+        left -= 1
+    if ends is None:
+        raise ValueError("a chain without an end")
+    state, left, stream, steps = ends
+    images = shown(run, state)
+    group = Group(len(levels), stream, digest_of(images), left)
+    return _Piece(group, steps, float(state.t), psnr(images, levels, run.space.levels), images)
 
 
-def _verify(code: ChainCode, run: Run, group: Group, levels: np.ndarray) -> None:
+def _budgets(header: Mapping[str, Any], n: int, request: EncodeRequest) -> list[int | None]:
+    """Bytes of each group's stream at most, None where there is no bound.
+
+    Raises:
+        InputError: fewer bits than the header and the checks take.
+    """
+    sizes = [min(request.group, n - first) for first in range(0, n, request.group)]
+    if request.bits is None:
+        return [None] * len(sizes)
+    fixed = len(Coded(header, ()).data()) + 2  # the number of groups may take three bytes
+    budgets: list[int | None] = []
+    for size in sizes:
+        share = request.bits * size / 8 - fixed * size / n
+        overhead = head_size(size, len(header["times"]), max(0, int(share)))
+        if share < overhead:
+            least = 8 * (fixed / n + overhead / min(sizes))
+            raise InputError(
+                f"{option('bits', f'{request.bits:g}')}: the header and the checks of {n:,} images alone take up to "
+                f"{least:.0f} bits an image; more would be right, or more images"
+            )
+        budgets.append(int(share - overhead))
+    return budgets
+
+
+def _verify(code: ChainCode, run: Run, piece: _Piece) -> None:
     try:
-        *_, last = received(code, run, group)
-        same = np.array_equal(run.space.to_data(last.x).numpy(), levels)
+        *_, last = received(code, run, piece.group, Reader(piece.group.stream))
+        same = np.array_equal(shown(run, last), piece.images)
     except Damaged:
         same = False
     if not same:
