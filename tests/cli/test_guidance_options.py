@@ -172,7 +172,10 @@ def test_guidance_without_condition_dropout_is_an_error(diffprob: Callable) -> N
     whole = ("--set", "condition=Labels(10, drop=0.0)", "--set", "network.classes=10")
     assert diffprob("train", "digits", "--labels", *whole, "--steps", "2", "--out", "run", *TINY).code == 0
     assert "guidance needs a null condition" in diffprob("sample", "run", *DRAWN, "--guidance", "1").error
-    assert "no null label" in diffprob("likelihood", "run", "-n", "4", "--steps", "5").error
+    assert (
+        "was always told a label, so that it has no p(x) of all images; --label own"
+        in diffprob("likelihood", "run", "-n", "4", "--steps", "5").error
+    )
     assert diffprob("sample", "run", *DRAWN).code == 0
 
 

@@ -67,5 +67,5 @@ def test_invalid_requests_are_one_line_python_errors() -> None:
     with pytest.raises(ValueError, match=r"^progressive must be at least 0, got -1$"):
         SampleRequest(progressive=-1)
     label = Sampling(conditioning=Conditioning(label=("7",)), compute=CPU)
-    with pytest.raises(InputError, match=r"^label=7: digits was trained without any"):
+    with pytest.raises(InputError, match=r"^labels=7: digits was trained without any"):
         prepare_sample(Run.open("digits"), SampleRequest(sampling=label))

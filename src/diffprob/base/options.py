@@ -18,6 +18,7 @@ _PLACEHOLDER = re.compile(r"[A-Z]{1,12}")  # what stands for a value, such as N 
 
 def _python(name: str, value: Any) -> str:
     """A keyword argument that Python reads: text in quotes, but numbers and components as they are written."""
+    name = "labels" if name == "label" else name  # methods of a model take one or several
     if value is None:
         return name
     return f"{name}={_literal(value) if isinstance(value, str) else value}"

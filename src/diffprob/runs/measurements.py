@@ -118,7 +118,8 @@ def add_measurement(measurements: Sequence[Measurement], new: Measurement) -> li
 
 def _way(item: Measurement) -> tuple[Any, ...]:
     """What tells one measurement from another; its value and the step of the weights do not."""
-    drawn = tuple(item.details.get(name) for name in ("sampler", "evaluations", "grid", "variance", "clip"))
+    drawn = tuple(item.details.get(name) for name in ("sampler", "evaluations", "grid", "variance", "clip", "guidance"))
+    drawn = (*drawn, item.details.get("told") or "none")  # of records without it, too
     against = (item.split, "") if item.role in ("", item.split) else (item.role, item.digest)
     return item.name, item.n, item.seed, item.features, *against, *drawn
 

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from diffprob.base.checks import able, flag, real, whole
-from diffprob.base.errors import InputError
+from diffprob.base.errors import FieldError, InputError
 from diffprob.base.rng import Rng
 from diffprob.base.text import one_line
 from diffprob.data.for_run import Selection
 from diffprob.denoise.denoiser import Denoiser, NetworkModel
+from diffprob.denoise.subset import rows_for
 from diffprob.denoise.variance import Analytic, Fitted, Variance
 from diffprob.likelihood.bound import Decoder, Term, aligned
 from diffprob.process.grids import Native, Uniform
@@ -60,6 +61,8 @@ class ChainBound:
 
     def __post_init__(self) -> None:
         whole("terms", self.terms, 1, none=True)
+        if self.eta == 0:
+            raise FieldError("eta", "must be above 0: a chain without noise (DDIM) has no density, so no bound")
         real("eta", self.eta, "(0, 1]")
         whole("steps", self.steps, 1, none=True)
         real("decoder_std", self.decoder_std, "(0, inf)", none=True)
@@ -84,6 +87,7 @@ class LikelihoodSetup:
         terms: random steps for each image, None for all.
         clip: whether the predicted image is clamped to [-1, 1].
         settings: everything that decides the numbers, JSON literals by name.
+        rows: the condition of each image of the data, or one for all; None: none.
     """
 
     run: Run
@@ -95,6 +99,13 @@ class LikelihoodSetup:
     terms: int | None
     clip: bool
     settings: dict[str, Any]
+    rows: Tensor | None = None
+
+    def of_images(self, index: np.ndarray) -> "LikelihoodSetup":
+        """The same for some images of the data, the model with their conditions."""
+        if self.rows is None:
+            return self
+        return replace(self, model=self.model.condition_on(rows_for(self.rows, torch.from_numpy(index))))
 
     @property
     def denoiser(self) -> Denoiser:
@@ -172,10 +183,11 @@ def prepare(
 
 
 def map_batches(
-    setup: LikelihoodSetup, measure: Callable[[Tensor, Rng], list[Tensor]], chunks: int = CHUNKS
+    setup: LikelihoodSetup, measure: Callable[[LikelihoodSetup, Tensor, Rng], list[Tensor]], chunks: int = CHUNKS
 ) -> list[np.ndarray]:
-    """Call ``measure`` on block after block of levels, uint8 (B, C, H, W), with their streams, and put what it
-    returns, (..., B) each, together again; a block has ``chunks`` network calls' images.
+    """Call ``measure`` on block after block of levels, uint8 (B, C, H, W), with the setup whose model has their
+    conditions and with their streams, and put what it returns, (..., B) each, together again; a block has ``chunks``
+    network calls' images.
 
     Raises:
         InputError: there is no bound or density of this kind.
@@ -188,7 +200,7 @@ def map_batches(
         levels = torch.from_numpy(setup.selection.images.take(index)).to(device)
         rng = Rng(torch.from_numpy(setup.settings["seed"] + index.astype(np.int64)).to(device))
         try:
-            parts.append([part.double().cpu().numpy() for part in measure(levels, rng)])
+            parts.append([part.double().cpu().numpy() for part in measure(setup.of_images(index), levels, rng)])
         except ValueError as error:
             raise InputError(f"{setup.run.name}: {one_line(error)}") from error
     return [np.concatenate(column, -1) for column in zip(*parts, strict=True)]

@@ -13,6 +13,7 @@ from diffprob.base.text import one_line, printable
 from diffprob.conditions.captions import Captions
 from diffprob.conditions.condition import Labels
 from diffprob.conditions.low_resolution import LowResolution
+from diffprob.data.images import Images
 from diffprob.denoise.denoiser import Denoiser, NetworkModel
 from diffprob.guidance.classifier_free import AutoGuidance, ClassifierFree
 from diffprob.guidance.energy import EnergyGuided, LabelEnergy
@@ -22,6 +23,7 @@ from diffprob.tasks.options import option
 from diffprob.tasks.reporter import Reporter
 
 NONE = "none"  # the label that stands for no condition
+OWN, ITS_OWN = "own", "its own label"  # the label that stands for that of each image, and how to say it
 IMAGES = "images"  # the condition of a run that enlarges them
 MOST_NAMED = 12  # classes whose shares are all said
 
@@ -224,6 +226,41 @@ def _rows(
     return rows[torch.arange(n) % len(rows)], f"{text} in turn"
 
 
+def measured_condition(
+    run: Run, label: str | None, images: Images, reporter: Reporter
+) -> tuple[Tensor | None, str | None]:
+    """The condition under which images are measured, and how to say it: a row for each, one (1, ...) for all, or None.
+
+    Args:
+        run: whose network.
+        label: "own": that of each image; the name of a class: this one for all; "none" or None: none, p(x).
+        images: which.
+        reporter: who hears notes.
+
+    Raises:
+        InputError: no such class, images without labels or of other classes, or a run that was told nothing, or was
+            never trained without its labels.
+    """
+    condition = run.recipe.condition
+    if label is not None and not isinstance(condition, Labels):
+        raise InputError(f"{option('label', label)}: {_right(run)}")
+    if not isinstance(condition, Labels):
+        return None, None if condition is None else NONE
+    if label in (None, NONE):
+        if not condition.drop:
+            right = f"{option('label', OWN)} measures p(x|label)"
+            raise InputError(f"{run.name} was always told a label, so that it has no p(x) of all images; {right}")
+        return None, NONE
+    if label != OWN:
+        return _labels(run.name, condition, (label,)), printable(label)
+    if OWN in condition.names:
+        reporter.note(f"{option('label', OWN)} means the class of each image, not the class of that name")
+    try:
+        return torch.from_numpy(condition.from_dataset(images)), ITS_OWN
+    except InputError as error:
+        raise InputError(f"{option('label', OWN)}: {error}") from error
+
+
 def _one_or_all(words: Sequence[str]) -> str | tuple[str, ...]:
     """What was asked for, as an option has it."""
     return words[0] if len(words) == 1 else tuple(words)
@@ -310,7 +347,7 @@ def _right(run: Run) -> str:
     """What would be right."""
     kind = type(run.recipe.condition).__name__
     if kind == "NoneType":
-        return f"{run.name} was trained without any (a recipe with condition=Labels(...) would be right)"
+        return f"{run.name} was trained without any; {option('labels')} of a training tells it those of the images"
     if kind == "LowResolution":
         return f"{run.name} is told images: diffprob restore {run.name} IMAGES would be right"
     name = {"Labels": "label", "Captions": "caption"}.get(kind)

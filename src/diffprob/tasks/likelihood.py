@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffprob.base.checks import instance, real
+from diffprob.base.checks import instance, real, text
 from diffprob.base.errors import InputError, NumericalError
 from diffprob.base.rng import Rng
 from diffprob.data.for_run import Selection
@@ -26,6 +26,7 @@ from diffprob.space.dequantise import Dequantisation
 from diffprob.space.pixels import bits_per_dim
 from diffprob.tasks.bounds import CHUNKS, ChainBound, LikelihoodSetup, map_batches, prepare, sum_terms
 from diffprob.tasks.compute import Compute
+from diffprob.tasks.conditioning import NONE, measured_condition
 from diffprob.tasks.display import html_table
 from diffprob.tasks.drawing import blame, counted
 from diffprob.tasks.forecast import forecast
@@ -38,7 +39,7 @@ FLOWING = 16  # images followed together by the flow, whose gradients keep the m
 PARTS = ("prior", "steps", "reconstruction")  # of a bound
 # What a record says beside the number, and what the command line prints.
 SETTINGS = (
-    *("levels", "order", "dequantisation", "grid", "steps", "terms", "eta", "variance", "decoder", "clip"),
+    *("told", "levels", "order", "dequantisation", "grid", "steps", "terms", "eta", "variance", "decoder", "clip"),
     *("divergence", "tolerance", "evaluations", "precision", "seed", "until", "ended"),
 )
 
@@ -50,6 +51,8 @@ class LikelihoodRequest:
     Args:
         images: which.
         method: what stands for -log p.
+        label: of a run with labels: "own" measures p(x|y) with the class y of each image, the name of a class that one
+            for all images; None or "none": p(x), without a label.
         until: stop as soon as the standard error of the mean is at most so many bits/dim, with the answer of asking for
             so many images; ``images.n`` at most. None: all are measured.
         compute: where and how precisely.
@@ -60,11 +63,14 @@ class LikelihoodRequest:
 
     images: ImageSelection = ImageSelection(n=1000)
     method: LikelihoodMethod = ChainBound()
+    label: str | None = None
     until: float | None = None
     compute: Compute = Compute()
 
     def __post_init__(self) -> None:
         real("until", self.until, "(0, inf)", none=True)
+        if self.label is not None:
+            text("label", self.label)
         instance("method", self.method, (ChainBound, ContinuousTimeBound, ProbabilityFlow, FixedOrder))
 
 
@@ -74,7 +80,7 @@ class PreparedLikelihood:
 
     Args:
         setup: the images and the model.
-        measure: levels and streams to the nats of every part, each (B,).
+        measure: the setup of some images, their levels and streams to the nats of every part, each (B,).
         parts: their names.
         settings: everything that decides the numbers, JSON literals by name.
         evaluations: of the network for each image; None where a tolerance decides.
@@ -83,7 +89,7 @@ class PreparedLikelihood:
     """
 
     setup: LikelihoodSetup
-    measure: Callable[[Tensor, Rng], list[Tensor]]
+    measure: Callable[[LikelihoodSetup, Tensor, Rng], list[Tensor]]
     parts: tuple[str, ...]
     settings: dict[str, Any]
     evaluations: int | None
@@ -131,6 +137,12 @@ class LikelihoodResult:
         return float(self.per_image.mean())
 
     @property
+    def given(self) -> str:
+        """What the density is given, as text: "", " given its own label" (of each image), " given cat"."""
+        label = self.settings.get("told")
+        return "" if label in (None, NONE) else f" given {label}"
+
+    @property
     def standard_error(self) -> float | None:
         """Of the mean; None for one image, which has no spread."""
         n = len(self.per_image)
@@ -167,7 +179,9 @@ class LikelihoodResult:
         error = "" if self.standard_error is None else f" +- {self.standard_error:.4f}"
         unit = self.settings.get("unit", "bits/dim")
         many = f"{len(self.index):,} image{'s' if len(self.index) > 1 else ''} of {self.selection.images.name}"
-        return f"{self.mean:.4f}{error} {unit} ({self.settings['method']}) of {many} ({self.selection.role})"
+        return (
+            f"{self.mean:.4f}{error} {unit}{self.given} ({self.settings['method']}) of {many} ({self.selection.role})"
+        )
 
     def _repr_html_(self) -> str:
         rows = [(name, f"{float(bits.mean()):.4f}") for name, bits in self.parts.items()]
@@ -187,20 +201,25 @@ def prepare_likelihood(run: Run, request: LikelihoodRequest, reporter: Reporter 
 
 
 def _prepare(run: Run, request: LikelihoodRequest, reporter: Reporter) -> PreparedLikelihood:
-    method, images, compute = request.method, request.images, request.compute
+    def prepared(chain: ChainBound) -> LikelihoodSetup:
+        setup = prepare(run, request.images, chain, request.compute, reporter)
+        rows, label = measured_condition(run, request.label, setup.selection.images, reporter)
+        return setup if label is None else replace(setup, rows=rows, settings={**setup.settings, "told": label})
+
+    method = request.method
     if isinstance(method, ChainBound):
-        return _chain(prepare(run, images, method, compute, reporter), method)
+        return _chain(prepared(method), method)
     if isinstance(method, ContinuousTimeBound):
         chain = ChainBound(
             terms=method.terms, variance=method.variance, decoder_std=method.decoder_std, clip=method.clip
         )
-        return _continuous(prepare(run, images, chain, compute, reporter), method)
+        return _continuous(prepared(chain), method)
     if isinstance(method, FixedOrder):
-        return _order(prepare(run, images, ChainBound(terms=None, clip=False), compute, reporter), method)
+        return _order(prepared(ChainBound(terms=None, clip=False)), method)
     if method.importance > 1 and not isinstance(method.divergence, Exact):
         reporter.note("with an estimated divergence importance samples are no bound any more; Exact() keeps it one")
     run.recipe.process.require_linear("the density of the probability flow")
-    return _flow(prepare(run, images, ChainBound(clip=False), compute, reporter), method)
+    return _flow(prepared(ChainBound(clip=False)), method)
 
 
 def likelihood(
@@ -268,7 +287,7 @@ def likelihood_measurement(result: LikelihoodResult) -> Measurement:
     """The result as a run keeps it."""
     mean, error, settings = result.mean, result.standard_error, result.settings
     return Measurement(
-        name=f"bits/dim ({settings['method']})",
+        name=f"bits/dim{result.given} ({settings['method']})",
         value=mean,
         n=settings["n"],
         seed=settings["seed"],
@@ -281,10 +300,10 @@ def likelihood_measurement(result: LikelihoodResult) -> Measurement:
 
 
 def _chain(setup: LikelihoodSetup, method: ChainBound) -> PreparedLikelihood:
-    def measure(levels: Tensor, rng: Rng) -> list[Tensor]:
-        x0 = setup.x0(levels)
-        terms = bound_terms(setup.denoiser, x0, setup.times, rng, setup.decoder, setup.terms, method.eta)
-        return _parts(prior_nats(setup.model.process, x0, setup.times[0]), terms)
+    def measure(block: LikelihoodSetup, levels: Tensor, rng: Rng) -> list[Tensor]:
+        x0 = block.x0(levels)
+        terms = bound_terms(block.denoiser, x0, block.times, rng, block.decoder, block.terms, method.eta)
+        return _parts(prior_nats(block.model.process, x0, block.times[0]), terms)
 
     own = {"eta": method.eta, "dequantisation": "none", "evaluations": setup.evaluations}
     if setup.model.process.averaged != setup.model.process:
@@ -294,10 +313,10 @@ def _chain(setup: LikelihoodSetup, method: ChainBound) -> PreparedLikelihood:
 
 
 def _continuous(setup: LikelihoodSetup, method: ContinuousTimeBound) -> PreparedLikelihood:
-    def measure(levels: Tensor, rng: Rng) -> list[Tensor]:
-        x0 = setup.x0(levels)
-        terms = continuous_terms(setup.denoiser, x0, rng, method.terms, setup.decoder)
-        return _parts(prior_nats(setup.model.process, x0, setup.times[0]), terms)
+    def measure(block: LikelihoodSetup, levels: Tensor, rng: Rng) -> list[Tensor]:
+        x0 = block.x0(levels)
+        terms = continuous_terms(block.denoiser, x0, rng, method.terms, block.decoder)
+        return _parts(prior_nats(block.model.process, x0, block.times[0]), terms)
 
     own = {"terms": method.terms, "dequantisation": "none", "evaluations": method.terms + 1}
     settings = {"method": "variational bound of infinitely many steps", **setup.without("grid", "steps"), **own}
@@ -315,8 +334,8 @@ def _order(setup: LikelihoodSetup, method: FixedOrder) -> PreparedLikelihood:
     raster = torch.arange(space.dimensions).reshape(one.shape)
     order = raster if method.order == "raster" else random_order(Rng.of(method.seed, 1), one)
 
-    def measure(levels: Tensor, _: Rng) -> list[Tensor]:
-        return [-order_log_prob(setup.model, setup.x0(levels), order.to(levels.device))]
+    def measure(block: LikelihoodSetup, levels: Tensor, _: Rng) -> list[Tensor]:
+        return [-order_log_prob(block.model, block.x0(levels), order.to(levels.device))]
 
     settings = {"method": "exact for one order", "order": method.text, **setup.without("terms", "decoder", "variance")}
     return PreparedLikelihood(setup, measure, ("elements",), {**settings, "dequantisation": "none"}, space.dimensions)
@@ -330,10 +349,10 @@ def _parts(prior: Tensor, terms: Iterable[Term]) -> list[Tensor]:
 def _flow(setup: LikelihoodSetup, method: ProbabilityFlow) -> PreparedLikelihood:
     space, rule, tolerance = setup.run.space, Dequantisation(method.repeats, method.importance), method.tolerance
 
-    def density(x: Tensor, rng: Rng) -> Tensor:
-        return flow_log_prob(setup.denoiser, x, rng, method.divergence, tolerance, tolerance).log_prob
+    def measure(block: LikelihoodSetup, levels: Tensor, rng: Rng) -> list[Tensor]:
+        def density(x: Tensor, rng: Rng) -> Tensor:
+            return flow_log_prob(block.denoiser, x, rng, method.divergence, tolerance, tolerance).log_prob
 
-    def measure(levels: Tensor, rng: Rng) -> list[Tensor]:
         # bits/dim = -log2 p/d - log2 w: the width w of a bin is a part of its own.
         nats = -rule.log_prob(density, space, levels, rng)
         return [nats, nats.new_full(nats.shape, -space.log_det())]

@@ -22,7 +22,15 @@ from diffprob.tasks.likelihood import LikelihoodMethod, LikelihoodRequest, Likel
 from diffprob.tasks.rate import RateRequest, RateResult, rate
 from diffprob.tasks.sample import Samples
 
-_OPTIONS = ("n", "until", "seed", "split", "resize", "place")  # of `Measures.bits_per_dim` beside images and method
+_OPTIONS = (
+    "labels",
+    "n",
+    "until",
+    "seed",
+    "split",
+    "resize",
+    "place",
+)  # of `Measures.bits_per_dim` beside images and method
 
 
 class Measures(Face):
@@ -60,6 +68,7 @@ class Measures(Face):
         images: Pictures = None,
         *,
         method: LikelihoodMethod = ChainBound(),
+        labels: str | int | None = None,
         n: int | None = 1000,
         until: float | None = None,
         seed: int = 0,
@@ -72,6 +81,8 @@ class Measures(Face):
         Args:
             images, split, n, resize, place: as in `data`; a batch is taken whole.
             method: ``ChainBound()``, ``ContinuousTimeBound()`` or ``ProbabilityFlow()``.
+            labels: of a model with labels: "own" measures p(x|y) with the class y of each image, a class by name or
+                number that one for all images; None: p(x), without a label.
             until: stop as soon as the standard error of the mean is at most so many bits/dim; n at most.
             seed: which images, and their noise.
 
@@ -81,7 +92,8 @@ class Measures(Face):
         """
         self._only_images("bits/dim")
         chosen = self._chosen(images, split=split, n=n, seed=seed, resize=resize, place=place)
-        request = LikelihoodRequest(images=chosen, method=method, until=until, compute=self.compute)
+        label = None if labels is None else str(labels)
+        request = LikelihoodRequest(images=chosen, method=method, label=label, until=until, compute=self.compute)
         return likelihood(self.run, request, self.reporter)
 
     def log_prob(self, images: Any = None, *, method: LikelihoodMethod | None = None, **options: Any) -> np.ndarray:

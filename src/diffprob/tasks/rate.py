@@ -120,10 +120,10 @@ def measure_rate(setup: LikelihoodSetup, settings: dict[str, Any], reporter: Rep
         InputError: no bound of this kind.
     """
 
-    def measure(levels: Tensor, rng: Rng) -> list[Tensor]:
-        x0 = setup.x0(levels)
-        terms = bound_terms(setup.denoiser, x0, setup.times, rng, setup.decoder)
-        return [prior_nats(setup.model.process, x0, setup.times[0]), *sum_terms(terms)]
+    def measure(block: LikelihoodSetup, levels: Tensor, rng: Rng) -> list[Tensor]:
+        x0 = block.x0(levels)
+        terms = bound_terms(block.denoiser, x0, block.times, rng, block.decoder)
+        return [prior_nats(block.model.process, x0, block.times[0]), *sum_terms(terms)]
 
     calls = setup.calls(setup.evaluations)
     with network_progress(reporter, "rate", calls, setup.model):
