@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from diffprob.reporting.figures import grid_image, named_grid, progression_image
+from diffprob.reporting.figures import grid_image, in_a_row, named_grid, progression_image
+from diffprob.reporting.flat import is_flat, is_point, scatter_image
 
 
 def png(image: Any, metadata: Mapping[str, Any]) -> bytes:
@@ -28,10 +29,19 @@ def grid_png(levels: np.ndarray, most: int, metadata: Mapping[str, Any], columns
     return png(grid_image(levels, columns, levels=most), metadata)
 
 
+def paths_png(rows: np.ndarray, most: int, metadata: Mapping[str, Any]) -> bytes:
+    """Ways from image to image of grey levels 0..most-1, uint8 (rows, columns, C, H, W): a row each; through the plane,
+    where images are points of it."""
+    if is_point(rows.shape):
+        return png(scatter_image(rows, most, paths=True), metadata)
+    return grid_png(rows.reshape(-1, *rows.shape[2:]), most, metadata, rows.shape[1])
+
+
 def above_png(
     sets: Sequence[np.ndarray], levels: int, metadata: Mapping[str, Any], most: int, fill: int, across: int = 12
 ) -> bytes:
-    """The first images of several sets, uint8 (N, C, H, W) each: those of a set below those of the set before.
+    """The first images of several sets, uint8 (N, C, H, W) each: those of a set below those of the set before; of
+    points of the plane, a square of each set.
 
     Args:
         sets: of equal length.
@@ -41,7 +51,10 @@ def above_png(
         fill: the grey level with which an incomplete row ends.
         across: images side by side.
     """
-    n = min(len(sets[0]), most)
+    if is_point(sets[0].shape):
+        return png(in_a_row([grid_image(images[:most], levels=levels) for images in sets]), metadata)
+    n, flat = min(len(sets[0]), most), is_flat(sets[0].shape)
+    across = 1 if flat else across
     across, rows = min(n, across), []
     for first in range(0, n, across):
         for images in sets:

@@ -11,6 +11,7 @@ import numpy as np
 
 from diffprob.base.errors import InputError
 from diffprob.base.text import printable
+from diffprob.reporting.flat import is_point, scatter_image
 from diffprob.storage.files import expanded, saying, write_file
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ def grid_image(
 ) -> "Image":
     """Images (N, C, H, W) side by side, row by row, with a thin separator.
 
+    Without a scale points of the plane, of 1x2 pixels, lie in one square (`diffprob.reporting.flat.scatter_image`), and
+    of images of one row of pixels fewer are side by side.
+
     Args:
         pixels: uint8, C = 1 (grey) or 3 (RGB), grey levels 0 .. ``levels`` - 1.
         columns: tiles in a row; None makes the grid about square.
@@ -45,9 +49,13 @@ def grid_image(
     from PIL import Image
 
     pixels = _images(pixels, levels)
+    if scale is None and is_point(pixels.shape):
+        return scatter_image(pixels)
     count, channels, height, width = pixels.shape
-    across = min(count, math.ceil(math.sqrt(count)) if columns is None else columns)
-    factor = max(1, round(_TILE / min(height, width))) if scale is None else scale
+    flat = height == 1 < width
+    square = math.ceil(math.sqrt(count / width if flat else count))
+    across = min(count, square if columns is None else columns)
+    factor = max(1, round(4 * _TILE / width if flat else _TILE / min(height, width))) if scale is None else scale
     if across < 1 or factor < 1 or pad < 0:
         raise ValueError(f"columns and scale must be at least 1, pad at least 0, got {across}, {factor}, {pad}")
     down = math.ceil(count / across)
@@ -87,6 +95,13 @@ def named_grid(pixels: np.ndarray, names: Sequence[str], columns: int, levels: i
             text = printable(f"{name[: kept // 2]}...{name[len(name) - (kept - kept // 2) :]}")
         draw.text((left, top + high - line), text, "black", font)
     return sheet
+
+
+def in_a_row(pictures: "Sequence[Image]") -> "Image":
+    """Grey pictures of one size in a row."""
+    from PIL import Image
+
+    return Image.fromarray(np.concatenate([np.asarray(picture) for picture in pictures], 1))
 
 
 def side_by_side(pictures: "Mapping[str, Image]") -> "Image":
@@ -131,6 +146,8 @@ def progression_image(
 ) -> "Image":
     """The way from noise to data: one row a sample, one column a time, with t above each column.
 
+    Points of the plane are in one square for each time.
+
     Args:
         frames: the same N samples at successive times, each uint8 (N, C, H, W).
         times: t of each frame; None leaves the captions out.
@@ -149,7 +166,10 @@ def progression_image(
     if captions is not None and len(captions) != len(frames):
         raise ValueError(f"{len(frames)} frames need {len(frames)} times, got {len(captions)}")
     ordered = np.stack(list(frames), 1).reshape(-1, *frames[0].shape[1:])
-    grid = grid_image(ordered, len(frames), scale, levels=levels)
+    if is_point(ordered.shape):
+        grid = in_a_row([grid_image(frame, levels=levels) for frame in frames])
+    else:
+        grid = grid_image(ordered, len(frames), scale, levels=levels)
     return grid if captions is None else _captioned(grid, captions)
 
 

@@ -5,6 +5,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,7 +13,11 @@ import torch
 from diffprob.base.rng import Rng
 from diffprob.process.process import Process
 from diffprob.reporting.figures import grid_image
+from diffprob.reporting.flat import is_flat
 from diffprob.space.space import Space
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 SHARP = 96  # smaller images are enlarged by a whole factor to at least this, so that the page only ever reduces them
 LOSSLESS = 64 * 64  # pixels of an image up to which it is kept as PNG
@@ -26,11 +31,13 @@ class Picture:
         source: data: URI.
         alt: text in its place.
         caption: under it, or "".
+        whole: whether it is all that there is to see, and not one of many.
     """
 
     source: str
     alt: str
     caption: str = ""
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,11 @@ def data_uri(image: np.ndarray, levels: int) -> str:
     """One image, uint8 (C, H, W) of grey levels 0 .. ``levels`` - 1: a PNG when it is small, else a JPEG."""
     _, height, width = image.shape
     picture = grid_image(image[None], 1, max(1, math.ceil(SHARP / max(height, width))), 0, levels)
-    buffer, kind = io.BytesIO(), "png" if height * width <= LOSSLESS else "jpeg"
+    return _uri(picture, "png" if height * width <= LOSSLESS else "jpeg")
+
+
+def _uri(picture: "Image", kind: str) -> str:
+    buffer = io.BytesIO()
     picture.save(buffer, kind, **({"optimize": True} if kind == "png" else {"quality": 88}))
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
@@ -58,10 +69,17 @@ def data_uri(image: np.ndarray, levels: int) -> str:
 def tiles(
     pixels: np.ndarray, levels: int, alts: Sequence[str], captions: Sequence[str] | None = None
 ) -> tuple[Picture, ...]:
-    """Images (N, C, H, W) one by one."""
+    """Images (N, C, H, W) one by one; those of one row of pixels, such as points of the plane, in one picture."""
+    if is_flat(pixels.shape):
+        return (together(pixels, levels, f"{alts[0]} and {len(alts) - 1:,} more" if len(alts) > 1 else alts[0]),)
     under = [""] * len(pixels) if captions is None else captions
     parts = zip(pixels, alts, under, strict=True)
     return tuple(Picture(data_uri(image, levels), alt, caption) for image, alt, caption in parts)
+
+
+def together(pixels: np.ndarray, levels: int, alt: str) -> Picture:
+    """Images (N, C, 1, W) in one picture, as `diffprob.reporting.figures.grid_image` has them."""
+    return Picture(_uri(grid_image(pixels, levels=levels), "png"), alt, whole=True)
 
 
 def strip(
@@ -72,7 +90,7 @@ def strip(
     names: Sequence[str],
     what: str,
 ) -> Strip:
-    """A strip of frames, each uint8 (rows, C, H, W).
+    """A strip of frames, each uint8 (rows, C, H, W); all in one row where they are of one row of pixels.
 
     Args:
         times: t of each frame; 0 is the image itself.
@@ -80,7 +98,11 @@ def strip(
         what: is shown, for the text in place of a picture: "{what} of {name} at t = 0.5".
     """
     heads = tuple((f"{time:.3g}", log_snr(process, time)) for time in times)
-    rows = []
+    rows, n = list[tuple[str, tuple[Picture, ...]]](), len(names)
+    if is_flat(frames[0].shape):
+        alts = [f"{what} of {n:,} together at t = {label}" for label, _ in heads]
+        row = tuple(together(frame, levels, alt) for frame, alt in zip(frames, alts, strict=True))
+        return Strip(heads, ((f"{n:,} together", row),))
     for k, name in enumerate(names):
         alts = [f"{what} of {name} at t = {label}" for label, _ in heads]
         rows.append((name, tiles(np.stack([frame[k] for frame in frames]), levels, alts)))

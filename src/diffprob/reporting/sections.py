@@ -1,6 +1,6 @@
 """The sections of a report: each a function from the material to HTML, and a line in `SECTIONS`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,6 +9,7 @@ from diffprob.config.spec import render
 from diffprob.data.images import Images
 from diffprob.reporting import pictures, repeat, summary
 from diffprob.reporting.curves import chart, series
+from diffprob.reporting.flat import FLAT, is_flat, is_point
 from diffprob.reporting.html import fill
 from diffprob.reporting.material import Log, Material
 from diffprob.runs.measurements import NOTHING, NUMBERS, plain, tables
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 NOISED = 3  # images on their way to noise
 NOISING_TIMES = tuple(k / 10 for k in range(11))
 REAL = 32  # real images beside the samples
+POINTS = 500  # points of the plane, of which many are seen in one picture
 METRIC = "metric/"  # what a metric's name begins with in log.jsonl
 
 
@@ -42,7 +44,8 @@ def samples(material: Material) -> "Markup":
     drawn = material.samples
     alts = [f"Sample of {drawn.called(k)}" for k in range(len(drawn))]
     tiles = pictures.tiles(drawn.levels, material.run.space.levels, alts, drawn.captions)
-    return fill("samples", {"drawn": drawn, "tiles": tiles, "wide": _is_wide(material)})
+    values = {"drawn": drawn, "tiles": tiles, "wide": _is_wide(material), "named": not is_flat(drawn.levels.shape)}
+    return fill("samples", values)
 
 
 def progression(material: Material) -> "Markup | None":
@@ -60,11 +63,12 @@ def noising(material: Material) -> "Markup":
     """Images on their way to noise: real ones where the data is here."""
     space, process, drawn = material.run.space, material.run.process, material.samples
     seed = drawn.seed
+    most = _many(space.shape, NOISED)
     if material.images is None:
-        first = drawn.levels[:NOISED]
+        first = drawn.levels[:most]
         names = [f"sample of {drawn.called(k)}" for k in range(len(first))]
     else:
-        chosen = permutation(seed, 0, len(material.images))[:NOISED]
+        chosen = permutation(seed, 0, len(material.images))[:most]
         first, names = material.images.take(chosen), [_called(material.images, index) for index in chosen]
     streams = Rng.of(seed, len(first))
     frames, times = pictures.noising(first, NOISING_TIMES, process, space, streams)
@@ -75,6 +79,8 @@ def noising(material: Material) -> "Markup":
             "strip": strip,
             "real": material.images is not None,
             "scaling": repr(process.scaling) if process.is_linear else None,
+            "masks": hasattr(process, "mask"),
+            "points": is_point(space.shape),
         },
     )
 
@@ -126,14 +132,15 @@ def configuration(material: Material) -> "Markup":
 
 def data(material: Material) -> "Markup":
     """Where the images come from, and some of them where they are here."""
-    images, real = material.images, ()
+    images, real, chosen = material.images, (), ()
     if images is not None:
-        chosen = permutation(material.samples.seed, 0, len(images))[:REAL]
+        chosen = permutation(material.samples.seed, 0, len(images))[: _many(images.event_shape, REAL)]
         alts, labels = zip(
             *[(f"I{_called(images, index)[1:]}", _label(images, index)) for index in chosen], strict=True
         )
         real = pictures.tiles(images.take(chosen), images.levels, alts, labels)
-    return fill("data", {"rows": summary.data_rows(material), "tiles": real, "wide": _is_wide(material)})
+    values = {"rows": summary.data_rows(material), "tiles": real, "shown": len(chosen), "wide": _is_wide(material)}
+    return fill("data", values)
 
 
 def timings(material: Material) -> "Markup":
@@ -169,6 +176,11 @@ SECTIONS = (
     Section("reproduce", "How to reproduce", reproduce),
     Section("measure", "How to measure the rest", measure),
 )
+
+
+def _many(shape: Sequence[int], images: int) -> int:
+    """How many are shown where ``images`` of those with height are."""
+    return POINTS if is_point(shape) else FLAT if is_flat(shape) else images
 
 
 def _label(images: Images, index: int) -> str:

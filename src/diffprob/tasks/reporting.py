@@ -13,6 +13,7 @@ from diffprob.base.text import bytes_text
 from diffprob.data import HuggingFace
 from diffprob.data.images import Images
 from diffprob.reporting.compare import MOST_RUNS, compare_page
+from diffprob.reporting.flat import followed
 from diffprob.reporting.material import Material, Samples
 from diffprob.reporting.page import report_page
 from diffprob.runs.folder import Run
@@ -217,12 +218,14 @@ def check_count(n: int) -> None:
 
 
 def draw_samples(run: Run, plan: SamplingPlan, sampling: Sampling, reporter: Reporter, rows: int = ROWS) -> Samples:
-    """The samples of a page, as `diffprob.tasks.sample` draws them; ``rows`` of them are followed on their way."""
+    """The samples of a page, as `diffprob.tasks.sample` draws them; ``rows`` of them are followed on their way, or more
+    where these are shown in one picture."""
     began = time.monotonic()
+    rows = followed(run.space.shape, rows, sampling.n)
     streams = Rng.of(sampling.seed, sampling.n, device=sampling.compute.on())
     total, model = plan.calls(sampling.n, plan.steps), plan.model
     with network_progress(reporter, f"sample {run.name}", total, model):
-        drawn = draw(plan.guided, plan.sampler, plan.times, streams, run.space, plan.clip, min(rows, sampling.n))
+        drawn = draw(plan.guided, plan.sampler, plan.times, streams, run.space, plan.clip, rows)
     return Samples(
         drawn.levels,
         sampling.seed,

@@ -12,7 +12,7 @@ from torch import Tensor
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.process.grids import Trailing
-from diffprob.reporting.artifacts import arrays, grid_png
+from diffprob.reporting.artifacts import arrays, grid_png, paths_png
 from diffprob.runs.folder import Run
 from diffprob.sampling.ancestral import DDIM
 from diffprob.sampling.between import sample_from, times_from
@@ -154,6 +154,8 @@ class ImageRows(OfImages):
 
     def png(self) -> bytes:
         """All rows as a picture."""
+        if self.n is None:
+            return paths_png(self.images, self.levels, self.settings)
         images, columns = self.images.reshape(-1, *self.images.shape[2:]), self.images.shape[1]
         return grid_png(images, self.levels, self.settings, columns)
 

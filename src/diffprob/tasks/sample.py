@@ -11,6 +11,7 @@ from torch import Tensor
 from diffprob.base.checks import instance, whole
 from diffprob.base.rng import Rng
 from diffprob.reporting.artifacts import arrays, grid_png
+from diffprob.reporting.flat import followed
 from diffprob.runs.folder import Run
 from diffprob.sampling.simulate import State, simulate, start
 from diffprob.tasks.display import OfImages, save
@@ -27,7 +28,8 @@ class SampleRequest:
 
     Args:
         sampling: how many images, of what, and how.
-        progressive: the first so many images are followed: the predicted x_0 at ten times along the chain is kept.
+        progressive: the first so many images are followed: the predicted x_0 at ten times along the chain is kept. Of
+            points of the plane, which are shown together, all are.
 
     Raises:
         ValueError: a number outside its domain.
@@ -173,7 +175,7 @@ def draw_sample(prepared: PreparedSample, reporter: Reporter = SILENT) -> Sample
     """
     plan, space, rng = prepared.plan, prepared.run.space, prepared.rng
     characters: Any = space  # of a model of text
-    rows = min(prepared.request.progressive, len(rng))
+    rows = followed(space.shape, prepared.request.progressive, len(rng))
     with network_progress(reporter, "sample", prepared.network_calls, plan.model) as progress:
         drawn = draw(plan.guided, plan.sampler, plan.times, rng, space, plan.clip, rows)
     return Samples(
