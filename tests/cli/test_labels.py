@@ -1,5 +1,6 @@
 """Runs with labels from Python and from the command line: classes by name wherever images are shown or measured."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from cli.test_classes import FRUIT, pictures, recipe
+from PIL import Image
 from truth.page import Page
 
 import diffprob as dp
@@ -138,3 +140,21 @@ def test_samples_of_one_class_do_not_take_the_place_of_all(run: Run) -> None:
     assert [item.details["told"] for item in items] == ["all in turn", "apple", "apple"]
     bits = Measurement("bits/dim", 1.0, 9, 0)
     assert len(add_measurement([bits], replace(bits, details={"told": "none"}))) == 1
+
+
+def test_pictures_of_another_size_are_converted_only_where_that_is_asked_for(
+    diffprob: Callable, place: Path, tmp_path: Path
+) -> None:
+    """One's own pictures, as they were before the training scaled them: `sample --from` and `interpolate`."""
+    for name, size in (("a", (20, 14)), ("b", (9, 30))):
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)).save(tmp_path / f"{name}.png")
+    least = ("--steps", "2", "--device", "cpu", "--label", "banana")
+    refused = diffprob("interpolate", place, tmp_path / "a.png", tmp_path / "b.png", *least)
+    assert refused.code == 2 and refused.error.endswith("; --resize would convert them")
+    mixed = diffprob("interpolate", place, tmp_path / "a.png", tmp_path / "b.png", *least, "--resize", "--json")
+    assert mixed.code == 0 and json.loads(mixed.out)["b_converted"] == "scaled from 30x9 and centre-cropped"
+    with pytest.warns(UserWarning, match="to 8x8"):
+        rows = dp.load(str(place)).sample_from(tmp_path / "a.png", 2, at=(0.5,), resize=True, steps=2, labels="banana")
+    drawn = diffprob("sample", place, "--from", tmp_path / "a.png", "--at", "0.5", "-n", "2", *least, "--resize")
+    assert drawn.code == 0 and "told: banana" in drawn.out and rows.images.shape[-2:] == (8, 8)
+    assert diffprob("sample", place, "--resize").error.startswith("--resize goes with --from IMAGE")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from diffprob.cli import output
-from diffprob.cli.options import ONE_IMAGE, add_drawing, sampling
+from diffprob.cli.options import ONE_IMAGE, add_drawing, add_resize, sampling
 from diffprob.cli.parser import add_device, add_dry_run, share, whole
 from diffprob.cli.progress import TERMINAL
 from diffprob.cli.text import how
@@ -48,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--latent", action="store_true", help="encode both images by DDIM and mix the latents")
     add_drawing(parser, None)
+    add_resize(parser)
     parser.add_argument(
         "--out", default="interpolation.png", metavar="PATH", help="x.png (a grid) or x.npz (default interpolation.png)"
     )
@@ -70,6 +71,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         noise=args.noise,
         latent=args.latent,
         sampling=sampling(args, 1),
+        resize=args.resize,
     )
     prepared = prepare_interpolate(run, request, TERMINAL)
     if args.dry_run:

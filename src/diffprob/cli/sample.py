@@ -10,7 +10,7 @@ from typing import Any
 
 from diffprob.base.errors import InputError
 from diffprob.cli import gallery, output
-from diffprob.cli.options import ONE_IMAGE, add_drawing, sampling
+from diffprob.cli.options import ONE_IMAGE, add_drawing, add_resize, sampling
 from diffprob.cli.parser import add_device, add_dry_run, share, whole
 from diffprob.cli.progress import TERMINAL
 from diffprob.cli.text import how
@@ -68,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with --from: encode the image by DDIM up to --at (default 1), and decode it",
     )
+    add_resize(parser)
     add_device(parser)
     add_dry_run(parser, "check everything and say what would be done, without drawing")
 
@@ -80,8 +81,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     if args.source is not None:
         return _from_image(args)
-    if args.at is not None or args.reconstruct:
-        option = "--reconstruct" if args.reconstruct else "--at"
+    if args.at is not None or args.reconstruct or args.resize:
+        option = "--reconstruct" if args.reconstruct else "--resize" if args.resize else "--at"
         raise InputError(f"{option} goes with --from IMAGE, {ONE_IMAGE}")
     kind = output.kind_of(args.out)
     if kind == "folder":
@@ -114,11 +115,11 @@ def _from_image(args: argparse.Namespace) -> dict[str, Any]:
     kind, run = output.no_folder(args.out), Run.open(args.run)
     if args.reconstruct:
         at, drawing = tuple(args.at or editing.AT_LATENT), sampling(args, 1)
-        backwards = editing.ReconstructRequest(image=args.source, at=at, sampling=drawing)
+        backwards = editing.ReconstructRequest(image=args.source, at=at, sampling=drawing, resize=args.resize)
         prepared = editing.prepare_reconstruct(run, backwards, TERMINAL)
     else:
         at, drawing = tuple(args.at or editing.AT), sampling(args, args.n or COUNT_FROM)
-        onwards = editing.SampleFromRequest(image=args.source, at=at, sampling=drawing)
+        onwards = editing.SampleFromRequest(image=args.source, at=at, sampling=drawing, resize=args.resize)
         prepared = editing.prepare_sample_from(run, onwards, TERMINAL)
     if args.dry_run:
         return {**prepared.to_json(), "out": args.out, "dry_run": True}

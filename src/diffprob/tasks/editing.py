@@ -33,6 +33,7 @@ class SampleFromRequest:
         image: which.
         at: the times, in (0, 1], one row each.
         sampling: how many images from each time, and how they are drawn; all have one condition.
+        resize: convert an image of another size, channels or number of grey levels.
 
     Raises:
         ValueError: a number outside its domain.
@@ -41,9 +42,10 @@ class SampleFromRequest:
     image: ImageSource
     at: tuple[float, ...] = AT
     sampling: Sampling = Sampling(n=8)
+    resize: bool = False
 
     def __post_init__(self) -> None:
-        _check(self.at, self.sampling)
+        _check(self.at, self.sampling, self.resize)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,6 +56,7 @@ class ReconstructRequest:
         image: which.
         at: the times up to which, in (0, 1], one row each.
         sampling: how; its sampler is DDIM() and its grid Trailing() unless another is given, its ``n`` is 1.
+        resize: as in a `SampleFromRequest`.
 
     Raises:
         ValueError: a number outside its domain.
@@ -62,9 +65,10 @@ class ReconstructRequest:
     image: ImageSource
     at: tuple[float, ...] = AT_LATENT
     sampling: Sampling = Sampling(n=1)
+    resize: bool = False
 
     def __post_init__(self) -> None:
-        _check(self.at, self.sampling)
+        _check(self.at, self.sampling, self.resize)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,6 +82,7 @@ class InterpolateRequest:
         noise: of both images, one of `diffprob.sampling.between.NOISES`; None: "shared", or none for latents.
         latent: mix the latents that DDIM finds for the images, along the great circle.
         sampling: how; all mixtures have one condition and one seed, ``n`` is 1.
+        resize: as in a `SampleFromRequest`.
 
     Raises:
         ValueError: a number outside its domain.
@@ -90,18 +95,20 @@ class InterpolateRequest:
     noise: str | None = None
     latent: bool = False
     sampling: Sampling = Sampling(n=1)
+    resize: bool = False
 
     def __post_init__(self) -> None:
-        _check(AT_MIXED if self.at is None else self.at, self.sampling)
+        _check(AT_MIXED if self.at is None else self.at, self.sampling, self.resize)
         whole("points", self.points, 2)
         if self.noise is not None:
             one_of("noise", self.noise, NOISES)
         flag("latent", self.latent)
 
 
-def _check(at: tuple[float, ...], sampling: Sampling) -> None:
+def _check(at: tuple[float, ...], sampling: Sampling, resize: bool) -> None:
     several("at", at, lambda name, t: real(name, t, "(0, 1]"), most=MOST, like="(0.25, 0.5)")
     instance("sampling", sampling, Sampling)
+    flag("resize", resize)
 
 
 def prepare_sample_from(run: Run, request: SampleFromRequest, reporter: Reporter = SILENT) -> PreparedRows:
@@ -110,7 +117,7 @@ def prepare_sample_from(run: Run, request: SampleFromRequest, reporter: Reporter
     Raises:
         InputError: parts that do not go together, a run without a model, or an image of another kind.
     """
-    original = read_image(request.image, "image", run, reporter)
+    original = read_image(request.image, "image", run, reporter, request.resize)
     sampling, n = request.sampling, request.sampling.n
     rows = plan_rows(run, sampling, request.at, reporter)
     if rows.plan.sampler.order is not None:
@@ -133,7 +140,7 @@ def prepare_reconstruct(run: Run, request: ReconstructRequest, reporter: Reporte
         InputError: another sampler than DDIM(), a run without a model, or an image of another kind.
     """
     run.recipe.process.require_linear("a reconstruction by DDIM")
-    original = read_image(request.image, "image", run, reporter)
+    original = read_image(request.image, "image", run, reporter, request.resize)
     sampling = one_at_a_time(by_ddim(replace(request.sampling, n=1), option("reconstruct")))
     rows = plan_rows(run, sampling, request.at, reporter)
 
@@ -156,7 +163,7 @@ def prepare_interpolate(run: Run, request: InterpolateRequest, reporter: Reporte
     if request.latent and request.noise is not None:
         noise, latent = option("noise"), option("latent")
         raise InputError(f"{noise} and {latent} exclude each other: latents are found, not drawn")
-    ends = [read_image(getattr(request, name), name, run, reporter) for name in ("first", "second")]
+    ends = [read_image(getattr(request, name), name, run, reporter, request.resize) for name in ("first", "second")]
     sampling, points = replace(request.sampling, n=1), request.points
     if request.latent:
         sampling = by_ddim(sampling, option("latent"))

@@ -30,7 +30,13 @@ class Edits(Face):
 
     @draws
     def sample_from(
-        self, image: Pictures, n: int = 8, *, at: tuple[float, ...] = AT, **drawing: Unpack[Drawing]
+        self,
+        image: Pictures,
+        n: int = 8,
+        *,
+        at: tuple[float, ...] = AT,
+        resize: bool = False,
+        **drawing: Unpack[Drawing],
     ) -> ImageRows:
         """Draw from p(x_0 | x_t), where x_t is the image with noise added; those of `diffprob sample --from`.
 
@@ -38,29 +44,33 @@ class Edits(Face):
             image: which.
             n: images from each time.
             at: the times, in (0, 1], one row each.
+            resize: convert an image of another size, channels or number of grey levels.
             drawing: the other keywords of `sample`.
 
         Raises:
             InputError: an image of another kind.
         """
-        request = SampleFromRequest(image=self._given(image), at=at, sampling=self._sampling(n, drawing))
+        sampling = self._sampling(n, drawing)
+        request = SampleFromRequest(image=self._given(image), at=at, sampling=sampling, resize=resize)
         return sample_from(self.run, request, self.reporter)
 
     @draws
     def reconstruct(
-        self, image: Pictures, *, at: tuple[float, ...] = AT_LATENT, **drawing: Unpack[Drawing]
+        self, image: Pictures, *, at: tuple[float, ...] = AT_LATENT, resize: bool = False, **drawing: Unpack[Drawing]
     ) -> ImageRows:
         """Take an image up to the noise by DDIM, and back; that of `diffprob sample --from --reconstruct`.
 
         Args:
             image: which.
             at: the times up to which, in (0, 1].
+            resize: as in `sample_from`.
             drawing: the other keywords of `sample`.
 
         Raises:
             InputError: an image of another kind, or another sampler than DDIM().
         """
-        request = ReconstructRequest(image=self._given(image), at=at, sampling=self._sampling(1, drawing))
+        sampling = self._sampling(1, drawing)
+        request = ReconstructRequest(image=self._given(image), at=at, sampling=sampling, resize=resize)
         return reconstruct(self.run, request, self.reporter)
 
     @draws
@@ -73,6 +83,7 @@ class Edits(Face):
         points: int = 9,
         noise: str | None = None,
         latent: bool = False,
+        resize: bool = False,
         **drawing: Unpack[Drawing],
     ) -> ImageRows:
         """Mix two images at some level of noise, and take the noise out again; those of `diffprob interpolate`.
@@ -83,6 +94,7 @@ class Edits(Face):
             points: mixtures, ends included.
             noise: "shared", "independent" or "rescaled"; None: shared.
             latent: mix the latents that DDIM finds.
+            resize: as in `sample_from`.
             drawing: the other keywords of `sample`.
 
         Raises:
@@ -97,6 +109,7 @@ class Edits(Face):
             noise=noise,
             latent=latent,
             sampling=sampling,
+            resize=resize,
         )
         return interpolate(self.run, request, self.reporter)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from diffprob.base.distributions import bin_width
 from diffprob.base.errors import InputError, Missing
-from diffprob.data.for_run import WHOLE, Selection, is_picture, read_any, select
+from diffprob.data.for_run import WHOLE, is_picture, read_any, select
 from diffprob.data.formats.folder import list_pictures, split_roots
 from diffprob.data.images import Images
 from diffprob.data.kinds import open_data
@@ -26,7 +26,6 @@ from diffprob.tasks.options import option
 from diffprob.tasks.reporter import Reporter
 
 SAME_SIZE = "pictures of one size would be right"
-LIKE_SAMPLES = "an image like those of `diffprob sample` would be right"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,17 +35,20 @@ class InputImage:
     Args:
         pixels: grey levels, uint8 (1, C, H, W).
         text: what it was called.
+        converted: what was done to bring it into the run's shape, in words.
     """
 
     pixels: np.ndarray
     text: str
+    converted: str = ""
 
     def provenance(self, name: str) -> dict[str, str]:
-        """What is recorded of it: what it was called, under ``name``, and its SHA-256."""
-        return {name: self.text, f"{name}_sha256": Images(self.pixels).digest()}
+        """What is recorded of it: what it was called, under ``name``, its SHA-256, and what was done to it."""
+        converted = {f"{name}_converted": self.converted} if self.converted else {}
+        return {name: self.text, f"{name}_sha256": Images(self.pixels).digest(), **converted}
 
 
-def read_image(image: ImageSource, field: str, run: Run, reporter: Reporter) -> InputImage:
+def read_image(image: ImageSource, field: str, run: Run, reporter: Reporter, resize: bool = False) -> InputImage:
     """One image for ``run``: a picture file, DATA:INDEX, counted from 0 in the test split of the data, or in all of it;
     or in memory, uint8 (C, H, W) or (1, C, H, W) of 256 grey levels where no `Images` say more.
 
@@ -55,22 +57,34 @@ def read_image(image: ImageSource, field: str, run: Run, reporter: Reporter) -> 
         field: what messages call it.
         run: whose shape and grey levels it must have.
         reporter: who hears notes.
+        resize: convert another size, channels or number of grey levels.
 
     Raises:
         InputError: nothing of this name, or not the run's size, channels and grey levels.
     """
+
+    def of(text: str, which: Callable[[int], int]) -> InputImage:
+        selection = select(text, run.space, run.name, resize=resize)
+        for note in selection.images.notes or filter(None, (selection.converted,)):  # which say the same of pictures
+            reporter.note(f"{text}: {note}")
+        return InputImage(selection.images.take([which(len(selection))]), image_text, selection.converted)
+
     if not isinstance(image, str):
         images = image[None] if isinstance(image, np.ndarray) and image.ndim == 3 else image
-        selection = select(_in_memory(images), run.space, run.name, how=LIKE_SAMPLES)
+        selection = select(_in_memory(images), run.space, run.name, resize=resize)
         if len(selection) != 1:
             raise InputError(f"{option(field)}: {len(selection):,} images; one would be right")
-        return InputImage(selection.images.take([0]), selection.data)
+        return InputImage(selection.images.take([0]), selection.data, selection.converted)
+    image_text, argument = image, option(field, image)
     if is_picture(image):
-        return InputImage(_taken(image, run, lambda _: 0, reporter), image)
+        return of(image, lambda _: 0)
     data, _, index = image.rpartition(":")
     if not data or not index.isdecimal():
-        raise InputError(f"{option(field, image)}: a picture (x.png) or DATA:INDEX would be right (digits:0)")
-    return InputImage(_of_data(data, int(index), option(field, image), run, reporter), image)
+        raise InputError(f"{argument}: a picture (x.png) or DATA:INDEX would be right (digits:0)")
+    if isinstance(source := open_data(data), Folder):  # reading all of its pictures would take long
+        paths = _pictures(source)
+        return of(str(paths[_within(int(index), len(paths), data, argument)]), lambda _: 0)
+    return of(data, lambda count: _within(int(index), count, data, argument))
 
 
 def _in_memory(images: np.ndarray | Images | ImageBatch) -> Images:
@@ -80,26 +94,14 @@ def _in_memory(images: np.ndarray | Images | ImageBatch) -> Images:
     return images if isinstance(images, Images) else Images(images, name="the given images")
 
 
-def _taken(text: str, run: Run, which: Callable[[int], int], reporter: Reporter) -> np.ndarray:
-    """One of the images at ``text``, by their number; nothing is converted to the run's shape."""
-    selection: Selection = select(text, run.space, run.name, how=LIKE_SAMPLES)
-    for note in [*selection.images.notes, *([selection.converted] if selection.converted else [])]:
-        reporter.note(f"{text}: {note}")
-    return selection.images.take([which(len(selection))])
-
-
-def _of_data(data: str, index: int, argument: str, run: Run, reporter: Reporter) -> np.ndarray:
-    source = open_data(data)
-    if isinstance(source, Folder):
-        # One of the pictures: reading all of them would take long.
-        root = Path(source.path).expanduser()
-        try:
-            roots = split_roots(root, "test")
-        except Missing:
-            roots = split_roots(root, "train")
-        paths = [path for root in roots for path in list_pictures(root)[0]]
-        return _taken(str(paths[_within(index, len(paths), data, argument)]), run, lambda _: 0, reporter)
-    return _taken(data, run, lambda count: _within(index, count, data, argument), reporter)
+def _pictures(source: Folder) -> list[Path]:
+    """Those of its test split where it has one, else all of them."""
+    root = Path(source.path).expanduser()
+    try:
+        roots = split_roots(root, "test")
+    except Missing:
+        roots = split_roots(root, "train")
+    return [path for root in roots for path in list_pictures(root)[0]]
 
 
 def _within(index: int, count: int, data: str, argument: str) -> int:
