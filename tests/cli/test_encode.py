@@ -220,6 +220,32 @@ def test_the_verbs_write_and_read_coarse_images(diffprob: Callable, tmp_path: Pa
     assert "4 as coarse as they were coded" in diffprob("decode", "digits", out, "--dry-run").out
 
 
+def test_what_a_code_spends_is_what_encode_writes(diffprob: Callable, tmp_path: Path) -> None:
+    """The shares add up to the file; the curve ends where the levels begin."""
+    model, coder = dp.load("digits"), UniversalQuantisation()
+    rates = model.rate_distortion(n=3, measured=coder, chain=dp.ChainBound(steps=4))
+    encoded = model.encode(n=3, coder=coder, steps=4)
+    spent = rates.spent
+    assert spent is not None
+    assert spent.total == pytest.approx(encoded.bits_per_dim)
+    of = {name: bits / (3 * 64) for name, bits in encoded.bits.items()}
+    assert [float(spent.rate[-1]), spent.levels, spent.rest] == pytest.approx([*of.values()])
+    assert sum(row["bits"] for row in rates.shares) == pytest.approx(spent.total)
+    assert sum(row["share"] for row in rates.shares) == pytest.approx(1)
+    grid = rates.shares[1]["bits"]
+    assert rates.shares[0]["bits"] + grid == pytest.approx(rates.total) and grid > 0.1  # 4 times are few
+    assert spent.blocks == 0 and (spent.rate.diff() > 0).all()
+    assert float((spent.distortion / rates.curve.distortion - 1).abs().max()) < 0.2
+    out = tmp_path / "rate.png"
+    text = diffprob(
+        *("rate", "digits", "-n", "1", "--steps", "2", "--measured", repr(coder), "--out", out, "--device", "cpu")
+    ).out
+    assert "spent by UniversalQuantisation():" in text and "header, lengths, checks" in text and out.exists()
+    for options in (("--grid", "best"), ("--decoder-std", "1"), ("--clip",)):
+        done = diffprob("rate", "digits", "--measured", *options, "--out", tmp_path / "x.png")
+        assert done.code == 2 and f"{options[0]} is the code's own" in done.error
+
+
 def test_bad_input_is_one_line(diffprob: Callable, tmp_path: Path, trained: Path) -> None:
     bare = Path(shutil.copytree(trained, tmp_path / "bare"))
     out = ("--out", str(tmp_path / "x.dfp"))

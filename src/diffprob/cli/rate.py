@@ -12,7 +12,7 @@ from typing import Any
 from diffprob.base.errors import InputError
 from diffprob.base.finite import check_numbers
 from diffprob.cli import output
-from diffprob.cli.options import add_bounding, bound, compute, images
+from diffprob.cli.options import add_bounding, bound, compute, images, optional
 from diffprob.cli.parser import whole
 from diffprob.cli.progress import TERMINAL
 from diffprob.cli.text import images_measured, table
@@ -22,6 +22,7 @@ EXAMPLES = (
     "diffprob rate digits                                    # 64 test digits, all 1000 steps: table and rate.png",
     "diffprob rate runs/mnist --out mnist-rate.png",
     "diffprob rate runs/mnist --steps 100 -n 256             # the chain of 100 steps on the fitted path",
+    "diffprob rate runs/mnist --measured -n 16               # and what `diffprob encode` spends, at its times",
     'diffprob rate runs/cifar10 --variance "UnitData()" --out rate.json   # with beta; numbers alone',
 )
 
@@ -31,6 +32,13 @@ ROWS = 10  # of the table
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The run, which images, the chain, and how the curves are shown."""
     add_bounding(parser, 64)
+    parser.add_argument(
+        "--measured",
+        nargs="?",
+        const="PoissonFunctional()",
+        metavar="CODER",
+        help="also what a code spends, at its own times (default coder PoissonFunctional(); diffprob show coders)",
+    )
     parser.add_argument("--rows", type=whole(2), default=ROWS, metavar="N", help=f"rows of the table (default {ROWS})")
     parser.add_argument(
         "--out",
@@ -42,25 +50,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure every term, add up, write."""
-    from diffprob.reporting.rates import rate_figure
     from diffprob.runs.folder import Run
     from diffprob.tasks.bounds import ChainBound
+    from diffprob.tasks.options import requesting
     from diffprob.tasks.rate import RateRequest, measure_rate, prepare_rate
 
     if Path(args.out).suffix.lower() not in (".png", ".json"):
         raise InputError(f"--out {args.out}: a name that ends in .png or .json would be right")
-    request = RateRequest(images=images(args), chain=ChainBound(**bound(args, terms=None)), compute=compute(args))
+    chain, coder = ChainBound(**bound(args, terms=None)), optional(args.measured, "--measured", "coder")
+    with requesting():
+        request = RateRequest(images=images(args), chain=chain, measured=coder, compute=compute(args))
     setup, settings = prepare_rate(Run.open(args.run), request, TERMINAL)
     if args.dry_run:
         return {**settings, "out": args.out, "dry_run": True}
-    rates = measure_rate(setup, settings, TERMINAL)
+    rates = measure_rate(setup, settings, request, TERMINAL)
     result = {**rates.to_json(args.rows), "out": args.out, "dry_run": False}
     check_numbers(result)
     wants_picture = args.out.lower().endswith(".png")
 
     def write() -> None:
-        picture = rate_figure(rates.curve, rates.levels) if wants_picture else None
-        output.write_file(args.out, json_bytes(result) if picture is None else picture)
+        output.write_file(args.out, rates.figure() if wants_picture else json_bytes(result))
 
     return {**result, **output.written(write)}
 
@@ -81,14 +90,20 @@ def format_result(result: dict[str, Any]) -> Iterator[str]:
             f"{row['rate']:.5f}",
             "-" if row["rate_error"] is None else f"{row['rate_error']:.5f}",
             f"{row['rmse']:.3f}",
+            *([f"{row['spent']:.5f}", f"{row['spent_rmse']:.3f}"] if "spent" in row else []),
         )
         for row in result["rows"]
     ]
-    yield from table(rows, ("steps done", "t", "rate, bits/dim", "+-", f"RMSE of 0..{result['levels'] - 1}"))
+    coded = ("spent", "RMSE coded") if "spent" in result else ()
+    yield from table(rows, ("steps done", "t", "rate, bits/dim", "+-", f"RMSE of 0..{result['levels'] - 1}", *coded))
     error = " (of one image)" if result["total_error"] is None else f" +- {result['total_error']:.4f}"
     yield (
         f"total {result['total']:.4f}{error} bits/dim: rate {result['rate']:.4f}, "
         f"distortion {result['reconstruction']:.4f} (from RMSE {result['rmse']:.3f} to lossless)"
     )
+    if "spent" in result:
+        yield f"spent by {result['coder']}:"
+        shares = [(row["what"], f"{row['bits']:.4f}", f"{row['share']:.1%}") for row in result["shares"]]
+        yield from table([*shares, ("all", f"{result['spent']:.4f}", "100%")], ("", "bits/dim", "share"))
     if "not_written" not in result:
         yield f"wrote {result['out']}"

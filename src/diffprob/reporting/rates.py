@@ -2,17 +2,20 @@
 
 import io
 import math
+from typing import Any
 
 from diffprob.base.errors import InputError
 from diffprob.likelihood.rate import RateDistortion
 
 
-def rate_figure(points: RateDistortion, levels: int) -> bytes:
+def rate_figure(points: RateDistortion, levels: int, spent: Any = None) -> bytes:
     """Three panels as a .png (Ho et al. 2020, figure 5): distortion and rate against steps, distortion against rate.
 
     Args:
         points: the curve.
         levels: number K of grey levels; the distortion is given in levels, the rate in bits per dimension.
+        spent: what a code spent at the same times, and the error there: ``rate``, bits per dimension, and
+            ``distortion``, in model space, (K,) each; None: no such curve.
 
     Raises:
         InputError: matplotlib is missing.
@@ -27,11 +30,17 @@ def rate_figure(points: RateDistortion, levels: int) -> bytes:
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     FigureCanvasAgg(figure)
     left, middle, right = figure.subplots(1, 3)
-    left.plot(steps, distortion, color="C3")
+    bound, coded = ({}, {}) if spent is None else ({"label": "bound"}, {"label": "coded", "color": "0.3", "ls": "--"})
+    left.plot(steps, distortion, color="C3", **bound)
+    middle.plot(steps, rate, color="C0", **bound)
+    right.plot(rate, distortion, color="C2", **bound)
+    if spent is not None:
+        sent, error = spent.rate, spent.distortion * (levels - 1) / 2
+        for axes, x, y in ((left, steps, error), (middle, steps, sent), (right, sent, error)):
+            axes.plot(x, y, **coded)
+            axes.legend(frameon=False)
     left.set(xlabel="reverse steps done", ylabel=f"RMSE of 0..{levels - 1}", ylim=(0, None))
-    middle.plot(steps, rate, color="C0")
     middle.set(xlabel="reverse steps done", ylabel="rate, bits/dim", ylim=(0, None))
-    right.plot(rate, distortion, color="C2")
     right.set(xlabel="rate, bits/dim", ylabel=f"RMSE of 0..{levels - 1}", xlim=(0, None), ylim=(0, None))
     for axes in (left, middle, right):
         axes.grid(alpha=0.25, linewidth=0.6)

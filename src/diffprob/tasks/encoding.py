@@ -166,7 +166,7 @@ def encode_prepared(
         InputError: steps that have no code.
         NumericalError: what was decoded is not what was encoded, so no bytes are given out.
     """
-    header = _header(run, setup, request)
+    header = header_of(setup, request.coder, request.compute.best)
     budgets = _budgets(header, len(setup.chosen), request)
     pieces: list[_Piece] = []
     encoding, decoding = 0.0, 0.0
@@ -314,19 +314,19 @@ def _verify(code: ChainCode, run: Run, piece: _Piece) -> None:
         raise NumericalError("the bytes did not say the same images when they were decoded; none are given out")
 
 
-def _header(run: Run, setup: LikelihoodSetup, request: EncodeRequest) -> dict[str, Any]:
-    """What a decoder needs."""
-    evaluation = setup.model.evaluation
-    code = code_of(setup.model, setup.clip, setup.times, setup.decoder, request.coder, 0, 1)
+def header_of(setup: LikelihoodSetup, coder: Coder, best: bool = False) -> dict[str, Any]:
+    """What a decoder needs, JSON literals by name."""
+    run, evaluation = setup.run, setup.model.evaluation
+    code = code_of(setup.model, setup.clip, setup.times, setup.decoder, coder, 0, 1)
     return {
         "run": run.name,
-        "model": run.sha256(request.compute.best)[:DIGITS],
-        "best": request.compute.best,
+        "model": run.sha256(best)[:DIGITS],
+        "best": best,
         "shape": list(run.space.shape),
         "levels": run.space.levels,
         **times_as_numbers(setup.times, run.recipe.process.schedule.steps),
         "variance": repr(setup.model.variance),
-        "coder": repr(request.coder),
+        "coder": repr(coder),
         "clip": setup.clip,
         "chunk": evaluation.chunk,
         "precision": evaluation.precision,

@@ -10,6 +10,7 @@ from torch import Tensor
 from diffprob.base.checks import shown
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.base.rng import Rng
+from diffprob.codec.coders import Coder
 from diffprob.density.proxy import Proxy
 from diffprob.likelihood.flow import flow_log_prob
 from diffprob.tasks.bounds import ChainBound
@@ -127,6 +128,7 @@ class Measures(Face):
         images: Pictures = None,
         *,
         chain: ChainBound = ChainBound(terms=None),
+        measured: Coder | None = None,
         n: int | None = 64,
         seed: int = 0,
         split: str = "auto",
@@ -138,13 +140,15 @@ class Measures(Face):
         Args:
             images, split, n, seed, resize, place: as in `bits_per_dim`.
             chain: of which bound.
+            measured: a coder of the steps: also what it spends, ``shares`` of it, at the times that suit it.
 
         Raises:
             InputError: as `bits_per_dim`.
         """
         self._only_images("rate and distortion")
         chosen = self._chosen(images, split=split, n=n, seed=seed, resize=resize, place=place)
-        return rate(self.run, RateRequest(images=chosen, chain=chain, compute=self.compute), self.reporter)
+        request = RateRequest(images=chosen, chain=chain, measured=measured, compute=self.compute)
+        return rate(self.run, request, self.reporter)
 
     @draws
     def evaluate(
