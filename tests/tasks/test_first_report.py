@@ -12,17 +12,20 @@ from tasks.recording import RecordingReporter
 
 from diffprob.base.errors import InputError
 from diffprob.cli.main import main
+from diffprob.recipes.digits import digits
 from diffprob.runs.fits import fitted, read_moments
 from diffprob.runs.folder import Run
 from diffprob.runs.images import OwnImages, kept_in_memory
 from diffprob.tasks import first_report, training_run
 from diffprob.tasks.compute import Compute
-from diffprob.tasks.first_report import BITS, STATE, is_complete, is_pending
+from diffprob.tasks.first_report import BITS, STATE, FirstReport, is_complete, is_pending
 from diffprob.tasks.images import ImageSelection
 from diffprob.tasks.likelihood import LikelihoodRequest, likelihood
 from diffprob.tasks.report_time import CLOSING, CURVE, FIRST, Share, parts_of
 from diffprob.tasks.training import TrainRequest, prepare_training, train
 from diffprob.tasks.training_plan import estimate_training
+from diffprob.tasks.training_run import plan_text
+from diffprob.training.pace import Pace
 
 SMALL = {
     "network.widths": (8, 8),
@@ -208,3 +211,18 @@ def test_what_matters_most_is_kept_where_not_all_fits() -> None:
     assert _making(needs, 8.0) == ["fit", "samples", "page", "comparison"]
     assert _making(needs, 4.0) == ["fit"], "a comparison wants samples"
     assert _making(needs, 2.0) == ["samples"] and _making(needs, 1.0) == []
+
+
+def test_what_is_said_of_the_time() -> None:
+    """Nothing is said to be for a report that is not made; and where there was no time at all, that in a line."""
+    pace = Pace(60.0, clock=lambda: 0.0)
+    pace.later = 8.0
+    settings = replace(digits().training, steps=13, batch=32)
+    plan = "about 13 steps of 32 images fit into 1:00 here: the learning rate falls over their last 0:16"
+    assert plan_text(settings, pace, report=False) == plan
+    assert plan_text(settings, pace, report=True) == f"{plan}, then 0:08 for the report"
+    missing = FirstReport(run="runs/my run", no_time=FIRST)
+    assert missing.lines == ["no time for the report: diffprob train 'runs/my run' --report makes it"]
+    assert FirstReport(run="x", no_time=("bits/dim",)).lines == [
+        "no time for bits/dim: diffprob train x --report makes it"
+    ]

@@ -1,5 +1,6 @@
 """Trainings that end on time, by a clock that the test moves."""
 
+import numpy as np
 import pytest
 
 from diffprob.training.optimise import Optimiser
@@ -61,6 +62,25 @@ def test_ends_within_five_percent_with_the_rate_at_zero(cost):
     falling = [(s, r) for s, r in rates if s > 420]
     # by the clock the fall is a straight line from 1 at 70% of the time to 0 at its end
     assert max(abs(r - min(1, (600 - s) / 180)) for s, r in falling) < (0.3 if cost(0) == 7 else 0.12)
+
+
+@pytest.mark.parametrize("slower", [1.0, 2.0], ids=["steady", "slower late"])
+def test_uneven_steps_of_a_fortieth_of_the_time_end_within_five_percent(slower):
+    """A busy machine: the seconds of a step differ by 40%, log-normal, where all becomes slower late by 20%."""
+    deviation, ends = 0.4 if slower == 1 else 0.2, []
+    for seed in range(100):
+        draw = np.random.default_rng(seed)
+        machine = Machine(lambda s, draw=draw: 14 * draw.lognormal(0, deviation) * (slower if s > 400 else 1))
+        train(machine, 600)
+        ends.append((machine.now - 1600) / 600)
+    assert sum(abs(end) < 0.05 for end in ends) >= 97 and max(map(abs, ends)) < 0.1
+
+
+def test_steps_of_a_tenth_of_the_time_end_within_half_a_step():
+    for seconds in (40, 55, 70, 100):
+        machine = Machine(lambda _, seconds=seconds: seconds)
+        train(machine, 600)
+        assert abs(machine.now - 1600) <= seconds / 2
 
 
 def test_a_training_goes_on_with_the_time_that_was_left_after_an_interruption():

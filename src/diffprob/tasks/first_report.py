@@ -127,7 +127,8 @@ class FirstReport:
         places = ", ".join(place for place in (self.report, self.samples) if place)
         run, lines = shlex.quote(self.run), [self.worth, f"look at {places}" if places else "", *self.left_out]
         if self.no_time:
-            lines.append(f"no time for {', '.join(self.no_time)}: diffprob train {run} --report makes what is missing")
+            missing = "the report" if len(self.no_time) == len(FIRST) else ", ".join(self.no_time)
+            lines.append(f"no time for {missing}: diffprob train {run} --report makes it")
         elif self.worth:
             lines.append(f"ask next: diffprob likelihood {run}, diffprob evaluate {run}: the same on more images")
         return [line for line in lines if line]

@@ -251,11 +251,22 @@ class _Main:
         bar.total = settings.steps
         if pace.measured and not self.plan_shown:
             self.plan_shown = True
-            bar.note(
-                f"about {settings.steps:,} steps of {settings.batch} images fit into {duration(pace.seconds)} here; "
-                f"the learning rate falls over the last {duration(pace.fall * (pace.seconds - pace.later))}"
-                + (f", {duration(pace.later)} are for the report" if pace.later else "")
-            )
+            bar.note(plan_text(settings, pace, self.share is not None and self.share.report))
+
+
+def plan_text(settings: Training, pace: Pace, report: bool) -> str:
+    """The steps of a training by the clock in words, once its speed is known.
+
+    Args:
+        settings: as they are planned.
+        pace: of the training.
+        report: whether a first report follows the last step, or no more than its checkpoint and a figure.
+    """
+    fall, later = pace.fall * (pace.seconds - pace.later), f", then {duration(pace.later)} for the report"
+    return (
+        f"about {settings.steps:,} steps of {settings.batch} images fit into {duration(pace.seconds)} here: the "
+        f"learning rate falls over their last {duration(fall)}" + (later if report and pace.later else "")
+    )
 
 
 def _heedful(trainer: Trainer, halt: Halt) -> None:

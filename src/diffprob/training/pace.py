@@ -68,7 +68,8 @@ class Pace:
 
     At every look the remaining steps are those that fit at the speed of late, and the learning rate falls by the clock:
     from 1 at the start of the fall to 0 at the end. So a machine that becomes slower or faster changes the number of
-    steps, not the end. What a step costs beside its own computation (checkpoints, pictures) counts too. The first look,
+    steps, not the end, which is within 5% of the time as long as a step takes less than 2.5% of it; else about half a
+    step early or late. What a step costs beside its own computation (checkpoints, pictures) counts too. The first look,
     after a few steps, also spaces checkpoints and pictures; ``reserve`` is for those of the last step, and ``later``
     for what is made of the run after that.
 
