@@ -12,7 +12,7 @@ FOLDER = "cifar-10-batches-bin"  # what the binary version unpacks to
 
 
 def cifar10(path: str | None = None) -> Recipe:
-    """Ho et al. 2020, appendix B: 35,746,307 parameters, 800,000 steps of 128 (FID 3.17 there).
+    """Ho et al. 2020, appendix B: 35,746,307 parameters, 800,000 steps of 128 at a constant rate (FID 3.17 there).
 
     Warm-up and clipping are those of the released code.
     """

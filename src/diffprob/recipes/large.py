@@ -13,7 +13,7 @@ ATTENTION = (False, False, False, False, True, False)  # at 16x16
 
 
 def celebahq256(path: str | None = None) -> Recipe:
-    """CelebA-HQ: 113,673,219 parameters, 500,000 steps of 64."""
+    """CelebA-HQ: 113,673,219 parameters, 500,000 steps of 64 at a constant rate, as in the paper."""
     return Recipe(
         name="celebahq256",
         data=Folder(path or data_path("celebahq256"), size=256),
@@ -34,7 +34,7 @@ def celebahq256(path: str | None = None) -> Recipe:
 
 
 def lsun256(path: str | None = None) -> Recipe:
-    """LSUN Bedroom, the large network: 255,677,955 parameters, 1,150,000 steps of 64, no flips."""
+    """LSUN Bedroom, the large network: 255,677,955 parameters, 1,150,000 steps of 64 at a constant rate, no flips."""
     return Recipe(
         name="lsun256",
         data=Folder(path or data_path("lsun256"), size=256),

@@ -54,7 +54,8 @@ def thesis_cifar10(
     label: int | None = None,
     epochs: int = 20,
 ) -> Recipe:
-    """CIFAR-10, 105,272,579 parameters, 15,620 steps of 64 (Borowiecki, "COMP3547 deep learning"), without labels.
+    """CIFAR-10, 105,272,579 parameters, 15,620 steps of 64 at a constant rate (Borowiecki, "COMP3547 deep learning"),
+    without labels.
 
     Args:
         path: the folder of the binary version.
