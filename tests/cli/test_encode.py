@@ -16,7 +16,9 @@ from diffprob.codec.container import Coded, read
 from diffprob.codec.poisson import PoissonFunctional
 from diffprob.codec.universal import UniversalQuantisation
 from diffprob.net.unet import UNetSpec
+from diffprob.reporting.pictures import tiles
 from diffprob.runs.folder import Run
+from diffprob.tasks import page_code
 from diffprob.tasks.decoding import decode
 from diffprob.tasks.encoding import EncodeRequest, encode
 from diffprob.tasks.images import ImageSelection
@@ -218,6 +220,21 @@ def test_the_verbs_write_and_read_coarse_images(diffprob: Callable, tmp_path: Pa
     with Image.open(tmp_path / "d-progression.png") as picture:
         assert picture.width > picture.height  # five columns, four rows
     assert "4 as coarse as they were coded" in diffprob("decode", "digits", out, "--dry-run").out
+
+
+def test_a_page_has_images_as_bytes_where_there_is_a_code(
+    tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_code, "quick", lambda dimensions: (2, UniversalQuantisation(), 3))
+    model, page = dp.load("digits"), tmp_path / "page.html"
+    model.report(page, n=1, steps=2)
+    text = page.read_text()
+    assert "image 2 after 5% of its bytes" in text and "UniversalQuantisation(), 3 times" in text
+    for picture in tiles(model.data(n=2).images, 17, ["", ""]):
+        assert picture.source in text  # the last column is the image itself
+    model.report(page, n=1, steps=2, data="none")
+    assert "bytes arrive" not in page.read_text()
+    assert "no fitted variance" in str(page_code.coded_images(Run.open(trained)))
 
 
 def test_what_a_code_spends_is_what_encode_writes(diffprob: Callable, tmp_path: Path) -> None:

@@ -213,9 +213,11 @@ def test_demo_trains_samples_and_writes_a_report(diffprob: Callable, monkeypatch
     assert result["step"] == 2
     assert [row["ratio"] for row in result["table"]][2] == 1
     assert all(0 < row["distance"] < 20 for row in result["table"])
-    assert set(result["pictures"]) == {"samples beside real digits", "from noise to digits"}, (
-        "no loss curve in the tests"
-    )
+    assert set(result["pictures"]) == {
+        "samples beside real digits",
+        "from noise to digits",
+        "digits as bytes arrive",
+    }, "no loss curve in the tests"
     assert all(Path(path).exists() for path in result["pictures"].values())
     run = dp.Run.open("runs/demo-short")
     assert [m.n for m in run.measurements] == [360, 360, 5, 5]

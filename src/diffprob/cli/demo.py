@@ -66,6 +66,8 @@ def format_result(result: dict[str, Any]) -> Iterator[str]:
         (row["what"], f"{row['value']:.3f}", f"+- {row['error']:.3f}", str(row["n"])) for row in result["bits_per_dim"]
     ]
     yield from table(rows, ("", "bits/dim", "standard error", "digits"))
+    file = result["coded"]
+    yield f"{file['n']} digits as one file: {file['bytes']:,} bytes, {file['bits_per_dim']:.3f} bits/dim, exact again"
     yield ""
     yield "telling the held-out digits from the same ones upside down: AUROC, 0.5 is chance"
     rows = [

@@ -1,5 +1,6 @@
 """What a page is made of: a run as it was read, samples as they were drawn, data as far as it is here."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,6 +83,35 @@ class Samples:
 
 
 @dataclass(frozen=True, eq=False)
+class CodedImages:
+    """Images as bytes.
+
+    Args:
+        frames: the images after `shares` of their bytes, each uint8 (n, C, H, W).
+        shares: of the bytes, the last one 1.
+        bytes: of an image, at each of them.
+        size: of the file, bytes.
+        n: images.
+        dimensions: of an image.
+        bits: of all images, by what they are spent on: "steps", "levels", "rest".
+        coder: of the steps, as text.
+        steps: times of the chain.
+        seconds: of encoding and decoding, by "encode" and "decode".
+    """
+
+    frames: Sequence[np.ndarray]
+    shares: Sequence[float]
+    bytes: Sequence[float]
+    size: int
+    n: int
+    dimensions: int
+    bits: Mapping[str, float]
+    coder: str
+    steps: int
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
 class Material:
     """Everything that the sections of a report are made from.
 
@@ -94,6 +124,7 @@ class Material:
         images: the data, or None where it is not here.
         data_note: why it is not here, or what was said on loading it.
         verbs: of the command line: only these are proposed.
+        coded: images as bytes, or why there are none, in a line; None: nothing is said of them.
     """
 
     run: Run
@@ -103,3 +134,4 @@ class Material:
     images: Images | None = None
     data_note: str = ""
     verbs: tuple[str, ...] = ()
+    coded: CodedImages | str | None = None

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from diffprob.base.rng import Rng, permutation
 from diffprob.config.spec import render
 from diffprob.data.images import Images
@@ -11,7 +13,7 @@ from diffprob.reporting import pictures, repeat, summary
 from diffprob.reporting.curves import chart, series
 from diffprob.reporting.flat import FLAT, is_flat, is_point
 from diffprob.reporting.html import fill
-from diffprob.reporting.material import Log, Material
+from diffprob.reporting.material import CodedImages, Log, Material
 from diffprob.runs.measurements import NOTHING, NUMBERS, plain, tables
 
 if TYPE_CHECKING:
@@ -130,6 +132,21 @@ def configuration(material: Material) -> "Markup":
     return fill("configuration", {"rows": summary.configuration(recipe), "text": render(recipe)})
 
 
+def coded(material: Material) -> "Markup | None":
+    """Images as bytes, as they are known after the first of them."""
+    code = material.coded
+    if not isinstance(code, CodedImages):
+        return None if code is None else fill("coded", {"why": code.rstrip("."), "strip": None})
+    levels, names = material.run.space.levels, [f"image {k + 1}" for k in range(code.n)]
+    heads = tuple((f"{share:.0%}", f"{size:.0f}") for share, size in zip(code.shares, code.bytes, strict=True))
+    what = [f"after {share} of its bytes" for share, _ in heads]
+    rows = tuple(
+        (name, pictures.tiles(np.stack([frame[k] for frame in code.frames]), levels, [f"{name} {at}" for at in what]))
+        for k, name in enumerate(names)
+    )
+    return fill("coded", {"strip": pictures.Strip(heads, rows), "n": code.n, "rows": summary.coded_rows(code)})
+
+
 def data(material: Material) -> "Markup":
     """Where the images come from, and some of them where they are here."""
     images, real, chosen = material.images, (), ()
@@ -170,6 +187,7 @@ SECTIONS = (
     Section("noising", "From image to noise", noising),
     Section("measurements", "Measurements", measurements),
     Section("training", "Training", training),
+    Section("coded", "As bytes", coded),
     Section("configuration", "Configuration", configuration),
     Section("data", "Data", data),
     Section("timings", "Timings and environment", timings),

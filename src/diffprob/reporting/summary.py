@@ -16,11 +16,12 @@ from diffprob.base.text import one_line
 from diffprob.config.recipe import Recipe, parameter_count
 from diffprob.config.spec import children
 from diffprob.reporting.curves import series
-from diffprob.reporting.material import Log, Material
+from diffprob.reporting.material import CodedImages, Log, Material
 from diffprob.runs.measurements import Measurement, against, drawn_with, interval, number
 from diffprob.space.space import Space
 
 Rows = list[tuple[str, str]]
+CODED = {"steps": "the steps", "levels": "the levels at their end", "rest": "header and checks"}
 
 
 def without_paths(value: Any) -> Any:
@@ -180,6 +181,18 @@ def _images_of_log(material: Material) -> str:
         return "number not known"
     step, epoch = epochs[-1]
     return f"about {round(step * material.run.recipe.training.batch / epoch):,} (from the log)"
+
+
+def coded_rows(code: CodedImages) -> Rows:
+    """What images as bytes cost, and on what."""
+    per_dim = {name: bits / (code.n * code.dimensions) for name, bits in code.bits.items()}
+    parts = ", ".join(f"{what} {number(per_dim[name])}" for name, what in CODED.items())
+    return [
+        ("File", f"{code.size:,} bytes, {number(8 * code.size / (code.n * code.dimensions))} bits/dim"),
+        ("Bits/dim of", parts),
+        ("Code", f"{code.coder}, {code.steps} times"),
+        ("Encoded", f"in {duration(code.seconds['encode'])}, decoded in {duration(code.seconds['decode'])}, every bit"),
+    ]
 
 
 def timings(material: Material) -> Rows:

@@ -29,7 +29,9 @@ from diffprob.storage.files import expanded, remove
 from diffprob.storage.folders import is_run
 from diffprob.tasks.bounds import ChainBound
 from diffprob.tasks.compute import Compute
+from diffprob.tasks.decoding import decode
 from diffprob.tasks.drawing import Drawn, calls, draw, make_times, network_progress, seeds_text
+from diffprob.tasks.encoding import EncodeRequest, encode
 from diffprob.tasks.fitting import AnalyticFit, FitRequest, fit
 from diffprob.tasks.images import ImageSelection
 from diffprob.tasks.likelihood import LikelihoodRequest, likelihood, likelihood_measurement
@@ -44,6 +46,8 @@ from diffprob.tasks.training_run import Halt, never, run_training
 CHUNK = 120  # images per network call: 360 are three calls
 REAL_DRAWS = 5  # random sets of training digits that the reference is the mean of
 DIRECTIONS = 500
+CODED = 4  # digits that become a file
+ARRIVING = "as-bytes-arrive.png"
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,7 @@ class DemoResult:
         distances: for each kind of images: "what" they are, the sliced Wasserstein-2 "distance" to the held-out digits
             in grey levels, its "ratio" to that of training digits, and the "seeds".
         bits_per_dim: of held-out digits: "what" gives them, "value", standard "error", and "n", how many digits.
+        coded: some held-out digits as one file: "n" of them, its "bytes", "bits_per_dim", and "seconds" both ways.
         detection: how well each "proxy" tells upright digits from others: "auroc", "low" and "high" of its interval.
         pictures: paths by what they show.
         report: path of the page.
@@ -117,6 +122,7 @@ class DemoResult:
     n: int
     distances: list[dict[str, Any]]
     bits_per_dim: list[dict[str, Any]]
+    coded: dict[str, Any]
     detection: list[dict[str, Any]]
     pictures: dict[str, str]
     report: str
@@ -132,6 +138,7 @@ class DemoResult:
             "table": self.distances,
             "pictures": self.pictures,
             "bits_per_dim": self.bits_per_dim,
+            "coded": self.coded,
             "detection": self.detection,
             "report": self.report,
             "seconds": self.seconds,
@@ -171,13 +178,16 @@ def demo(request: DemoRequest, reporter: Reporter = SILENT, halt: Halt = never) 
     run = Run.open(out)
     train, test = Digits("train").load(), Digits("test").load()
     distances, pictures = compare_samples(run, request, train, test, reporter)
+    bits = compare_bits(run, request, train, test, reporter)
+    coded, arriving = code_digits(run, request, reporter)
     return DemoResult(
         training=training,
         n=len(test),
         distances=distances,
-        bits_per_dim=compare_bits(run, request, train, test, reporter),
+        bits_per_dim=bits,
+        coded=coded,
         detection=detect_turned(run, request, train, test, reporter),
-        pictures=pictures,
+        pictures={**pictures, "digits as bytes arrive": arriving},
         report=write_report(run, request, reporter),
         seconds=round(time.monotonic() - began, 1),
     )
@@ -270,6 +280,21 @@ def compare_bits(
         {"what": f"this model, {plan.terms} steps", "value": bound.mean, "error": bound.standard_error, "n": n},
         {"what": "histogram of every pixel", "value": mean, "error": error, "n": n},
     ]
+
+
+def code_digits(run: Run, request: DemoRequest, reporter: Reporter) -> tuple[dict[str, Any], str]:
+    """Some held-out digits as a file, decoded again to the last bit, and a picture of them as its bytes arrive.
+
+    Returns:
+        What `DemoResult.coded` has, and the path of the picture.
+    """
+    compute, images = request.compute(), ImageSelection(n=CODED, seed=request.seed)
+    encoded = encode(run, EncodeRequest(images=images, compute=compute), reporter)
+    decoded = decode(run, encoded.data, None, compute, reporter, progressive=CODED)
+    run.add(ARRIVING, decoded.progression_png())
+    seconds = sum(encoded.seconds.values())
+    numbers = {"bytes": len(encoded.data), "bits_per_dim": encoded.bits_per_dim, "seconds": seconds}
+    return {"n": encoded.n, **numbers}, str(Path(run.place) / ARRIVING)
 
 
 def detect_turned(

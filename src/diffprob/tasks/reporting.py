@@ -14,7 +14,7 @@ from diffprob.data import HuggingFace
 from diffprob.data.images import Images
 from diffprob.reporting.compare import MOST_RUNS, compare_page
 from diffprob.reporting.flat import followed
-from diffprob.reporting.material import Material, Samples
+from diffprob.reporting.material import CodedImages, Material, Samples
 from diffprob.reporting.page import report_page
 from diffprob.runs.folder import Run
 from diffprob.runs.images import OtherData, OwnImages
@@ -22,6 +22,7 @@ from diffprob.storage.files import check_replaceable, expanded
 from diffprob.storage.records import read_log
 from diffprob.tasks.drawing import draw, network_progress
 from diffprob.tasks.options import option
+from diffprob.tasks.page_code import coded_images
 from diffprob.tasks.plan import Sampling, SamplingPlan, plan_sampling
 from diffprob.tasks.reporter import SILENT, Reporter
 
@@ -123,7 +124,9 @@ def make_report(prepared: PreparedReport, reporter: Reporter) -> PageResult:
     """
     run, request = prepared.run, prepared.request
     samples = draw_samples(run, prepared.plan, request.sampling, reporter)
-    page = report_page(gather(run, samples, prepared.images, prepared.note))
+    looked_for = prepared.images is not None
+    coded = coded_images(run, request.data, request.sampling.compute, reporter) if looked_for else None
+    page = report_page(gather(run, samples, prepared.images, prepared.note, coded))
     return PageResult(page, prepared.settings)
 
 
@@ -242,9 +245,15 @@ def draw_samples(run: Run, plan: SamplingPlan, sampling: Sampling, reporter: Rep
     )
 
 
-def gather(run: Run, samples: Samples, images: Images | None = None, note: str = "not looked for") -> Material:
+def gather(
+    run: Run,
+    samples: Samples,
+    images: Images | None = None,
+    note: str = "not looked for",
+    coded: CodedImages | str | None = None,
+) -> Material:
     """What a page is made of."""
-    return Material(run, command_name(run), read_log(run.path), samples, images, note, PROPOSED)
+    return Material(run, command_name(run), read_log(run.path), samples, images, note, PROPOSED, coded)
 
 
 def find_data(run: Run, where: str | None, reporter: Reporter) -> tuple[Images | None, str]:
