@@ -14,7 +14,7 @@ from diffprob.conform import check_denoiser
 from diffprob.denoise.denoiser import Evaluation, Index
 from diffprob.denoise.level_law import Softmax
 from diffprob.denoise.multinomial import MultinomialDenoiser, MultinomialLaw, StepSoftmax
-from diffprob.likelihood.bound import Decoder, step_nats, variational_bound
+from diffprob.likelihood.bound import Decoder, continuous_bound, step_nats, variational_bound
 from diffprob.net.layers import Output
 from diffprob.process.absorbing import AbsorbingProcess
 from diffprob.process.grids import Native, Uniform
@@ -100,6 +100,15 @@ def test_finer_chains_approach_the_entropy_from_above() -> None:
         gaps.append(sum(float(w) * cost for w, cost in zip(WEIGHTS, costs, strict=True)) - entropy)
     assert all(first > second > 0 for first, second in itertools.pairwise(gaps))
     assert gaps[-1] < 0.2 * gaps[0]
+
+
+def test_infinitely_many_steps_cost_the_entropy() -> None:
+    """Exact conditionals of every element are all that infinitely short steps need; within four standard errors."""
+    exact, n = law(LinearSurvival()), 8000
+    x0 = STATES.repeat_interleave((n * WEIGHTS).round().long(), 0)
+    nats = continuous_bound(exact, x0, Rng.of(0, len(x0)), 4, Decoder(None)).total
+    entropy = -float((WEIGHTS * WEIGHTS.log()).sum())
+    assert abs(float(nats.mean()) - entropy) < 4 * float(nats.std()) / math.sqrt(len(x0)) + 2e-3
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -11,6 +11,7 @@ from diffprob.base.errors import InputError, NoClosedForm
 from diffprob.base.rng import Rng
 from diffprob.likelihood.bound import Decoder, prior_nats, step_nats, variational_bound
 from diffprob.process.multinomial import MultinomialProcess, StepLaw
+from diffprob.process.of_levels import point_logits
 from diffprob.process.schedule import ConstantErasure, Cosine, LinearBetas
 from diffprob.process.survival import LinearSurvival
 
@@ -207,3 +208,22 @@ def test_other_posteriors_have_no_closed_form() -> None:
     for law in (LocationScale(xt, xt), Categorical(torch.zeros(1, 1, 4))):
         with pytest.raises(NoClosedForm):
             MultinomialProcess(K).reverse(law, xt, 0.2, 0.5)
+
+
+@pytest.mark.parametrize("schedule", [LinearSurvival(), Cosine(), ConstantErasure(1000)], ids=repr)
+def test_rate_is_the_limit_of_short_steps(schedule) -> None:
+    """A step of h costs h times the rate, up to h^2."""
+    process, n, h = MultinomialProcess(3, schedule, (0.2, 0.5, 0.3)), 6, 1e-6
+    x0, xt = (Rng.of(seed, n).integers((2,), 3).double() for seed in (0, 1))
+    posterior = Categorical(Rng.of(2, n).normal((2, 3), torch.float64), torch.float64)
+    t = torch.linspace(0.1003, 0.9003, n, dtype=torch.float64)  # between the times of a table
+    bridge, step = process.bridge(x0, xt, t - h, t), process.reverse(posterior, xt, t - h, t)
+    log_q, log_p = bridge.log_probabilities, step.log_probabilities
+    nats = (log_q.exp() * (log_q - log_p)).sum((1, 2)) / h
+    torch.testing.assert_close(process.rate_nats(posterior, x0, xt, t), nats, rtol=1e-4, atol=1e-6)
+    one = process.rate_nats(posterior, x0, xt, t[2])
+    torch.testing.assert_close(one[2], process.rate_nats(posterior, x0, xt, t)[2])
+    exact = Categorical(point_logits(x0, 3), torch.float64)
+    assert float(process.rate_nats(exact, x0, xt, t).abs().max()) == 0
+    with pytest.raises(InputError, match="steps of 1/8 alone"):
+        process.rate_nats(StepLaw(posterior.logits, torch.float64, t, 8), x0, xt, t)

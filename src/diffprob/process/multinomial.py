@@ -14,7 +14,7 @@ from diffprob.base.checks import able, real, several, whole
 from diffprob.base.distributions import Categorical, Distribution
 from diffprob.base.errors import FieldError, InputError
 from diffprob.base.rng import Rng
-from diffprob.base.shapes import is_one_time
+from diffprob.base.shapes import flat_sum, is_one_time
 from diffprob.process.of_levels import MOST_VALUES, OfLevels, only_markov, point_logits
 from diffprob.process.process import Direct
 from diffprob.process.schedule import ConstantErasure, Schedule
@@ -181,6 +181,41 @@ class MultinomialProcess(Direct, OfLevels):
         here = point_logits(xt, self.levels).double()
         drawn = self._log_pi(xt)[xt.long()][..., None]  # log pi of the value of x_t
         return torch.logaddexp(between + here, torch.log(-torch.expm1(between)) + drawn)
+
+    def rate_nats(self, posterior: Distribution, x0: Tensor, xt: Tensor, t: Tensor) -> Tensor:
+        """What infinitely short steps at t cost, nats by unit of t, (B,).
+
+        The chain leaves x_t for a value y at the rate beta pi(x_t) q(y)/q(x_t) with beta = -d log abar/dt and q the law
+        of x_t given x_0, or its average over p(x_0|x_t); of two such rates a and b the cost is a log(a/b) - a + b.
+
+        Args:
+            posterior: p(x_0 | x_t), a `Categorical`.
+            x0, xt: levels and state, (B, *event).
+            t: () or (B,).
+
+        Raises:
+            NoClosedForm: another posterior.
+            InputError: the law of a step of 1/T alone is known.
+
+        Exact when: always; the limit of T KL(q(x_s|x_t,x_0) || p(x_s|x_t)) in steps of 1/T, which a test compares.
+
+        Reference: Campbell et al., "A continuous time framework for discrete denoising models" (2022), prop. 3.
+        """
+        law = self.check_posterior(posterior, xt)
+        if isinstance(law, StepLaw):
+            law.check(t)
+        with torch.enable_grad():
+            moving = torch.as_tensor(t, dtype=torch.float64).detach().clone().requires_grad_(True)
+            (slope,) = torch.autograd.grad(logsigmoid(self.schedule.logsnr(moving)).sum(), moving)
+        back = self.likelihood(xt, t)
+        ours, theirs = (
+            self._moved(logits.double() - back, t, xt)
+            for logits in (point_logits(x0, self.levels), law.log_probabilities)
+        )
+        each = ours.exp() * (ours - theirs) - ours.exp() + theirs.exp()
+        each = torch.where(point_logits(xt, self.levels) == 0, 0.0, each).sum(-1)  # to stay costs nothing
+        each = each * self._log_pi(xt).exp()[xt.long()]
+        return -times_like(slope, each).reshape(-1) * flat_sum(each)
 
     def _step(self, logits: Tensor, xt: Tensor, s: Tensor | float, t: Tensor | float, eta: float) -> Categorical:
         """The law of x_s given x_t, for normalised log probabilities of x_0, (B, *event, K).

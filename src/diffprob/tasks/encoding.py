@@ -207,6 +207,7 @@ def prepare_encoding(run: Run, request: EncodeRequest, reporter: Reporter = SILE
     """
     if isinstance(request.coder, Ideal):
         raise InputError("Ideal() writes no bytes: PoissonFunctional() would be right")
+    run.recipe.process.check_law("encoding")
     best, linear = request.compute.best, run.recipe.process.is_linear
     variance = request.variance or (coding_variance(run, best) if linear else None)
     setup = prepare(run, request.images, ChainBound(terms=None, variance=variance), request.compute, reporter)

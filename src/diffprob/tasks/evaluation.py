@@ -20,7 +20,7 @@ from diffprob.evaluation.cache import FeatureCache
 from diffprob.evaluation.estimate import Estimate
 from diffprob.evaluation.features import Features, describe
 from diffprob.evaluation.frechet import Statistics, frechet
-from diffprob.evaluation.memorisation import FEWEST, memorisation
+from diffprob.evaluation.memorisation import memorisation
 from diffprob.evaluation.suite import DEFAULT, METRICS, View, assess, check_names, usable, view, with_enough
 from diffprob.runs.folder import Run
 from diffprob.runs.measurements import Measurement
@@ -253,7 +253,7 @@ def measure_evaluation(prepared: PreparedEvaluation, reporter: Reporter = SILENT
     reporter.note("comparing the samples with the real images")
     estimates = assess(own, reference, metrics, seed)
     others = {} if other is None else assess(other, reference, with_enough(metrics, len(other)), seed)
-    estimates |= _memorised(own, real, seed)
+    estimates |= _memorised(own, real, seed, reporter)
     if file is not None and prepared.statistics is not None:
         estimates[_to_statistics(file)] = frechet(own.features, prepared.statistics, seed)
     return EvaluationResult(
@@ -353,16 +353,18 @@ def _views(
     return own, reference, look(real.other, chosen)
 
 
-def _memorised(own: View, real: RealImages, seed: int) -> dict[str, Estimate]:
+def _memorised(own: View, real: RealImages, seed: int, reporter: Reporter) -> dict[str, Estimate]:
     """The memorisation ratio among the pixels, where there is a held-out split and images are small."""
     if real.test is None or real.train is None or own.pixels[0].size > MOST_PIXELS:
-        return {}
-    if min(len(real.train), len(real.test)) < FEWEST:
         return {}
     samples = own.pixels[subset(len(own), min(len(own), MOST_COMPARED), seed, "samples")]
     held = real.test.images.take(subset(len(real.test), min(len(real.test), MOST_COMPARED), seed, "held out"))
     train = real.train.images.take(np.arange(len(real.train)))
-    return {MEMORISED: memorisation(samples, train, held, seed)}
+    try:
+        return {MEMORISED: memorisation(samples, train, held, seed)}
+    except InputError as error:  # few images, or few values that they have, such as points on a grid
+        reporter.note(f"no memorisation ratio: {error}")
+        return {}
 
 
 def _notes(settings: Mapping[str, Any], estimates: Mapping[str, Estimate]) -> Iterator[str]:

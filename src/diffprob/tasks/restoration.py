@@ -159,8 +159,14 @@ def prepare_restore(run: Run, request: RestoreRequest, reporter: Reporter = SILE
     _check(request)
     run.space.require_pixels("a restoration")
     run.space.require_images("a restoration")
+    process: Any = run.recipe.process
     if not isinstance(request.degradation, Inpaint):
-        run.recipe.process.require_linear("a restoration of other than missing pixels")
+        process.require_linear("a restoration of other than missing pixels")
+    elif not process.is_linear and not hasattr(process, "given"):
+        raise InputError(
+            f"{run.name} draws levels anew, so that its chains keep none of the pixels that are known: a run of a "
+            "LinearProcess(...) or an AbsorbingProcess(...) would be right"
+        )
     images = read_images(request.images, run, reporter, request.n)
     device = request.sampling.compute.on()
     request = replace(request, sampling=replace(request.sampling, n=len(images)))
