@@ -102,6 +102,26 @@ def test_finer_chains_approach_the_entropy_from_above() -> None:
     assert gaps[-1] < 0.2 * gaps[0]
 
 
+def test_relative_law_of_the_step_begins_where_the_step_does() -> None:
+    """Logits of 0 say q(x_t|x_s) normalised, a first guess that costs a fraction of an even law; others any law."""
+    process, n = MultinomialProcess(K, ConstantErasure(T), (0.2, 0.5, 0.3)), 90
+    x0, t = STATES.repeat(10, 1), tensor(range(n)).remainder(T).add(1) / T
+    xt = process.marginal(x0, t).sample(Rng.of(0, n))
+
+    class Fixed(nn.Module):
+        def forward(self, x: torch.Tensor, t: torch.Tensor) -> Output:
+            return Output(torch.zeros(*x.shape, K, dtype=x.dtype))
+
+    nats = []
+    for prediction in (StepSoftmax(relative=True), StepSoftmax()):
+        posterior = MultinomialDenoiser(Fixed(), process, Index(T), prediction=prediction)(xt, t)
+        nats.append(step_nats(process, posterior, x0, xt, t - 1 / T, t).mean())
+        if prediction.relative:
+            expected = process.likelihood(xt, t, t - 1 / T).softmax(-1)
+            torch.testing.assert_close(posterior.log_probabilities.exp(), expected, rtol=1e-6, atol=1e-9)
+    assert float(nats[0]) < 0.5 * float(nats[1])
+
+
 def test_infinitely_many_steps_cost_the_entropy() -> None:
     """Exact conditionals of every element are all that infinitely short steps need; within four standard errors."""
     exact, n = law(LinearSurvival()), 8000

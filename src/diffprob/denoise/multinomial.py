@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffprob.base.checks import instance
+from diffprob.base.checks import flag, instance
 from diffprob.base.distributions import Categorical
 from diffprob.conditions.condition import Condition
 from diffprob.denoise.denoiser import Clock, Evaluation, Index, NetworkModel
@@ -20,11 +20,20 @@ from diffprob.process.times import as_time
 class StepSoftmax(Softmax):
     """K numbers for each element, the logits of x_s one step of 1/T below, as the paper of 2015 has it: f_b(x_t, t).
 
-    Only a `MultinomialProcess` with steps takes it, and then no other steps than its own.
+    Only a `MultinomialProcess` with steps takes it, and then no other steps than its own. By itself it begins far from
+    any step, where x_s is nearly x_t, and learns that first; with ``relative`` it begins there, and says the same laws.
+
+    Args:
+        relative: p(x_s = k|x_t) is proportional to exp(logit_k) q(x_t|x_s = k), in place of exp(logit_k).
 
     Reference: Sohl-Dickstein et al., "Deep unsupervised learning using nonequilibrium thermodynamics" (2015), table
     app. 1.
     """
+
+    relative: bool = False
+
+    def __post_init__(self) -> None:
+        flag("relative", self.relative)
 
     def check(self, process: Any) -> None:
         """Refuse what has no such steps.
@@ -86,6 +95,8 @@ class MultinomialDenoiser(NetworkModel[Categorical]):
             raise ValueError(f"states {tuple(xt.shape)} need logits {wanted}, got {tuple(main.shape)}")
         logits = self.prediction.logits(main, levels)
         if steps and isinstance(self.prediction, StepSoftmax):
+            if self.prediction.relative:
+                logits = logits + self.process.likelihood(xt, t, t - 1 / steps).to(logits.dtype)
             return StepLaw(logits, xt.dtype, t, steps)
         return Categorical(logits, xt.dtype)
 
