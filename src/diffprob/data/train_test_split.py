@@ -149,7 +149,8 @@ def split_of(source: Source, images: Images, share: float | None = None, apart: 
         low, high = (drawn, high) if missing > 0 else (low, drawn)
         drawn = (low + high) // 2
     if not 0 < int(split.held_out(images).sum()) < max(n, 2 * wanted):
-        raise InputError(f"{images.name}: no image can be held out: each has a near-duplicate among the others")
+        why = "each has a near-duplicate among the others" if n > 1 else "there is only one"
+        raise InputError(f"{images.name}: no image can be held out: {why}")
     return split
 
 

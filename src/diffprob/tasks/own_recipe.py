@@ -146,8 +146,10 @@ def with_held_out(
     if held_out == "none":
         return source, images, ["no image is held out: numbers will be those of images the model has seen"]
     if isinstance(held_out, str):
-        test: Any = open_data(held_out, size=getattr(source, "size", None), channels=getattr(source, "channels", None))
-        return SeparateTestSet(source, test), images, [f"held out: {len(test.load()):,} images of {held_out}"]
+        test, others = _others(source, held_out)
+        if others.digest() == images.digest():
+            raise InputError(f"{option('held_out', held_out)}: the images that are trained on; others would be right")
+        return SeparateTestSet(source, test), images, [f"held out: {len(others):,} images of {held_out}"]
     if held_out is None and _has_test_part(source):
         return source, images, []
     try:
@@ -159,6 +161,20 @@ def with_held_out(
     train = split.part(images)
     text = f"held out: {len(images) - len(train):,} images, chosen by their pixels, never trained on"
     return split, train, [f"{text} ({option('held_out', 'none')} holds out none)"]
+
+
+def _others(source: Any, held_out: str) -> tuple[Any, Images]:
+    """The place of held-out images, as a source beside ``source``, and its images.
+
+    Raises:
+        InputError: nothing there, or it cannot be read; the option is named.
+    """
+    try:
+        test: Any = open_data(held_out, size=getattr(source, "size", None), channels=getattr(source, "channels", None))
+        return test, test.load()
+    except InputError as error:
+        named = option("held_out", held_out)
+        raise InputError(f"{named}: {error}; a share such as 0.1, none, or a place of images would be right") from error
 
 
 def _has_test_part(source: Any) -> bool:
@@ -177,7 +193,8 @@ def images_text(images: Images, source: Any = None) -> str:
     kind = "grey" if channels == 1 else "colour"
     levels = "" if images.levels == 256 else f", {images.levels} grey levels"
     classes = f" in {len(images.occurring)} classes" if len(images.occurring) > 1 else ""
-    return f"{len(images):,} {kind} images of {width}x{height}{levels}{classes}"
+    many = f"{len(images):,} {kind} image{'' if len(images) == 1 else 's'}"
+    return f"{many} of {width}x{height}{levels}{classes}"
 
 
 def training_text(recipe: Recipe, seconds: float | None) -> str:

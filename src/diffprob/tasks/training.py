@@ -10,6 +10,7 @@ import numpy as np
 
 from diffprob.base.checks import flag, instance, one_of, real, shown, text, whole
 from diffprob.base.errors import InputError, Missing
+from diffprob.base.text import one_line
 from diffprob.config.classes import labels_of, nameless
 from diffprob.config.overrides import assign_all
 from diffprob.config.pretrained import PretrainedRun
@@ -91,8 +92,10 @@ class TrainRequest:
     def __post_init__(self) -> None:
         whole("size", self.size, 2, none=True)
         one_of("channels", self.channels, (1, 3, None))
-        if not isinstance(share := _share_or_place(self.held_out), str):
-            real("held_out", share, "(0, 1)", none=True)
+        share = _share_or_place(self.held_out)
+        if not (isinstance(share, str | None) or (isinstance(share, int | float) and 0 < share < 1)):
+            right = "a share above 0 and below 1, none, or a place of images would be right"
+            raise ValueError(f"{option('held_out', one_line(self.held_out, 60))}: {right}")
         whole("steps", self.steps, 1, none=True)
         if self.duration is not None:
             seconds_of(self.duration)
