@@ -345,8 +345,8 @@ def page(comparisons: list[Comparison], command: str) -> str:
         ]
         for name, setting, n, rate, quality, accuracy in comparison.lossy:
             lines.append(f"| {name} | {setting} | {n} | {text(rate)} | {text(quality, 2)} | {text(accuracy, 2)} |")
-        lines += ["", *verdict(comparison), "", *(f"{note}\n" for note in comparison.notes)]
-    return "\n".join(lines).rstrip("\n") + "\n"
+        lines += ["", *verdict(comparison), "", "\n\n".join(comparison.notes)]
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
