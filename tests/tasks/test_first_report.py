@@ -221,6 +221,8 @@ def test_what_is_said_of_the_time() -> None:
     plan = "about 13 steps of 32 images fit into 1:00 here: the learning rate falls over their last 0:16"
     assert plan_text(settings, pace, report=False) == plan
     assert plan_text(settings, pace, report=True) == f"{plan}, then 0:08 for the report"
+    pace.seconds = pace.later = 1.0
+    assert plan_text(replace(settings, steps=1), pace, report=False) == "about 1 step of 32 images fit into 0:01 here"
     missing = FirstReport(run="runs/my run", no_time=FIRST)
     assert missing.lines == ["no time for the report: diffprob train 'runs/my run' --report makes it"]
     assert FirstReport(run="x", no_time=("bits/dim",)).lines == [

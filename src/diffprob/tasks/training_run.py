@@ -262,11 +262,11 @@ def plan_text(settings: Training, pace: Pace, report: bool) -> str:
         pace: of the training.
         report: whether a first report follows the last step, or no more than its checkpoint and a figure.
     """
-    fall, later = pace.fall * (pace.seconds - pace.later), f", then {duration(pace.later)} for the report"
-    return (
-        f"about {settings.steps:,} steps of {settings.batch} images fit into {duration(pace.seconds)} here: the "
-        f"learning rate falls over their last {duration(fall)}" + (later if report and pace.later else "")
-    )
+    fall = pace.fall * (pace.seconds - pace.later)
+    steps = f"about {settings.steps:,} step{'' if settings.steps == 1 else 's'} of {settings.batch} images"
+    rate = f": the learning rate falls over their last {duration(fall)}" if fall >= 1 else ""
+    later = f", then {duration(pace.later)} for the report" if report and pace.later >= 1 else ""
+    return f"{steps} fit into {duration(pace.seconds)} here{rate}{later}"
 
 
 def _heedful(trainer: Trainer, halt: Halt) -> None:
