@@ -88,6 +88,16 @@ def test_data_is_opened_by_its_name_unless_something_of_that_name_is_here(tmp_pa
     assert place_of("slides") == "slides"
 
 
+def test_data_that_was_added_and_is_gone_says_how_to_add_it_again(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", pixels(0))
+    add_place("mine", str(tmp_path / "x.npy"))
+    (tmp_path / "x.npy").unlink()
+    with pytest.raises(
+        Missing, match=r"data 'mine' was added as .*x.npy, which is not there.*data-add mine PATH would"
+    ):
+        open_data("mine")
+
+
 def test_moved_images_are_found_in_the_library_by_their_digest(moved: Path, tmp_path: Path) -> None:
     with pytest.raises(MovedData, match=r"slides.npy.*data=PATH says where the images of slides \(sha256"):
         _ = own_images().train

@@ -90,11 +90,17 @@ def _unpacks_to_idx(path: Path) -> bool:
 
 
 def _existing(text: str) -> Path:
-    text = place_of(text)
+    name, text = text, place_of(text)
     if not text or ("/" not in text and not Path(text).exists()):
         near = did_you_mean(text, ("digits", *known_places()))
         raise Missing(f"data {text!r}: no such file or folder, nor 'digits', 'hf:NAME' or data that was added{near}")
-    return existing(text)
+    try:
+        return existing(text)
+    except Missing as error:
+        if name == text:
+            raise
+        right = f"diffprob data-add {name} PATH would be right"
+        raise Missing(f"data {name!r} was added as {text}, which is not there any more; {right}") from error
 
 
 def open_data(text: str, *, size: int | None = None, channels: int | None = None, split: str = "train") -> Source:
