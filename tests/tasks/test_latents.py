@@ -21,6 +21,7 @@ from diffprob.runs.writer import RunWriter
 from diffprob.space import latents
 from diffprob.space.latents import Latents
 from diffprob.tasks.detection import DetectionRequest, detect
+from diffprob.tasks.exchange import ExportRequest, export_run
 from diffprob.tasks.features import RawPixels
 from diffprob.tasks.run_summary import describe_run
 from diffprob.tasks.training import TrainRequest, train
@@ -154,7 +155,7 @@ def test_images_are_drawn_by_class_and_decoded(model):
 
 
 @pytest.mark.filterwarnings("ignore:steps follow from the analytic variance")
-def test_what_needs_a_density_of_images_or_pixels_says_so(model, recipe, encoder, place):
+def test_what_needs_a_density_of_images_or_pixels_says_so(model, recipe, encoder, place, tmp_path):
     bound = replace(recipe, objective=VariationalBound())
     for ask in (
         lambda: model.bits_per_dim(n=4),
@@ -168,6 +169,8 @@ def test_what_needs_a_density_of_images_or_pixels_says_so(model, recipe, encoder
             ask()
     with pytest.raises(InputError, match="clipping works on pixels"):
         model.sample(2, clip=True)
+    with pytest.raises(InputError, match="diffusers' DDPMPipeline works on pixels, and this model on latents"):
+        export_run(model.run, ExportRequest(out=str(tmp_path / "pipeline")))
     with pytest.raises(InputError, match="a restoration works on pixels"):
         model.restore("digits:0", dp.tasks.degradations.Denoise(noise=3))
     with pytest.raises(InputError, match=r"training.augment works on pixels"):
