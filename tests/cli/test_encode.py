@@ -167,7 +167,7 @@ def test_a_stream_under_another_header_is_found(coded: tuple[bytes, np.ndarray])
         "shape": [1, 8, 9],
         "levels": 16,
         "device": "cuda",
-        "chunk": 0,
+        "chunk": 500_000,
         "precision": "fp8",
         "run": 5,
     }
@@ -272,6 +272,7 @@ def test_bad_input_is_one_line(diffprob: Callable, tmp_path: Path, trained: Path
         "--coder": ("encode", "digits", "--coder", "Zip()", *out),
         "--bits must lie in (0, ": ("encode", "digits", "--bits", "-3", *out),
         "--psnr and bits exclude": ("encode", "digits", "--bits", "9", "--psnr", "9", *out),
+        "--batch 2000: a file of coded": ("encode", "digits", "--batch", "2000", *out),
         "--bits 9: the header": ("encode", "digits", "-n", "1", "--bits", "9", *out),
         "x.png": ("decode", "digits", "nothing.dfp", "--out", "x.gif"),
         "nothing.dfp": ("decode", "digits", "nothing.dfp"),

@@ -22,6 +22,7 @@ from diffprob.runs.files import library_version
 from diffprob.runs.folder import Run
 from diffprob.tasks.drawing import limited
 
+MOST_CHUNK = 1024  # images in a network call: what decoding a file takes is bounded, whatever its header says
 DIGITS = 16  # hexadecimal ones of a SHA-256 that a file keeps
 
 

@@ -25,7 +25,7 @@ from diffprob.reporting.artifacts import arrays, grid_png, progression_png
 from diffprob.runs.folder import Run
 from diffprob.storage import files
 from diffprob.tasks.bounds import bound_variance
-from diffprob.tasks.coding import DIGITS, code_of, made_with, numbers_as_times, probe, received, shown
+from diffprob.tasks.coding import DIGITS, MOST_CHUNK, code_of, made_with, numbers_as_times, probe, received, shown
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.display import OfImages, save
 from diffprob.tasks.reporter import SILENT, Reporter
@@ -275,6 +275,7 @@ def _opened(
     if header["shape"] != list(run.space.shape) or header["levels"] != run.space.levels:
         raise Damaged("damaged: the header is of other images than the run's")
     try:
+        whole("chunk", header["chunk"], 1, MOST_CHUNK)
         compute = replace(compute, batch=header["chunk"], precision=header["precision"], best=header["best"])
         times = noisy_times(run.recipe.process, numbers_as_times(header["of"], header["times"]))
     except ValueError as error:

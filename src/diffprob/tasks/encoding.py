@@ -24,6 +24,7 @@ from diffprob.runs.folder import Run
 from diffprob.tasks.bounds import ChainBound, LikelihoodSetup, bound_variance, prepare
 from diffprob.tasks.coding import (
     DIGITS,
+    MOST_CHUNK,
     code_of,
     finite_psnr,
     made_with,
@@ -207,6 +208,9 @@ def prepare_encoding(run: Run, request: EncodeRequest, reporter: Reporter = SILE
     """
     if isinstance(request.coder, Ideal):
         raise InputError("Ideal() writes no bytes: PoissonFunctional() would be right")
+    if (request.compute.batch or 1) > MOST_CHUNK:
+        batch = option("batch", request.compute.batch)
+        raise InputError(f"{batch}: a file of coded images takes at most {MOST_CHUNK:,} in a network call")
     run.recipe.process.check_law("encoding")
     best, linear = request.compute.best, run.recipe.process.is_linear
     variance = request.variance or (coding_variance(run, best) if linear else None)
