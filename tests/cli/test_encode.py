@@ -159,7 +159,7 @@ def test_a_stream_under_another_header_is_found(coded: tuple[bytes, np.ndarray])
     changes = {
         "times": [*file.header["times"][:-1], file.header["times"][-1] + 1],
         "of": 999,
-        "coder": "PoissonFunctional(bits=8.0, most=16, risk=0.1)",
+        "coder": "PoissonFunctional(bits=10.0, most=18, risk=0.1)",
         "variance": "Analytic(bound=1.0, last=inf, moment='residual')",
         "clip": False,
         "model": "0" * 16,

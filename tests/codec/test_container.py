@@ -14,7 +14,7 @@ DRAW = np.random.default_rng(0)
 GROUPS = tuple(
     Group(n, DRAW.bytes(size), DRAW.bytes(6), left) for n, size, left in ((1, 14, 0), (300, 5000, 200), (3, 0, 7))
 )
-FILE = Coded({"model": "abc", "steps": 20, "coder": "PoissonFunctional(bits=8.0, most=16, risk=0.1)"}, GROUPS)
+FILE = Coded({"model": "abc", "steps": 20, "coder": "PoissonFunctional(bits=10.0, most=18, risk=0.1)"}, GROUPS)
 
 
 def test_what_is_written_is_read() -> None:

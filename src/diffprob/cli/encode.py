@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="FILE", help="the file, such as images.dfp")
     parser.add_argument("--coder", metavar="C", help="of the steps (default PoissonFunctional(); diffprob show coders)")
     parser.add_argument("--steps", type=whole(1), metavar="N", help="times of the chain (default: the cheapest)")
-    parser.add_argument("--variance", metavar="V", help="of the steps (default OptimalCovariance(), once fitted)")
+    parser.add_argument("--variance", metavar="V", help="of the steps (default GaussianNLL(), once fitted)")
     parser.add_argument(
         "--group", type=whole(1), default=100, metavar="N", help="images that are coded together (default 100)"
     )

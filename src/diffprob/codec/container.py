@@ -30,9 +30,9 @@ FREE_IMAGES, IMAGES_PER_BYTE = 128, 8  # of a group: what decoding takes is boun
 DIGEST, CHECK, HEAD_CHECK = 6, 4, 2  # bytes
 # What headers mostly say, for zlib to refer to; another text here is another version of the file.
 USUAL = (
-    b'{"best":false,"chunk":8,"clip":true,"coder":"PoissonFunctional(bits=8.0, most=16, risk=0.1)","device":"cpu",'
+    b'{"best":false,"chunk":8,"clip":true,"coder":"PoissonFunctional(bits=10.0, most=18, risk=0.1)","device":"cpu",'
     b'"levels":256,"made":"diffprob 0.1.0, torch 2.13.0+cpu, AVX512","model":"","of":1000,"precision":"fp32",'
-    b'"probe":"","run":"mnist","shape":[1,28,28],"times":[1000,-1],"variance":"OptimalCovariance(bound=1.0, last=inf)"}'
+    b'"probe":"","run":"mnist","shape":[1,28,28],"times":[1000,-1],"variance":"GaussianNLL(bound=1.0, last=inf)"}'
 )
 
 

@@ -41,7 +41,7 @@ from diffprob.tasks.options import option
 from diffprob.tasks.reporter import SILENT, Reporter
 
 GROUP = 100  # images that are coded together
-BEST = ("ocm", "npr")  # fitted heads, the first that there is, before the analytic variance (docs/codec.md)
+BEST = ("nll", "ocm", "npr")  # fitted heads, the first that there is, before the analytic variance (docs/codec.md)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +52,8 @@ class EncodeRequest:
         images: which.
         coder: of the steps.
         steps: times of the chain; None: as many as cost the fewest bits.
-        variance: of the steps; None: ``OptimalCovariance()``, ``NoiseResidual()`` or ``Analytic()``, the first that was
-            fitted.
+        variance: of the steps; None: ``GaussianNLL()``, ``OptimalCovariance()``, ``NoiseResidual()`` or ``Analytic()``,
+            the first that was fitted.
         group: images that are coded together: more share what comes once a group, and are decoded at once.
         bits: at most so many for each image on average, all of the file counted, in place of every bit: of each group
             so many steps of the chain are sent as its share of them allows.
