@@ -31,7 +31,14 @@ from diffprob.denoise.ideal import FiniteData, GaussianData, MixtureData, TwoPoi
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.moments import NoiseMoments
 from diffprob.denoise.prediction import Epsilon, Score
-from diffprob.denoise.variance import Analytic, NoiseResidual, OptimalCovariance, SquaredNoise, UnitData
+from diffprob.denoise.variance import (
+    Analytic,
+    GaussianNLL,
+    NoiseResidual,
+    OptimalCovariance,
+    SquaredNoise,
+    UnitData,
+)
 from diffprob.density.anomaly import AnomalyMap
 from diffprob.density.baselines import DensityModel, LogDensity, NegativeEnergy
 from diffprob.density.integrability import Integrability, integrability
@@ -137,29 +144,30 @@ __all__ = [
     "DenoisingScore", "DensityModel", "Dequantisation", "DiffprobError", "Digits", "Dirac", "Discretised",
     "Distribution", "DynamicClip", "Elastic", "Energies", "Energy", "EnergyGuided", "EnergyNet", "EnergySpec",
     "Epsilon", "EpsilonTheta", "EpsilonThetaSpec", "EulerMaruyama", "Evaluation", "FaithfulnessEnergy", "FiniteData",
-    "FlowDensity", "FlowLikelihood", "Folder", "Gaussian", "GaussianData", "Glow", "GlowSpec", "GradientDistillation",
-    "GrainGrid", "GrainSolver", "Heun", "HorizontalFlip", "HuggingFace", "Hutchinson", "Hybrid", "Idx", "ImageBatch",
-    "Images", "InputError", "Integrability", "Karras", "LabelEnergy", "Labels", "Latents", "Leading", "Learned",
-    "LearnedDiagonal", "LearnedRange", "LeastCost", "LinearBetas", "LinearProcess", "LocationScale", "LogDensity",
-    "LogLinear", "LogSNR", "LowPass", "LowResolution", "MaximumLikelihood", "Mixture", "MixtureData", "Model",
-    "Monitor", "Native", "NegativeEnergy", "NetDenoiser", "NoClosedForm", "NoiseMoments", "NoiseNorm", "NoiseResidual",
-    "NoisyClassifier", "NoisyClassifierLoss", "NoisyClassifierNet", "NoisyClassifierRecipe", "NoisyClassifierRun",
-    "NoisyClassifierSpec", "Normal", "NumericalError", "OptimalCovariance", "OrnsteinUhlenbeck", "Output",
-    "ParameterGroup", "PathStatistics", "Pixels", "Potential", "PotentialSpec", "PredictorCorrector", "PretrainedRun",
-    "ProbabilityFlow", "Proxy", "Quadratic", "QuadraticTimes", "RateDistortion", "RePaint", "RealismEnergy", "Recipe",
-    "Reconstruction", "ReconstructionError", "ReconstructionGuidance", "ReverseDiffusion", "Rng", "Run", "RunWriter",
-    "ScalarUNet", "ScalarUNetSpec", "Scale", "ScaledLinear", "Scoped", "Score", "ScoreNorms", "SimplexNoise",
-    "SlicedMatching", "SquaredNoise", "State", "Straight", "StraightScaling", "SubVP", "SubVariancePreserving",
-    "Subset", "Svhn", "TextEncoder", "TextEncoderSpec", "TinyAutoencoder", "TinyAutoencoderSpec", "Trailing", "Trainer",
-    "Training", "TwoPoint", "Typical", "UNet", "UNetSpec", "UniPC", "Uniform", "UnitData", "V0", "VPSDE",
-    "VarianceExploding", "VariancePreserving", "VariationalBound", "add_noise", "average", "bind_grid", "bound_terms",
-    "build_model", "build_noisy_classifier", "cheapest_paths", "check", "check_denoiser", "check_process",
-    "check_proxy", "check_sampler", "check_step", "check_times", "concatenate", "continuous_bound", "ddib", "denoised",
-    "dequantised", "derive", "draw", "draw_denoised", "egsde", "estimate_noise", "flow_log_prob", "integrability",
-    "interpolate_noised", "invert", "is_correct", "kl", "load", "loss_curve", "make_accelerator", "named",
-    "noise_moments", "open_data", "open_run", "packaged", "progression", "psnr", "rate_distortion",
-    "reconstruction_costs", "register", "relative_log_prob", "sample_from", "save_grid", "sdedit", "simulate", "slerp",
-    "sliced_wasserstein2", "ssim", "start", "step_costs", "train", "unclip", "variational_bound", "wasserstein_1d",
+    "FlowDensity", "FlowLikelihood", "Folder", "Gaussian", "GaussianData", "GaussianNLL", "Glow", "GlowSpec",
+    "GradientDistillation", "GrainGrid", "GrainSolver", "Heun", "HorizontalFlip", "HuggingFace", "Hutchinson", "Hybrid",
+    "Idx", "ImageBatch", "Images", "InputError", "Integrability", "Karras", "LabelEnergy", "Labels", "Latents",
+    "Leading", "Learned", "LearnedDiagonal", "LearnedRange", "LeastCost", "LinearBetas", "LinearProcess",
+    "LocationScale", "LogDensity", "LogLinear", "LogSNR", "LowPass", "LowResolution", "MaximumLikelihood", "Mixture",
+    "MixtureData", "Model", "Monitor", "Native", "NegativeEnergy", "NetDenoiser", "NoClosedForm", "NoiseMoments",
+    "NoiseNorm", "NoiseResidual", "NoisyClassifier", "NoisyClassifierLoss", "NoisyClassifierNet",
+    "NoisyClassifierRecipe", "NoisyClassifierRun", "NoisyClassifierSpec", "Normal", "NumericalError",
+    "OptimalCovariance", "OrnsteinUhlenbeck", "Output", "ParameterGroup", "PathStatistics", "Pixels", "Potential",
+    "PotentialSpec", "PredictorCorrector", "PretrainedRun", "ProbabilityFlow", "Proxy", "Quadratic", "QuadraticTimes",
+    "RateDistortion", "RePaint", "RealismEnergy", "Recipe", "Reconstruction", "ReconstructionError",
+    "ReconstructionGuidance", "ReverseDiffusion", "Rng", "Run", "RunWriter", "ScalarUNet", "ScalarUNetSpec", "Scale",
+    "ScaledLinear", "Scoped", "Score", "ScoreNorms", "SimplexNoise", "SlicedMatching", "SquaredNoise", "State",
+    "Straight", "StraightScaling", "SubVP", "SubVariancePreserving", "Subset", "Svhn", "TextEncoder", "TextEncoderSpec",
+    "TinyAutoencoder", "TinyAutoencoderSpec", "Trailing", "Trainer", "Training", "TwoPoint", "Typical", "UNet",
+    "UNetSpec", "UniPC", "Uniform", "UnitData", "V0", "VPSDE", "VarianceExploding", "VariancePreserving",
+    "VariationalBound", "add_noise", "average", "bind_grid", "bound_terms", "build_model", "build_noisy_classifier",
+    "cheapest_paths", "check", "check_denoiser", "check_process", "check_proxy", "check_sampler", "check_step",
+    "check_times", "concatenate", "continuous_bound", "ddib", "denoised", "dequantised", "derive", "draw",
+    "draw_denoised", "egsde", "estimate_noise", "flow_log_prob", "integrability", "interpolate_noised", "invert",
+    "is_correct", "kl", "load", "loss_curve", "make_accelerator", "named", "noise_moments", "open_data", "open_run",
+    "packaged", "progression", "psnr", "rate_distortion", "reconstruction_costs", "register", "relative_log_prob",
+    "sample_from", "save_grid", "sdedit", "simulate", "slerp", "sliced_wasserstein2", "ssim", "start", "step_costs",
+    "train", "unclip", "variational_bound", "wasserstein_1d",
 ]
 # fmt: on
 

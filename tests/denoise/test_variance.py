@@ -13,7 +13,15 @@ from diffprob.base.rng import Rng
 from diffprob.denoise.ideal import GaussianData, MixtureData
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.moments import NoiseMoments
-from diffprob.denoise.variance import Analytic, NoiseResidual, OptimalCovariance, SquaredNoise, UnitData, Zero
+from diffprob.denoise.variance import (
+    Analytic,
+    GaussianNLL,
+    NoiseResidual,
+    OptimalCovariance,
+    SquaredNoise,
+    UnitData,
+    Zero,
+)
 from diffprob.process.grids import Uniform
 from diffprob.process.linear import LinearProcess, StraightScaling
 from diffprob.process.schedule import VPSDE, LinearBetas, Straight
@@ -146,7 +154,7 @@ def test_bounds_apply_only_where_exceeded():
     assert float(Analytic(moments=negative, **FREE).posterior(DDPM, t, x, None).variance) == 0
 
 
-@pytest.mark.parametrize("kind", [NoiseResidual, SquaredNoise, OptimalCovariance])
+@pytest.mark.parametrize("kind", [NoiseResidual, SquaredNoise, OptimalCovariance, GaussianNLL])
 def test_head_output_of_one_matches_unit_data(kind):
     x = torch.randn(3, 1, 2, 2, dtype=torch.float64)
     t = torch.tensor([0.1, 0.5, 1.0], dtype=torch.float64)

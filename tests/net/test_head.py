@@ -98,7 +98,8 @@ def test_head_spec_follows_the_network_and_checks_fields() -> None:
     assert HeadSpec.reading(UNetSpec(), 1) == HeadSpec(128, 3, 32, 1e-6, 1)
     assert HeadSpec.reading(unet(out_channels=6).spec).out_channels == 3
     assert (
-        repr(HeadSpec(8, 1, 4)) == "HeadSpec(channels=8, out_channels=1, groups=4, eps=1e-06, blocks=0, patch_size=1)"
+        repr(HeadSpec(8, 1, 4))
+        == "HeadSpec(channels=8, out_channels=1, groups=4, eps=1e-06, blocks=0, patch_size=1, positive=False)"
     )
     for bad in (
         lambda: HeadSpec(0, 1), lambda: HeadSpec(32, 0), lambda: HeadSpec(32, 1, 0), lambda: HeadSpec(32, 1, blocks=-1),

@@ -18,6 +18,7 @@ from diffprob.training.covariance import (
     Draw,
     covariance_matching,
     draw,
+    likelihood_loss,
     noise_residual,
     noisiest,
     squared_noise,
@@ -57,7 +58,7 @@ def conditional(process: LinearProcess, mean_of, xt: Tensor, t: Tensor, points: 
     source = lambda x, t: (mean_of(x, t), x)  # noqa: E731
     for x0, weight in zip(points, weights, strict=True):
         case = Draw(x0, (xt - alpha * x0) / sigma, xt, at, torch.ones_like(xt))
-        for kind, value in targets(process, source, case, ("npr", "sn"))[0].items():
+        for kind, value in targets(process, source, case, ("npr", "sn", "nll"))[0].items():
             total[kind] += weight[:, None] * value
     for signs in patterns:
         case = Draw(xt, xt, xt, at, signs.expand_as(xt))
@@ -268,3 +269,27 @@ def test_all_targets_share_one_evaluation() -> None:
     assert not any(value.requires_grad for value in estimates.values())
     assert list(targets(DDPM, source, case, ("sn",))[0]) == ["sn"]
     assert calls == [True, False]
+
+
+def test_the_likelihood_has_its_least_value_at_the_mean_square_for_any_noise_of_a_step() -> None:
+    t, r = tensor([0.05, 0.4, 0.9]), tensor([[0.0, 0.3, 2.0]] * 3)
+    mean = r.mean(1, keepdim=True)
+
+    def loss(o: Tensor) -> Tensor:
+        return likelihood_loss(DDPM, o.expand_as(r), r, t).mean(1)
+
+    least = loss(mean)
+    for factor in (0.8, 0.97, 1.03, 1.25):
+        assert bool((loss(mean * factor) > least).all())
+    o = mean.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(loss(o).sum(), o)
+    torch.testing.assert_close(slope, torch.zeros_like(slope), rtol=0, atol=1e-14)
+
+
+def test_the_likelihood_speaks_of_the_clipped_mean_where_one_is_used() -> None:
+    x0 = tensor([[1.0, -1.0, 0.2]])
+    case = Draw(x0, x0, x0, tensor([0.3]), x0)
+    source = lambda x, t: (x0 + tensor([[0.5, -0.1, 0.1]]), x)  # noqa: E731
+    clipped, plain = (targets(DDPM, source, case, ("nll",), clip)[0]["nll"] for clip in (True, False))
+    assert torch.equal(clipped[0, :2], torch.zeros(2, dtype=torch.float64)) and clipped[0, 2] == plain[0, 2] > 0
+    assert torch.equal(plain, targets(DDPM, source, case, ("npr",))[0]["npr"])

@@ -58,9 +58,16 @@ class Perceptron(nn.Module):
         return 1 + self.layers(features)
 
 
+class Positive(Perceptron):
+    """The same, above 0."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return nn.functional.softplus(5 * super().forward(features)) / 5
+
+
 def heads(kinds: tuple[str, ...] = KINDS) -> dict[str, nn.Module]:
     torch.manual_seed(0)
-    return {kind: Perceptron() for kind in kinds}
+    return {kind: Positive() if kind == "nll" else Perceptron() for kind in kinds}
 
 
 def points(n: int, seed: int) -> Tensor:
@@ -118,13 +125,15 @@ def test_fitted_head_matches_monte_carlo(fitted) -> None:
                 learned = unit * head(features).double()
             mean = average(learned, t, at, weight)
             variance = (bridge.ell**2 + bridge.c0**2 * mean).mean()
-            assert abs(float(variance / squares.mean()) - 1) < 0.005, f"{kind} at {float(t):.2f}"
+            # No condition of the likelihood's optimum says that its average is right, as the bias does of squares.
+            near = 0.02 if kind == "nll" else 0.005
+            assert abs(float(variance / squares.mean()) - 1) < near, f"{kind} at {float(t):.2f}"
             # Mean squares of o near 2.5, 7 and 0.6; a third of the points, of which the falling rate counts about half.
-            spread = {"npr": 1.6, "sn": 3.5, "ocm": 0.8}[kind] / (POINTS / 6) ** 0.5
+            spread = {"npr": 1.6, "sn": 3.5, "ocm": 0.8, "nll": 6.4}[kind] / (POINTS / 6) ** 0.5
             assert (mean - true).abs().max() < 4 * spread * unit, f"{kind} at {float(t):.2f}"
             error = average((learned - exact) ** 2, t, at, weight).sum()
             constant = average((exact - true) ** 2, t, at, weight).sum()
-            assert error < {"npr": 0.5, "sn": 1.5, "ocm": 0.4}[kind] * constant, f"{kind} at {float(t):.2f}"
+            assert error < {"npr": 0.5, "sn": 1.5, "ocm": 0.4, "nll": 0.5}[kind] * constant, f"{kind} at {float(t):.2f}"
 
 
 def test_resumed_fit_has_the_bits_of_an_unbroken_fit() -> None:
@@ -194,13 +203,14 @@ def test_fit_leaves_the_network_unchanged_and_is_repeatable(blocks: int) -> None
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
     for kind in KINDS:
-        head = head_spec(model, blocks).build()
+        head = head_spec(model, kind, blocks).build()
         head.load_state_dict(first.heads[kind])
         assert all(torch.equal(value, second.heads[kind][name]) for name, value in first.heads[kind].items())
         output = HeadedUNet(model.net, head).eval()(images(1)[0], torch.tensor(500.0))
         assert (output.extra - 1).abs().max() > 1e-3
     headed = NetDenoiser(HeadedUNet(model.net, head), model.process)
-    assert head_spec(headed, blocks) == head_spec(model, blocks)
+    assert head_spec(headed, "npr", blocks) == head_spec(model, "npr", blocks)
+    assert (head_spec(model, "nll").blocks, head_spec(model, "npr").blocks) == (1, 0)
 
 
 def test_feature_source_returns_features_and_the_unclipped_mean() -> None:

@@ -1,6 +1,6 @@
 """Fit the variances of a trained run's reverse steps, and the steps that cost least. The network does not change.
 
-analytic: one variance per time by Monte Carlo, without training (Analytic-DPM). npr, sn, ocm: heads on the frozen
+analytic: one variance per time by Monte Carlo, without training (Analytic-DPM). npr, sn, ocm, nll: heads on the frozen
 network that predict a variance for every pixel. steps: the least-cost path, for --grid best. Each is kept in a file of
 the run, with the SHA-256 of the weights that it belongs to.
 """
@@ -28,27 +28,24 @@ EXAMPLES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The run, what is fitted, and how many images and times it takes."""
     parser.add_argument("run", metavar="RUN", help="a run's folder")
-    parser.add_argument("what", nargs="+", metavar="WHAT", help="analytic, npr, sn, ocm, steps: one or several")
+    parser.add_argument("what", nargs="+", metavar="WHAT", help="analytic, npr, sn, ocm, nll, steps: one or several")
     parser.add_argument("--data", metavar="PATH", help="where the run's own images are, if not where its recipe says")
     parser.add_argument("-n", type=whole(2), default=64, metavar="N", help="analytic: images at each time (default 64)")
     parser.add_argument(
         "--times", type=whole(2), metavar="N", help="analytic: number of times (default: all of the schedule)"
     )
     parser.add_argument(
-        "--steps", type=whole(1), default=3000, metavar="N", help="npr, sn, ocm: optimiser steps (default 3,000)"
+        "--steps", type=whole(1), default=3000, metavar="N", help="heads: optimiser steps (default 3,000)"
     )
+    parser.add_argument("--batch", type=whole(2), default=64, metavar="N", help="heads: images in a step (default 64)")
     parser.add_argument(
-        "--batch", type=whole(2), default=64, metavar="N", help="npr, sn, ocm: images in a step (default 64)"
-    )
-    parser.add_argument(
-        "--lr", type=float, default=1e-3, metavar="X", help="npr, sn, ocm: largest learning rate (default 0.001)"
+        "--lr", type=float, default=1e-3, metavar="X", help="heads: largest learning rate (default 0.001)"
     )
     parser.add_argument(
         "--blocks",
         type=whole(0),
-        default=0,
         metavar="N",
-        help="npr, sn, ocm: residual blocks before the heads (default 0)",
+        help="heads: residual blocks before each (default: nll 1, others 0)",
     )
     parser.add_argument(
         "--best",

@@ -33,7 +33,15 @@ from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.level_law import LogisticMixture, Softmax
 from diffprob.denoise.multinomial import StepSoftmax
 from diffprob.denoise.prediction import EDM, X0, Epsilon, Mu, Score, V
-from diffprob.denoise.variance import Analytic, NoiseResidual, OptimalCovariance, SquaredNoise, UnitData, Zero
+from diffprob.denoise.variance import (
+    Analytic,
+    GaussianNLL,
+    NoiseResidual,
+    OptimalCovariance,
+    SquaredNoise,
+    UnitData,
+    Zero,
+)
 from diffprob.density.anomaly import AnomalyMap
 from diffprob.density.baselines import LogDensity, NegativeEnergy
 from diffprob.density.likelihood import BoundDensity, ComplexityCorrected, FlowDensity
@@ -132,7 +140,15 @@ PREDICTIONS = _family(Epsilon, X0, V, Score, Mu, EDM)
 CLOCKS = _family(Index, Scale, LogNoise, Constant)
 CONDITIONS = _family(Labels, Captions, LowResolution)
 VARIANCES = _family(
-    Zero, UnitData, Analytic, NoiseResidual, SquaredNoise, OptimalCovariance, LearnedRange, LearnedDiagonal
+    Zero,
+    UnitData,
+    Analytic,
+    NoiseResidual,
+    SquaredNoise,
+    OptimalCovariance,
+    GaussianNLL,
+    LearnedRange,
+    LearnedDiagonal,
 )
 SAMPLERS = _family(
     *(Ancestral, DDIM, DPMpp, DPMppSDE, UniPC, GrainSolver, DPMSolver, DPMFast, DPMpp2S, Heun),

@@ -1,8 +1,8 @@
 """The variance of x_0 given x_t: what makes a posterior of the mean that a network predicts.
 
 The variance of a reverse step follows from it: ell^2 + c0^2 Var[x_0|x_t] (`LinearProcess.reverse`). Which one to use:
-for likelihood and codes the variance that is right for the network's own mean (`Analytic`, `NoiseResidual`,
-`OptimalCovariance`), for samples an estimate of the data's own (`SquaredNoise`).
+for likelihood and codes the variance that is right for the network's own mean (`GaussianNLL`,
+`Analytic`, `NoiseResidual`, `OptimalCovariance`), for samples an estimate of the data's own (`SquaredNoise`).
 """
 
 import math
@@ -192,4 +192,23 @@ class OptimalCovariance(Headed):
     """
 
 
-HEADS: dict[type, str] = {NoiseResidual: "npr", SquaredNoise: "sn", OptimalCovariance: "ocm"}
+@dataclass(frozen=True)
+class GaussianNLL(Headed):
+    """A head that maximises the likelihood of x_0 around the mean that is really used, clipped where a run clips.
+
+    As NPR it is E[(x_0 - x0h)^2 | x_t] where it could be learned perfectly, but of the clipped mean, which is exact
+    where x_0 lies at a bound: the squared errors of the unclipped one have variances there that cost a code a third of
+    its bits. And relative errors count, not absolute ones, so that small variances are learned too.
+
+    Exact when: the head is.
+
+    Reference: Nix & Weigend, "Estimating the mean and variance of the target probability distribution" (1994).
+    """
+
+
+HEADS: dict[type, str] = {
+    NoiseResidual: "npr",
+    SquaredNoise: "sn",
+    OptimalCovariance: "ocm",
+    GaussianNLL: "nll",
+}

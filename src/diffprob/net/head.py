@@ -1,5 +1,6 @@
 """A second output for a trained `UNet`: variances from the features that its own last layers read."""
 
+import math
 from dataclasses import dataclass
 from typing import cast
 
@@ -7,12 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffprob.base.checks import one_of, real, whole
+from diffprob.base.checks import flag, one_of, real, whole
 from diffprob.base.errors import FieldError
 from diffprob.base.limits import MOST_BLOCKS, MOST_WIDTH, check_channels, check_weights
 from diffprob.net.layers import Output
 from diffprob.net.norm import group_norm
 from diffprob.net.unet import UNet, UNetSpec
+
+SHARPNESS = 5.0  # of the softplus
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class HeadSpec:
         blocks: residual blocks before the last norm and convolution: 0 is the "simple" head of the released code of Bao
             et al. ("Estimating the optimal covariance with imperfect mean", 2022), 1 comes near its "complex" one.
         patch_size: pixels of a side that one position of the features stands for, as in the network.
+        positive: the answer goes through a softplus, as a likelihood needs, which knows no variance below 0.
 
     Raises:
         ValueError: a field is out of range, or fields do not fit together; the message has its name and value.
@@ -38,6 +42,7 @@ class HeadSpec:
     eps: float = 1e-6
     blocks: int = 0
     patch_size: int = 1
+    positive: bool = False
 
     def __post_init__(self) -> None:
         whole("channels", self.channels, 1, MOST_WIDTH)
@@ -48,12 +53,13 @@ class HeadSpec:
         real("eps", self.eps, "(0, 1]")
         whole("blocks", self.blocks, 0, MOST_BLOCKS)
         one_of("patch_size", self.patch_size, (1, 2, 4, 8))
+        flag("positive", self.positive)
         check_weights("HeadSpec", [(self.channels, self.channels, 2 * self.blocks + 1)])
 
     @classmethod
-    def reading(cls, net: UNetSpec, blocks: int = 0) -> "HeadSpec":
+    def reading(cls, net: UNetSpec, blocks: int = 0, positive: bool = False) -> "HeadSpec":
         """The head that reads the features of such a network: one variance for every element of its input."""
-        return cls(net.widths[0], net.in_channels, net.groups, net.eps, blocks, net.patch_size)
+        return cls(net.widths[0], net.in_channels, net.groups, net.eps, blocks, net.patch_size, positive)
 
     def build(self) -> "VarianceHead":
         """A head that answers 1 everywhere; only with ``blocks`` does it draw from torch's global generator."""
@@ -63,9 +69,10 @@ class HeadSpec:
 class VarianceHead(nn.Module):
     """Features (B, channels, H, W) -> variances in units of unit data's (B, out_channels, H, W).
 
-    Residual blocks (if any), GN, SiLU, 3x3 convolution with weight 0 and bias 1: untrained it says that the data is
-    N(0, I). The answer is linear in the last features and may be negative; whoever makes a variance of it cuts it at 0.
-    It is computed in the precision of its own weights, also where the network runs under autocast.
+    Residual blocks (if any), GN, SiLU, 3x3 convolution with weight 0 and a bias that makes the answer 1: untrained it
+    says that the data is N(0, I). The answer h is linear in the last features and may be negative, and whoever makes a
+    variance of it cuts it at 0; with ``positive`` it is softplus(5 h)/5. It is computed in the precision of its own
+    weights, also where the network runs under autocast.
     """
 
     def __init__(self, spec: HeadSpec) -> None:
@@ -75,7 +82,8 @@ class VarianceHead(nn.Module):
         self.norm = nn.GroupNorm(spec.groups, spec.channels, spec.eps)
         self.conv = nn.Conv2d(spec.channels, spec.patch_size**2 * spec.out_channels, 3, padding=1)
         nn.init.zeros_(self.conv.weight)
-        nn.init.ones_(cast(Tensor, self.conv.bias))
+        one = math.log(math.expm1(SHARPNESS)) / SHARPNESS if spec.positive else 1.0
+        nn.init.constant_(cast(Tensor, self.conv.bias), one)
 
     def forward(self, features: Tensor) -> Tensor:
         with torch.autocast(features.device.type, enabled=False):
@@ -85,7 +93,8 @@ class VarianceHead(nn.Module):
                 h = h.contiguous()
             for block in self.blocks:
                 h = block(h)
-            return F.pixel_shuffle(self.conv(group_norm(self.norm, h)), self.spec.patch_size)
+            h = F.pixel_shuffle(self.conv(group_norm(self.norm, h)), self.spec.patch_size)
+            return F.softplus(SHARPNESS * h) / SHARPNESS if self.spec.positive else h
 
 
 class _Block(nn.Module):

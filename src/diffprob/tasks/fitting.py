@@ -1,6 +1,6 @@
 """Fit to a run what its training did not: the best variances of its reverse steps, and the best steps.
 
-analytic: one variance per time by Monte Carlo, without training (Analytic-DPM). npr, sn, ocm: heads on the frozen
+analytic: one variance per time by Monte Carlo, without training (Analytic-DPM). npr, sn, ocm, nll: heads on the frozen
 network that predict a variance for every pixel. steps: the least-cost path. The run keeps each in a file of its own,
 with the SHA-256 of the weights that it belongs to.
 """
@@ -38,6 +38,7 @@ from diffprob.runs.fits import (
 from diffprob.runs.folder import Run
 from diffprob.runs.images import OwnImages
 from diffprob.tasks.compute import Compute
+from diffprob.tasks.drawing import clips
 from diffprob.tasks.element_costs import fit_groups
 from diffprob.tasks.forecast import forecast
 from diffprob.tasks.options import option
@@ -81,7 +82,7 @@ class HeadFit:
         steps: of the optimiser.
         batch: images in a step.
         lr: the largest learning rate.
-        blocks: residual blocks in front of each.
+        blocks: residual blocks in front of each; None: 1 of "nll", 0 of the others.
 
     Raises:
         ValueError: a number outside its domain.
@@ -90,13 +91,13 @@ class HeadFit:
     steps: int = 3000
     batch: int = 64
     lr: float = 1e-3
-    blocks: int = 0
+    blocks: int | None = None
 
     def __post_init__(self) -> None:
         whole("steps", self.steps, 1)
         whole("batch", self.batch, 2)
         real("lr", self.lr, "(0, 1)")
-        whole("blocks", self.blocks, 0)
+        whole("blocks", self.blocks, 0, none=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,9 +105,9 @@ class FitRequest:
     """What is to be fitted.
 
     Args:
-        what: some of "analytic", "npr", "sn", "ocm", "steps".
+        what: some of "analytic", "npr", "sn", "ocm", "nll", "steps".
         analytic: how that is estimated.
-        heads: how "npr", "sn" and "ocm" are trained.
+        heads: how "npr", "sn", "ocm" and "nll" are trained.
         data: where the run's own images lie, if not where its recipe says.
         seed: decides which images, times and noise.
         record: write also into a run that comes with the library.
@@ -335,7 +336,9 @@ def _fit_heads(prepared: PreparedFit, kinds: tuple[str, ...], reporter: Reporter
     """Fit the heads together and keep each."""
     began, settings, request = time.monotonic(), prepared.request.heads, prepared.request
     model: Any = prepared.model
-    fit = CovarianceFit(kinds, settings.steps, settings.lr, min(100, settings.steps), seed=request.seed)
+    fit = CovarianceFit(
+        kinds, settings.steps, settings.lr, min(100, settings.steps), seed=request.seed, clip=clips(prepared.run)
+    )
     take = prepared.take(settings.batch)
     losses: dict[str, float] = {}
     size, batches = settings.batch, fit.pilot + fit.steps
@@ -348,14 +351,15 @@ def _fit_heads(prepared: PreparedFit, kinds: tuple[str, ...], reporter: Reporter
             progress.update(step, ", ".join(f"{kind} {loss:.3f}" for kind, loss in losses.items()))
 
         state = fit_heads(model, (take(k) for k in range(fit.pilot + fit.steps)), fit, settings.blocks, update)
-    spec, fits = head_spec(model, settings.blocks), {}
+    fits = {}
     names = {kind: f"{variance.__name__}()" for variance, kind in HEADS.items()}
     batch, precision = settings.batch, request.compute.exact
     for kind in kinds:
-        tensors, own = head_tensors(spec, state.heads[kind])
+        tensors, own = head_tensors(head_spec(model, kind, settings.blocks), state.heads[kind])
         about = {**own, "fit": repr(fit), "batch": batch, "loss": losses[kind], "precision": precision}
         prepared.keep(kind, tensors, about)
-        summary = f"{fit.steps:,} steps of {batch} images; weighted squared error {losses[kind]:.3f}"
+        loss = "likelihood loss" if kind == "nll" else "weighted squared error"
+        summary = f"{fit.steps:,} steps of {batch} images; {loss} {losses[kind]:.3f}"
         fits[kind] = {**about, "summary": summary, "use": f'sample --variance "{names[kind]}"', **_seconds(began)}
     return fits
 

@@ -161,7 +161,7 @@ class Model(Measures, Edits, Codes):
         """Fit the best reverse variances, and the best steps, to the run; as `diffprob fit`.
 
         Args:
-            what: some of "analytic", "npr", "sn", "ocm", "steps".
+            what: some of "analytic", "npr", "sn", "ocm", "nll", "steps".
             record: write also into a run that comes with the library.
             seed: decides which images, times and noise.
             place: where the run's own images lie, if not where its recipe says.

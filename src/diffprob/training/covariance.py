@@ -1,4 +1,4 @@
-"""Regression targets for Var[x_0 | x_t] on a frozen network: noise residual, squared noise, covariance matching.
+"""Targets for Var[x_0 | x_t] on a frozen network: noise residual, squared noise, covariance matching, likelihood.
 
 A head predicts o(x_t, t), the variance in units of what unit data would have:
 
@@ -9,9 +9,10 @@ sigma^2/alpha^2 (25,000 near the noise of a DDPM) to give the variance of x_0. T
 about the same size at every t, so one head with one learning rate can follow it: 1 for data N(0, I), mostly in [0, 1]
 for data in [-1, 1].
 
-The mean that the targets speak of is the network's own, never clipped. Reference: Bao et al., "Estimating the optimal
-covariance with imperfect mean in diffusion probabilistic models" (2022), eqs. 11 and 13; Ou et al., "Improving
-probabilistic diffusion models with optimal diagonal covariance matching" (2025), theorem 1.
+The mean that the targets speak of is the network's own, clipped for "nll" alone. Reference: Bao et al., "Estimating the
+optimal covariance with imperfect mean in diffusion probabilistic models" (2022), eqs. 11 and 13; Ou et al., "Improving
+probabilistic diffusion models with optimal diagonal covariance matching" (2025), theorem 1; Nix & Weigend, "Estimating
+the mean and variance of the target probability distribution" (1994).
 """
 
 import math
@@ -30,6 +31,7 @@ from diffprob.process.linear import LinearProcess
 KINDS = tuple(HEADS.values())
 
 _LEAST_LOGSNR = -7.0
+_STEP = 0.1  # of sigma^2/alpha^2, the variance in x_0 of what a step multiplies the SNR by 11 with
 
 # (x_t, t) -> the mean of p(x_0 | x_t), unclipped, (B, *event), and the features that the heads read, (B, ...).
 Source = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -49,6 +51,28 @@ def squared_noise(process: LinearProcess, x0: Tensor, noise: Tensor, mean: Tenso
     alpha, sigma = process.coefficients(t)
     total, error = alpha**2 + sigma**2, mean - x0
     return error * (per_sample(2 * total / (alpha * sigma), x0) * noise - per_sample(total / sigma**2, x0) * error)
+
+
+def likelihood_loss(process: LinearProcess, answer: Tensor, target: Tensor, t: Tensor) -> Tensor:
+    """Gaussian NLL: log(o + f) + (r + f)/(o + f), twice the nats of x_0 under N(x0h, v + f) less a constant.
+
+    r is the `noise_residual`; f = (alpha^2 + sigma^2)/(10 alpha^2), in units of o. A step from t to s sees x_0 through
+    noise of the variance 1/(SNR_s - SNR_t), f where it makes the SNR 11 times as large: what is smaller than f hardly
+    costs bits there, and without it an image that is predicted exactly would have the variance 0.
+
+    Exact when: its minimiser o is E[r | x_t], for any f.
+
+    Args:
+        answer: o, positive, (B, *event).
+        target: r, (B, *event).
+        t: float64 (B,).
+
+    Returns:
+        (B, *event).
+    """
+    alpha, sigma = process.coefficients(t)
+    floor = per_sample(_STEP * (alpha**2 + sigma**2) / alpha**2, answer)
+    return torch.log(answer + floor) + (target + floor) / (answer + floor)
 
 
 def covariance_matching(process: LinearProcess, signs: Tensor, product: Tensor, t: Tensor) -> Tensor:
@@ -112,11 +136,12 @@ def draw(process: LinearProcess, x0: Tensor, rng: Rng) -> Draw:
 
 
 def targets(
-    process: LinearProcess, source: Source, case: Draw, kinds: tuple[str, ...]
+    process: LinearProcess, source: Source, case: Draw, kinds: tuple[str, ...], clip: bool = False
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The targets of each kind (B, *event) and the features, none with a gradient.
 
-    The source is called once; "ocm" adds one backward pass to its input.
+    The source is called once; "ocm" adds one backward pass to its input. ``clip``: whether the mean that "nll" speaks
+    of is clamped to [-1, 1].
     """
     product = None
     if "ocm" in kinds:
@@ -131,6 +156,8 @@ def targets(
     by_kind = {}
     if "npr" in kinds:
         by_kind["npr"] = noise_residual(process, case.x0, mean, case.t)
+    if "nll" in kinds:
+        by_kind["nll"] = noise_residual(process, case.x0, mean.clamp(-1, 1) if clip else mean, case.t)
     if "sn" in kinds:
         by_kind["sn"] = squared_noise(process, case.x0, case.noise, mean, case.t)
     if product is not None:

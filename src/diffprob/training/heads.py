@@ -20,12 +20,14 @@ from diffprob.net.concatenated import ConcatenatedUNet
 from diffprob.net.head import HeadedUNet, HeadSpec
 from diffprob.net.unet import UNet
 from diffprob.process.linear import LinearProcess
-from diffprob.training.covariance import KINDS, Source, draw, targets
+from diffprob.training.covariance import KINDS, Source, draw, likelihood_loss, targets
 
 
 @dataclass(frozen=True)
 class CovarianceFit:
-    """How heads are fitted: weighted squared error by Adam, the rate rising over ``warmup`` and falling linearly to 0.
+    """How heads are fitted: by Adam, the rate rising over ``warmup`` and falling linearly to 0.
+
+    "npr", "sn" and "ocm" have a weighted squared error, "nll" the likelihood (`likelihood_loss`).
 
     The squared error at t is divided by the mean square of that kind's targets near t, measured on a pilot: least
     squares is most accurate with weights inverse to the variance of the targets, and unweighted the loss would be that
@@ -33,7 +35,7 @@ class CovarianceFit:
     depend on the weight. A loss of 1 is that of a head that answers 0.
 
     Args:
-        kinds: any of "npr", "sn", "ocm"; all share the network's one pass.
+        kinds: any of "npr", "sn", "ocm", "nll"; all share the network's one pass.
         steps: optimiser steps, one batch each.
         lr: largest learning rate. Gradients are not clipped: it would bias the mean of skewed targets downwards.
         warmup: steps of linear rise.
@@ -41,6 +43,7 @@ class CovarianceFit:
         bins: equal parts of [0, 1] that have a mean square each; those that no pilot time fell into take their
             neighbours'.
         seed: of times, noise and signs, and of the weights of heads that start with random ones.
+        clip: whether the mean that "nll" speaks of is clamped to [-1, 1], as the run's will be.
     """
 
     kinds: tuple[str, ...] = KINDS
@@ -50,6 +53,7 @@ class CovarianceFit:
     pilot: int = 16
     bins: int = 32
     seed: int = 0
+    clip: bool = False
 
     def __post_init__(self) -> None:
         unknown = [kind for kind in self.kinds if kind not in KINDS]
@@ -131,9 +135,12 @@ def train_heads(
         by_kind, features, t = next(cases)
         losses = {}
         for kind, target in by_kind.items():
+            answer = heads[kind](features)
+            if kind == "nll":
+                losses[kind] = likelihood_loss(process, answer, target, t).mean()
+                continue
             weight = (1 / squares[kind].clamp_min(_LEAST_SQUARE))[_bins(fit, t)].to(target)
-            error = heads[kind](features) - target
-            losses[kind] = (weight * flat_sum(error * error)).mean() / target[0].numel()
+            losses[kind] = (weight * flat_sum((answer - target) ** 2)).mean() / target[0].numel()
         _finite(losses, f"the loss at step {step} of the fit")
         adam.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
@@ -148,7 +155,7 @@ def fit_heads(
     model: NetDenoiser,
     batches: Iterable[Tensor],
     fit: CovarianceFit,
-    blocks: int = 0,
+    blocks: int | None = None,
     tell: Tell = lambda step, losses: None,
     state: HeadState | None = None,
     until: int | None = None,
@@ -159,7 +166,7 @@ def fit_heads(
 
     Args:
         model: its ``net`` is a `UNet`, or a `HeadedUNet` whose head is not looked at.
-        blocks: residual blocks in each head (`HeadSpec`).
+        blocks: residual blocks in each head (`HeadSpec`); None: 1 for "nll", 0 for the others.
 
     Returns:
         The last state; ``state.heads[kind]`` is what a head built from `head_spec` loads.
@@ -167,20 +174,20 @@ def fit_heads(
     Raises:
         ValueError: the network is another one.
     """
-    spec = head_spec(model, blocks)
     device = next(model.parameters()).device
     heads: dict[str, nn.Module] = {}
     for kind in fit.kinds:
         with single(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(fit.seed, f"head {kind}"))
-            heads[kind] = spec.build().to(device)
+            heads[kind] = head_spec(model, kind, blocks).build().to(device)
     with _evaluating(model):
         return train_heads(model.process, feature_source(model), heads, batches, fit, tell, state, until)
 
 
-def head_spec(model: NetDenoiser, blocks: int = 0) -> HeadSpec:
-    """The settings of the heads that `fit_heads` fits to ``model``."""
-    return HeadSpec.reading(_unet(model).spec, blocks)
+def head_spec(model: NetDenoiser, kind: str, blocks: int | None = None) -> HeadSpec:
+    """The settings of the head of a kind that `fit_heads` fits to ``model``."""
+    likely = kind == "nll"
+    return HeadSpec.reading(_unet(model).spec, int(likely) if blocks is None else blocks, likely)
 
 
 def feature_source(model: NetDenoiser) -> Source:
@@ -229,7 +236,7 @@ def _cases(
         if x0 is None:
             raise ValueError(f"the batches ended after {number}, the fit needs {fit.pilot + fit.steps}")
         drawn = draw(process, x0, Rng.of(key, len(x0)).at(number).to(x0.device))
-        by_kind, features = targets(process, source, drawn, fit.kinds)
+        by_kind, features = targets(process, source, drawn, fit.kinds, fit.clip)
         yield by_kind, features, drawn.t
 
 
