@@ -246,6 +246,8 @@ def test_demo_stops_at_the_time_limit_and_resumes(diffprob: Callable, monkeypatc
     monkeypatch.setattr("diffprob.tasks.demo.compare_samples", lambda *_: ([], {}))
     monkeypatch.setattr("diffprob.tasks.demo.compare_bits", lambda *_: [])
     monkeypatch.setattr("diffprob.tasks.demo.detect_turned", lambda *_: [])
+    coded = {"n": 4, "bytes": 300, "bits_per_dim": 9.4, "seconds": 1.0}
+    monkeypatch.setattr("diffprob.tasks.demo.code_digits", lambda *_: (coded, "arriving.png"))
     result = diffprob("demo", "--short", *CPU, "--json").json
     assert (result["step"], result["timed_out"]) == (1, True)
     assert "goes on" in "\n".join(demo.format_result(result))
