@@ -190,6 +190,9 @@ def test_discrete_images_cost_what_their_order_does(tmp_path: Path) -> None:
     np.testing.assert_array_equal(model.decode(result.data).images, batch.images)
     uniform = 4 * 64 * np.log2(17)  # an untrained network is not far from it
     assert result.bits["steps"] + result.bits["levels"] == pytest.approx(uniform, rel=0.15)
+    groups = model.encode(batch, steps=16)  # pixels drawn together, which a network that knows nothing codes as well
+    np.testing.assert_array_equal(model.decode(groups.data).images, batch.images)
+    assert groups.settings["steps"] == 16 and groups.bits["steps"] == pytest.approx(uniform, rel=0.15)
     way = list(model.decode_progressively(result.data))
     assert len(way) == 65 and np.array_equal(way[-1].images, batch.images)
     known = [int((state.images == batch.images).sum()) for state in way]

@@ -61,9 +61,9 @@ class ChainBound:
 
     def __post_init__(self) -> None:
         whole("terms", self.terms, 1, none=True)
-        real("eta", self.eta, "[0, 1]")
-        if self.eta == 0:
+        if isinstance(self.eta, int | float) and self.eta == 0:
             raise FieldError("eta", "must be above 0: a chain without noise (DDIM) has no density, so no bound")
+        real("eta", self.eta, "(0, 1]")
         whole("steps", self.steps, 1, none=True)
         real("decoder_std", self.decoder_std, "(0, inf)", none=True)
         for name, ability, like in (("grid", "__call__", "Uniform()"), ("variance", "posterior", "Analytic()")):

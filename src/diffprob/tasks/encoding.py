@@ -214,7 +214,9 @@ def prepare_encoding(run: Run, request: EncodeRequest, reporter: Reporter = SILE
     run.recipe.process.check_law("encoding")
     best, linear = request.compute.best, run.recipe.process.is_linear
     variance = request.variance or (coding_variance(run, best) if linear else None)
-    setup = prepare(run, request.images, ChainBound(terms=None, variance=variance), request.compute, reporter)
+    setup = prepare(
+        run, request.images, ChainBound(terms=None, steps=request.steps, variance=variance), request.compute, reporter
+    )
     if linear and ANALYTIC in fitted(run, best):
         moments = Analytic(moments=read_moments(run, best))
         steps = run.recipe.process.schedule.steps or len(moments.moments.times)  # pyright: ignore[reportOptionalMemberAccess]
