@@ -1,7 +1,7 @@
 """Images as bytes by a run, beside PNG, WebP, AVIF, JPEG XL, JPEG and a histogram coder: docs/results/codec.md.
 
     python benchmarks/codec_compare.py digits mnist --data mnist=data/mnist --out docs/results/codec.md
-    python benchmarks/codec_compare.py digits -n 100 --classical 100 --out /tmp/codec.md
+    python benchmarks/codec_compare.py digits -n 100 --classical 100 --out codec.md
 
 ``-n`` images are coded by the run, of which the first ``--alone`` also as files of their own; larger sets are computed
 from their mean. Classical codecs take ``--classical`` images, and sets as one picture of all of them, side by side.

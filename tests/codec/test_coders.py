@@ -64,12 +64,12 @@ def test_moments_of_what_is_received_are_those_of_q(coder: PoissonFunctional) ->
     assert slope == pytest.approx(1, abs=4 * float(q.std.mean() / (q.mean - p.mean).pow(2).sum().sqrt()))
 
 
-@pytest.mark.parametrize("bits", [3.0, 6.0])
+@pytest.mark.parametrize("bits", [3.0, 6.0, 10.0])
 def test_a_block_costs_its_divergence_and_a_logarithm(bits: float) -> None:
     """KL + log2(KL + 1) + [0, 2] bits on average, what is proved being + 4 (Li & El Gamal 2018)."""
-    n = 300
-    q, p = normal_step(n, 12, bits, ratio=2 ** (-bits / 12))
-    _, data = sent(PoissonFunctional(bits=bits), q, p, Rng.of(0, n))
+    n, d = (300, 12) if bits < 10 else (60, 100)
+    q, p = normal_step(n, d, bits, ratio=2 ** (-bits / d))
+    _, data = sent(PoissonFunctional(bits=bits, most=20), q, p, Rng.of(0, n))
     divergence = kl(q, p).numpy() / math.log(2)
     expected = divergence + np.log2(divergence + 1)
     error = float((divergence + np.log2(divergence + 1)).std() + 2) / math.sqrt(n)  # the number's own spread is about 2

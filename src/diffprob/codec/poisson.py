@@ -102,8 +102,9 @@ class PoissonFunctional:
         risk: expected number of candidates not looked at that would have been chosen instead, at most, unless ``most``
             ends the search.
 
-    Exact when: ``risk`` is 0 and ``most`` is infinite: what is received is then a draw of q, for KL + log2(KL + 1) + 4
-    bits at most on average.
+    Exact when: ``risk`` is 0 and ``most`` is infinite: what is received is then a draw of q. Its base takes at most
+    B + log2(B + 1) + 4 bits on average, B being the divergence that a base carries, which is KL less the bits of the
+    window plus what the window leaves open given its base; measured, a block takes KL + log2(KL + 1) + [0, 2] in all.
 
     Reference: Li & El Gamal, "Strong functional representation lemma and applications to coding theorems" (2018); Theis
     & Yosri, "Algorithms for the communication of samples" (2022).

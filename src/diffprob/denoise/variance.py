@@ -196,9 +196,9 @@ class OptimalCovariance(Headed):
 class GaussianNLL(Headed):
     """A head that maximises the likelihood of x_0 around the mean that is really used, clipped where a run clips.
 
-    As NPR it is E[(x_0 - x0h)^2 | x_t] where it could be learned perfectly, but of the clipped mean, which is exact
-    where x_0 lies at a bound: the squared errors of the unclipped one have variances there that cost a code a third of
-    its bits. And relative errors count, not absolute ones, so that small variances are learned too.
+    As NPR it is E[(x_0 - x0h)^2 | x_t] where it could be learned perfectly. But relative errors count here, not
+    absolute ones, so that small variances are learned too: of images with an empty background these are most, and
+    squares leave them too large (`docs/variances.md` has the numbers).
 
     Exact when: the head is.
 

@@ -14,7 +14,7 @@ from diffprob.tasks.reporter import SILENT, Reporter
 
 SMALL, LARGE = 256, 1024  # elements of an image up to which several are searched for, and one
 FEW = 4
-STEPS = 16  # times of an image that is not small: about a third of the time of the cheapest, for 3% more bits
+STEPS = 16  # times of an image that is not small: fewer than cost least, for about 5% more bits
 
 
 def quick(dimensions: int) -> tuple[int, Coder, int | None]:
