@@ -277,7 +277,7 @@ def compare(name: str, place: str | None, n: int, classical_n: int, alone: int) 
     return comparison
 
 
-CARRIED = ("model.safetensors", "fit-ocm.safetensors", "fit-analytic.safetensors")  # what a decoder needs
+CARRIED = ("model.safetensors", "fit-nll.safetensors")  # what a decoder needs
 
 
 def text(value: float, digits: int = 3) -> str:
