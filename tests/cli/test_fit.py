@@ -1,5 +1,6 @@
 """`fit`: what it writes, who reads it, and what it refuses."""
 
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,10 @@ from cli.commands import TINY
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.cli.main import main
-from diffprob.denoise.variance import Analytic, NoiseResidual, OptimalCovariance, SquaredNoise
+from diffprob.denoise.variance import Analytic, GaussianNLL, NoiseResidual, OptimalCovariance, SquaredNoise
 from diffprob.process.grids import Uniform
 from diffprob.process.path import LeastCost
-from diffprob.runs.fits import bind_grid, fitted, read_fit, read_moments
+from diffprob.runs.fits import best_variance, bind_grid, fit_bytes, fitted, read_fit, read_moments, step_variance
 from diffprob.runs.folder import Run
 
 CPU = ("--device", "cpu")
@@ -45,6 +46,36 @@ def test_every_fit_is_listed_in_the_manifest(fit: Path) -> None:
     assert moments.count == 2 and bool((moments.residual > 0).all() and (moments.residual_error > 0).all())
     tensors, about = read_fit(run, "npr")
     assert about["spec"]["channels"] == run.recipe.network.widths[0] and "head.conv.weight" in tensors
+
+
+def test_every_default_fits_what_makes_bounds_cost_least(diffprob: Callable, tiny: Path) -> None:
+    """A variance for every pixel by likelihood, and the path of the whole bound with it; the other stays."""
+    assert best_variance(Run.open(tiny)) is None
+    arguments = ("-n", "2", "--times", "40", "--steps", "30", "--batch", "8", *CPU)
+    diffprob("fit", tiny, "analytic", "steps", *arguments)
+    run = Run.open(tiny)
+    assert best_variance(run) == Analytic(last=math.inf)
+    process, times = run.recipe.process, Uniform()(run.recipe.process, 1000).flip(0)
+    analytic, before = step_variance(run, process, times), read_fit(run, "steps")[0]
+    assert analytic.shape == (1000,) and "spread" not in before
+    diffprob("fit", tiny, *arguments)
+    run = Run.open(tiny)
+    assert fitted(run) == ["analytic", "nll", "steps"] and best_variance(run) == GaussianNLL(last=math.inf)
+    spread, after = step_variance(run, process, times), read_fit(run, "steps")[0]
+    assert spread.shape == (1000, 64) and bool((spread > 0).all() and (spread <= 1).all())
+    assert torch.equal(before["paths"], after["paths"]) and not torch.equal(before["whole"], after["whole"])
+    settings = diffprob("likelihood", tiny, "-n", "2", "--json", *CPU).json
+    assert settings["variance"] == repr(GaussianNLL(last=math.inf)) and settings["grid"] == "LeastCost(whole=True)"
+
+
+def test_a_damaged_spread_is_an_error(fit: Path, tmp_path: Path) -> None:
+    run = Run.open(shutil.copytree(fit, tmp_path / "tiny"))
+    contents, about = read_fit(run, "steps")
+    for wrong in (torch.ones(3, 2), -torch.ones(3, 2).double(), torch.ones(2, 2).double()):
+        bad = {**contents, "spread_times": torch.tensor([0.1, 0.2, 0.3]).double(), "spread": wrong}
+        run.add("fit-steps.safetensors", fit_bytes(run, "steps", bad, about))
+        with pytest.raises(InputError, match=r"fit-steps\.safetensors is damaged"):
+            step_variance(run, run.recipe.process, torch.tensor([0.5]).double())
 
 
 def test_best_grid_is_the_fitted_path(diffprob: Callable, fit: Path) -> None:

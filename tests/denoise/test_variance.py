@@ -12,7 +12,7 @@ from diffprob.base.errors import NumericalError
 from diffprob.base.rng import Rng
 from diffprob.denoise.ideal import GaussianData, MixtureData
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
-from diffprob.denoise.moments import NoiseMoments
+from diffprob.denoise.moments import NoiseMoments, VarianceQuantiles
 from diffprob.denoise.variance import (
     Analytic,
     GaussianNLL,
@@ -25,7 +25,7 @@ from diffprob.denoise.variance import (
 from diffprob.process.grids import Uniform
 from diffprob.process.linear import LinearProcess, StraightScaling
 from diffprob.process.schedule import VPSDE, LinearBetas, Straight
-from diffprob.training.moments import noise_moments
+from diffprob.training.moments import QUANTILES, noise_moments, variance_quantiles
 
 DDPM = LinearProcess(LinearBetas())
 FREE = {"bound": math.inf, "last": math.inf}
@@ -63,6 +63,19 @@ def test_analytic_variance_is_exact_on_isotropic_gaussian_data(process, n, eta, 
     # Half the times lie between the knots of the table, where 1/(alpha^2 c + sigma^2) is interpolated.
     tolerance = 1e-12 if n in (1, 2, 60) else 1e-4
     assert (mean - wanted[0]).abs().max() < 1e-12 and (cov - wanted[1]).abs().max() < tolerance
+
+
+def test_quantiles_of_a_diagonal_gaussian_are_its_spectrum_at_every_time():
+    spectrum = torch.tensor([0.9, 0.1, 0.002, 0.002], dtype=torch.float64)
+    model = GaussianData(torch.zeros(4).double(), torch.diag(spectrum), DDPM)
+    times, between = Uniform()(DDPM, 60).flip(0), torch.tensor([0.2083, 0.7], dtype=torch.float64)
+    table = variance_quantiles(model, torch.zeros(3, 4).double(), times, Rng.of(0, 3))
+    assert table.values.shape == (60, QUANTILES)
+    for at, tolerance in ((times, 1e-9), (between, 1e-2)):  # between knots 1/(alpha^2 c + sigma^2) is interpolated
+        alpha, sigma = DDPM.coefficients(at)
+        exact = sigma[:, None] ** 2 * spectrum / (alpha[:, None] ** 2 * spectrum + sigma[:, None] ** 2)
+        wanted = exact.sort(1).values.repeat_interleave(QUANTILES // 4, 1)
+        assert torch.allclose(table.variance(DDPM, at), wanted, rtol=tolerance, atol=0)
 
 
 def test_zero_and_unit_data_match_beta_tilde_and_beta():
@@ -243,6 +256,9 @@ NO_TABLE = {
     "short column": lambda *_: NoiseMoments(HALF, HALF[:1], HALF, HALF, HALF, 1),
     "columns of decreasing times": lambda *_: NoiseMoments(HALF.flip(0), HALF, HALF, HALF, HALF, 1),
     "NaN moment": lambda *_: NoiseMoments(HALF, HALF * math.nan, HALF, HALF, HALF, 1),
+    "quantiles at other times": lambda *_: VarianceQuantiles(HALF, HALF[:1, None]),
+    "quantiles at decreasing times": lambda *_: VarianceQuantiles(HALF.flip(0), HALF[:, None]),
+    "a quantile of 0": lambda *_: VarianceQuantiles(HALF, 0 * HALF[:, None]),
     "zero images": lambda *_: NoiseMoments(HALF, HALF, HALF, HALF, HALF, 0),
     "unknown moment": lambda *_: NoiseMoments(HALF, HALF, HALF, HALF, HALF, 1).relative("times", DDPM, HALF),
 }

@@ -75,7 +75,7 @@ def test_bits_per_dim_and_log_prob(run: str, capsys: pytest.CaptureFixture[str])
     # The same number from the functions below: fitted variance without its bound, float64, the levels of the run.
     own, fitted = model.run, run == "digits"
     x0 = own.space.to_model(torch.from_numpy(model.data(n=N).images), torch.float64)
-    denoiser = dp.Clip(own.load(variance=dp.Analytic(last=float("inf")) if fitted else None))
+    denoiser = dp.Clip(own.load(variance=dp.GaussianNLL(last=float("inf")) if fitted else None))
     grid = dp.bind_grid(own, dp.LeastCost(whole=True)) if fitted else Uniform()
     rng = Rng(torch.from_numpy(result.index))
     bound = dp.variational_bound(denoiser, x0, grid(denoiser.process, 5), rng, dp.Decoder(17))

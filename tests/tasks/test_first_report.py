@@ -21,7 +21,18 @@ from diffprob.tasks.compute import Compute
 from diffprob.tasks.first_report import BITS, STATE, FirstReport, is_complete, is_pending
 from diffprob.tasks.images import ImageSelection
 from diffprob.tasks.likelihood import LikelihoodRequest, likelihood
-from diffprob.tasks.report_time import CLOSING, CURVE, FIRST, Share, parts_of
+from diffprob.tasks.report_time import (
+    CLOSING,
+    CURVE,
+    FIRST,
+    HEAD,
+    IMAGES,
+    KNOTS,
+    Share,
+    head_calls,
+    head_steps,
+    parts_of,
+)
 from diffprob.tasks.training import TrainRequest, prepare_training, train
 from diffprob.tasks.training_plan import estimate_training
 from diffprob.tasks.training_run import plan_text
@@ -57,7 +68,8 @@ def test_a_report_is_made_once_and_goes_on_after_an_interruption(monkeypatch: py
     run = Run.open("run")
     assert run.meta["step"] == 3 and is_pending(run) and not run.measurements
     fits = {path.name: path.read_bytes() for path in run.path.glob("fit-*")}
-    assert len(fits) == 2 and read_moments(run).times.shape == (25,) and read_moments(run).count == 16
+    assert fitted(run) == ["analytic", "steps"], "a training of three steps leaves no time for a head"
+    assert read_moments(run).times.shape == (25,) and read_moments(run).count == 16
 
     timed = replace(REQUEST, steps=None, duration="5s")
     reporter = RecordingReporter()
@@ -170,6 +182,24 @@ def test_the_share_is_a_fifth_and_more_or_less_where_that_is_too_little_or_too_m
     assert shares(600, 0.01, most=25.0) == 25 and shares(600, 0.01, most=20.0) < 20, "no more than there is"
     share = Share(60, torch.device("cuda"), 50, lambda: 0.001, 0.4, lambda: 0.0, lambda: 0.0)
     assert share(0.1) == share(0.1) == pytest.approx(max(fixed + 0.001 * least, 12)), "a call is measured once"
+
+
+def test_a_head_is_fitted_where_there_are_calls_for_it() -> None:
+    with_head, without = parts_of(50, head=True)["fit"], parts_of(50)["fit"]
+    assert with_head.least == without.least, "it is left out first"
+    assert with_head.most == without.most + head_calls(HEAD[1])
+    assert head_steps(head_calls(HEAD[0])) == HEAD[0] and head_steps(head_calls(HEAD[0] - 1)) == 0
+    assert head_steps(head_calls(10**6)) == HEAD[1]
+    run = Run.open("digits")
+    for calls, kinds in ((KNOTS * IMAGES[0] + 100, ["analytic", "steps"]), (4000, ["analytic", "nll", "steps"])):
+        share = Share(60, torch.device("cpu"), 50, head=True)
+        requests: list[Any] = []
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(first_report, "fit", lambda run, request, reporter, to=requests: to.append(request))
+            first_report._Making(run, Compute(), share, None, RecordingReporter())._fit(calls)
+        (request,) = requests
+        spent = KNOTS * request.analytic.n + (head_calls(request.heads.steps) if "nll" in request.what else 0)
+        assert list(request.what) == kinds and spent <= max(calls, KNOTS * 16)
 
 
 def test_dry_run_says_what_it_takes() -> None:

@@ -17,7 +17,7 @@ from diffprob.cli.text import table
 from diffprob.tasks.progress import duration
 
 EXAMPLES = (
-    "diffprob fit runs/mnist analytic steps           # one variance per time, and the least-cost path",
+    "diffprob fit runs/mnist                          # what makes bounds and codes cost least: analytic, nll, steps",
     'diffprob sample runs/mnist --steps 25 --grid best --sampler "Ancestral()" --variance "Analytic()"',
     "diffprob fit runs/mnist npr sn ocm --steps 3000  # three heads in one pass, a variance for every pixel",
     'diffprob sample runs/mnist --steps 25 --sampler "Ancestral()" --variance "SquaredNoise()"',
@@ -28,7 +28,8 @@ EXAMPLES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The run, what is fitted, and how many images and times it takes."""
     parser.add_argument("run", metavar="RUN", help="a run's folder")
-    parser.add_argument("what", nargs="+", metavar="WHAT", help="analytic, npr, sn, ocm, nll, steps: one or several")
+    kinds = "some of analytic, npr, sn, ocm, nll, steps (default: with which bounds and codes cost least)"
+    parser.add_argument("what", nargs="*", metavar="WHAT", help=kinds)
     parser.add_argument("--data", metavar="PATH", help="where the run's own images are, if not where its recipe says")
     parser.add_argument("-n", type=whole(2), default=64, metavar="N", help="analytic: images at each time (default 64)")
     parser.add_argument(

@@ -29,7 +29,7 @@ def coding_times(
     Args:
         process: of the chain.
         times: to choose from, increasing, float64 (K,).
-        variance: E Var[x_0|x_t] at these, averaged over the dimensions, float64 (K,).
+        variance: E Var[x_0|x_t] at these, averaged over the dimensions, float64 (K,), or as spread over them, (K, Q).
         dimensions: d.
         levels: grey levels K.
         coder: what sends the steps.

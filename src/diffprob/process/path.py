@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,6 +11,7 @@ from diffprob.base.checks import MOST_STEPS, flag, instance, several, whole
 from diffprob.base.distributions import Discretised, LocationScale
 from diffprob.process.linear import LinearProcess
 
+KNOTS = 512  # values of a variance between which costs are interpolated
 _BLOCKS = 8  # of nodes: what lies above the diagonal of one is looked at, not all of the table
 
 
@@ -17,13 +19,14 @@ def step_costs(process: LinearProcess, times: Tensor, variance: Tensor) -> Tenso
     """What each step of the Markov chain costs at best, in nats per dimension, float64 (K, K): [i, j] from times[j]
     down to times[i].
 
-    1/2 log(1 + c0^2 Var/btil): the expected KL(q(x_s|x_t,x_0) || N(mean, btil + c0^2 Var)) of the best isotropic
-    variance. Its sum over a path is the variational bound of the steps; with Var = sigma^2/alpha^2 (1 - sigma^2 Gamma)
-    it is 1/2 sum log(1 - beta Gamma) and a constant that all paths share (Bao et al. 2022, eq. 11 and theorem 3).
+    1/2 log(1 + c0^2 Var/btil): the expected KL(q(x_s|x_t,x_0) || N(mean, btil + c0^2 Var)) of the best variance. Its
+    sum over a path is the variational bound of the steps; with Var = sigma^2/alpha^2 (1 - sigma^2 Gamma) it is 1/2 sum
+    log(1 - beta Gamma) and a constant that all paths share (Bao et al. 2022, eq. 11 and theorem 3).
 
     Args:
         times: increasing, float64 (K,).
-        variance: E Var[x_0|x_t] at the times, averaged over the dimensions, float64 (K,).
+        variance: E Var[x_0|x_t] at the times: averaged over the dimensions, float64 (K,), for a chain with one variance
+            for all of them; or (K, Q), equally frequent ones among elements and x_t, for a chain that knows them.
 
     Returns:
         The costs; infinite where i >= j.
@@ -35,7 +38,8 @@ def step_costs(process: LinearProcess, times: Tensor, variance: Tensor) -> Tenso
     costs = torch.full((len(times), len(times)), torch.inf, dtype=torch.float64)
     for j in range(1, len(times)):
         bridge = process.bridge_coefficients(times[:j], times[j])
-        costs[:j, j] = 0.5 * torch.log1p(bridge.c0**2 * variance[j] / bridge.ell**2)
+        mismatch = (bridge.c0**2)[:, None] * variance[j].reshape(1, -1) / (bridge.ell**2)[:, None]
+        costs[:j, j] = 0.5 * torch.log1p(mismatch).mean(1)
     return costs
 
 
@@ -46,7 +50,8 @@ def reconstruction_costs(variance: Tensor, levels: int) -> Tensor:
     that: 0 where it is well inside a bin, and 1/2 log(2 pi e Var/w^2) where it spans many bins of width w.
 
     Args:
-        variance: E Var[x_0|x_t] at the times, averaged over the dimensions, float64 (K,).
+        variance: E Var[x_0|x_t] at the times, float64 (K,) or (K, Q), as in `step_costs`. The costs of the latter are
+            interpolated between 512 values, linearly in the logarithm.
         levels: number of grey levels.
 
     Raises:
@@ -54,14 +59,21 @@ def reconstruction_costs(variance: Tensor, levels: int) -> Tensor:
     """
     _check_variance(variance)
     whole("levels", levels, 2)
+    if variance.ndim == 1:
+        return torch.stack([_level_cost(std, levels) for std in variance.sqrt()])
+    values = variance.clamp_min(1e-16).log()
+    knots = torch.linspace(float(values.min()), float(values.max()), min(values.numel(), KNOTS), dtype=torch.float64)
+    costs = torch.stack([_level_cost(std, levels) for std in (knots / 2).exp()])
+    return torch.from_numpy(np.interp(values.numpy(), knots.numpy(), costs.numpy())).mean(1)
+
+
+def _level_cost(std: Tensor, levels: int) -> Tensor:
+    """Of one standard deviation, nats."""
     z = torch.linspace(-9, 9, 2001, dtype=torch.float64)
     weight = torch.exp(-0.5 * z * z)
     level = torch.full_like(z, 2 * (levels // 2) / (levels - 1) - 1)[:, None]
-    costs = []
-    for std in variance.sqrt():
-        law = Discretised(LocationScale(level + std * z[:, None], std), levels)
-        costs.append(-(weight * law.log_prob(level)).sum() / weight.sum())
-    return torch.stack(costs)
+    law = Discretised(LocationScale(level + std * z[:, None], std), levels)
+    return -(weight * law.log_prob(level)).sum() / weight.sum()
 
 
 def _check_variance(variance: Tensor) -> None:
@@ -124,7 +136,7 @@ def _is_tensor(name: str, value: object) -> None:
 class LeastCost:
     """The times between which a chain of the best variance costs the fewest nats; `--grid best` of the command line.
 
-    Computed for a run by `diffprob fit RUN steps`, from its analytic variance.
+    Computed for a run by `diffprob fit RUN steps`, from its analytic variance, with ``whole`` from that of its head.
 
     Args:
         whole: count the reconstruction too and end the chain where that is cheapest, for likelihoods and codes: where

@@ -1,6 +1,7 @@
 """What is fitted to the weights of a run afterwards, a file each: reverse variances, the least-cost path, proxies."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -9,33 +10,37 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from diffprob.base.errors import InputError
+from diffprob.base.errors import InputError, NumericalError
 from diffprob.base.finite import check_tensors
 from diffprob.base.single import single
 from diffprob.config.recipe import Recipe
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
-from diffprob.denoise.moments import NoiseMoments
-from diffprob.denoise.variance import HEADS, Analytic, Headed, Variance
+from diffprob.denoise.moments import NoiseMoments, VarianceQuantiles
+from diffprob.denoise.variance import (
+    HEADS,
+    Analytic,
+    Fitted,
+    GaussianNLL,
+    Headed,
+    NoiseResidual,
+    OptimalCovariance,
+    Variance,
+)
+from diffprob.net.captioned import CaptionedUNetSpec
 from diffprob.net.head import HeadSpec
+from diffprob.net.unet import UNetSpec
+from diffprob.process.linear import LinearProcess
 from diffprob.process.path import LeastCost
-from diffprob.process.process import Process
 from diffprob.runs.files import library_version
 from diffprob.space.space import Space
 from diffprob.storage import tensors
 from diffprob.storage.files import kind_of
 from diffprob.storage.records import load, record
 
-ANALYTIC, STEPS, PROXIES = "analytic", "steps", "proxies"
+ANALYTIC, NLL, STEPS, PROXIES = "analytic", HEADS[GaussianNLL], "steps", "proxies"
 MOST_TIMES = 1 << 15  # rows of a table; int16 counts them
 KINDS = (ANALYTIC, *HEADS.values(), STEPS)  # what `diffprob fit` makes
-
-
-def fits_for(process: Process) -> tuple[str, ...]:
-    """The fits that make a model of this process draw and bound better, in order: of levels the groups in which an
-    order draws them, and without an order none."""
-    if process.is_linear:
-        return ANALYTIC, STEPS
-    return () if process.schedule.steps is None else (STEPS,)
+LIKELIEST = (GaussianNLL, OptimalCovariance, NoiseResidual, Analytic)  # variances by what bounds cost, the best first
 
 
 ProxyTensors = dict[str, dict[str, Tensor]]  # tensors by name, by the key of the proxy
@@ -71,6 +76,23 @@ class FittedRun(Protocol):
     def add(self, name: str, contents: bytes) -> None:
         """Put a file into the run."""
         ...
+
+
+def fits_for(recipe: Recipe) -> tuple[str, ...]:
+    """The fits that make a model draw and bound better, in order: of levels the groups in which an order draws them,
+    and without an order none."""
+    process = recipe.process
+    if not isinstance(process, LinearProcess):
+        return () if process.schedule.steps is None else (STEPS,)
+    bounded = process.law.stable and recipe.space.bins is not None
+    head = (NLL,) if bounded and has_features(recipe) else ()
+    return ANALYTIC, *head, STEPS
+
+
+def has_features(recipe: Recipe) -> bool:
+    """Whether the network is one whose features a variance head reads, and has no learned variance of its own."""
+    spec = recipe.network
+    return isinstance(spec, UNetSpec | CaptionedUNetSpec) and spec.out_channels == spec.in_channels
 
 
 def fit_path(run: FittedRun, kind: str) -> Path:
@@ -124,6 +146,14 @@ def fitted(run: FittedRun, best: bool = False) -> list[str]:
         if kind_of(path) is not None and tensors.read_metadata(path).get("model_sha256") == run.sha256(best):
             kinds.append(kind)
     return kinds
+
+
+def best_variance(run: FittedRun, best: bool = False) -> Fitted | None:
+    """The fitted variance with which bounds and codes cost least (docs/variances.md), without the bound on its last
+    step that is meant for samples; None: none was fitted."""
+    kinds = fitted(run, best)
+    chosen = next((one for one in LIKELIEST if HEADS.get(one, ANALYTIC) in kinds), None)
+    return None if chosen is None else chosen(last=math.inf)
 
 
 def moments_tensors(moments: NoiseMoments) -> dict[str, Tensor]:
@@ -186,10 +216,14 @@ def bind_variance(
     return variance, None
 
 
-def path_tensors(times: Tensor, paths: list[Tensor], whole: list[Tensor]) -> dict[str, Tensor]:
+def path_tensors(
+    times: Tensor, paths: list[Tensor], whole: list[Tensor], spread: VarianceQuantiles | None = None
+) -> dict[str, Tensor]:
     """Paths of 1, 2, ... of the increasing ``times``, of the steps alone and of the whole bound, as named tensors; rows
-    are filled up with -1."""
+    are filled up with -1. ``spread``: the variances that the whole bound was counted with, if not the analytic one."""
     tables = {"times": times}
+    if spread is not None:
+        tables |= {"spread_times": spread.times, "spread": spread.values}
     for name, rows in (("paths", paths), ("whole", whole)):
         tables[name] = torch.full((len(rows), len(rows)), -1, dtype=torch.int16)
         for row, path in zip(tables[name], rows, strict=True):
@@ -218,6 +252,24 @@ def bind_grid(run: FittedRun, grid: Any, best: bool = False) -> Any:
     if not rows or any(not (0 < len(row) <= n and int(row.max()) < n and _increasing(row)) for row in rows):
         raise InputError(f"{path} is damaged: it has no paths of its times")
     return LeastCost(grid.whole, tuple(times[row] for row in rows))
+
+
+def step_variance(run: FittedRun, process: LinearProcess, times: Tensor, best: bool = False) -> Tensor:
+    """Var[x_0|x_t] at increasing times (K,), for what the steps of a chain cost (`step_costs`): as it is spread over
+    elements, (K, Q), where the path was fitted with a head; otherwise the analytic one, (K,).
+
+    Raises:
+        InputError: as in `read_fit`.
+    """
+    if STEPS in fitted(run, best):
+        contents, _ = read_fit(run, STEPS, best)
+        if "spread" in contents:
+            try:
+                spread = VarianceQuantiles(contents.get("spread_times", torch.empty(0)), contents["spread"])
+            except (ValueError, NumericalError) as error:
+                raise InputError(f"{fit_path(run, STEPS)} is damaged: {error}") from error
+            return spread.variance(process, times).clamp(max=1)
+    return Analytic(moments=read_moments(run, best))(process, times).clamp(0, 1)
 
 
 def read_proxies(run: FittedRun, best: bool = False) -> tuple[ProxyTensors, dict[str, Any]]:

@@ -16,12 +16,12 @@ from diffprob.base.text import one_line
 from diffprob.data.for_run import Selection
 from diffprob.denoise.denoiser import Denoiser, NetworkModel
 from diffprob.denoise.subset import rows_for
-from diffprob.denoise.variance import Analytic, Fitted, Variance
+from diffprob.denoise.variance import Fitted, Variance
 from diffprob.likelihood.bound import Decoder, Term, aligned
 from diffprob.process.grids import Native, Uniform
 from diffprob.process.path import LeastCost
 from diffprob.process.times import native_steps
-from diffprob.runs.fits import ANALYTIC, STEPS, bind_grid, fitted
+from diffprob.runs.fits import STEPS, best_variance, bind_grid, fitted
 from diffprob.runs.folder import Run
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.drawing import clips, limited, make_times
@@ -43,7 +43,8 @@ class ChainBound:
         eta: of the family of chains, in (0, 1]; 1: DDPM's.
         steps: times of the chain; None: the fitted path's, or all of training.
         grid: None: the fitted path if there is one, else every time of training.
-        variance: None: ``Analytic()`` if it was fitted, else the run's.
+        variance: None: ``GaussianNLL()``, ``OptimalCovariance()``, ``NoiseResidual()`` or ``Analytic()``, the first
+            that was fitted, else the run's.
         decoder_std: of p(x_0|x_t1), in model space; None: that of the posterior.
         clip: whether the predicted image is clamped to [-1, 1]; None: that of a network is, of an exact denoiser not.
 
@@ -214,12 +215,9 @@ def sum_terms(terms: Iterable[Term]) -> tuple[Tensor, Tensor]:
 
 
 def bound_variance(run: Run, best: bool = False, wanted: Variance | None = None) -> Any:
-    """The variance asked for or, unless one is, the analytic one where it was fitted; never bounded where the chain
-    lands: that is for samples, and costs nats here."""
-    if wanted is not None:
-        chosen = wanted
-    else:
-        chosen = Analytic() if ANALYTIC in fitted(run, best) else run.recipe.variance
+    """The variance asked for or, unless one is, the best one that was fitted, or else the run's; never bounded where
+    the chain lands: that is for samples, and costs nats here."""
+    chosen = wanted or best_variance(run, best) or run.recipe.variance
     return replace(chosen, last=math.inf) if isinstance(chosen, Fitted) else chosen
 
 

@@ -32,11 +32,12 @@ from diffprob.tasks.compute import Compute
 from diffprob.tasks.decoding import decode
 from diffprob.tasks.drawing import Drawn, calls, draw, make_times, network_progress, seeds_text
 from diffprob.tasks.encoding import EncodeRequest, encode
-from diffprob.tasks.fitting import AnalyticFit, FitRequest, fit
+from diffprob.tasks.fitting import AnalyticFit, FitRequest, HeadFit, fit
 from diffprob.tasks.images import ImageSelection
 from diffprob.tasks.likelihood import LikelihoodRequest, likelihood, likelihood_measurement
 from diffprob.tasks.plan import Sampling
 from diffprob.tasks.recording import recorded
+from diffprob.tasks.report_time import HEAD_BATCH
 from diffprob.tasks.reporter import SILENT, Reporter
 from diffprob.tasks.reporting import INSIDE, ReportRequest, report
 from diffprob.tasks.scoring import ImageSet, Subject, label, score_sets
@@ -60,7 +61,8 @@ class DemoPlan:
         ddim, ancestral, untrained: steps of the samples by DDIM, by Ancestral, and by DDIM of an untrained network.
         measured: held-out digits whose likelihood is taken.
         terms: steps of the chain that is bounded.
-        fit_images, fit_times: what the variances are fitted to.
+        fit_images, fit_times: what the analytic variance is fitted to.
+        head_steps: of the fit of a variance for every pixel, of 32 digits each.
     """
 
     steps: int
@@ -72,10 +74,11 @@ class DemoPlan:
     terms: int = 50
     fit_images: int = 16  # seconds; the fitted path then ends where grey levels are told apart
     fit_times: int = 100
+    head_steps: int = 500
 
 
 FULL = DemoPlan(steps=2500, seconds=170.0, ddim=50, ancestral=250)
-SHORT = DemoPlan(steps=400, seconds=20.0, ddim=20, ancestral=50, measured=120, terms=20)
+SHORT = DemoPlan(steps=400, seconds=20.0, ddim=20, ancestral=50, measured=120, terms=20, head_steps=100)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,7 +261,8 @@ def compare_bits(
     plan, seed = request.plan, request.seed
     analytic = AnalyticFit(n=plan.fit_images, times=plan.fit_times)
     here = Compute(device=request.device)
-    fit(run, FitRequest(what=("analytic", "steps"), analytic=analytic, seed=seed, compute=here), reporter)
+    heads = HeadFit(steps=plan.head_steps, batch=HEAD_BATCH)
+    fit(run, FitRequest(analytic=analytic, heads=heads, seed=seed, compute=here), reporter)
     bound = likelihood(
         run,
         LikelihoodRequest(

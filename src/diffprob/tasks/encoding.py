@@ -17,9 +17,10 @@ from diffprob.codec.container import MOST_IMAGES, Coded, Group, digest_of, head_
 from diffprob.codec.entropy import Damaged, Reader, Writer
 from diffprob.codec.grid import coding_times
 from diffprob.codec.poisson import PoissonFunctional
-from diffprob.denoise.variance import HEADS, Analytic, Variance
+from diffprob.denoise.variance import Variance
 from diffprob.evaluation.image_quality import psnr
-from diffprob.runs.fits import ANALYTIC, fitted, read_moments
+from diffprob.process.times import native_steps
+from diffprob.runs.fits import ANALYTIC, best_variance, fitted, step_variance
 from diffprob.runs.folder import Run
 from diffprob.tasks.bounds import ChainBound, LikelihoodSetup, bound_variance, prepare
 from diffprob.tasks.coding import (
@@ -41,7 +42,6 @@ from diffprob.tasks.options import option
 from diffprob.tasks.reporter import SILENT, Reporter
 
 GROUP = 100  # images that are coded together
-BEST = ("nll", "ocm", "npr")  # fitted heads, the first that there is, before the analytic variance (docs/codec.md)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,11 +218,10 @@ def prepare_encoding(run: Run, request: EncodeRequest, reporter: Reporter = SILE
         run, request.images, ChainBound(terms=None, steps=request.steps, variance=variance), request.compute, reporter
     )
     if linear and ANALYTIC in fitted(run, best):
-        moments = Analytic(moments=read_moments(run, best))
-        steps = run.recipe.process.schedule.steps or len(moments.moments.times)  # pyright: ignore[reportOptionalMemberAccess]
+        steps, space = native_steps(run.recipe.process.schedule.steps), run.space
         native = torch.arange(1, steps + 1, dtype=torch.float64) / steps
         noisy = native[native >= setup.model.process.schedule.start]
-        spread, space = moments(setup.model.process, noisy), run.space
+        spread = step_variance(run, setup.model.process, noisy, best)
         times = coding_times(
             setup.model.process, noisy, spread, space.dimensions, space.levels, request.coder, request.steps
         )
@@ -236,11 +235,7 @@ def coding_variance(run: Run, best: bool = False) -> Variance:
     Raises:
         InputError: none was fitted.
     """
-    has = fitted(run, best)
-    heads = {kind: variance for variance, kind in HEADS.items()}
-    if chosen := next((kind for kind in BEST if kind in has), None):
-        return bound_variance(run, best, heads[chosen]())
-    if ANALYTIC not in has:
+    if best_variance(run, best) is None:
         raise InputError(f"{run.name} has no fitted variance, which its steps are coded by: diffprob fit {run.place}")
     return bound_variance(run, best)
 

@@ -27,7 +27,7 @@ from diffprob.reporting import artifacts
 from diffprob.reporting.figures import grid_image, side_by_side
 from diffprob.reporting.material import Samples
 from diffprob.reporting.page import report_page
-from diffprob.runs.fits import fits_for, fitted
+from diffprob.runs.fits import NLL, fits_for, fitted
 from diffprob.runs.folder import Run, auto_chunk
 from diffprob.runs.images import OwnImages, kept_in_memory
 from diffprob.runs.measurements import Measurement
@@ -44,7 +44,7 @@ from diffprob.tasks.evaluation import (
     evaluation_measurements,
 )
 from diffprob.tasks.features import Pca
-from diffprob.tasks.fitting import AnalyticFit, FitRequest, check_fit, fit
+from diffprob.tasks.fitting import AnalyticFit, FitRequest, HeadFit, check_fit, fit
 from diffprob.tasks.images import ImageSelection
 from diffprob.tasks.likelihood import LikelihoodRequest, likelihood, likelihood_measurement
 from diffprob.tasks.plan import Sampling
@@ -53,6 +53,7 @@ from diffprob.tasks.report_time import (
     ENDING,
     FIRST,
     FITTING,
+    HEAD_BATCH,
     IMAGES,
     KNOTS,
     LAST,
@@ -62,6 +63,8 @@ from diffprob.tasks.report_time import (
     SHARE,
     ReportPart,
     Share,
+    head_calls,
+    head_steps,
     parts_of,
     seconds_per_call,
 )
@@ -182,7 +185,7 @@ def make_first_report(
     compute, calls = Compute(device=device), affordable(run.recipe.process)
     if share is None:
         seconds = next((record["seconds"] for record in reversed(read_log(run.path)) if "seconds" in record), 0.0)
-        share = Share(float(seconds), compute.on(), calls)
+        share = Share(float(seconds), compute.on(), calls, head=NLL in fits_for(run.recipe))
     with kept_in_memory(dict(known)), _interrupted(run):
         return _Making(run, compute, share, ends, reporter).make()
 
@@ -219,7 +222,7 @@ class _Making:
         began = time.monotonic()
         self._keep(complete=False)
         made = self._made()
-        parts = parts_of(self.share.calls, self._comparing())
+        parts = parts_of(self.share.calls, self._comparing(), self.share.head)
         parts = {name: part for name, part in parts.items() if name not in made}
         ends = math.inf if self.ends is None else self.ends - self.share.slowness * ENDING
         slack = math.inf if self.ends is None else LATE * self.share.seconds
@@ -280,7 +283,7 @@ class _Making:
 
     @property
     def _is_fitted(self) -> bool:
-        return set(self._fits()) <= set(fitted(self.run))
+        return set(self._fits()) - {NLL} <= set(fitted(self.run))
 
     def _measurements(self) -> list[Measurement]:
         return [item for item in self.run.measurements if item.step == self.run.meta["step"]]
@@ -299,7 +302,7 @@ class _Making:
     def _fits(self, refused: list[str] | None = None) -> list[str]:
         """Those of variance and path that help and that the run allows; why not, of each other, goes to ``refused``."""
         kinds = []
-        for kind in fits_for(self.run.recipe.process):
+        for kind in fits_for(self.run.recipe):
             try:
                 check_fit(self.run, kind)
                 kinds.append(kind)
@@ -309,10 +312,19 @@ class _Making:
         return kinds
 
     def _fit(self, calls: int) -> None:
+        """The variance at some times, then a head with what is left where that is enough, and the path."""
         count = len(OwnImages(self.run).train)
-        n = max(2, min(self._whole_chunks(calls // KNOTS), IMAGES[1], count))
-        what = tuple(self._fits(self.left_out))
-        request = FitRequest(what=what, analytic=AnalyticFit(n=n, times=KNOTS), compute=self.compute)
+        what = self._fits(self.left_out)
+        steps = head_steps(calls - KNOTS * self._whole_chunks(IMAGES[0])) if NLL in what and count >= HEAD_BATCH else 0
+        n = self._whole_chunks(int(calls - (head_calls(steps) if steps else 0)) // KNOTS)
+        if not steps:
+            what = [kind for kind in what if kind != NLL]
+        request = FitRequest(
+            what=tuple(what),
+            analytic=AnalyticFit(n=max(2, min(n, IMAGES[1], count)), times=KNOTS),
+            heads=HeadFit(steps=max(1, steps), batch=HEAD_BATCH),
+            compute=self.compute,
+        )
         fit(self.run, request, self.reporter)
 
     def _whole_chunks(self, images: int) -> int:

@@ -1,8 +1,8 @@
 """Fit to a run what its training did not: the best variances of its reverse steps, and the best steps.
 
 analytic: one variance per time by Monte Carlo, without training (Analytic-DPM). npr, sn, ocm, nll: heads on the frozen
-network that predict a variance for every pixel. steps: the least-cost path. The run keeps each in a file of its own,
-with the SHA-256 of the weights that it belongs to.
+network that predict a variance for every pixel. steps: the least-cost path, of the whole bound with the best variance
+that was fitted. The run keeps each in a file of its own, with the SHA-256 of the weights that it belongs to.
 """
 
 import math
@@ -14,34 +14,35 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffprob.base.checks import flag, real, several, shown, text, whole
-from diffprob.base.errors import FieldError, InputError, did_you_mean
+from diffprob.base.checks import flag, real, several, text, whole
+from diffprob.base.errors import InputError, did_you_mean
 from diffprob.base.rng import Rng
 from diffprob.data.images import Images
 from diffprob.denoise.denoiser import NetworkModel
 from diffprob.denoise.moments import NoiseMoments
-from diffprob.denoise.variance import HEADS, Analytic, Zero
+from diffprob.denoise.variance import HEADS, Headed, Zero
 from diffprob.process.grids import Uniform
 from diffprob.process.linear import LinearProcess
-from diffprob.process.path import cheapest_paths, path_cost, reconstruction_costs, step_costs
 from diffprob.runs.fits import (
     KINDS,
+    best_variance,
     fit_bytes,
     fit_path,
     fits_for,
     fitted,
+    has_features,
     head_tensors,
     moments_tensors,
-    path_tensors,
     read_moments,
 )
 from diffprob.runs.folder import Run
 from diffprob.runs.images import OwnImages
 from diffprob.tasks.compute import Compute
-from diffprob.tasks.drawing import clips
+from diffprob.tasks.drawing import clips, limited
 from diffprob.tasks.element_costs import fit_groups
 from diffprob.tasks.forecast import forecast
 from diffprob.tasks.options import option
+from diffprob.tasks.path_costs import fit_times
 from diffprob.tasks.recording import check_writable
 from diffprob.tasks.reporter import SILENT, Reporter, when_interrupted
 from diffprob.training.batches import order
@@ -49,8 +50,8 @@ from diffprob.training.heads import CovarianceFit, fit_heads, head_spec
 from diffprob.training.moments import noise_moments
 
 LONGEST_PATH = 256  # times; the cost hardly falls any more before that
+LOOKED_AT = 16  # images at each time at which the variances of a head are looked at, for the path
 KNOTS = 1000  # times of the analytic fit on a schedule without times of its own
-SHOWN = 50  # evaluations at which the cost of the best path is compared with the uniform one's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +106,7 @@ class FitRequest:
     """What is to be fitted.
 
     Args:
-        what: some of "analytic", "npr", "sn", "ocm", "nll", "steps".
+        what: some of "analytic", "npr", "sn", "ocm", "nll", "steps"; (): those with which bounds cost least.
         analytic: how that is estimated.
         heads: how "npr", "sn", "ocm" and "nll" are trained.
         data: where the run's own images lie, if not where its recipe says.
@@ -114,10 +115,10 @@ class FitRequest:
         compute: where and how precisely, and to which weights.
 
     Raises:
-        ValueError: nothing to fit, or a number outside its domain.
+        ValueError: a number outside its domain.
     """
 
-    what: tuple[str, ...]
+    what: tuple[str, ...] = ()
     analytic: AnalyticFit = AnalyticFit()
     heads: HeadFit = HeadFit()
     data: str | None = None
@@ -126,9 +127,7 @@ class FitRequest:
     compute: Compute = Compute()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.what, tuple) or not self.what:
-            raise FieldError("what", f"must be a tuple of some of {', '.join(KINDS)}, got {shown(self.what)}")
-        several("what", self.what, text, like='("analytic", "steps")')
+        several("what", self.what, text, 0, like='("analytic", "steps")')
         flag("record", self.record)
         whole("seed", self.seed, 0, 2**62)
 
@@ -231,7 +230,8 @@ def prepare_fit(run: Run, request: FitRequest, reporter: Reporter = SILENT, writ
         check_writable(run)
     linear = run.recipe.process.is_linear
     model = compute.load(run, Zero() if linear else None)
-    images = OwnImages(run, request.data).train.images if set(kinds) - {"steps"} or not linear else None
+    looked_at = set(kinds) - {"steps"} or not linear or isinstance(best_variance(run, compute.best), Headed)
+    images = OwnImages(run, request.data).train.images if looked_at else None
     settings = {
         "run": run.place,
         "what": list(kinds),
@@ -268,14 +268,20 @@ def _left(kinds: tuple[str, ...], fits: dict[str, Any]) -> str:
 
 
 def check_fit(run: Run, kind: str) -> None:
-    """Refuse a fit that the run's process or space does not allow.
+    """Refuse a fit that the run's process, network or space does not allow.
 
     Raises:
         InputError: "steps" or "ocm", a path of the bound's costs and a derivative of the score, without a known law of
-            a step; "steps" without a density of the data.
+            a step; "steps" without a density of the data; a head on a network that has no features for it.
     """
-    if kind not in fits_for(run.recipe.process):
+    if kind not in fits_for(run.recipe):
         run.recipe.process.require_linear(f"`fit {kind}`")
+    if kind in HEADS.values() and not has_features(run.recipe):
+        network = type(run.recipe.network).__name__.removesuffix("Spec")
+        raise InputError(
+            f"{run.place}: `fit {kind}` reads the features of a UNet that predicts an image alone, and this run has a "
+            f"{network} of another kind: `fit analytic` needs none"
+        )
     if kind in ("steps", "ocm"):
         run.recipe.process.check_law(f"`fit {kind}`")
     if kind == "steps":
@@ -289,7 +295,9 @@ def _kinds(run: Run, request: FitRequest, reporter: Reporter) -> tuple[str, ...]
             raise InputError(
                 f"nothing to fit is called {kind!r} (one of {', '.join(KINDS)}){did_you_mean(kind, KINDS)}"
             )
-    process, wanted = run.recipe.process, set(request.what)
+    process, wanted = run.recipe.process, set(request.what or fits_for(run.recipe))
+    if not wanted:
+        raise InputError(f"{run.place} has nothing to fit: its steps have no times to choose and no variance")
     for kind in sorted(wanted):
         check_fit(run, kind)
     alone = not process.is_linear or "analytic" in wanted | set(fitted(run, request.compute.best))
@@ -371,22 +379,17 @@ def _fit_steps(prepared: PreparedFit, reporter: Reporter) -> dict[str, Any]:
         tensors, fit = fit_groups(prepared.model, prepared.take(n)(0), seed, LONGEST_PATH, reporter)
         prepared.keep("steps", tensors, {name: fit[name] for name in ("n", "seed", "longest")})
         return fit
-    began, run = time.monotonic(), prepared.run
-    moments, process = read_moments(run, prepared.request.compute.best), prepared.model.process
-    times = _times(process)
-    variance = Analytic(moment="residual", moments=moments)(process, times).clamp(0, 1)
-    costs = step_costs(process, times, variance)
-    paths = cheapest_paths(costs, min(LONGEST_PATH, len(times)))
-    whole_paths = cheapest_paths(costs, len(paths), reconstruction_costs(variance, run.space.levels))
-    about = {"moment": "residual", "longest": len(paths)}
-    prepared.keep("steps", path_tensors(times, paths, whole_paths), about)
-    n = min(SHOWN, len(paths))
-    uniform = Uniform()(process, n).flip(0)
-    nearest = (times[:, None] - uniform).abs().argmin(0)
-    best, plain = path_cost(costs, paths[n - 1]), path_cost(costs, nearest)
-    summary = f"paths of 1 to {len(paths)} times; {n} cost {best:.4f} nats/dim, uniform ones {plain:.4f}"
-    compared = {"evaluations": n, "cost": best, "uniform_cost": plain}
-    return {**about, **compared, "summary": summary, "use": "sample --grid best", **_seconds(began)}
+    began, seed, best = time.monotonic(), prepared.request.seed, prepared.request.compute.best
+    run, head, model = prepared.run, best_variance(prepared.run, best), prepared.model
+    moments, times, x0 = read_moments(run, best), _times(model.process), None
+    if isinstance(head, Headed) and prepared.images is not None:
+        model = limited(prepared.request.compute.load(run, head), clips(run))
+        x0 = prepared.take(min(LOOKED_AT, len(prepared.images)))(0)
+    tensors, about = fit_times(moments, times, LONGEST_PATH, run.space.levels, model, x0, seed, reporter)
+    if x0 is not None:
+        about["variance"] = repr(head)
+    prepared.keep("steps", tensors, {name: about[name] for name in ("moment", "longest", "variance") if name in about})
+    return {**about, "use": "sample --grid best", **_seconds(began)}
 
 
 def _seconds(began: float) -> dict[str, float]:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import torch
@@ -25,7 +25,13 @@ WINDOW = 0.15  # share of the training's time over which it is seen how slow the
 CLOSING, ENDING = 0.5, 0.3  # seconds of the processor for the last checkpoint and the end of the process, and for that
 CURVE = 1.4  # for the loss curve, which is drawn before the report, and for opening the run
 KNOTS = 25  # times at which the variance is fitted: between them it is smooth (docs/reports.md)
-IMAGES = (8, 256)  # at each of them, at least and at most
+IMAGES = (8, 64)  # at each of them, at least and at most
+HEAD, HEAD_BATCH, HEAD_COST = (
+    (60, 1000),
+    32,
+    1.2,
+)  # steps of the fit of a head, images in each, and what one is of a call
+LOOKED_AT = 40 * 16  # calls for the path, where there is a head
 DRAWN = (8, 64)
 MEASURED = (16, 1000)
 FIRST = ("fit", "samples", "page", "bits", "comparison")  # what matters most comes first
@@ -63,6 +69,7 @@ class Share:
         most: share above which not all of it is made; inf: all of it is, whatever it takes.
         clock, processor: seconds, of the day and of the processor.
         report: whether a first report is made; if not, there are the last checkpoint and the loss curve.
+        head: whether a variance head is fitted.
     """
 
     def __init__(
@@ -75,7 +82,9 @@ class Share:
         clock: Callable[[], float] = time.monotonic,
         processor: Callable[[], float] = time.process_time,
         report: bool = True,
+        head: bool = False,
     ) -> None:
+        self.head = head
         self.seconds, self.calls, self.probe, self.most, self.report = seconds, calls, probe, most, report
         self.ratio = 1.0  # of a call that was measured to what it was taken for
         self.parts = 0  # of `FIRST` that there will be time for
@@ -102,7 +111,11 @@ class Share:
         """
         if self.probe is not None:
             self.ratio, self.probe = self.probe() / call, None
-        slow, call, parts = self.slowness, self.ratio * call, parts_of(self.calls) if self.report else {}
+        slow, call, parts = (
+            self.slowness,
+            self.ratio * call,
+            parts_of(self.calls, head=self.head) if self.report else {},
+        )
         needs = [slow * part.seconds + call * part.least for part in map(parts.get, FIRST) if part is not None]
         sums = list(accumulate([slow * CURVE, *needs], initial=slow * CLOSING))
         sums = [total for total in sums if total <= min(self.most * self.seconds, most)] or sums[:1]
@@ -113,20 +126,38 @@ class Share:
         return min(all_of_it, max(sums[-1], min(SHARE * self.seconds, most)))
 
 
-def parts_of(calls: int, comparing: float = 0.0) -> dict[str, ReportPart]:
-    """The parts by name, in order; ``calls`` of the network a sample, ``comparing`` seconds for many real images."""
+def parts_of(calls: int, comparing: float = 0.0, head: bool = False) -> dict[str, ReportPart]:
+    """The parts by name, in order.
+
+    Args:
+        calls: of the network, a sample.
+        comparing: seconds for many real images.
+        head: whether a variance head is fitted, which is left out where there is no time for it.
+    """
 
     def part(what: str, verb: str, seconds: float, each: int, images: tuple[int, int], after: str = "") -> ReportPart:
         return ReportPart(what, verb, seconds, each * images[0], each * images[1], after)
 
     fitting, samples = "fit of variance and steps", "samples"
+    fit = part(fitting, "fit {}", 2.8, KNOTS, IMAGES)
     return {
-        "fit": part(fitting, "fit {} analytic steps", 2.8, KNOTS, IMAGES),
+        "fit": replace(fit, most=fit.most + head_calls(HEAD[1])) if head else fit,
         "samples": part(samples, "sample {}", 0.6, calls, DRAWN),
         "bits": part("bits/dim", "likelihood {}", 0.4, TERMS + 1, MEASURED, fitting),
         "comparison": ReportPart("comparison with real images", "evaluate {}", 0.6 + comparing, after=samples),
         "page": ReportPart("page", "report {}", 0.8, after=samples),
     }
+
+
+def head_calls(steps: int) -> float:
+    """Calls of the network on one image that take as long as the fit of a head in so many steps, and its path."""
+    return HEAD_COST * HEAD_BATCH * steps + LOOKED_AT
+
+
+def head_steps(calls: float) -> int:
+    """Steps of the fit of a head for which so many calls are enough; 0: too few for any."""
+    steps = int((calls - LOOKED_AT) / (HEAD_COST * HEAD_BATCH))
+    return min(steps, HEAD[1]) if steps >= HEAD[0] else 0
 
 
 def seconds_per_call(model: NetworkModel, space: Space) -> float:

@@ -224,7 +224,7 @@ def _next(run: AnyRun, fits: Sequence[str], measurements: Sequence[Measurement])
         ]
     if "Frechet distance" not in named:
         commands.append(Command(f"compare samples with {held_out}images", f"diffprob evaluate {place}{data}"))
-    missing = [kind for kind in fits_for(run.recipe.process) if kind not in fits]
+    missing = [kind for kind in fits_for(run.recipe) if kind not in fits]
     if missing and not run.is_packaged:
         commands.append(Command("better numbers, in fewer steps", f"diffprob fit {place} {' '.join(missing)}{data}"))
     if not run.is_packaged:

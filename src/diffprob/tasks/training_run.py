@@ -22,6 +22,7 @@ from diffprob.process.grids import Uniform
 from diffprob.reporting.artifacts import grid_png
 from diffprob.reporting.figures import loss_curve
 from diffprob.runs.files import model_meta, read_recipe
+from diffprob.runs.fits import NLL, fits_for
 from diffprob.runs.folder import Run, auto_chunk, open_run
 from diffprob.runs.states import Replica
 from diffprob.runs.writer import RunWriter
@@ -138,7 +139,8 @@ def _share(prepared: PreparedTraining, recipe: AnyRecipe, trainer: Trainer) -> S
         return Share(prepared.duration, trainer.device, 0, report=False)
     average: Any = trainer.average
     calls, space = affordable(recipe.process), recipe.space
-    return Share(prepared.duration, trainer.device, calls, lambda: seconds_per_call(average, space))
+    head = NLL in fits_for(recipe)
+    return Share(prepared.duration, trainer.device, calls, lambda: seconds_per_call(average, space), head=head)
 
 
 def _accelerator(recipe: AnyRecipe, device: str, processes: int | None) -> Any:

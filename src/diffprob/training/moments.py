@@ -9,8 +9,11 @@ from torch import Tensor
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import check_points, flat_sum
 from diffprob.denoise.denoiser import Denoiser
-from diffprob.denoise.moments import NoiseMoments, noise_residual
+from diffprob.denoise.moments import NoiseMoments, VarianceQuantiles, noise_residual
 from diffprob.process.chain import rising_times
+
+QUANTILES = 64
+LEAST = 1e-12  # relative variance below which nothing is told apart
 
 
 def noise_moments(
@@ -66,3 +69,40 @@ def noise_moments(
         tell(k + 1)
     columns = torch.tensor([[float(value) for value in row] for row in rows], dtype=torch.float64).T
     return NoiseMoments(times.double().cpu(), *columns, count=len(rng))
+
+
+def variance_quantiles(
+    model: Denoiser,
+    x0: Tensor,
+    times: Tensor,
+    rng: Rng,
+    tell: Callable[[int], None] = lambda done: None,
+) -> VarianceQuantiles:
+    """How the variance that the model foretells is spread over elements and x_t.
+
+    Images and noise are the same at every time, so that what a path is chosen by is smooth: it follows noise downwards.
+
+    Args:
+        model: the denoiser, with the variance of which this is asked.
+        x0: images (B, *event), B equal to ``len(rng)``.
+        times: increasing noisy times, float64 (K,).
+        rng: one stream per image.
+        tell: called with the number of times that are done.
+
+    Raises:
+        ValueError: other times, or another number of streams.
+        NumericalError: images, or what the model makes of them, that are not finite.
+    """
+    process, rows = model.process, []
+    times = rising_times(process, times)
+    check_points(x0, "an image")
+    ranks = (torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES
+    for k, t in enumerate(times):
+        alpha, sigma = process.coefficients(t)
+        xt = process.add_noise(x0, process.noise_like(rng.fold("quantiles"), x0, t), t)
+        with torch.no_grad():
+            variance = model(xt, t).variance.double().expand(x0.shape)
+        relative = variance.flatten().cpu() * float((alpha**2 + sigma**2) / sigma**2)
+        rows.append(relative.sort().values[(ranks * relative.numel()).long()].clamp_min(LEAST))
+        tell(k + 1)
+    return VarianceQuantiles(times.double().cpu(), torch.stack(rows))
