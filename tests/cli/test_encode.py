@@ -1,17 +1,24 @@
 """`encode` and `decode`, and the same from Python: images come back to the bit, and damage is never an image."""
 
 import json
+import math
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import diffprob as dp
 from diffprob.base.errors import InputError
+from diffprob.base.rng import Rng
+from diffprob.codec.bits_back import BitsBack
 from diffprob.codec.container import Coded, read
 from diffprob.codec.poisson import PoissonFunctional
 from diffprob.codec.universal import UniversalQuantisation
@@ -20,7 +27,7 @@ from diffprob.reporting.pictures import tiles
 from diffprob.runs.folder import Run
 from diffprob.tasks import page_code
 from diffprob.tasks.decoding import decode
-from diffprob.tasks.encoding import EncodeRequest, encode
+from diffprob.tasks.encoding import EncodeRequest, encode, prepare_encoding
 from diffprob.tasks.images import ImageSelection
 from diffprob.tasks.reporter import SILENT
 
@@ -36,7 +43,7 @@ def coded(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, np.ndarray]:
     return encode(Run.open("digits"), request).data, data.images.take(index)
 
 
-@pytest.mark.parametrize("coder", [PoissonFunctional(bits=5.0), UniversalQuantisation()], ids=repr)
+@pytest.mark.parametrize("coder", [PoissonFunctional(bits=5.0), UniversalQuantisation(), BitsBack()], ids=repr)
 def test_images_come_back_to_the_bit(coder: PoissonFunctional) -> None:
     model = dp.load("digits")
     batch = model.data(n=3)
@@ -46,6 +53,45 @@ def test_images_come_back_to_the_bit(coder: PoissonFunctional) -> None:
     assert decoded.complete.all() and (decoded.times == 0).all()
     assert 8 * len(result.data) == pytest.approx(sum(result.bits.values()))
     assert result.bits_per_dim == pytest.approx(8 * len(result.data) / (3 * 64))
+
+
+def test_bits_back_is_all_or_nothing_and_comes_back_in_a_fresh_process(diffprob: Callable, tmp_path: Path) -> None:
+    """With two threads, too: a network call of one image has the same bits there, or the file would be refused."""
+    model, path = dp.load("digits"), tmp_path / "set.dfp"
+    batch = model.data(n=5)
+    result = model.encode(batch, coder=BitsBack(lanes=2), steps=4)
+    result.save(path)
+    assert result.settings["group"] == 1000 and (result.times == 0).all() and result.mean_psnr is None
+    program = (
+        "import sys, diffprob as dp, numpy as np\n"
+        "images = dp.load('digits').decode(sys.argv[1]).images\n"
+        "np.save(sys.argv[2], images)\n"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": str(3 - min(torch.get_num_threads(), 2))}
+    subprocess.run([sys.executable, "-c", program, str(path), str(tmp_path / "x.npy")], check=True, env=environment)
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), batch.images)
+    progressive = diffprob("decode", "digits", path, "--progressive", "--out", "x.png")
+    assert progressive.code == 2 and "says no image before its last byte" in progressive.error
+    assert "say nothing of an image yet" in diffprob("decode", "digits", path, "--bytes", "150", "--out", "x.png").error
+    refused = diffprob("encode", "digits", "--coder", "BitsBack()", "--psnr", "20", "--out", "y.dfp")
+    assert refused.code == 2 and "BitsBack() sends all or nothing" in refused.error and not Path("y.dfp").exists()
+    refused = diffprob("encode", "digits", "--coder", "BitsBack(parts=0)", "--out", "y.dfp")
+    assert refused.code == 2 and "parts must be" in refused.error
+
+
+def test_bits_back_costs_the_bound() -> None:
+    """16 digits at 6 times, against the bound at these: their difference is the noise of one draw of the chain."""
+    model = dp.load("digits")
+    result = model.encode(n=16, coder=BitsBack(), steps=6)
+    run = model.run
+    setup = prepare_encoding(run, EncodeRequest(images=ImageSelection(n=16), coder=BitsBack(), steps=6))
+    x0 = setup.x0(torch.from_numpy(setup.selection.images.take(setup.chosen)))
+    draws = [
+        dp.variational_bound(setup.denoiser, x0, setup.times, Rng.of(k, 16), setup.decoder).total for k in range(6)
+    ]
+    bound, noise = torch.stack(draws).mean(), torch.stack(draws).std(0).mean() / 16**0.5
+    measured = (result.bits["steps"] + result.bits["levels"]) / 16 * math.log(2)
+    assert abs(measured - float(bound)) < 4 * float(noise) * (1 + 1 / 6) ** 0.5 + 0.01 * float(bound)
 
 
 def test_groups_come_back_and_a_file_cut_short_says_what_is_there(coded: tuple[bytes, np.ndarray]) -> None:

@@ -4,14 +4,17 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from truth.models import IsotropicData
 
 from diffprob.base.distributions import LocationScale
 from diffprob.base.limits import MOST_WEIGHTS
 from diffprob.base.rng import Rng
+from diffprob.codec.bits_back import BitsBack, BitsBackCode
 from diffprob.codec.entropy import Writer
 from diffprob.config.recipe import parameter_count
 from diffprob.denoise.ideal import TwoPoint
 from diffprob.denoise.prediction import Epsilon
+from diffprob.likelihood.bound import Decoder
 from diffprob.process.absorbing import AbsorbingProcess
 from diffprob.process.grids import Uniform
 from diffprob.process.linear import LinearProcess
@@ -52,6 +55,13 @@ def use_sampler(sampler: Any) -> None:
 
 
 def use_coder(coder: Any) -> None:
+    if isinstance(coder, BitsBack):
+        model = IsotropicData(torch.zeros(3).double(), 0.1, LinearProcess())
+        code = BitsBackCode(model, Uniform()(model.process, 3), Decoder(17), coder)
+        stack, x0 = code.writer(), torch.zeros(2, 3).double()
+        list(code.encode(x0, stack))
+        finite(next(code.decode(x0, code.reader(stack.data()))).x)
+        return
     p = LocationScale(torch.zeros(1, 3), torch.ones(3))
     writer = Writer()
     finite(

@@ -12,6 +12,7 @@ from pathlib import Path
 from fuzz.driver import JSON, Target, flipped, mutated_json
 
 from diffprob.codec import container
+from diffprob.codec.bits_back import BitsBack
 from diffprob.codec.container import Coded, Group, digest_of, read
 from diffprob.codec.poisson import PoissonFunctional
 from diffprob.codec.universal import UniversalQuantisation
@@ -26,6 +27,7 @@ REQUESTS = (
     replace(FAST, images=ImageSelection(n=4, seed=1), group=4),
     replace(FAST, psnr=13.0),
     replace(FAST, images=ImageSelection(n=2), coder=PoissonFunctional(bits=4.0), steps=4),
+    replace(FAST, images=ImageSelection(n=5), coder=BitsBack(), group=3),
 )
 WRONG = (
     *("[1000000000]", "[" + "1," * 30000 + "1]", "[-1]", "[1e308]", "[0.5,0.4]", "[1000,-1,-1]", "[1]", "[5,5]"),
@@ -45,6 +47,8 @@ WRONG = (
     *(
         '"PoissonFunctional(bits=20.0, most=23, risk=0.1)"',
         '"Exact()"',
+        '"BitsBack(parts=1, lanes=64)"',
+        '"BitsBack(parts=64)"',
         '"Ideal()"',
         '"UnitData()"',
         '"cuda"',

@@ -18,7 +18,7 @@ from diffprob.cli.text import table
 EXAMPLES = (
     "diffprob encode digits --out digits.dfp                 # 16 test digits",
     "diffprob encode runs/mnist picture.png --out picture.dfp",
-    "diffprob encode runs/mnist -n 300 --group 300 --out mnist.dfp   # more share what a file needs once",
+    'diffprob encode runs/mnist -n 300 --coder "BitsBack()" --out mnist.dfp   # smallest and fast; all or nothing',
     "diffprob encode runs/mnist -n 100 --psnr 25 --out coarse.dfp     # or --bits 400: the coarse images alone",
     'diffprob encode digits --coder "UniversalQuantisation()" --steps 6 --out fast.dfp   # at once, but twice as long',
 )
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=whole(1), metavar="N", help="times of the chain (default: the cheapest)")
     parser.add_argument("--variance", metavar="V", help="of the steps (default GaussianNLL(), once fitted)")
     parser.add_argument(
-        "--group", type=whole(1), default=100, metavar="N", help="images that are coded together (default 100)"
+        "--group", type=whole(1), metavar="N", help="images that are coded together (default 100, BitsBack 1,000)"
     )
     parser.add_argument("--bits", type=float, metavar="N", help="coarse images, of at most N bits each, all counted")
     parser.add_argument("--psnr", type=float, metavar="X", help="coarse images, until their mean PSNR is X dB")
@@ -89,7 +89,7 @@ def format_result(result: dict[str, Any]) -> Iterator[str]:
         exact = f"; {result['lossless']:,} of them exact" if result["lossless"] else ""
         yield f"coarse as asked: E[x_0 | x_t] at t = {until}, mean PSNR {result['psnr']:.2f} dB{exact}"
     of = result["bits_per_dim_of"]
-    names = {"steps": "steps of the chain", "levels": "levels at its end", "rest": "header, lengths, checks"}
+    names = {"steps": "steps of the chain", "levels": "levels at its end", "rest": "all else (header, checks)"}
     rows = [(text, f"{of[name]:.4f}") for name, text in names.items()]
     yield from table([*rows, ("all", f"{result['bits_per_dim']:.4f}")], ("", "bits/dim"))
     yield f"encoded in {result['seconds']['encode']:.1f} s, decoded and compared in {result['seconds']['decode']:.1f} s"

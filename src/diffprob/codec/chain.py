@@ -18,6 +18,7 @@ from diffprob.base.errors import NoClosedForm
 from diffprob.base.rng import Rng
 from diffprob.codec.coders import Coder, Exact
 from diffprob.codec.entropy import Binned, Reader, Writer
+from diffprob.codec.stack import Stack
 from diffprob.denoise.denoiser import Denoiser
 from diffprob.likelihood.bound import Decoder
 from diffprob.process.chain import noisy_times
@@ -57,6 +58,19 @@ class ChainCode:
     decoder: Decoder
     coder: Coder
     rng: Rng
+
+    @property
+    def states(self) -> int:
+        """That are given out: x_t at each time, and x_0."""
+        return len(self.times) + 1
+
+    def writer(self) -> Writer:
+        """Of the bytes of a code."""
+        return Writer()
+
+    def reader(self, data: bytes, whole: bool = True) -> Reader:
+        """Of all bytes of a code, or of the first ones."""
+        return Reader(data, whole)
 
     def encode(self, x0: Tensor, writer: Writer) -> Iterator[Received]:
         """Write images, from the coarsest that is known of them to the last bit.
@@ -116,7 +130,7 @@ class ChainCode:
         return self.model(x, t)
 
 
-def put_values(x0: Tensor, law: Distribution, writer: Writer) -> Tensor:
+def put_values(x0: Tensor, law: Distribution, writer: Writer | Stack) -> Tensor:
     """Write levels, x0 (B, *event) in model space, under the law that both sides know: -log2 of their probability.
 
     Returns:
@@ -125,15 +139,18 @@ def put_values(x0: Tensor, law: Distribution, writer: Writer) -> Tensor:
     Raises:
         NoClosedForm: a law of no levels.
     """
+    before = writer.bits
     if isinstance(law, Categorical):
         Exact().put(x0, law, writer)
+        writer.levels += writer.bits - before
         return x0.to(law.dtype)
     levels = ((x0 + 1) * ((_discretised(law).levels - 1) / 2)).round().flatten().cpu().numpy()
     writer.put(levels, _binned(law))
+    writer.levels += writer.bits - before
     return _points(levels, law, x0)
 
 
-def take_values(like: Tensor, law: Distribution, reader: Reader) -> Tensor:
+def take_values(like: Tensor, law: Distribution, reader: Reader | Stack) -> Tensor:
     """The levels that `put_values` wrote, in model space, shaped like ``like``."""
     if isinstance(law, Categorical):
         return Exact().take(law, reader)

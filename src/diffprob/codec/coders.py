@@ -17,6 +17,7 @@ from diffprob.base.errors import InputError, NoClosedForm
 from diffprob.base.laws import Normal
 from diffprob.base.rng import Rng
 from diffprob.codec.entropy import Reader, Weights, Writer
+from diffprob.codec.stack import Stack
 
 
 class Coder(Protocol):
@@ -88,12 +89,12 @@ class Exact:
         """The values, (B, *event)."""
         return self.take(_discrete(p), reader)
 
-    def put(self, values: Tensor, law: Categorical, writer: Writer) -> None:
+    def put(self, values: Tensor, law: Categorical, writer: Writer | Stack) -> None:
         """Write values (B, *event) where the law leaves anything open."""
         open_, laws = _open(law)
         writer.put(values[open_].cpu().numpy(), laws)
 
-    def take(self, law: Categorical, reader: Reader) -> Tensor:
+    def take(self, law: Categorical, reader: Reader | Stack) -> Tensor:
         """The values that `put` wrote, (B, *event)."""
         open_, laws = _open(law)
         values = law.logits.argmax(-1)

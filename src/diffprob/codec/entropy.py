@@ -49,7 +49,8 @@ class SymbolLaw(Protocol):
         ...
 
 
-def _coding() -> Any:
+def coding() -> Any:
+    """The coders and models of constriction."""
     import constriction
 
     return vars(constriction)["stream"]
@@ -95,7 +96,7 @@ class Weights:
     def parts(self) -> list[tuple[int, Any, tuple[np.ndarray, ...]]]:
         """Categorical laws, some of them at a time."""
         n, values = self.logits.shape
-        at_once, family = max(1, SLICE // values), _coding().model.Categorical(perfect=False)
+        at_once, family = max(1, SLICE // values), coding().model.Categorical(perfect=False)
         counts = (self.counts(first, first + at_once) for first in range(0, n, at_once))
         return [(len(part), family, (part,)) for part in counts]
 
@@ -118,7 +119,7 @@ class Counted:
     def parts(self) -> list[tuple[int, Any, tuple[np.ndarray, ...]]]:
         """The law, once for each."""
         table = np.broadcast_to(np.asarray(self.weights, dtype=np.float64), (self.n, len(self.weights)))
-        return [(self.n, _coding().model.Categorical(perfect=False), (np.ascontiguousarray(table),))]
+        return [(self.n, coding().model.Categorical(perfect=False), (np.ascontiguousarray(table),))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +145,7 @@ class Uniform:
         if not self.bits:
             return []
         sizes = np.full(self.n, 1 << self.bits, dtype=np.int32)
-        return [(self.n, _coding().model.Uniform(), (sizes,))]
+        return [(self.n, coding().model.Uniform(), (sizes,))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +175,7 @@ class Binned:
         std = np.ldexp(_roots()[part], whole_part.astype(np.int32))
         step = np.ldexp(1.0 / FINE, np.minimum(whole_part, 0).astype(np.int32))
         mean = np.rint(np.clip(self.mean, -self.values, 2 * self.values) / step) * step
-        return [(len(mean), _coding().model.QuantizedGaussian(0, self.values - 1), (mean, std))]
+        return [(len(mean), coding().model.QuantizedGaussian(0, self.values - 1), (mean, std))]
 
 
 @lru_cache(maxsize=1)
@@ -184,12 +185,12 @@ def _roots() -> np.ndarray:
     return np.ldexp(np.array(values, dtype=np.float64), -40)
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """The coder of constriction refused, by an error or by a panic, which is no `Exception`."""
 
 
-class _Guarded:
-    """Turns whatever the coder raises into `_Refused`, but for what stops the program."""
+class Guarded:
+    """Turns whatever the coder raises into `Refused`, but for what stops the program."""
 
     def __enter__(self) -> None:
         """Nothing."""
@@ -197,15 +198,17 @@ class _Guarded:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """See the class."""
         if error is not None and not isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit | MemoryError):
-            raise _Refused(str(error)) from None
+            raise Refused(str(error)) from None
 
 
 class Writer:
     """Symbols become bytes, the first ones first."""
 
     def __init__(self) -> None:
-        self._coder = _coding().queue.RangeEncoder()
+        self._coder = coding().queue.RangeEncoder()
         self.charged = 0.0  # bits of an ideal code, of which there are no bytes
+        self.levels = 0.0  # bits of the levels at the end of a chain
+        self.first = 0.0  # bits that it was begun with: none
 
     def charge(self, bits: float) -> None:
         """Count bits that are not written."""
@@ -223,9 +226,9 @@ class Writer:
         first = 0
         for n, family, parameters in law.parts():
             try:
-                with _Guarded():
+                with Guarded():
                     self._coder.encode(symbols[first : first + n], family, *parameters)
-            except _Refused as error:
+            except Refused as error:
                 raise ValueError(f"a symbol that its law has not: {error}") from None
             first += n
 
@@ -269,11 +272,11 @@ def _ending(low: int, width: int) -> tuple[int, int]:
 def _reader(data: bytes, fill: int) -> Any:
     """A coder of bytes with ever more ``fill`` bytes behind."""
     padded = data + bytes([fill]) * (4 * WORD + -len(data) % WORD)
-    return _coding().queue.RangeDecoder(np.frombuffer(padded, dtype=">u4").astype(np.uint32))
+    return coding().queue.RangeDecoder(np.frombuffer(padded, dtype=">u4").astype(np.uint32))
 
 
 def _some(coder: Any, law: SymbolLaw) -> np.ndarray:
-    with _Guarded():
+    with Guarded():
         taken = [coder.decode(family, *parameters) for _, family, parameters in law.parts()]
     return np.concatenate(taken) if taken else np.zeros(len(law), dtype=np.int32)
 
@@ -300,7 +303,7 @@ class Reader:
         before = [coder.clone() for coder in self._coders] if len(self._coders) > 1 else []
         try:
             first, *others = (_some(coder, law) for coder in self._coders)
-        except _Refused:
+        except Refused:
             if before:
                 raise Incomplete(_certain(before, law)) from None
             raise Damaged("the bytes are damaged, or of another model") from None
@@ -317,9 +320,9 @@ def _certain(coders: list[Any], law: SymbolLaw) -> np.ndarray:
     for n, family, parameters in law.parts():
         for k in range(n):
             try:
-                with _Guarded():
+                with Guarded():
                     one, other = (int(c.decode(family, *(p[k : k + 1] for p in parameters))[0]) for c in coders)
-            except _Refused:
+            except Refused:
                 return np.array(symbols, dtype=np.int32)
             if one != other:
                 return np.array(symbols, dtype=np.int32)

@@ -5,6 +5,7 @@ import math
 from torch import Tensor
 
 from diffprob.base.checks import whole
+from diffprob.codec.bits_back import BitsBack
 from diffprob.codec.coders import Coder
 from diffprob.process.linear import LinearProcess
 from diffprob.process.path import cheapest_paths, reconstruction_costs, step_costs
@@ -18,7 +19,7 @@ def coding_times(
     variance: Tensor,
     dimensions: int,
     levels: int,
-    coder: Coder,
+    coder: Coder | BitsBack,
     n: int | None = None,
 ) -> Tensor:
     """The times of the chain that costs the fewest bits with a coder, decreasing, float64 (n,).

@@ -11,6 +11,7 @@ from diffprob.base.errors import InputError, did_you_mean
 from diffprob.base.gamma_law import Gamma
 from diffprob.base.laws import Normal
 from diffprob.base.mixture_law import MixtureOfGaussians
+from diffprob.codec.bits_back import BitsBack
 from diffprob.codec.coders import Ideal
 from diffprob.codec.poisson import PoissonFunctional
 from diffprob.codec.universal import UniversalQuantisation
@@ -157,7 +158,7 @@ SAMPLERS = _family(
     FirstHitting,
 )
 LEVEL_LAWS = _family(Softmax, LogisticMixture, StepSoftmax)
-CODERS = _family(PoissonFunctional, UniversalQuantisation, Ideal)
+CODERS = _family(PoissonFunctional, BitsBack, UniversalQuantisation, Ideal)
 DIVERGENCES = _family(Exact, Hutchinson)
 PROXIES = _family(
     *(ScoreNorms, NoiseNorm, Typical, ReconstructionError, DenoisingScore, PathStatistics, Scoped),

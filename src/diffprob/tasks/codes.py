@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from diffprob.codec.coders import Coder
 from diffprob.codec.poisson import PoissonFunctional
 from diffprob.denoise.variance import Variance
+from diffprob.tasks.coding import AnyCoder
 from diffprob.tasks.decoding import DecodeResult, decode, decode_progressively, read_coded
-from diffprob.tasks.encoding import GROUP, EncodeRequest, EncodeResult, encode
+from diffprob.tasks.encoding import EncodeRequest, EncodeResult, encode
 from diffprob.tasks.face import Face, Pictures
 
 
@@ -18,11 +18,11 @@ class Codes(Face):
         self,
         images: Pictures = None,
         *,
-        coder: Coder = PoissonFunctional(),
+        coder: AnyCoder = PoissonFunctional(),
         n: int | None = 16,
         steps: int | None = None,
         variance: Variance | None = None,
-        group: int = GROUP,
+        group: int | None = None,
         bits: float | None = None,
         psnr: float | None = None,
         seed: int = 0,

@@ -11,10 +11,11 @@ import torch
 
 from diffprob.base.checks import MOST_STEPS
 from diffprob.base.rng import Rng
+from diffprob.codec.bits_back import BitsBack, BitsBackCode
 from diffprob.codec.chain import ChainCode, Received
 from diffprob.codec.coders import Coder
 from diffprob.codec.container import Group, Head
-from diffprob.codec.entropy import Damaged, Reader
+from diffprob.codec.entropy import Damaged
 from diffprob.denoise.denoiser import NetworkModel
 from diffprob.evaluation.image_quality import psnr
 from diffprob.likelihood.bound import Decoder
@@ -22,27 +23,32 @@ from diffprob.runs.files import library_version
 from diffprob.runs.folder import Run
 from diffprob.tasks.drawing import limited
 
+AnyCoder = Coder | BitsBack
+AnyCode = ChainCode | BitsBackCode
+
 MOST_CHUNK = 1024  # images in a network call: what decoding a file takes is bounded, whatever its header says
 DIGITS = 16  # hexadecimal ones of a SHA-256 that a file keeps
 
 
 def code_of(
-    model: NetworkModel[Any], clip: bool, times: torch.Tensor, decoder: Decoder, coder: Coder, first: int, n: int
-) -> ChainCode:
+    model: NetworkModel[Any], clip: bool, times: torch.Tensor, decoder: Decoder, coder: AnyCoder, first: int, n: int
+) -> AnyCode:
     """The code of images first, ..., first + n - 1 of a file."""
+    if isinstance(coder, BitsBack):
+        return BitsBackCode(limited(model, clip), times, decoder, coder)
     return ChainCode(limited(model, clip), times, decoder, coder, Rng.of(0, n, first).fold("codec"))
 
 
-def received(code: ChainCode, run: Run, group: Group | Head, reader: Reader) -> Iterator[Received]:
+def received(code: AnyCode, run: Run, group: Group | Head, reader: Any) -> Iterator[Received]:
     """What the stream of a group says, from noise to where it ends.
 
     Raises:
         Damaged: another stream, or another end than there can be.
         Incomplete: see `diffprob.codec.entropy.Reader.get`.
     """
-    last = len(code.times) - group.left  # of the times, and x_0 after them
+    last = code.states - 1 - group.left  # of the times, and x_0 after them
     if last < 0:
-        raise Damaged(f"damaged: a chain of {len(code.times):,} times that ends {group.left:,} before its end")
+        raise Damaged(f"damaged: a chain of {code.states - 1:,} times that ends {group.left:,} before its end")
     like = torch.zeros(group.images, *run.space.model_shape, dtype=torch.float64)
     return islice(code.decode(like, reader), last + 1)
 
@@ -67,7 +73,7 @@ def made_with() -> str:
     return f"diffprob {library_version()}, torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}"
 
 
-def probe(code: ChainCode, run: Run) -> str:
+def probe(code: AnyCode, run: Run) -> str:
     """A digest of the network's answer to noise: whether its last bits are here what they were there."""
     like = torch.zeros(1, *run.space.model_shape, dtype=torch.float64)
     x = code.model.process.prior(like).sample(Rng.of(0, 1).fold("probe"))

@@ -12,10 +12,9 @@ from diffprob.base.checks import whole
 from diffprob.base.errors import InputError, NumericalError
 from diffprob.base.text import one_line
 from diffprob.codec.arriving import Arriving
-from diffprob.codec.chain import ChainCode
-from diffprob.codec.coders import Coder
+from diffprob.codec.bits_back import BitsBack
 from diffprob.codec.container import CutShort, Group, Head, Source, digest_of, read, read_head, read_header
-from diffprob.codec.entropy import Damaged, Incomplete, Reader
+from diffprob.codec.entropy import Damaged, Incomplete
 from diffprob.config.registry import CODERS, VARIANCES
 from diffprob.config.spec import parse
 from diffprob.denoise.denoiser import NetworkModel
@@ -25,7 +24,18 @@ from diffprob.reporting.artifacts import arrays, grid_png, progression_png
 from diffprob.runs.folder import Run
 from diffprob.storage import files
 from diffprob.tasks.bounds import bound_variance
-from diffprob.tasks.coding import DIGITS, MOST_CHUNK, code_of, made_with, numbers_as_times, probe, received, shown
+from diffprob.tasks.coding import (
+    DIGITS,
+    MOST_CHUNK,
+    AnyCode,
+    AnyCoder,
+    code_of,
+    made_with,
+    numbers_as_times,
+    probe,
+    received,
+    shown,
+)
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.display import OfImages, save
 from diffprob.tasks.reporter import SILENT, Reporter
@@ -129,12 +139,13 @@ def decode(
     coded = read(data, partly=True)
     unpacking = Unpacking(run, coded.header, compute)
     if progressive and coded.groups:
+        unpacking.require_progressive()
         states = decode_progressively(run, [data], compute)
         with reporter.progress("decoding", unpacking.states_of(coded.groups), "time") as progress:
             return _followed(states, progressive, coded.groups[0].images, progress.update)
     with reporter.progress("decoding", sum(group.images for group in coded.groups), "image") as progress:
         for group in coded.groups:
-            for _ in unpacking.states(group, Reader(group.stream, whole=group.complete)):
+            for _ in unpacking.states(group):
                 pass
             progress.update(unpacking.n)
     if not unpacking.n:
@@ -175,6 +186,7 @@ def decode_progressively(run: Run, data: Iterable[bytes], compute: Compute = Com
     rest = Source(more=data)
     header, count = read_header(rest)
     unpacking = Unpacking(run, header, compute)
+    unpacking.require_progressive()
     for _ in range(count):
         try:
             head = read_head(rest)
@@ -219,23 +231,38 @@ class Unpacking:
 
     def states_of(self, groups: Sequence[Group]) -> int:
         """Times that the chains of some groups come to, if they are whole."""
-        return sum(len(self._of[-1]) + 1 - group.left for group in groups)
+        states = self._code(1).states
+        return sum(states - group.left for group in groups)
 
-    def _code(self, n: int) -> ChainCode:
+    def require_progressive(self) -> None:
+        """Refuse a file whose beginning says nothing.
+
+        Raises:
+            InputError: it was coded with bits back.
+        """
+        if isinstance(self._of[1], BitsBack):
+            raise InputError(f"a file of {self._of[1]!r} says no image before its last byte: decode it whole")
+
+    def _code(self, n: int) -> AnyCode:
         """Of the next n images."""
         model, coder, decoder, times = self._of
         return code_of(model, self.header["clip"], times, decoder, coder, self.n, n)
 
-    def states(self, group: Group | Head, reader: Reader) -> Iterator[None]:
+    def states(self, group: Group | Head, arriving: Arriving | None = None) -> Iterator[None]:
         """Decode a group; what is known of it is there after each time of the chain that the bytes say.
+
+        Args:
+            group: all of it, or what stands before its bytes.
+            arriving: these; None: those of the group.
 
         Raises:
             Damaged: bytes that say another image than was coded, or none.
         """
         code, at = self._code(group.images), len(self._groups)
         try:
+            reader = code.reader(group.stream, group.complete) if isinstance(group, Group) else arriving
             for k, state in enumerate(received(code, self.run, group, reader)):
-                images, complete = shown(self.run, state), k == len(code.times) - group.left
+                images, complete = shown(self.run, state), k == code.states - 1 - group.left
                 if complete and digest_of(images) != group.digest:
                     raise Damaged("damaged: the images are not those that were coded")
                 self._groups[at:] = [(images, complete, float(state.t))]
@@ -255,7 +282,7 @@ class Unpacking:
 
 def _opened(
     run: Run, header: Mapping[str, Any], compute: Compute
-) -> tuple[NetworkModel[Any], Coder, Decoder, torch.Tensor]:
+) -> tuple[NetworkModel[Any], AnyCoder, Decoder, torch.Tensor]:
     """The model and the code that a header names.
 
     Raises:

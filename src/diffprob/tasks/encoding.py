@@ -11,10 +11,10 @@ import torch
 
 from diffprob.base.checks import able, instance, real, whole
 from diffprob.base.errors import FieldError, InputError, NumericalError
-from diffprob.codec.chain import ChainCode
-from diffprob.codec.coders import Coder, Ideal
+from diffprob.codec.bits_back import BitsBack
+from diffprob.codec.coders import Ideal
 from diffprob.codec.container import MOST_IMAGES, Coded, Group, digest_of, head_size
-from diffprob.codec.entropy import Damaged, Reader, Writer
+from diffprob.codec.entropy import Damaged
 from diffprob.codec.grid import coding_times
 from diffprob.codec.poisson import PoissonFunctional
 from diffprob.denoise.variance import Variance
@@ -26,6 +26,8 @@ from diffprob.tasks.bounds import ChainBound, LikelihoodSetup, bound_variance, p
 from diffprob.tasks.coding import (
     DIGITS,
     MOST_CHUNK,
+    AnyCode,
+    AnyCoder,
     code_of,
     finite_psnr,
     made_with,
@@ -41,7 +43,7 @@ from diffprob.tasks.images import ImageSelection
 from diffprob.tasks.options import option
 from diffprob.tasks.reporter import SILENT, Reporter
 
-GROUP = 100  # images that are coded together
+GROUP, GROUP_BACK = 100, 1000  # images that are coded together, and with bits back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,8 @@ class EncodeRequest:
         steps: times of the chain; None: as many as cost the fewest bits.
         variance: of the steps; None: ``GaussianNLL()``, ``OptimalCovariance()``, ``NoiseResidual()`` or ``Analytic()``,
             the first that was fitted.
-        group: images that are coded together: more share what comes once a group, and are decoded at once.
+        group: images that are coded together: more share what comes once a group, and are decoded at once; None: 100,
+            of ``BitsBack()`` 1,000.
         bits: at most so many for each image on average, all of the file counted, in place of every bit: of each group
             so many steps of the chain are sent as its share of them allows.
         psnr: in place of every bit, steps until what a decoder shows has this mean PSNR in each group, dB.
@@ -65,23 +68,30 @@ class EncodeRequest:
     """
 
     images: ImageSelection = ImageSelection(n=16)
-    coder: Coder = PoissonFunctional()
+    coder: AnyCoder = PoissonFunctional()
     steps: int | None = None
     variance: Variance | None = None
-    group: int = GROUP
+    group: int | None = None
     bits: float | None = None
     psnr: float | None = None
     compute: Compute = Compute()
 
     def __post_init__(self) -> None:
-        able("coder", self.coder, "encode", "PoissonFunctional()")
+        able("coder", self.coder, "cost", "PoissonFunctional()")
         real("bits", self.bits, "(0, 1e6]", none=True)
         real("psnr", self.psnr, "(0, 200]", none=True)
         if self.bits is not None and self.psnr is not None:
             raise FieldError("psnr", "and bits exclude each other: one of them says how far a code goes")
         whole("steps", self.steps, 1, none=True)
-        whole("group", self.group, 1, MOST_IMAGES)
+        whole("group", self.group, 1, MOST_IMAGES, none=True)
         instance("images", self.images, ImageSelection)
+        if isinstance(self.coder, BitsBack) and (self.bits or self.psnr):
+            raise FieldError("coder", "BitsBack() sends all or nothing: PoissonFunctional() sends coarse images")
+
+    @property
+    def most_together(self) -> int:
+        """Images of a group."""
+        return self.group or (GROUP_BACK if isinstance(self.coder, BitsBack) else GROUP)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +100,8 @@ class EncodeResult:
 
     Args:
         data: the file.
-        bits: of the steps, of the levels at the end, and of all else (header, lengths, checks), of all images.
+        bits: of the steps, of the levels at the end, and of all else (header, lengths, checks, and the bits that a code
+            with bits back begins with), of all images.
         n: images.
         dimensions: of an image.
         times: t of the chain at which the code of each image ends, float64 (n,); 0: it says every bit.
@@ -172,8 +183,8 @@ def encode_prepared(
     pieces: list[_Piece] = []
     encoding, decoding = 0.0, 0.0
     with reporter.progress("encoding", len(setup.chosen), "image") as progress:
-        for k, first in enumerate(range(0, len(setup.chosen), request.group)):
-            index = setup.chosen[first : first + request.group]
+        for k, first in enumerate(range(0, len(setup.chosen), request.most_together)):
+            index = setup.chosen[first : first + request.most_together]
             levels = setup.selection.images.take(index)
             code = code_of(setup.model, setup.clip, setup.times, setup.decoder, request.coder, first, len(index))
             began = time.monotonic()
@@ -185,12 +196,12 @@ def encode_prepared(
             pieces.append(piece)
             progress.update(first + len(index))
     file = Coded(header, tuple(piece.group for piece in pieces))
-    steps = sum(piece.steps for piece in pieces)
+    steps, first = (sum(piece.bits[name] for piece in pieces) for name in ("steps", "first"))
     streams = sum(8.0 * len(piece.group.stream) for piece in pieces)
-    settings = {**setup.without("terms", "grid"), "coder": repr(request.coder), "group": request.group}
+    settings = {**setup.without("terms", "grid"), "coder": repr(request.coder), "group": request.most_together}
     return EncodeResult(
         data=file.data(),
-        bits={"steps": steps, "levels": streams - steps, "rest": 8.0 * file.overhead},
+        bits={"steps": steps, "levels": streams - steps - first, "rest": 8.0 * file.overhead + first},
         n=len(setup.chosen),
         dimensions=run.space.dimensions,
         times=np.repeat([piece.t for piece in pieces], [piece.group.images for piece in pieces]),
@@ -212,10 +223,14 @@ def prepare_encoding(run: Run, request: EncodeRequest, reporter: Reporter = SILE
         batch = option("batch", request.compute.batch)
         raise InputError(f"{batch}: a file of coded images takes at most {MOST_CHUNK:,} in a network call")
     run.recipe.process.check_law("encoding")
+    compute = request.compute
+    if isinstance(request.coder, BitsBack):
+        run.recipe.process.require_linear("BitsBack()")
+        compute = replace(compute, batch=compute.batch or request.coder.lanes)  # so many images come at once
     best, linear = request.compute.best, run.recipe.process.is_linear
     variance = request.variance or (coding_variance(run, best) if linear else None)
     setup = prepare(
-        run, request.images, ChainBound(terms=None, steps=request.steps, variance=variance), request.compute, reporter
+        run, request.images, ChainBound(terms=None, steps=request.steps, variance=variance), compute, reporter
     )
     if linear and ANALYTIC in fitted(run, best):
         steps, space = native_steps(run.recipe.process.schedule.steps), run.space
@@ -245,41 +260,42 @@ class _Piece(NamedTuple):
 
     Args:
         group: of the file.
-        steps: bits of the steps of the chain in its stream.
+        bits: of its stream: of the steps of the chain, and those that it was begun with.
         t: at which its stream ends.
         psnr: of each image as it is shown there, (n,).
         images: as they are shown there, levels, uint8 (n, C, H, W).
     """
 
     group: Group
-    steps: float
+    bits: dict[str, float]
     t: float
     psnr: np.ndarray
     images: np.ndarray
 
 
-def _encoded(code: ChainCode, run: Run, levels: np.ndarray, most: int | None, quality: float | None) -> _Piece:
+def _encoded(code: AnyCode, run: Run, levels: np.ndarray, most: int | None, quality: float | None) -> _Piece:
     """The images coded to the last bit, or in at most so many bytes, or until they are shown so well."""
-    x0, writer, steps = run.space.to_model(torch.from_numpy(levels), torch.float64), Writer(), 0.0
-    ends, left = None, len(code.times)
+    writer: Any = code.writer()
+    x0 = run.space.to_model(torch.from_numpy(levels), torch.float64)
+    ends, left = None, code.states - 1
     for state in code.encode(x0, writer):
         if most is not None and writer.size > most and ends is not None:
             break
-        steps = writer.bits if left else steps
+        parts = {"steps": writer.bits - writer.levels - writer.first, "first": writer.first}
         if not left or most is not None:
-            ends = (state, left, writer.data(), steps)
+            ends = (state, left, writer.data(), parts)
         elif quality is not None:
             psnrs = finite_psnr(shown(run, state), levels, run.space.levels)
             if psnrs.mean() >= quality:
-                ends = (state, left, writer.data(), steps)
+                ends = (state, left, writer.data(), parts)
                 break
         left -= 1
     if ends is None:
         raise ValueError("a chain without an end")
-    state, left, stream, steps = ends
+    state, left, stream, parts = ends
     images = shown(run, state)
     group = Group(len(levels), stream, digest_of(images), left)
-    return _Piece(group, steps, float(state.t), psnr(images, levels, run.space.levels), images)
+    return _Piece(group, parts, float(state.t), psnr(images, levels, run.space.levels), images)
 
 
 def _budgets(header: Mapping[str, Any], n: int, request: EncodeRequest) -> list[int | None]:
@@ -288,7 +304,8 @@ def _budgets(header: Mapping[str, Any], n: int, request: EncodeRequest) -> list[
     Raises:
         InputError: fewer bits than the header and the checks take.
     """
-    sizes = [min(request.group, n - first) for first in range(0, n, request.group)]
+    each = request.most_together
+    sizes = [min(each, n - first) for first in range(0, n, each)]
     if request.bits is None:
         return [None] * len(sizes)
     fixed = len(Coded(header, ()).data()) + 2  # the number of groups may take three bytes
@@ -306,9 +323,9 @@ def _budgets(header: Mapping[str, Any], n: int, request: EncodeRequest) -> list[
     return budgets
 
 
-def _verify(code: ChainCode, run: Run, piece: _Piece) -> None:
+def _verify(code: AnyCode, run: Run, piece: _Piece) -> None:
     try:
-        *_, last = received(code, run, piece.group, Reader(piece.group.stream))
+        *_, last = received(code, run, piece.group, code.reader(piece.group.stream))
         same = np.array_equal(shown(run, last), piece.images)
     except Damaged:
         same = False
@@ -316,7 +333,7 @@ def _verify(code: ChainCode, run: Run, piece: _Piece) -> None:
         raise NumericalError("the bytes did not say the same images when they were decoded; none are given out")
 
 
-def header_of(setup: LikelihoodSetup, coder: Coder, best: bool = False) -> dict[str, Any]:
+def header_of(setup: LikelihoodSetup, coder: AnyCoder, best: bool = False) -> dict[str, Any]:
     """What a decoder needs, JSON literals by name."""
     run, evaluation = setup.run, setup.model.evaluation
     code = code_of(setup.model, setup.clip, setup.times, setup.decoder, coder, 0, 1)

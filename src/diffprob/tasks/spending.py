@@ -111,7 +111,7 @@ def spend(setup: LikelihoodSetup, coder: Coder, best: bool = False, reporter: Re
 
 
 def _states(
-    setup: LikelihoodSetup, coder: Coder, first: int, pixels: np.ndarray, writer: Writer
+    setup: LikelihoodSetup, coder: Coder, first: int, pixels: np.ndarray, writer: Any
 ) -> Iterator[tuple[float, float]]:
     """Bits so far, and the squared error of what is known, summed over the images, at each time."""
     code = code_of(setup.model, setup.clip, setup.times, setup.decoder, coder, first, len(pixels))
