@@ -56,7 +56,7 @@ def test_images_come_back_to_the_bit(coder: PoissonFunctional) -> None:
 
 
 def test_bits_back_is_all_or_nothing_and_comes_back_in_a_fresh_process(diffprob: Callable, tmp_path: Path) -> None:
-    """With two threads, too: a network call of one image has the same bits there, or the file would be refused."""
+    """With another number of threads than it was made with."""
     model, path = dp.load("digits"), tmp_path / "set.dfp"
     batch = model.data(n=5)
     result = model.encode(batch, coder=BitsBack(lanes=2), steps=4)
@@ -80,7 +80,11 @@ def test_bits_back_is_all_or_nothing_and_comes_back_in_a_fresh_process(diffprob:
 
 
 def test_bits_back_costs_the_bound() -> None:
-    """16 digits at 6 times, against the bound at these: their difference is the noise of one draw of the chain."""
+    """16 digits at 6 times, against the bound at these.
+
+    They differ by the noise of one draw of the chain and by what rounded states cost, 1/2 log(1 + 1/48) a step and
+    element at most.
+    """
     model = dp.load("digits")
     result = model.encode(n=16, coder=BitsBack(), steps=6)
     run = model.run
@@ -91,7 +95,7 @@ def test_bits_back_costs_the_bound() -> None:
     ]
     bound, noise = torch.stack(draws).mean(), torch.stack(draws).std(0).mean() / 16**0.5
     measured = (result.bits["steps"] + result.bits["levels"]) / 16 * math.log(2)
-    assert abs(measured - float(bound)) < 4 * float(noise) * (1 + 1 / 6) ** 0.5 + 0.01 * float(bound)
+    assert abs(measured - float(bound)) < 4 * float(noise) * (1 + 1 / 6) ** 0.5 + 0.5 * math.log1p(1 / 48) * 6 * 64
 
 
 def test_groups_come_back_and_a_file_cut_short_says_what_is_there(coded: tuple[bytes, np.ndarray]) -> None:
