@@ -1,9 +1,12 @@
 """Text that came from outside, made fit for one line of a terminal, a log or a message."""
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from typing import Any
 
 LONGEST_MESSAGE = 300  # characters of an error: what is wrong, where, and what would be right fit in them
+QUIET = "quiet"  # in a field's metadata: it came later, and text that does not name it is to stay what it was
 
 # Control characters, formats (right-to-left marks, zero widths), lone surrogates, private use, line and paragraph ends.
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -56,3 +59,11 @@ def _escaped(character: str) -> str:
         return character
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def text_fields(value: Any) -> Iterator[tuple[str, Any]]:
+    """(name, value) of a dataclass's fields that its text has: those of its repr, but no quiet one at its default."""
+    for field in fields(value):
+        item = getattr(value, field.name)
+        if field.init and field.repr and not (field.metadata.get(QUIET) and item == field.default):
+            yield field.name, item

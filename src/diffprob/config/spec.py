@@ -11,7 +11,7 @@ from typing import Any
 
 from diffprob.base.checks import listed, shown
 from diffprob.base.errors import InputError, did_you_mean
-from diffprob.base.text import one_line
+from diffprob.base.text import one_line, text_fields
 from diffprob.config.old_names import current_field, current_name
 
 Table = Mapping[str, Callable[..., Any]]
@@ -132,7 +132,7 @@ def render(value: Any, indent: str = "") -> str:
     """
     deeper = indent + "    "
     if is_dataclass(value) and not isinstance(value, type):
-        items = [f"{name}={render(child, deeper)}" for name, child in children(value)]
+        items = [f"{name}={render(child, deeper)}" for name, child in text_fields(value)]
         return _block(f"{type(value).__name__}(", items, ")", indent)
     if isinstance(value, tuple | list) and any(is_dataclass(item) for item in value):
         left, right = "()" if isinstance(value, tuple) else "[]"

@@ -121,6 +121,8 @@ def network_config(spec: UNetSpec, size: tuple[int, int] | None) -> dict[str, An
     """
     if spec.fourier:
         raise InputError(f"a network with Fourier features (fourier={spec.fourier}) has no counterpart in diffusers")
+    if spec.dims != 2:
+        raise InputError(f"a network of {spec.dims} dimensions (dims={spec.dims}) has no counterpart in diffusers")
     if spec.patch_size > 1:
         raise InputError(f"a network of patches (patch_size={spec.patch_size}) has no counterpart in diffusers")
     config: dict[str, Any] = {"_class_name": "UNet2DModel", "_diffusers_version": VERSION}

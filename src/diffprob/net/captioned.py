@@ -15,7 +15,7 @@ from diffprob.base.limits import MOST_WIDTH
 from diffprob.net.layers import Attention, mix_masked, split_heads
 from diffprob.net.norm import group_norm
 from diffprob.net.text import Text, TextEncoderSpec
-from diffprob.net.unet import Conditioning, UNet, UNetSpec
+from diffprob.net.unet import Conditioning, UNet, UNetSpec, planar
 from diffprob.net.wrapped import ConditionedSpec
 
 
@@ -38,6 +38,7 @@ class CaptionedUNetSpec(ConditionedSpec):
 
     def __post_init__(self) -> None:
         instance("body", self.body, UNetSpec)
+        planar("body", self.body)
         instance("text", self.text, TextEncoderSpec)
         if self.body.classes:
             raise FieldError("body.classes", f"must be 0 where captions are told, got {self.body.classes}")

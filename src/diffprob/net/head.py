@@ -13,7 +13,7 @@ from diffprob.base.errors import FieldError
 from diffprob.base.limits import MOST_BLOCKS, MOST_WIDTH, check_channels, check_weights
 from diffprob.net.layers import Output
 from diffprob.net.norm import group_norm
-from diffprob.net.unet import UNet, UNetSpec
+from diffprob.net.unet import UNet, UNetSpec, planar
 
 SHARPNESS = 5.0  # of the softplus
 
@@ -59,6 +59,7 @@ class HeadSpec:
     @classmethod
     def reading(cls, net: UNetSpec, blocks: int = 0, positive: bool = False) -> "HeadSpec":
         """The head that reads the features of such a network: one variance for every element of its input."""
+        planar("network", net)
         return cls(net.widths[0], net.in_channels, net.groups, net.eps, blocks, net.patch_size, positive)
 
     def build(self) -> "VarianceHead":

@@ -76,6 +76,31 @@ class TimeEmbedding(nn.Module):
             return self.linear_2(F.silu(self.linear_1(waves)))
 
 
+def convolution(dims: int) -> type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]:
+    """The convolution over that many axes: 1, 2 or 3."""
+    return (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1]
+
+
+def to_patches(x: Tensor, size: int) -> Tensor:
+    """Channels of blocks: (B, C, *sides) -> (B, C size^dims, *sides / size); of images, torch's ``pixel_unshuffle``."""
+    if x.ndim == 4 or size == 1:
+        return F.pixel_unshuffle(x, size) if x.ndim == 4 else x
+    dims = x.ndim - 2
+    blocks = x.reshape(*x.shape[:2], *(part for side in x.shape[2:] for part in (side // size, size)))
+    inside, outside = range(3, 3 + 2 * dims, 2), range(2, 2 + 2 * dims, 2)
+    return blocks.permute(0, 1, *inside, *outside).flatten(1, 1 + dims)
+
+
+def from_patches(x: Tensor, size: int) -> Tensor:
+    """The inverse of `to_patches`: (B, C size^dims, *sides) -> (B, C, *size sides)."""
+    if x.ndim == 4 or size == 1:
+        return F.pixel_shuffle(x, size) if x.ndim == 4 else x
+    dims = x.ndim - 2
+    blocks = x.unflatten(1, (-1, *[size] * dims))
+    order = [axis for i in range(dims) for axis in (2 + dims + i, 2 + i)]
+    return blocks.permute(0, 1, *order).reshape(len(x), -1, *(size * side for side in x.shape[2:]))
+
+
 class ResBlock(nn.Module):
     """Residual block: GN, SiLU, conv, + linear(temb), GN, SiLU, dropout, conv, + skip (1x1 conv where widths differ).
 
@@ -84,16 +109,24 @@ class ResBlock(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, temb_channels: int, groups: int, eps: float, dropout: float
+        self,
+        in_channels: int,
+        out_channels: int,
+        temb_channels: int,
+        groups: int,
+        eps: float,
+        dropout: float,
+        dims: int = 2,
     ) -> None:
         super().__init__()
+        conv = convolution(dims)
         self.norm1 = nn.GroupNorm(groups, in_channels, eps)
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.conv1 = conv(in_channels, out_channels, 3, padding=1)
         self.time_emb_proj = nn.Linear(temb_channels, out_channels)
         self.norm2 = nn.GroupNorm(groups, out_channels, eps)
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
+        self.conv2 = conv(out_channels, out_channels, 3, padding=1)
+        self.conv_shortcut = conv(in_channels, out_channels, 1) if in_channels != out_channels else None
 
     def forward(self, x: Tensor, temb: Tensor) -> Tensor:
         h = self.conv1(group_norm(self.norm1, x))
@@ -102,7 +135,7 @@ class ResBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over the pixels: GN, softmax(q k^T / sqrt(head_dim)) v, linear, + skip; None is one head."""
+    """Self-attention over the positions: GN, softmax(q k^T / sqrt(head_dim)) v, linear, + skip; None is one head."""
 
     def __init__(self, channels: int, head_dim: int | None, groups: int, eps: float) -> None:
         super().__init__()
@@ -118,13 +151,12 @@ class Attention(nn.Module):
         return group_norm(self.group_norm, x, silu=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, channels, height, width = x.shape
         # In channels-last memory this and the way back are views.
-        tokens = self.normed(x).permute(0, 2, 3, 1).reshape(batch, height * width, channels)
-        heads = (batch, height * width, self.heads, channels // self.heads)
+        tokens = self.normed(x).flatten(2).transpose(1, 2).contiguous()
+        heads = (*tokens.shape[:2], self.heads, tokens.shape[2] // self.heads)
         q, k, v = (layer(tokens).view(heads).transpose(1, 2) for layer in (self.to_q, self.to_k, self.to_v))
-        attended = _mix(q, k, v).transpose(1, 2).reshape(batch, height * width, channels)
-        return x + self.to_out[0](attended).view(batch, height, width, channels).permute(0, 3, 1, 2)
+        attended = _mix(q, k, v).transpose(1, 2).reshape(tokens.shape)
+        return x + self.to_out[0](attended).transpose(1, 2).unflatten(2, x.shape[2:])
 
 
 def _mix(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -158,30 +190,34 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
 
 
 class Downsample(nn.Module):
-    """Halve height and width: conv 3x3 with stride 2, padded all round, or (``padding=0``) on the right and bottom."""
+    """Halve every side: conv 3x3 with stride 2, padded all round, or (``padding=0``) on the right and bottom."""
 
-    def __init__(self, channels: int, padding: int) -> None:
+    def __init__(self, channels: int, padding: int, dims: int = 2) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=padding)
+        self.conv = convolution(dims)(channels, channels, 3, stride=2, padding=padding)
         self.padding = padding
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.pad(x, (0, 1, 0, 1)) if self.padding == 0 else x)
+        return self.conv(F.pad(x, (0, 1) * (x.ndim - 2)) if self.padding == 0 else x)
 
 
 class Upsample(nn.Module):
-    """Double height and width: nearest neighbour, then conv 3x3, computed as one transposed convolution.
+    """Double every side: nearest neighbour, then conv 3x3, of images computed as one transposed convolution.
 
     Nearest upsampling is a transposed convolution with a 2x2 kernel of ones and stride 2. Followed by a 3x3 kernel w it
     is one with a 4x4 kernel, along each axis K = (w2, w1 + w2, w0 + w1, w0): 4 products for an output pixel instead of
     9, and no enlarged map in memory. The parameter stays the 3x3 kernel. Few pixels do not repay the making of K.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, dims: int = 2) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = convolution(dims)(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 4:
+            for axis in range(2, x.ndim):
+                x = x.repeat_interleave(2, axis)
+            return self.conv(x)
         batch, channels, height, width = x.shape
         if x.device.type != "cpu" or batch * height * width < _REPAYING_PIXELS:
             # F.interpolate would do the same, but Inductor loses gradients around it (torch 2.13).

@@ -10,7 +10,7 @@ from diffprob.base.errors import FieldError
 from diffprob.base.limits import check_weights
 from diffprob.net.layers import Output
 from diffprob.net.transformer import TransformerSpec
-from diffprob.net.unet import UNetSpec
+from diffprob.net.unet import UNetSpec, planar
 from diffprob.net.wrapped import WrappedSpec
 
 MOST_LOGITS = 4096  # channels of the last layer of an image's pixel
@@ -35,6 +35,7 @@ class CategoricalUNetSpec(WrappedSpec):
 
     def __post_init__(self) -> None:
         instance("body", self.body, (UNetSpec, TransformerSpec))
+        planar("body", self.body)
         whole("levels", self.levels, 2, 256)
         whole("outputs", self.outputs, 1, MOST_LOGITS, none=True)
         channels = self.body.in_channels

@@ -8,7 +8,7 @@ from diffprob.base.checks import instance, whole
 from diffprob.base.errors import FieldError
 from diffprob.base.limits import MOST_CLASSES, check_weights
 from diffprob.net.norm import group_norm
-from diffprob.net.unet import UNet, UNetSpec
+from diffprob.net.unet import UNet, UNetSpec, planar
 from diffprob.net.wrapped import WrappedSpec
 
 
@@ -29,6 +29,7 @@ class NoisyClassifierSpec(WrappedSpec):
 
     def __post_init__(self) -> None:
         instance("body", self.body, UNetSpec)
+        planar("body", self.body)
         if self.body.classes:
             raise FieldError("body.classes", f"must be 0: labels are what it is to find, got {self.body.classes}")
         whole("classes", self.classes, 2, MOST_CLASSES)

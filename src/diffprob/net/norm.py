@@ -22,7 +22,7 @@ Settings = tuple[int, float, bool]
 
 
 def group_norm(norm: nn.GroupNorm, x: Tensor, shift: Tensor | None = None, silu: bool = True) -> Tensor:
-    """silu(norm(x + shift)), or without the SiLU; ``x`` (B, C, H, W), ``shift`` (B, C) or None."""
+    """silu(norm(x + shift)), or without the SiLU; ``x`` (B, C, *sides), ``shift`` (B, C) or None."""
     if _transformed(x):
         # torch's forward-mode rule takes views that channels-last memory does not have.
         return _plain(x.contiguous(), norm.weight, norm.bias, shift, norm.num_groups, norm.eps, silu)
@@ -34,7 +34,7 @@ def _plain(
     x: Tensor, weight: Tensor, bias: Tensor, shift: Tensor | None, groups: int, eps: float, silu: bool
 ) -> Tensor:
     if shift is not None:
-        x = x + shift[:, :, None, None]
+        x = x + shift[(..., *[None] * (x.ndim - 2))]
     y = F.group_norm(x, groups, weight, bias, eps)
     # Without gradients nobody else holds the norm's output: overwriting it spares a pass over new memory.
     return F.silu(y, inplace=not torch.is_grad_enabled()) if silu else y
@@ -49,6 +49,8 @@ def _transformed(x: Tensor) -> bool:
 
 def _fast(x: Tensor) -> bool:
     if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16) or x.numel() < _FAST_ELEMENTS:
+        return False
+    if x.ndim != 4:
         return False
     last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     return last and not torch.compiler.is_compiling()

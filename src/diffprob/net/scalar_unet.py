@@ -10,7 +10,7 @@ from diffprob.base.checks import instance, one_of, shown
 from diffprob.base.errors import FieldError
 from diffprob.base.limits import MOST_BLOCKS, check_weights, check_widths
 from diffprob.net.layers import Output
-from diffprob.net.unet import UNet, UNetSpec
+from diffprob.net.unet import UNet, UNetSpec, planar
 from diffprob.net.wrapped import WrappedSpec
 
 _ACTIVATIONS = {"silu": F.silu, "relu": F.relu, "softplus": F.softplus}
@@ -44,6 +44,7 @@ class ScalarUNetSpec(WrappedSpec):
 
     def __post_init__(self) -> None:
         instance("body", self.body, UNetSpec)
+        planar("body", self.body)
         check_widths("head_widths", self.head_widths, MOST_BLOCKS)
         one_of("norm", self.norm, _NORMS)
         one_of("activation", self.activation, _ACTIVATIONS)

@@ -1,7 +1,8 @@
 """The U-Net of Ho et al. 2020, with the state-dict names and shapes of diffusers' UNet2DModel."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import prod
 from typing import NamedTuple, cast
 
 import torch
@@ -11,7 +12,19 @@ from torch import Tensor, nn
 from diffprob.base.checks import flag, one_of, real, several, shown, whole
 from diffprob.base.errors import FieldError
 from diffprob.base.limits import MOST_BLOCKS, MOST_CLASSES, MOST_WIDTH, check_channels, check_weights, check_widths
-from diffprob.net.layers import Attention, Downsample, Output, ResBlock, TimeEmbedding, Upsample, waves
+from diffprob.base.text import QUIET, text_fields
+from diffprob.net.layers import (
+    Attention,
+    Downsample,
+    Output,
+    ResBlock,
+    TimeEmbedding,
+    Upsample,
+    convolution,
+    from_patches,
+    to_patches,
+    waves,
+)
 from diffprob.net.norm import group_norm
 
 ATTENDED = 256  # positions among which attention is affordable: 16x16
@@ -21,12 +34,12 @@ def attended_levels(sides: Sequence[int], patch_size: int, levels: int) -> tuple
     """Where attention is affordable, and enough: at the first level of 16x16 positions or fewer below the first.
 
     Args:
-        sides: height and width of the images.
+        sides: of the images, signals or volumes.
         patch_size: of the network.
         levels: how many it has.
     """
-    height, width = sides
-    positions = [height * width // (patch_size**2 * 4**level) for level in range(levels)]
+    dims = len(sides)
+    positions = [prod(sides) // (patch_size * 2**level) ** dims for level in range(levels)]
     return tuple(
         level > 0 and positions[level] <= ATTENDED and (level == 1 or positions[level - 1] > ATTENDED)
         for level in range(levels)
@@ -43,7 +56,8 @@ class UNetSpec:
     describe the time embedding; ``center_input`` maps x to 2x - 1 first; ``fourier`` has the n of further inputs
     sin(2^n pi x) and cos(2^n pi x), see `fourier_powers`; ``classes`` is the number of class labels it takes, the
     null one included, 0 for none; ``patch_size`` p makes one position of the first level of p x p pixels: the layers at
-    the full resolution, the dearest, are left out.
+    the full resolution, the dearest, are left out; ``dims`` is 1 for signals (C, L), 2 for images (C, H, W) and 3 for
+    volumes (C, D, H, W): convolutions, patches and halvings are along so many axes, and all else is the same.
 
     Raises:
         ValueError: a field is out of range, or fields do not fit together; the message has its name and value.
@@ -66,6 +80,7 @@ class UNetSpec:
     fourier: tuple[int, ...] = ()
     classes: int = 0
     patch_size: int = 1
+    dims: int = field(default=2, metadata={QUIET: True})
 
     def __post_init__(self) -> None:
         check_channels(("in_channels", self.in_channels), ("out_channels", self.out_channels))
@@ -93,20 +108,36 @@ class UNetSpec:
         several("fourier", self.fourier, lambda name, n: whole(name, n, 0, 16), 0, 17, "(7, 8)")
         whole("classes", self.classes, 0, MOST_CLASSES)
         one_of("patch_size", self.patch_size, (1, 2, 4, 8))
+        one_of("dims", self.dims, (1, 2, 3))
         if self.widths[0] % 2 or self.widths[0] // 2 <= self.freq_shift:
             raise ValueError(f"the first width must be even and above {2 * self.freq_shift}, got {self.widths[0]}")
-        first, channels = self.widths[0], self.patch_size**2 * self.in_channels * (1 + 2 * len(self.fourier))
-        ends = [(channels, first, 1), (first, self.patch_size**2 * self.out_channels, 1), (self.classes, first, 1)]
-        check_weights("UNetSpec", [*ends, *((width, width, 5 * self.layers + 5) for width in self.widths)])
+        first, patch = self.widths[0], self.patch_size**self.dims
+        channels = patch * self.in_channels * (1 + 2 * len(self.fourier))
+        ends = [(channels, first, 1), (first, patch * self.out_channels, 1), (self.classes, first, 1)]
+        most = (5 * self.layers + 5) * max(1, 3 ** (self.dims - 2))
+        check_weights("UNetSpec", [*ends, *((width, width, most) for width in self.widths)])
 
     @property
     def divisor(self) -> int:
-        """What height and width must be divisible by."""
+        """What every side must be divisible by."""
         return self.patch_size * 2 ** (len(self.widths) - 1)
+
+    def __repr__(self) -> str:
+        return f"UNetSpec({', '.join(f'{name}={value!r}' for name, value in text_fields(self))})"
 
     def build(self) -> "UNet":
         """A network with random weights from torch's global generator; on ``torch.device("meta")`` without memory."""
         return UNet(self)
+
+
+def planar(name: str, value: object) -> None:
+    """Refuse a U-Net for signals or volumes where a layer around it is for images.
+
+    Raises:
+        FieldError: ``value``, in the field ``name``, is a `UNetSpec` whose ``dims`` are not 2.
+    """
+    if isinstance(value, UNetSpec) and value.dims != 2:
+        raise FieldError(f"{name}.dims", f"must be 2 here: this network is for images, got {value.dims}")
 
 
 class Conditioning(NamedTuple):
@@ -124,9 +155,9 @@ class Conditioning(NamedTuple):
 class UNet(nn.Module):
     """U-Net (B, in_channels, H, W) and times t of shape () or (B,) -> `Output` of shape (B, out_channels, H, W).
 
-    Height and width must be divisible by `UNetSpec.divisor`; nothing is ever padded, since that would change the
-    dimension of the data. Any memory format works; channels-last (``net.to(memory_format=torch.channels_last)``) is
-    the fast one.
+    With ``dims`` 1 or 3 there are so many sides in place of H, W. Every side must be divisible by `UNetSpec.divisor`;
+    nothing is ever padded, since that would change the dimension of the data. Any memory format works; for images
+    channels-last (``net.to(memory_format=torch.channels_last)``) is the fast one.
 
     Weights start as in Ho et al. 2020: uniform with variance 2 / (fan_in + fan_out), biases zero, and zero for the last
     layer of every residual and attention block and of the network, and for the class embedding. diffusers keeps torch's
@@ -137,8 +168,9 @@ class UNet(nn.Module):
         super().__init__()
         self.spec = spec
         first, hidden = spec.widths[0], 4 * spec.widths[0]
-        channels = spec.patch_size**2 * spec.in_channels * (1 + 2 * len(spec.fourier))
-        self.conv_in = nn.Conv2d(channels, first, 3, padding=1)
+        patch, conv = spec.patch_size**spec.dims, convolution(spec.dims)
+        channels = patch * spec.in_channels * (1 + 2 * len(spec.fourier))
+        self.conv_in = conv(channels, first, 3, padding=1)
         self.time_embedding = TimeEmbedding(first, hidden, spec.freq_shift, spec.cosine_first)
         self.class_embedding = nn.Embedding(spec.classes, hidden) if spec.classes else None
         self.down_blocks = nn.ModuleList()
@@ -159,7 +191,7 @@ class UNet(nn.Module):
             self.up_blocks.append(_Level(spec, inputs, outside, spec.attention[level], "upsamplers" if level else ""))
             width = outside
         self.conv_norm_out = nn.GroupNorm(spec.groups, first, spec.eps)
-        self.conv_out = nn.Conv2d(first, spec.patch_size**2 * spec.out_channels, 3, padding=1)
+        self.conv_out = conv(first, patch * spec.out_channels, 3, padding=1)
         self._initialise()
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Output:
@@ -184,7 +216,7 @@ class UNet(nn.Module):
 
     def image(self, features: Tensor) -> Tensor:
         """All channels of the last convolution in the resolution of the image: (B, out_channels, H, W)."""
-        return F.pixel_shuffle(self.conv_out(group_norm(self.conv_norm_out, features)), self.spec.patch_size)
+        return from_patches(self.conv_out(group_norm(self.conv_norm_out, features)), self.spec.patch_size)
 
     def features(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """What the last norm and convolution read: (B, widths[0], H / patch_size, W / patch_size)."""
@@ -218,7 +250,7 @@ class UNet(nn.Module):
         conditioning = self.conditioning(t.to(x.device).expand(x.shape[0]), label)
         x = 2 * x - 1 if self.spec.center_input else x
         x = torch.cat([x, *waves(x, self.spec.fourier)], 1) if self.spec.fourier else x
-        h = self.conv_in(F.pixel_unshuffle(x, self.spec.patch_size))
+        h = self.conv_in(to_patches(x, self.spec.patch_size))
         skips = [h]
         for block in cast(Iterable[_Level], self.down_blocks):
             for i in range(len(block.resnets)):
@@ -232,18 +264,20 @@ class UNet(nn.Module):
         return h, conditioning, skips
 
     def _check(self, x: Tensor, t: Tensor) -> None:
-        if x.ndim != 4 or x.shape[1] != self.spec.in_channels:
-            raise ValueError(f"expected x of shape (B, {self.spec.in_channels}, H, W), got {tuple(x.shape)}")
+        if x.ndim != 2 + self.spec.dims or x.shape[1] != self.spec.in_channels:
+            sides = ("L", "H, W", "D, H, W")[self.spec.dims - 1]
+            raise ValueError(f"expected x of shape (B, {self.spec.in_channels}, {sides}), got {tuple(x.shape)}")
         if t.shape not in ((), (x.shape[0],)):
             raise ValueError(f"expected t of shape () or ({x.shape[0]},), got {tuple(t.shape)}")
-        divisor, (height, width) = self.spec.divisor, x.shape[2:]
-        if height % divisor or width % divisor:
-            need = f"height and width must be divisible by {divisor} for {len(self.spec.widths)} levels"
-            raise ValueError(f"{need}, got {height}x{width}: use fewer levels")
+        divisor = self.spec.divisor
+        if any(side % divisor for side in x.shape[2:]):
+            name = ("the length", "height and width", "all three sides")[self.spec.dims - 1]
+            need = f"{name} must be divisible by {divisor} for {len(self.spec.widths)} levels"
+            raise ValueError(f"{need}, got {'x'.join(map(str, x.shape[2:]))}: use fewer levels")
 
     def _initialise(self) -> None:
         for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
+            if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
@@ -268,13 +302,13 @@ class _Level(nn.Module):
         attentions: int | None = None,
     ) -> None:
         super().__init__()
-        temb = 4 * spec.widths[0]
-        self.resnets = nn.ModuleList(ResBlock(c, width, temb, spec.groups, spec.eps, spec.dropout) for c in inputs)
+        settings = (4 * spec.widths[0], spec.groups, spec.eps, spec.dropout, spec.dims)
+        self.resnets = nn.ModuleList(ResBlock(c, width, *settings) for c in inputs)
         count = (len(inputs) if attentions is None else attentions) if attention else 0
         self.attentions = nn.ModuleList(Attention(width, spec.head_dim, spec.groups, spec.eps) for _ in range(count))
         down, up = resample == "downsamplers", resample == "upsamplers"
-        self.downsamplers = nn.ModuleList([Downsample(width, spec.padding)]) if down else None
-        self.upsamplers = nn.ModuleList([Upsample(width)]) if up else None
+        self.downsamplers = nn.ModuleList([Downsample(width, spec.padding, spec.dims)]) if down else None
+        self.upsamplers = nn.ModuleList([Upsample(width, spec.dims)]) if up else None
 
     def layer(self, i: int, x: Tensor, conditioning: Conditioning) -> Tensor:
         """Residual block ``i`` and, where there is one, its attention."""

@@ -92,7 +92,9 @@ def fits_for(recipe: Recipe) -> tuple[str, ...]:
 def has_features(recipe: Recipe) -> bool:
     """Whether the network is one whose features a variance head reads, and has no learned variance of its own."""
     spec = recipe.network
-    return isinstance(spec, UNetSpec | CaptionedUNetSpec) and spec.out_channels == spec.in_channels
+    if not isinstance(spec, UNetSpec | CaptionedUNetSpec):
+        return False
+    return spec.out_channels == spec.in_channels and (spec.dims if isinstance(spec, UNetSpec) else 2) == 2
 
 
 def fit_path(run: FittedRun, kind: str) -> Path:

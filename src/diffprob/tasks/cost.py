@@ -63,7 +63,8 @@ def measure_cost(recipe: AnyRecipe, device: torch.device, precision: str) -> Cos
         sizes, counter = [], FlopCounterMode(display=False)
         for batch in (2, 1):
             kept.clear()
-            x = torch.empty((batch, *recipe.space.model_shape)).to(memory_format=torch.channels_last)
+            x = torch.empty((batch, *recipe.space.model_shape))
+            x = x.to(memory_format=torch.channels_last) if x.ndim == 4 else x
             with (
                 counter if batch == 1 else nullcontext(),
                 torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
