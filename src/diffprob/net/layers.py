@@ -152,11 +152,11 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # In channels-last memory this and the way back are views.
-        tokens = self.normed(x).flatten(2).transpose(1, 2).contiguous()
+        tokens = self.normed(x).movedim(1, -1).reshape(len(x), -1, x.shape[1])
         heads = (*tokens.shape[:2], self.heads, tokens.shape[2] // self.heads)
         q, k, v = (layer(tokens).view(heads).transpose(1, 2) for layer in (self.to_q, self.to_k, self.to_v))
         attended = _mix(q, k, v).transpose(1, 2).reshape(tokens.shape)
-        return x + self.to_out[0](attended).transpose(1, 2).unflatten(2, x.shape[2:])
+        return x + self.to_out[0](attended).view(len(x), *x.shape[2:], x.shape[1]).movedim(-1, 1)
 
 
 def _mix(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
