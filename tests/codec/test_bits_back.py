@@ -10,7 +10,7 @@ from truth.models import IsotropicData
 
 import diffprob.codec.bits_back as module
 from diffprob.base.distributions import LocationScale
-from diffprob.base.errors import NoClosedForm
+from diffprob.base.errors import InputError, NoClosedForm
 from diffprob.base.rng import Rng
 from diffprob.codec.bits_back import BitsBack, BitsBackCode, lattices, onward
 from diffprob.codec.entropy import Binned, Counted, Damaged, Incomplete
@@ -143,7 +143,7 @@ def test_lattices_are_finer_than_every_step() -> None:
         if k + 1 < len(times):
             assert 4 * lattice.width <= float(process.bridge_coefficients(times[k], times[k + 1]).ell) + 1e-12
         assert lattice.width * lattice.half >= 8 * float(process.sigma(times[k]))
-    with pytest.raises(ValueError, match="too small for a lattice"):
+    with pytest.raises(InputError, match="too small for a lattice"):
         lattices(process, torch.tensor([0.5, 0.5 + 1e-13]).double(), 64)
 
 

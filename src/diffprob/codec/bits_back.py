@@ -21,7 +21,7 @@ from torch import Tensor
 
 from diffprob.base.checks import whole
 from diffprob.base.distributions import Distribution, LocationScale
-from diffprob.base.errors import NoClosedForm
+from diffprob.base.errors import InputError, NoClosedForm
 from diffprob.base.laws import Normal
 from diffprob.codec.chain import Received, put_values, take_values
 from diffprob.codec.entropy import Binned, Damaged
@@ -105,7 +105,7 @@ def lattices(process: LinearProcess, times: Tensor, parts: int) -> list[Lattice]
     least noise with which the chain comes from above.
 
     Raises:
-        ValueError: one of more than 4 million points.
+        InputError: one of more than 4 million points.
     """
     grids = []
     for k, t in enumerate(times):
@@ -114,7 +114,7 @@ def lattices(process: LinearProcess, times: Tensor, parts: int) -> list[Lattice]
         down = float(process.bridge_coefficients(t, times[k + 1]).ell) if k + 1 < len(times) else sigma
         width, reach = min(up, down) / parts, alpha + REACH * sigma
         if 2 * reach > width * MOST_POINTS:
-            raise ValueError(f"steps at t = {float(t):g} are too small for a lattice: fewer times would be right")
+            raise InputError(f"steps at t = {float(t):g} are too small for a lattice: fewer times would be right")
         grids.append(Lattice(width, math.ceil(reach / width)))
     return grids
 
