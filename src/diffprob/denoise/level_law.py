@@ -12,6 +12,7 @@ from diffprob.base.checks import whole
 from diffprob.base.errors import InputError
 
 MOST_COMPONENTS = 100
+CACHED = 2**18  # numbers between outputs and laws at a time
 LEAST_LOG_SCALE = -7.0  # of a logistic law on [-1, 1]: a thousandth of the interval
 
 
@@ -111,9 +112,14 @@ class LogisticMixture(_OfLevels):
         return 3 * self.components
 
     def logits(self, outputs: Tensor, levels: int) -> Tensor:
-        """log p of every level, normalised."""
+        """log p of every level, normalised.
+
+        A few elements at a time: what is between has ``components`` numbers a level, and of all elements at once would
+        not fit into a cache.
+        """
         x = torch.arange(levels, device=outputs.device, dtype=outputs.dtype)
-        return self._log_mass(outputs[..., None, :], x, levels)
+        rows = outputs.flatten(0, -2)[:, None].split(max(1, CACHED // (levels * self.components)))
+        return torch.cat([self._log_mass(part, x, levels) for part in rows]).reshape(*outputs.shape[:-1], levels)
 
     def log_prob(self, outputs: Tensor, x: Tensor, levels: int) -> Tensor:
         """log p of the bins of the levels x alone."""

@@ -7,7 +7,7 @@ from typing import Any, cast
 from diffprob.base.mixture_law import MixtureOfGaussians
 from diffprob.config.recipe import Recipe
 from diffprob.denoise.denoiser import Clock, Constant, Index, LogNoise, Scale
-from diffprob.denoise.level_law import LevelLaw, LogisticMixture, Softmax
+from diffprob.denoise.level_law import LevelLaw, Softmax
 from diffprob.denoise.prediction import EDM, Epsilon, V
 from diffprob.net.levels import CategoricalUNetSpec
 from diffprob.net.unet import UNetSpec
@@ -90,13 +90,13 @@ def mnist_mixture(path: str | None = None) -> Recipe:
 
 
 def mnist_ardm(path: str | None = None) -> Recipe:
-    """ARDM on MNIST, a mixture of logistic laws for each pixel."""
-    return _ardm(mnist(path), "mnist_ardm", LogisticMixture())
+    """ARDM on MNIST, any law of the 256 levels of a pixel."""
+    return _ardm(mnist(path), "mnist_ardm", Softmax())
 
 
 def mnist_masked(path: str | None = None) -> Recipe:
     """Masked diffusion on MNIST."""
-    return _masked(mnist(path), "mnist_masked", LogisticMixture())
+    return _masked(mnist(path), "mnist_masked", Softmax())
 
 
 def digits_ncsn() -> Recipe:
