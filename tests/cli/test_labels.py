@@ -15,12 +15,14 @@ from truth.page import Page
 
 import diffprob as dp
 from diffprob.base.errors import InputError
+from diffprob.codec.poisson import PoissonFunctional
 from diffprob.conditions.condition import Labels
 from diffprob.config.recipe import build_model
-from diffprob.data import Folder
+from diffprob.data import Folder, open_data
 from diffprob.runs.folder import Run
 from diffprob.runs.measurements import Measurement, add_measurement
 from diffprob.runs.publish import write_run
+from diffprob.tasks.bounds import ChainBound
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.conditioning import Conditioning
 from diffprob.tasks.likelihood import likelihood_measurement
@@ -158,3 +160,23 @@ def test_pictures_of_another_size_are_converted_only_where_that_is_asked_for(
     drawn = diffprob("sample", place, "--from", tmp_path / "a.png", "--at", "0.5", "-n", "2", *least, "--resize")
     assert drawn.code == 0 and "told: banana" in drawn.out and rows.images.shape[-2:] == (8, 8)
     assert diffprob("sample", place, "--resize").error.startswith("--resize goes with --from IMAGE")
+
+
+def test_rate_and_distortion_given_a_label_are_those_of_its_likelihood(run: Run) -> None:
+    model, chain = dp.Model.of(run), ChainBound(terms=None, steps=3)
+    for labels in (None, "own", "cherry"):
+        whole = model.bits_per_dim(method=chain, labels=labels, n=4).mean
+        rates = model.rate_distortion(chain=chain, labels=labels, n=4)
+        assert rates.total == pytest.approx(whole, rel=1e-9) and rates.settings["told"] == (
+            {"own": "its own label"}.get(str(labels), str(labels).lower())
+        )
+    with pytest.raises(ValueError, match="codes are told no label"):
+        model.rate_distortion(measured=PoissonFunctional(), labels="own")
+
+
+def test_samples_in_a_file_keep_their_labels(diffprob: Callable, run: Run, place: Path, tmp_path: Path) -> None:
+    out = tmp_path / "drawn.npz"
+    assert diffprob("sample", place, "-n", 5, "--steps", 2, "--out", out, "--device", "cpu").code == 0
+    with np.load(out) as kept:
+        assert kept["labels"].tolist() == [0, 1, 2, 0, 1]
+    assert np.array_equal(np.asarray(open_data(str(out)).load().labels), [0, 1, 2, 0, 1])

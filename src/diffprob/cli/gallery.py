@@ -71,9 +71,7 @@ def write_samples(kind: str, out: str, samples: "Samples", levels: int, progress
     from diffprob.reporting import artifacts
 
     images, seeds, settings = samples.images, samples.seeds, samples.settings
-    if kind == "npz":
-        output.write_file(out, artifacts.arrays(images, seeds, {**settings, "levels": levels}))
-    elif kind == "txt":
+    if kind in ("npz", "txt"):
         samples.save(out)
     elif kind == "png":
         output.write_file(out, artifacts.grid_png(images, levels, settings))

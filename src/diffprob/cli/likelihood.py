@@ -71,7 +71,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--until", type=share, metavar="X", help="stop once the mean's standard error is at most X bits/dim; -n at most"
     )
-    parser.add_argument("--label", metavar="L", help="p(x|label): own, that of each image, or a class (default: p(x))")
     parser.add_argument("--out", metavar="FILE", help="also write the result as .json, or a row for each image as .csv")
     parser.add_argument(
         "--record",

@@ -186,6 +186,7 @@ def add_bounding(parser: argparse.ArgumentParser, n: int) -> None:
         metavar="N",
         help="number of times in the chain (default: those of the fitted path, or all)",
     )
+    parser.add_argument("--label", metavar="L", help="p(x|label): own, that of each image, or a class (default: p(x))")
     parser.add_argument(
         "--grid",
         metavar="G",

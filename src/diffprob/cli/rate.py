@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise InputError(f"--out {args.out}: a name that ends in .png or .json would be right")
     chain, coder = ChainBound(**bound(args, terms=None)), optional(args.measured, "--measured", "coder")
     with requesting():
-        request = RateRequest(images=images(args), chain=chain, measured=coder, compute=compute(args))
+        request = RateRequest(images=images(args), chain=chain, measured=coder, label=args.label, compute=compute(args))
     setup, settings = prepare_rate(Run.open(args.run), request, TERMINAL)
     if args.dry_run:
         return {**settings, "out": args.out, "dry_run": True}

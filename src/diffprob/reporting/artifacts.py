@@ -82,11 +82,15 @@ def progression_png(
     return buffer.getvalue()
 
 
-def arrays(levels: np.ndarray, seeds: np.ndarray, metadata: Mapping[str, Any]) -> bytes:
-    """An .npz file with ``images``, ``seeds`` and ``metadata`` (JSON text); the same input gives the same bytes."""
-    buffer = io.BytesIO()
+def arrays(
+    levels: np.ndarray, seeds: np.ndarray, metadata: Mapping[str, Any], labels: np.ndarray | None = None
+) -> bytes:
+    """An .npz file with ``images``, ``seeds``, ``labels`` where there are some, and ``metadata`` (JSON text); the same
+    input gives the same bytes."""
+    buffer, told = io.BytesIO(), () if labels is None else (("labels", labels),)
+    members = (("images", levels), ("seeds", seeds), *told, ("metadata", np.array(json.dumps(metadata))))
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, value in (("images", levels), ("seeds", seeds), ("metadata", np.array(json.dumps(metadata)))):
+        for name, value in members:
             member = io.BytesIO()
             np.lib.format.write_array(member, value, allow_pickle=False)
             # A fixed date: numpy would write the present one into every file.

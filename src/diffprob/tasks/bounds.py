@@ -24,10 +24,11 @@ from diffprob.process.times import native_steps
 from diffprob.runs.fits import STEPS, best_variance, bind_grid, fitted
 from diffprob.runs.folder import Run
 from diffprob.tasks.compute import Compute
+from diffprob.tasks.conditioning import measured_condition
 from diffprob.tasks.drawing import clips, limited, make_times
 from diffprob.tasks.images import ImageSelection
 from diffprob.tasks.options import option
-from diffprob.tasks.reporter import Reporter
+from diffprob.tasks.reporter import SILENT, Reporter
 
 NEAR = 1e-3  # how far from a grey level rounding errors of float32 may leave a value
 CHUNKS = 8  # network calls that one block of images takes at each time, where no gradients are kept
@@ -101,6 +102,15 @@ class LikelihoodSetup:
     clip: bool
     settings: dict[str, Any]
     rows: Tensor | None = None
+
+    def given(self, label: str | None, reporter: Reporter = SILENT) -> "LikelihoodSetup":
+        """The same under a label, as `diffprob.tasks.conditioning.measured_condition` has it.
+
+        Raises:
+            InputError: as that.
+        """
+        rows, text = measured_condition(self.run, label, self.selection.images, reporter)
+        return self if text is None else replace(self, rows=rows, settings={**self.settings, "told": text})
 
     def of_images(self, index: np.ndarray) -> "LikelihoodSetup":
         """The same for some images of the data, the model with their conditions."""

@@ -26,7 +26,7 @@ from diffprob.space.dequantise import Dequantisation
 from diffprob.space.pixels import bits_per_dim
 from diffprob.tasks.bounds import CHUNKS, ChainBound, LikelihoodSetup, map_batches, prepare, sum_terms
 from diffprob.tasks.compute import Compute
-from diffprob.tasks.conditioning import NONE, measured_condition
+from diffprob.tasks.conditioning import NONE
 from diffprob.tasks.display import html_table
 from diffprob.tasks.drawing import blame, counted
 from diffprob.tasks.forecast import forecast
@@ -202,9 +202,7 @@ def prepare_likelihood(run: Run, request: LikelihoodRequest, reporter: Reporter 
 
 def _prepare(run: Run, request: LikelihoodRequest, reporter: Reporter) -> PreparedLikelihood:
     def prepared(chain: ChainBound) -> LikelihoodSetup:
-        setup = prepare(run, request.images, chain, request.compute, reporter)
-        rows, label = measured_condition(run, request.label, setup.selection.images, reporter)
-        return setup if label is None else replace(setup, rows=rows, settings={**setup.settings, "told": label})
+        return prepare(run, request.images, chain, request.compute, reporter).given(request.label, reporter)
 
     method = request.method
     if isinstance(method, ChainBound):

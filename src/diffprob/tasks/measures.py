@@ -129,6 +129,7 @@ class Measures(Face):
         *,
         chain: ChainBound = ChainBound(terms=None),
         measured: Coder | None = None,
+        labels: str | int | None = None,
         n: int | None = 64,
         seed: int = 0,
         split: str = "auto",
@@ -141,13 +142,15 @@ class Measures(Face):
             images, split, n, seed, resize, place: as in `bits_per_dim`.
             chain: of which bound.
             measured: a coder of the steps: also what it spends, ``shares`` of it, at the times that suit it.
+            labels: as in `bits_per_dim`.
 
         Raises:
             InputError: as `bits_per_dim`.
         """
         self._only_images("rate and distortion")
         chosen = self._chosen(images, split=split, n=n, seed=seed, resize=resize, place=place)
-        request = RateRequest(images=chosen, chain=chain, measured=measured, compute=self.compute)
+        label = None if labels is None else str(labels)
+        request = RateRequest(images=chosen, chain=chain, measured=measured, label=label, compute=self.compute)
         return rate(self.run, request, self.reporter)
 
     @draws

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffprob.base.checks import able, instance
+from diffprob.base.checks import able, instance, text
 from diffprob.base.errors import FieldError
 from diffprob.base.rng import Rng
 from diffprob.codec.coders import Coder
@@ -17,6 +17,7 @@ from diffprob.reporting.rates import rate_figure
 from diffprob.runs.folder import Run
 from diffprob.tasks.bounds import TERMS, ChainBound, LikelihoodSetup, map_batches, prepare, sum_terms
 from diffprob.tasks.compute import Compute
+from diffprob.tasks.conditioning import NONE
 from diffprob.tasks.drawing import network_progress
 from diffprob.tasks.encoding import EncodeRequest, prepare_encoding
 from diffprob.tasks.images import ImageSelection
@@ -34,6 +35,7 @@ class RateRequest:
         images: which.
         chain: of which bound; its ``terms`` are all of them, whatever it says.
         measured: also what a code with this coder of the steps spends, at its times; None: the bound alone.
+        label: as in a `diffprob.tasks.likelihood.LikelihoodRequest`; codes are told no label.
         compute: where and how precisely.
 
     Raises:
@@ -43,12 +45,19 @@ class RateRequest:
     images: ImageSelection = ImageSelection(n=64)
     chain: ChainBound = ChainBound(terms=None)
     measured: Coder | None = None
+    label: str | None = None
     compute: Compute = Compute()
 
     def __post_init__(self) -> None:
         instance("chain", self.chain, ChainBound)
+        if self.label is not None:
+            text("label", self.label)
         if self.measured is not None:
             able("measured", self.measured, "encode", "PoissonFunctional()")
+            if self.label not in (None, NONE):
+                raise FieldError(
+                    "label", f"goes without {option('measured')}: codes are told no label"
+                )
             for name in ("grid", "decoder_std", "clip"):
                 if getattr(self.chain, name) is not None:
                     raise FieldError(name, f"is the code's own where {option('measured')} asks what it spends")
@@ -134,7 +143,7 @@ def prepare_rate(run: Run, request: RateRequest, reporter: Reporter = SILENT) ->
         InputError: a run without a model, or images of another kind.
     """
     if request.measured is None:
-        setup = prepare(run, request.images, request.chain, request.compute, reporter)
+        setup = prepare(run, request.images, request.chain, request.compute, reporter).given(request.label, reporter)
         return setup, {**setup.settings, "evaluations": setup.evaluations}
     how = {"steps": request.chain.steps, "variance": request.chain.variance}
     code = EncodeRequest(images=request.images, coder=request.measured, compute=request.compute, **how)

@@ -121,7 +121,7 @@ class Samples(OfImages):
             InputError: another suffix, points that are no images, or the disk refuses; what existed before is intact.
         """
         kinds: dict[str, Any] = {
-            ".npz": lambda: arrays(self.images, self.seeds, {**self.settings, "levels": self.levels})
+            ".npz": lambda: arrays(self.images, self.seeds, {**self.settings, "levels": self.levels}, self.labels)
         }
         if (levels := self.levels) is not None:
             kinds = {".png": lambda: grid_png(self.images, levels, self.settings), **kinds}
