@@ -87,8 +87,8 @@ def arrays(
 ) -> bytes:
     """An .npz file with ``images``, ``seeds``, ``labels`` where there are some, and ``metadata`` (JSON text); the same
     input gives the same bytes."""
-    buffer, told = io.BytesIO(), () if labels is None else (("labels", labels),)
-    members = (("images", levels), ("seeds", seeds), *told, ("metadata", np.array(json.dumps(metadata))))
+    buffer, of_labels = io.BytesIO(), () if labels is None else (("labels", labels),)
+    members = (("images", levels), ("seeds", seeds), *of_labels, ("metadata", np.array(json.dumps(metadata))))
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, value in members:
             member = io.BytesIO()

@@ -55,9 +55,7 @@ class RateRequest:
         if self.measured is not None:
             able("measured", self.measured, "encode", "PoissonFunctional()")
             if self.label not in (None, NONE):
-                raise FieldError(
-                    "label", f"goes without {option('measured')}: codes are told no label"
-                )
+                raise FieldError("label", f"goes without {option('measured')}: codes are told no label")
             for name in ("grid", "decoder_std", "clip"):
                 if getattr(self.chain, name) is not None:
                     raise FieldError(name, f"is the code's own where {option('measured')} asks what it spends")
