@@ -55,6 +55,17 @@ def test_images_come_back_to_the_bit(coder: PoissonFunctional) -> None:
     assert result.bits_per_dim == pytest.approx(8 * len(result.data) / (3 * 64))
 
 
+def test_a_network_call_has_no_more_images_than_there_are() -> None:
+    """What fills up a call costs as much as an image; a file says how many it takes, and a decoder takes as many."""
+    run, calls = Run.open("digits"), []
+    request = EncodeRequest(images=ImageSelection(n=3), coder=UniversalQuantisation(), steps=2)
+    for chosen in (request, replace(request, group=1), replace(request, compute=dp.Compute(batch=5))):
+        data = encode(run, chosen).data
+        calls.append(read(data).header["chunk"])
+        assert decode(run, data).exact.all()
+    assert calls == [3, 1, 5]
+
+
 def test_bits_back_is_all_or_nothing_and_comes_back_in_a_fresh_process(diffprob: Callable, tmp_path: Path) -> None:
     """With another number of threads than it was made with."""
     model, path = dp.load("digits"), tmp_path / "set.dfp"

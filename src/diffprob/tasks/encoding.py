@@ -241,7 +241,12 @@ def prepare_encoding(run: Run, request: EncodeRequest, reporter: Reporter = SILE
             setup.model.process, noisy, spread, space.dimensions, space.levels, request.coder, request.steps
         )
         setup = replace(setup, times=times)
-    return replace(setup, settings={**setup.settings, "steps": len(setup.times)})
+    evaluation = setup.model.evaluation
+    if request.compute.batch is None and evaluation.chunk:  # what fills up a call would cost as much as an image
+        fewest = min(evaluation.chunk, request.most_together, len(setup.chosen))
+        setup.model.evaluation = replace(evaluation, chunk=fewest)
+    settings = {**setup.settings, "steps": len(setup.times), "chunk": setup.model.evaluation.chunk}
+    return replace(setup, settings=settings)
 
 
 def coding_variance(run: Run, best: bool = False) -> Variance:
