@@ -57,13 +57,25 @@ def test_images_come_back_to_the_bit(coder: PoissonFunctional) -> None:
 
 def test_a_network_call_has_no_more_images_than_there_are() -> None:
     """What fills up a call costs as much as an image; a file says how many it takes, and a decoder takes as many."""
-    run, calls = Run.open("digits"), []
-    request = EncodeRequest(images=ImageSelection(n=3), coder=UniversalQuantisation(), steps=2)
-    for chosen in (request, replace(request, group=1), replace(request, compute=dp.Compute(batch=5))):
-        data = encode(run, chosen).data
-        calls.append(read(data).header["chunk"])
-        assert decode(run, data).exact.all()
-    assert calls == [3, 1, 5]
+    run, request = Run.open("digits"), EncodeRequest(images=ImageSelection(n=3), coder=UniversalQuantisation(), steps=2)
+    data = encode(run, request).data
+    assert read(data).header["chunk"] == 3 and decode(run, data).exact.all()
+    chosen = replace(request, compute=dp.Compute(batch=5))
+    assert prepare_encoding(run, chosen).settings["chunk"] == 5
+
+
+def test_many_images_of_few_bytes_are_filled_up_or_refused_before_they_are_coded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A file may claim few images for each of its bytes, so that a short one takes a short time."""
+    run = Run.open("digits")
+    request = EncodeRequest(images=ImageSelection(n=140), coder=UniversalQuantisation(), steps=2, group=140, psnr=1.0)
+    encoded = encode(run, request)
+    (group,) = read(encoded.data).groups
+    assert group.stream == bytes(2) and decode(run, encoded.data).complete.all()
+    monkeypatch.setattr("diffprob.tasks.encoding._encoded", lambda *_: pytest.fail("was coded"))
+    with pytest.raises(InputError, match=r"140 images in a group take 2 bytes at least.* groups of 128"):
+        encode(run, replace(request, psnr=None, bits=7.0))
 
 
 def test_bits_back_is_all_or_nothing_and_comes_back_in_a_fresh_process(diffprob: Callable, tmp_path: Path) -> None:

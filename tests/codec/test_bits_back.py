@@ -10,7 +10,7 @@ from truth.models import IsotropicData
 
 import diffprob.codec.bits_back as module
 from diffprob.base.distributions import LocationScale
-from diffprob.base.errors import InputError, NoClosedForm
+from diffprob.base.errors import InputError, NoClosedForm, NumericalError
 from diffprob.base.rng import Rng
 from diffprob.codec.bits_back import BitsBack, BitsBackCode, lattices, onward
 from diffprob.codec.entropy import Binned, Counted, Damaged, Incomplete
@@ -62,9 +62,31 @@ def test_what_is_taken_is_drawn_from_the_law() -> None:
 def test_an_empty_stack_says_so() -> None:
     with pytest.raises(Empty):
         Stack(shared_words(10)).get(Binned(np.full(500, 10.0), np.full(500, 3.0), 20))
-    for data in (b"", b"\0\0\0\0", b"\1\0\0\0\0\0\0\0"):
+    for data in (b"", b"\0\0\0\0"):
         with pytest.raises(Damaged):
             Stack.of(data)
+    full = Stack(shared_words(10))
+    assert np.array_equal(Stack.of(full.data() + bytes(9)).words(), full.words())  # filled up with zeros
+
+
+def test_a_law_that_has_no_symbols_is_no_damage() -> None:
+    """Of a network whose answer is no number: an encoder says so, and a decoder that the bytes say nothing."""
+    nothing = Counted(np.zeros(3))
+    with pytest.raises(NumericalError, match="no symbols"):
+        Stack(shared_words(100)).get(nothing)
+    code, x0 = gaussian(2)
+    stack = code.reader(encoded(code, x0))
+    stack.get = lambda law: Stack.get(stack, nothing)
+    with pytest.raises(Damaged, match="no symbols"):
+        list(code.decode(torch.zeros_like(x0), stack))
+
+
+def test_lattices_are_those_of_the_code_not_of_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, right = [], lattices
+    monkeypatch.setattr(module, "lattices", lambda *arguments: calls.append(1) or right(*arguments))
+    code, x0 = gaussian(5)
+    list(code.decode(torch.zeros_like(x0), code.reader(encoded(code, x0))))
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("settings", [{}, {"lanes": 2}, {"parts": 1}, {"parts": 16, "lanes": 3}], ids=repr)

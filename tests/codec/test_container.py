@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from diffprob.base.errors import InputError
-from diffprob.codec.container import Coded, CutShort, Group, digest_of, read
+from diffprob.codec.container import Coded, CutShort, Group, digest_of, fewest_bytes, most_images, read
 from diffprob.codec.entropy import Damaged
 
 DRAW = np.random.default_rng(0)
@@ -49,6 +49,12 @@ def test_more_images_than_so_few_bytes_may_say_are_refused_on_both_sides() -> No
                 read(file)
         else:
             assert read(file).groups[0].images == 928
+
+
+def test_the_fewest_bytes_of_a_group_are_those_that_may_say_its_images() -> None:
+    for images in (1, 128, 129, 136, 137, 1000, 10_000):
+        fewest = fewest_bytes(images)
+        assert most_images(fewest) >= images and (not fewest or most_images(fewest - 1) < images)
 
 
 def test_a_cut_file_says_as_much_as_is_there() -> None:

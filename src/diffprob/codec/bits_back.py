@@ -13,6 +13,7 @@ stack does the same backwards, and finds at its bottom the random bits that the 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,13 +22,11 @@ from torch import Tensor
 
 from diffprob.base.checks import whole
 from diffprob.base.distributions import Distribution, LocationScale
-from diffprob.base.errors import InputError, NoClosedForm
+from diffprob.base.errors import InputError, NoClosedForm, NumericalError
 from diffprob.base.laws import Normal
-from diffprob.codec.chain import Received, put_values, take_values
+from diffprob.codec.chain import Code, Received, put_values, take_values
 from diffprob.codec.entropy import Binned, Damaged
 from diffprob.codec.stack import Beginning, Empty, Stack, shared_words
-from diffprob.denoise.denoiser import Denoiser
-from diffprob.likelihood.bound import Decoder
 from diffprob.process.chain import noisy_times
 from diffprob.process.linear import LinearProcess
 
@@ -129,19 +128,9 @@ def onward(process: LinearProcess, x: Tensor, s: Tensor | None, t: Tensor) -> Lo
 
 
 @dataclass(frozen=True)
-class BitsBackCode:
-    """How images are coded: both sides must have the same.
+class BitsBackCode(Code):
+    """How sets of images are coded with `BitsBack`."""
 
-    Args:
-        model: the denoiser, with a variance that its steps spread by.
-        times: of the chain, decreasing noisy times, float64 (n,).
-        decoder: p(x_0 | x_t1).
-        coder: of the stack.
-    """
-
-    model: Denoiser
-    times: Tensor
-    decoder: Decoder
     coder: BitsBack
 
     @property
@@ -167,6 +156,7 @@ class BitsBackCode:
         Raises:
             ValueError: images that are not made of the decoder's levels.
             NoClosedForm: steps that are not normal.
+            NumericalError: a network whose answer is no number.
         """
         self.decoder.check(x0)
         bits = self._beginning(x0)
@@ -192,6 +182,8 @@ class BitsBackCode:
             images = [self._pop(part, stack) for part in reversed(parts)]
         except Empty:
             raise Damaged("the bytes are damaged, or of another model: more was read than they have") from None
+        except NumericalError as error:
+            raise Damaged(f"the bytes are damaged, or of another model: {error}") from None
         rest = stack.words()
         if not np.array_equal(rest, shared_words(len(rest))):
             raise Damaged("the bytes are damaged, or of another model: they do not end as they were begun")
@@ -206,7 +198,7 @@ class BitsBackCode:
         return elements * (math.log2(self.coder.parts) + 2.05)
 
     def _push(self, x0: Tensor, stack: Stack) -> None:
-        process, times, grids = self._chain()
+        process, times, grids = self._chain
         before, lower = None, x0  # the state below
         for k, t in enumerate(times):
             x = grids[k].get(onward(process, lower, before, t), stack)
@@ -218,7 +210,7 @@ class BitsBackCode:
         grids[-1].put(lower, process.prior(lower), stack)
 
     def _pop(self, like: Tensor, stack: Stack) -> Tensor:
-        process, times, grids = self._chain()
+        process, times, grids = self._chain
         x = grids[-1].get(process.prior(like), stack)
         for k in range(len(times) - 1, 0, -1):
             s, t = times[k - 1], times[k]
@@ -229,6 +221,7 @@ class BitsBackCode:
         grids[0].put(x, onward(process, x0, None, times[0]), stack)
         return x0
 
+    @cached_property
     def _chain(self) -> tuple[Any, Tensor, list[Lattice]]:
         """The process, the times rising, and their lattices."""
         process: Any = self.model.process
@@ -239,7 +232,3 @@ class BitsBackCode:
         """p(x_0 | x_t1)."""
         before = times[1] if len(times) > 1 else None
         return self.decoder.law(self.model.process, self._posterior(x, times[0]), times[0], before)
-
-    @torch.no_grad()
-    def _posterior(self, x: Tensor, t: Tensor) -> Distribution:
-        return self.model(x, t)

@@ -7,7 +7,7 @@ to one that knows p(x_0 | x_t1). What is said costs about the variational bound.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ class Received(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ChainCode:
+class Code:
     """How images are coded: both sides must have the same.
 
     Args:
@@ -50,12 +50,26 @@ class ChainCode:
         times: of the chain, decreasing noisy times, float64 (n,).
         decoder: p(x_0 | x_t1).
         coder: of the steps.
-        rng: shared random numbers, one stream for each image.
     """
 
     model: Denoiser
     times: Tensor
     decoder: Decoder
+    coder: Any
+
+    @torch.no_grad()
+    def _posterior(self, x: Tensor, t: Tensor) -> Distribution:
+        return self.model(x, t)
+
+
+@dataclass(frozen=True)
+class ChainCode(Code):
+    """How images are coded from the coarsest that is known of them to the last bit.
+
+    Args:
+        rng: shared random numbers, one stream for each image.
+    """
+
     coder: Coder
     rng: Rng
 
@@ -124,10 +138,6 @@ class ChainCode:
         yield Received(t, x, posterior.mean)
         x = last(self.decoder.law(process, posterior, t, before))
         yield Received(torch.zeros_like(t), x, x)
-
-    @torch.no_grad()
-    def _posterior(self, x: Tensor, t: Tensor) -> Distribution:
-        return self.model(x, t)
 
 
 def put_values(x0: Tensor, law: Distribution, writer: Writer | Stack) -> Tensor:

@@ -101,6 +101,11 @@ def most_images(stream: int) -> int:
     return min(MOST_IMAGES, FREE_IMAGES + IMAGES_PER_BYTE * stream)
 
 
+def fewest_bytes(images: int) -> int:
+    """Bytes that a group of so many images has at least; what is shorter is filled up with zeros, which say nothing."""
+    return max(0, -(-(images - FREE_IMAGES) // IMAGES_PER_BYTE))
+
+
 @dataclass(frozen=True)
 class Coded:
     """A file.

@@ -5,6 +5,7 @@ network's, the shortest ending, and what a beginning of the bytes already says.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -201,6 +202,26 @@ class Guarded:
             raise Refused(str(error)) from None
 
 
+def put_parts(symbols: np.ndarray, law: SymbolLaw, encode: Callable[..., None], last_first: bool = False) -> None:
+    """Hand symbols (n,) over to a coder of constriction, part after part of their laws, or from the last part on.
+
+    Raises:
+        ValueError: another number of symbols than of laws, or one that its law has not.
+    """
+    symbols = np.ascontiguousarray(symbols, dtype=np.int32).reshape(-1)
+    if len(symbols) != len(law):
+        raise ValueError(f"{len(symbols)} symbols for {len(law)} laws")
+    parts = law.parts()
+    pieces = np.split(symbols, np.cumsum([n for n, _, _ in parts[:-1]], dtype=np.int64)) if parts else []
+    both = list(zip(pieces, parts, strict=True))
+    for piece, (_, family, parameters) in reversed(both) if last_first else both:
+        try:
+            with Guarded():
+                encode(piece, family, *parameters)
+        except Refused as error:
+            raise ValueError(f"a symbol that its law has not: {error}") from None
+
+
 class Writer:
     """Symbols become bytes, the first ones first."""
 
@@ -220,17 +241,7 @@ class Writer:
         Raises:
             ValueError: another number of symbols than of laws, or one that its law has not.
         """
-        symbols = np.ascontiguousarray(symbols, dtype=np.int32).reshape(-1)
-        if len(symbols) != len(law):
-            raise ValueError(f"{len(symbols)} symbols for {len(law)} laws")
-        first = 0
-        for n, family, parameters in law.parts():
-            try:
-                with Guarded():
-                    self._coder.encode(symbols[first : first + n], family, *parameters)
-            except Refused as error:
-                raise ValueError(f"a symbol that its law has not: {error}") from None
-            first += n
+        put_parts(symbols, law, self._coder.encode)
 
     @property
     def bits(self) -> float:

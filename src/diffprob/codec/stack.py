@@ -6,9 +6,9 @@ random is a draw from it, and putting the symbol back under the same law gives t
 
 import numpy as np
 
-from diffprob.base.errors import InputError
+from diffprob.base.errors import InputError, NumericalError
 from diffprob.base.rng import Rng
-from diffprob.codec.entropy import WORD, Damaged, Guarded, Incomplete, Refused, SymbolLaw, coding
+from diffprob.codec.entropy import WORD, Damaged, Guarded, Incomplete, Refused, SymbolLaw, coding, put_parts
 
 SPARE = 2  # words that are left at least
 
@@ -45,8 +45,9 @@ class Stack:
         Raises:
             Damaged: there is none in them.
         """
+        data = data.rstrip(b"\0")  # a short one may have been filled up
         words = np.frombuffer(data + bytes(-len(data) % WORD), dtype="<u4").astype(np.uint32)
-        if not len(words) or not words[-1]:
+        if not len(words):
             raise Damaged("the bytes are damaged: they hold no stack of symbols")
         return cls(words)
 
@@ -56,30 +57,20 @@ class Stack:
         Raises:
             ValueError: another number of symbols than of laws, or one that its law has not.
         """
-        symbols = np.ascontiguousarray(symbols, dtype=np.int32).reshape(-1)
-        if len(symbols) != len(law):
-            raise ValueError(f"{len(symbols)} symbols for {len(law)} laws")
-        last = len(symbols)
-        for n, family, parameters in reversed(law.parts()):
-            try:
-                with Guarded():
-                    self._coder.encode_reverse(symbols[last - n : last], family, *parameters)
-            except Refused as error:
-                raise ValueError(f"a symbol that its law has not: {error}") from None
-            last -= n
+        put_parts(symbols, law, self._coder.encode_reverse, last_first=True)
 
     def get(self, law: SymbolLaw) -> np.ndarray:
         """Take the topmost symbols, (n,) int32, those of a `put` under the same laws.
 
         Raises:
             Empty: there was not so much.
-            Damaged: no symbols have these bytes.
+            NumericalError: laws that have no symbols, as of means that are no numbers.
         """
         try:
             with Guarded():
                 taken = [self._coder.decode(family, *parameters) for _, family, parameters in law.parts()]
-        except Refused:
-            raise Damaged("the bytes are damaged, or of another model") from None
+        except Refused as error:
+            raise NumericalError(f"a law that has no symbols: {error}") from None
         if self._coder.num_words() < SPARE:
             raise Empty("more was taken than the stack has")
         return np.concatenate(taken) if taken else np.zeros(len(law), dtype=np.int32)

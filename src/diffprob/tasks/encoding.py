@@ -13,7 +13,7 @@ from diffprob.base.checks import able, instance, real, whole
 from diffprob.base.errors import FieldError, InputError, NumericalError
 from diffprob.codec.bits_back import BitsBack
 from diffprob.codec.coders import Ideal
-from diffprob.codec.container import MOST_IMAGES, Coded, Group, digest_of, head_size
+from diffprob.codec.container import MOST_IMAGES, Coded, Group, digest_of, fewest_bytes, head_size, most_images
 from diffprob.codec.entropy import Damaged
 from diffprob.codec.grid import coding_times
 from diffprob.codec.poisson import PoissonFunctional
@@ -299,6 +299,7 @@ def _encoded(code: AnyCode, run: Run, levels: np.ndarray, most: int | None, qual
         raise ValueError("a chain without an end")
     state, left, stream, parts = ends
     images = shown(run, state)
+    stream = stream.ljust(fewest_bytes(len(levels)), b"\0")
     group = Group(len(levels), stream, digest_of(images), left)
     return _Piece(group, parts, float(state.t), psnr(images, levels, run.space.levels), images)
 
@@ -307,7 +308,7 @@ def _budgets(header: Mapping[str, Any], n: int, request: EncodeRequest) -> list[
     """Bytes of each group's stream at most, None where there is no bound.
 
     Raises:
-        InputError: fewer bits than the header and the checks take.
+        InputError: fewer bits than the header and the checks take, or than so many images in a group.
     """
     each = request.most_together
     sizes = [min(each, n - first) for first in range(0, n, each)]
@@ -324,7 +325,13 @@ def _budgets(header: Mapping[str, Any], n: int, request: EncodeRequest) -> list[
                 f"{option('bits', f'{request.bits:g}')}: the header and the checks of {n:,} images alone take up to "
                 f"{least:.0f} bits an image; more would be right, or more images"
             )
-        budgets.append(int(share - overhead))
+        budget, fewest = int(share - overhead), fewest_bytes(size)
+        if budget < fewest:
+            raise InputError(
+                f"{option('bits', f'{request.bits:g}')}: {size:,} images in a group take {fewest:,} bytes at least, "
+                f"and this leaves {budget:,}; groups of {most_images(0)} would be right, or more bits"
+            )
+        budgets.append(budget)
     return budgets
 
 
