@@ -43,7 +43,7 @@ REFUSED = {
     "fractional height": lambda: resized(PIXELS, (1, 8.5, 8)),
     "zero levels": lambda: requantised(PIXELS, 17, 0),
     "one level": lambda: requantised(PIXELS, 1, 17),
-    "more than 256 levels": lambda: requantised(PIXELS, 17, 1000),
+    "more than 65536 levels": lambda: requantised(PIXELS, 17, 65537),
     "level out of range": lambda: requantised(PIXELS + 20, 17, 256),
     "fractional level": lambda: requantised(PIXELS + 0.5, 17, 256),
     "augmenting grey levels": lambda: augment(torch.zeros(3, 1, 4, 4, dtype=torch.uint8), Rng.of(0, 3), [Elastic()]),

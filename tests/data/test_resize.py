@@ -48,6 +48,30 @@ def test_resized_images_match_pillow() -> None:
         assert np.array_equal(own, np.asarray(theirs)[7:13].transpose(2, 0, 1))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_bands_of_any_number_and_depth_are_resized_each_for_itself(dtype: type) -> None:
+    """Thirteen bands as Pillow has each in 32-bit floats; a constant stays, a ramp keeps its mean to rounding."""
+    most = np.iinfo(dtype).max
+    images = np.random.default_rng(1).integers(0, most, (2, 13, 16, 16), dtype=dtype, endpoint=True)
+    small = resized(images, (13, 8, 8))
+    assert small.dtype == dtype
+    for own, band in zip(small[1], images[1], strict=True):
+        theirs = Image.fromarray(band.astype(np.float32)).resize((8, 8), Image.Resampling.BICUBIC)
+        assert np.array_equal(own, np.rint(np.asarray(theirs)).clip(0, most))
+    assert (resized(np.full((1, 13, 9, 7), most - 1, dtype), (13, 4, 12)) == most - 1).all()
+    with pytest.raises(InputError, match="13 channels cannot be made ones of 3"):
+        resized(images, (3, 16, 16))
+
+
+def test_colour_of_sixteen_bits_is_made_grey_and_back() -> None:
+    red = np.zeros((1, 3, 4, 4), np.uint16)
+    red[:, 0] = 50_000
+    assert (resized(red, (1, 4, 4)) == round(0.299 * 50_000)).all()
+    grey = red[:, :1] + np.uint16(7)
+    assert (resized(grey, (3, 4, 4)) == grey).all()
+    assert (requantised(requantised(red, 65536, 256), 256, 65536) == 195 * 257 * (red > 0)).all()
+
+
 def test_arrays_and_files_are_resized_alike(tmp_path: Path) -> None:
     """The same pixels as files, read for a training, and as an array."""
     images = pictures(3, 3, 20, 13)

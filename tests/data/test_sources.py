@@ -101,7 +101,7 @@ def test_digest_does_not_depend_on_chunks(rand, monkeypatch):
 
 def test_invalid_images_are_errors():
     good = np.zeros((2, 1, 4, 4), np.uint8)
-    for bad in (good.astype(float), good[0], np.zeros((2, 2, 4, 4), np.uint8), good[:0]):
+    for bad in (good.astype(float), good[0], np.zeros((2, 17, 4, 4), np.uint8), good.astype(np.int64), good[:0]):
         with pytest.raises(ValueError, match="pixels"):
             Images(bad)
     for bad in (np.zeros(3, np.int64), np.zeros(2, np.int32)):
@@ -109,6 +109,8 @@ def test_invalid_images_are_errors():
             Images(good, bad)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="levels"):
         Images(good, levels=257)
+    with pytest.raises(ValueError, match="levels must be uint8, got uint16"):
+        Images(good.astype(np.uint16), levels=256)
 
 
 def test_format_is_detected(tmp_path, idx_bytes):

@@ -23,8 +23,18 @@ def test_probabilities_follow_the_rule_of_succession() -> None:
 def test_bits_per_dim_of_the_digits_match_the_docs() -> None:
     train, test = Digits("train").load(), Digits("test").load()
     model = PixelHistogram.fit(train.take(range(len(train))), 17)
-    assert model.probabilities.sum(0) == pytest.approx(1, abs=1e-12)
+    each = np.arange(17, dtype=np.uint8).reshape(-1, 1, 1, 1) * np.ones((1, 1, 8, 8), np.uint8)
+    assert model.probability(each).sum(0) == pytest.approx(1, abs=1e-12)
     assert model.bits_per_dim(test.take(range(360))).mean() == pytest.approx(2.438, abs=5e-4)
+
+
+def test_sixteen_bits_that_occur_once_cost_sixteen_bits() -> None:
+    """Unseen levels have 1/(N + K) each: with K = 65,536 and no level seen, 16 bits and log2(1 + N/K)."""
+    train = np.arange(100, dtype=np.uint16).reshape(100, 1, 1, 1) * np.ones((1, 2, 3, 3), np.uint16)
+    bits = PixelHistogram.fit(train, 1 << 16).bits_per_dim(np.full((1, 2, 3, 3), 65535, np.uint16))
+    assert bits == pytest.approx([16 + np.log2(1 + 100 / 65536)], rel=1e-14)
+    with pytest.raises(ValueError, match="uint16"):
+        PixelHistogram.fit(train, 1 << 16).bits_per_dim(np.zeros((1, 2, 3, 3), np.uint8))
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ from diffprob.base.distributions import LocationScale
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import flat_sum
 from diffprob.space.dequantise import Dequantisation, dequantised
-from diffprob.space.pixels import Pixels
+from diffprob.space.pixels import Pixels, level_type
 
 
 def all_levels(n: int, levels: int) -> Tensor:
-    return torch.arange(levels, dtype=torch.uint8).expand(n, 1, 1, levels)
+    return torch.arange(levels).to(level_type(levels)).expand(n, 1, 1, levels)
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
@@ -34,7 +34,7 @@ def test_noise_stays_in_the_bin_of_its_level(levels: int) -> None:
 
 
 @pytest.mark.parametrize("how", [Dequantisation(), Dequantisation(3, 4)], ids=repr)
-@pytest.mark.parametrize("levels", [2, 17, 256])
+@pytest.mark.parametrize("levels", [2, 17, 256, 16384])
 def test_uniform_density_costs_log2_levels(levels: int, how: Dequantisation) -> None:
     space = Pixels((1, 1, levels), levels)
     edge = 1 + space.bin_width / 2

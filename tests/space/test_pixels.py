@@ -9,21 +9,45 @@ from truth.models import tensor
 from diffprob.base.distributions import Discretised, LocationScale
 from diffprob.base.errors import NumericalError
 from diffprob.base.rng import Rng
-from diffprob.space.pixels import Pixels
+from diffprob.space.pixels import Pixels, level_type
 
 
-@pytest.mark.parametrize("levels", [2, 3, 16, 17, 255, 256])
+@pytest.mark.parametrize("levels", [2, 3, 16, 17, 255, 256, 257, 4096, 16384])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_levels_survive_the_round_trip(levels: int, dtype: torch.dtype) -> None:
     space = Pixels((1, 1, levels), levels)
-    k = torch.arange(levels, dtype=torch.uint8).reshape(1, 1, 1, -1)
+    k = torch.arange(levels).to(level_type(levels)).reshape(1, 1, 1, -1)
     x = space.to_model(k, dtype)
     assert x.dtype == dtype
     assert float(x.min()) == -1
     assert float(x.max()) == pytest.approx(1, abs=2e-7)
     torch.testing.assert_close(x.double(), 2 * k.double() / (levels - 1) - 1, rtol=0, atol=2e-7)
     assert torch.equal(space.to_data(x), k)
-    assert space.to_data(x).dtype == torch.uint8
+    assert space.to_data(x).dtype == level_type(levels)
+    assert torch.equal(space.exact(x), k)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_level_of_sixteen_bits_survives_the_round_trip(dtype: torch.dtype) -> None:
+    """A level is 3e-5 wide, and rounding in float32 moves it by at most 2 eps/(2/65535) = 0.008 of that."""
+    space = Pixels((1, 256, 256), 65536)
+    k = torch.arange(65536).to(torch.uint16).reshape(1, 1, 256, 256)
+    x = space.to_model(k, dtype)
+    assert torch.equal(space.to_data(x), k)
+    assert torch.equal(space.exact(x), k)
+    with pytest.raises(ValueError, match="none of 65536 levels"):
+        space.exact(x + 0.1 * space.bin_width)
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.37])
+def test_discretised_law_of_sixteen_bits_sums_to_one(mean: float) -> None:
+    """To 1e-10 in float64, and each level is its density times the width, to 1e-6 where that is flat."""
+    x = Pixels((1, 1, 1), 65536).to_model(torch.arange(65536).reshape(-1, 1, 1, 1), torch.float64)
+    base = LocationScale(torch.full_like(x, mean), tensor(0.05))
+    logs = Discretised(base, 65536).log_prob(x)
+    assert float(logs.exp().sum()) == pytest.approx(1, abs=1e-10)
+    near = (x.flatten() - mean).abs() < 0.1
+    torch.testing.assert_close(logs[near], base.log_prob(x)[near] + math.log(2 / 65535), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
@@ -42,7 +66,7 @@ def test_values_out_of_range_are_clamped() -> None:
     assert Pixels((1, 1, 6), 256).to_data(x).flatten().tolist() == [0, 0, 255, 255, 255, 0]
 
 
-@pytest.mark.parametrize("levels", [2, 17, 256])
+@pytest.mark.parametrize("levels", [2, 17, 256, 65536])
 def test_uniform_density_costs_log2_levels(levels: int) -> None:
     space = Pixels((3, 8, 8), levels)
     assert space.dimensions == 192
@@ -64,7 +88,7 @@ def test_discretised_law_matches_its_density_for_fine_bins() -> None:
     ("shape", "levels", "message"),
     [
         ((1, 8, 8), 1, "1"),
-        ((1, 8, 8), 257, "257"),
+        ((1, 8, 8), 65537, "65537"),
         ((8, 8), 17, r"\(8, 8\)"),
         ((1, 0, 8), 17, r"shape\[1\] must be at least 1, got 0"),
     ],

@@ -11,7 +11,7 @@ from typing import Any
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.cli import output
 from diffprob.cli.options import training_fields
-from diffprob.cli.parser import add_device, add_dry_run, add_seed, add_set, whole
+from diffprob.cli.parser import add_device, add_dry_run, add_reading, add_seed, add_set, whole
 from diffprob.cli.progress import TERMINAL, trained
 from diffprob.cli.text import format_training, table
 from diffprob.tasks.progress import duration
@@ -34,8 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data", metavar="DATA", help='images (for a classifier, labelled ones): a folder, a file, "digits" or "hf:NAME"'
     )
-    parser.add_argument("--size", type=whole(2), metavar="N", help="scale and crop pictures to NxN")
-    parser.add_argument("--channels", type=int, choices=(1, 3), help="read pictures as grey (1) or colour (3)")
+    add_reading(parser)
     parser.add_argument("--epochs", type=whole(1), metavar="N", help="classifier: passes over the images")
     parser.add_argument("--steps", type=whole(1), metavar="N", help="glow, ebm: train up to this step")
     add_set(parser, "glow, ebm: change a field of the recipe; may be repeated")
@@ -71,6 +70,7 @@ def _density(args: argparse.Namespace) -> dict[str, Any]:
         data=args.data,
         size=args.size,
         channels=args.channels,
+        levels=args.levels,
         **training_fields(args),
     )
     prepared = prepare_baseline(request, TERMINAL)
@@ -84,6 +84,7 @@ def _classifier(args: argparse.Namespace) -> dict[str, Any]:
         data=args.data,
         size=args.size,
         channels=args.channels,
+        levels=args.levels,
         epochs=args.epochs,
         seed=args.seed,
         out=args.out,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from diffprob.base.text import printable
-from diffprob.cli.parser import whole
+from diffprob.cli.parser import add_reading
 
 EXAMPLES = (
     "diffprob data-check digits",
@@ -17,8 +17,7 @@ EXAMPLES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The data, which part of it, and how pictures are read."""
     parser.add_argument("data", metavar="PATH", help='a folder, a file, "digits" or "hf:NAME"')
-    parser.add_argument("--size", type=whole(2), metavar="N", help="scale and crop pictures to NxN")
-    parser.add_argument("--channels", type=int, choices=(1, 3), help="read pictures as grey (1) or colour (3)")
+    add_reading(parser)
     parser.add_argument(
         "--split", default="train", metavar="NAME", help="which split to check: train, test, all, ... (default train)"
     )
@@ -29,7 +28,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from diffprob.data import open_data
     from diffprob.tasks.data_check import DataCheckRequest, check_data
 
-    data = open_data(args.data, size=args.size, channels=args.channels, split=args.split)
+    data = open_data(args.data, size=args.size, channels=args.channels, levels=args.levels, split=args.split)
     return check_data(DataCheckRequest(data=data)).to_json()
 
 

@@ -115,6 +115,20 @@ def add_set(
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help=what)
 
 
+def add_reading(parser: argparse.ArgumentParser, when: str = "") -> None:
+    """``--size --channels --levels``: how images are read; ``when`` begins each help."""
+    parser.add_argument("--size", type=whole(2), metavar="N", help=f"{when}scale and crop pictures to NxN")
+    parser.add_argument(
+        "--channels",
+        type=whole(1, 16),
+        metavar="C",
+        help=f"{when}read pictures as grey (1) or colour (3); say which axis of an array has the channels",
+    )
+    parser.add_argument(
+        "--levels", type=whole(2, 65536), metavar="K", help=f"{when}grey levels, where fewer than the files could hold"
+    )
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """``--device``."""
     parser.add_argument(

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from diffprob.cli.options import training_fields
-from diffprob.cli.parser import add_device, add_dry_run, add_seed, add_set, whole
+from diffprob.cli.parser import add_device, add_dry_run, add_reading, add_seed, add_set, whole
 from diffprob.cli.progress import TERMINAL, trained
 from diffprob.cli.text import format_training
 from diffprob.tasks.options import requesting
@@ -40,15 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE|none|PATH",
         help="with --data and no RECIPE: images never trained on (default: a tenth, where the data has no test part)",
     )
-    parser.add_argument(
-        "--size", type=whole(2), metavar="N", help="with --data and no RECIPE: scale and crop pictures to NxN"
-    )
-    parser.add_argument(
-        "--channels",
-        type=int,
-        choices=(1, 3),
-        help="with --data and no RECIPE: read pictures as grey (1) or colour (3)",
-    )
+    add_reading(parser, "with --data and no RECIPE: ")
     parser.add_argument(
         "--labels", action="store_true", help="train on the labels too, so that sample takes --label and --guidance"
     )
@@ -88,6 +80,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
             data=args.data,
             size=args.size,
             channels=args.channels,
+            levels=args.levels,
             held_out=args.held_out,
             labels=args.labels,
             duration=args.duration,

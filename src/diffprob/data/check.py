@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from diffprob.base.checks import able
+from diffprob.base.levels import levels_held
 from diffprob.base.text import printable
 from diffprob.data.images import Images, Source
 
@@ -62,7 +63,7 @@ class Report:
 class _Scan:
     """Everything that one pass over the pixels collects."""
 
-    histogram: np.ndarray  # (C, 256)
+    histogram: np.ndarray  # (C, 256), or (C, 65536) where the pixels have 16 bits
     duplicates: list[tuple[int, int]]
     conflicting: int  # duplicates under different labels
     constant: list[int]
@@ -70,13 +71,13 @@ class _Scan:
 
 
 def _scan(images: Images) -> _Scan:
-    channels = images.event_shape[0]
-    scan = _Scan(np.zeros((channels, 256), np.int64), [], 0, [], channels == 3)
+    channels, held = images.event_shape[0], levels_held(np.asarray(images.pixels).dtype) or 0
+    scan = _Scan(np.zeros((channels, held), np.int64), [], 0, [], channels == 3)
     first: dict[bytes, int] = {}
     index = 0
     for chunk in images.chunks():
         for c in range(channels):
-            scan.histogram[c] += np.bincount(chunk[:, c].reshape(-1), minlength=256)
+            scan.histogram[c] += np.bincount(chunk[:, c].reshape(-1), minlength=held)
         scan.grey = scan.grey and bool((chunk == chunk[:, :1]).all())
         flat = chunk.reshape(len(chunk), -1)
         scan.constant += [index + int(k) for k in np.flatnonzero((flat == flat[:, :1]).all(1))]
@@ -144,7 +145,7 @@ def check(source: Source) -> Report:
     scan = _scan(images)
     channels, height, width = images.event_shape
     used = np.flatnonzero(scan.histogram.sum(0))
-    values = np.arange(256) / (images.levels - 1)
+    values = np.arange(scan.histogram.shape[1]) / (images.levels - 1)
     count = scan.histogram[0].sum()
     mean = scan.histogram @ values / count
     std = np.sqrt((scan.histogram * (values - mean[:, None]) ** 2).sum(1) / count)

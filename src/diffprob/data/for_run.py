@@ -21,15 +21,17 @@ from typing import Any
 import numpy as np
 
 from diffprob.base.errors import InputError, Missing
+from diffprob.base.levels import BYTE_LEVELS, MOST_LEVELS, levels_held, whole_levels
 from diffprob.base.options import option
 from diffprob.data.combined import held_out_source
+from diffprob.data.formats.arrays import read_array_file
 from diffprob.data.formats.files import existing
 from diffprob.data.formats.folder import read_folder
 from diffprob.data.formats.pictures import SUFFIXES, UNASKED, MixedSizes, Tally, read_picture
 from diffprob.data.images import Images
 from diffprob.data.kinds import open_data
 from diffprob.data.resize import requantised, resized
-from diffprob.data.sources import Folder, HuggingFace
+from diffprob.data.sources import Array, Folder, HuggingFace
 from diffprob.space.space import Space
 
 TRAIN, TEST, OTHER = "train", "test", "other data"  # what images are to a run: its own two splits, or neither
@@ -92,7 +94,7 @@ def select(
 
     Args:
         data: a picture, a folder of pictures, or any data that `open_data` knows, as text; or images in memory, uint8
-            (N, C, H, W) of 256 grey levels where no `Images` say more.
+            or uint16 (N, C, H, W) of all their grey levels where no `Images` say more.
         space: shape and grey levels of the run.
         owner: the run's name, for messages.
         split: "auto" takes the test split of the data, or all of it where it has none; else "train", "test" or "all".
@@ -103,30 +105,32 @@ def select(
         Missing: nothing there, or no such split.
         InputError: damaged, or of another shape or number of grey levels.
     """
-    channels, height, width = space.shape
+    _, height, width = space.shape
     if not isinstance(data, str):
-        images = data if isinstance(data, Images) else Images(data, name="the given images")
+        images = data if isinstance(data, Images) else in_memory(data)
         text, part, done = images.name, WHOLE, []
     else:
         text = data
-        images, part, done = read_any(data, (height, width) if resize else None, channels, split, how)
+        images, part, done = read_any(data, (height, width) if resize else None, space, split, how)
     images, more = fitted(images, space, text, owner, resize, how)
     return Selection(images, text, part, OTHER, images.digest(), ", ".join([*done, *more]))
 
 
 def read_any(
-    text: str, size: Size, channels: int, split: str = "auto", how: str | None = None, first: int | None = None
+    text: str, size: Size, space: Space, split: str = "auto", how: str | None = None, first: int | None = None
 ) -> Read:
     """The images that a text means, in their own shape, or pictures in ``size``; see `select` for the rest.
 
-    Pictures are grey where ``channels`` is 1 and their red, green and blue agree everywhere. Of a folder of pictures
-    the ``first`` ones alone are opened, where it is given; other data has all its images.
+    Pictures are grey where those of ``space`` are and their red, green and blue agree everywhere. Of a folder of
+    pictures the ``first`` ones alone are opened, where it is given; other data has all its images.
 
     Raises:
         Missing: nothing there, or no such split.
         InputError: damaged, or pictures of several sizes where none is given.
     """
-    return _picture(text, size, channels) if is_picture(text) else _data(text, size, channels, split, how, first)
+    if is_picture(text):
+        return _picture(text, size, space.shape[0])
+    return _data(text, size, space, split, how, first)
 
 
 def fitted(
@@ -140,7 +144,9 @@ def fitted(
     (channels, height, width), theirs = space.shape, images.event_shape
     few = requantised(np.asarray(images.pixels), images.levels, space.levels) if images.levels != space.levels else None
     same_levels = few is None or (
-        images.levels == 256 and bool((requantised(few, space.levels, 256) == images.pixels).all())
+        images.levels in (BYTE_LEVELS, MOST_LEVELS)
+        and images.levels > space.levels
+        and bool((requantised(few, space.levels, images.levels) == images.pixels).all())
     )
     if theirs == space.shape and same_levels:
         return images if few is None else replace(images, pixels=few, levels=space.levels), []
@@ -155,13 +161,17 @@ def fitted(
     if theirs[1:] != (height, width):
         cropped = " and centre-cropped" if theirs[1] * width != theirs[2] * height else ""
         done.append(f"scaled from {theirs[2]}x{theirs[1]}{cropped}")
-    if theirs[0] != channels:
+    if theirs[0] != channels and {theirs[0], channels} == {1, 3}:
         done.append("made grey" if channels == 1 else "grey in three channels")
     if not same_levels:
         done.append(f"{images.levels} grey levels made {space.levels}")
-    # Sizes first, at 256 levels: means between few levels would be lost.
-    pixels = resized(requantised(np.asarray(images.pixels), images.levels, 256), space.shape)
-    return replace(images, pixels=requantised(pixels, 256, space.levels), levels=space.levels), done
+    # Sizes first, at all the levels of a byte or of two: means between few levels would be lost.
+    fine = BYTE_LEVELS if max(images.levels, space.levels) <= BYTE_LEVELS else MOST_LEVELS
+    try:
+        pixels = resized(requantised(np.asarray(images.pixels), images.levels, fine), space.shape)
+    except InputError as error:
+        raise InputError(f"{text}: {error}") from error
+    return replace(images, pixels=requantised(pixels, fine, space.levels), levels=space.levels), done
 
 
 def _check_bright(images: Images, levels: int, text: str, owner: str) -> None:
@@ -174,8 +184,23 @@ def _check_bright(images: Images, levels: int, text: str, owner: str) -> None:
     if 0 < most < levels < images.levels:
         raise InputError(
             f"{text}: values up to {most}, which are nearly black among {images.levels} grey levels; if they are the "
-            f"{levels} levels of {owner}, round(values * (255 / {levels - 1})) as uint8 would be right"
+            f"{levels} levels of {owner}, round(values * ({images.levels - 1} / {levels - 1})) as "
+            f"{images.pixels.dtype} would be right"
         )
+
+
+def in_memory(pixels: np.ndarray) -> Images:
+    """An array as images of all the grey levels of its type, or of those that `whole_levels` says.
+
+    Raises:
+        ValueError: another shape than (N, C, H, W), or more channels than there may be.
+        InputError: values that are no grey levels.
+    """
+    name = "the given images"
+    if levels_held(pixels.dtype) is None and pixels.dtype.kind in "biu" and pixels.size:
+        pixels, levels = whole_levels(pixels, name)
+        return Images(pixels, levels=levels, name=name)
+    return Images(pixels, name=name)
 
 
 def is_picture(text: str) -> bool:
@@ -198,13 +223,16 @@ def _resizing() -> str:
     return f"{option('resize')} would convert them"
 
 
-def _data(text: str, size: Size, channels: int, split: str, how: str | None, first: int | None) -> Read:
+def _data(text: str, size: Size, space: Space, split: str, how: str | None, first: int | None) -> Read:
     source: Any = open_data(text, split=WHOLE if split == WHOLE else "train")
     tallies: list[Tally] = []
+    channels = space.shape[0]
 
     def load(part: Any) -> Images:
         if isinstance(part, HuggingFace):
             return replace(part, channels=3 if size is None else channels).load()
+        if isinstance(part, Array):
+            return read_array_file(existing(part.path), part.split, like=(channels, space.levels))
         if not isinstance(part, Folder):
             return part.load()
         tallies[:] = [Tally(size, part.resample, 3 if size is None else channels)]

@@ -1,19 +1,20 @@
-"""A loaded data set: uint8 pixels, perhaps a memory map, and what has to be known about them."""
+"""A loaded data set: pixels of 8 or 16 bits, perhaps a memory map, and what has to be known about them."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diffprob.base.checks import instance, positions, real, whole
 from diffprob.base.errors import InputError, did_you_mean
+from diffprob.base.levels import MOST_BANDS, MOST_LEVELS, are_images, level_dtype, levels_held
 from diffprob.base.text import all_composed
 from diffprob.data.classes import numbered
 
-Pixels = NDArray[np.uint8]
+Pixels = NDArray[Any]  # uint8, or uint16 of more than 256 levels
 Labels = NDArray[np.int64]
 
 CHUNK_BYTES = 1 << 22
@@ -21,13 +22,15 @@ CHUNK_BYTES = 1 << 22
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """N images of C channels as uint8 grey levels 0..levels-1.
+    """N images of C channels as grey levels 0..levels-1.
 
     Args:
-        pixels: uint8 (N, C, H, W) with C = 1 or 3; may be a read-only memory map or a strided view of one.
+        pixels: uint8, or uint16 of more than 256 levels, (N, C, H, W) with C = 1 to 16; may be a read-only memory map
+            or a strided view of one.
         labels: the class of each image, int64 (N,) in 0..K - 1, or None. Without ``class_names`` they may be any
             numbers: those that occur are numbered by value, and the values become the names.
-        levels: number K of grey levels the format allows (17 for the handwritten digits, else 256).
+        levels: number K of grey levels the format allows (17 for the handwritten digits); 0: all that the type of the
+            pixels holds, 256 or 65,536.
         name: short name for messages and captions.
         notes: what loading changed or assumed, one sentence each.
         class_names: name of class k at position k, all different; "" where there is no class k. The names, in Unicode's
@@ -43,7 +46,7 @@ class Images:
 
     pixels: Pixels
     labels: Labels | None = None
-    levels: int = 256
+    levels: int = 0
     name: str = "images"
     notes: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
@@ -57,8 +60,11 @@ class Images:
         instance("pixels", self.pixels, np.ndarray, "a numpy array")
         instance("labels", self.labels, np.ndarray, "a numpy array", none=True)
         shape = self.pixels.shape
-        if self.pixels.dtype != np.uint8 or len(shape) != 4 or shape[1] not in (1, 3) or 0 in shape:
-            raise ValueError(f"pixels must be uint8 (N, C, H, W) with C = 1 or 3, got {self.pixels.dtype} {shape}")
+        if not are_images(self.pixels) or shape[1] > MOST_BANDS:
+            wanted = f"pixels must be uint8 or uint16 (N, C, H, W) with C = 1 to {MOST_BANDS}"
+            raise ValueError(f"{wanted}, got {self.pixels.dtype} {shape}")
+        if self.levels == 0:
+            object.__setattr__(self, "levels", levels_held(self.pixels.dtype))
         if self.labels is not None and (self.labels.dtype != np.int64 or self.labels.shape != shape[:1]):
             raise ValueError(f"labels must be int64 ({shape[0]},), got {self.labels.dtype} {self.labels.shape}")
         if self.labels is not None and not self.class_names:
@@ -67,8 +73,10 @@ class Images:
                 object.__setattr__(self, field, value)
         object.__setattr__(self, "class_names", all_composed(self.class_names))
         _check_classes(self)
-        whole("levels", self.levels, 2, 256)
-        real("rounded", self.rounded, "[0, 256]")
+        whole("levels", self.levels, 2, MOST_LEVELS)
+        if self.pixels.dtype != (wanted := level_dtype(self.levels)):
+            raise ValueError(f"pixels of {self.levels} levels must be {wanted}, got {self.pixels.dtype}")
+        real("rounded", self.rounded, "[0, 65536]")
         if len(self.files) not in (0, shape[0]):
             raise ValueError(f"files must be {shape[0]} paths or none, got {len(self.files)}")
         if self.captions is not None:
@@ -84,7 +92,7 @@ class Images:
         return channels, height, width
 
     def take(self, indices: ArrayLike) -> Pixels:
-        """A copy of the chosen images, uint8 (len(indices), C, H, W), contiguous and in memory.
+        """A copy of the chosen images, (len(indices), C, H, W), contiguous and in memory.
 
         Raises:
             ValueError: an index that is no whole number in 0..N - 1; a mask is none.
@@ -166,7 +174,7 @@ class Images:
         """
         sha = hashlib.sha256(repr(tuple(int(n) for n in self.pixels.shape)).encode())
         for chunk in self.chunks():
-            sha.update(chunk.data)
+            sha.update(chunk.astype(chunk.dtype.newbyteorder("<"), copy=False).data)
         if self.labels is not None:
             sha.update(np.ascontiguousarray(self.former_labels, dtype="<i8").data)
         for caption in self.captions or ():

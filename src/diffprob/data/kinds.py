@@ -1,6 +1,7 @@
 """Which kind of data a path holds, and the source that reads it."""
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 from diffprob.base import checks
@@ -103,13 +104,18 @@ def _existing(text: str) -> Path:
         raise Missing(f"data {name!r} was added as {text}, which is not there any more; {right}") from error
 
 
-def open_data(text: str, *, size: int | None = None, channels: int | None = None, split: str = "train") -> Source:
+def open_data(
+    text: str, *, size: int | None = None, channels: int | None = None, levels: int | None = None, split: str = "train"
+) -> Source:
     """The source that ``text`` means: "digits", "hf:NAME", a folder or a file, judged by names and first bytes.
 
     Args:
         text: "digits", "hf:" and a name on the Hugging Face hub, a path, or the name of data that was added to the
             library (`data.library`).
-        size, channels: for pictures only (a folder or the hub), which alone can be resized.
+        size: for pictures only (a folder or the hub), which alone can be resized.
+        channels: of pictures those that they are read in; of an array those that it has, where its shape leaves a
+            doubt which axis they are.
+        levels: K of an array of whole numbers.
         split: passed on to the source.
 
     Raises:
@@ -121,14 +127,17 @@ def open_data(text: str, *, size: int | None = None, channels: int | None = None
         if text == "digits":
             source: Source = Digits(split)
         elif text.startswith("hf:"):
-            return HuggingFace(text[3:], split, size=size, channels=channels or 3)
+            source = HuggingFace(text[3:], split, size=size, channels=channels or 3)
         else:
             path = _existing(text)
             source = _in_folder(path, split, size, channels) if path.is_dir() else _in_file(path, split)
     except ValueError as error:
         raise InputError(f"data {text!r}: {error}") from error
-    options = [name for name, value in (("size", size), ("channels", channels)) if value is not None]
-    if options and not isinstance(source, Folder):
+    if isinstance(source, Array):
+        source = replace(source, channels=channels, levels=levels)
+    requested = (("size", size), ("channels", channels), ("levels", levels))
+    options = [name for name, value in requested if value is not None and not hasattr(source, name)]
+    if options:
         kind = type(source).__name__
         chosen = " and ".join(options)
         raise InputError(f"data {text!r}: {kind} data has its own {chosen}; only folders of images take another")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffprob.base.checks import positions
+from diffprob.base.levels import BYTE_LEVELS
 from diffprob.data.images import Images
 
 Floats = NDArray[np.float32]
@@ -49,7 +50,8 @@ def has_near_duplicate(images: Images, chosen: NDArray[np.int64], others: NDArra
     is_near = np.zeros(len(chosen), dtype=bool)
     if not len(chosen) or not others.any():
         return is_near
-    mine = _sketch(images.take(chosen), images.levels)
+    scale = _scale(images)
+    mine = _sketch(images.take(chosen), scale)
     order = np.argsort(mine.cells.mean(1), kind="stable")  # near-duplicates have near means, so few blocks meet
     mine, near = mine.rows(order), np.zeros(len(chosen), dtype=bool)
     means, first = mine.cells.mean(1), 0
@@ -58,7 +60,7 @@ def has_near_duplicate(images: Images, chosen: NDArray[np.int64], others: NDArra
         first += len(chunk)
         if not len(part):
             continue
-        theirs = _sketch(part, images.levels)
+        theirs = _sketch(part, scale)
         by_mean = np.argsort(theirs.cells.mean(1), kind="stable")
         for start in range(0, len(by_mean), _BLOCK):
             block = theirs.rows(by_mean[start : start + _BLOCK])
@@ -71,11 +73,21 @@ def has_near_duplicate(images: Images, chosen: NDArray[np.int64], others: NDArra
     return is_near
 
 
-def _sketch(pixels: NDArray[np.uint8], levels: int) -> _Sketch:
-    """Of pixels uint8 (n, C, H, W), brought to the scale of 0 to 255."""
-    x = pixels.astype(np.float32) * np.float32(255 / (levels - 1))
+def _scale(images: Images) -> float:
+    """What brings the images to the scale of 0 to 255: their levels, or of more than 256 those up to the largest.
+
+    Data of 12 bits, say, in 16 would else be nearly black, and every image like every other.
+    """
+    if images.levels <= BYTE_LEVELS:
+        return 255 / (images.levels - 1)
+    return 255 / max(1, *(int(part.max()) for part in images.chunks()))
+
+
+def _sketch(pixels: np.ndarray, scale: float) -> _Sketch:
+    """Of pixels (n, C, H, W), brought to the scale of 0 to 255."""
+    x = pixels.astype(np.float32) * np.float32(scale)
     n, channels, height, width = x.shape
-    luma = np.einsum("nchw,c->nhw", x, _LUMA) if channels == 3 else x[:, 0]
+    luma = np.einsum("nchw,c->nhw", x, _LUMA) if channels == 3 else x.mean(1)
     rows, columns = (np.linspace(0, side, min(_SIDE, side) + 1).astype(int)[:-1] for side in (height, width))
     sums = np.add.reduceat(np.add.reduceat(x, rows, axis=2), columns, axis=3)
     count = np.diff([*rows, height])[:, None] * np.diff([*columns, width])[None, :]

@@ -4,17 +4,20 @@ import numpy as np
 
 from diffprob.base.checks import image_shape, whole
 from diffprob.base.errors import InputError
+from diffprob.base.levels import MOST_LEVELS, TYPES, level_dtype, levels_held
+
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601
 
 
 def resized(pixels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """uint8 (N, C, H, W) -> uint8 (N, *shape): antialiased bicubic; grey is ITU-R 601 luma.
+    """uint8 or uint16 (N, C, H, W) -> the same type (N, *shape): antialiased bicubic; grey is ITU-R 601 luma.
 
     As pictures are brought to the size of a training (`formats.pictures.cover`): scaled in their aspect until they
     cover the shape, and the middle cut out. A grey one in colour has its grey three times. Images that have the shape
     already stay as they are.
 
     Raises:
-        InputError: a number of channels that is not 1 or 3.
+        InputError: another number of channels, unless grey is made colour or colour grey.
         ValueError: pixels that are no grey levels, or a shape that is none of images.
     """
     from PIL import Image
@@ -22,16 +25,19 @@ def resized(pixels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     from diffprob.data.formats.pictures import cover
 
     image_shape("shape", tuple(shape))
-    if pixels.dtype != np.uint8 or pixels.ndim != 4:
-        raise ValueError(f"pixels must be uint8 (N, C, H, W), got {pixels.dtype} {pixels.shape}")
-    channels, height, width = shape
-    if channels not in (1, 3) or pixels.shape[1] not in (1, 3):
-        raise InputError(
-            f"images of {pixels.shape[1]} channels cannot be made ones of {channels}: 1 or 3 would be right"
-        )
+    if levels_held(pixels.dtype) is None or pixels.ndim != 4:
+        raise ValueError(f"pixels must be {TYPES} (N, C, H, W), got {pixels.dtype} {pixels.shape}")
+    (channels, height, width), theirs = shape, pixels.shape[1]
+    if theirs != channels and {theirs, channels} != {1, 3}:
+        raise InputError(f"images of {theirs} channels cannot be made ones of {channels}; {channels} would be right")
     if tuple(pixels.shape[1:]) == tuple(shape):
         return pixels
-    mode, out = "L" if channels == 1 else "RGB", np.empty((len(pixels), *shape), dtype=np.uint8)
+    out = np.empty((len(pixels), *shape), dtype=pixels.dtype)
+    if pixels.dtype != np.uint8 or channels not in (1, 3) or theirs not in (1, 3):
+        for place, image in enumerate(pixels):
+            out[place] = scaled_bands(recoloured(image, channels), height, width, "bicubic")
+        return out
+    mode = "L" if channels == 1 else "RGB"
     for place, image in enumerate(pixels):
         picture = Image.fromarray(image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0)))
         array = np.asarray(cover(picture.convert(mode), height, width, "bicubic"))
@@ -39,15 +45,39 @@ def resized(pixels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     return out
 
 
+def recoloured(image: np.ndarray, channels: int) -> np.ndarray:
+    """One image (C, H, W) of grey made colour, or of colour made grey, in its own type; else as it is."""
+    if len(image) == channels:
+        return image
+    if channels == 3:
+        return np.repeat(image, 3, 0)
+    return np.rint(np.einsum("chw,c->hw", image.astype(np.float64), _LUMA)).astype(image.dtype)[None]
+
+
+def scaled_bands(image: np.ndarray, height: int, width: int, filter: str) -> np.ndarray:
+    """One image (C, H, W) of any number of bands and 8 or 16 bits, scaled to cover and cropped: (C, height, width).
+
+    Each band for itself, in float32, rounded to the nearest level.
+    """
+    from PIL import Image
+
+    from diffprob.data.formats.pictures import cover
+
+    most = np.iinfo(image.dtype).max
+    bands = [cover(Image.fromarray(band.astype(np.float32)), height, width, filter) for band in image]
+    return np.stack([np.rint(np.asarray(band)).clip(0, most).astype(image.dtype) for band in bands])
+
+
 def requantised(pixels: np.ndarray, levels: int, wanted: int) -> np.ndarray:
-    """Grey levels 0..levels-1 as the nearest of 0..wanted-1 on the same scale from black to white, uint8.
+    """Grey levels 0..levels-1 as the nearest of 0..wanted-1 on the same scale from black to white.
 
     Raises:
-        ValueError: numbers of levels outside 2..256, or pixels that are none of them.
+        ValueError: numbers of levels outside 2..65536, or pixels that are none of them.
     """
-    whole("levels", levels, 2, 256)
-    whole("wanted", wanted, 2, 256)
-    if pixels.dtype != np.uint8 or (pixels.size and int(pixels.max()) >= levels):
-        raise ValueError(f"pixels must be uint8 levels 0..{levels - 1}, got {pixels.dtype} up to {pixels.max()}")
-    table = np.rint(np.arange(levels) * ((wanted - 1) / (levels - 1))).astype(np.uint8)
+    whole("levels", levels, 2, MOST_LEVELS)
+    whole("wanted", wanted, 2, MOST_LEVELS)
+    if pixels.dtype != level_dtype(levels) or (pixels.size and int(pixels.max()) >= levels):
+        what = f"{level_dtype(levels)} levels 0..{levels - 1}"
+        raise ValueError(f"pixels must be {what}, got {pixels.dtype} up to {pixels.max()}")
+    table = np.rint(np.arange(levels) * ((wanted - 1) / (levels - 1))).astype(level_dtype(wanted))
     return pixels if levels == wanted else table[pixels]

@@ -6,6 +6,7 @@ from importlib import resources
 import numpy as np
 
 from diffprob.base.checks import one_of, text, whole
+from diffprob.base.levels import MOST_BANDS, check_levels
 from diffprob.data.formats.arrays import read_array_file
 from diffprob.data.formats.binary import read_cifar, read_svhn
 from diffprob.data.formats.files import existing
@@ -164,24 +165,30 @@ class Folder:
 
 @dataclass(frozen=True)
 class Array:
-    """An .npy or .npz file of uint8, or of floats in [0, 1] or [-1, 1], which are quantised to 256 levels.
+    """An .npy or .npz file of whole numbers 0..65535 or bool, or of floats in [0, 1] or [-1, 1], as 256 levels.
 
     Args:
         path: the file; shapes (N, H, W), (N, C, H, W) and (N, H, W, C); .npz keys images, x or arr_0, and labels or y.
         split: "train" or "all" is the whole file; keys such as x_train, x_test, train_images give an .npz its splits
             (`formats.splits`).
+        channels: how many there are, which says the axis where the shape leaves a doubt; None: it leaves none.
+        levels: K of whole numbers, above all that occur; None: 2 of bool, else all that a byte or two hold.
     """
 
     path: str
     split: str = "train"
+    channels: int | None = None
+    levels: int | None = None
 
     def __post_init__(self) -> None:
         text("path", self.path)
         one_of("split", self.split, ("train", "test", "all"))
+        whole("channels", self.channels, 1, MOST_BANDS, none=True)
+        check_levels(self.levels)
 
     def load(self) -> Images:
         """Read or map the file."""
-        return read_array_file(existing(self.path), self.split)
+        return read_array_file(existing(self.path), self.split, self.channels, self.levels)
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 from diffprob.base.checks import whole
 from diffprob.base.errors import InputError
+from diffprob.base.levels import check_levels
 from diffprob.base.rng import Rng
 from diffprob.denoise.denoiser import Evaluation
 from diffprob.density.measure import MOST_NOISES
 from diffprob.density.proxy import Proxy
 from diffprob.space.dequantise import Dequantisation
-from diffprob.space.pixels import Pixels, check_levels
+from diffprob.space.pixels import Pixels
 from diffprob.space.space import Space
 
 

@@ -6,18 +6,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_BYTE = 255
+_MOST = 0xFFFF
 
 
 def code_length(levels: Tensor) -> Tensor:
-    """Bits of the image data of a PNG file, for each image of (B, C, H, W) grey levels 0..255, float64 (B,).
+    """Bits of the image data of a PNG file, for each image of (B, C, H, W) grey levels, float64 (B,).
+
+    uint8 are bytes; of other types two bytes each where one is above 255, the high one first. PNG has up to four
+    channels; more are interleaved in the same way.
 
     Rows of interleaved channels are filtered (none, left, up, average, Paeth), and zlib codes what is left. Of six
     choices of filters the shortest code counts: one of the five for all rows, or for each row the one with the smallest
     sum of absolute differences. Six bytes are zlib's frame.
 
     Raises:
-        ValueError: another shape, or levels that are not whole numbers from 0 to 255.
+        ValueError: another shape, or levels that are not whole numbers from 0 to 65,535.
 
     Exact when: always a code: Pillow reads back the image from it.
 
@@ -25,9 +28,13 @@ def code_length(levels: Tensor) -> Tensor:
     """
     if levels.ndim != 4:
         raise ValueError(f"levels must have shape (B, C, H, W), got {tuple(levels.shape)}")
-    if levels.is_floating_point() or (levels.numel() and not 0 <= int(levels.min()) <= int(levels.max()) <= _BYTE):
-        raise ValueError(f"levels must be whole numbers from 0 to {_BYTE}")
-    images = levels.detach().cpu().permute(0, 2, 3, 1).numpy().astype(np.uint8)
+    if levels.is_floating_point():
+        raise ValueError(f"levels must be whole numbers from 0 to {_MOST}")
+    images = levels.detach().cpu().permute(0, 2, 3, 1).numpy()
+    if images.size and not 0 <= int(images.min()) <= int(images.max()) <= _MOST:
+        raise ValueError(f"levels must be whole numbers from 0 to {_MOST}")
+    deep = images.dtype == np.uint16 or (images.size and int(images.max()) > 0xFF)
+    images = np.ascontiguousarray(images, ">u2").view(np.uint8) if deep else images.astype(np.uint8)
     bits = [8.0 * len(encoded(image)) for image in images]
     return torch.tensor(bits, dtype=torch.float64, device=levels.device)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from diffprob.base.checks import MOST_STEPS, able, real, shown, whole
 from diffprob.base.errors import FieldError, InputError
+from diffprob.base.levels import check_levels
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import check_points
 from diffprob.denoise.denoiser import Denoiser
@@ -19,7 +20,7 @@ from diffprob.likelihood.flow import Divergence, Hutchinson, flow_log_prob
 from diffprob.process.grids import Uniform
 from diffprob.process.times import native_steps
 from diffprob.space.dequantise import dequantised
-from diffprob.space.pixels import Pixels, check_levels
+from diffprob.space.pixels import Pixels
 from diffprob.space.space import Space
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from diffprob.base.checks import one_of, real, whole
 from diffprob.base.errors import InputError, NumericalError
+from diffprob.base.levels import TYPES, are_images
 from diffprob.base.rng import Rng, derive, permutation
 from diffprob.base.single import single
 from diffprob.net.classifier import Classifier, ClassifierSpec
@@ -101,7 +102,7 @@ def fit_classifier(
     calibration divides the logits by the temperature of least negative log-likelihood, folded into the last layer.
 
     Args:
-        pixels: uint8 (N, C, H, W), levels 0 .. ``levels`` - 1.
+        pixels: (N, C, H, W), levels 0 .. ``levels`` - 1.
         labels: integers (N,) in [0, classes).
         progress: called after every step.
 
@@ -130,7 +131,7 @@ def fit_classifier(
 
 @torch.no_grad()
 def classify(net: Classifier, pixels: np.ndarray, levels: int = 256, batch: int = 256) -> Tensor:
-    """Logits of uint8 images (N, C, H, W): float64 (N, classes) on the CPU, computed in float32."""
+    """Logits of images (N, C, H, W): float64 (N, classes) on the CPU, computed in float32."""
     space = _space(pixels, levels)
     device = net.head.weight.device
     parts = [
@@ -143,7 +144,7 @@ def classify(net: Classifier, pixels: np.ndarray, levels: int = 256, batch: int 
 def judge(
     net: Classifier, pixels: np.ndarray, labels: np.ndarray | None = None, levels: int = 256, threshold: float = 0.9
 ) -> Judgement:
-    """Judge uint8 images (N, C, H, W); see `Judgement` for the numbers.
+    """Judge images (N, C, H, W); see `Judgement` for the numbers.
 
     Raises:
         InputError: no images, or labels that do not fit.
@@ -167,8 +168,8 @@ def _space(pixels: np.ndarray, levels: int) -> Pixels:
 
 
 def _check(pixels: np.ndarray, labels: np.ndarray | None, spec: ClassifierSpec) -> None:
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or len(pixels) == 0:
-        raise InputError(f"expected uint8 images (N, C, H, W), got {pixels.dtype} {tuple(pixels.shape)}")
+    if not are_images(pixels):
+        raise InputError(f"expected {TYPES} (N, C, H, W), got {pixels.dtype} {tuple(pixels.shape)}")
     if pixels.shape[1] != spec.in_channels:
         raise InputError(f"the images have {pixels.shape[1]} channels, the classifier takes {spec.in_channels}")
     if labels is None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from diffprob.base.checks import positions, whole
 from diffprob.base.errors import InputError, NumericalError
+from diffprob.base.levels import TYPES, are_images
 from diffprob.base.text import all_composed
 from diffprob.net.classifier import Classifier
 from diffprob.space.pixels import Pixels
@@ -26,7 +27,7 @@ class ImageSet(Protocol):
     def __len__(self) -> int: ...
 
     def take(self, indices: np.ndarray) -> np.ndarray:
-        """Images as uint8 levels (len(indices), C, H, W)."""
+        """Images as levels (len(indices), C, H, W)."""
         ...
 
 
@@ -55,7 +56,7 @@ class Features(Protocol):
         ...
 
     def __call__(self, pixels: np.ndarray) -> Tensor:
-        """Images as uint8 levels (B, C, H, W) -> float32 (B, d) on the CPU."""
+        """Images as levels (B, C, H, W) -> float32 (B, d) on the CPU."""
         ...
 
 
@@ -89,7 +90,7 @@ def extract(
     """Features of images, a batch at a time: float32 (N, d) on the CPU.
 
     Args:
-        images: a set with ``take``, or uint8 levels (N, C, H, W).
+        images: a set with ``take``, or levels (N, C, H, W).
         indices: which images, in this order; all by default.
         batch: images a call; decides memory and speed, and the last bits of a network's features.
         progress: called with the number of finished images after every batch.
@@ -127,13 +128,13 @@ def digest_of(tensors: Mapping[str, Tensor], *statements: str) -> str:
 
 
 def checked(pixels: np.ndarray, levels: int, channels: int | None = None) -> Tensor:
-    """uint8 levels (B, C, H, W) as a tensor.
+    """levels (B, C, H, W) as a tensor.
 
     Raises:
         InputError: another type or shape, another number of channels, or a level that there is not.
     """
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.size == 0:
-        raise InputError(f"features take uint8 images (B, C, H, W), got {pixels.dtype} {tuple(pixels.shape)}")
+    if not are_images(pixels):
+        raise InputError(f"features take {TYPES} (B, C, H, W), got {pixels.dtype} {tuple(pixels.shape)}")
     if channels is not None and pixels.shape[1] != channels:
         raise InputError(f"the images have {pixels.shape[1]} channels, these features take {channels}")
     if (most := int(pixels.max())) >= levels:
@@ -142,7 +143,7 @@ def checked(pixels: np.ndarray, levels: int, channels: int | None = None) -> Ten
 
 
 def colour(pixels: np.ndarray, levels: int) -> Tensor:
-    """uint8 levels (B, 1 or 3, H, W) -> float32 (B, 3, H, W) in [0, 1]; grey becomes three equal channels."""
+    """levels (B, 1 or 3, H, W) -> float32 (B, 3, H, W) in [0, 1]; grey becomes three equal channels."""
     channels = pixels.shape[1] if pixels.ndim == 4 and pixels.shape[1] == 1 else 3
     return (checked(pixels, levels, channels).float() / (levels - 1)).expand(-1, 3, -1, -1)
 

@@ -25,12 +25,12 @@ def png(image: Any, metadata: Mapping[str, Any]) -> bytes:
 
 
 def grid_png(levels: np.ndarray, most: int, metadata: Mapping[str, Any], columns: int | None = None) -> bytes:
-    """Images of grey levels 0..most-1, uint8 (N, C, H, W), side by side."""
+    """Images of grey levels 0..most-1, (N, C, H, W), side by side."""
     return png(grid_image(levels, columns, levels=most), metadata)
 
 
 def paths_png(rows: np.ndarray, most: int, metadata: Mapping[str, Any]) -> bytes:
-    """Ways from image to image of grey levels 0..most-1, uint8 (rows, columns, C, H, W): a row each; through the plane,
+    """Ways from image to image of grey levels 0..most-1, (rows, columns, C, H, W): a row each; through the plane,
     where images are points of it."""
     if is_point(rows.shape):
         return png(scatter_image(rows, most, paths=True), metadata)
@@ -40,7 +40,7 @@ def paths_png(rows: np.ndarray, most: int, metadata: Mapping[str, Any]) -> bytes
 def above_png(
     sets: Sequence[np.ndarray], levels: int, metadata: Mapping[str, Any], most: int, fill: int, across: int = 12
 ) -> bytes:
-    """The first images of several sets, uint8 (N, C, H, W) each: those of a set below those of the set before; of
+    """The first images of several sets, (N, C, H, W) each: those of a set below those of the set before; of
     points of the plane, a square of each set.
 
     Args:
@@ -64,12 +64,12 @@ def above_png(
 
 
 def named_png(levels: np.ndarray, most: int, names: Sequence[str], metadata: Mapping[str, Any], columns: int) -> bytes:
-    """Images of grey levels 0..most-1, uint8 (N, C, H, W), side by side above their names."""
+    """Images of grey levels 0..most-1, (N, C, H, W), side by side above their names."""
     return png(named_grid(levels, names, columns, most), metadata)
 
 
 def tile_png(image: np.ndarray, most: int, metadata: Mapping[str, Any]) -> bytes:
-    """One image of grey levels 0..most-1, uint8 (C, H, W), in its own size."""
+    """One image of grey levels 0..most-1, (C, H, W), in its own size."""
     return png(grid_image(image[None], 1, 1, 0, most), metadata)
 
 

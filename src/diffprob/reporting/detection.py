@@ -220,13 +220,13 @@ def comparison_figures(
 
 
 def map_sheet(images: np.ndarray, maps: np.ndarray, levels: int, names: Sequence[str]) -> tuple[Any, float]:
-    """Images uint8 (N, C, H, W), with their names, above their maps (N, C, H, W), grey; and the value that is white.
+    """Images (N, C, H, W), with their names, above their maps (N, C, H, W), grey; and the value that is white.
 
     White is the 99.5% point of all maps.
     """
     means = maps.mean(1, keepdims=True)
     white = np.quantile(means, 0.995) or 1.0
-    shown = np.rint((means / white).clip(0, 1) * (levels - 1)).astype(np.uint8)
+    shown = np.rint((means / white).clip(0, 1) * (levels - 1)).astype(images.dtype)
     both = np.concatenate([images, np.broadcast_to(shown, images.shape)])
     return named_grid(both, [*names, *[""] * len(names)], len(images), levels), float(white)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from diffprob.base.errors import InputError
 from diffprob.base.text import printable
+from diffprob.reporting.bands import visible
 from diffprob.reporting.flat import is_point, scatter_image
 from diffprob.storage.files import expanded, saying, write_file
 
@@ -36,7 +37,7 @@ def grid_image(
     of images of one row of pixels fewer are side by side.
 
     Args:
-        pixels: uint8, C = 1 (grey) or 3 (RGB), grey levels 0 .. ``levels`` - 1.
+        pixels: grey levels 0 .. ``levels`` - 1; of other than 1 or 3 channels some (`reporting.bands.shown_bands`).
         columns: tiles in a row; None makes the grid about square.
         scale: whole factor of the nearest-neighbour enlargement; None enlarges tiny images to about 56 pixels.
         pad: width of the separator.
@@ -44,11 +45,11 @@ def grid_image(
 
     Raises:
         ValueError: columns, scale, pad or levels out of range.
-        InputError: no images, or not uint8 (N, C, H, W) with one or three channels.
+        InputError: no images, or not grey levels (N, C, H, W).
     """
     from PIL import Image
 
-    pixels = _images(pixels, levels)
+    pixels = visible(pixels, levels)
     if scale is None and is_point(pixels.shape):
         return scatter_image(pixels)
     count, channels, height, width = pixels.shape
@@ -71,14 +72,14 @@ def named_grid(pixels: np.ndarray, names: Sequence[str], columns: int, levels: i
     """Images (N, C, H, W) side by side, each above its name, which is cut in the middle where it is too long.
 
     Args:
-        pixels: uint8, C = 1 (grey) or 3 (RGB), grey levels 0 .. ``levels`` - 1.
+        pixels: grey levels 0 .. ``levels`` - 1; of other than 1 or 3 channels some (`reporting.bands.shown_bands`).
         names: one for each image; "" leaves its place empty.
         columns: tiles in a row.
         levels: number K of grey levels; level K - 1 becomes 255.
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    tiles = _images(pixels, levels)
+    tiles = visible(pixels, levels)
     _, channels, height, width = tiles.shape
     factor, font, line = max(1, round(_NAMED / width)), ImageFont.load_default(10), 14
     high, wide = height * factor + line, width * factor
@@ -149,7 +150,7 @@ def progression_image(
     Points of the plane are in one square for each time.
 
     Args:
-        frames: the same N samples at successive times, each uint8 (N, C, H, W).
+        frames: the same N samples at successive times, each (N, C, H, W).
         times: t of each frame; None leaves the captions out.
         scale: see `grid_image`.
         levels: see `grid_image`.
@@ -271,19 +272,6 @@ def _series(log: Records) -> tuple[list[float], list[float]]:
         if isinstance(step, int | float) and isinstance(loss, int | float) and math.isfinite(loss)
     ]
     return [step for step, _ in kept], [loss for _, loss in kept]
-
-
-def _images(pixels: np.ndarray, levels: int) -> np.ndarray:
-    """Check, and stretch ``levels`` grey levels to 0 .. 255."""
-    if not 2 <= levels <= 256:
-        raise ValueError(f"levels must lie in 2..256, got {levels}")
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or 0 in pixels.shape or pixels.shape[1] not in (1, 3):
-        raise InputError(f"expected uint8 images (N, 1 or 3, H, W), got {pixels.dtype} {tuple(pixels.shape)}")
-    if levels == 256:
-        return pixels
-    if (highest := pixels.max()) >= levels:
-        raise InputError(f"a grey level of {highest} among images of {levels} levels")
-    return np.round(pixels * (255 / (levels - 1))).astype(np.uint8)
 
 
 def _captioned(grid: "Image", captions: Sequence[str]) -> "Image":

@@ -17,7 +17,7 @@ class Samples:
     """Samples with everything that decided them.
 
     Args:
-        levels: uint8 (N, C, H, W); image i has the seed ``seed`` + i.
+        levels: (N, C, H, W); image i has the seed ``seed`` + i.
         step, model_sha256: of the weights.
         sampler, grid, variance: as text.
         steps: network evaluations for each image, None where a tolerance decides.
@@ -29,7 +29,7 @@ class Samples:
         best: whether the weights are the best ones by the metric that the training watched.
         options: those of `sample` that ask for that.
         classes: the name of the class that each was drawn for; empty where there are none.
-        frames: predicted x_0 of the first images along the chain, each uint8 (rows, C, H, W).
+        frames: predicted x_0 of the first images along the chain, each (rows, C, H, W).
         times: t of each frame.
     """
 
@@ -87,7 +87,7 @@ class CodedImages:
     """Images as bytes.
 
     Args:
-        frames: the images after `shares` of their bytes, each uint8 (n, C, H, W).
+        frames: the images after `shares` of their bytes, each (n, C, H, W).
         shares: of the bytes, the last one 1.
         bytes: of an image, at each of them.
         size: of the file, bytes.

@@ -54,7 +54,7 @@ class Strip:
 
 
 def data_uri(image: np.ndarray, levels: int) -> str:
-    """One image, uint8 (C, H, W) of grey levels 0 .. ``levels`` - 1: a PNG when it is small, else a JPEG."""
+    """One image, (C, H, W) of grey levels 0 .. ``levels`` - 1: a PNG when it is small, else a JPEG."""
     _, height, width = image.shape
     picture = grid_image(image[None], 1, max(1, math.ceil(SHARP / max(height, width))), 0, levels)
     return _uri(picture, "png" if height * width <= LOSSLESS else "jpeg")
@@ -90,7 +90,7 @@ def strip(
     names: Sequence[str],
     what: str,
 ) -> Strip:
-    """A strip of frames, each uint8 (rows, C, H, W); all in one row where they are of one row of pixels.
+    """A strip of frames, each (rows, C, H, W); all in one row where they are of one row of pixels.
 
     Args:
         times: t of each frame; 0 is the image itself.

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from diffprob import __version__
+from diffprob.base.levels import kind_text
 from diffprob.base.text import one_line
 from diffprob.config.recipe import Recipe, parameter_count
 from diffprob.config.spec import children
@@ -61,7 +62,7 @@ def public(measurements: Sequence[Measurement]) -> list[Measurement]:
 def shape(space: Space) -> str:
     """ "28×28, grey, 256 levels"."""
     channels, height, width = space.shape
-    return f"{height}×{width}, {'grey' if channels == 1 else 'colour'}, {space.levels} levels"
+    return f"{height}×{width}, {kind_text(channels)}, {space.levels} levels"
 
 
 def duration(seconds: float) -> str:

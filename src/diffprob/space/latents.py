@@ -9,8 +9,9 @@ from torch import Tensor
 
 from diffprob.base.checks import able, image_shape
 from diffprob.base.errors import InputError, NumericalError
+from diffprob.base.levels import check_levels
 from diffprob.base.shapes import check_floats
-from diffprob.space.pixels import Pixels, check_levels
+from diffprob.space.pixels import Pixels
 
 
 @dataclass(frozen=True)

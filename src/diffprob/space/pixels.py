@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffprob.base.checks import image_shape, whole
+from diffprob.base.checks import image_shape
 from diffprob.base.distributions import bin_width
 from diffprob.base.errors import NumericalError
+from diffprob.base.levels import BYTE_LEVELS, check_levels
 from diffprob.base.shapes import check_floats
 
 ON_LEVEL = 1e-3  # by so much of a level an image may miss it, for rounding in its dtype
@@ -24,7 +25,7 @@ class Pixels:
 
     Args:
         shape: (C, H, W).
-        levels: K, 2 to 256.
+        levels: K, 2 to 65,536.
     """
 
     shape: tuple[int, int, int]
@@ -80,17 +81,18 @@ class Pixels:
             most = self.levels - 1
             raise ValueError(
                 f"levels must be whole numbers 0..{most} such as uint8, got {levels.dtype}: those of values in [0, 1] "
-                f"are (x * {most}).round().to(torch.uint8); values in [-1, 1] are in model space already"
+                f"are (x * {most}).round().to({level_type(self.levels)}); values in [-1, 1] are in model space already"
             )
         if levels.is_cpu and levels.numel() and (self.levels < 256 or levels.dtype != torch.uint8):
-            low, high = (int(end) for end in torch.aminmax(levels))
+            # torch compares no uint16
+            low, high = (int(end) for end in torch.aminmax(levels.int() if levels.dtype == torch.uint16 else levels))
             if low < 0 or high >= self.levels:
                 wrong = low if low < 0 else high
                 raise ValueError(f"levels must lie in 0..{self.levels - 1}, got {wrong}")
         return levels.to(dtype) * bin_width(self.levels) - 1
 
     def to_data(self, x: Tensor) -> Tensor:
-        """[-1, 1] -> the nearest level, uint8 (B, C, H, W); values outside are clamped.
+        """[-1, 1] -> the nearest level (B, C, H, W), uint8 or of K > 256 uint16; values outside are clamped.
 
         Raises:
             ValueError: another type than a floating one: levels already, say.
@@ -99,7 +101,7 @@ class Pixels:
         check_floats(x)
         if bool(torch.isnan(x).any()):
             raise NumericalError("an image has values that are not numbers (NaN), which are no grey levels")
-        return ((x.double() + 1) / bin_width(self.levels)).round().clamp(0, self.levels - 1).to(torch.uint8)
+        return ((x.double() + 1) / bin_width(self.levels)).round().clamp(0, self.levels - 1).to(level_type(self.levels))
 
     def of_pixels(self, x: Tensor) -> Tensor:
         """They are its points."""
@@ -114,7 +116,7 @@ class Pixels:
         return self.to_data(x)
 
     def exact(self, x: Tensor) -> Tensor:
-        """The levels that images are made of, uint8 (B, C, H, W), for what is measured of the levels.
+        """The levels that images are made of, as `to_data` has them, for what is measured of the levels.
 
         Raises:
             ValueError: whole numbers, or a value between two levels or outside of them.
@@ -138,17 +140,18 @@ def bits_per_dim(nats: Numbers, dimensions: int) -> Numbers:
     return nats / (dimensions * math.log(2))
 
 
+def level_type(levels: int) -> torch.dtype:
+    """The type of a tensor of K levels: uint8 of at most 256, uint16 of more."""
+    return torch.uint8 if levels <= BYTE_LEVELS else torch.uint16
+
+
 def off_levels(x: Tensor, levels: int) -> float | None:
-    """The first value that is none of K levels on [-1, 1], by more than `ON_LEVEL` of one; None: there is none."""
-    k = (x.double() + 1) * (levels - 1) / 2
-    off = ~((k - k.round().clamp(0, levels - 1)).abs() <= ON_LEVEL)
-    return float(x[off][0]) if bool(off.any()) else None
+    """The first value that is none of K levels on [-1, 1], by more than `ON_LEVEL` of one; None: there is none.
 
-
-def check_levels(levels: int | None) -> None:
-    """Refuse what is no number of grey levels; None stands for those of a pixel space to come.
-
-    Raises:
-        ValueError: less than 2, or more than a byte has.
+    Of more than 256 levels rounding in the dtype of x is let pass, 2 eps (K - 1)/2 of a level, but no quarter of one.
     """
-    whole("levels", levels, 2, 256, none=True)
+    k = (x.double() + 1) * (levels - 1) / 2
+    rounding = min(torch.finfo(x.dtype).eps * (levels - 1), 0.25) if levels > BYTE_LEVELS else 0.0
+    allowed = max(ON_LEVEL, rounding)
+    off = ~((k - k.round().clamp(0, levels - 1)).abs() <= allowed)
+    return float(x[off][0]) if bool(off.any()) else None

@@ -81,7 +81,7 @@ class Space(Protocol):
         ...
 
     def to_data(self, x: Tensor) -> Tensor:
-        """Points of the data (B, *model_shape) -> data (B, *shape), uint8 of levels."""
+        """Points of the data (B, *model_shape) -> data (B, *shape), levels as `Pixels.to_data` has them."""
         ...
 
     def of_pixels(self, x: Tensor) -> Tensor:

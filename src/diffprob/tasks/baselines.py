@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from diffprob.base.checks import one_of, whole
+from diffprob.base.levels import MOST_BANDS, check_levels
 from diffprob.recipes import densities
 from diffprob.space.pixels import Pixels
 from diffprob.storage.files import expanded
@@ -26,7 +27,9 @@ class BaselineRequest:
         kind: "glow" or "ebm".
         data: the images: a folder, a file, "digits" or "hf:NAME".
         size: scale and crop pictures to size x size.
-        channels: read pictures as grey (1) or in colour (3); None: as they are.
+        channels: read pictures as grey (1) or in colour (3), or say which axis of an array has the channels; None: as
+            they are.
+        levels: K, where fewer grey levels occur than the type of an array or picture holds; None: as many as that.
         out: the run's folder; None: ``runs/NAME-KIND``.
         overrides, steps, device: as in a `diffprob.tasks.training.TrainRequest`.
         seed: decides weights at the start, order and noise.
@@ -39,6 +42,7 @@ class BaselineRequest:
     data: str
     size: int | None = None
     channels: int | None = None
+    levels: int | None = None
     out: str | Path | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     steps: int | None = None
@@ -48,7 +52,8 @@ class BaselineRequest:
     def __post_init__(self) -> None:
         one_of("kind", self.kind, tuple(BASELINES))
         whole("size", self.size, 2, none=True)
-        one_of("channels", self.channels, (1, 3, None))
+        whole("channels", self.channels, 1, MOST_BANDS, none=True)
+        check_levels(self.levels)
         whole("steps", self.steps, 1, none=True)
         whole("seed", self.seed, 0, 2**62)
 
@@ -70,7 +75,7 @@ def prepare_baseline(request: BaselineRequest, reporter: Reporter = SILENT) -> P
     """
     name = data_name(request.data)
     folder = expanded(request.out or f"runs/{name}-{request.kind}")
-    source, images, chosen = opened(request.data, request.size, request.channels, folder)
+    source, images, chosen = opened(request.data, request.size, request.channels, request.levels, folder)
     recipe = BASELINES[request.kind](name, source, Pixels(images.event_shape, images.levels))
     if request.out:
         recipe = replace(recipe, name=folder_name(expanded(request.out)))

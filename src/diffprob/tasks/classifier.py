@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from diffprob.base.checks import one_of, whole
+from diffprob.base.checks import whole
 from diffprob.base.errors import InputError, Missing
+from diffprob.base.levels import MOST_BANDS, check_levels
 from diffprob.data.images import Images
 from diffprob.data.kinds import open_data
 from diffprob.evaluation.classifier import Plan, TrainedClassifier, classifier_for, default_epochs, plan
@@ -31,7 +32,9 @@ class ClassifierRequest:
     Args:
         data: labelled images: a folder, a file, "digits" or "hf:NAME".
         size: scale and crop pictures to size x size.
-        channels: read pictures as grey (1) or in colour (3); None: as they are.
+        channels: read pictures as grey (1) or in colour (3), or say which axis of an array has the channels; None: as
+            they are.
+        levels: K, where fewer grey levels occur than the type of an array or picture holds; None: as many as that.
         epochs: passes over the images; None: as many as suit their number.
         seed: decides weights at the start, order and shifts.
         out: the file, a name that ends in ``.safetensors``; None: one in the cache folder.
@@ -44,6 +47,7 @@ class ClassifierRequest:
     data: str
     size: int | None = None
     channels: int | None = None
+    levels: int | None = None
     epochs: int | None = None
     seed: int = 0
     out: str | Path | None = None
@@ -51,7 +55,8 @@ class ClassifierRequest:
 
     def __post_init__(self) -> None:
         whole("size", self.size, 2, none=True)
-        one_of("channels", self.channels, (1, 3, None))
+        whole("channels", self.channels, 1, MOST_BANDS, none=True)
+        check_levels(self.levels)
         whole("epochs", self.epochs, 1, none=True)
         whole("seed", self.seed, 0, 2**62)
 
@@ -154,11 +159,11 @@ def prepare_classifier(request: ClassifierRequest, reporter: Reporter = SILENT) 
     if request.out is not None and not str(request.out).endswith(".safetensors"):
         raise InputError(f"{option('out', request.out)}: a name that ends in .safetensors would be right")
     device = choose_device(request.device)
-    _, train, chosen = opened(request.data, request.size, request.channels)
+    _, train, chosen = opened(request.data, request.size, request.channels, request.levels)
     for note in (*train.notes, *chosen):
         reporter.note(f"{train.name}: {note}")
     channels = request.channels or (train.event_shape[0] if chosen else None)
-    test = labelled_test(train, request.data, request.size, channels, reporter)
+    test = labelled_test(train, request.data, request.size, channels, request.levels, reporter)
     settings = FitSettings(epochs=request.epochs or default_epochs(len(train)), seed=request.seed)
     return PreparedClassifier(request, train, test, plan(train, test, settings), device)
 
@@ -177,7 +182,12 @@ def train_classifier(prepared: PreparedClassifier, reporter: Reporter = SILENT) 
 
 
 def labelled_test(
-    train: Images, data: str, size: int | None = None, channels: int | None = None, reporter: Reporter = SILENT
+    train: Images,
+    data: str,
+    size: int | None = None,
+    channels: int | None = None,
+    levels: int | None = None,
+    reporter: Reporter = SILENT,
 ) -> Images | None:
     """The labelled test split of ``data``, whose training split is ``train``; None, and a note, without one.
 
@@ -185,7 +195,7 @@ def labelled_test(
         InputError: it has one that cannot be read.
     """
     try:
-        test = open_data(data, size=size, channels=channels, split="test").load()
+        test = open_data(data, size=size, channels=channels, levels=levels, split="test").load()
     except Missing as error:
         reporter.note(f"no test split ({error}): a tenth of the images is held back to measure the accuracy")
         return None

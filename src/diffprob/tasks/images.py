@@ -10,6 +10,7 @@ import numpy as np
 
 from diffprob.base.checks import flag, one_of, whole
 from diffprob.base.errors import InputError, Missing
+from diffprob.base.levels import level_dtype
 from diffprob.base.rng import increasing_subset
 from diffprob.data.combined import held_out_source
 from diffprob.data.for_run import TEST, TRAIN, Selection, select
@@ -55,7 +56,7 @@ class ImageBatch(OfImages):
 
     @property
     def images(self) -> np.ndarray:
-        """uint8 (n, C, H, W)."""
+        """Levels (n, C, H, W)."""
         return self.selection.images.take(self.index)
 
     @property
@@ -94,7 +95,7 @@ class ImageBatch(OfImages):
         return f"{len(self):,} of {len(self.selection):,} {self.selection.called}, {shape}"
 
 
-ImageSource = str | np.ndarray | Images | ImageBatch  # a place, or uint8 (N, C, H, W) in memory
+ImageSource = str | np.ndarray | Images | ImageBatch  # a place, or levels (N, C, H, W) in memory
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -103,7 +104,7 @@ class ImageSelection:
 
     Args:
         images: other images than the run's own, or the place of the run's own (which of both, the digest says): a
-            picture, a folder, a file of arrays, ...; or uint8 (N, C, H, W) in memory, `Images`, or a batch that was
+            picture, a folder, a file of arrays, ...; or levels (N, C, H, W) in memory, `Images`, or a batch that was
             chosen before, which is taken whole. None: the run's own.
         place: where the run's own images lie, if not where its recipe says.
         split: "auto" takes held-out images where there are some, else all; or "train", "test".
@@ -327,9 +328,7 @@ def read_samples(path: Path, run: Run, names: Iterable[str], best: bool = False)
         pixels, text = stored.read("images"), stored.read("metadata", RECORDS_LIMIT)
     with parsing(path, "file of samples", "`diffprob sample --out x.npz` writes what would be right"):
         metadata = dict(json.loads(str(text)))
-    if pixels.dtype != np.uint8 or tuple(pixels.shape[1:]) != tuple(run.space.shape) or not len(pixels):
-        has = f"{pixels.dtype} {pixels.shape}"
-        raise InputError(f"{argument}: images {has}, those of the run are uint8 (N, *{run.space.shape})")
+    _check_samples(pixels, run, argument)
     if metadata.get("model_sha256") != run.weights_provenance(best)["model_sha256"]:
         raise InputError(f"{argument}: drawn from other weights than those of {run.place}; draw them again")
     return {name: metadata.get(name) for name in names}, pixels
@@ -339,16 +338,22 @@ def samples_of(pixels: np.ndarray, run: Run) -> np.ndarray:
     """Samples in memory, looked at.
 
     Raises:
-        InputError: not uint8 levels of the run's shape, or none.
+        InputError: not levels of the run's shape, or none.
     """
-    if pixels.dtype != np.uint8 or tuple(pixels.shape[1:]) != tuple(run.space.shape) or not len(pixels):
-        has = f"{pixels.dtype} {pixels.shape}"
-        raise InputError(f"{option('samples')}: images {has}, those of the run are uint8 (N, *{run.space.shape})")
+    _check_samples(pixels, run, option("samples"))
     if int(pixels.max()) >= run.space.levels:
         raise InputError(
             f"{option('samples')}: levels up to {pixels.max()}, those of the run are 0..{run.space.levels - 1}"
         )
     return pixels
+
+
+def _check_samples(pixels: np.ndarray, run: Run, argument: str) -> None:
+    """Refuse what are no levels of the run's type and shape."""
+    wanted, shape = level_dtype(run.space.levels), tuple(run.space.shape)
+    if pixels.dtype != wanted or tuple(pixels.shape[1:]) != shape or not len(pixels):
+        has = f"{pixels.dtype} {pixels.shape}"
+        raise InputError(f"{argument}: images {has}, those of the run are {wanted} (N, *{run.space.shape})")
 
 
 def measurement(

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from diffprob.base.distributions import bin_width
 from diffprob.base.errors import InputError, Missing
-from diffprob.data.for_run import WHOLE, is_picture, read_any, select
+from diffprob.base.levels import kind_text
+from diffprob.data.for_run import WHOLE, in_memory, is_picture, read_any, select
 from diffprob.data.formats.folder import list_pictures, split_roots
 from diffprob.data.images import Images
 from diffprob.data.kinds import open_data
@@ -33,7 +34,7 @@ class InputImage:
     """One image for a run.
 
     Args:
-        pixels: grey levels, uint8 (1, C, H, W).
+        pixels: grey levels (1, C, H, W).
         text: what it was called.
         converted: what was done to bring it into the run's shape, in words.
     """
@@ -50,7 +51,7 @@ class InputImage:
 
 def read_image(image: ImageSource, field: str, run: Run, reporter: Reporter, resize: bool = False) -> InputImage:
     """One image for ``run``: a picture file, DATA:INDEX, counted from 0 in the test split of the data, or in all of it;
-    or in memory, uint8 (C, H, W) or (1, C, H, W) of 256 grey levels where no `Images` say more.
+    or in memory, uint8 or uint16 (C, H, W) or (1, C, H, W) of all their grey levels where no `Images` say more.
 
     Args:
         image: which.
@@ -91,7 +92,7 @@ def _in_memory(images: np.ndarray | Images | ImageBatch) -> Images:
     """Images that are no text."""
     if isinstance(images, ImageBatch):
         return images.chosen.images
-    return images if isinstance(images, Images) else Images(images, name="the given images")
+    return images if isinstance(images, Images) else in_memory(images)
 
 
 def _pictures(source: Folder) -> list[Path]:
@@ -115,7 +116,7 @@ class InputImages:
     """Images in grey levels of their own scale.
 
     Args:
-        pixels: uint8 (N, C, H, W), 0..levels - 1.
+        pixels: (N, C, H, W), 0..levels - 1.
         levels: K.
         names: of each image, for a file of its own; no suffix, may have folders.
         text: what they were called.
@@ -180,16 +181,15 @@ def read_images(images: ImageSource, run: Run, reporter: Reporter, n: int | None
     channels = run.space.shape[0]
     if isinstance(images, str):
         text = images
-        loaded, part, done = read_any(text, None, channels, "auto", SAME_SIZE, n)
+        loaded, part, done = read_any(text, None, run.space, "auto", SAME_SIZE, n)
     else:
         loaded = _in_memory(images)
         text, part, done = loaded.name, WHOLE, []
     for note in [*loaded.notes, *done]:
         reporter.note(f"{text}: {note}")
     if loaded.event_shape[0] != channels:
-        kinds = {1: "grey", 3: "colour"}
-        theirs = kinds[loaded.event_shape[0]]
-        raise InputError(f"{text}: {theirs} images, but {run.name} has {kinds[channels]} ones; convert them first")
+        theirs, ours = kind_text(loaded.event_shape[0]), kind_text(channels)
+        raise InputError(f"{text}: {theirs} images, but {run.name} has {ours} ones; convert them first")
     pixels = loaded.take(range(min(len(loaded), n or len(loaded))))
     names: tuple[str, ...] = ()
     if isinstance(images, str) and is_picture(text):

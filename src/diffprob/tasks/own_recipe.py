@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from diffprob.base.errors import InputError, Missing
+from diffprob.base.levels import kind_text
 from diffprob.base.text import printable
 from diffprob.config.recipe import Recipe, parameter_count
 from diffprob.data import Folder, HuggingFace, open_data
@@ -49,7 +50,11 @@ SMALLER = (64, 48, 32, 16)  # sizes that are proposed
 
 
 def opened(
-    data: str, size: int | None = None, channels: int | None = None, out: Path | None = None
+    data: str,
+    size: int | None = None,
+    channels: int | None = None,
+    levels: int | None = None,
+    out: Path | None = None,
 ) -> tuple[Any, Images, list[str]]:
     """The source that ``data`` means, its images, and what was chosen, one sentence each.
 
@@ -59,7 +64,7 @@ def opened(
     Raises:
         InputError: the data cannot be used.
     """
-    source = open_data(data, size=size, channels=channels)
+    source = open_data(data, size=size, channels=channels, levels=levels)
     try:
         images = source.load()
     except MixedSizes as error:
@@ -78,6 +83,7 @@ def automatic(
     data: str,
     size: int | None = None,
     channels: int | None = None,
+    levels: int | None = None,
     out: Path | None = None,
     held_out: HeldOut = None,
     seconds: float | None = None,
@@ -87,7 +93,7 @@ def automatic(
     """(recipe, its training images, what was chosen, one sentence each) for the data that a text names; see `opened`.
 
     Args:
-        data, size, channels: as for `opened`.
+        data, size, channels, levels: as for `opened`.
         out: where the run will be; one that was begun there keeps its recipe and its held-out images.
         held_out: see `with_held_out`.
         seconds: for training; None: a number of steps.
@@ -97,7 +103,7 @@ def automatic(
     Raises:
         InputError: the data cannot be used.
     """
-    source, images, notes = opened(data, size, channels, out)
+    source, images, notes = opened(data, size, channels, levels, out)
     notes.append(f"{printable(data)}: {images_text(images, source)}")
     source, images, more = with_held_out(source, images, held_out, out)
     begun = read_recipe(out) if out is not None and is_run(out) else None
@@ -170,7 +176,8 @@ def _others(source: Any, held_out: str) -> tuple[Any, Images]:
         InputError: nothing there, or it cannot be read; the option is named.
     """
     try:
-        test: Any = open_data(held_out, size=getattr(source, "size", None), channels=getattr(source, "channels", None))
+        own: dict[str, Any] = {name: getattr(source, name, None) for name in ("size", "channels", "levels")}
+        test: Any = open_data(held_out, **own)
         return test, test.load()
     except InputError as error:
         named = option("held_out", held_out)
@@ -190,8 +197,8 @@ def images_text(images: Images, source: Any = None) -> str:
     channels, height, width = images.event_shape
     if isinstance(source, Text):
         return f"{len(images):,} windows of {width} characters, {images.levels} different ones"
-    kind = "grey" if channels == 1 else "colour"
-    levels = "" if images.levels == 256 else f", {images.levels} grey levels"
+    kind = kind_text(channels)
+    levels = "" if images.levels == 256 else f", {images.levels:,} grey levels"
     classes = f" in {len(images.occurring)} classes" if len(images.occurring) > 1 else ""
     many = f"{len(images):,} {kind} image{'' if len(images) == 1 else 's'}"
     return f"{many} of {width}x{height}{levels}{classes}"

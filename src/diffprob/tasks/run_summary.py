@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from diffprob.base.errors import InputError
+from diffprob.base.levels import kind_text
 from diffprob.base.text import one_line
 from diffprob.conditions.captions import Captions
 from diffprob.conditions.condition import Labels
@@ -139,7 +140,7 @@ def _about(run: AnyRun, log: dict[str, Any], fits: list[str] | None) -> list[tup
     recipe, training, step, digest = run.recipe, run.recipe.training, run.meta["step"], run.meta["data"]
     channels, height, width = recipe.space.shape
     levels = f", {recipe.space.levels} grey levels" if recipe.space.levels != 256 else ""
-    kind = f"{_kind(recipe)} of {width}x{height} {'grey' if channels == 1 else 'colour'} images{levels}"
+    kind = f"{_kind(recipe)} of {width}x{height} {kind_text(channels)} images{levels}"
     count = _count(log, training.batch)
     places = ", ".join(sorted(path for path in paths(recipe.data) if path)) or repr(recipe.data)
     data = one_line(places, 44) + (f", about {count:,} images" if count else "")

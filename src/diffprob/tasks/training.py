@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from diffprob.base.checks import flag, instance, one_of, real, shown, text, whole
+from diffprob.base.checks import flag, instance, real, shown, text, whole
 from diffprob.base.errors import InputError, Missing
+from diffprob.base.levels import MOST_BANDS, check_levels
 from diffprob.base.text import one_line
 from diffprob.config.classes import labels_of, nameless
 from diffprob.config.overrides import assign_all
@@ -47,8 +48,7 @@ class TrainRequest:
         recipe: the name of a recipe, a file ``recipe.txt``, a run to go on with, or the recipe itself; None: one is
             made for ``data``.
         data: a folder or a file of images, "digits" or "hf:NAME"; None: what the recipe says.
-        size: without a recipe: scale and crop pictures to size x size.
-        channels: without a recipe: read pictures as grey (1) or in colour (3); None: as they are.
+        size, channels, levels: without a recipe: how images are read (`data.kinds.open_data`); None: as they are.
         held_out: without a recipe: the share of the images that is never trained on, "none", or the place of others;
             None: the data's own test part, or where it has none a tenth of the images, chosen by their pixels.
         labels: tell the network the label of each image.
@@ -76,6 +76,7 @@ class TrainRequest:
     data: str | Path | None = None
     size: int | None = None
     channels: int | None = None
+    levels: int | None = None
     held_out: float | str | None = None
     labels: bool = False
     out: str | Path | None = None
@@ -91,7 +92,8 @@ class TrainRequest:
 
     def __post_init__(self) -> None:
         whole("size", self.size, 2, none=True)
-        one_of("channels", self.channels, (1, 3, None))
+        whole("channels", self.channels, 1, MOST_BANDS, none=True)
+        check_levels(self.levels)
         share = _share_or_place(self.held_out)
         if not (isinstance(share, str | None) or (isinstance(share, int | float) and 0 < share < 1)):
             right = "a share above 0 and below 1, none, or a place of images would be right"
@@ -329,25 +331,23 @@ def labelled(recipe: AnyRecipe, images: Images | None, out: Path) -> tuple[Recip
 def _recipe(request: TrainRequest, reporter: Reporter) -> tuple[AnyRecipe, Images | None]:
     """The recipe that is asked for, and the data where it had to be looked at."""
     requested, data = request.recipe, None if request.data is None else str(request.data)
-    if requested is None:
-        if data is None:
-            raise InputError(f"train needs a recipe (diffprob show recipes) or {option('data', 'PATH')}")
+    if requested is None and data is None:
+        raise InputError(f"train needs a recipe (diffprob show recipes) or {option('data', 'PATH')}")
+    if requested is None and data is not None:
         out = expanded(request.out or f"runs/{data_name(data)}")
         counted = request.steps is not None or "training.steps" in request.overrides
         seconds = None if counted else seconds_of(request.duration or DEFAULT_DURATION)
         held_out, steps = _share_or_place(request.held_out), _steps(request)
         recipe, images, chosen = automatic(
-            data, request.size, request.channels, out, held_out, seconds, steps, request.device
+            data, request.size, request.channels, request.levels, out, held_out, seconds, steps, request.device
         )
         for text in (*images.notes, *chosen):
             reporter.note(text)
         return recipe, images
-    if request.size or request.channels or request.held_out is not None:
-        own = ", ".join(option(name) for name in ("size", "channels", "held_out"))
-        raise InputError(
-            f"{own} are for {option('data')} without a recipe; with one use "
-            f"{option('overrides')}, for instance data.size=64"
-        )
+    if request.size or request.channels or request.levels or request.held_out is not None:
+        own = ", ".join(option(name) for name in ("size", "channels", "levels", "held_out"))
+        right = f"with one use {option('overrides')}, for instance data.size=64"
+        raise InputError(f"{own} are for {option('data')} without a recipe; {right}")
     if isinstance(requested, str) and (is_named(requested) or not ("/" in requested or Path(requested).exists())):
         return named(requested, data), None
     recipe = requested if isinstance(requested, AnyRecipe) else _from_file(Path(requested))

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from diffprob.base.checks import real, whole
 from diffprob.base.errors import InputError
+from diffprob.base.levels import check_levels
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import flat_sum, per_sample
 from diffprob.denoise.denoiser import NetDenoiser
@@ -16,7 +17,7 @@ from diffprob.likelihood.bound import Decoder, step_nats
 from diffprob.net.layers import Output
 from diffprob.process.learned import AtSteps, LearnedBetas, Rates
 from diffprob.process.linear import LinearProcess
-from diffprob.space.pixels import Pixels, check_levels
+from diffprob.space.pixels import Pixels
 from diffprob.training.denoising import Noised, Objective, add_noise, output_error
 from diffprob.training.history import LossHistory
 from diffprob.training.times import uniform_times

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from diffprob.base.errors import InputError
+from diffprob.base.levels import check_levels
 from diffprob.base.rng import Rng
 from diffprob.density.baselines import DensityModel
 from diffprob.space.dequantise import dequantised
-from diffprob.space.pixels import Pixels, check_levels
+from diffprob.space.pixels import Pixels
 
 
 @dataclass(frozen=True)

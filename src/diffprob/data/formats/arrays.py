@@ -1,4 +1,4 @@
-"""Images as numpy arrays: .npy (memory-mapped where it is uint8) and .npz, never with pickled objects."""
+"""Images as numpy arrays: .npy (memory-mapped where it is uint8 or uint16) and .npz, never with pickled objects."""
 
 from pathlib import Path
 from typing import Any
@@ -6,11 +6,14 @@ from typing import Any
 import numpy as np
 
 from diffprob.base.errors import InputError, Missing
+from diffprob.base.levels import BYTE_LEVELS, MOST_BANDS, whole_levels, with_levels
+from diffprob.base.options import option
 from diffprob.data.formats.files import blank_pixels, whole_labels
 from diffprob.data.formats.npy import Archive, map_npy, open_npz
 from diffprob.data.formats.splits import TEST, TRAIN
 from diffprob.data.images import CHUNK_BYTES, Images, Pixels
 
+_ONE_PICTURE = 4  # channels that the last axis of a single picture may have
 _IMAGES, _LABELS = ("x", "images"), ("y", "labels")
 
 
@@ -69,19 +72,50 @@ def _label_array(archive: Archive, name: str | None, pixels: Any, path: Path) ->
     return whole_labels(archive.read(name).reshape(-1), f"{path}: {name}")
 
 
-def _channels_first(x: Any, path: Path) -> tuple[Any, str]:
-    """View the array as (N, C, H, W); says which layout was recognised."""
+def _channels_first(x: Any, path: Path, channels: int | None) -> tuple[Any, str]:
+    """View the array as (N, C, H, W); says which layout was recognised.
+
+    Which axis the channels are is certain where one alone has as many as ``channels`` says, or, without it, 1 or 3, or
+    else 1 to 16; nothing is guessed.
+    """
     sizes = "x".join(map(str, x.shape))
     if x.ndim == 3:
+        count, height, width = x.shape
+        if channels is None and count == height > width and 1 < width <= _ONE_PICTURE:
+            may = f"may be {count} images (N, H, W) or one (H, W, C): ambiguous"
+            raise InputError(f"{path}: shape {sizes} {may}; {option('channels', 1)} says that it is the first")
+        if channels not in (None, 1):
+            one = f"shape {sizes} is of images of one channel"
+            raise InputError(f"{option('channels', channels)}: {path}: {one}; (N, C, H, W) would be right")
         return x[:, None], "(N, H, W)"
     if x.ndim != 4:
         raise InputError(f"{path}: an array of shape {sizes}; (N, H, W), (N, C, H, W) or (N, H, W, C) would be right")
-    first, last = x.shape[1] in (1, 3), x.shape[3] in (1, 3)
-    if first and last:
-        raise InputError(f"{path}: shape {sizes} may be (N, C, H, W) or (N, H, W, C): ambiguous")
-    if not (first or last):
-        raise InputError(f"{path}: shape {sizes} has no 1 or 3 channels; (N, C, H, W) or (N, H, W, C) would be right")
-    return (x, "(N, C, H, W)") if first else (x.transpose(0, 3, 1, 2), "(N, H, W, C)")
+    first, last = x.shape[1], x.shape[3]
+    fits = [(first == channels, last == channels)] if channels else [(first in (1, 3), last in (1, 3))]
+    fits += [] if channels else [(first <= MOST_BANDS, last <= MOST_BANDS)]
+    certain = _certain(fits)
+    if certain is None and fits[-1][0] and first != last:
+        which = f"{option('channels', first)} or {option('channels', last)} says which"
+        raise InputError(f"{path}: shape {sizes} may be (N, C, H, W) or (N, H, W, C): channels are ambiguous; {which}")
+    if certain is None and fits[-1][0]:
+        right = "an array that is transposed, so that the two differ, or pictures, would be right"
+        raise InputError(f"{path}: shape {sizes} may be (N, C, H, W) or (N, H, W, C): ambiguous; {right}")
+    if certain is None:
+        wanted = f"{channels}" if channels else f"1 to {MOST_BANDS}"
+        right = "(N, C, H, W) or (N, H, W, C) would be right"
+        raise InputError(f"{path}: shape {sizes} has no axis of {wanted} channels; {right}")
+    return (x, "(N, C, H, W)") if certain[0] else (x.transpose(0, 3, 1, 2), "(N, H, W, C)")
+
+
+def _certain(fits: list[tuple[bool, bool]]) -> tuple[bool, bool] | None:
+    """The first of the rules by which one axis alone can have the channels."""
+    return next((fit for fit in fits if fit[0] != fit[1]), None)
+
+
+def _doubtful(shape: tuple[int, ...]) -> bool:
+    """Whether both axes may have the channels, and neither alone has 1 or 3."""
+    first, last = shape[1], shape[3]
+    return max(first, last) <= MOST_BANDS and (first in (1, 3)) == (last in (1, 3))
 
 
 def _quantise(x: Any, path: Path) -> tuple[Pixels, str, float]:
@@ -111,8 +145,21 @@ def _quantise(x: Any, path: Path) -> tuple[Pixels, str, float]:
     return pixels, note, worst
 
 
-def read_array_file(path: Path, split: str) -> Images:
+def read_array_file(
+    path: Path,
+    split: str,
+    channels: int | None = None,
+    levels: int | None = None,
+    like: tuple[int, int | None] | None = None,
+) -> Images:
     """Images from an .npy or .npz file (keys images, x, arr_0; labels, y; x_train, train_images, ... for a split).
+
+    Args:
+        path: the file.
+        split: "train", "test" or "all".
+        channels: how many there are, where the shape does not say which axis they are; None: it does.
+        levels: K of whole numbers; None: 2 of bool, 256 of what fits into a byte, 65,536 of what fits into two.
+        like: channels and grey levels of the model that the images are for, which decide where the file leaves a doubt.
 
     Raises:
         Missing: no array of the split.
@@ -132,11 +179,27 @@ def read_array_file(path: Path, split: str) -> Images:
         raise Missing(f"{path}: no {wanted} among its arrays ({', '.join(remarks) or 'none'})")
     if 0 in pixels.shape:
         raise InputError(f"{path}: holds no images: shape {'x'.join(map(str, pixels.shape))}")
-    pixels, layout = _channels_first(pixels, path)
+    if like is not None and pixels.ndim == 4 and _doubtful(pixels.shape):
+        channels = like[0]
+    pixels, layout = _channels_first(pixels, path, channels)
     notes, rounded = [f"{path.name} read as {layout}", *remarks], 0.0
     if pixels.dtype.kind == "f":
+        if levels is not None:
+            raise InputError(f"{option('levels', levels)}: {path} has floats; whole numbers have levels")
         pixels, quantised, rounded = _quantise(pixels, path)
         notes.append(quantised)
-    elif pixels.dtype != np.uint8:
-        raise InputError(f"{path}: values of type {pixels.dtype}; uint8 or floats in [0, 1] or [-1, 1] would be right")
-    return Images(pixels, labels, name=path.stem, notes=tuple(notes), rounded=rounded)
+        held = BYTE_LEVELS
+    elif pixels.dtype.kind in "biu":
+        before = pixels.dtype
+        pixels, held = whole_levels(pixels, str(path))
+        if pixels.dtype != before:
+            notes.append(f"{before} values kept exactly, as {held:,} grey levels")
+        if like is not None and BYTE_LEVELS < (like[1] or 0) < held and int(pixels.max()) < (like[1] or 0):
+            levels = like[1]
+            notes.append(f"values taken as the model's {levels:,} grey levels")
+    else:
+        right = "whole numbers, bool or floats in [0, 1] or [-1, 1] would be right"
+        raise InputError(f"{path}: values of type {pixels.dtype}; {right}")
+    if levels is not None:
+        pixels, held = with_levels(pixels, levels, f"{option('levels', levels)}: {path}"), levels
+    return Images(pixels, labels, held, name=path.stem, notes=tuple(notes), rounded=rounded)
