@@ -331,9 +331,9 @@ def labelled(recipe: AnyRecipe, images: Images | None, out: Path) -> tuple[Recip
 def _recipe(request: TrainRequest, reporter: Reporter) -> tuple[AnyRecipe, Images | None]:
     """The recipe that is asked for, and the data where it had to be looked at."""
     requested, data = request.recipe, None if request.data is None else str(request.data)
-    if requested is None and data is None:
-        raise InputError(f"train needs a recipe (diffprob show recipes) or {option('data', 'PATH')}")
-    if requested is None and data is not None:
+    if requested is None:
+        if data is None:
+            raise InputError(f"train needs a recipe (diffprob show recipes) or {option('data', 'PATH')}")
         out = expanded(request.out or f"runs/{data_name(data)}")
         counted = request.steps is not None or "training.steps" in request.overrides
         seconds = None if counted else seconds_of(request.duration or DEFAULT_DURATION)
