@@ -36,7 +36,8 @@ def use_schedule(schedule: Any) -> None:
 
 
 def use_process(process: Any) -> None:
-    x = torch.zeros(1, process.schedule.steps if getattr(process, "levels", 0) and process.schedule.steps else 4)
+    elements = getattr(process, "survival", process.schedule).steps if hasattr(process, "levels") else None
+    x = torch.zeros(1, elements or 4)
     bound = process.bind(Rng.of(0, 1), x) if hasattr(process, "bind") else process
     finite(bound.marginal(x, T).mean)
 

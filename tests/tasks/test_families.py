@@ -98,6 +98,7 @@ OF_LEVELS = {
 REFUSED: dict[str, dict[str, str]] = {
     **{name: {"likelihood, order": ORDERED} for name in ("ncsn", "edm", "flow", "swiss_roll")},
     "ardm": {**OF_LEVELS, "likelihood, continuous": "has no rate"},
+    "ardm_upscale": {**OF_LEVELS, "likelihood, continuous": "has no rate", "restore, missing": "coarse values"},
     "masked": {**OF_LEVELS, "likelihood, order": ORDERED, "encode": UNCODED},
     "heartbeat": {
         **OF_LEVELS,
@@ -195,7 +196,7 @@ def test_noisy_classifier_of_a_run_sees_what_the_run_s_network_does(family) -> N
         torch.testing.assert_close(classifier.features(xt, t), expected)
 
 
-@pytest.mark.parametrize("name", ["ardm", "masked"])
+@pytest.mark.parametrize("name", ["ardm", "ardm_upscale", "masked"])
 def test_models_of_levels_are_guided_by_labels(name: str, tmp_path) -> None:
     recipe = tiny(name)
     body = replace(recipe.network.body, classes=11)

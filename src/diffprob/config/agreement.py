@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING
 from typing import Any
 
+from diffprob.base.level_tree import LevelTree
 from diffprob.conditions.captions import Captions
 from diffprob.conditions.condition import Labels
 from diffprob.conditions.low_resolution import LowResolution
@@ -67,8 +68,13 @@ def _levels_of(get: Get) -> Iterator[Change]:
     if get("process.survival.steps") not in (MISSING, None) and isinstance(shape, tuple):
         steps = math.prod(shape)
         yield "process.survival.steps", steps, ["space.shape", "process.survival"]
+        branching, stages = get("process.branching"), 1
+        if branching is not MISSING:
+            stages = LevelTree(levels, branching).stages
         if get("clock.steps") is not MISSING:
-            yield "clock.steps", steps, ["space.shape", "process.survival"]
+            yield "clock.steps", stages * steps, ["space.shape", "process.survival", "process.branching"]
+    if get("process.branching") is not MISSING and get("network.branching") is not MISSING:
+        yield "network.branching", get("process.branching"), ["process.branching"]
     if get("network.outputs") is not MISSING and hasattr(law, "outputs"):
         each = law.outputs(levels)
         yield "network.outputs", None if each == levels else each, ["prediction", "space.levels"]

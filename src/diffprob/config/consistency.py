@@ -116,6 +116,12 @@ def _check_levels(recipe: Any) -> None:
         ("process.levels", process.levels, space.levels, "as in space"),
         ("process.survival.steps", steps, space.dimensions if steps else None, f"one for each of {space.shape}"),
         ("network.levels", getattr(network, "levels", None), space.levels, "as in space"),
+        (
+            "network.branching",
+            getattr(network, "branching", None),
+            getattr(process, "branching", None),
+            "as in process",
+        ),
         ("network.outputs", outputs_of(network), law.outputs(space.levels), f"with prediction={law!r}"),
     ):
         if value != wanted:

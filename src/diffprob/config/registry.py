@@ -60,7 +60,7 @@ from diffprob.net.dense import DenseSpec, RadialBasisSpec
 from diffprob.net.energy import EnergySpec
 from diffprob.net.epsilon_theta import EpsilonThetaSpec
 from diffprob.net.glow import GlowSpec
-from diffprob.net.levels import CategoricalUNetSpec
+from diffprob.net.levels import CategoricalUNetSpec, StagedUNetSpec
 from diffprob.net.multi_scale import MultiScaleSpec
 from diffprob.net.noisy import NoisyClassifierSpec
 from diffprob.net.potential import PotentialSpec
@@ -95,6 +95,7 @@ from diffprob.process.schedule import (
     SubVP,
 )
 from diffprob.process.survival import CosineSurvival, LinearSurvival, Staircase
+from diffprob.process.upscale import UpscaleProcess
 from diffprob.sampling.adaptive import AdaptiveODE, DPMAdaptive
 from diffprob.sampling.ancestral import DDIM, Ancestral
 from diffprob.sampling.exponential import DPMpp, DPMppSDE, UniPC
@@ -135,7 +136,7 @@ SCHEDULES = _family(
 SCALINGS = _family(VariancePreserving, VarianceExploding, SubVariancePreserving, StraightScaling)
 LAWS = _family(Normal, MixtureOfGaussians, Gamma)
 SURVIVALS = _family(LinearSurvival, CosineSurvival, Staircase)
-PROCESSES = _family(LinearProcess, AbsorbingProcess, MultinomialProcess)
+PROCESSES = _family(LinearProcess, AbsorbingProcess, UpscaleProcess, MultinomialProcess)
 GRIDS = _family(Native, Uniform, QuadraticTimes, LogSNR, GrainGrid, Karras, Trailing, Leading, LeastCost)
 PREDICTIONS = _family(Epsilon, X0, V, Score, Mu, EDM)
 CLOCKS = _family(Index, Scale, LogNoise, Constant)
@@ -169,7 +170,15 @@ MAPS = _family(AnomalyMap)
 PIXEL_NOISES = _family(SimplexNoise)
 NETWORKS = _family(
     *(UNetSpec, CaptionedUNetSpec, ConcatenatedUNetSpec, ContextUNetSpec, EpsilonThetaSpec),
-    *(MultiScaleSpec, DenseSpec, RadialBasisSpec, TransformerSpec, TokenTransformerSpec, CategoricalUNetSpec),
+    *(
+        MultiScaleSpec,
+        DenseSpec,
+        RadialBasisSpec,
+        TransformerSpec,
+        TokenTransformerSpec,
+        CategoricalUNetSpec,
+        StagedUNetSpec,
+    ),
     *(PotentialSpec, ScalarUNetSpec, GlowSpec, EnergySpec, NoisyClassifierSpec, AutoencoderSpec, TinyAutoencoderSpec),
 )
 TEXTS = _family(TextEncoderSpec)

@@ -37,7 +37,7 @@ def share(survival: Any) -> None:
 def bound(process: Any) -> tuple[Any, Tensor]:
     """The process with orders, where they matter, and data for it, float64 (4, d)."""
     masks = hasattr(process, "mask")
-    d = process.schedule.steps if masks else None
+    d = process.survival.steps if masks else None
     x0 = Rng.of(1, 4).integers((d or EVENT,), process.levels).double()
     return process.bind(Rng.of(2, 4), x0) if masks else process, x0
 

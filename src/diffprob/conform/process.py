@@ -43,7 +43,8 @@ def check_process(process: Any) -> None:
         process = AbsorbingProcess(3, process)
     if isinstance(process, AbsorbingProcess):
         run_checks(process, (check_frozen, laws_add_up, bridge_keeps_marginal))
-        run_checks(process.survival, (check_frozen, shape_and_precision, snapping, share))
+        for schedule in dict.fromkeys((process.survival, process.schedule)):
+            run_checks(schedule, (check_frozen, shape_and_precision, snapping, share))
         return
     if isinstance(process, MultinomialProcess):
         run_checks(process, (check_frozen, laws_add_up, law_is_stationary))

@@ -14,17 +14,15 @@ from diffprob.denoise.denoiser import Clock, Evaluation, Index, NetworkModel
 from diffprob.denoise.law_of_points import LawOfPoints
 from diffprob.denoise.level_law import LevelLaw, Softmax
 from diffprob.process.absorbing import AbsorbingProcess
-from diffprob.process.of_levels import point_logits
 from diffprob.process.times import as_time
 
 
 def carry_over(logits: Tensor, xt: Tensor, process: AbsorbingProcess) -> Categorical:
-    """p(x_0 | x_t) with ``logits`` (B, *event, K) where x_t (B, *event) is masked; the others are x_t for certain.
+    """p(x_0 | x_t) with ``logits`` (B, *event, K) where x_t (B, *event) leaves x_0 open; certain elsewhere.
 
     Reference: Sahoo et al., "Simple and effective masked diffusion language models" (2024), sec. 3.2.3.
     """
-    known = point_logits(xt, process.levels + 1)[..., : process.levels].to(logits.dtype)
-    return Categorical(torch.where((xt == process.mask)[..., None], logits, known), xt.dtype)
+    return Categorical(process.restrict(logits, xt), xt.dtype)
 
 
 class CategoricalDenoiser(NetworkModel[Categorical]):
@@ -129,7 +127,7 @@ class JointLaw(LawOfPoints):
         """log weight of each point, -inf where it disagrees with x_t, float64 (B, N)."""
         self.check_states(xt)
         states = xt.double().flatten(1)[:, None]
-        same = ((states == self.points.flatten(1)) | (states == self.process.mask)).all(-1)
+        same = self.process.agree(states, self.points.flatten(1)).all(-1)
         return torch.where(same, self.log_weights, -torch.inf)
 
     def __call__(self, xt: Tensor, t: Tensor) -> Categorical:
@@ -138,7 +136,7 @@ class JointLaw(LawOfPoints):
         Raises:
             ValueError: a state that no point leads to, or no time.
         """
-        as_time(t, self.process.survival.steps)
+        as_time(t, self.process.schedule.steps)
         return carry_over(self.elements(self._agreeing(xt), xt).logits, xt, self.process)
 
     def log_prob(self, xt: Tensor) -> Tensor:

@@ -34,6 +34,10 @@ class LevelLaw(Protocol):
         """log p of the level x of every element, (B, *event), from (B, *event, n) and (B, *event)."""
         ...
 
+    def log_mass(self, outputs: Tensor, low: Tensor, high: Tensor, levels: int) -> Tensor:
+        """log of the probability of the levels from ``low`` to ``high`` of every element, (B, *event) each."""
+        ...
+
     def check(self, process: Any) -> None:
         """Refuse a process without levels.
 
@@ -85,6 +89,12 @@ class Softmax(_OfLevels):
         """log softmax at x."""
         return outputs.log_softmax(-1).gather(-1, x.long()[..., None])[..., 0]
 
+    def log_mass(self, outputs: Tensor, low: Tensor, high: Tensor, levels: int) -> Tensor:
+        """log of the sum of softmax between low and high."""
+        x = torch.arange(levels, device=outputs.device, dtype=low.dtype)
+        inside = (x >= low[..., None]) & (x <= high[..., None])
+        return torch.where(inside, outputs.log_softmax(-1), -torch.inf).logsumexp(-1)
+
 
 @dataclass(frozen=True)
 class LogisticMixture(_OfLevels):
@@ -119,23 +129,28 @@ class LogisticMixture(_OfLevels):
         """
         x = torch.arange(levels, device=outputs.device, dtype=outputs.dtype)
         rows = outputs.flatten(0, -2)[:, None].split(max(1, CACHED // (levels * self.components)))
-        return torch.cat([self._log_mass(part, x, levels) for part in rows]).reshape(*outputs.shape[:-1], levels)
+        return torch.cat([self.log_mass(part, x, x, levels) for part in rows]).reshape(*outputs.shape[:-1], levels)
 
     def log_prob(self, outputs: Tensor, x: Tensor, levels: int) -> Tensor:
         """log p of the bins of the levels x alone."""
-        return self._log_mass(outputs, x.to(outputs.dtype), levels)
+        x = x.to(outputs.dtype)
+        return self.log_mass(outputs, x, x, levels)
 
-    def _log_mass(self, outputs: Tensor, x: Tensor, levels: int) -> Tensor:
+    def log_mass(self, outputs: Tensor, low: Tensor, high: Tensor, levels: int) -> Tensor:
+        """log p of all bins from low to high, which are those of one broader bin."""
         weights, shift, scale = outputs.unflatten(-1, (3, self.components)).unbind(-2)
         m = self.components
         centres = (torch.arange(m, device=outputs.device, dtype=outputs.dtype) + 0.5) * (2 / m) - 1
         log_scale = (scale - math.log(m)).clamp_min(LEAST_LOG_SCALE)
         width, inverse = 2 / (levels - 1), torch.exp(-log_scale)
-        place = (x * width - 1)[..., None] - (centres + shift)
-        above, below = (place + width / 2) * inverse, (place - width / 2) * inverse
+        above, below = (
+            ((x * width - 1)[..., None] - (centres + shift) + half) * inverse
+            for x, half in ((high, width / 2), (low, -width / 2))
+        )
         # F(a) - F(b) = F(a) F(-b) (1 - exp(b - a)); of an outer bin one of the factors alone.
-        low, high = (x == 0)[..., None], (x == levels - 1)[..., None]
-        left = torch.where(high, 0.0, F.logsigmoid(above))
-        right = torch.where(low, 0.0, F.logsigmoid(-below))
-        inner = torch.where(low | high, 0.0, torch.log(-torch.expm1(-width * inverse)))
+        first, last = (low == 0)[..., None], (high == levels - 1)[..., None]
+        left = torch.where(last, 0.0, F.logsigmoid(above))
+        right = torch.where(first, 0.0, F.logsigmoid(-below))
+        extent = ((high - low + 1) * -width)[..., None]
+        inner = torch.where(first | last, 0.0, torch.log(-torch.expm1(extent * inverse)))
         return torch.logsumexp(weights.log_softmax(-1) + left + right + inner, -1)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from diffprob.base.checks import whole
+from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
 from diffprob.base.shapes import flat_sum
 from diffprob.likelihood.bound import Decoder, variational_bound
@@ -20,7 +21,7 @@ def order_log_prob(model: Any, x0: Tensor, order: Tensor, times: Tensor | None =
     et al. 2022, eq. 6); of one at random it is an unbiased draw of it.
 
     Args:
-        model: a denoiser of discrete data with ``with_process`` and a `Staircase` of d steps.
+        model: a denoiser of discrete data with ``with_process`` and a `Staircase` of d steps, in any number of stages.
         x0: levels, (B, *event); float64 keeps the sum to rounding.
         order: ranks, int64 (1, *event), or (B, *event) for B a multiple of 16 (`diffprob.likelihood.bound.LANES`).
         times: of the chain, such as those of `diffprob.process.parallel.parallel_grid`; None: one element a step.
@@ -30,7 +31,7 @@ def order_log_prob(model: Any, x0: Tensor, order: Tensor, times: Tensor | None =
     Raises:
         ValueError: no order of an event, or times that are no chain.
     """
-    steps = model.process.survival.steps
+    steps = model.process.schedule.steps
     chain = torch.arange(steps, 0, -1, dtype=torch.float64) / steps if times is None else times
     ordered = model.with_process(model.process.with_order(order))
     streams = Rng(torch.zeros(len(x0), dtype=torch.int64, device=x0.device))  # nothing is random, given the order
@@ -54,6 +55,8 @@ def element_nats(model: Any, x0: Tensor, rng: Rng, repeats: int = 1) -> Tensor:
     """
     whole("repeats", repeats, 1)
     process, d = model.process, x0[0].numel()
+    if process.stages > 1:
+        raise InputError(f"{process!r} draws in stages, and what an element costs is measured of one: sample without")
     total = torch.zeros(d, dtype=torch.float64)
     for repeat in range(repeats):
         ranks = random_order(rng.at(repeat), x0)

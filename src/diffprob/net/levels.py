@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from diffprob.base.checks import instance, whole
 from diffprob.base.errors import FieldError
+from diffprob.base.level_tree import MOST_BRANCHES, LevelTree
 from diffprob.base.limits import check_weights
 from diffprob.net.layers import Output
 from diffprob.net.transformer import TransformerSpec
@@ -64,13 +65,30 @@ class CategoricalUNetSpec(WrappedSpec):
         return CategoricalUNet(self)
 
 
+@dataclass(frozen=True)
+class StagedUNetSpec(CategoricalUNetSpec):
+    """The settings of a `CategoricalUNet` that is shown levels more and more finely, all literals.
+
+    Args:
+        body, levels, outputs: as in `CategoricalUNetSpec`.
+        branching: that of the `diffprob.base.level_tree.LevelTree` of its states.
+    """
+
+    branching: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole("branching", self.branching, 2, MOST_BRANCHES)
+
+
 class CategoricalUNet(nn.Module):
     """Levels (B, C, H, W), K for the mask, and times () or (B,) -> `Output` of logits (B, C, H, W, K).
 
     With ``outputs`` there are as many numbers in the place of the K logits.
 
     The body sees 2k/(K - 1) - 1 for level k and 0 for the mask, and for each of them a channel that is 1 where the
-    level is known and 0 where it is masked: it tells a masked pixel from one in the middle.
+    level is known and 0 where it is masked: it tells a masked pixel from one in the middle. Of an interval of levels,
+    between the two, it sees the middle, and the share of a level's information that is known.
 
     Reference: Hoogeboom et al., "Autoregressive diffusion models" (2022), app. B.
     """
@@ -87,11 +105,19 @@ class CategoricalUNet(nn.Module):
         Raises:
             ValueError: a shape does not fit.
         """
-        levels = self.spec.levels
         if x.ndim != 4 or x.shape[1] != self.spec.in_channels:
             raise ValueError(f"expected x of shape (B, {self.spec.in_channels}, H, W), got {tuple(x.shape)}")
-        known = (x < levels).to(x.dtype)
-        output = self.body(torch.cat([known * (2 * x / (levels - 1) - 1), known], 1), t, label)
+        output = self.body(torch.cat(self._shown(x), 1), t, label)
         # A body with twice as many channels out as in takes the second half for a variance.
         logits = output.main if output.extra is None else torch.cat([output.main, output.extra], 1)
         return Output(logits.unflatten(1, (self.spec.in_channels, -1)).movedim(2, -1))
+
+    def _shown(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The value on [-1, 1] of what states say, and how much they do."""
+        levels = self.spec.levels
+        if not isinstance(self.spec, StagedUNetSpec):
+            known = (x < levels).to(x.dtype)
+            return known * (2 * x / (levels - 1) - 1), known
+        tree = LevelTree(levels, self.spec.branching)
+        low, high = tree.interval(x)
+        return (low + high) / (levels - 1) - 1, tree.known(x)

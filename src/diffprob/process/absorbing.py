@@ -7,6 +7,7 @@ smooth survival (Austin et al. 2021, sec. 3.1, "absorbing state").
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from diffprob.base.distributions import Categorical, Distribution
 from diffprob.base.rng import Rng, one_for_each
 from diffprob.base.shapes import is_one_time
 from diffprob.process.of_levels import MOST_VALUES, OfLevels, only_markov, point_logits
-from diffprob.process.survival import LinearSurvival, Survival
+from diffprob.process.survival import LinearSurvival, Survival, times_like
 from diffprob.process.times import as_time
 
 
@@ -78,6 +79,7 @@ class AbsorbingProcess(OfLevels):
         return self.survival
 
     does = "masks its levels"
+    stages = 1  # in which an element is drawn
 
     def logsnr(self, t: Tensor | float) -> Tensor:
         """log(alpha/(1 - alpha)), the log odds of survival, float64."""
@@ -132,6 +134,40 @@ class AbsorbingProcess(OfLevels):
             raise ValueError(f"as many elements of each sample must be missing, and some, got {counts}")
         count, d = missing[0].double().cpu(), x[0].numel()
         return x, self.survival.time(torch.log((d - count) / count))
+
+    def drawn_state(self, x0: Tensor, drawn: Tensor, ranks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The state after some steps of one element each, and what the next one may draw.
+
+        Args:
+            x0: levels (B, *event).
+            drawn: steps taken, whole numbers below those of all stages, () or (B,) in a floating type.
+            ranks: the order of the elements, int64 (B or 1, *event).
+
+        Returns:
+            x_t (B, *event); which elements the next step may draw, bool (B, *event); their number, shaped like
+            ``drawn``.
+        """
+        open_ = ranks >= times_like(drawn, x0)
+        return torch.where(open_, float(self.mask), x0), open_, x0[0].numel() - drawn
+
+    def log_next(self, law: Any, outputs: Tensor, x0: Tensor, xt: Tensor) -> Tensor:
+        """log of the probability of what a step draws of each element that x_t leaves open, (B, *event).
+
+        Args:
+            law: what a network says of an element, a `diffprob.denoise.level_law.LevelLaw`.
+            outputs: of the network, (B, *event, n).
+            x0, xt: levels and state, (B, *event).
+        """
+        return law.log_prob(outputs, x0, self.levels)
+
+    def restrict(self, logits: Tensor, xt: Tensor) -> Tensor:
+        """Logits (B, *event, K) of x_0 where x_t (B, *event) is masked; the others are x_t for certain."""
+        known = point_logits(xt, self.states)[..., : self.levels].to(logits.dtype)
+        return torch.where((xt == self.mask)[..., None], logits, known)
+
+    def agree(self, xt: Tensor, x0: Tensor) -> Tensor:
+        """Whether elements of x_0 may have led to those of x_t, bool; the shapes broadcast."""
+        return (xt == x0) | (xt == self.mask)
 
     def visible(self, xt: Tensor, t: Tensor | float) -> Tensor:
         """x_t with the middle level in the place of the mask."""

@@ -11,7 +11,8 @@ from diffprob.base.options import option
 if TYPE_CHECKING:
     from diffprob.config.recipe import Recipe
 
-FAMILIES = ("ncsn", "edm", "flow", "mixture", "ardm", "masked")  # of models, on data of which there are recipes
+# of models, on data of which there are recipes
+FAMILIES = ("ncsn", "edm", "flow", "mixture", "ardm", "ardm_upscale", "masked")
 # name: the module with a function of that name
 RECIPES = {
     "digits": "digits",

@@ -9,13 +9,14 @@ from diffprob.config.recipe import Recipe
 from diffprob.denoise.denoiser import Clock, Constant, Index, LogNoise, Scale
 from diffprob.denoise.level_law import LevelLaw, Softmax
 from diffprob.denoise.prediction import EDM, Epsilon, V
-from diffprob.net.levels import CategoricalUNetSpec
+from diffprob.net.levels import CategoricalUNetSpec, StagedUNetSpec
 from diffprob.net.unet import UNetSpec
 from diffprob.process.absorbing import AbsorbingProcess
 from diffprob.process.geometric import Geometric
 from diffprob.process.linear import LinearProcess, StraightScaling, VarianceExploding
 from diffprob.process.schedule import LinearBetas, LogLinear, Straight
 from diffprob.process.survival import LinearSurvival, Staircase, Survival
+from diffprob.process.upscale import UpscaleProcess
 from diffprob.recipes.digits import digits
 from diffprob.recipes.mnist import mnist
 from diffprob.space.tokens import Tokens
@@ -64,6 +65,16 @@ def _ardm(base: Recipe, name: str, law: LevelLaw) -> Recipe:
     return _discrete(base, name, Staircase(steps), OrderAgnostic(), Index(steps), law)
 
 
+def _ardm_upscale(base: Recipe, name: str, law: LevelLaw, branching: int) -> Recipe:
+    """ARDM from coarse to fine: the first digit to the base of ``branching`` of every pixel, then the next."""
+    plain = _ardm(base, name, law)
+    process = UpscaleProcess(base.space.levels, Staircase(base.space.dimensions), branching=branching)
+    network: Any = plain.network
+    network = StagedUNetSpec(network.body, network.levels, network.outputs, branching)
+    clock = Index(process.stages * base.space.dimensions)
+    return replace(plain, network=network, process=process, clock=clock)
+
+
 def _masked(base: Recipe, name: str, law: LevelLaw) -> Recipe:
     """Masked diffusion: pixels are masked each by itself, at uniform times."""
     return _discrete(base, name, LinearSurvival(), MaskedCrossEntropy(), Scale(), law)
@@ -94,6 +105,11 @@ def mnist_ardm(path: str | None = None) -> Recipe:
     return _ardm(mnist(path), "mnist_ardm", Softmax())
 
 
+def mnist_ardm_upscale(path: str | None = None) -> Recipe:
+    """ARDM on MNIST, 16 intervals of each pixel first and then one of 16 levels in each."""
+    return _ardm_upscale(mnist(path), "mnist_ardm_upscale", Softmax(), 16)
+
+
 def mnist_masked(path: str | None = None) -> Recipe:
     """Masked diffusion on MNIST."""
     return _masked(mnist(path), "mnist_masked", Softmax())
@@ -122,6 +138,11 @@ def digits_mixture() -> Recipe:
 def digits_ardm() -> Recipe:
     """ARDM on the embedded digits, any law of the 17 levels of a pixel."""
     return _ardm(digits(), "digits_ardm", Softmax())
+
+
+def digits_ardm_upscale() -> Recipe:
+    """ARDM on the embedded digits from coarse to fine, in three stages: 17 levels to the base of 4."""
+    return _ardm_upscale(digits(), "digits_ardm_upscale", Softmax(), 4)
 
 
 def digits_masked() -> Recipe:

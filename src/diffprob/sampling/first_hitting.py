@@ -43,8 +43,10 @@ class FirstHitting:
         """
         check_step(state, s, rng)
         process: Any = getattr(model, "process", None)
-        if not hasattr(process, "mask") or isinstance(process.survival, Staircase):
-            raise InputError("FirstHitting() needs an absorbing process with a smooth survival: take Ancestral()")
+        if not hasattr(process, "mask") or isinstance(process.survival, Staircase) or process.stages > 1:
+            raise InputError(
+                "FirstHitting() needs an absorbing process of one stage with a smooth survival: take Ancestral()"
+            )
         return self._down(model, state, s, rng)
 
     def finish(self, model: Any, state: State, rng: Rng) -> State:

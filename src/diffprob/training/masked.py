@@ -11,7 +11,7 @@ from diffprob.base.rng import Rng
 from diffprob.base.shapes import flat_sum
 from diffprob.denoise.categorical import CategoricalDenoiser
 from diffprob.process.absorbing import random_order
-from diffprob.process.survival import Staircase, times_like
+from diffprob.process.survival import Staircase
 
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # (sqrt(5) - 1)/2 of 2^64, odd: multiples of it fill a circle evenly
 
@@ -29,18 +29,17 @@ def spread_uniform(rng: Rng) -> Tensor:
     return ((place.double() + 0.5) * 2.0**-53 + one.uniform((), torch.float64).to(place.device)) % 1.0
 
 
-def masked_nats(model: CategoricalDenoiser, x0: Tensor, masked: Tensor, t: Tensor) -> Tensor:
-    """sum over masked elements of -log p(x_0 | x_t), nats, (B,).
+def open_nats(model: CategoricalDenoiser, x0: Tensor, xt: Tensor, open_: Tensor, t: Tensor) -> Tensor:
+    """sum over open elements of -log p of what a step draws of them, nats, (B,): of a mask the level of x_0.
 
     Args:
         model: whose network is called.
-        x0: levels (B, *event).
-        masked: bool (B, *event).
+        x0, xt: levels and state (B, *event).
+        open_: which elements, bool (B, *event).
         t: (B,).
     """
-    xt = torch.where(masked, float(model.process.mask), x0)
-    logs = model.prediction.log_prob(model.raw(xt, t).main, x0, model.process.levels)
-    return -flat_sum(torch.where(masked, logs, 0.0))
+    logs = model.process.log_next(model.prediction, model.raw(xt, t).main, x0, xt)
+    return -flat_sum(torch.where(open_, logs, 0.0))
 
 
 def check_discrete(objective: Any, process: Any) -> None:
@@ -62,7 +61,8 @@ class OrderAgnostic:
 
     k is uniform on 0..d-1, spread evenly over the batch, and what is drawn is a random set of k elements. d times it
     is, in expectation, the average over all orders of -log p by the chain rule. The network is called at the time whose
-    masked share is 1 - k/d.
+    masked share is 1 - k/d. Of S stages (`diffprob.process.upscale`) one is drawn as well, S times its term is taken,
+    and -log p is that of the next digit.
 
     Exact when: the expectation is the entropy for the true conditionals.
 
@@ -80,11 +80,12 @@ class OrderAgnostic:
     def __call__(self, model: CategoricalDenoiser, x0: Tensor, rng: Rng) -> Tensor:
         """Loss of each sample, (B,): a function of the sample, its seed and the step."""
         self.check(model.process)
-        d = x0[0].numel()
-        drawn = (spread_uniform(rng.fold("time")) * d).floor().clamp_max(d - 1).to(x0.device)
-        t = model.process.survival.time(torch.log(drawn / (d - drawn)))
-        masked = random_order(rng, x0) >= times_like(drawn, x0)
-        return masked_nats(model, x0, masked, t) / (d - drawn).to(x0.dtype)
+        process: Any = model.process
+        steps = process.stages * x0[0].numel()
+        drawn = (spread_uniform(rng.fold("time")) * steps).floor().clamp_max(steps - 1).to(x0.device)
+        t = process.schedule.time(torch.log(drawn / (steps - drawn)))
+        xt, open_, left = process.drawn_state(x0, drawn, random_order(rng, x0))
+        return process.stages * open_nats(model, x0, xt, open_, t) / left.to(x0.dtype)
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,10 @@ class MaskedCrossEntropy:
         check_discrete(self, process)
         if isinstance(process.survival, Staircase):
             raise InputError(f"{self!r} needs a smooth survival, got {process.survival!r}: take OrderAgnostic()")
+        if process.stages > 1:
+            raise InputError(
+                f"{self!r} trains masks of whole levels, not {process.stages} stages: take OrderAgnostic()"
+            )
 
     def __call__(self, model: CategoricalDenoiser, x0: Tensor, rng: Rng) -> Tensor:
         """Loss of each sample, (B,): a function of the sample, its seed and the step."""
@@ -117,4 +122,5 @@ class MaskedCrossEntropy:
         t = spread_uniform(rng.fold("time")).to(x0.device)
         uniform = rng.fold("mask").uniform(x0.shape[1:], torch.float64).to(x0.device)
         masked = uniform < survival.masked_elements(t, None, x0)
-        return survival.rate(t).to(x0.dtype) * masked_nats(model, x0, masked, t) / x0[0].numel()
+        xt = torch.where(masked, float(model.process.mask), x0)
+        return survival.rate(t).to(x0.dtype) * open_nats(model, x0, xt, masked, t) / x0[0].numel()
