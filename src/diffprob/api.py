@@ -24,6 +24,7 @@ from diffprob.data import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace,
 from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.data.captioned import CaptionedDigits
 from diffprob.data.combined import Concatenated, Subset, concatenate
+from diffprob.data.dataset import FromDataset
 from diffprob.denoise.autoencoder import Autoencoder
 from diffprob.denoise.clipping import Clip, DynamicClip
 from diffprob.denoise.denoiser import Evaluation, NetDenoiser, Scale
@@ -64,6 +65,7 @@ from diffprob.net.concatenated import ConcatenatedUNet, ConcatenatedUNetSpec
 from diffprob.net.context_unet import ContextUNet, ContextUNetSpec
 from diffprob.net.energy import EnergyNet, EnergySpec
 from diffprob.net.epsilon_theta import EpsilonTheta, EpsilonThetaSpec
+from diffprob.net.from_module import FromModule
 from diffprob.net.glow import Glow, GlowSpec
 from diffprob.net.layers import Output
 from diffprob.net.noisy import NoisyClassifierNet, NoisyClassifierSpec
@@ -144,17 +146,17 @@ __all__ = [
     "DenoisingScore", "DensityModel", "Dequantisation", "DiffprobError", "Digits", "Dirac", "Discretised",
     "Distribution", "DynamicClip", "Elastic", "Energies", "Energy", "EnergyGuided", "EnergyNet", "EnergySpec",
     "Epsilon", "EpsilonTheta", "EpsilonThetaSpec", "EulerMaruyama", "Evaluation", "FaithfulnessEnergy", "FiniteData",
-    "FlowDensity", "FlowLikelihood", "Folder", "Gaussian", "GaussianData", "GaussianNLL", "Glow", "GlowSpec",
-    "GradientDistillation", "GrainGrid", "GrainSolver", "Heun", "HorizontalFlip", "HuggingFace", "Hutchinson", "Hybrid",
-    "Idx", "ImageBatch", "Images", "InputError", "Integrability", "Karras", "LabelEnergy", "Labels", "Latents",
-    "Leading", "Learned", "LearnedDiagonal", "LearnedRange", "LeastCost", "LinearBetas", "LinearProcess",
-    "LocationScale", "LogDensity", "LogLinear", "LogSNR", "LowPass", "LowResolution", "MaximumLikelihood", "Mixture",
-    "MixtureData", "Model", "Monitor", "Native", "NegativeEnergy", "NetDenoiser", "NoClosedForm", "NoiseMoments",
-    "NoiseNorm", "NoiseResidual", "NoisyClassifier", "NoisyClassifierLoss", "NoisyClassifierNet",
-    "NoisyClassifierRecipe", "NoisyClassifierRun", "NoisyClassifierSpec", "Normal", "NumericalError",
-    "OptimalCovariance", "OrnsteinUhlenbeck", "Output", "ParameterGroup", "PathStatistics", "Pixels", "Potential",
-    "PotentialSpec", "PredictorCorrector", "PretrainedRun", "ProbabilityFlow", "Proxy", "Quadratic", "QuadraticTimes",
-    "RateDistortion", "RePaint", "RealismEnergy", "Recipe", "Reconstruction", "ReconstructionError",
+    "FlowDensity", "FlowLikelihood", "Folder", "FromDataset", "FromModule", "Gaussian", "GaussianData", "GaussianNLL",
+    "Glow", "GlowSpec", "GradientDistillation", "GrainGrid", "GrainSolver", "Heun", "HorizontalFlip", "HuggingFace",
+    "Hutchinson", "Hybrid", "Idx", "ImageBatch", "Images", "InputError", "Integrability", "Karras", "LabelEnergy",
+    "Labels", "Latents", "Leading", "Learned", "LearnedDiagonal", "LearnedRange", "LeastCost", "LinearBetas",
+    "LinearProcess", "LocationScale", "LogDensity", "LogLinear", "LogSNR", "LowPass", "LowResolution",
+    "MaximumLikelihood", "Mixture", "MixtureData", "Model", "Monitor", "Native", "NegativeEnergy", "NetDenoiser",
+    "NoClosedForm", "NoiseMoments", "NoiseNorm", "NoiseResidual", "NoisyClassifier", "NoisyClassifierLoss",
+    "NoisyClassifierNet", "NoisyClassifierRecipe", "NoisyClassifierRun", "NoisyClassifierSpec", "Normal",
+    "NumericalError", "OptimalCovariance", "OrnsteinUhlenbeck", "Output", "ParameterGroup", "PathStatistics", "Pixels",
+    "Potential", "PotentialSpec", "PredictorCorrector", "PretrainedRun", "ProbabilityFlow", "Proxy", "Quadratic",
+    "QuadraticTimes", "RateDistortion", "RePaint", "RealismEnergy", "Recipe", "Reconstruction", "ReconstructionError",
     "ReconstructionGuidance", "ReverseDiffusion", "Rng", "Run", "RunWriter", "ScalarUNet", "ScalarUNetSpec", "Scale",
     "ScaledLinear", "Scoped", "Score", "ScoreNorms", "SimplexNoise", "SlicedMatching", "SquaredNoise", "State",
     "Straight", "StraightScaling", "SubVP", "SubVariancePreserving", "Subset", "Svhn", "TextEncoder", "TextEncoderSpec",
@@ -195,7 +197,8 @@ FACE = (
         "Conditioning",
         "ImageBatch",
     ),
-    *("Run", "Recipe", "Training", "Trainer", "open_run", "packaged", "named", "Images", "open_data", "Pixels", "Rng"),
+    *("Run", "Recipe", "Training", "Trainer", "open_run", "packaged", "named", "Images", "FromDataset"),
+    *("open_data", "Pixels", "Rng"),
     *("GaussianData", "MixtureData", "FiniteData", "TwoPoint", "NetDenoiser", "LinearProcess", "Clip"),
     *("simulate", "draw", "State", "variational_bound", "continuous_bound", "flow_log_prob", "rate_distortion"),
     *("psnr", "ssim", "save_grid", "register", "DiffprobError", "InputError", "NumericalError"),

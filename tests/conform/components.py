@@ -114,17 +114,23 @@ REQUIRED: dict[str, Any] = {
     "Captions.words": ("a", "seven"),
     "TextEncoderSpec.words": 7,
     "source": Digits(),
+    "test": Digits("test"),
     "sources": (Digits(), Digits("test")),
     "autoencoder": PretrainedRun("digits", "0123456789abcdef"),
     "latent": (2, 4, 4),
     "AutoencoderRecipe.network": AutoencoderSpec(widths=(8, 16)),
     "NoisyClassifierRecipe.network": NoisyClassifierSpec(UNetSpec(1, 1, (32,), 1, (False,), groups=8)),
+    "digest": "0" * 64,
     "text": TextEncoderSpec(7, length=3, width=8, heads=2),
 }
 
 
+# Arguments with a default without which one other is needed.
+BEGIN = {"FromDataset": ("digest",), "FromModule": ("digest",)}
+
+
 def example(maker: Callable[..., Any]) -> Any:
     """The component with its defaults, and something for what has none."""
-    missing = _required(maker)
+    missing = [*_required(maker), *BEGIN.get(maker.__name__, ())]
     keys = {key: own if (own := f"{maker.__name__}.{key}") in REQUIRED else key for key in missing}
     return maker(**{key: REQUIRED[keys[key]] for key in missing})

@@ -44,6 +44,7 @@ HOSTILE: list[Any] = [
     ),
 ]
 SMALL = {"UNetSpec": REQUIRED["body"], "EpsilonThetaSpec": EpsilonThetaSpec(1, 1, 8, (1, 2), groups=4)}
+OUTSIDE = {"dataset": (InputError,)}  # what a field holds came from outside
 CASES = [(family, name) for family, table in FAMILIES.items() for name in table]
 
 
@@ -57,7 +58,7 @@ def test_any_argument_is_usable_or_a_short_error(family: str, name: str) -> None
         for value in HOSTILE:
             try:
                 made = maker(**{**arguments, field: value})
-            except ValueError as error:
+            except (ValueError, *OUTSIDE.get(field, ())) as error:
                 errors.append((field, str(error)))
                 continue
             try:

@@ -24,6 +24,7 @@ from diffprob.denoise.prediction import Epsilon, Prediction
 from diffprob.denoise.variance import Variance, Zero
 from diffprob.density.baselines import DensityModel
 from diffprob.guidance.noisy_classifier import NoisyClassifier
+from diffprob.net.from_module import FromModule
 from diffprob.net.noisy import NoisyClassifierSpec
 from diffprob.net.tiny_autoencoder import AnyAutoencoderSpec
 from diffprob.process.absorbing import AbsorbingProcess
@@ -283,7 +284,8 @@ def space(recipe: AnyRecipe, images: Images) -> Space:
 
 def parameter_count(recipe: AnyRecipe) -> int:
     """Number of trainable parameters, counted without memory for them."""
-    return _count(recipe.network)
+    network: Any = recipe.network
+    return network.parameters if isinstance(network, FromModule) else _count(network)
 
 
 @lru_cache

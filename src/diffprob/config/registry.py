@@ -25,10 +25,11 @@ from diffprob.config.recipe import AutoencoderRecipe, Baseline, NoisyClassifierR
 from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.data.captioned import CaptionedDigits
 from diffprob.data.combined import Concatenated, Subset
+from diffprob.data.dataset import FromDataset
 from diffprob.data.sources import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Svhn
 from diffprob.data.text import Text
 from diffprob.data.toys import Heartbeat, SwissRoll
-from diffprob.data.train_test_split import TrainTestSplit
+from diffprob.data.train_test_split import SeparateTestSet, TrainTestSplit
 from diffprob.denoise.denoiser import Constant, Index, LogNoise, Scale
 from diffprob.denoise.learned import LearnedDiagonal, LearnedRange
 from diffprob.denoise.level_law import LogisticMixture, Softmax
@@ -59,6 +60,7 @@ from diffprob.net.context_unet import ContextUNetSpec
 from diffprob.net.dense import DenseSpec, RadialBasisSpec
 from diffprob.net.energy import EnergySpec
 from diffprob.net.epsilon_theta import EpsilonThetaSpec
+from diffprob.net.from_module import FromModule
 from diffprob.net.glow import GlowSpec
 from diffprob.net.levels import CategoricalUNetSpec, StagedUNetSpec
 from diffprob.net.multi_scale import MultiScaleSpec
@@ -180,6 +182,7 @@ NETWORKS = _family(
         StagedUNetSpec,
     ),
     *(PotentialSpec, ScalarUNetSpec, GlowSpec, EnergySpec, NoisyClassifierSpec, AutoencoderSpec, TinyAutoencoderSpec),
+    FromModule,
 )
 TEXTS = _family(TextEncoderSpec)
 SPACES = _family(Pixels, Tokens, Latents)
@@ -195,10 +198,12 @@ SOURCES = _family(
     Folder,
     Array,
     HuggingFace,
+    FromDataset,
     Text,
     Concatenated,
     Subset,
     TrainTestSplit,
+    SeparateTestSet,
 )
 AUGMENTATIONS = _family(HorizontalFlip, Elastic)
 OBJECTIVES = _family(
@@ -332,6 +337,12 @@ def register(component: Component | None = None, family: str = "") -> Component 
     FAMILIES[family][name] = ALL[name] = component
     _REGISTERED.add(name)
     return component
+
+
+def is_source(value: object) -> bool:
+    """Whether it is one of the registered sources of images."""
+    kinds = tuple(kind for kind in dict.values(SOURCES) if isinstance(kind, type))
+    return isinstance(value, kinds)
 
 
 def reserve(names: Iterable[str]) -> None:

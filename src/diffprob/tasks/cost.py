@@ -57,7 +57,7 @@ def measure_cost(recipe: AnyRecipe, device: torch.device, precision: str) -> Cos
         kept.setdefault(storage._cdata, (storage.nbytes(), storage))
         return tensor
 
-    with FakeTensorMode(), torch.device(device):
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.device(device):
         net = recipe.network.build()
         weights = {parameter.untyped_storage()._cdata for parameter in net.parameters()}
         sizes, counter = [], FlopCounterMode(display=False)

@@ -13,7 +13,8 @@ from torch import Tensor
 from diffprob.base.checks import shown
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.base.finite import check_tensors
-from diffprob.data.images import Images
+from diffprob.config.registry import is_source
+from diffprob.data.images import Images, Source
 from diffprob.denoise.denoiser import NetworkModel
 from diffprob.denoise.variance import Variance
 from diffprob.process.linear import LinearProcess
@@ -28,7 +29,7 @@ from diffprob.tasks.reporter import Reporter
 
 Labels = str | int | Sequence[str | int] | None
 Method = TypeVar("Method", bound=Callable[..., Any])
-Pictures = str | Path | np.ndarray | Tensor | Images | ImageBatch | None
+Pictures = str | Path | np.ndarray | Tensor | Images | ImageBatch | Source | None
 
 
 class Drawing(TypedDict, total=False):
@@ -161,10 +162,13 @@ class Face:
     def _source(self, images: Pictures) -> ImageSource | None:
         if isinstance(images, Tensor):
             return images.detach().cpu().numpy()
+        if is_source(images):
+            source: Any = images
+            return source.load()
         if not isinstance(images, str | Path | np.ndarray | Images | ImageBatch | None):
             raise InputError(
                 f"images cannot be of type {type(images).__name__}: a place, uint8 (N, C, H, W) as an array or tensor, "
-                "dp.Images(...) or model.data(...) would be right"
+                "dp.Images(...), dp.FromDataset(...) or model.data(...) would be right"
             )
         return str(images) if isinstance(images, Path) else images
 

@@ -21,7 +21,7 @@ from diffprob.denoise.prediction import Epsilon, Prediction
 from diffprob.denoise.variance import Variance, Zero
 from diffprob.interop.configs import scheduling
 from diffprob.interop.diffusers import load_pipeline
-from diffprob.net.layers import Output
+from diffprob.net.from_module import Foreign
 from diffprob.process.linear import LinearProcess
 from diffprob.process.times import native_steps
 from diffprob.runs.folder import Run, RunFolder, auto_chunk
@@ -123,33 +123,6 @@ class Adapted(nn.Module):
     def forward(self, xt: Tensor, t: Tensor) -> Distribution:
         """p(x_0 | x_t)."""
         return self.net(xt, t)
-
-
-class Foreign(nn.Module):
-    """Any network ``net(x, t)`` that answers with a tensor, with an object that has ``.sample``, or with an `Output`.
-
-    Args:
-        net: the network.
-    """
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor, t: Tensor) -> Output:
-        """Its answer as an `Output`.
-
-        Raises:
-            ValueError: it answers with something else.
-        """
-        answer = self.net(x, t)
-        if isinstance(answer, Output):
-            return answer
-        main = answer if isinstance(answer, Tensor) else getattr(answer, "sample", None)
-        if not isinstance(main, Tensor):
-            kind = type(answer).__name__
-            raise ValueError(f"the network answered with a {kind}; a tensor, .sample or an Output would be right")
-        return Output(main, None)
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any, Self, Unpack
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffprob.base.checks import able, instance
 from diffprob.base.distributions import Distribution
 from diffprob.base.errors import InputError
 from diffprob.base.shapes import per_sample
 from diffprob.config.recipe import AnyRecipe
+from diffprob.data.images import Source
 from diffprob.denoise.denoiser import Clock
 from diffprob.denoise.prediction import Prediction
+from diffprob.net.from_module import FromModule
 from diffprob.process.chain import nearest
 from diffprob.process.linear import LinearProcess
 from diffprob.runs.folder import Run
@@ -27,11 +29,13 @@ from diffprob.storage import files
 from diffprob.tasks.averages import AveragesRequest, compare_averages
 from diffprob.tasks.averaging import AverageRequest
 from diffprob.tasks.averaging import average as average_weights
+from diffprob.tasks.callback import Callback
 from diffprob.tasks.codes import Codes
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.edits import Edits
 from diffprob.tasks.face import Drawing, Face, draws
 from diffprob.tasks.fitting import FitRequest, FitResult, fit
+from diffprob.tasks.given_network import check_same
 from diffprob.tasks.in_memory import InMemoryRun, in_memory, is_pipeline, pipeline_in_memory
 from diffprob.tasks.measures import Measures
 from diffprob.tasks.progress import reporter_of
@@ -42,6 +46,7 @@ from diffprob.tasks.sample import SampleRequest, Samples, chain, sample
 from diffprob.tasks.signals import ctrl_c
 from diffprob.tasks.training import TrainRequest
 from diffprob.tasks.training import train as run_training
+from diffprob.tasks.training_plan import TrainResult
 from diffprob.tasks.training_run import Halt
 
 
@@ -216,6 +221,7 @@ def load(
     precision: str = "auto",
     batch: int | None = None,
     best: bool = False,
+    network: nn.Module | None = None,
     reporter: Reporter | None = None,
     progress: bool | None = None,
 ) -> Model:
@@ -227,6 +233,7 @@ def load(
         precision: "fp32", "bf16" or "fp16", of the network; "auto" as in `diffprob.tasks.compute.Compute`.
         batch: images per network call, which decides speed and the last bits.
         best: the best averaged weights by the metric that the training watched, instead of the last.
+        network: of a run that was trained with a module: one made as that was; its own weights do not matter.
         reporter: who hears notes and progress; None: `diffprob.tasks.progress.Session`.
         progress: True: show how far things are, wherever; False: never; None: in a notebook and on a terminal.
 
@@ -238,8 +245,11 @@ def load(
         raise InputError(f"load takes a name or a folder, got {kind}; dp.Model(denoiser, shape=...) wraps one")
     compute = Compute(device=device, precision=precision, batch=batch, best=best)
     compute.on()
+    given = None if network is None else FromModule(network)
     if not isinstance(model, Run):
         model = pipeline_in_memory(model) if is_pipeline(model) else Run.open(model)
+    if given is not None:
+        check_same(given, model)
     return Model.of(model, compute, reporter_of(reporter, progress))
 
 
@@ -278,15 +288,16 @@ def average(
 
 
 def train(
-    what: str | Path | AnyRecipe,
+    what: str | Path | AnyRecipe | Source,
     *,
     out: str | Path | None = None,
     steps: int | None = None,
     duration: float | str | None = None,
     size: int | None = None,
-    held_out: float | str | None = None,
+    held_out: float | str | Source | None = None,
     labels: bool = False,
-    data: str | Path | None = None,
+    data: str | Path | Source | None = None,
+    network: Any = None,
     overrides: Mapping[str, Any] | None = None,
     seed: int | None = None,
     device: str = "auto",
@@ -295,28 +306,32 @@ def train(
     reporter: Reporter | None = None,
     progress: bool | None = None,
     halt: Halt = ctrl_c,
+    callback: Callback | None = None,
 ) -> Model:
     """Train a model and open it; the same call again resumes, one with more steps goes on; as `diffprob train`.
 
     Ctrl-C, and a notebook's button, stops after the step in hand, with a checkpoint; once more stops at once.
 
     Args:
-        what: a folder or a file of images, a recipe (by name, as a file, or itself), or a run to go on with.
+        what: a place or source of images (`FromDataset(dataset)`), a recipe (name, file, itself), or a run to go on.
         out: the run's folder; None: ``runs/NAME``.
         steps: train until this step; None: the recipe's.
         duration: or for so long, seconds or "20m", "2h"; again is as much more. Images alone have an hour.
         size: of images: scale and crop pictures to size x size.
-        held_out: of images: the share that is never trained on (a tenth without a test part), "none", or others' place.
+        held_out: of images: the share that is never trained on (a tenth without a test part), "none", or others.
         labels: tell the network the label of each image.
         data: images for a recipe or a run, if not those that it says.
+        network: in the place of the recipe's: a module ``net(x, t)`` (`diffprob.net.from_module.FromModule`), of which
+            a copy is trained from its own weights, or the settings of a registered network.
         overrides: values of fields of the recipe by their path, ``{"training.lr": 1e-4}``.
         seed: decides weights at the start, order and noise; None: the recipe's.
         device: "auto" (a CUDA GPU if there is one), "cpu", "cuda" or "cuda:1".
         seconds: stop, with a checkpoint, when this much time has passed.
         report: whether to fit, measure and write the page after the last step; None: of images without ``steps``.
-        reporter: who hears notes and progress (`Reporter`): a callback of one's own is its ``progress``.
-        progress: as in `load`.
+        reporter, progress: as in `load`.
         halt: a context in which the steps are taken; it gives what is asked between two of them, whether to stop.
+        callback: called after every step with a `TrainingStep`: its ``step``, ``loss``, and ``stop()``, which ends the
+            training with a checkpoint. An exception that it raises does so too, and comes out then.
 
     Raises:
         Halted: a `KeyboardInterrupt` with its ``step``: Ctrl-C or ``halt`` stopped it, and all that was done is kept.
@@ -327,9 +342,17 @@ def train(
     able("halt", halt, "__call__", "diffprob.tasks.signals.ctrl_c")
     ends = {"steps": steps, "duration": duration, "seconds": seconds}
     images = {"size": size, "held_out": held_out, "labels": labels, **({} if data is None else {"data": data})}
-    fields = {"overrides": {} if overrides is None else overrides, "seed": seed, "device": device}
+    fields = {"network": network, "overrides": {} if overrides is None else overrides, "seed": seed, "device": device}
     request = TrainRequest.of(what, out=out, report=report, **ends, **images, **fields)
-    result = run_training(request, listener, halt)
+    return _trained(run_training(request, listener, halt, callback), device, listener)
+
+
+def _trained(result: TrainResult | None, device: str, listener: Reporter) -> Model:
+    """The model of a training.
+
+    Raises:
+        InputError: not of the first process.
+    """
     if result is None:
         raise InputError("only the first process of a training has its model: `diffprob train` is for torchrun")
     if result.first_report is not None and result.first_report.worth:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from diffprob.data.combined import held_out_source
 from diffprob.data.for_run import uncoloured
 from diffprob.data.formats.files import opened as opened_file
 from diffprob.data.formats.pictures import MixedSizes
-from diffprob.data.images import Images
+from diffprob.data.images import Images, Source
 from diffprob.data.text import Text
 from diffprob.data.train_test_split import SeparateTestSet, TrainTestSplit, split_of
 from diffprob.denoise.prediction import V
@@ -37,7 +38,7 @@ from diffprob.training.optimise import choose_precision
 from diffprob.training.pace import with_steps
 from diffprob.training.settings import Training
 
-HeldOut = float | str | None
+HeldOut = float | str | Source | None
 EMA = 0.9999  # of short trainings an average of the last tenth: see `Training.ema`
 WARMUP = 50
 STEPS = 8000  # without a time or a number of steps
@@ -50,13 +51,13 @@ SMALLER = (64, 48, 32, 16)  # sizes that are proposed
 
 
 def opened(
-    data: str,
+    data: str | Source,
     size: int | None = None,
     channels: int | None = None,
     levels: int | None = None,
     out: Path | None = None,
 ) -> tuple[Any, Images, list[str]]:
-    """The source that ``data`` means, its images, and what was chosen, one sentence each.
+    """The source that ``data`` means, or is, its images, and what was chosen, one sentence each.
 
     Pictures whose three channels are equal everywhere have one, unless ``channels`` says how many, or a run that was
     begun in ``out`` has them as they are.
@@ -64,7 +65,10 @@ def opened(
     Raises:
         InputError: the data cannot be used.
     """
-    source = open_data(data, size=size, channels=channels, levels=levels)
+    keywords: dict[str, Any] = {"size": size, "channels": channels, "levels": levels}
+    source: Any = open_data(data, **keywords) if isinstance(data, str) else data
+    if source is data:
+        _check_own(source, keywords)
     try:
         images = source.load()
     except MixedSizes as error:
@@ -79,8 +83,14 @@ def opened(
     return replace(source, channels=1), grey, ["all three channels are equal: one is used"]
 
 
+def _check_own(source: Source, options: Mapping[str, Any]) -> None:
+    """Refuse a size, channels or levels for a source that was made with its own."""
+    if given := [option(name, value) for name, value in options.items() if value is not None]:
+        raise InputError(f"{' and '.join(given)}: {type(source).__name__} says that itself; a path has them")
+
+
 def automatic(
-    data: str,
+    data: str | Source,
     size: int | None = None,
     channels: int | None = None,
     levels: int | None = None,
@@ -104,7 +114,7 @@ def automatic(
         InputError: the data cannot be used.
     """
     source, images, notes = opened(data, size, channels, levels, out)
-    notes.append(f"{printable(data)}: {images_text(images, source)}")
+    notes.append(f"{printable(data if isinstance(data, str) else images.name)}: {images_text(images, source)}")
     source, images, more = with_held_out(source, images, held_out, out)
     begun = read_recipe(out) if out is not None and is_run(out) else None
     if isinstance(source, Text):
@@ -136,8 +146,8 @@ def with_held_out(
     Args:
         source: of the data.
         images: what it loads.
-        held_out: a share of the images, "none", or the place of other images; None: the data's own test part, or where
-            it has none a tenth of the images (`split_of`).
+        held_out: a share of the images, "none", or other images, their place or source; None: the data's own test
+            part, or where it has none a tenth of the images (`split_of`).
         out: where the run will be; one that was begun there keeps its held-out images.
 
     Raises:
@@ -151,11 +161,12 @@ def with_held_out(
         return (replace(begun, source=source) if isinstance(begun, SeparateTestSet) else source), images, []
     if held_out == "none":
         return source, images, ["no image is held out: numbers will be those of images the model has seen"]
-    if isinstance(held_out, str):
+    if not isinstance(held_out, float | int | None):
         test, others = _others(source, held_out)
+        named = held_out if isinstance(held_out, str) else others.name
         if others.digest() == images.digest():
-            raise InputError(f"{option('held_out', held_out)}: the images that are trained on; others would be right")
-        return SeparateTestSet(source, test), images, [f"held out: {len(others):,} images of {held_out}"]
+            raise InputError(f"{option('held_out', named)}: the images that are trained on; others would be right")
+        return SeparateTestSet(source, test), images, [f"held out: {len(others):,} images of {named}"]
     if held_out is None and _has_test_part(source):
         return source, images, []
     try:
@@ -169,12 +180,14 @@ def with_held_out(
     return split, train, [f"{text} ({option('held_out', 'none')} holds out none)"]
 
 
-def _others(source: Any, held_out: str) -> tuple[Any, Images]:
+def _others(source: Any, held_out: str | Source) -> tuple[Any, Images]:
     """The place of held-out images, as a source beside ``source``, and its images.
 
     Raises:
         InputError: nothing there, or it cannot be read; the option is named.
     """
+    if not isinstance(held_out, str):
+        return held_out, held_out.load()
     try:
         own: dict[str, Any] = {name: getattr(source, name, None) for name in ("size", "channels", "levels")}
         test: Any = open_data(held_out, **own)
@@ -324,8 +337,10 @@ def folder_name(out: Path) -> str:
     return re.sub(r"[^\w.-]+", "-", out.expanduser().resolve().name).strip("-.") or "run"
 
 
-def data_name(data: str) -> str:
-    """A short name for the data that an option names, fit for a folder."""
+def data_name(data: str | Source) -> str:
+    """A short name for the data that an option names, or a source is of, fit for a folder."""
+    if not isinstance(data, str):
+        data = str(getattr(data, "path", "") or getattr(data, "name", "") or type(data).__name__)
     text = data.partition(":")[2] if data.startswith("hf:") else Path(data).resolve().stem
     return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "images"
 

@@ -8,25 +8,26 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from diffprob.base.checks import flag, instance, real, shown, text, whole
-from diffprob.base.errors import InputError, Missing
+from diffprob.base.checks import able, flag, instance, real, shown, text, whole
+from diffprob.base.errors import InputError
 from diffprob.base.levels import MOST_BANDS, check_levels
 from diffprob.base.text import one_line
 from diffprob.config.classes import labels_of, nameless
 from diffprob.config.overrides import assign_all
-from diffprob.config.pretrained import PretrainedRun
-from diffprob.config.recipe import RECIPE_KINDS, AnyRecipe, Recipe
-from diffprob.config.registry import ALL
-from diffprob.config.spec import parse, why_unread
-from diffprob.data.images import Images
+from diffprob.config.recipe import AnyRecipe, Recipe
+from diffprob.config.registry import is_source
+from diffprob.data.images import Images, Source
 from diffprob.data.places import at_place
 from diffprob.recipes import is_named, named
 from diffprob.runs.files import model_meta
 from diffprob.runs.files import read_recipe as recipe_of
 from diffprob.runs.folder import Run, open_run
-from diffprob.storage.files import TEXT_LIMIT, expanded, followed, kind_of, read_bytes
+from diffprob.storage.files import expanded, followed, kind_of
 from diffprob.storage.folders import is_run
+from diffprob.tasks.callback import Callback
 from diffprob.tasks.first_report import is_pending
+from diffprob.tasks.given_network import check_network, network_of
+from diffprob.tasks.given_recipe import anew_text, from_the_weights, recipe_from_file
 from diffprob.tasks.options import option
 from diffprob.tasks.own_recipe import automatic, data_name, folder_name, is_prose, told_classes, training_text
 from diffprob.tasks.reporter import SILENT, Reporter
@@ -47,12 +48,14 @@ class TrainRequest:
     Args:
         recipe: the name of a recipe, a file ``recipe.txt``, a run to go on with, or the recipe itself; None: one is
             made for ``data``.
-        data: a folder or a file of images, "digits" or "hf:NAME"; None: what the recipe says.
+        data: a folder or a file of images, "digits" or "hf:NAME", or a source, such as `FromDataset(dataset)`; None:
+            what the recipe says.
         size, channels, levels: without a recipe: how images are read (`data.kinds.open_data`); None: as they are.
-        held_out: without a recipe: the share of the images that is never trained on, "none", or the place of others;
-            None: the data's own test part, or where it has none a tenth of the images, chosen by their pixels.
+        held_out: without a recipe: the share of the images that is never trained on, "none", or others, their place or
+            source; None: the data's own test part, or where it has none a tenth of the images, chosen by their pixels.
         labels: tell the network the label of each image.
         out: the run's folder; None: ``runs/NAME``, or the run that is gone on with.
+        network: settings of a network, or a module ``net(x, t)``, in the place of the recipe's (`given_network`).
         overrides: values of fields of the recipe by their path, ``{"training.lr": 1e-4}``: as text or as values.
         steps: train until this step; None: the recipe's. Where a run's own recipe goes on up to another step, the fall
             of its learning rate keeps its share of the steps.
@@ -73,13 +76,14 @@ class TrainRequest:
     """
 
     recipe: str | Path | AnyRecipe | None = None
-    data: str | Path | None = None
+    data: str | Path | Source | None = None
     size: int | None = None
     channels: int | None = None
     levels: int | None = None
-    held_out: float | str | None = None
+    held_out: float | str | Source | None = None
     labels: bool = False
     out: str | Path | None = None
+    network: Any = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     steps: int | None = None
     duration: float | str | None = None
@@ -95,7 +99,8 @@ class TrainRequest:
         whole("channels", self.channels, 1, MOST_BANDS, none=True)
         check_levels(self.levels)
         share = _share_or_place(self.held_out)
-        if not (isinstance(share, str | None) or (isinstance(share, int | float) and 0 < share < 1)):
+        is_share = isinstance(share, int | float) and 0 < share < 1
+        if not (isinstance(share, str | None) or is_source(share) or is_share):
             right = "a share above 0 and below 1, none, or a place of images would be right"
             raise ValueError(f"{option('held_out', one_line(self.held_out, 60))}: {right}")
         whole("steps", self.steps, 1, none=True)
@@ -110,19 +115,24 @@ class TrainRequest:
         flag("tensorboard", self.tensorboard)
         if self.report is not None:
             flag("report", self.report)
-        instance("data", self.data, (str, Path), A_PLACE, none=True)
+        if not is_source(self.data):
+            instance("data", self.data, (str, Path), A_PLACE, none=True)
+        if self.network is not None:
+            check_network(self.network)
         instance("out", self.out, (str, Path), "a folder as text or Path", none=True)
         instance("overrides", self.overrides, Mapping, '{"training.lr": 1e-4}')
         for path in self.overrides:
             text("overrides", path)
 
     @classmethod
-    def of(cls, what: "str | Path | AnyRecipe", **fields: Any) -> "TrainRequest":
-        """A request about one thing: a recipe, by name, as a file, of a run or itself, or else images.
+    def of(cls, what: "str | Path | AnyRecipe | Source", **fields: Any) -> "TrainRequest":
+        """A request about one thing: a recipe, by name, as a file, of a run or itself, or else images, or their source.
 
         Raises:
             ValueError: as the class.
         """
+        if is_source(what) and "data" not in fields:
+            return cls(data=what, **fields)  # pyright: ignore[reportArgumentType]
         if not isinstance(what, str | Path | AnyRecipe):
             raise ValueError(
                 f"{type(what).__name__} cannot be trained: a recipe, a run's folder or {A_PLACE} would be right"
@@ -136,15 +146,19 @@ class TrainRequest:
         return cls(**{"recipe" if is_recipe else "data": what}, **fields)
 
 
-def train(request: TrainRequest, reporter: Reporter = SILENT, halt: Halt = never) -> TrainResult | None:
-    """Train, or go on; None in all processes but the first.
+def train(
+    request: TrainRequest, reporter: Reporter = SILENT, halt: Halt = never, callback: Callback | None = None
+) -> TrainResult | None:
+    """Train, or go on; None in all processes but the first. What a callback raises comes out after a checkpoint.
 
     Raises:
         Halted: ``halt`` asked to stop; all that was done is kept.
         InputError: it cannot be trained.
         NumericalError: it diverged; with everything that was saved before intact.
     """
-    return run_training(prepare_training(request, reporter), reporter, halt)
+    if callback is not None:
+        able("callback", callback, "__call__", "print")
+    return run_training(prepare_training(request, reporter), reporter, halt, callback)
 
 
 def prepare_training(
@@ -173,8 +187,8 @@ def prepare_training(
     if request.labels:
         recipe, images = labelled(recipe, images, place())
         if begins_with_labels:
-            recipe = _from_the_weights(recipe, str(requested), place(), reporter)
-    data, recipe = recipe.data, set_fields(recipe, _changes(request), reporter)
+            recipe = from_the_weights(recipe, str(requested), place(), reporter)
+    data, recipe = recipe.data, set_fields(recipe, _changes(request, recipe), reporter)
     images, out = (images if recipe.data == data else None), place()
     report = _reports(request)
     pending = report and _is_pending(out)
@@ -194,7 +208,7 @@ def prepare_training(
     if requested is None and request.out:
         recipe = replace(recipe, name=folder_name(out))
     if going_on and not is_run(out) and getattr(recipe, "start", None) is None:
-        reporter.note(_anew(str(requested), out))
+        reporter.note(anew_text(str(requested), out))
     return PreparedTraining(
         recipe=recipe,
         out=out,
@@ -209,10 +223,11 @@ def prepare_training(
     )
 
 
-def _changes(request: TrainRequest) -> dict[str, Any]:
+def _changes(request: TrainRequest, recipe: AnyRecipe) -> dict[str, Any]:
     """Fields that are set by hand."""
     numbers = {"training.steps": request.steps, "training.seed": request.seed}
-    return {**request.overrides, **{path: number for path, number in numbers.items() if number is not None}}
+    network = {} if request.network is None else network_of(request.network, recipe)
+    return {**network, **request.overrides, **{path: number for path, number in numbers.items() if number is not None}}
 
 
 def _with_its_fall(training: Training, before: Training) -> Training:
@@ -258,7 +273,7 @@ def _steps(request: TrainRequest) -> int | None:
         return None
 
 
-def _share_or_place(held_out: float | str | None) -> float | str | None:
+def _share_or_place(held_out: float | str | Source | None) -> float | str | Source | None:
     """What is held out: text that is a number is a share."""
     try:
         return float(held_out) if isinstance(held_out, str) else held_out
@@ -330,7 +345,7 @@ def labelled(recipe: AnyRecipe, images: Images | None, out: Path) -> tuple[Recip
 
 def _recipe(request: TrainRequest, reporter: Reporter) -> tuple[AnyRecipe, Images | None]:
     """The recipe that is asked for, and the data where it had to be looked at."""
-    requested, data = request.recipe, None if request.data is None else str(request.data)
+    requested, data = request.recipe, str(request.data) if isinstance(request.data, Path) else request.data
     if requested is None:
         if data is None:
             raise InputError(f"train needs a recipe (diffprob show recipes) or {option('data', 'PATH')}")
@@ -348,52 +363,10 @@ def _recipe(request: TrainRequest, reporter: Reporter) -> tuple[AnyRecipe, Image
         own = ", ".join(option(name) for name in ("size", "channels", "levels", "held_out"))
         right = f"with one use {option('overrides')}, for instance data.size=64"
         raise InputError(f"{own} are for {option('data')} without a recipe; {right}")
+    place = data if isinstance(data, str) else None
     if isinstance(requested, str) and (is_named(requested) or not ("/" in requested or Path(requested).exists())):
-        return named(requested, data), None
-    recipe = requested if isinstance(requested, AnyRecipe) else _from_file(Path(requested))
-    return (recipe if data is None else replace(recipe, data=at_place(recipe.data, data))), None
-
-
-def _anew(run: str, out: Path) -> str:
-    """What a training that takes the recipe of a run into a new folder does not take: its weights."""
-    text = f"{out}: begins anew, from random weights: of {run} it has the recipe alone"
-    old = open_run(run)
-    on = f"to go on with {run}, leave {option('out')} away"
-    if not old.meta["step"] or not hasattr(old.recipe, "start"):
-        return f"{text}; {on}"
-    start = PretrainedRun(old.place, old.sha256()[:12])
-    return f"{text}; {on}; to begin with its weights, {option('overrides', {'start': repr(start)})}"
-
-
-def _from_the_weights(recipe: Recipe, run: str, out: Path, reporter: Reporter) -> Recipe:
-    """The recipe of a network with labels, for a run of its own at ``out``, that begins with the weights of ``run``."""
-    if is_run(out):
-        return replace(recipe, name=folder_name(out), start=getattr(recipe_of(out), "start", None))
-    old = open_run(run)
-    if not old.meta["step"]:
-        raise InputError(f"{run} has no weights to begin with; train it first, or {option('out')} for a run of its own")
-    reporter.note(f"{out}: a new run with labels, which begins with the weights of {run}; {run} stays as it is")
-    return replace(recipe, name=folder_name(out), start=PretrainedRun(old.place, old.sha256()[:12]))
-
-
-def _from_file(path: Path) -> AnyRecipe:
-    place = followed(path)
-    if place.is_dir():
-        place /= "recipe.txt"
-        if kind_of(place) is None:
-            raise InputError(
-                f"{path} is a folder without recipe.txt; for a folder of images: diffprob train --data {path}"
-            )
-    try:
-        recipe = parse(read_bytes(place, TEXT_LIMIT).decode("utf-8"), ALL)
-    except Missing as error:
-        raise InputError(
-            f"no recipe at {path}; a name (diffprob show recipes) or a recipe.txt would be right"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not a recipe: it is not text; for data: diffprob train --data {path}") from error
-    except InputError as error:
-        raise InputError(f"{path}: {why_unread(error)}") from error
-    if not isinstance(recipe, AnyRecipe):
-        raise InputError(f"{path} does not hold {RECIPE_KINDS}")
-    return recipe
+        recipe: AnyRecipe = named(requested, place)
+    else:
+        recipe = requested if isinstance(requested, AnyRecipe) else recipe_from_file(Path(requested))
+        recipe = recipe if place is None else replace(recipe, data=at_place(recipe.data, place))
+    return (recipe if place == data else replace(recipe, data=data)), None

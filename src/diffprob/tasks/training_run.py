@@ -30,6 +30,7 @@ from diffprob.sampling.defaults import affordable, for_pictures
 from diffprob.storage import files
 from diffprob.storage.folders import is_run
 from diffprob.storage.records import read_log
+from diffprob.tasks.callback import Callback, Caller
 from diffprob.tasks.compute import choose_device
 from diffprob.tasks.drawing import draw, make_times, seeds_text
 from diffprob.tasks.first_report import is_complete, make_first_report
@@ -69,13 +70,16 @@ def never() -> Iterator[Callable[[], bool]]:
     yield lambda: False
 
 
-def run_training(prepared: PreparedTraining, reporter: Reporter = SILENT, halt: Halt = never) -> TrainResult | None:
+def run_training(
+    prepared: PreparedTraining, reporter: Reporter = SILENT, halt: Halt = never, callback: Callback | None = None
+) -> TrainResult | None:
     """Train, or go on; None in all processes but the first.
 
     Args:
         prepared: the training.
         reporter: who hears notes and progress.
         halt: a context in which the steps are taken; it gives what is asked between two of them, whether to stop.
+        callback: called after every step; what it raises comes out after a checkpoint.
 
     Raises:
         Halted: it was asked to stop; all that was done is kept.
@@ -112,7 +116,8 @@ def run_training(prepared: PreparedTraining, reporter: Reporter = SILENT, halt: 
         kept_by: RunWriter | Board = Board(store) if prepared.tensorboard else store
         trainer.store = kept_by
         try:
-            result = _Main(trainer, store, kept_by, images, reporter, halt, share).run(done, prepared.seconds)
+            main = _Main(trainer, store, kept_by, images, reporter, halt, Caller(callback, trainer), share)
+            result = main.run(done, prepared.seconds)
         finally:
             if isinstance(kept_by, Board):
                 kept_by.close()
@@ -122,12 +127,24 @@ def run_training(prepared: PreparedTraining, reporter: Reporter = SILENT, halt: 
         return replace(result, reconstruction=measure_reconstruction(open_run(out), images, prepared.device, reporter))
     if not prepared.report or result.timed_out or not result.denoises:
         return result
-    run = Run.open(out)
+    return _reported(result, prepared, trainer, share, images, reporter)
+
+
+def _reported(
+    result: TrainResult,
+    plan: PreparedTraining,
+    trainer: Trainer,
+    share: Share | None,
+    images: Images,
+    say: Reporter,
+) -> TrainResult:
+    """The result with the first report, where it is not there yet."""
+    run = Run.open(plan.out)
     if is_complete(run):
         return result
     ends = None if trainer.pace is None else trainer.pace.ends
-    known = {repr(recipe.data): images}
-    report = make_first_report(run, prepared.device, known, None if ends is None else share, ends, reporter)
+    known = {repr(absolute(plan.recipe.data)): images}
+    report = make_first_report(run, plan.device, known, None if ends is None else share, ends, say)
     return replace(result, first_report=report)
 
 
@@ -178,6 +195,7 @@ class _Main:
     images: Images
     reporter: Reporter
     halt: Halt
+    caller: Caller
     share: Share | None = None  # a first report's samples stand in the place of the last picture
     plan_shown: bool = False  # whether the steps of a planned training were said
 
@@ -191,6 +209,7 @@ class _Main:
                 if first is None:
                     first = progress.step - 1
                     _announce(store, trainer.notes, first, trainer.settings.steps, bar.note)
+                self.caller(progress)
                 bar.update(progress.step, f"loss {progress.loss:.4f}, {bar.rate * settings.batch:,.0f} images/s")
                 if (
                     seconds is not None
@@ -208,6 +227,7 @@ class _Main:
                 watch = Watch(settings.monitor, store.recipe, self.images, *where)
                 trainer.on_measure, trainer.measure_every = watch, watch.every
             _heedful(trainer, self.halt)
+        self.caller.finish()
         timed_out = trainer.step < trainer.settings.steps
         if first is None:
             _announce(store, trainer.notes, trainer.step, 0, self.reporter.note)
