@@ -13,7 +13,7 @@ from PIL import Image
 
 from diffprob import data
 from diffprob.base.errors import Missing
-from diffprob.data import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Images, Svhn, open_data
+from diffprob.data import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Images, Pages, Svhn, open_data
 
 ALL = [
     Digits(), Idx("a/b", "test"), Cifar10("c"), Cifar100("c", "test"), Svhn("s", "extra"),
@@ -37,7 +37,7 @@ def test_misspelt_split_gets_a_suggestion(source):
         replace(source, split="tran")
 
 
-@pytest.mark.parametrize("kind", [Idx, Cifar10, Cifar100, Svhn, Folder, Array, HuggingFace])
+@pytest.mark.parametrize("kind", [Idx, Cifar10, Cifar100, Svhn, Folder, Pages, Array, HuggingFace])
 def test_invalid_path_is_an_error(kind):
     for wrong in ("", 3, None):
         with pytest.raises(ValueError, match="non-empty string"):
@@ -45,7 +45,7 @@ def test_invalid_path_is_an_error(kind):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"size": 0}, {"size": 1.5}, {"size": True}, {"channels": 2}, {"resample": "bicubicc"}]
+    "wrong", [{"size": 0}, {"size": 1.5}, {"size": True}, {"channels": 17}, {"resample": "bicubicc"}]
 )
 def test_invalid_image_options_are_errors(wrong):
     for kind in (Folder, HuggingFace):
@@ -225,8 +225,10 @@ def test_invalid_hub_datasets_are_errors(hub, refused, monkeypatch):
     refused(HuggingFace("a/b").load, "row 1", "9x8", "size")
     hub(Rows([grey, "text"]))
     refused(HuggingFace("a/b").load, "row 1", "str")
-    hub(Rows([Image.fromarray(np.zeros((8, 8), np.int32))]))
-    refused(HuggingFace("a/b").load, "8 bits")
+    hub(Rows([Image.fromarray(np.zeros((8, 8), np.float32))]))
+    refused(HuggingFace("a/b").load, "row 0", "a picture of floats")
+    hub(Rows([grey, Image.fromarray(np.zeros((8, 8), np.uint16))]))
+    refused(HuggingFace("a/b").load, "row 1: 16 bits a channel, the first picture has 8")
     hub(Rows([]))
     refused(HuggingFace("a/b").load, "empty")
     hub(Rows([grey, grey], np.array([1, 2**64 - 1], np.uint64)))

@@ -12,8 +12,10 @@ from tasks.test_families import USES, Case, tiny
 
 import diffprob as dp
 from diffprob.base.errors import InputError
+from diffprob.cli.main import main
 from diffprob.codec.universal import UniversalQuantisation
 from diffprob.data import Array
+from diffprob.reporting.artifacts import image_bytes
 from diffprob.space.pixels import Pixels
 from diffprob.tasks.fitting import AnalyticFit, FitRequest, fit
 from diffprob.tasks.reporter import SILENT
@@ -57,6 +59,19 @@ def test_samples_keep_all_bands_as_arrays_and_three_as_pictures(case: Case, tmp_
     samples.save(tmp_path / "x.png")
     shown = np.asarray(Image.open(tmp_path / "x.png"))[2, 2]  # the pixel within the separator
     assert shown.tolist() == np.round(samples.images[0, :3, 0, 0] * (255 / 65535)).astype(int).tolist()
+
+
+def test_files_of_single_images_lose_no_level(case: Case, tmp_path: Path) -> None:
+    """An array where no picture has the bands or bits, a PNG of 16 bits for grey; both are read again to the level."""
+    out = tmp_path / "drawn"
+    assert main(["sample", str(case.model.run.path), "-n", "2", "--steps", "3", "--out", f"{out}/"]) == 0
+    assert sorted(path.name for path in out.glob("seed*")) == ["seed-00000000.npy", "seed-00000001.npy"]
+    read = Array(str(out / "seed-00000001.npy"), channels=13).load()
+    assert np.array_equal(read.pixels, case.model.sample(2, steps=3).images[1:])
+    (tmp_path / "grey").mkdir()
+    grey = case.levels[0, :1] >> 4
+    (tmp_path / "grey" / "x.png").write_bytes(image_bytes(grey, 4096, {}))
+    assert np.array_equal(dp.open_data(str(tmp_path / "grey"), channels=1, levels=4096).load().pixels[0], grey)
 
 
 def test_other_depths_and_bands_are_refused_in_one_line(case: Case) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffprob.base.errors import InputError
 from diffprob.cli import output
+from diffprob.cli.output import PICTURE
 from diffprob.cli.progress import say
 from diffprob.storage.files import is_file, kind_of, remove, saying
 
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
 
 FACTS = "facts.json"  # says which pictures are this program's, and how they were drawn
 PROGRESSION = "progression.png"
-_OURS = re.compile(r"seed-[0-9]{8,20}\.png|progression\.png")
+_OURS = re.compile(r"seed-[0-9]{8,20}\.(png|npy)|progression\.png")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
-def name_of(seed: int) -> str:
-    """The picture of a seed."""
-    return f"seed-{seed:08d}.png"
+def name_of(seed: int, suffix: str = PICTURE) -> str:
+    """The file of a seed: a picture, or an array of what no picture holds."""
+    return f"seed-{seed:08d}{suffix}"
 
 
 def check(out: str) -> None:
@@ -69,20 +70,22 @@ def write(out: str, pictures: Iterable[tuple[str, bytes]], names: list[str], set
 def write_samples(kind: str, out: str, samples: "Samples", levels: int, progression: bytes | None = None) -> None:
     """Write samples as a grid, as arrays or one by one; into a folder a progression goes with them."""
     from diffprob.reporting import artifacts
+    from diffprob.reporting.bands import shown_text
 
     images, seeds, settings = samples.images, samples.seeds, samples.settings
     if kind in ("npz", "txt"):
         samples.save(out)
     elif kind == "png":
         output.write_file(out, artifacts.grid_png(images, levels, settings))
+        if shown := shown_text(images.shape[1], levels):
+            say(f"{out} shows {shown}; --out x.npz keeps all")
     else:
-        names = [name_of(seed) for seed in seeds.tolist()]
+        suffix = artifacts.image_suffix(images.shape[1], levels)
+        names = [name_of(seed, suffix) for seed in seeds.tolist()]
 
         def pictures() -> Iterator[tuple[str, bytes]]:
-            from diffprob.reporting import artifacts
-
             for name, seed, image in zip(names, seeds.tolist(), images, strict=True):
-                yield name, artifacts.tile_png(image, levels, {**settings, "seeds": str(seed)})
+                yield name, artifacts.image_bytes(image, levels, {**settings, "seeds": str(seed)})
             if progression is not None:
                 yield PROGRESSION, progression
 

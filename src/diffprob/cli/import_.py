@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=whole(1), metavar="N", help="size of the images, if the folder does not say")
     parser.add_argument(
         "--levels",
-        type=whole(2, 256),
+        type=whole(2, 65536),
         metavar="K",
         help="number of grey levels (default: what the folder says, else 256)",
     )

@@ -26,7 +26,7 @@ from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.data.captioned import CaptionedDigits
 from diffprob.data.combined import Concatenated, Subset
 from diffprob.data.dataset import FromDataset
-from diffprob.data.sources import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Svhn
+from diffprob.data.sources import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Pages, Svhn
 from diffprob.data.text import Text
 from diffprob.data.toys import Heartbeat, SwissRoll
 from diffprob.data.train_test_split import SeparateTestSet, TrainTestSplit
@@ -196,6 +196,7 @@ SOURCES = _family(
     Cifar100,
     Svhn,
     Folder,
+    Pages,
     Array,
     HuggingFace,
     FromDataset,

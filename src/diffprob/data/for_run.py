@@ -27,11 +27,12 @@ from diffprob.data.combined import held_out_source
 from diffprob.data.formats.arrays import read_array_file
 from diffprob.data.formats.files import existing
 from diffprob.data.formats.folder import read_folder
-from diffprob.data.formats.pictures import SUFFIXES, UNASKED, MixedSizes, Tally, read_picture
+from diffprob.data.formats.pages import of_levels, read_pages_file
+from diffprob.data.formats.pictures import SUFFIXES, UNASKED, MixedSizes, Tally, count_frames, read_picture
 from diffprob.data.images import Images
 from diffprob.data.kinds import open_data
 from diffprob.data.resize import requantised, resized
-from diffprob.data.sources import Array, Folder, HuggingFace
+from diffprob.data.sources import Array, Folder, HuggingFace, Pages
 from diffprob.space.space import Space
 
 TRAIN, TEST, OTHER = "train", "test", "other data"  # what images are to a run: its own two splits, or neither
@@ -129,7 +130,7 @@ def read_any(
         InputError: damaged, or pictures of several sizes where none is given.
     """
     if is_picture(text):
-        return _picture(text, size, space.shape[0])
+        return _picture(text, size, space)
     return _data(text, size, space, split, how, first)
 
 
@@ -204,19 +205,32 @@ def in_memory(pixels: np.ndarray) -> Images:
 
 
 def is_picture(text: str) -> bool:
-    """Whether a text names one picture, by its suffix."""
-    return text.lower().endswith(SUFFIXES) and not Path(text).expanduser().is_dir()
+    """Whether a text names one picture, by its suffix; a file of several is data."""
+    path = Path(text).expanduser()
+    return text.lower().endswith(SUFFIXES) and not (path.is_dir() or (path.is_file() and count_frames(path) > 1))
 
 
-def _picture(text: str, size: Size, channels: int) -> Read:
-    path = existing(text)
-    tally = Tally(size, "bicubic", 3 if size is None else channels)
+def _picture(text: str, size: Size, space: Space) -> Read:
+    path, channels = existing(text), space.shape[0]
+    tally = Tally(size, "bicubic", _read_in(channels, size))
     pixels = read_picture(path, tally)[None]
     images, done = _in_channels(
-        Images(pixels, name=path.name, notes=tally.notes(), files=(path.name,)), channels, tally
+        _like(Images(pixels, name=path.name, notes=tally.notes(), files=(path.name,)), space), channels, tally
     )
     images, changed = _unasked(images)
     return images, WHOLE, [*_scaled(tally), *changed, *done]
+
+
+def _read_in(channels: int, size: Size) -> int:
+    """The channels that pictures are read in: in colour where they may turn out to be grey."""
+    return 3 if size is None and channels == 1 else channels
+
+
+def _like(images: Images, space: Space) -> Images:
+    """Pictures of 16 bits as ones of the model's levels, where it has more than 256 and they have no other."""
+    if BYTE_LEVELS < (space.levels or 0) < images.levels and max(int(p.max()) for p in images.chunks()) < space.levels:
+        return of_levels(images, space.levels)
+    return images
 
 
 def _resizing() -> str:
@@ -230,19 +244,21 @@ def _data(text: str, size: Size, space: Space, split: str, how: str | None, firs
 
     def load(part: Any) -> Images:
         if isinstance(part, HuggingFace):
-            return replace(part, channels=3 if size is None else channels).load()
+            return replace(part, channels=_read_in(channels, size)).load()
         if isinstance(part, Array):
             return read_array_file(existing(part.path), part.split, like=(channels, space.levels))
-        if not isinstance(part, Folder):
+        if not isinstance(part, Folder | Pages):
             return part.load()
-        tallies[:] = [Tally(size, part.resample, 3 if size is None else channels)]
+        tallies[:] = [Tally(size, part.resample, _read_in(channels, size))]
         try:
-            return read_folder(existing(part.path), part.split, tallies[0], first)
+            if isinstance(part, Pages):
+                return _like(read_pages_file(existing(part.path), part.split, tallies[0]), space)
+            return _like(read_folder(existing(part.path), part.split, tallies[0], first), space)
         except MixedSizes as error:
             raise InputError(f"{error.what}; {how or _resizing()}") from error
 
     images, part = _part(source, split, load)
-    pictures = isinstance(source, Folder | HuggingFace)
+    pictures = isinstance(source, Folder | Pages | HuggingFace)
     images, done = _in_channels(images, channels, tallies[0] if tallies else None) if pictures else (images, [])
     images, changed = _unasked(images)
     return images, part, [*(_scaled(tallies[0]) if tallies else []), *changed, *done]

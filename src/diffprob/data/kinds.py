@@ -7,10 +7,10 @@ from pathlib import Path
 from diffprob.base import checks
 from diffprob.base.errors import InputError, Missing, did_you_mean
 from diffprob.data.formats.files import existing, opened, reading
-from diffprob.data.formats.pictures import SUFFIXES, converting
+from diffprob.data.formats.pictures import KINDS, SUFFIXES, converting, count_frames
 from diffprob.data.images import Source
 from diffprob.data.library import known_places, place_of
-from diffprob.data.sources import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Svhn
+from diffprob.data.sources import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Pages, Svhn
 from diffprob.data.text import Text
 from diffprob.storage.foreign import parsing
 
@@ -58,7 +58,7 @@ def _in_folder(path: Path, split: str, size: int | None, channels: int | None) -
     return Folder(str(path), size, channels or 3, split)
 
 
-def _in_file(path: Path, split: str) -> Source:
+def _in_file(path: Path, split: str, size: int | None, channels: int | None) -> Source:
     name = path.name.lower()
     if name.endswith((".npy", ".npz")):
         return Array(str(path), split)
@@ -70,6 +70,8 @@ def _in_file(path: Path, split: str) -> Source:
         hundred = name in ("train.bin", "test.bin")
         return Cifar100(str(path), split) if hundred else Cifar10(str(path), split)
     if name.endswith(SUFFIXES):
+        if count_frames(path) > 1:
+            return Pages(str(path), size, channels or 3, split)
         raise InputError(f"{path}: one image; the folder that holds the images would be right")
     if name.endswith(_ARCHIVES):
         raise InputError(f"{path}: an archive; unpack it and give the folder")
@@ -80,8 +82,8 @@ def _in_file(path: Path, split: str) -> Source:
     if start == _IDX_START or (start[:2] == _GZIP and _unpacks_to_idx(path)):
         return Idx(str(path), split)
     raise InputError(
-        f"{path}: not a known format; idx, CIFAR .bin, SVHN .mat, .npy, .npz, .txt or a folder of PNG, JPEG or WebP "
-        f"would be right{converting([path])}"
+        f"{path}: not a known format; idx, CIFAR .bin, SVHN .mat, .npy, .npz, .txt or a folder of {KINDS} files would "
+        f"be right{converting([path])}"
     )
 
 
@@ -115,7 +117,7 @@ def open_data(
         size: for pictures only (a folder or the hub), which alone can be resized.
         channels: of pictures those that they are read in; of an array those that it has, where its shape leaves a
             doubt which axis they are.
-        levels: K of an array of whole numbers.
+        levels: K of whole numbers, where an array or pictures of 16 bits have fewer than these hold.
         split: passed on to the source.
 
     Raises:
@@ -130,11 +132,13 @@ def open_data(
             source = HuggingFace(text[3:], split, size=size, channels=channels or 3)
         else:
             path = _existing(text)
-            source = _in_folder(path, split, size, channels) if path.is_dir() else _in_file(path, split)
+            source = _in_folder(path, split, size, channels) if path.is_dir() else _in_file(path, split, size, channels)
     except ValueError as error:
         raise InputError(f"data {text!r}: {error}") from error
     if isinstance(source, Array):
         source = replace(source, channels=channels, levels=levels)
+    elif isinstance(source, Folder | Pages):
+        source = replace(source, levels=levels)
     requested = (("size", size), ("channels", channels), ("levels", levels))
     options = [name for name, value in requested if value is not None and not hasattr(source, name)]
     if options:

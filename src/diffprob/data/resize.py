@@ -5,14 +5,13 @@ import numpy as np
 from diffprob.base.checks import image_shape, whole
 from diffprob.base.errors import InputError
 from diffprob.base.levels import MOST_LEVELS, TYPES, level_dtype, levels_held
-
-_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601
+from diffprob.data.formats.scaling import cover, recoloured, scaled_bands
 
 
 def resized(pixels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     """uint8 or uint16 (N, C, H, W) -> the same type (N, *shape): antialiased bicubic; grey is ITU-R 601 luma.
 
-    As pictures are brought to the size of a training (`formats.pictures.cover`): scaled in their aspect until they
+    As pictures are brought to the size of a training (`formats.scaling.cover`): scaled in their aspect until they
     cover the shape, and the middle cut out. A grey one in colour has its grey three times. Images that have the shape
     already stay as they are.
 
@@ -21,8 +20,6 @@ def resized(pixels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
         ValueError: pixels that are no grey levels, or a shape that is none of images.
     """
     from PIL import Image
-
-    from diffprob.data.formats.pictures import cover
 
     image_shape("shape", tuple(shape))
     if levels_held(pixels.dtype) is None or pixels.ndim != 4:
@@ -43,29 +40,6 @@ def resized(pixels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
         array = np.asarray(cover(picture.convert(mode), height, width, "bicubic"))
         out[place] = array[None] if channels == 1 else array.transpose(2, 0, 1)
     return out
-
-
-def recoloured(image: np.ndarray, channels: int) -> np.ndarray:
-    """One image (C, H, W) of grey made colour, or of colour made grey, in its own type; else as it is."""
-    if len(image) == channels:
-        return image
-    if channels == 3:
-        return np.repeat(image, 3, 0)
-    return np.rint(np.einsum("chw,c->hw", image.astype(np.float64), _LUMA)).astype(image.dtype)[None]
-
-
-def scaled_bands(image: np.ndarray, height: int, width: int, filter: str) -> np.ndarray:
-    """One image (C, H, W) of any number of bands and 8 or 16 bits, scaled to cover and cropped: (C, height, width).
-
-    Each band for itself, in float32, rounded to the nearest level.
-    """
-    from PIL import Image
-
-    from diffprob.data.formats.pictures import cover
-
-    most = np.iinfo(image.dtype).max
-    bands = [cover(Image.fromarray(band.astype(np.float32)), height, width, filter) for band in image]
-    return np.stack([np.rint(np.asarray(band)).clip(0, most).astype(image.dtype) for band in bands])
 
 
 def requantised(pixels: np.ndarray, levels: int, wanted: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from diffprob.data.formats.files import existing
 from diffprob.data.formats.folder import read_folder
 from diffprob.data.formats.hub import read_hub
 from diffprob.data.formats.idx import read_idx
+from diffprob.data.formats.pages import of_levels, read_pages_file
 from diffprob.data.formats.pictures import FILTERS, Tally
 from diffprob.data.images import Images
 
@@ -21,7 +22,7 @@ MOST_SIDE = 8192  # pixels to which pictures are scaled
 
 def _picture_options(size: object, channels: object, resample: object) -> None:
     whole("size", size, 2, MOST_SIDE, none=True)
-    one_of("channels", channels, (1, 3))
+    whole("channels", channels, 1, MOST_BANDS)
     one_of("resample", resample, FILTERS)
 
 
@@ -136,15 +137,17 @@ class Svhn:
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder of PNG, JPEG and WebP images, searched recursively; the first sub-folder's name is the class.
+    """A folder of pictures (`formats.pictures.KINDS`), searched recursively; the first sub-folder's name is the class.
 
     Args:
         path: the folder; sub-folders train and test, or of other usual names in any case, are its splits
             (`formats.splits`).
         size: the shorter side is scaled to this, then the centre cropped; None takes equal sizes as they are.
-        channels: 1 (greyscale) or 3 (RGB).
+        channels: 1 (greyscale) or 3 (RGB); 2 and 4 keep transparency, which is else put on white, and any number up to
+            16 is that of the bands of TIFF files.
         split: "train", "test" or "all".
         resample: Pillow's filter for the scaling: box, bilinear, hamming, bicubic or lanczos.
+        levels: K, above all that occur; None: 256, or 65,536 of pictures of 16 bits.
     """
 
     path: str
@@ -152,15 +155,47 @@ class Folder:
     channels: int = 3
     split: str = "train"
     resample: str = "bicubic"
+    levels: int | None = None
 
     def __post_init__(self) -> None:
         text("path", self.path)
         _picture_options(self.size, self.channels, self.resample)
         one_of("split", self.split, ("train", "test", "all"))
+        check_levels(self.levels)
 
     def load(self) -> Images:
         """Decode every image; the notes count what was resized, cropped, turned, composited and converted."""
-        return read_folder(existing(self.path), self.split, Tally(self.size, self.resample, self.channels))
+        tally = Tally(self.size, self.resample, self.channels)
+        return of_levels(read_folder(existing(self.path), self.split, tally), self.levels)
+
+
+@dataclass(frozen=True)
+class Pages:
+    """One file of several pictures, each an image: the pages of a TIFF, the frames of a GIF, PNG or WebP.
+
+    Args:
+        path: the file.
+        size, channels, resample, levels: as for `Folder`.
+        split: "train" or "all": one file has no test part.
+    """
+
+    path: str
+    size: int | None = None
+    channels: int = 3
+    split: str = "train"
+    resample: str = "bicubic"
+    levels: int | None = None
+
+    def __post_init__(self) -> None:
+        text("path", self.path)
+        _picture_options(self.size, self.channels, self.resample)
+        one_of("split", self.split, ("train", "test", "all"))
+        check_levels(self.levels)
+
+    def load(self) -> Images:
+        """Decode every page or frame."""
+        tally = Tally(self.size, self.resample, self.channels)
+        return of_levels(read_pages_file(existing(self.path), self.split, tally), self.levels)
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from diffprob.base import checks
 from diffprob.base.checks import image_shape, listed, shown
 from diffprob.base.errors import InputError, Missing, did_you_mean
+from diffprob.base.levels import check_levels
 from diffprob.base.single import single
 from diffprob.base.text import one_line
 from diffprob.conditions.condition import Condition, Labels
@@ -269,7 +269,7 @@ def _own(folder: Path, spec: UNetSpec) -> tuple[Labels | None, int | None]:
     document = read_json_object(path)
     labels, levels = document.get("labels"), document.get("levels")
     try:
-        checks.whole("levels", levels, 2, 256, none=True)
+        check_levels(levels)
         if labels is None:
             return None, levels
         if not isinstance(labels, dict) or labels.keys() != {"classes", "drop", "names"}:

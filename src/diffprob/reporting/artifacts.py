@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from diffprob.base.levels import BYTE_LEVELS
 from diffprob.reporting.figures import grid_image, in_a_row, named_grid, progression_image
 from diffprob.reporting.flat import is_flat, is_point, scatter_image
 
@@ -71,6 +72,27 @@ def named_png(levels: np.ndarray, most: int, names: Sequence[str], metadata: Map
 def tile_png(image: np.ndarray, most: int, metadata: Mapping[str, Any]) -> bytes:
     """One image of grey levels 0..most-1, (C, H, W), in its own size."""
     return png(grid_image(image[None], 1, 1, 0, most), metadata)
+
+
+def image_suffix(channels: int, levels: int) -> str:
+    """Of the file that holds one image whole: ".png" of grey, and of colour in 8 bits; ".npy" of all others."""
+    return ".png" if channels == 1 or (channels == 3 and levels <= BYTE_LEVELS) else ".npy"
+
+
+def image_bytes(image: np.ndarray, most: int, metadata: Mapping[str, Any]) -> bytes:
+    """One image of levels 0..most-1, (C, H, W), as the file of `image_suffix`; no level is lost.
+
+    An array is (1, C, H, W), so that it is read again as an image.
+
+    Of more than 256 levels a grey PNG has the levels themselves, in 16 bits.
+    """
+    from PIL import Image
+
+    if image_suffix(len(image), most) == ".npy":
+        buffer = io.BytesIO()
+        np.lib.format.write_array(buffer, np.ascontiguousarray(image)[None], allow_pickle=False)
+        return buffer.getvalue()
+    return tile_png(image, most, metadata) if most <= BYTE_LEVELS else png(Image.fromarray(image[0]), metadata)
 
 
 def progression_png(

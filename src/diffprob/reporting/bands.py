@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from diffprob.base.errors import InputError
-from diffprob.base.levels import MOST_LEVELS, TYPES, are_images, to_bytes
+from diffprob.base.levels import BYTE_LEVELS, MOST_LEVELS, TYPES, are_images, to_bytes
 
 
 def shown_bands(channels: int, bands: Sequence[int] | None = None) -> tuple[int, ...]:
@@ -31,6 +31,12 @@ def bands_text(channels: int, bands: Sequence[int] | None = None) -> str:
     if len(shown) == 1:
         return f"band {shown[0]} of {channels} as grey"
     return f"bands {shown[0]}, {shown[1]} and {shown[2]} of {channels} as red, green and blue"
+
+
+def shown_text(channels: int, levels: int) -> str:
+    """What a picture shows of images that it does not hold whole, in words; "" where it holds them."""
+    parts = [bands_text(channels), "" if levels <= BYTE_LEVELS else f"{levels:,} levels as 256"]
+    return ", ".join(filter(None, parts))
 
 
 def visible(pixels: np.ndarray, levels: int, bands: Sequence[int] | None = None) -> np.ndarray:

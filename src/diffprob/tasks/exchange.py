@@ -7,6 +7,7 @@ from typing import Any
 
 from diffprob.base.checks import flag, text, whole
 from diffprob.base.errors import InputError
+from diffprob.base.levels import MOST_BANDS, check_levels
 from diffprob.conditions.condition import Labels
 from diffprob.config.recipe import AutoencoderRecipe, Recipe, parameter_count
 from diffprob.data import Folder, HuggingFace
@@ -133,7 +134,7 @@ class ImportRequest:
         text("folder", self.folder)
         text("out", self.out)
         whole("size", self.size, 1, none=True)
-        whole("levels", self.levels, 2, 256, none=True)
+        check_levels(self.levels)
         flag("null_label", self.null_label)
         whole("step", self.step)
         flag("dry_run", self.dry_run)
@@ -277,8 +278,9 @@ def _name(request: ImportRequest) -> str:
 def _data(request: ImportRequest, shape: tuple[int, int, int]) -> Source:
     """The data that the folder's model was trained on, as far as it is known."""
     channels, height, width = shape
-    if channels not in {1, 3}:
-        raise InputError(f"{request.folder}: a network of images with {channels} channels; 1 or 3 can be a run")
+    if channels > MOST_BANDS:
+        right = f"1 to {MOST_BANDS} can be a run"
+        raise InputError(f"{request.folder}: a network of images with {channels} channels; {right}")
     square = height if height == width else None
     data: Any = absolute(request.data) if request.data else Folder("not-known", square, channels)
     return replace(data, channels=channels) if isinstance(data, Folder | HuggingFace) else data

@@ -22,7 +22,7 @@ from diffprob.data.for_run import TEST, TRAIN, Selection
 from diffprob.data.images import Images
 from diffprob.data.kinds import open_data
 from diffprob.data.places import without_folders
-from diffprob.data.sources import Folder, HuggingFace
+from diffprob.data.sources import Folder, HuggingFace, Pages
 from diffprob.evaluation.estimate import wilson
 from diffprob.recipes.noisy_classifiers import STEPS, noisy_classifier
 from diffprob.runs.files import read_recipe
@@ -192,7 +192,7 @@ def source_for(text: str, run: Run, size: int | None = None, split: str = "train
         InputError: as `diffprob.data.open_data`.
     """
     source = open_data(text, size=size, split=split)
-    return replace(source, channels=run.space.shape[0]) if isinstance(source, Folder | HuggingFace) else source
+    return replace(source, channels=run.space.shape[0]) if isinstance(source, Folder | Pages | HuggingFace) else source
 
 
 def _classes(images: Images) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from diffprob.base.errors import InputError, Missing
 from diffprob.base.levels import kind_text
 from diffprob.base.text import printable
 from diffprob.config.recipe import Recipe, parameter_count
-from diffprob.data import Folder, HuggingFace, open_data
+from diffprob.data import Folder, HuggingFace, Pages, open_data
 from diffprob.data.combined import held_out_source
 from diffprob.data.for_run import uncoloured
 from diffprob.data.formats.files import opened as opened_file
@@ -73,7 +73,7 @@ def opened(
         images = source.load()
     except MixedSizes as error:
         raise InputError(f"{error}: {option('size', 64)}, for instance") from error
-    if not isinstance(source, Folder | HuggingFace) or channels is not None:
+    if not isinstance(source, Folder | Pages | HuggingFace) or channels is not None:
         return source, images, []
     grey = uncoloured(images)
     if grey is None:
@@ -314,7 +314,7 @@ def too_few(recipe: Recipe, seconds: float, speed: float, device: torch.device) 
         return []
     longer = option("duration", f"{math.ceil(needed * speed / 60)}m")
     text = f"in {duration(seconds)} a network sees about {_rounded(seconds / speed)} images of {width}x{height}"
-    is_pictures = isinstance(getattr(recipe.data, "source", recipe.data), Folder | HuggingFace)
+    is_pictures = isinstance(getattr(recipe.data, "source", recipe.data), Folder | Pages | HuggingFace)
     for side in SMALLER if is_pictures else ():
         if side < min(height, width):
             shape = (channels, side, side)

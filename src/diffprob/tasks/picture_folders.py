@@ -27,7 +27,8 @@ def save_restored(folder: str | Path, restored: Restored) -> None:
     shared = {**restored.settings, "psnr": restored.psnr}
     for k, (name, seed, image) in enumerate(zip(restored.names, restored.seeds.tolist(), restored.images, strict=True)):
         own = {**shared, "seeds": str(seed), **({"std": stds[k]} if stds else {})}
-        write_file(folder / f"{name}.png", artifacts.tile_png(image, levels, own))
+        suffix = artifacts.image_suffix(len(image), levels)
+        write_file(folder / f"{name}{suffix}", artifacts.image_bytes(image, levels, own))
     write_file(together(folder), restored.png())
     write_file(folder / FACTS, json_bytes({**shared, "stds": stds, "names": list(restored.names)}))
 
@@ -41,6 +42,7 @@ def save_translated(folder: str | Path, translated: Translated) -> None:
     folder, levels, settings = Path(folder), translated.levels, translated.settings
     for k, (seed, image) in enumerate(zip(translated.seeds.tolist(), translated.images, strict=True)):
         own = {**settings, "seeds": str(seed), "n": 1, "source_image": k}
-        write_file(folder / IMAGES / f"{k:05d}.png", artifacts.tile_png(image, levels, own))
+        suffix = artifacts.image_suffix(len(image), levels)
+        write_file(folder / IMAGES / f"{k:05d}{suffix}", artifacts.image_bytes(image, levels, own))
     write_file(folder / GRID, translated.png())
     write_file(folder / FACTS, json_bytes(settings))

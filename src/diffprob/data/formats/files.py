@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -147,8 +147,19 @@ def in_memory(size: int) -> Pixels:
     return np.empty(size, np.uint8)
 
 
-def blank_pixels(shape: tuple[int, ...]) -> Pixels:
-    """A writable uint8 array; a large one lies in an unlinked file of the cache folder: the kernel can page it out.
+def same_depth(name: object, array: Pixels, pixels: Pixels) -> None:
+    """Refuse a picture of another number of bits than the first.
+
+    Raises:
+        InputError: 8 bits among 16, or the other way round; nothing is guessed about their scales.
+    """
+    if array.dtype != pixels.dtype:
+        bits, first = (8 * one.dtype.itemsize for one in (array, pixels))
+        raise InputError(f"{name}: {bits} bits a channel, the first picture has {first}; one depth would be right")
+
+
+def blank_pixels(shape: tuple[int, ...], dtype: Any = np.uint8) -> Pixels:
+    """A writable array; a large one lies in an unlinked file of the cache folder: the kernel can page it out.
 
     The file's blocks are reserved first: a full disk is then an error here, answered by taking memory, instead of a bus
     error at the first write.
@@ -156,7 +167,7 @@ def blank_pixels(shape: tuple[int, ...]) -> Pixels:
     Raises:
         InputError: more than 64 GiB, or more than both the disk and the memory hold.
     """
-    size = math.prod(shape)
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     if size > MOST_BYTES:
         raise InputError(f"{size:,} bytes of pixels are asked for; at most {MOST_BYTES:,} would be right")
     if size > ON_DISK_BYTES and hasattr(os, "posix_fallocate"):
@@ -165,7 +176,7 @@ def blank_pixels(shape: tuple[int, ...]) -> Pixels:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder) as file:
                 os.posix_fallocate(file.fileno(), 0, size)
-                return np.memmap(file, np.uint8, "r+", shape=shape)
+                return np.memmap(file, dtype, "r+", shape=shape)
         except OSError:
             pass
-    return in_memory(size).reshape(shape)
+    return in_memory(size).view(dtype).reshape(shape)

@@ -9,8 +9,8 @@ import numpy as np
 from diffprob.base.errors import InputError, Missing
 from diffprob.base.text import composed
 from diffprob.data.classes import natural
-from diffprob.data.formats.files import blank_pixels, reading
-from diffprob.data.formats.pictures import SUFFIXES, MixedSizes, Tally, converting, read_picture, unread
+from diffprob.data.formats.files import blank_pixels, reading, same_depth
+from diffprob.data.formats.pictures import KINDS, SUFFIXES, MixedSizes, Tally, converting, read_picture, unread
 from diffprob.data.formats.splits import like_split, parts_of, split_of
 from diffprob.data.images import Images, Labels
 
@@ -51,7 +51,7 @@ def _refuse(error: OSError) -> None:
 
 
 def list_pictures(root: Path) -> tuple[list[Path], list[Path]]:
-    """The PNG, JPEG and WebP files below ``root``, sorted by relative path, and the other files and hidden folders.
+    """The picture files below ``root``, sorted by relative path, and the other files and hidden folders.
 
     Raises:
         InputError: a link to nowhere, which may have been a folder of pictures; or no folder of pictures, since hardly
@@ -121,7 +121,7 @@ def read_folder(path: Path, split: str, tally: Tally, first: int | None = None) 
         InputError: not a folder, the whole file system, no picture, or a damaged one.
     """
     if not path.is_dir():
-        raise InputError(f"{path}: a file; a folder of PNG, JPEG or WebP images would be right")
+        raise InputError(f"{path}: a file; a folder of {KINDS} images would be right")
     if path.resolve() == path.resolve().parent:
         raise InputError(f"{path}: the whole file system, which is not searched; a folder in it would be right")
     with reading(path):
@@ -131,17 +131,18 @@ def read_folder(path: Path, split: str, tally: Tally, first: int | None = None) 
     others = [file for _, _, rest in listed for file in rest]
     if not files:
         held = f" among its {len(others)} files ({others[0].name}, ...)" if others else ", it is empty"
-        raise InputError(f"{roots[0]}: no PNG, JPEG or WebP image{held}{converting(others)}")
+        raise InputError(f"{roots[0]}: no {KINDS} image{held}{converting(others)}")
     pixels, taken = None, files[:first]
     for k, (_, file) in enumerate(taken):
         array = read_picture(file, tally)
         if pixels is None:
-            pixels = blank_pixels((len(taken), *array.shape))
+            pixels = blank_pixels((len(taken), *array.shape), array.dtype)
         if array.shape != pixels.shape[1:]:
             raise MixedSizes(
                 f"{file}: {array.shape[2]}x{array.shape[1]} pixels, while {files[0][1].name} has "
                 f"{pixels.shape[3]}x{pixels.shape[2]}"
             )
+        same_depth(file, array, pixels)
         pixels[k] = array
     labels, names, values, notes = _classes(files)
     missed = unread(others)

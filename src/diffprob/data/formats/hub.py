@@ -6,7 +6,7 @@ import numpy as np
 
 from diffprob.base.errors import InputError, Missing, did_you_mean
 from diffprob.base.text import composed
-from diffprob.data.formats.files import blank_pixels, whole_labels
+from diffprob.data.formats.files import blank_pixels, same_depth, whole_labels
 from diffprob.data.formats.pictures import MAX_PIXELS, MixedSizes, Tally, prepare
 from diffprob.data.images import Images, Labels
 from diffprob.storage.foreign import parsing
@@ -69,17 +69,16 @@ def read_hub(name: str, split: str, column: str, tally: Tally) -> Images:
         if picture.width * picture.height > MAX_PIXELS:
             size = f"{picture.width}x{picture.height}"
             raise InputError(f"hf:{name}: row {k} has {size} pixels; at most {MAX_PIXELS} would be right")
-        if picture.mode.startswith(("I", "F")):
-            raise InputError(f"hf:{name}: row {k} has more than 8 bits a channel (mode {picture.mode})")
         with parsing(f"hf:{name}: row {k}", "image"):
-            array = prepare(picture, tally)
+            array = prepare(picture, tally, f"hf:{name}: row {k}")
         if pixels is None:
-            pixels = blank_pixels((len(rows), *array.shape))
+            pixels = blank_pixels((len(rows), *array.shape), array.dtype)
         if array.shape != pixels.shape[1:]:
             raise MixedSizes(
                 f"hf:{name}: row {k} has {array.shape[2]}x{array.shape[1]} pixels, row 0 "
                 f"{pixels.shape[3]}x{pixels.shape[2]}"
             )
+        same_depth(f"hf:{name}: row {k}", array, pixels)
         pixels[k] = array
     with parsing(f"hf:{name}", says="its labels cannot be read"):
         labels, names = _labels(rows, f"hf:{name}")
