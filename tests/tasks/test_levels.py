@@ -124,13 +124,13 @@ def test_loss_is_the_bound_and_a_wrong_weight_is_not(model: Model, by_order: tor
     expected, n = float(-by_order.mean(0)[5]) / 4, 4000
     right = loss_at_all(model, n)
     assert abs(float(right.mean()) - expected) < 4 * float(right.std()) / math.sqrt(n)
-    honest = masked.masked_nats
+    honest = masked.open_nats
 
-    def planted(model, x0, hidden, t):
+    def planted(model, x0, xt, hidden, t):
         left = hidden.flatten(1).sum(1)
-        return honest(model, x0, hidden, t) * left / (left + 1)
+        return honest(model, x0, xt, hidden, t) * left / (left + 1)
 
-    monkeypatch.setattr(masked, "masked_nats", planted)
+    monkeypatch.setattr(masked, "open_nats", planted)
     wrong = loss_at_all(model, n)
     assert abs(float(wrong.mean()) - expected) > 10 * float(wrong.std()) / math.sqrt(n)
 

@@ -141,8 +141,8 @@ def digits_ardm() -> Recipe:
 
 
 def digits_ardm_upscale() -> Recipe:
-    """ARDM on the embedded digits from coarse to fine, in three stages: 17 levels to the base of 4."""
-    return _ardm_upscale(digits(), "digits_ardm_upscale", Softmax(), 4)
+    """ARDM on the embedded digits from coarse to fine, in two stages: 17 levels to the base of 5."""
+    return _ardm_upscale(digits(), "digits_ardm_upscale", Softmax(), 5)
 
 
 def digits_masked() -> Recipe:
