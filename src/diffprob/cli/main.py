@@ -54,6 +54,7 @@ VERBS = {
     "demo": ("demo", "train, sample and measure on the embedded digits, in minutes"),
     "report": ("report", "write the report of a run: one HTML page"),
     "compare": ("compare", "put runs side by side on one HTML page"),
+    "studio": ("studio", "look at runs on a local page: draw from them, measure images"),
     "import": ("import_", "make a run of a diffusers folder"),
     "export": ("export", "write a run as a diffusers folder"),
 }

@@ -18,7 +18,7 @@ from diffprob.base.text import one_line
 from diffprob.denoise.clipping import Clip, DynamicClip
 from diffprob.denoise.denoiser import Denoiser, NetworkModel
 from diffprob.denoise.subset import for_samples
-from diffprob.sampling.simulate import begin, simulate, start
+from diffprob.sampling.simulate import State, begin, simulate, start
 from diffprob.space.space import Space
 from diffprob.tasks.options import option
 from diffprob.tasks.reporter import Progress, Reporter
@@ -82,9 +82,10 @@ def draw(
     space: Space,
     clip: bool | float | None = None,
     rows: int = 0,
+    watch: Callable[[State], None] | None = None,
 ) -> Drawn:
     """Draw one image per stream; ``rows`` samples are followed on their way; ``clip`` as in a `SamplingPlan`, None:
-    where the space is bounded.
+    where the space is bounded; ``watch`` sees every state of the chain.
 
     Raises:
         NumericalError: a sample is not finite.
@@ -95,6 +96,8 @@ def draw(
     frames, x = [], start(model, rng, space.model_shape)
     for k, state in enumerate(simulate(clipped, sampler, x, times, rng)):
         x = state.x
+        if watch is not None:
+            watch(state)
         if k in shown and state.posterior is not None:
             frames.append((float(times[k]), state.posterior.mean[:rows].clone()))
     check_finite(x, rng, model)

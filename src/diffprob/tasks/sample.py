@@ -1,6 +1,6 @@
 """Images drawn from a run. Image i depends on the seed + i alone, not on how many are drawn with it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,8 +167,10 @@ def sample(run: Run, request: SampleRequest = SampleRequest(), reporter: Reporte
     return draw_sample(prepare_sample(run, request, reporter), reporter)
 
 
-def draw_sample(prepared: PreparedSample, reporter: Reporter = SILENT) -> Samples:
-    """Draw what was prepared.
+def draw_sample(
+    prepared: PreparedSample, reporter: Reporter = SILENT, watch: Callable[[State], None] | None = None
+) -> Samples:
+    """Draw what was prepared; ``watch`` sees every state of the chain.
 
     Raises:
         NumericalError: an image is not finite.
@@ -177,7 +179,7 @@ def draw_sample(prepared: PreparedSample, reporter: Reporter = SILENT) -> Sample
     characters: Any = space  # of a model of text
     rows = followed(space.shape, prepared.request.progressive, len(rng))
     with network_progress(reporter, "sample", prepared.network_calls, plan.model) as progress:
-        drawn = draw(plan.guided, plan.sampler, plan.times, rng, space, plan.clip, rows)
+        drawn = draw(plan.guided, plan.sampler, plan.times, rng, space, plan.clip, rows, watch)
     return Samples(
         images=drawn.levels,
         seeds=rng.seeds.cpu().numpy(),
