@@ -19,9 +19,10 @@ from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
+from truth.tiff import tiff
 
 from diffprob.base.errors import InputError
-from diffprob.data import Array, Cifar10, Folder, Idx, Svhn, open_data
+from diffprob.data import Array, Cifar10, Folder, Idx, Pages, Svhn, open_data
 from diffprob.data.images import Images
 
 Target = Callable[[random.Random, Path], None]
@@ -95,14 +96,22 @@ def _pixels(n: int, size: int, channels: int = 3) -> np.ndarray:
 def _picture(suffix: str) -> bytes:
     from PIL import Image
 
-    options = {"gif": {}, "png": {}, "jpg": {"quality": 90}, "webp": {"lossless": True}, "lossy.webp": {"quality": 80}}
+    options = {
+        "gif": {},
+        "bmp": {},
+        "tif": {},
+        "png": {},
+        "jpg": {"quality": 90},
+        "webp": {"lossless": True},
+        "lossy.webp": {"quality": 80},
+    }
     image, buffer = Image.fromarray(_pixels(1, 16)[0].transpose(1, 2, 0)), io.BytesIO()
     exif = image.getexif()
     exif[0x0112] = 6
-    extra = {} if suffix == "gif" else {"exif": exif}
+    extra = {} if suffix in ("gif", "bmp", "tif") else {"exif": exif}
     if suffix == "palette.png":
         image, extra = image.convert("P"), {"transparency": b"\x00\x80" * 8}
-    kind = {"jpg": "JPEG"}.get(suffix, suffix.rpartition(".")[2].upper())
+    kind = {"jpg": "JPEG", "tif": "TIFF"}.get(suffix, suffix.rpartition(".")[2].upper())
     image.save(buffer, kind, **options.get(suffix, {}), **extra)
     return buffer.getvalue()
 
@@ -133,6 +142,21 @@ def _read_picture(suffix: str, seal: bool, rng: random.Random, folder: Path) -> 
     (folder / name).write_bytes(_sealed_png(data, rng) if seal else mutated(data, rng))
     channels, size = rng.choice((1, 3)), rng.choice((None, 8))
     check(Folder(str(folder), size, channels).load, str(folder))
+
+
+@cache
+def _tiff(deflate: bool) -> bytes:
+    pages = [page.astype(np.uint16) * 250 for page in _pixels(2, 8, 13)]
+    return tiff(pages, deflate=deflate, predict=deflate)
+
+
+def _read_tiff(rng: random.Random, folder: Path) -> None:
+    """Thirteen bands of 16 bits on two pages, in a folder and as data of its own."""
+    path = folder / "a.tif"
+    path.write_bytes(mutated(_tiff(rng.random() < 0.5), rng))
+    check(Folder(str(folder), rng.choice((None, 4)), 13).load, str(folder))
+    check(Pages(str(path), channels=13).load, "a.tif")
+    check(lambda: open_data(str(path), channels=13).load(), "a.tif")
 
 
 @cache
@@ -242,6 +266,9 @@ def targets() -> dict[str, Target]:
         "webp": partial(_read_picture, "webp", False),
         "webp, lossy": partial(_read_picture, "lossy.webp", False),
         "gif called png": partial(_read_picture, "gif", False),
+        "bmp": partial(_read_picture, "bmp", False),
+        "tiff": partial(_read_picture, "tif", False),
+        "tiff of bands and pages": _read_tiff,
         "npy": _read_npy,
         "npz": partial(_read_npz, False),
         "npz, checksums right": partial(_read_npz, True),

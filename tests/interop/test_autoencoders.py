@@ -162,12 +162,12 @@ def test_imports_that_do_not_fit_are_refused_in_a_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     kl().save_pretrained("vae")
     tiny().save_pretrained("tiny")
-    kl(in_channels=2, out_channels=2).save_pretrained("two")
+    kl(in_channels=17, out_channels=17).save_pretrained("seventeen")
     for request, words in (
         ({"folder": "tiny"}, "does not say the size"),
         ({"folder": "vae", "size": 8}, "says that its images are 16x16"),
         ({"folder": "tiny", "size": 10}, "sizes divisible by 4"),
-        ({"folder": "two"}, "2 channels"),
+        ({"folder": "seventeen"}, "17 channels"),
         ({"folder": "vae", "null_label": True}, "told no labels"),
     ):
         with pytest.raises(InputError, match=words):
