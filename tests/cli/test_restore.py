@@ -16,7 +16,7 @@ from PIL import Image
 import diffprob as dp
 from diffprob.cli.main import main
 from diffprob.conditions.low_resolution import LowResolution
-from diffprob.data.formats import folder
+from diffprob.data.formats import decoded
 from diffprob.data.images import Images
 from diffprob.data.sources import Digits
 from diffprob.evaluation.image_quality import psnr
@@ -261,8 +261,8 @@ def test_only_the_requested_images_are_opened(
     common = ("--noise", "30", "--device", "cpu")
     pictures("noisy", noisy)
     assert diffprob("restore", trained, "noisy", "--out", "all", *common).code == 0
-    reading, paths = folder.read_picture, []
-    monkeypatch.setattr(folder, "read_picture", lambda path, tally: (paths.append(path.name), reading(path, tally))[1])
+    reading, paths = decoded.read_picture, []
+    monkeypatch.setattr(decoded, "read_picture", lambda path, tally: (paths.append(path.name), reading(path, tally))[1])
     assert diffprob("restore", trained, "noisy", "-n", "2", "--out", "two", *common).code == 0
     assert paths == ["a.png", "b.png"]
     assert set(contents(Path("two"))) == {"a.png", "b.png", "facts.json"}

@@ -21,6 +21,7 @@ from diffprob.cli.output import check_writable
 from diffprob.cli.parser import Parser, add_json
 from diffprob.cli.progress import TERMINAL, say
 from diffprob.config.installed import notes_to
+from diffprob.storage.folders import keeping
 from diffprob.tasks.options import spelt
 from diffprob.tasks.signals import Stopped, heeding
 
@@ -140,6 +141,7 @@ def _run(argv: list[str], began: float) -> int:
     parser = Parser(f"diffprob {verb}", inspect.getdoc(module) or verb, module.EXAMPLES)
     module.add_arguments(parser)
     add_json(parser)
+    parser.add_argument("--no-cache", action="store_true", help="decode pictures anew, and keep nothing of it")
     try:
         args = parser.read(argv[1:])
     except SystemExit:  # argparse has printed the help
@@ -149,7 +151,7 @@ def _run(argv: list[str], began: float) -> int:
     if getattr(args, "out", None):
         check_writable(args.out)
     # Whatever a library prints on the way must not get into the JSON.
-    with redirect_stdout(sys.stderr) if args.json else nullcontext():
+    with redirect_stdout(sys.stderr) if args.json else nullcontext(), keeping(not args.no_cache):
         result = module.run(args)
     if result is not None:
         check_numbers(result)

@@ -1,12 +1,10 @@
 """The writing side of a run folder: a `Store` that survives being killed at any moment."""
 
-import errno
 import hashlib
 import json
 import math
 import os
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -51,12 +49,10 @@ from diffprob.storage.files import (
     whole,
     write_new,
 )
+from diffprob.storage.locks import lock
 from diffprob.storage.manifest import NAME, Manifest
 from diffprob.storage.records import LOG
 from diffprob.training.store import AVERAGES, Snapshot
-
-if sys.platform != "win32":
-    import fcntl
 
 _PICTURE = re.compile(r"step-[0-9]{8,18}\.png")
 
@@ -216,14 +212,8 @@ class RunWriter:
 
     def _lock(self) -> None:
         """Keep a second process out; the system forgets the lock when this process dies, however it dies."""
-        if sys.platform == "win32":
-            return
-        try:
-            fcntl.flock(self._log.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
-                raise InputError(f"{self.folder} is in use: another process is writing to this run") from error
-            # Some network file systems have no locks; that must not keep anybody from training there.
+        if not lock(self._log.fileno()):
+            raise InputError(f"{self.folder} is in use: another process is writing to this run")
 
     def _adopt(self, recipe: AnyRecipe, digest: str | None) -> None:
         """Go on under ``recipe`` if that is the same training."""

@@ -1,7 +1,13 @@
 """Where the library keeps what it can make again, and what the user told it."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+
+NO_CACHE = "DIFFPROB_NO_CACHE"  # where this is set decoded pictures are not kept, and those that were are not read
+_keeps: ContextVar[bool] = ContextVar("whether decoded pictures are kept", default=True)
 
 
 def is_run(path: Path) -> bool:
@@ -15,6 +21,21 @@ def cache_folder() -> Path:
     if own:
         return Path(own).expanduser()
     return (Path(base) if base else Path("~/.cache").expanduser()) / "diffprob"
+
+
+@contextmanager
+def keeping(keeps: bool) -> Iterator[None]:
+    """Inside, decoded pictures are kept, and read again; or neither."""
+    token = _keeps.set(keeps)
+    try:
+        yield
+    finally:
+        _keeps.reset(token)
+
+
+def keeps_decoded() -> bool:
+    """Whether decoded pictures are kept (`keeping`, and the environment's DIFFPROB_NO_CACHE)."""
+    return _keeps.get() and not os.environ.get(NO_CACHE)
 
 
 def settings_folder() -> Path:

@@ -9,8 +9,9 @@ import numpy as np
 from diffprob.base.errors import InputError, Missing
 from diffprob.base.text import composed
 from diffprob.data.classes import natural
-from diffprob.data.formats.files import blank_pixels, reading, same_depth
-from diffprob.data.formats.pictures import KINDS, SUFFIXES, MixedSizes, Tally, converting, read_picture, unread
+from diffprob.data.formats.decoded import read_pictures
+from diffprob.data.formats.files import reading
+from diffprob.data.formats.pictures import KINDS, SUFFIXES, Tally, converting, unread
 from diffprob.data.formats.splits import like_split, parts_of, split_of
 from diffprob.data.images import Images, Labels
 
@@ -132,30 +133,19 @@ def read_folder(path: Path, split: str, tally: Tally, first: int | None = None) 
     if not files:
         held = f" among its {len(others)} files ({others[0].name}, ...)" if others else ", it is empty"
         raise InputError(f"{roots[0]}: no {KINDS} image{held}{converting(others)}")
-    pixels, taken = None, files[:first]
-    for k, (_, file) in enumerate(taken):
-        array = read_picture(file, tally)
-        if pixels is None:
-            pixels = blank_pixels((len(taken), *array.shape), array.dtype)
-        if array.shape != pixels.shape[1:]:
-            raise MixedSizes(
-                f"{file}: {array.shape[2]}x{array.shape[1]} pixels, while {files[0][1].name} has "
-                f"{pixels.shape[3]}x{pixels.shape[2]}"
-            )
-        same_depth(file, array, pixels)
-        pixels[k] = array
+    taken = files[:first]
+    pixels, kept = read_pictures(path, [file for _, file in taken], tally)
     labels, names, values, notes = _classes(files)
     missed = unread(others)
     if rest := sorted(set(others) - set(missed)):
         notes += (f"{len(rest)} other files passed over ({_few(rest)})",)
     notes += tuple(_split_notes(path, split, roots))
     doubts = (*_unread_notes(missed), *_missed_splits(path, files))
-    assert pixels is not None
     return Images(
         pixels,
         None if labels is None else labels[:first],
         name=path.absolute().name,
-        notes=tally.notes() + notes + doubts,
+        notes=tally.notes() + notes + doubts + kept,
         class_names=names,
         label_values=values,
         doubts=doubts,
