@@ -21,11 +21,12 @@ from PIL import Image
 import diffprob as dp
 
 SIDE, SIZE = 128, 32  # pixels of the files, and of the images that are read
-OURS = "import sys, diffprob as dp; print(dp.Folder(sys.argv[1], size=32).load().pixels.sum())"
+OURS = "import sys; from diffprob.data.sources import Folder; print(Folder(sys.argv[1], size=32).load().pixels.sum())"
 LOOP = """
 import sys; from pathlib import Path; import numpy as np; from PIL import Image
 files = sorted(Path(sys.argv[1]).rglob("*.jpg"))
-print(np.stack([np.asarray(Image.open(f).convert("RGB").resize((32, 32), Image.Resampling.BICUBIC)) for f in files]).sum())
+def read(file): return np.asarray(Image.open(file).convert("RGB").resize((32, 32), Image.Resampling.BICUBIC))
+print(np.stack([read(file) for file in files]).sum())
 """
 DATASETS = """
 import sys; import numpy as np; from PIL import Image; import datasets
@@ -48,21 +49,19 @@ def write(images: dp.Images, folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*.jpg"))
 
 
-def seconds(script: str, folder: Path, processes: int, environment: dict[str, str]) -> float:
-    """Until all of several processes that begin at once have read the folder."""
-    began = time.perf_counter()
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, str(folder)],
-            env={**os.environ, **environment},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for _ in range(processes)
-    ]
-    if any(process.wait() for process in started):
+def seconds(script: str, folder: Path, processes: int, environment: dict[str, str]) -> tuple[float, float]:
+    """Until all of several processes that begin at once have read the folder, and seconds of the processor of all."""
+    before, began, null = os.times(), time.perf_counter(), subprocess.DEVNULL
+    command, env = [sys.executable, "-c", script, str(folder)], {**os.environ, **environment}
+    started = [subprocess.Popen(command, env=env, stdout=null, stderr=null) for _ in range(processes)]
+    codes = [process.wait() for process in started]
+    if any(codes):
         raise SystemExit(f"a process failed: {script}")
-    return time.perf_counter() - began
+    return time.perf_counter() - began, sum(os.times()[2:4]) - sum(before[2:4])
+
+
+def text(wall: float, processor: float) -> str:
+    return f"{wall:.1f} s ({processor:.1f} s)"
 
 
 def main() -> None:
@@ -76,18 +75,16 @@ def main() -> None:
         ways["datasets, imagefolder"] = DATASETS
     with TemporaryDirectory() as temporary:
         folder = Path(temporary) / "pictures"
-        size = write(images, folder)
-        print(
-            f"{len(images):,} JPEG of {SIDE}x{SIDE}, {size / 2**20:.0f} MiB, to {SIZE}x{SIZE}; {os.cpu_count()} cores"
-        )
-        print(f"import of diffprob alone: {seconds('import diffprob.data', folder, 1, {}):.1f} s")
-        print("| | processes | first start, s | second start, s |\n|---|---|---|---|")
+        sizes = f"{write(images, folder) / 2**20:.0f} MiB, to {SIZE}x{SIZE}; {os.cpu_count()} cores"
+        print(f"{len(images):,} JPEG of {SIDE}x{SIDE}, {sizes}, load {os.getloadavg()[0]:.1f}")
+        print(f"imports of diffprob alone: {text(*seconds('import diffprob.data.sources', folder, 1, {}))}")
+        print("| | processes | first start (of the processors) | second start |\n|---|---|---|---|")
         for name, script in ways.items():
             for processes in (1, 2):
                 place = str(Path(temporary) / f"cache-{name.partition(',')[0]}-{processes}")
                 environment = {"DIFFPROB_CACHE": place, "HF_DATASETS_CACHE": place, "HF_HOME": place}
-                times = [seconds(script, folder, processes, environment) for _ in range(2)]
-                print(f"| {name} | {processes} | {times[0]:.1f} | {times[1]:.1f} |", flush=True)
+                first, second = (text(*seconds(script, folder, processes, environment)) for _ in range(2))
+                print(f"| {name} | {processes} | {first} | {second} |", flush=True)
 
 
 if __name__ == "__main__":
