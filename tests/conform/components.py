@@ -111,6 +111,7 @@ REQUIRED: dict[str, Any] = {
     "teacher": PretrainedRun("digits", "0123456789abcdef"),
     "body": _SMALL,
     "sigma": 0.3,
+    "features": 3,
     "Captions.words": ("a", "seven"),
     "TextEncoderSpec.words": 7,
     "source": Digits(),

@@ -18,7 +18,8 @@ from diffprob.runs.folder import Run
 from diffprob.runs.images import OwnImages, kept_in_memory
 from diffprob.tasks import first_report, training_run
 from diffprob.tasks.compute import Compute
-from diffprob.tasks.first_report import BITS, STATE, FirstReport, is_complete, is_pending
+from diffprob.tasks.first_report import BITS, FirstReport
+from diffprob.tasks.first_state import STATE, is_complete, is_pending
 from diffprob.tasks.images import ImageSelection
 from diffprob.tasks.likelihood import LikelihoodRequest, likelihood
 from diffprob.tasks.report_time import (

@@ -152,7 +152,7 @@ def test_estimate_matches_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
         ({"recipe": "digitz"}, "did you mean 'digits'"),
         (
             {"recipe": "digits", "size": 8},
-            "size, channels, held_out are for data without a recipe; with one",
+            "size, channels, levels, dims, held_out are for data without a recipe; with one",
         ),
         ({"recipe": "digits", "overrides": {"training.lrr": 1}}, "no field 'lrr'"),
         ({"recipe": "digits", "overrides": {"training.lr": "x"}}, "training.lr takes float"),
@@ -166,7 +166,7 @@ def test_invalid_request_is_a_one_line_error(fields: dict[str, Any], message: st
 
 
 def test_invalid_numbers_are_errors() -> None:
-    for fields in ({"steps": 0}, {"size": 1}, {"channels": 2}, {"seed": -1}, {"processes": 0}):
+    for fields in ({"steps": 0}, {"size": 1}, {"channels": 17}, {"seed": -1}, {"processes": 0}):
         with pytest.raises(ValueError, match=next(iter(fields))):
             TrainRequest(recipe="digits", **fields)
     with pytest.raises(ValueError, match="kind must be one of glow, ebm"):

@@ -67,17 +67,17 @@ def write(out: str, pictures: Iterable[tuple[str, bytes]], names: list[str], set
     _keep(folder, names, settings)
 
 
-def write_samples(kind: str, out: str, samples: "Samples", levels: int, progression: bytes | None = None) -> None:
+def write_samples(
+    kind: str, out: str, samples: "Samples", levels: int | None, progression: bytes | None = None
+) -> None:
     """Write samples as a grid, as arrays or one by one; into a folder a progression goes with them."""
     from diffprob.reporting import artifacts
     from diffprob.reporting.bands import shown_text
 
     images, seeds, settings = samples.images, samples.seeds, samples.settings
-    if kind in ("npz", "txt"):
+    if kind in ("npz", "npy", "txt", "png"):
         samples.save(out)
-    elif kind == "png":
-        output.write_file(out, artifacts.grid_png(images, levels, settings))
-        if shown := shown_text(images.shape[1], levels):
+        if kind == "png" and levels is not None and (shown := shown_text(images.shape[1], levels)):
             say(f"{out} shows {shown}; --out x.npz keeps all")
     else:
         suffix = artifacts.image_suffix(images.shape[1], levels)

@@ -122,21 +122,22 @@ def format_result(result: dict[str, Any]) -> Iterator[str]:
         yield ", ".join(how)
         return
     yield where
+    key = "nats_per_dim" if "nats_per_dim" in result else "bits_per_dim"
     error = "" if result["standard_error"] is None else f" +- {result['standard_error']:.4f}"
-    yield f"{result['method']}: {result['bits_per_dim']:.4f}{error} {result.get('unit', 'bits/dim')}"
-    yield from table([(name, f"{value:.4f}") for name, value in result["terms_bits_per_dim"].items()])
-    yield from _worst(result["images"])
+    yield f"{result['method']}: {result[key]:.4f}{error} {result.get('unit', 'bits/dim')}"
+    yield from table([(name, f"{value:.4f}") for name, value in result[f"terms_{key}"].items()])
+    yield from _worst(result["images"], key)
     yield ", ".join(how)
     if result["recorded"]:
         yield f"recorded in {result['run']}/README.md"
 
 
-def _worst(images: list[dict[str, Any]]) -> Iterator[str]:
+def _worst(images: list[dict[str, Any]], key: str) -> Iterator[str]:
     """The images that cost most, by the name of their file."""
     if not any("file" in image for image in images):
         return
-    ordered = sorted(images, key=lambda image: -image["bits_per_dim"])[:SHOWN]
-    yield "most bits/dim: " + ", ".join(f"{image['file']} {image['bits_per_dim']:.4f}" for image in ordered)
+    ordered = sorted(images, key=lambda image: -image[key])[:SHOWN]
+    yield "most bits/dim: " + ", ".join(f"{image['file']} {image[key]:.4f}" for image in ordered)
 
 
 def _check(args: argparse.Namespace) -> None:

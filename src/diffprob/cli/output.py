@@ -12,11 +12,11 @@ from diffprob.tasks.display import write_file
 if TYPE_CHECKING:
     from diffprob.tasks.rows import ImageRows
 
-PICTURE, ARRAYS, TEXT = ".png", ".npz", ".txt"
+PICTURE, ARRAYS, TEXT, ARRAY = ".png", ".npz", ".txt", ".npy"
 
 
 def kind_of(out: str) -> str:
-    """What ``--out`` asks for: "png", "npz", "txt" (of a model of text) or "folder".
+    """What ``--out`` asks for: "png", "npz", "npy", "txt" (of a model of text) or "folder".
 
     Raises:
         InputError: another suffix, a folder where a file should be or the other way round, a parent that is no folder.
@@ -27,7 +27,7 @@ def kind_of(out: str) -> str:
         if suffix in {PICTURE, ARRAYS} and not out.endswith("/"):
             raise InputError(f"--out {out} is a folder; give another name")
         kind = "folder"
-    elif suffix in {PICTURE, ARRAYS, TEXT} and not path.is_dir():
+    elif suffix in {PICTURE, ARRAYS, TEXT, ARRAY} and not path.is_dir():
         kind = suffix[1:]
     else:
         near = did_you_mean(suffix, [PICTURE, ARRAYS])

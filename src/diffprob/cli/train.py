@@ -42,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_reading(parser, "with --data and no RECIPE: ")
     parser.add_argument(
+        "--dims", type=int, choices=(0, 1, 2, 3), help="of an array of floats: vectors 0, signals 1, ..."
+    )
+    parser.add_argument(
         "--labels", action="store_true", help="train on the labels too, so that sample takes --label and --guidance"
     )
     parser.add_argument("--out", metavar="RUN", help="the run's folder (default runs/NAME)")
@@ -81,6 +84,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
             size=args.size,
             channels=args.channels,
             levels=args.levels,
+            dims=args.dims,
             held_out=args.held_out,
             labels=args.labels,
             duration=args.duration,

@@ -42,7 +42,7 @@ def _shapes(get: Get) -> Iterator[Change]:
         if get(path) is MISSING:
             continue
         if path.endswith(".size"):
-            if shape[1] == shape[2]:
+            if len(shape) == 3 and shape[1] == shape[2]:
                 yield path, shape[1], SPACE
         elif path.endswith(".shape"):
             yield path, shape, SPACE
@@ -193,4 +193,4 @@ def _divisor(number: int, most: int) -> int:
 
 
 def _is_shape(shape: Any) -> bool:
-    return isinstance(shape, tuple) and len(shape) == 3 and all(type(side) is int and side > 0 for side in shape)
+    return isinstance(shape, tuple) and 2 <= len(shape) <= 4 and all(type(side) is int and side > 0 for side in shape)

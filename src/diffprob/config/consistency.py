@@ -62,11 +62,21 @@ def check_together(recipe: Any) -> None:
 
 def check_size(recipe: Any) -> None:
     """Refuse a network of images of another shape, or augmentations where the network sees none."""
-    channels, height, width = recipe.space.model_shape
+    channels, *sides = recipe.space.model_shape
     if recipe.training.augment:
-        recipe.space.require_pixels("training.augment")
+        if recipe.space.levels is not None:
+            recipe.space.require_pixels("training.augment")
+        elif len(sides) != 2:
+            raise FieldError("training.augment", f"must be () for {recipe.space.kind}: augmentations are of images")
         if recipe.space.is_discrete:
             raise FieldError("training.augment", "must be (): levels are no numbers that could be moved")
+    axes = getattr(recipe.network, "dims", len(getattr(recipe.network, "shape", (1, 1, 1))) - 1)
+    if axes != len(sides):
+        kind = {0: "vectors", 1: "signals", 2: "images", 3: "volumes"}
+        if hasattr(recipe.network, "dims") and sides:
+            raise FieldError("network.dims", f"must be {len(sides)} for {kind[len(sides)]}, got {axes}")
+        right = "MLPSpec(features)" if not sides else f"UNetSpec(dims={len(sides)})"
+        raise FieldError("network", f"is for {kind[axes]}, and space has {kind[len(sides)]}: {right} would be right")
     if recipe.network.in_channels != channels:
         raise FieldError("network.in_channels", f"must be {channels} as in space, got {recipe.network.in_channels}")
     shape = getattr(recipe.network, "shape", recipe.space.model_shape)
@@ -74,9 +84,10 @@ def check_size(recipe: Any) -> None:
         raise FieldError("network.shape", f"must be {recipe.space.model_shape} as in space, got {shape}")
     levels = len(recipe.network.widths)
     divisor = getattr(recipe.network, "divisor", 2 ** (levels - 1))
-    if height % divisor or width % divisor:
+    if any(side % divisor for side in sides):
         need = f"a network of {levels} levels needs sizes divisible by {divisor}"
-        raise FieldError("network.widths", f"are too many: {need}, got {height}x{width}: use fewer levels")
+        size = "x".join(map(str, sides))
+        raise FieldError("network.widths", f"are too many: {need}, got {size}: use fewer levels")
 
 
 def _check_outputs(recipe: Any) -> None:

@@ -26,6 +26,7 @@ from diffprob.data.augment import Elastic, HorizontalFlip
 from diffprob.data.captioned import CaptionedDigits
 from diffprob.data.combined import Concatenated, Subset
 from diffprob.data.dataset import FromDataset
+from diffprob.data.fields import Numbers
 from diffprob.data.sources import Array, Cifar10, Cifar100, Digits, Folder, HuggingFace, Idx, Pages, Svhn
 from diffprob.data.text import Text
 from diffprob.data.toys import Heartbeat, SwissRoll
@@ -63,6 +64,7 @@ from diffprob.net.epsilon_theta import EpsilonThetaSpec
 from diffprob.net.from_module import FromModule
 from diffprob.net.glow import GlowSpec
 from diffprob.net.levels import CategoricalUNetSpec, StagedUNetSpec
+from diffprob.net.mlp import MLPSpec
 from diffprob.net.multi_scale import MultiScaleSpec
 from diffprob.net.noisy import NoisyClassifierSpec
 from diffprob.net.potential import PotentialSpec
@@ -108,6 +110,7 @@ from diffprob.sampling.sde import EulerMaruyama, PredictorCorrector, ReverseDiff
 from diffprob.sampling.singlestep import DPMFast, DPMpp2S, DPMSolver, Heun
 from diffprob.space.latents import Latents
 from diffprob.space.pixels import Pixels
+from diffprob.space.real_numbers import Reals
 from diffprob.space.tokens import Tokens
 from diffprob.training.bound import Hybrid, VariationalBound
 from diffprob.training.categorical import CategoricalBound
@@ -180,12 +183,13 @@ NETWORKS = _family(
         TokenTransformerSpec,
         CategoricalUNetSpec,
         StagedUNetSpec,
+        MLPSpec,
     ),
     *(PotentialSpec, ScalarUNetSpec, GlowSpec, EnergySpec, NoisyClassifierSpec, AutoencoderSpec, TinyAutoencoderSpec),
     FromModule,
 )
 TEXTS = _family(TextEncoderSpec)
-SPACES = _family(Pixels, Tokens, Latents)
+SPACES = _family(Pixels, Tokens, Latents, Reals)
 SOURCES = _family(
     Digits,
     CaptionedDigits,
@@ -198,6 +202,7 @@ SOURCES = _family(
     Folder,
     Pages,
     Array,
+    Numbers,
     HuggingFace,
     FromDataset,
     Text,

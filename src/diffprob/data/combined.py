@@ -113,6 +113,8 @@ def concatenate(parts: Sequence[Images], names: Sequence[str] = ()) -> Images:
                     f"{first.name} and {part.name} cannot be joined: {what} {ours} and {theirs}; one {what} for all "
                     "would be right"
                 )
+    if first.levels is None:
+        raise InputError(f"{first.name}: real numbers are not joined; one file of all would be right")
     called = [part.name for part in parts]
     return Images(
         np.concatenate([np.asarray(part.pixels) for part in parts]),

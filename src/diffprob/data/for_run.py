@@ -24,6 +24,7 @@ from diffprob.base.errors import InputError, Missing
 from diffprob.base.levels import BYTE_LEVELS, MOST_LEVELS, levels_held, whole_levels
 from diffprob.base.options import option
 from diffprob.data.combined import held_out_source
+from diffprob.data.fields import Numbers, numbers_in_memory
 from diffprob.data.formats.arrays import read_array_file
 from diffprob.data.formats.files import existing
 from diffprob.data.formats.folder import read_folder
@@ -80,7 +81,8 @@ class Selection:
     def called(self) -> str:
         """For a sentence: "test images of digits/test", or what the user called them."""
         of = f" ({self.converted})" if self.converted else ""
-        return f"{self.role} images of {self.images.name}" if self.role != OTHER else f"images of {self.data}{of}"
+        what = getattr(self.images, "kind", "images")
+        return f"{self.role} {what} of {self.images.name}" if self.role != OTHER else f"{what} of {self.data}{of}"
 
 
 def select(
@@ -106,6 +108,8 @@ def select(
         Missing: nothing there, or no such split.
         InputError: damaged, or of another shape or number of grey levels.
     """
+    if space.levels is None:
+        return _numbers(data, space, owner, split, resize)
     _, height, width = space.shape
     if not isinstance(data, str):
         images = data if isinstance(data, Images) else in_memory(data)
@@ -115,6 +119,29 @@ def select(
         images, part, done = read_any(data, (height, width) if resize else None, space, split, how)
     images, more = fitted(images, space, text, owner, resize, how)
     return Selection(images, text, part, OTHER, images.digest(), ", ".join([*done, *more]))
+
+
+def _numbers(data: "str | np.ndarray | Images", space: Space, owner: str, split: str, resize: bool) -> Selection:
+    """Real numbers for a run of such: of its shape, for nothing is scaled or cropped.
+
+    Raises:
+        InputError: images in levels, or another shape.
+    """
+    if resize:
+        raise InputError(f"{option('resize')}: {owner} is of real numbers, which are taken as they are")
+    shape = tuple(space.shape)
+    if isinstance(data, str):
+        source: Any = open_data(data, split=WHOLE if split == WHOLE else "train", real=True)
+        if isinstance(source, Numbers):
+            source = replace(source, dims=len(shape) - 1)
+        text, (values, part) = data, _part(source, split, lambda part: part.load())
+    else:
+        values = data if isinstance(data, Images) else numbers_in_memory(data, shape)
+        text, part = values.name, WHOLE
+    if values.levels is not None or values.event_shape != shape:
+        theirs = f"shape {values.event_shape}" + ("" if values.levels is None else " in grey levels")
+        raise InputError(f"{text}: {theirs}, but {owner} takes real numbers of shape {shape}")
+    return Selection(values, text, part, OTHER, values.digest())
 
 
 def read_any(

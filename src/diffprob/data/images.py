@@ -60,11 +60,7 @@ class Images:
         instance("pixels", self.pixels, np.ndarray, "a numpy array")
         instance("labels", self.labels, np.ndarray, "a numpy array", none=True)
         shape = self.pixels.shape
-        if not are_images(self.pixels) or shape[1] > MOST_BANDS:
-            wanted = f"pixels must be uint8 or uint16 (N, C, H, W) with C = 1 to {MOST_BANDS}"
-            raise ValueError(f"{wanted}, got {self.pixels.dtype} {shape}")
-        if self.levels == 0:
-            object.__setattr__(self, "levels", levels_held(self.pixels.dtype))
+        self.check_pixels()
         if self.labels is not None and (self.labels.dtype != np.int64 or self.labels.shape != shape[:1]):
             raise ValueError(f"labels must be int64 ({shape[0]},), got {self.labels.dtype} {self.labels.shape}")
         if self.labels is not None and not self.class_names:
@@ -73,14 +69,27 @@ class Images:
                 object.__setattr__(self, field, value)
         object.__setattr__(self, "class_names", all_composed(self.class_names))
         _check_classes(self)
-        whole("levels", self.levels, 2, MOST_LEVELS)
-        if self.pixels.dtype != (wanted := level_dtype(self.levels)):
-            raise ValueError(f"pixels of {self.levels} levels must be {wanted}, got {self.pixels.dtype}")
         real("rounded", self.rounded, "[0, 65536]")
         if len(self.files) not in (0, shape[0]):
             raise ValueError(f"files must be {shape[0]} paths or none, got {len(self.files)}")
         if self.captions is not None:
             _check_captions(self.captions, shape[0])
+
+    def check_pixels(self) -> None:
+        """Refuse what are no images, or levels that there are not.
+
+        Raises:
+            ValueError: what was expected, and what came.
+        """
+        shape = self.pixels.shape
+        if not are_images(self.pixels) or shape[1] > MOST_BANDS:
+            wanted = f"pixels must be uint8 or uint16 (N, C, H, W) with C = 1 to {MOST_BANDS}"
+            raise ValueError(f"{wanted}, got {self.pixels.dtype} {shape}")
+        if self.levels == 0:
+            object.__setattr__(self, "levels", levels_held(self.pixels.dtype))
+        whole("levels", self.levels, 2, MOST_LEVELS)
+        if self.pixels.dtype != (wanted := level_dtype(self.levels)):
+            raise ValueError(f"pixels of {self.levels} levels must be {wanted}, got {self.pixels.dtype}")
 
     def __len__(self) -> int:
         return self.pixels.shape[0]

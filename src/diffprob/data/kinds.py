@@ -6,7 +6,10 @@ from pathlib import Path
 
 from diffprob.base import checks
 from diffprob.base.errors import InputError, Missing, did_you_mean
+from diffprob.base.options import option
+from diffprob.data.fields import Numbers
 from diffprob.data.formats.files import existing, opened, reading
+from diffprob.data.formats.numbers import has_numbers
 from diffprob.data.formats.pictures import KINDS, SUFFIXES, converting, count_frames
 from diffprob.data.images import Source
 from diffprob.data.library import known_places, place_of
@@ -62,6 +65,8 @@ def _in_file(path: Path, split: str, size: int | None, channels: int | None) -> 
     name = path.name.lower()
     if name.endswith((".npy", ".npz")):
         return Array(str(path), split)
+    if name.endswith(".csv"):
+        return Numbers(str(path), split)
     if name.endswith((".txt", ".md")):
         return Text(str(path), split=split)
     if name.endswith(".mat"):
@@ -82,8 +87,8 @@ def _in_file(path: Path, split: str, size: int | None, channels: int | None) -> 
     if start == _IDX_START or (start[:2] == _GZIP and _unpacks_to_idx(path)):
         return Idx(str(path), split)
     raise InputError(
-        f"{path}: not a known format; idx, CIFAR .bin, SVHN .mat, .npy, .npz, .txt or a folder of {KINDS} files would "
-        f"be right{converting([path])}"
+        f"{path}: not a known format; idx, CIFAR .bin, SVHN .mat, .npy, .npz, .csv, .txt or a folder of {KINDS} files "
+        f"would be right{converting([path])}"
     )
 
 
@@ -107,7 +112,14 @@ def _existing(text: str) -> Path:
 
 
 def open_data(
-    text: str, *, size: int | None = None, channels: int | None = None, levels: int | None = None, split: str = "train"
+    text: str,
+    *,
+    size: int | None = None,
+    channels: int | None = None,
+    levels: int | None = None,
+    split: str = "train",
+    real: bool | None = False,
+    dims: int | None = None,
 ) -> Source:
     """The source that ``text`` means: "digits", "hf:NAME", a folder or a file, judged by names and first bytes.
 
@@ -119,6 +131,9 @@ def open_data(
             doubt which axis they are.
         levels: K of whole numbers, where an array or pictures of 16 bits have fewer than these hold.
         split: passed on to the source.
+        real: whether arrays are taken as real numbers rather than as images in levels; None: those of floats, and of
+            rows of numbers.
+        dims: spatial dimensions of real numbers (`data.fields.Numbers`).
 
     Raises:
         Missing: nothing there.
@@ -135,6 +150,13 @@ def open_data(
             source = _in_folder(path, split, size, channels) if path.is_dir() else _in_file(path, split, size, channels)
     except ValueError as error:
         raise InputError(f"data {text!r}: {error}") from error
+    if isinstance(source, Array) and (real or (real is None and levels is None and has_numbers(Path(source.path)))):
+        source = Numbers(source.path, split)
+    if isinstance(source, Numbers):
+        source = replace(source, dims=dims)
+    elif dims is not None:
+        kind, given = type(source).__name__, option("dims", dims)
+        raise InputError(f"{given}: {kind} data are images in levels; floats in .npy or .npz would be right")
     if isinstance(source, Array):
         source = replace(source, channels=channels, levels=levels)
     elif isinstance(source, Folder | Pages):

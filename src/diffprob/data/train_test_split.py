@@ -68,7 +68,7 @@ class TrainTestSplit:
         if not len(chosen):
             raise Missing(f"{images.name}: no image is {'held out' if self.split == 'test' else 'left to train on'}")
         part = "held-out" if self.split == "test" else "training"
-        return replace(images.some(chosen), name=f"{images.name}, {part} images")
+        return replace(images.some(chosen), name=f"{images.name}, {part} {getattr(images, 'kind', 'images')}")
 
     def held_out(self, images: Images) -> NDArray[np.bool_]:
         """Which of the source's images are held out, bool (N,).

@@ -39,6 +39,26 @@ class MLPSpec:
             raise FieldError("embedding", f"must be an even number from 4, got {self.embedding}")
         check_weights("MLPSpec", [(self.features, self.width, 2), (self.width, self.width, 2 * self.depth)])
 
+    @property
+    def in_channels(self) -> int:
+        """Numbers in a row."""
+        return self.features
+
+    @property
+    def out_channels(self) -> int:
+        """Numbers in the answer."""
+        return self.features
+
+    @property
+    def shape(self) -> tuple[int]:
+        """Of a row."""
+        return (self.features,)
+
+    @property
+    def widths(self) -> tuple[int]:
+        """Of the layers: there is one resolution."""
+        return (self.width,)
+
     def build(self) -> "MLP":
         """A network with random weights from torch's global generator, whose answer is 0."""
         return MLP(self)

@@ -25,21 +25,21 @@ def png(image: Any, metadata: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def grid_png(levels: np.ndarray, most: int, metadata: Mapping[str, Any], columns: int | None = None) -> bytes:
+def grid_png(levels: np.ndarray, most: int | None, metadata: Mapping[str, Any], columns: int | None = None) -> bytes:
     """Images of grey levels 0..most-1, (N, C, H, W), side by side."""
     return png(grid_image(levels, columns, levels=most), metadata)
 
 
-def paths_png(rows: np.ndarray, most: int, metadata: Mapping[str, Any]) -> bytes:
+def paths_png(rows: np.ndarray, most: int | None, metadata: Mapping[str, Any]) -> bytes:
     """Ways from image to image of grey levels 0..most-1, (rows, columns, C, H, W): a row each; through the plane,
     where images are points of it."""
-    if is_point(rows.shape):
+    if most is not None and is_point(rows.shape):
         return png(scatter_image(rows, most, paths=True), metadata)
     return grid_png(rows.reshape(-1, *rows.shape[2:]), most, metadata, rows.shape[1])
 
 
 def above_png(
-    sets: Sequence[np.ndarray], levels: int, metadata: Mapping[str, Any], most: int, fill: int, across: int = 12
+    sets: Sequence[np.ndarray], levels: int | None, metadata: Mapping[str, Any], most: int, fill: int, across: int = 12
 ) -> bytes:
     """The first images of several sets, (N, C, H, W) each: those of a set below those of the set before; of
     points of the plane, a square of each set.
@@ -64,22 +64,27 @@ def above_png(
     return grid_png(np.concatenate(rows), levels, metadata, across)
 
 
-def named_png(levels: np.ndarray, most: int, names: Sequence[str], metadata: Mapping[str, Any], columns: int) -> bytes:
+def named_png(
+    levels: np.ndarray, most: int | None, names: Sequence[str], metadata: Mapping[str, Any], columns: int
+) -> bytes:
     """Images of grey levels 0..most-1, (N, C, H, W), side by side above their names."""
     return png(named_grid(levels, names, columns, most), metadata)
 
 
-def tile_png(image: np.ndarray, most: int, metadata: Mapping[str, Any]) -> bytes:
+def tile_png(image: np.ndarray, most: int | None, metadata: Mapping[str, Any]) -> bytes:
     """One image of grey levels 0..most-1, (C, H, W), in its own size."""
     return png(grid_image(image[None], 1, 1, 0, most), metadata)
 
 
-def image_suffix(channels: int, levels: int) -> str:
-    """Of the file that holds one image whole: ".png" of grey, and of colour in 8 bits; ".npy" of all others."""
+def image_suffix(channels: int, levels: int | None) -> str:
+    """Of the file that holds one image whole: ".png" of grey, and of colour in 8 bits; ".npy" of all others, and of
+    real numbers."""
+    if levels is None:
+        return ".npy"
     return ".png" if channels == 1 or (channels == 3 and levels <= BYTE_LEVELS) else ".npy"
 
 
-def image_bytes(image: np.ndarray, most: int, metadata: Mapping[str, Any]) -> bytes:
+def image_bytes(image: np.ndarray, most: int | None, metadata: Mapping[str, Any]) -> bytes:
     """One image of levels 0..most-1, (C, H, W), as the file of `image_suffix`; no level is lost.
 
     An array is (1, C, H, W), so that it is read again as an image.
@@ -88,7 +93,7 @@ def image_bytes(image: np.ndarray, most: int, metadata: Mapping[str, Any]) -> by
     """
     from PIL import Image
 
-    if image_suffix(len(image), most) == ".npy":
+    if most is None or image_suffix(len(image), most) == ".npy":
         buffer = io.BytesIO()
         np.lib.format.write_array(buffer, np.ascontiguousarray(image)[None], allow_pickle=False)
         return buffer.getvalue()
@@ -96,11 +101,21 @@ def image_bytes(image: np.ndarray, most: int, metadata: Mapping[str, Any]) -> by
 
 
 def progression_png(
-    frames: Sequence[np.ndarray], most: int, times: Sequence[float] | None = None, captions: Sequence[str] | None = None
+    frames: Sequence[np.ndarray],
+    most: int | None,
+    times: Sequence[float] | None = None,
+    captions: Sequence[str] | None = None,
 ) -> bytes:
     """The way from noise to data: one row a sample, one column a time, or one for each caption."""
     buffer = io.BytesIO()
     progression_image(frames, times, levels=most, captions=captions).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def array(values: np.ndarray) -> bytes:
+    """An .npy file."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, values, allow_pickle=False)
     return buffer.getvalue()
 
 

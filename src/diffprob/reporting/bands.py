@@ -6,6 +6,7 @@ import numpy as np
 
 from diffprob.base.errors import InputError
 from diffprob.base.levels import BYTE_LEVELS, MOST_LEVELS, TYPES, are_images, to_bytes
+from diffprob.reporting.numbers import tiles
 
 
 def shown_bands(channels: int, bands: Sequence[int] | None = None) -> tuple[int, ...]:
@@ -39,13 +40,15 @@ def shown_text(channels: int, levels: int) -> str:
     return ", ".join(filter(None, parts))
 
 
-def visible(pixels: np.ndarray, levels: int, bands: Sequence[int] | None = None) -> np.ndarray:
-    """Images (N, C, H, W) of K levels as uint8 (N, 1 or 3, H, W) on the scale of 0 to 255.
+def visible(pixels: np.ndarray, levels: int | None, bands: Sequence[int] | None = None) -> np.ndarray:
+    """Images (N, C, H, W) of K levels as uint8 (N, 1 or 3, H, W) on the scale of 0 to 255; real numbers by colours.
 
     Raises:
         ValueError: levels or bands out of range.
         InputError: no images, or a level that there is not.
     """
+    if levels is None:
+        return tiles(pixels)
     if not 2 <= levels <= MOST_LEVELS:
         raise ValueError(f"levels must lie in 2..{MOST_LEVELS}, got {levels}")
     if not are_images(pixels):

@@ -13,6 +13,7 @@ from diffprob.base.errors import InputError
 from diffprob.base.text import printable
 from diffprob.reporting.bands import visible
 from diffprob.reporting.flat import is_point, scatter_image
+from diffprob.reporting.numbers import figure_image, is_drawn, scale_bar, tiles
 from diffprob.storage.files import expanded, saying, write_file
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
 def grid_image(
-    pixels: np.ndarray, columns: int | None = None, scale: int | None = None, pad: int = 2, levels: int = 256
+    pixels: np.ndarray, columns: int | None = None, scale: int | None = None, pad: int = 2, levels: int | None = 256
 ) -> "Image":
     """Images (N, C, H, W) side by side, row by row, with a thin separator.
 
@@ -41,7 +42,8 @@ def grid_image(
         columns: tiles in a row; None makes the grid about square.
         scale: whole factor of the nearest-neighbour enlargement; None enlarges tiny images to about 56 pixels.
         pad: width of the separator.
-        levels: number K of grey levels; level K - 1 becomes 255.
+        levels: number K of grey levels; level K - 1 becomes 255. None: real numbers, shown as in
+            `diffprob.reporting.numbers`.
 
     Raises:
         ValueError: columns, scale, pad or levels out of range.
@@ -49,6 +51,8 @@ def grid_image(
     """
     from PIL import Image
 
+    if levels is None and scale is None:
+        return _numbers_image(pixels, columns, pad)
     pixels = visible(pixels, levels)
     if scale is None and is_point(pixels.shape):
         return scatter_image(pixels)
@@ -68,7 +72,21 @@ def grid_image(
     return Image.fromarray(sheet[..., 0] if channels == 1 else sheet)
 
 
-def named_grid(pixels: np.ndarray, names: Sequence[str], columns: int, levels: int = 256) -> "Image":
+def _numbers_image(values: np.ndarray, columns: int | None, pad: int) -> "Image":
+    """Real numbers (N, C, ...): one figure of curves or points, or a grid of colours above their scale."""
+    from PIL import Image
+
+    if columns is None and is_drawn(values):
+        return figure_image(values)
+    sheet = grid_image(tiles(values), columns, None if values.ndim > 3 else 3, pad)
+    scale = scale_bar(sheet.width, values)
+    both = Image.new("RGB", (sheet.width, sheet.height + scale.height), "white")
+    both.paste(sheet, (0, 0))
+    both.paste(scale, (0, sheet.height))
+    return both
+
+
+def named_grid(pixels: np.ndarray, names: Sequence[str], columns: int, levels: int | None = 256) -> "Image":
     """Images (N, C, H, W) side by side, each above its name, which is cut in the middle where it is too long.
 
     Args:
@@ -142,7 +160,7 @@ def progression_image(
     frames: Sequence[np.ndarray],
     times: Sequence[float] | None = None,
     scale: int | None = None,
-    levels: int = 256,
+    levels: int | None = 256,
     captions: Sequence[str] | None = None,
 ) -> "Image":
     """The way from noise to data: one row a sample, one column a time, with t above each column.

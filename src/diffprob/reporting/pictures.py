@@ -14,6 +14,7 @@ from diffprob.base.rng import Rng
 from diffprob.process.process import Process
 from diffprob.reporting.figures import grid_image
 from diffprob.reporting.flat import is_flat
+from diffprob.reporting.numbers import tiles as number_tiles
 from diffprob.space.space import Space
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Strip:
     rows: tuple[tuple[str, tuple[Picture, ...]], ...]
 
 
-def data_uri(image: np.ndarray, levels: int) -> str:
+def data_uri(image: np.ndarray, levels: int | None) -> str:
     """One image, (C, H, W) of grey levels 0 .. ``levels`` - 1: a PNG when it is small, else a JPEG."""
     _, height, width = image.shape
     picture = grid_image(image[None], 1, max(1, math.ceil(SHARP / max(height, width))), 0, levels)
@@ -67,10 +68,12 @@ def _uri(picture: "Image", kind: str) -> str:
 
 
 def tiles(
-    pixels: np.ndarray, levels: int, alts: Sequence[str], captions: Sequence[str] | None = None
+    pixels: np.ndarray, levels: int | None, alts: Sequence[str], captions: Sequence[str] | None = None
 ) -> tuple[Picture, ...]:
     """Images (N, C, H, W) one by one; those of one row of pixels, such as points of the plane, in one picture."""
-    if is_flat(pixels.shape):
+    if levels is None:
+        pixels, levels = number_tiles(pixels), 256
+    elif is_flat(pixels.shape):
         return (together(pixels, levels, f"{alts[0]} and {len(alts) - 1:,} more" if len(alts) > 1 else alts[0]),)
     under = [""] * len(pixels) if captions is None else captions
     parts = zip(pixels, alts, under, strict=True)
@@ -86,7 +89,7 @@ def strip(
     frames: Sequence[np.ndarray],
     times: Sequence[float],
     process: Process,
-    levels: int,
+    levels: int | None,
     names: Sequence[str],
     what: str,
 ) -> Strip:
@@ -99,7 +102,7 @@ def strip(
     """
     heads = tuple((f"{time:.3g}", log_snr(process, time)) for time in times)
     rows, n = list[tuple[str, tuple[Picture, ...]]](), len(names)
-    if is_flat(frames[0].shape):
+    if levels is not None and is_flat(frames[0].shape):
         alts = [f"{what} of {n:,} together at t = {label}" for label, _ in heads]
         row = tuple(together(frame, levels, alt) for frame, alt in zip(frames, alts, strict=True))
         return Strip(heads, ((f"{n:,} together", row),))

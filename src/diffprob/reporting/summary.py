@@ -19,7 +19,9 @@ from diffprob.config.spec import children
 from diffprob.reporting.curves import series
 from diffprob.reporting.material import CodedImages, Log, Material
 from diffprob.runs.measurements import Measurement, against, drawn_with, interval, number
+from diffprob.space.real_numbers import Reals
 from diffprob.space.space import Space
+from diffprob.space.units import unit_of
 
 Rows = list[tuple[str, str]]
 CODED = {"steps": "the steps", "levels": "the levels at their end", "rest": "header and checks"}
@@ -61,6 +63,8 @@ def public(measurements: Sequence[Measurement]) -> list[Measurement]:
 
 def shape(space: Space) -> str:
     """ "28×28, grey, 256 levels"."""
+    if isinstance(space, Reals):
+        return space.text.replace("x", "×")
     channels, height, width = space.shape
     return f"{height}×{width}, {kind_text(channels)}, {space.levels} levels"
 
@@ -117,14 +121,23 @@ def sentence(item: Measurement) -> str:
     return f"{name}: {number(item.value)} ({'; '.join(details)}){real}."
 
 
+def _sizes(space: Space) -> Rows:
+    """What one datum is."""
+    if isinstance(space, Reals):
+        return [(space.kind.capitalize(), shape(space)), ("Unit of densities", unit_of(space).name)]
+    channels, height, width = space.shape
+    return [
+        ("Images", f"{height}×{width}" + ("" if channels == 1 else f"×{channels}")),
+        ("Grey levels" if channels == 1 else "Levels", str(space.levels)),
+    ]
+
+
 def overview(material: Material) -> Rows:
     """The few numbers under the title."""
     recipe = material.run.recipe
-    channels, height, width = recipe.space.shape
     seconds = seconds_training(material.log)
     return [
-        ("Images", f"{height}×{width}" + ("" if channels == 1 else f"×{channels}")),
-        ("Grey levels" if channels == 1 else "Levels", str(recipe.space.levels)),
+        *_sizes(recipe.space),
         ("Parameters", f"{parameter_count(recipe):,}"),
         ("Step", f"{material.samples.step:,}"),
         ("Trained for", "not known" if seconds is None else duration(seconds)),

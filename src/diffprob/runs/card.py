@@ -9,6 +9,7 @@ from diffprob.config.classes import classes_text
 from diffprob.config.recipe import AnyRecipe, AutoencoderRecipe, NoisyClassifierRecipe, Recipe, parameter_count
 from diffprob.config.spec import render
 from diffprob.runs.measurements import Measurement, tables
+from diffprob.space.real_numbers import Reals
 
 _DENOISER = (
     *("```sh", "diffprob sample PATH_OF_THIS_FOLDER -n 64 --seed 0 --out samples.png", "```", ""),
@@ -23,6 +24,21 @@ _AUTOENCODER = (
 _DENSITY = ("```sh", "diffprob detect RUN --outside IMAGES --with PATH_OF_THIS_FOLDER", "```")
 
 
+def _called(space: Any) -> str:
+    """What the data are called in a sentence."""
+    if isinstance(space, Reals):
+        return f"{space.kind} of {space.text}"
+    return f"{space.shape[1]}x{space.shape[2]} images"
+
+
+def _sizes(space: Any) -> str:
+    """Shape and levels of the images, or what the numbers are, in words."""
+    if isinstance(space, Reals):
+        return f"{space.kind} of {space.text}"
+    channels, height, width = space.shape
+    return f"{height}x{width}, {channels} channel{'s' if channels > 1 else ''}, {space.levels} grey levels"
+
+
 def write_model_card(recipe: AnyRecipe, meta: dict[str, Any], measurements: Sequence[Measurement]) -> str:
     """The text of README.md.
 
@@ -31,14 +47,12 @@ def write_model_card(recipe: AnyRecipe, meta: dict[str, Any], measurements: Sequ
         meta: step, library version and data digest, as in `Run.meta`.
         measurements: what is known about the model.
     """
-    channels, height, width = recipe.space.shape
     kind, use = _kind_and_use(recipe)
     process = getattr(recipe, "process", None)
     step, digest = meta.get("step", 0), meta.get("data")
     trained = f"{step:,} of {recipe.training.steps:,} steps of {recipe.training.batch} images"
-    channel = f"{channels} channel{'s' if channels > 1 else ''}"
     overview = [
-        ("images", f"{height}x{width}, {channel}, {recipe.space.levels} grey levels"),
+        ("images", _sizes(recipe.space)),
         ("data", _code(repr(recipe.data))),
         ("SHA-256 of the data", f"`{digest}`" if digest else "not known"),
         *([("classes", _text(classes_text(recipe)))] if classes_text(recipe) else []),
@@ -52,7 +66,7 @@ def write_model_card(recipe: AnyRecipe, meta: dict[str, Any], measurements: Sequ
     lines = [
         f"# {_text(recipe.name)}",
         "",
-        f"A {kind} of {height}x{width} images, trained with diffprob. `model.safetensors` holds the averaged",
+        f"A {kind} of {_called(recipe.space)}, trained with diffprob. `model.safetensors` holds the averaged",
         "(EMA) weights, `manifest.json` the SHA-256 of every file here.",
         "",
         *_table(("", ""), overview),

@@ -321,6 +321,8 @@ def auto_chunk(device: torch.device, space: Space) -> int:
     otherwise depend on how many there are.
     """
     d = math.prod(space.model_shape)
+    if len(space.model_shape) == 1 and space.levels is None:  # rows of numbers cost next to nothing
+        return 256
     most, fitting = (8 if d > 256 else 16, 16 * 3072) if device.type == "cpu" else (256, 256 * 3072)
     # A power of two, so that usual batch sizes are cut evenly.
     return 2 ** int(math.log2(max(1, min(most, fitting // d))))

@@ -75,7 +75,7 @@ class OwnImages:
         self.source: Any = run.recipe.data
         if place is not None:
             # The run's own kind of data keeps its options; any other is read as it is, and its digest decides.
-            source = open_data(place)
+            source = open_data(place, real=run.space.levels is None)
             self.source = at_place(self.source, place) if is_kind(self.source, source) else source
 
     @property
@@ -251,7 +251,7 @@ def _own_at(run: RunFolder[Any], place: str) -> OwnImages | None:
     try:
         if is_picture(place):
             return None
-        source = open_data(place)
+        source = open_data(place, real=run.space.levels is None)
         if source != run.recipe.data and not is_kind(run.recipe.data, source):
             return None
         own = OwnImages(run, place)

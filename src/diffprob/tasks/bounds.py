@@ -23,6 +23,7 @@ from diffprob.process.path import LeastCost
 from diffprob.process.times import native_steps
 from diffprob.runs.fits import STEPS, best_variance, bind_grid, fitted
 from diffprob.runs.folder import Run
+from diffprob.space.units import BITS, unit_of
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.conditioning import measured_condition
 from diffprob.tasks.drawing import clips, limited, make_times
@@ -172,25 +173,33 @@ def prepare(
     decoder = Decoder(run.space.bins, chain.decoder_std)
     clip = clips(run) if chain.clip is None else chain.clip
     terms = None if chain.terms is None or chain.terms >= len(times) - 1 else chain.terms
+    unit = unit_of(run.space)
     settings = {
         "run": run.place,
         **run.weights_provenance(compute.best),
         **selection.provenance,
         "n": len(chosen),
         "seed": images.seed,
-        "levels": run.space.levels,
-        **({"unit": "bits/character"} if getattr(run.space, "characters", "") else {}),
+        **({} if run.space.levels is None else {"levels": run.space.levels}),
+        **({} if unit is BITS else {"unit": unit.name}),
         "grid": repr(grid),
         "steps": len(times),
         "terms": "all" if terms is None else terms,
         "variance": repr(model.variance),
-        "decoder": repr(decoder),
+        "decoder": repr(decoder) if run.space.levels is not None else _last_term(decoder),
         "clip": clip,
         "chunk": model.evaluation.chunk,
         "precision": model.evaluation.precision,
         "device": str(compute.on()),
     }
     return LikelihoodSetup(run, model, selection, chosen, times, decoder, terms, clip, settings)
+
+
+def _last_term(decoder: Decoder) -> str:
+    """What the density of the last term of a bound is, in words."""
+    if decoder.std is None:
+        return "the last posterior, p(x_0|x_t) at the last noisy time, as a density"
+    return f"a normal law of standard deviation {decoder.std:g} in model space"
 
 
 def map_batches(

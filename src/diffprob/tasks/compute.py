@@ -62,12 +62,12 @@ class Compute:
     def for_images(self, run: Run) -> Self:
         """The same, "auto" resolved for images that are drawn or told apart, whose numbers bf16 does not change.
 
-        bf16 where `choose_precision` says that it is fast, for a run of at least `LARGE` parameters; else fp32. It
-        depends on machine and run alone, so that the same seed has the same image on one machine.
+        bf16 where `choose_precision` says that it is fast, for a run of images of `LARGE` parameters or more; else
+        fp32. It depends on machine and run alone, so that the same seed has the same image on one machine.
         """
         if self.precision != "auto":
             return self
-        large = isinstance(run.recipe, Recipe) and parameter_count(run.recipe) >= LARGE
+        large = run.space.levels is not None and isinstance(run.recipe, Recipe) and parameter_count(run.recipe) >= LARGE
         return replace(self, precision=choose_precision("auto", self.on()) if large else "fp32")
 
     def in_bulk(self, run: Run) -> Self:

@@ -255,6 +255,8 @@ def coding_variance(run: Run, best: bool = False) -> Variance:
     Raises:
         InputError: none was fitted.
     """
+    if run.space.levels is None:
+        run.space.require_pixels("a code")
     if best_variance(run, best) is None:
         raise InputError(f"{run.name} has no fitted variance, which its steps are coded by: diffprob fit {run.place}")
     return bound_variance(run, best)

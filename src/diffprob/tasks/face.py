@@ -23,7 +23,7 @@ from diffprob.space.space import Space
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.conditioning import Conditioning
 from diffprob.tasks.images import ImageBatch, ImageSelection, ImageSource
-from diffprob.tasks.in_memory import InMemoryRun
+from diffprob.tasks.in_memory import InMemoryRun, Points
 from diffprob.tasks.plan import Sampling
 from diffprob.tasks.reporter import Reporter
 
@@ -123,7 +123,7 @@ class Face:
         return ImageSelection(images=self._source(images), place=None if place is None else str(place), **options)
 
     def _only_images(self, what: str) -> None:
-        if self.space.levels is None:
+        if isinstance(self.space, Points):
             raise InputError(f"{what} is for images of grey levels: dp.Model(..., shape=(C, H, W), levels=256)")
 
     def _points(self, points: Any) -> Tensor:

@@ -32,8 +32,10 @@ from diffprob.runs.folder import Run, auto_chunk
 from diffprob.runs.images import OwnImages, kept_in_memory
 from diffprob.runs.measurements import Measurement
 from diffprob.sampling.defaults import affordable
+from diffprob.space import units
+from diffprob.space.units import unit_of
 from diffprob.storage.files import kind_of, write_file
-from diffprob.storage.records import read_json, read_log
+from diffprob.storage.records import read_log
 from diffprob.tasks.bounds import TERMS
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.evaluation import (
@@ -44,9 +46,10 @@ from diffprob.tasks.evaluation import (
     evaluation_measurements,
 )
 from diffprob.tasks.features import Pca
+from diffprob.tasks.first_state import STATE
 from diffprob.tasks.fitting import AnalyticFit, FitRequest, HeadFit, check_fit, fit
 from diffprob.tasks.images import ImageSelection
-from diffprob.tasks.likelihood import LikelihoodRequest, likelihood, likelihood_measurement
+from diffprob.tasks.likelihood import LikelihoodRequest, likelihood, likelihood_measurement, measured_in
 from diffprob.tasks.plan import Sampling
 from diffprob.tasks.report_time import (
     DRAWN,
@@ -71,10 +74,10 @@ from diffprob.tasks.report_time import (
 from diffprob.tasks.reporter import SILENT, Reporter
 from diffprob.tasks.reporting import INSIDE, PreparedReport, ReportRequest, draw_samples, gather, prepare_report
 
-STATE = "first-report.json"  # in the run: for which weights it is, and whether all of it is made
 PICTURE = "samples.png"
 DISTANCE = "Frechet distance"
-BITS = "bits/dim (variational bound)"
+BOUND = "{} (variational bound)"
+BITS = BOUND.format(units.BITS.name)
 OPERATIONS = 1e10  # a second, of comparing images
 
 
@@ -92,6 +95,7 @@ class FirstReport:
         no_time: the parts that there was no time for.
         left_out: a line for each other part that is not there, with what makes it.
         seconds: that it took.
+        unit, what: of `bits_per_dim`, which real numbers have in nats/dim, and what the data are called.
     """
 
     run: str
@@ -108,6 +112,8 @@ class FirstReport:
     no_time: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     seconds: float = 0.0
+    unit: str = units.BITS.name
+    what: str = "images"
 
     @property
     def worth(self) -> str:
@@ -116,7 +122,7 @@ class FirstReport:
         if self.bits_per_dim is not None:
             known = "" if self.low is None else f" ({self.low:.3f} to {self.high:.3f})"
             kind = {"test": "held-out", "train": "training"}.get(str(self.role), "other")
-            parts.append(f"{self.bits_per_dim:.3f}{known} bits/dim of {self.images:,} {kind} images")
+            parts.append(f"{self.bits_per_dim:.3f}{known} {self.unit} of {self.images:,} {kind} {self.what}")
         if self.distance is not None:
             real = "" if self.real_distance is None else f" (real images: {self.real_distance:.3g})"
             parts.append(f"{DISTANCE} {self.distance:.3g}{real}")
@@ -139,25 +145,6 @@ class FirstReport:
     def to_json(self) -> dict[str, Any]:
         """JSON literals by name."""
         return {**asdict(self), "worth": self.worth, "lines": self.lines}
-
-
-def is_pending(run: Run) -> bool:
-    """Whether the first report of the present weights was interrupted."""
-    return _state(run).get("complete") is False
-
-
-def is_complete(run: Run) -> bool:
-    """Whether the first report of the present weights was made, and had time for all of it."""
-    state = _state(run)
-    return bool(state.get("complete")) and not state.get("no_time")
-
-
-def _state(run: Run) -> dict[str, Any]:
-    """What the run says of the report of its present weights; empty where none was begun."""
-    if STATE not in run.manifest.files or kind_of(run.path / STATE) is None or not run.meta["step"]:
-        return {}
-    state = read_json(run.path / STATE)
-    return state if isinstance(state, dict) and state.get("model_sha256") == run.sha256() else {}
 
 
 def make_first_report(
@@ -277,9 +264,14 @@ class _Making:
     def _made(self) -> set[str]:
         """The parts that there are for these weights; the page is drawn anew."""
         names = {item.name for item in self._measurements()}
-        there = {"bits": BITS in names, "comparison": bool(names & {MEMORISED, DISTANCE})}
+        there = {"bits": self._bound in names, "comparison": bool(names & {MEMORISED, DISTANCE})}
         there["fit"] = self._is_fitted
         return {name for name, is_there in there.items() if is_there}
+
+    @property
+    def _bound(self) -> str:
+        """What the measurement of the bound is called."""
+        return BOUND.format(measured_in(unit_of(self.run.space)))
 
     @property
     def _is_fitted(self) -> bool:
@@ -380,7 +372,7 @@ class _Making:
     def _result(self, seconds: float) -> FirstReport:
         """What is recorded, whoever measured it."""
         items = {item.name: item for item in self._measurements()}
-        bits, distance, copies = (items.get(name) for name in (BITS, DISTANCE, MEMORISED))
+        bits, distance, copies = (items.get(name) for name in (self._bound, DISTANCE, MEMORISED))
         page = kind_of(self.run.path / INSIDE) is not None
         return FirstReport(
             run=self.run.place,
@@ -397,4 +389,6 @@ class _Making:
             no_time=tuple(self.no_time),
             left_out=tuple(self.left_out),
             seconds=round(seconds, 1),
+            unit=unit_of(self.run.space).name,
+            what=getattr(self.run.space, "kind", "images"),
         )

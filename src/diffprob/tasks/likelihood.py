@@ -23,7 +23,7 @@ from diffprob.process.absorbing import random_order
 from diffprob.runs.folder import Run
 from diffprob.runs.measurements import Measurement
 from diffprob.space.dequantise import Dequantisation
-from diffprob.space.pixels import bits_per_dim
+from diffprob.space.units import BITS, NATS, Unit, unit_of
 from diffprob.tasks.bounds import CHUNKS, ChainBound, LikelihoodSetup, map_batches, prepare, sum_terms
 from diffprob.tasks.compute import Compute
 from diffprob.tasks.conditioning import NONE
@@ -32,11 +32,13 @@ from diffprob.tasks.drawing import blame, counted
 from diffprob.tasks.forecast import forecast
 from diffprob.tasks.images import ImageSelection, recorded_images
 from diffprob.tasks.likelihood_methods import ContinuousTimeBound, FixedOrder, LikelihoodMethod, ProbabilityFlow
+from diffprob.tasks.options import option
 from diffprob.tasks.reporter import SILENT, Reporter
 from diffprob.tasks.stopping import batches, ending, merge, needed
 
 FLOWING = 16  # images followed together by the flow, whose gradients keep the memory of all of them
 PARTS = ("prior", "steps", "reconstruction")  # of a bound
+SCALING = "scaling"  # -log |det| of real numbers' map to model space
 # What a record says beside the number, and what the command line prints.
 SETTINGS = (
     *("told", "levels", "order", "dequantisation", "grid", "steps", "terms", "eta", "variance", "decoder", "clip"),
@@ -103,7 +105,7 @@ class PreparedLikelihood:
 
 @dataclass(frozen=True, eq=False)
 class LikelihoodResult:
-    """-log2 p of every image, in bits per dimension.
+    """-log p of every image for each dimension, in bits; of real numbers in nats (`diffprob.space.units`).
 
     Args:
         parts: of every image, by name, float64 (n,) each; they add up to `per_image`.
@@ -112,6 +114,7 @@ class LikelihoodResult:
         selection: the data that the images are of.
         dimensions: of an image.
         settings: everything that decides the numbers, JSON literals by name.
+        unit: of the numbers.
     """
 
     parts: dict[str, np.ndarray]
@@ -120,20 +123,21 @@ class LikelihoodResult:
     selection: Selection
     dimensions: int
     settings: dict[str, Any]
+    unit: Unit = BITS
 
     @cached_property
     def per_image(self) -> np.ndarray:
-        """Bits/dim, float64 (n,)."""
+        """In `unit`, float64 (n,)."""
         return np.sum(list(self.parts.values()), 0)
 
     @property
     def log_prob(self) -> np.ndarray:
         """log p (or its bound) in nats, float64 (n,)."""
-        return -self.per_image * self.dimensions * math.log(2)
+        return -self.per_image * self.dimensions * self.unit.nats
 
     @property
     def mean(self) -> float:
-        """Bits/dim."""
+        """In `unit`."""
         return float(self.per_image.mean())
 
     @property
@@ -154,16 +158,16 @@ class LikelihoodResult:
             {
                 "index": int(index),
                 **({"file": self.files[k]} if self.files else {}),
-                "bits_per_dim": float(self.per_image[k]),
+                self.unit.key: float(self.per_image[k]),
                 **{name: float(bits[k]) for name, bits in self.parts.items()},
             }
             for k, index in enumerate(self.index)
         ]
         return {
             **self.settings,
-            "bits_per_dim": self.mean,
+            self.unit.key: self.mean,
             "standard_error": self.standard_error,
-            "terms_bits_per_dim": {name: float(bits.mean()) for name, bits in self.parts.items()},
+            f"terms_{self.unit.key}": {name: float(bits.mean()) for name, bits in self.parts.items()},
             "images": images,
         }
 
@@ -177,15 +181,16 @@ class LikelihoodResult:
 
     def __repr__(self) -> str:
         error = "" if self.standard_error is None else f" +- {self.standard_error:.4f}"
-        unit = self.settings.get("unit", "bits/dim")
-        many = f"{len(self.index):,} image{'s' if len(self.index) > 1 else ''} of {self.selection.images.name}"
+        unit, what = self.unit.name, "image" if self.unit is not NATS else "datum"
+        several = {"image": "images", "datum": "data"}[what] if len(self.index) > 1 else what
+        many = f"{len(self.index):,} {several} of {self.selection.images.name}"
         return (
             f"{self.mean:.4f}{error} {unit}{self.given} ({self.settings['method']}) of {many} ({self.selection.role})"
         )
 
     def _repr_html_(self) -> str:
         rows = [(name, f"{float(bits.mean()):.4f}") for name, bits in self.parts.items()]
-        return html_table(repr(self), [*rows, ("all", f"{self.mean:.4f}")], ("part", "bits/dim"))
+        return html_table(repr(self), [*rows, ("all", f"{self.mean:.4f}")], ("part", self.unit.name))
 
 
 def prepare_likelihood(run: Run, request: LikelihoodRequest, reporter: Reporter = SILENT) -> PreparedLikelihood:
@@ -216,6 +221,8 @@ def _prepare(run: Run, request: LikelihoodRequest, reporter: Reporter) -> Prepar
         return _order(prepared(ChainBound(terms=None, clip=False)), method)
     if method.importance > 1 and not isinstance(method.divergence, Exact):
         reporter.note("with an estimated divergence importance samples are no bound any more; Exact() keeps it one")
+    if run.space.levels is None and max(method.repeats, method.importance) > 1:
+        raise InputError(f"{option('repeats', method.repeats)}: real numbers have no bins to fill; 1 would be right")
     run.recipe.process.require_linear("the density of the probability flow")
     return _flow(prepared(ChainBound(clip=False)), method)
 
@@ -271,21 +278,27 @@ def _result(prepared: PreparedLikelihood, parts: list[tuple[np.ndarray, list[np.
         NumericalError: the number of an image is not finite.
     """
     setup, dimensions, (index, nats) = prepared.setup, prepared.setup.run.space.dimensions, merge(parts)
-    bits = {name: bits_per_dim(part, dimensions) for name, part in zip(prepared.parts, nats, strict=True)}
+    unit = unit_of(setup.run.space)
+    bits = {name: unit.of(part, dimensions) for name, part in zip(prepared.parts, nats, strict=True)}
     files, settings = setup.selection.images.files, {**prepared.settings, "n": len(index)}
     chosen = tuple(files[place] for place in index) if files else ()
-    result = LikelihoodResult(bits, index, chosen, setup.selection, dimensions, settings)
+    result = LikelihoodResult(bits, index, chosen, setup.selection, dimensions, settings, unit)
     (wrong,) = (~np.isfinite(result.per_image)).nonzero()
     if len(wrong):
-        raise NumericalError(f"the bits/dim of image {index[wrong[0]]} are not finite: {blame(setup.model)}")
+        raise NumericalError(f"the {unit.name} of image {index[wrong[0]]} are not finite: {blame(setup.model)}")
     return result
+
+
+def measured_in(unit: Unit) -> str:
+    """What a measurement in this unit is called: bits for each character have been called bits/dim."""
+    return unit.name if unit is NATS else BITS.name
 
 
 def likelihood_measurement(result: LikelihoodResult) -> Measurement:
     """The result as a run keeps it."""
     mean, error, settings = result.mean, result.standard_error, result.settings
     return Measurement(
-        name=f"bits/dim{result.given} ({settings['method']})",
+        name=f"{measured_in(result.unit)}{result.given} ({settings['method']})",
         value=mean,
         n=settings["n"],
         seed=settings["seed"],
@@ -301,24 +314,24 @@ def _chain(setup: LikelihoodSetup, method: ChainBound) -> PreparedLikelihood:
     def measure(block: LikelihoodSetup, levels: Tensor, rng: Rng) -> list[Tensor]:
         x0 = block.x0(levels)
         terms = bound_terms(block.denoiser, x0, block.times, rng, block.decoder, block.terms, method.eta)
-        return _parts(prior_nats(block.model.process, x0, block.times[0]), terms)
+        return _parts(block, prior_nats(block.model.process, x0, block.times[0]), terms)
 
     own = {"eta": method.eta, "dequantisation": "none", "evaluations": setup.evaluations}
     if setup.model.process.averaged != setup.model.process:
         own["order"] = "a bound over all orders"
     settings = {"method": "variational bound", **setup.settings, **own}
-    return PreparedLikelihood(setup, measure, PARTS, settings, setup.evaluations)
+    return PreparedLikelihood(setup, measure, _names(setup), settings, setup.evaluations)
 
 
 def _continuous(setup: LikelihoodSetup, method: ContinuousTimeBound) -> PreparedLikelihood:
     def measure(block: LikelihoodSetup, levels: Tensor, rng: Rng) -> list[Tensor]:
         x0 = block.x0(levels)
         terms = continuous_terms(block.denoiser, x0, rng, method.terms, block.decoder)
-        return _parts(prior_nats(block.model.process, x0, block.times[0]), terms)
+        return _parts(block, prior_nats(block.model.process, x0, block.times[0]), terms)
 
     own = {"terms": method.terms, "dequantisation": "none", "evaluations": method.terms + 1}
     settings = {"method": "variational bound of infinitely many steps", **setup.without("grid", "steps"), **own}
-    return PreparedLikelihood(setup, measure, PARTS, settings, method.terms + 1)
+    return PreparedLikelihood(setup, measure, _names(setup), settings, method.terms + 1)
 
 
 def _order(setup: LikelihoodSetup, method: FixedOrder) -> PreparedLikelihood:
@@ -339,9 +352,20 @@ def _order(setup: LikelihoodSetup, method: FixedOrder) -> PreparedLikelihood:
     return PreparedLikelihood(setup, measure, ("elements",), {**settings, "dequantisation": "none"}, space.dimensions)
 
 
-def _parts(prior: Tensor, terms: Iterable[Term]) -> list[Tensor]:
+def _parts(setup: LikelihoodSetup, prior: Tensor, terms: Iterable[Term]) -> list[Tensor]:
     nats, _ = sum_terms(terms)
-    return [prior, nats[:-1].sum(0), nats[-1]]
+    return [prior, nats[:-1].sum(0), nats[-1], *_scaling(setup, prior)]
+
+
+def _names(setup: LikelihoodSetup) -> tuple[str, ...]:
+    """Of the parts of a bound: of real numbers one is the scaling's."""
+    return (*PARTS, SCALING) if setup.run.space.levels is None else PARTS
+
+
+def _scaling(setup: LikelihoodSetup, like: Tensor) -> list[Tensor]:
+    """Of real numbers, what the density in the user's units has beside that in model space, nats (B,)."""
+    space = setup.run.space
+    return [like.new_full(like.shape, -space.log_det())] if space.levels is None else []
 
 
 def _flow(setup: LikelihoodSetup, method: ProbabilityFlow) -> PreparedLikelihood:
@@ -351,16 +375,19 @@ def _flow(setup: LikelihoodSetup, method: ProbabilityFlow) -> PreparedLikelihood
         def density(x: Tensor, rng: Rng) -> Tensor:
             return flow_log_prob(block.denoiser, x, rng, method.divergence, tolerance, tolerance).log_prob
 
+        if space.levels is None:
+            x = block.x0(levels).float()
+            return [nats := -density(x, rng.fold("density")), *_scaling(block, nats)]
         # bits/dim = -log2 p/d - log2 w: the width w of a bin is a part of its own.
         nats = -rule.log_prob(density, space, levels, rng)
         return [nats, nats.new_full(nats.shape, -space.log_det())]
 
     own = {
-        "dequantisation": f"uniform, centred, {rule!r}",
+        "dequantisation": "none" if space.levels is None else f"uniform, centred, {rule!r}",
         "divergence": repr(method.divergence),
         "tolerance": tolerance,
     }
     settings = setup.without("grid", "steps", "terms", "variance", "decoder")
     chunks = max(1, FLOWING // setup.chunk)
-    names = ("density", "width of a bin")
+    names = ("density", "width of a bin" if space.levels is not None else SCALING)
     return PreparedLikelihood(setup, measure, names, {"method": "probability flow", **settings, **own}, None, chunks)

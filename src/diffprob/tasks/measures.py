@@ -19,6 +19,7 @@ from diffprob.tasks.evaluation import EvaluationRequest, EvaluationResult, evalu
 from diffprob.tasks.face import Drawing, Face, Pictures, draws
 from diffprob.tasks.features import Auto, FeatureChoice
 from diffprob.tasks.images import ImageBatch
+from diffprob.tasks.in_memory import Points
 from diffprob.tasks.likelihood import LikelihoodMethod, LikelihoodRequest, LikelihoodResult, ProbabilityFlow, likelihood
 from diffprob.tasks.rate import RateRequest, RateResult, rate
 from diffprob.tasks.sample import Samples
@@ -109,12 +110,13 @@ class Measures(Face):
             InputError: as `bits_per_dim`; or points of another shape.
             TypeError: another keyword.
         """
-        known = _OPTIONS if self.space.levels is not None else ("seed",)
+        is_measured = not isinstance(self.space, Points)
+        known = _OPTIONS if is_measured else ("seed",)
         if wrong := next((name for name in options if name not in known), None):
-            of = "images" if self.space.levels is not None else "points"
+            of = "images" if is_measured else "points"
             near = did_you_mean(wrong, ("method", *known))
             raise TypeError(f"log_prob() of {of} got an unexpected keyword argument {wrong!r}{near}")
-        if self.space.levels is not None:
+        if is_measured:
             return self.bits_per_dim(images, method=method or ChainBound(), **options).log_prob
         flow = ProbabilityFlow() if method is None else method
         if not isinstance(flow, ProbabilityFlow):

@@ -25,6 +25,7 @@ from diffprob.process.chain import nearest
 from diffprob.process.linear import LinearProcess
 from diffprob.runs.folder import Run
 from diffprob.sampling.simulate import State
+from diffprob.space.real_numbers import Reals
 from diffprob.storage import files
 from diffprob.tasks.averages import AveragesRequest, compare_averages
 from diffprob.tasks.averaging import AverageRequest
@@ -209,7 +210,13 @@ class Model(Measures, Edits, Codes):
         in_memory = isinstance(self.run, InMemoryRun)
         where = "a denoiser in memory" if in_memory else f"{self.run.place!r}"
         shape = "x".join(map(str, self.shape))
-        levels = f", {self.space.levels} grey levels" if self.space.levels is not None else ""
+        levels = (
+            f", {self.space.levels} grey levels"
+            if self.space.levels is not None
+            else ", real numbers"
+            if isinstance(self.space, Reals)
+            else ""
+        )
         more = "" if in_memory else f"; {short_text(self.run)}"
         return f"Model({where}: {shape}{levels}, {self.process.schedule!r}{more})"
 
@@ -294,6 +301,7 @@ def train(
     steps: int | None = None,
     duration: float | str | None = None,
     size: int | None = None,
+    dims: int | None = None,
     held_out: float | str | Source | None = None,
     labels: bool = False,
     data: str | Path | Source | None = None,
@@ -317,7 +325,7 @@ def train(
         out: the run's folder; None: ``runs/NAME``.
         steps: train until this step; None: the recipe's.
         duration: or for so long, seconds or "20m", "2h"; again is as much more. Images alone have an hour.
-        size: of images: scale and crop pictures to size x size.
+        size, dims: of pictures: scale and crop to size x size; of floats: spatial dimensions (`data.fields.Numbers`).
         held_out: of images: the share that is never trained on (a tenth without a test part), "none", or others.
         labels: tell the network the label of each image.
         data: images for a recipe or a run, if not those that it says.
@@ -341,7 +349,8 @@ def train(
     listener = reporter_of(reporter, progress)
     able("halt", halt, "__call__", "diffprob.tasks.signals.ctrl_c")
     ends = {"steps": steps, "duration": duration, "seconds": seconds}
-    images = {"size": size, "held_out": held_out, "labels": labels, **({} if data is None else {"data": data})}
+    reading = {"size": size, "dims": dims, "held_out": held_out, "labels": labels}
+    images = {**reading, **({} if data is None else {"data": data})}
     fields = {"network": network, "overrides": {} if overrides is None else overrides, "seed": seed, "device": device}
     request = TrainRequest.of(what, out=out, report=report, **ends, **images, **fields)
     return _trained(run_training(request, listener, halt, callback), device, listener)

@@ -1,9 +1,11 @@
 """The network for images without a recipe: of a few, the largest that the time for training can teach."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from diffprob.data.check import network_levels
+from diffprob.net.mlp import MLPSpec
 from diffprob.net.unet import ATTENDED, UNetSpec, attended_levels
 
 
@@ -70,9 +72,26 @@ CANDIDATES: tuple[tuple[int, tuple[Candidate, ...]], ...] = (
 )
 
 
+# Of vectors a perceptron of this width and so many blocks; of signals and volumes U-Nets up to so many positions.
+VECTORS = (Candidate(1, (128,), 3, batch=256), Candidate(1, (256,), 4, batch=256, images=5_000_000))
+SIGNALS = (
+    (256, (Candidate(1, (32, 64, 64), batch=64), Candidate(1, (64, 128, 128), 2, batch=64, images=2_000_000))),
+    (2048, (Candidate(4, (64, 64, 128), batch=64), Candidate(2, (96, 192, 192), 2, batch=64, images=2_000_000))),
+    (10**9, (Candidate(8, (64, 128, 128), batch=32), Candidate(4, (96, 192, 192, 192), 2, images=2_000_000))),
+)
+VOLUMES = (
+    (16**3, (Candidate(2, (64, 64)), Candidate(1, (64, 128), 2, images=500_000))),
+    (10**9, (Candidate(4, (64, 128)), Candidate(2, (64, 128, 256), 2, images=500_000))),
+)
+
+
 def candidates(shape: tuple[int, ...]) -> tuple[Candidate, ...]:
-    """The networks for images (C, H, W), from the smallest to the largest."""
-    return next(several for size, several in CANDIDATES if max(shape[1:]) <= size)
+    """The networks for images (C, H, W), vectors (C,), signals (C, L) or volumes, from the smallest to the largest."""
+    if len(shape) == 1:
+        return VECTORS
+    if len(shape) == 3:
+        return next(several for size, several in CANDIDATES if max(shape[1:]) <= size)
+    return next(several for size, several in (SIGNALS if len(shape) == 2 else VOLUMES) if math.prod(shape[1:]) <= size)
 
 
 def choose(several: tuple[Candidate, ...], seen: Callable[[Candidate], float]) -> Candidate:
@@ -90,22 +109,25 @@ def choose(several: tuple[Candidate, ...], seen: Callable[[Candidate], float]) -
     return chosen
 
 
-def spec_of(candidate: Candidate, shape: tuple[int, ...]) -> UNetSpec:
-    """The settings of the network for images (C, H, W)."""
-    channels, height, width = shape
+def spec_of(candidate: Candidate, shape: tuple[int, ...]) -> UNetSpec | MLPSpec:
+    """The settings of the network for data of that shape, as in `candidates`."""
+    channels, *sides = shape
+    if not sides:
+        return MLPSpec(channels, candidate.widths[0], candidate.layers)
     patch = candidate.patch_size
-    while height % patch or width % patch:
+    while any(side % patch for side in sides):
         patch //= 2
-    levels = min(len(candidate.widths), network_levels(height // patch, width // patch))
+    levels = min(len(candidate.widths), *(network_levels(side // patch, side // patch) for side in sides))
     widths = candidate.widths[:levels]
     return UNetSpec(
         in_channels=channels,
         out_channels=channels,
         widths=widths,
         layers=candidate.layers,
-        attention=attended_levels((height, width), patch, levels),
-        mid_attention=height * width // (patch * patch * 4 ** (levels - 1)) <= 4 * ATTENDED,
+        attention=attended_levels(sides, patch, levels),
+        mid_attention=math.prod(sides) // (patch * 2 ** (levels - 1)) ** len(sides) <= 4 * ATTENDED,
         groups=8 if widths[0] < 128 else 32,
         padding=1,
         patch_size=patch,
+        dims=len(sides),
     )

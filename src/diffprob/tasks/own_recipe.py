@@ -15,6 +15,7 @@ from diffprob.base.text import printable
 from diffprob.config.recipe import Recipe, parameter_count
 from diffprob.data import Folder, HuggingFace, Pages, open_data
 from diffprob.data.combined import held_out_source
+from diffprob.data.fields import Fields, Numbers, fields_text
 from diffprob.data.for_run import uncoloured
 from diffprob.data.formats.files import opened as opened_file
 from diffprob.data.formats.pictures import MixedSizes
@@ -27,6 +28,7 @@ from diffprob.process.schedule import Cosine
 from diffprob.recipes.text import own_text
 from diffprob.runs.files import read_recipe
 from diffprob.space.pixels import Pixels
+from diffprob.space.real_numbers import Reals
 from diffprob.storage.files import kind_of
 from diffprob.storage.folders import is_run
 from diffprob.tasks.compute import choose_device
@@ -56,6 +58,7 @@ def opened(
     channels: int | None = None,
     levels: int | None = None,
     out: Path | None = None,
+    dims: int | None = None,
 ) -> tuple[Any, Images, list[str]]:
     """The source that ``data`` means, or is, its images, and what was chosen, one sentence each.
 
@@ -65,8 +68,8 @@ def opened(
     Raises:
         InputError: the data cannot be used.
     """
-    keywords: dict[str, Any] = {"size": size, "channels": channels, "levels": levels}
-    source: Any = open_data(data, **keywords) if isinstance(data, str) else data
+    keywords: dict[str, Any] = {"size": size, "channels": channels, "levels": levels, "dims": dims}
+    source: Any = open_data(data, **keywords, real=None) if isinstance(data, str) else data
     if source is data:
         _check_own(source, keywords)
     try:
@@ -99,6 +102,7 @@ def automatic(
     seconds: float | None = None,
     steps: int | None = None,
     device: str = "auto",
+    dims: int | None = None,
 ) -> tuple[Recipe, Images, list[str]]:
     """(recipe, its training images, what was chosen, one sentence each) for the data that a text names; see `opened`.
 
@@ -109,11 +113,12 @@ def automatic(
         seconds: for training; None: a number of steps.
         steps: of the training, if they are known.
         device: where it will be.
+        dims: spatial dimensions of real numbers, where the shape of the array does not say them.
 
     Raises:
         InputError: the data cannot be used.
     """
-    source, images, notes = opened(data, size, channels, levels, out)
+    source, images, notes = opened(data, size, channels, levels, out, dims)
     notes.append(f"{printable(data if isinstance(data, str) else images.name)}: {images_text(images, source)}")
     source, images, more = with_held_out(source, images, held_out, out)
     begun = read_recipe(out) if out is not None and is_run(out) else None
@@ -121,13 +126,30 @@ def automatic(
         recipe = own_text(data_name(data), source, images, steps or STEPS // 2)
         begun = begun if isinstance(begun, Recipe) and begun.space == recipe.space else None
         return (recipe if begun is None else replace(begun, data=recipe.data)), images, notes + more
-    if isinstance(begun, Recipe) and begun.space == Pixels(images.event_shape, images.levels):
+    if isinstance(begun, Recipe) and _same_space(begun.space, images):
         return replace(begun, data=source, condition=None, network=told_classes(begun.network, 0)), images, notes + more
     candidate, speed = _chosen(source, images, seconds, steps, device)
     recipe = recipe_for(data_name(data), source, images, candidate, steps or STEPS)
     if seconds is not None and candidate == candidates(images.event_shape)[0]:
         more += too_few(recipe, seconds, speed, choose_device(device))
     return recipe, images, notes + more
+
+
+def _same_space(space: Any, images: Images) -> bool:
+    """Whether a run that was begun is of data of this shape; one of real numbers keeps its mean and scale."""
+    same = tuple(space.shape) == images.event_shape and space.levels == images.levels
+    return same and isinstance(space, Pixels if images.levels is not None else Reals)
+
+
+def space_of(images: Images) -> Pixels | Reals:
+    """Levels for whole numbers, and real numbers for floats, standardised by the mean and scale of these.
+
+    Raises:
+        InputError: a channel without variation.
+    """
+    if isinstance(images, Fields):
+        return Reals(images.event_shape, *images.moments())
+    return Pixels(images.event_shape, images.levels)
 
 
 def told_classes(network: Any, classes: int) -> Any:
@@ -170,13 +192,15 @@ def with_held_out(
     if held_out is None and _has_test_part(source):
         return source, images, []
     try:
-        split = split_of(source, images, held_out)
+        # of real numbers equal ones alone are near, and these go together in any case
+        split = split_of(source, images, held_out, apart=not isinstance(images, Fields))
     except InputError as error:
         if held_out is not None:
             raise
         return source, images, [f"{error}; numbers will be those of images the model has seen"]
     train = split.part(images)
-    text = f"held out: {len(images) - len(train):,} images, chosen by their pixels, never trained on"
+    what = ("images", "pixels") if not isinstance(images, Fields) else (images.kind, "numbers")
+    text = f"held out: {len(images) - len(train):,} {what[0]}, chosen by their {what[1]}, never trained on"
     return split, train, [f"{text} ({option('held_out', 'none')} holds out none)"]
 
 
@@ -189,8 +213,8 @@ def _others(source: Any, held_out: str | Source) -> tuple[Any, Images]:
     if not isinstance(held_out, str):
         return held_out, held_out.load()
     try:
-        own: dict[str, Any] = {name: getattr(source, name, None) for name in ("size", "channels", "levels")}
-        test: Any = open_data(held_out, **own)
+        own: dict[str, Any] = {name: getattr(source, name, None) for name in ("size", "channels", "levels", "dims")}
+        test: Any = open_data(held_out, **own, real=isinstance(source, Numbers))
         return test, test.load()
     except InputError as error:
         named = option("held_out", held_out)
@@ -207,6 +231,8 @@ def _has_test_part(source: Any) -> bool:
 
 def images_text(images: Images, source: Any = None) -> str:
     """What images are, in words: "600 colour images of 32x32 in 3 classes"."""
+    if isinstance(images, Fields):
+        return fields_text(images)
     channels, height, width = images.event_shape
     if isinstance(source, Text):
         return f"{len(images):,} windows of {width} characters, {images.levels} different ones"
@@ -250,12 +276,13 @@ def recipe_for(name: str, source: Any, images: Images, chosen: Candidate | None 
         warmup=WARMUP,
         ema=EMA,
         sample_every=every,
+        precision="auto" if images.levels is not None else "fp32",  # real numbers keep their digits
         checkpoint_every=every,
     )
     return Recipe(
         name=name,
         data=source,
-        space=Pixels(images.event_shape, images.levels),
+        space=space_of(images),
         network=spec_of(candidate, images.event_shape),
         process=LinearProcess(Cosine(1000)),
         prediction=V(),
@@ -309,15 +336,16 @@ def too_few(recipe: Recipe, seconds: float, speed: float, device: torch.device) 
         speed: seconds for each image in training, measured.
         device: where.
     """
-    needed, (channels, height, width) = LEAST_STEPS * recipe.training.batch, recipe.space.shape
+    needed, sides = LEAST_STEPS * recipe.training.batch, recipe.space.shape[1:]
     if seconds >= needed * speed:
         return []
     longer = option("duration", f"{math.ceil(needed * speed / 60)}m")
-    text = f"in {duration(seconds)} a network sees about {_rounded(seconds / speed)} images of {width}x{height}"
+    size = f" of {'x'.join(map(str, reversed(sides)))}" if sides else ""
+    text = f"in {duration(seconds)} a network sees about {_rounded(seconds / speed)} images{size}"
     is_pictures = isinstance(getattr(recipe.data, "source", recipe.data), Folder | Pages | HuggingFace)
     for side in SMALLER if is_pictures else ():
-        if side < min(height, width):
-            shape = (channels, side, side)
+        if side < min(sides):
+            shape = (recipe.space.shape[0], side, side)
             network, space = spec_of(candidates(shape)[0], shape), Pixels(shape, recipe.space.levels)
             smaller, precision = replace(recipe, space=space, network=network), choose_precision("auto", device)
             batch, patience = recipe.training.batch, _patience(seconds)

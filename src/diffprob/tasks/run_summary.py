@@ -27,16 +27,19 @@ from diffprob.reporting.summary import duration, last_part
 from diffprob.runs.fits import fits_for, fitted
 from diffprob.runs.folder import AnyRun, AutoencoderRun, BaselineRun, NoisyClassifierRun, Run, open_run
 from diffprob.runs.measurements import NOTHING, Measurement, interval, number
+from diffprob.space.real_numbers import Reals
 from diffprob.space.space import Space
+from diffprob.space.units import unit_of
 from diffprob.storage.records import last_record
 from diffprob.training.denoising import Denoising
 
 HEAD = ("how good it is", "value", "95% interval", "real images", "better", "n")
 # Of the measurements.
-FIRST = ("bits/dim", "PSNR", "Frechet distance", "KID", "memorisation", "AUROC", "precision", "recall")
+FIRST = ("bits/dim", "nats/dim", "PSNR", "Frechet distance", "KID", "memorisation", "AUROC", "precision", "recall")
 _MOST, _WIDE = 5, 34  # measurements that are shown, characters of a name
 _BETTER = {metric.title: metric.better for metric in METRICS.values() if metric.title}
-_BETTER |= {"recall": "higher", "bits/dim": "lower", "PSNR": "higher", "memorisation": "1 or above", "AUROC": "higher"}
+_BETTER |= {"bits/dim": "lower", "nats/dim": "lower"}
+_BETTER |= {"recall": "higher", "PSNR": "higher", "memorisation": "1 or above", "AUROC": "higher"}
 
 
 @dataclass(frozen=True)
@@ -119,8 +122,19 @@ def describe_run(name: str | Path) -> RunSummary:
 
 def shape_text(space: Space) -> str:
     """The images of a space in words: "28x28x1, 256 levels"."""
+    if isinstance(space, Reals):
+        return space.text
     channels, height, width = space.shape
     return f"{height}x{width}x{channels}, {space.levels} levels"
+
+
+def _data_text(space: Space) -> str:
+    """The data of a space in words: "28x28 grey images, 17 grey levels"."""
+    if isinstance(space, Reals):
+        return f"{space.kind} of {space.text}"
+    channels, height, width = space.shape
+    levels = f", {space.levels} grey levels" if space.levels != 256 else ""
+    return f"{width}x{height} {kind_text(channels)} images{levels}"
 
 
 def short_text(run: Run) -> str:
@@ -138,9 +152,7 @@ def short_text(run: Run) -> str:
 def _about(run: AnyRun, log: dict[str, Any], fits: list[str] | None) -> list[tuple[str, str]]:
     """What the run is, in rows."""
     recipe, training, step, digest = run.recipe, run.recipe.training, run.meta["step"], run.meta["data"]
-    channels, height, width = recipe.space.shape
-    levels = f", {recipe.space.levels} grey levels" if recipe.space.levels != 256 else ""
-    kind = f"{_kind(recipe)} of {width}x{height} {kind_text(channels)} images{levels}"
+    kind = f"{_kind(recipe)} of {_data_text(recipe.space)}"
     count = _count(log, training.batch)
     places = ", ".join(sorted(path for path in paths(recipe.data) if path)) or repr(recipe.data)
     data = one_line(places, 44) + (f", about {count:,} images" if count else "")
@@ -218,10 +230,14 @@ def _next(run: AnyRun, fits: Sequence[str], measurements: Sequence[Measurement])
     held_out = "held-out " if _has_held_out(run.recipe.data) else ""
     inside = "" if held_out else " --held-out GOOD-PICTURES"
     commands = _drawing(run.recipe, place)
-    if not isinstance(run.recipe.condition, LowResolution | Captions) and (run.space.bounded or run.space.is_discrete):
+    space = run.space
+    is_real = isinstance(space, Reals)
+    what, noun, others = ("data", "data", "DATA.npy") if is_real else ("images", "pictures", "PICTURES --resize")
+    bounds = space.bounded or space.is_discrete or is_real
+    if bounds and not isinstance(run.recipe.condition, LowResolution | Captions):
         commands += [
-            Command(f"bits/dim of {held_out}images", f"diffprob likelihood {place}{data}"),
-            Command("find pictures that do not belong", f"diffprob detect {place} PICTURES --resize{inside}{data}"),
+            Command(f"{unit_of(space).name} of {held_out}{what}", f"diffprob likelihood {place}{data}"),
+            Command(f"find {noun} that do not belong", f"diffprob detect {place} {others}{inside}{data}"),
         ]
     if "Frechet distance" not in named:
         commands.append(Command(f"compare samples with {held_out}images", f"diffprob evaluate {place}{data}"))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffprob.base.checks import instance, whole
 from diffprob.base.rng import Rng
-from diffprob.reporting.artifacts import arrays, grid_png
+from diffprob.reporting.artifacts import array, arrays, grid_png
 from diffprob.reporting.flat import followed
 from diffprob.runs.folder import Run
 from diffprob.sampling.simulate import State, simulate, start
@@ -121,20 +121,27 @@ class Samples(OfImages):
             InputError: another suffix, points that are no images, or the disk refuses; what existed before is intact.
         """
         kinds: dict[str, Any] = {
-            ".npz": lambda: arrays(self.images, self.seeds, {**self.settings, "levels": self.levels}, self.labels)
+            ".npy": lambda: array(self.images),
+            ".npz": lambda: arrays(self.images, self.seeds, {**self.settings, "levels": self.levels}, self.labels),
         }
-        if (levels := self.levels) is not None:
-            kinds = {".png": lambda: grid_png(self.images, levels, self.settings), **kinds}
+        if self.shows:
+            shown = self.images[:MOST_SHOWN] if self.levels is None else self.images
+            kinds = {".png": lambda: grid_png(shown, self.levels, self.settings), **kinds}
         if self.texts:
             kinds[".txt"] = self.text_file
         save(path, kinds)
+
+    @property
+    def shows(self) -> bool:
+        """Whether they can be shown: points of an exact denoiser, whose shape may be anything, cannot."""
+        return self.levels is not None or (self.images.dtype == np.float32 and 2 <= self.images.ndim <= 5)
 
     def text_file(self) -> bytes:
         """All texts, one after the other, an empty line between."""
         return ("\n\n".join(self.texts) + "\n").encode()
 
     def _repr_png_(self) -> bytes | None:
-        return grid_png(self.images[:MOST_SHOWN], self.levels, {}) if self.levels else None
+        return grid_png(self.images[:MOST_SHOWN], self.levels, {}) if self.shows else None
 
     def __repr__(self) -> str:
         if not self.levels:

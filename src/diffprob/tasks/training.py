@@ -25,16 +25,16 @@ from diffprob.runs.folder import Run, open_run
 from diffprob.storage.files import expanded, followed, kind_of
 from diffprob.storage.folders import is_run
 from diffprob.tasks.callback import Callback
-from diffprob.tasks.first_report import is_pending
+from diffprob.tasks.first_state import is_pending
 from diffprob.tasks.given_network import check_network, network_of
 from diffprob.tasks.given_recipe import anew_text, from_the_weights, recipe_from_file
+from diffprob.tasks.going_on import say_the_fall, with_its_fall
 from diffprob.tasks.options import option
 from diffprob.tasks.own_recipe import automatic, data_name, folder_name, is_prose, told_classes, training_text
 from diffprob.tasks.reporter import SILENT, Reporter
 from diffprob.tasks.training_plan import PreparedTraining, TrainResult
 from diffprob.tasks.training_run import Halt, never, run_training
-from diffprob.training.pace import PLANNED, seconds_of, with_more_steps
-from diffprob.training.settings import Training
+from diffprob.training.pace import PLANNED, seconds_of
 
 A_PLACE = "images in a folder or a file (np.save writes x.npy)"
 DEFAULT_DURATION = 3600.0  # seconds, for images without a recipe
@@ -51,6 +51,7 @@ class TrainRequest:
         data: a folder or a file of images, "digits" or "hf:NAME", or a source, such as `FromDataset(dataset)`; None:
             what the recipe says.
         size, channels, levels: without a recipe: how images are read (`data.kinds.open_data`); None: as they are.
+        dims: without a recipe: spatial dimensions of real numbers (`data.fields.Numbers`); None: as their shape says.
         held_out: without a recipe: the share of the images that is never trained on, "none", or others, their place or
             source; None: the data's own test part, or where it has none a tenth of the images, chosen by their pixels.
         labels: tell the network the label of each image.
@@ -80,6 +81,7 @@ class TrainRequest:
     size: int | None = None
     channels: int | None = None
     levels: int | None = None
+    dims: int | None = None
     held_out: float | str | Source | None = None
     labels: bool = False
     out: str | Path | None = None
@@ -98,6 +100,7 @@ class TrainRequest:
         whole("size", self.size, 2, none=True)
         whole("channels", self.channels, 1, MOST_BANDS, none=True)
         check_levels(self.levels)
+        whole("dims", self.dims, 0, 3, none=True)
         share = _share_or_place(self.held_out)
         is_share = isinstance(share, int | float) and 0 < share < 1
         if not (isinstance(share, str | None) or is_source(share) or is_share):
@@ -202,9 +205,9 @@ def prepare_training(
         if duration is not None or pending:  # what a plan by the clock has changed meanwhile
             settings = replace(settings, **{name: getattr(before, name) for name in PLANNED})
         elif (requested is None or going_on) and "training.cooldown" not in request.overrides:
-            settings = _with_its_fall(settings, before)
+            settings = with_its_fall(settings, before)
         recipe = replace(recipe, training=settings)
-        _say_the_fall(settings, before, out, reporter)
+        say_the_fall(settings, before, out, reporter)
     if requested is None and request.out:
         recipe = replace(recipe, name=folder_name(out))
     if going_on and not is_run(out) and getattr(recipe, "start", None) is None:
@@ -228,26 +231,6 @@ def _changes(request: TrainRequest, recipe: AnyRecipe) -> dict[str, Any]:
     numbers = {"training.steps": request.steps, "training.seed": request.seed}
     network = {} if request.network is None else network_of(request.network, recipe)
     return {**network, **request.overrides, **{path: number for path, number in numbers.items() if number is not None}}
-
-
-def _with_its_fall(training: Training, before: Training) -> Training:
-    """The settings with the fall of the learning rate that belongs to their steps, in a run that was begun with others.
-
-    Those of a recipe say themselves in how many steps the rate falls.
-    """
-    fall = with_more_steps(before, training.steps).cooldown if training.steps != before.steps else before.cooldown
-    return replace(training, cooldown=fall)
-
-
-def _say_the_fall(training: Training, before: Training, out: Path, reporter: Reporter) -> None:
-    """Say where the learning rate falls, where a run goes on otherwise than it was begun."""
-    step, fall = model_meta(out, {})["step"], training.cooldown
-    if (training.steps, fall) == (before.steps, before.cooldown) or step >= training.steps:
-        return
-    if fall or before.cooldown:
-        again = "rises again, and " if before.cooldown and step > before.steps - before.cooldown else ""
-        where = f"falls over the last {fall:,} of {training.steps:,} steps" if fall else "does not fall"
-        reporter.note(f"{out}: from step {step:,} on the learning rate {again}{where}")
 
 
 def _reports(request: TrainRequest) -> bool:
@@ -304,9 +287,7 @@ def _duration(request: TrainRequest, out: Path) -> float | None:
 
 
 def set_fields(recipe: R, overrides: Mapping[str, Any], reporter: Reporter = SILENT) -> R:
-    """The recipe with the fields at these paths replaced together, by text as of `diffprob.config.overrides` or values.
-
-    What has to agree with them is set with them, and said.
+    """The recipe with the fields at these paths replaced together, and what has to agree with them, which is said.
 
     Raises:
         InputError: no such field, or a value that it does not take.
@@ -354,13 +335,23 @@ def _recipe(request: TrainRequest, reporter: Reporter) -> tuple[AnyRecipe, Image
         seconds = None if counted else seconds_of(request.duration or DEFAULT_DURATION)
         held_out, steps = _share_or_place(request.held_out), _steps(request)
         recipe, images, chosen = automatic(
-            data, request.size, request.channels, request.levels, out, held_out, seconds, steps, request.device
+            data,
+            request.size,
+            request.channels,
+            request.levels,
+            out,
+            held_out,
+            seconds,
+            steps,
+            request.device,
+            request.dims,
         )
         for text in (*images.notes, *chosen):
             reporter.note(text)
         return recipe, images
-    if request.size or request.channels or request.levels or request.held_out is not None:
-        own = ", ".join(option(name) for name in ("size", "channels", "levels", "held_out"))
+    reading = (request.size, request.channels, request.levels, request.dims)
+    if any(value is not None for value in reading) or request.held_out is not None:
+        own = ", ".join(option(name) for name in ("size", "channels", "levels", "dims", "held_out"))
         right = f"with one use {option('overrides')}, for instance data.size=64"
         raise InputError(f"{own} are for {option('data')} without a recipe; {right}")
     place = data if isinstance(data, str) else None

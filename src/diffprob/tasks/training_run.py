@@ -33,7 +33,8 @@ from diffprob.storage.records import read_log
 from diffprob.tasks.callback import Callback, Caller
 from diffprob.tasks.compute import choose_device
 from diffprob.tasks.drawing import draw, make_times, seeds_text
-from diffprob.tasks.first_report import is_complete, make_first_report
+from diffprob.tasks.first_report import make_first_report
+from diffprob.tasks.first_state import is_complete
 from diffprob.tasks.monitor import Watch, check_monitor
 from diffprob.tasks.progress import duration
 from diffprob.tasks.reconstruction import draw_reconstructions, measure_reconstruction
@@ -177,7 +178,6 @@ def _accelerator(recipe: AnyRecipe, device: str, processes: int | None) -> Any:
 
 
 def _trainer(recipe: AnyRecipe, images: Images, store: Any, accelerator: Any) -> Trainer:
-
     torch.manual_seed(derive(recipe.training.seed, "weights"))
     model, start = build(recipe), getattr(recipe, "start", None)
     if start is not None:

@@ -20,14 +20,14 @@ _IMAGES, _LABELS = ("x", "images"), ("y", "labels")
 def _from_npz(path: Path, split: str) -> tuple[Any, Any, tuple[str, ...]]:
     """The arrays of images and of labels, or None, in an .npz; and notes, or all its keys where it has no images."""
     with open_npz(path) as archive:
-        images, labels, passed = _keys(archive.names, split)
+        images, labels, passed = split_keys(archive.names, split)
         if images is None:
             return None, None, archive.names
         pixels = archive.read(images)
-        return pixels, _label_array(archive, labels, pixels, path), passed
+        return pixels, label_array(archive, labels, pixels, path), passed
 
 
-def _keys(names: tuple[str, ...], split: str) -> tuple[str | None, str | None, tuple[str, ...]]:
+def split_keys(names: tuple[str, ...], split: str) -> tuple[str | None, str | None, tuple[str, ...]]:
     """The keys of the images and of the labels of a split, or None; and a sentence where there was a choice."""
     own = sorted((rank, name) for name in names if (rank := _rank(name, _IMAGES, split)) is not None)
     if own:
@@ -61,7 +61,7 @@ def _named(wanted: str, names: tuple[str, ...]) -> str | None:
     return wanted if wanted in names else alike[0] if len(alike) == 1 else None
 
 
-def _label_array(archive: Archive, name: str | None, pixels: Any, path: Path) -> Any:
+def label_array(archive: Archive, name: str | None, pixels: Any, path: Path) -> Any:
     """The array of labels, which is read only where its header is that of one whole number for each image."""
     if name is None:
         return None
