@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,14 +19,17 @@ from PIL import Image
 import diffprob as dp
 from diffprob.base.errors import InputError
 from diffprob.base.rng import Rng
+from diffprob.codec import container
 from diffprob.codec.bits_back import BitsBack
 from diffprob.codec.container import Coded, read
+from diffprob.codec.header import USUAL
 from diffprob.codec.poisson import PoissonFunctional
 from diffprob.codec.universal import UniversalQuantisation
 from diffprob.net.unet import UNetSpec
 from diffprob.reporting.pictures import tiles
 from diffprob.runs.folder import Run
 from diffprob.tasks import page_code
+from diffprob.tasks.coding import code_of, probe
 from diffprob.tasks.decoding import decode
 from diffprob.tasks.encoding import EncodeRequest, encode, prepare_encoding
 from diffprob.tasks.images import ImageSelection
@@ -249,6 +253,28 @@ def test_a_stream_under_another_header_is_found(coded: tuple[bytes, np.ndarray])
             decode(run, Coded({**file.header, name: value}, file.groups).data())
     with pytest.raises(InputError, match="another"):
         decode(Run.open("mnist"), coded[0])
+
+
+def test_a_file_of_the_last_version_comes_back(
+    coded: tuple[bytes, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which said shape and levels, and 16 digits of its machine, in deflated text."""
+    file, run = read(coded[0]), Run.open("digits")
+    request = EncodeRequest(images=ImageSelection(n=7), coder=UniversalQuantisation(), steps=4, group=3)
+    setup = prepare_encoding(run, request)
+    here = probe(code_of(setup.model, setup.clip, setup.times, setup.decoder, request.coder, 0, 1), run)
+    old = {**file.header, "shape": [1, 8, 8], "levels": 17, "probe": here}
+    pack = zlib.compressobj(9, wbits=-15, zdict=USUAL)
+    text = pack.compress(json.dumps(old, separators=(",", ":"), sort_keys=True).encode()) + pack.flush()
+    monkeypatch.setattr(container, "packed", lambda header: text)
+    monkeypatch.setattr(container, "VERSIONS", (3, 2))
+    data = Coded(old, file.groups).data()
+    monkeypatch.undo()
+    assert data[4] == 2 and len(data) > len(coded[0]) + 20
+    np.testing.assert_array_equal(decode(run, data).images, coded[1])
+    for other in (here[:8] + "0" * 8, here[:7], ""):
+        with pytest.raises(InputError, match="computes other last bits"):
+            decode(run, Coded({**old, "probe": other}, file.groups).data())
 
 
 def test_discrete_images_cost_what_their_order_does(tmp_path: Path) -> None:

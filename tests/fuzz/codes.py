@@ -4,6 +4,7 @@ Whatever comes in, an image that is called complete is one that was encoded, or 
 """
 
 import functools
+import json
 import random
 import zlib
 from dataclasses import replace
@@ -14,6 +15,7 @@ from fuzz.driver import JSON, Target, flipped, mutated_json
 from diffprob.codec import container
 from diffprob.codec.bits_back import BitsBack
 from diffprob.codec.container import Coded, Group, digest_of, read
+from diffprob.codec.header import USUAL, VERSIONS, number
 from diffprob.codec.poisson import PoissonFunctional
 from diffprob.codec.universal import UniversalQuantisation
 from diffprob.runs.folder import Run
@@ -158,19 +160,16 @@ def packed(header: dict[str, object], groups: list[Group]) -> bytes:
     for group in groups:
         if group.images > container.most_images(len(group.stream)):
             return claimed(header, group)
-    data = Coded({name: 0 if name in raw else value for name, value in header.items()}, tuple(groups)).data()
     if not raw:
-        return data
+        return Coded(header, tuple(groups)).data()
     (name, text), *_ = raw.items()
-    unpack = zlib.decompressobj(wbits=-15, zdict=container.USUAL)
-    rest = container.Source(data[5:])
-    plain = unpack.decompress(rest.take(rest.number(1 << 16, "")))
-    plain = plain.replace(f'"{name}":0'.encode(), f'"{name}":{text}'.encode())
-    pack = zlib.compressobj(9, wbits=-15, zdict=container.USUAL)
-    body = pack.compress(plain) + pack.flush()
+    plain = json.dumps({name: 0 if name in raw else value for name, value in header.items()}, separators=(",", ":"))
+    plain = plain.replace(f'"{name}":0', f'"{name}":{text}')
+    pack = zlib.compressobj(9, wbits=-15, zdict=USUAL)
+    body = pack.compress(plain.encode()) + pack.flush()
     count = len(groups).to_bytes(1, "little")
     check = zlib.crc32(body + count).to_bytes(4, "little")
-    head = data[:5] + container._number(len(body)) + body + count + check
+    head = container.MAGIC + bytes([VERSIONS[0]]) + number(len(body)) + body + count + check
     return head + b"".join(group.head() + group.stream for group in groups)
 
 

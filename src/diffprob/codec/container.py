@@ -2,14 +2,13 @@
 
     magic, version | length, header, groups, CRC | for each group: images, left, length, CRC, digest, check | stream
 
-Numbers are little-endian bases of 128. A header says of which model the images are and what a decoder needs, in text; a
-group says how many images it has, how many times of the chain its stream leaves out, and 6 bytes of the SHA-256 of the
-levels that the stream says, so that a wrong image is never given out.
+Numbers are little-endian bases of 128. A header says of which model the images are and what a decoder needs
+(`diffprob.codec.header`); a group says how many images it has, how many times of the chain its stream leaves out, and 6
+bytes of the SHA-256 of the levels that the stream says, so that a wrong image is never given out.
 """
 
 import binascii
 import hashlib
-import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,33 +18,18 @@ import numpy as np
 
 from diffprob.base.errors import InputError
 from diffprob.codec.entropy import Damaged
+from diffprob.codec.header import MOST, VERSIONS, number, packed, unpacked
 
 MAGIC = b"\x89dfp"
-VERSION = 2
-MOST_HEADER = 1 << 16
 MOST_GROUPS = 1 << 20
 MOST_IMAGES = 10_000  # of a group
 MOST_STREAM = 1 << 30  # bytes
 FREE_IMAGES, IMAGES_PER_BYTE = 128, 8  # of a group: what decoding takes is bounded by what was sent
 DIGEST, CHECK, HEAD_CHECK = 6, 4, 2  # bytes
-# What headers mostly say, for zlib to refer to; another text here is another version of the file.
-USUAL = (
-    b'{"best":false,"chunk":8,"clip":true,"coder":"PoissonFunctional(bits=10.0, most=18, risk=0.1)","device":"cpu",'
-    b'"levels":256,"made":"diffprob 0.1.0, torch 2.13.0+cpu, AVX512","model":"","of":1000,"precision":"fp32",'
-    b'"probe":"","run":"mnist","shape":[1,28,28],"times":[1000,-1],"variance":"GaussianNLL(bound=1.0, last=inf)"}'
-)
 
 
 class CutShort(InputError):
     """A file that ends before what its header or a group promises."""
-
-
-def _number(value: int) -> bytes:
-    out = bytearray()
-    while value >= 128:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])
 
 
 def _check(data: bytes) -> bytes:
@@ -86,14 +70,14 @@ class Group:
             raise InputError(
                 f"{self.images:,} images in a group of {len(self.stream):,} bytes: at most {most:,} would be right"
             )
-        numbers = b"".join(map(_number, (self.images, self.left, len(self.stream))))
+        numbers = b"".join(map(number, (self.images, self.left, len(self.stream))))
         head = numbers + _check(self.stream) + self.digest
         return head + _head_check(head)
 
 
 def head_size(images: int, left: int, stream: int) -> int:
     """Bytes before a stream of so many bytes."""
-    return sum(len(_number(value)) for value in (images, left, stream)) + CHECK + DIGEST + HEAD_CHECK
+    return sum(len(number(value)) for value in (images, left, stream)) + CHECK + DIGEST + HEAD_CHECK
 
 
 def most_images(stream: int) -> int:
@@ -127,13 +111,9 @@ class Coded:
 
     def data(self) -> bytes:
         """The bytes of the file."""
-        pack = zlib.compressobj(9, wbits=-15, zdict=USUAL)
-        plain = json.dumps(self.header, separators=(",", ":"), sort_keys=True).encode()
-        text = pack.compress(plain) + pack.flush()
-        if len(text) > MOST_HEADER:
-            raise InputError(f"a header of {len(text):,} bytes is too long, {MOST_HEADER:,} would be right")
-        checked = text + _number(len(self.groups))
-        parts = [MAGIC, bytes([VERSION]), _number(len(text)), checked, _check(checked)]
+        text = packed(self.header)
+        checked = text + number(len(self.groups))
+        parts = [MAGIC, bytes([VERSIONS[-1]]), number(len(text)), checked, _check(checked)]
         for group in self.groups:
             parts += [group.head(), group.stream]
         return b"".join(parts)
@@ -227,25 +207,13 @@ def read_header(rest: Source) -> tuple[Mapping[str, Any], int]:
     if not MAGIC.startswith(begins):
         raise Damaged("not a file of diffprob encode")
     rest.take(len(MAGIC))
-    if (version := rest.take(1)[0]) != VERSION:
-        raise Damaged(f"a file of version {version}, and this diffprob reads version {VERSION}")
-    text = rest.take(rest.number(MOST_HEADER, "the header's length"))
+    if (version := rest.take(1)[0]) not in VERSIONS:
+        raise Damaged(f"a file of version {version}, and this diffprob reads versions {VERSIONS[0]} and {VERSIONS[1]}")
+    text = rest.take(rest.number(MOST, "the header's length"))
     count = rest.number(MOST_GROUPS, "how many groups there are")
-    if rest.take(CHECK) != _check(text + _number(count)):
+    if rest.take(CHECK) != _check(text + number(count)):
         raise Damaged("damaged: the header is not as it was written")
-    return _header(text), count
-
-
-def _header(text: bytes) -> Mapping[str, Any]:
-    unpack = zlib.decompressobj(wbits=-15, zdict=USUAL)
-    try:
-        plain = unpack.decompress(text, MOST_HEADER)
-        header = json.loads(plain)
-    except (zlib.error, ValueError, RecursionError):
-        raise Damaged("damaged: the header cannot be read") from None
-    if not isinstance(header, dict) or unpack.unconsumed_tail:
-        raise Damaged("damaged: the header is no list of names")
-    return header
+    return unpacked(text, version), count
 
 
 @dataclass(frozen=True)

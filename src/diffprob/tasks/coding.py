@@ -28,6 +28,7 @@ AnyCode = ChainCode | BitsBackCode
 
 MOST_CHUNK = 1024  # images in a network call: what decoding a file takes is bounded, whatever its header says
 DIGITS = 16  # hexadecimal ones of a SHA-256 that a file keeps
+LEAST_PROBE = 8  # of those of a network's answer, which says how a machine computes and not whose a file is
 
 
 def code_of(

@@ -26,6 +26,7 @@ from diffprob.storage import files
 from diffprob.tasks.bounds import bound_variance
 from diffprob.tasks.coding import (
     DIGITS,
+    LEAST_PROBE,
     MOST_CHUNK,
     AnyCode,
     AnyCoder,
@@ -215,10 +216,11 @@ class Unpacking:
     """
 
     def __init__(self, run: Run, header: Mapping[str, Any], compute: Compute) -> None:
+        header = {"shape": list(run.space.shape), "levels": run.space.levels, **header}  # as the model's, if unsaid
         self.run, self.header = run, header
         self._of = _opened(run, header, compute)
         self._groups: list[tuple[np.ndarray, bool, float]] = []  # images, whether complete, time
-        if (here := probe(self._code(1), run)) != header["probe"]:
+        if (here := probe(self._code(1), run)[: max(LEAST_PROBE, len(header["probe"]))]) != header["probe"]:
             raise InputError(
                 f"this machine computes other last bits of {run.name} than the file was made with: it needs "
                 f"{header['made']} ({header['probe']}), and here is {made_with()} ({here})"

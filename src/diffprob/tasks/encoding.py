@@ -25,6 +25,7 @@ from diffprob.runs.folder import Run
 from diffprob.tasks.bounds import ChainBound, LikelihoodSetup, bound_variance, prepare
 from diffprob.tasks.coding import (
     DIGITS,
+    LEAST_PROBE,
     MOST_CHUNK,
     AnyCode,
     AnyCoder,
@@ -355,8 +356,6 @@ def header_of(setup: LikelihoodSetup, coder: AnyCoder, best: bool = False) -> di
         "run": run.name,
         "model": run.sha256(best)[:DIGITS],
         "best": best,
-        "shape": list(run.space.shape),
-        "levels": run.space.levels,
         **times_as_numbers(setup.times, run.recipe.process.schedule.steps),
         "variance": repr(setup.model.variance),
         "coder": repr(coder),
@@ -364,6 +363,6 @@ def header_of(setup: LikelihoodSetup, coder: AnyCoder, best: bool = False) -> di
         "chunk": evaluation.chunk,
         "precision": evaluation.precision,
         "device": torch.device(setup.settings["device"]).type,
-        "probe": probe(code, run),
+        "probe": probe(code, run)[:LEAST_PROBE],
         "made": made_with(),
     }
