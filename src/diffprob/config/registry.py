@@ -14,7 +14,7 @@ from diffprob.base.mixture_law import MixtureOfGaussians
 from diffprob.codec.bits_back import BitsBack
 from diffprob.codec.coders import Ideal
 from diffprob.codec.poisson import PoissonFunctional
-from diffprob.codec.universal import UniversalQuantisation
+from diffprob.codec.universal import RotatedQuantisation, UniversalQuantisation
 from diffprob.conditions.captions import Captions
 from diffprob.conditions.condition import Labels
 from diffprob.conditions.low_resolution import LowResolution
@@ -164,7 +164,7 @@ SAMPLERS = _family(
     FirstHitting,
 )
 LEVEL_LAWS = _family(Softmax, LogisticMixture, StepSoftmax)
-CODERS = _family(PoissonFunctional, BitsBack, UniversalQuantisation, Ideal)
+CODERS = _family(PoissonFunctional, BitsBack, UniversalQuantisation, RotatedQuantisation, Ideal)
 DIVERGENCES = _family(Exact, Hutchinson)
 PROXIES = _family(
     *(ScoreNorms, NoiseNorm, Typical, ReconstructionError, DenoisingScore, PathStatistics, Scoped),
