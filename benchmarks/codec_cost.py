@@ -66,7 +66,7 @@ def of_a_run(model: dp.Model, images: ImageBatch) -> Iterator[Row]:
 
 def of_normal_data(size: int, n: int) -> Row:
     d = size * size
-    model = IsotropicData(torch.zeros(d).double(), STD**2, LinearProcess(Cosine(1000)))
+    model = IsotropicData(0.0, STD**2, LinearProcess(Cosine(1000)))
     x0 = (STD * Rng.of(1, n).normal((d,), torch.float64)).clamp(-1, 1)
     x0 = ((x0 + 1) * (LEVELS - 1) / 2).round() * 2 / (LEVELS - 1) - 1
     native = torch.arange(1, 1001, dtype=torch.float64) / 1000
