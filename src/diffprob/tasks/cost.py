@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffprob.base.rng import Rng
@@ -130,7 +131,7 @@ def measured_seconds(
     Of three steps the fastest counts; of fewer where they have taken ``patience`` seconds.
     """
     model: Any = build(recipe, Evaluation(precision=precision)).to(device).train()
-    model.net.to(memory_format=torch.channels_last)
+    convert_conv2d_weight_memory_format(model.net, torch.channels_last)  # volumes have no such layout
     for rows in _condition(recipe, batch):
         model = model.condition_on(rows)
     bind = getattr(recipe.objective, "bind", None)
