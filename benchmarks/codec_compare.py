@@ -254,7 +254,7 @@ def back(comparison: Comparison, model: dp.Model, few: ImageBatch) -> None:
     """The run's code with bits back: one file of all images, from which follow those of other numbers of them."""
     coded = model.encode(few, coder=BitsBack())
     n, d = coded.n, coded.dimensions
-    each, fixed = (coded.bits["steps"] + coded.bits["levels"]) / n, coded.bits["rest"]
+    each, fixed = (coded.bits["steps"] + coded.bits["levels"]) / n, coded.bits["rest"] + coded.bits.get("first", 0)
     bits = [(fixed / size + each) / d for size in SETS]
     name = f"**{model.run.name}, diffprob, bits back**"
     seconds = [coded.seconds[side] / n for side in ("encode", "decode")]

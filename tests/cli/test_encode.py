@@ -91,6 +91,7 @@ def test_bits_back_is_all_or_nothing_and_comes_back_in_a_fresh_process(diffprob:
     result = model.encode(batch, coder=BitsBack(lanes=2), steps=4)
     result.save(path)
     assert result.settings["group"] == 1000 and (result.times == 0).all() and result.mean_psnr is None
+    assert result.bits["rest"] == 8 * read(result.data).overhead and result.bits["first"] > 0
     program = (
         "import sys, diffprob as dp, numpy as np\n"
         "images = dp.load('digits').decode(sys.argv[1]).images\n"

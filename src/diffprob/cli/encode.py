@@ -89,8 +89,8 @@ def format_result(result: dict[str, Any]) -> Iterator[str]:
         exact = f"; {result['lossless']:,} of them exact" if result["lossless"] else ""
         yield f"coarse as asked: E[x_0 | x_t] at t = {until}, mean PSNR {result['psnr']:.2f} dB{exact}"
     of = result["bits_per_dim_of"]
-    names = {"steps": "steps of the chain", "levels": "levels at its end", "rest": "all else (header, checks)"}
-    rows = [(text, f"{of[name]:.4f}") for name, text in names.items()]
+    names = {"steps": "steps of the chain", "levels": "levels at its end", "first": "bits to begin with"}
+    rows = [(names.get(name, "all else (header, checks)"), f"{bits:.4f}") for name, bits in of.items()]
     yield from table([*rows, ("all", f"{result['bits_per_dim']:.4f}")], ("", "bits/dim"))
     yield f"encoded in {result['seconds']['encode']:.1f} s, decoded and compared in {result['seconds']['decode']:.1f} s"
     if result["n"] >= 50 and result["psnr"] is None and "BitsBack" not in result["coder"]:

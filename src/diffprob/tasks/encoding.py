@@ -101,8 +101,8 @@ class EncodeResult:
 
     Args:
         data: the file.
-        bits: of the steps, of the levels at the end, and of all else (header, lengths, checks, and the bits that a code
-            with bits back begins with), of all images.
+        bits: "steps" of the chain, "levels" at its end, "first", which a code with bits back begins with, where there
+            are any, and the "rest" (header, lengths, checks), of all images.
         n: images.
         dimensions: of an image.
         times: t of the chain at which the code of each image ends, float64 (n,); 0: it says every bit.
@@ -202,7 +202,12 @@ def encode_prepared(
     settings = {**setup.without("terms", "grid"), "coder": repr(request.coder), "group": request.most_together}
     return EncodeResult(
         data=file.data(),
-        bits={"steps": steps, "levels": streams - steps - first, "rest": 8.0 * file.overhead + first},
+        bits={
+            "steps": steps,
+            "levels": streams - steps - first,
+            **({"first": first} if first else {}),
+            "rest": 8.0 * file.overhead,
+        },
         n=len(setup.chosen),
         dimensions=run.space.dimensions,
         times=np.repeat([piece.t for piece in pieces], [piece.group.images for piece in pieces]),
