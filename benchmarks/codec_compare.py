@@ -155,8 +155,8 @@ def classical(comparison: Comparison, images: np.ndarray, labels: np.ndarray, ju
                     columns = round(math.sqrt(n))
                     data = codec.encode(sheet(images[:n], columns), exact)
                     bits.append(8 * len(data) / (n * d) if len(images) >= n else math.nan)
-                each = [value / len(few) for value in seconds]
-                comparison.lossless.append((codec.name, len(few), bits, spread(per_image), *each))
+                encoding, decoding = (value / len(few) for value in seconds)
+                comparison.lossless.append((codec.name, len(few), bits, spread(per_image), encoding, decoding))
             else:
                 comparison.notes.append(
                     f"{codec.name}: its finest setting is not exact, so that it has no lossless row."
@@ -257,8 +257,8 @@ def back(comparison: Comparison, model: dp.Model, few: ImageBatch) -> None:
     each, fixed = (coded.bits["steps"] + coded.bits["levels"]) / n, coded.bits["rest"] + coded.bits.get("first", 0)
     bits = [(fixed / size + each) / d for size in SETS]
     name = f"**{model.run.name}, diffprob, bits back**"
-    seconds = [coded.seconds[side] / n for side in ("encode", "decode")]
-    comparison.lossless.insert(1, (name, n, bits, math.nan, *seconds))
+    encoding, decoding = (coded.seconds[side] / n for side in ("encode", "decode"))
+    comparison.lossless.insert(1, (name, n, bits, math.nan, encoding, decoding))
     comparison.notes.append(
         f"bits back: `{coded.settings['coder']}`, {coded.settings['steps']} times, {n} images in one file of "
         f"{len(coded.data):,} bytes; each image {each / d:.3f} bits/dim, header and first bits {fixed / 8:.0f} bytes a "
