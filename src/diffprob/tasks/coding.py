@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from diffprob.base.checks import MOST_STEPS
+from diffprob.base.checks import MOST_STEPS, whole
 from diffprob.base.rng import Rng
 from diffprob.codec.bits_back import BitsBack, BitsBackCode
 from diffprob.codec.chain import ChainCode, Received
@@ -99,6 +99,7 @@ def numbers_as_times(of: int, numbers: list[Any]) -> torch.Tensor:
     Raises:
         ValueError: no numbers, or too large ones.
     """
+    whole("of", of, 0, MOST_STEPS)
     if not numbers or not all(isinstance(k, int if of else float) and abs(k) <= MOST_STEPS for k in numbers):
         raise ValueError("its times are no numbers")
     times = torch.tensor(numbers, dtype=torch.float64)
