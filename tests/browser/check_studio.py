@@ -52,6 +52,16 @@ def drive(page, home: str, seen) -> None:
     page.wait_for_selector("table.pixels", timeout=120_000)
     page.wait_for_timeout(500)
     seen("measured")
+    page.get_by_role("link", name="Between", exact=True).click()
+    page.get_by_role("button", name="Mix").click()
+    slider = page.get_by_label("From the first to the second")
+    slider.wait_for(timeout=60_000)
+    began = time.monotonic()
+    slider.press("ArrowRight")
+    page.wait_for_selector("#frame img[alt='Mixture 1 of 11']")
+    print(f"the slider answered after {time.monotonic() - began:.2f} s", file=sys.stderr)
+    page.wait_for_timeout(500)
+    seen("mixed")
 
 
 def main() -> int:
@@ -84,7 +94,7 @@ def main() -> int:
                     over = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
                     if over > 0:
                         problems["sideways"].append(f"{name}: {over} px at {width}")
-                    if name in ("drawn", "measured"):
+                    if name in ("drawn", "measured", "mixed"):
                         lost = page.evaluate("[...document.images].filter(i => !i.naturalWidth).map(i => i.alt)")
                         problems["broken"] += [f"{name}: {alt}" for alt in lost]
                     if given.shots is not None:

@@ -114,6 +114,30 @@ def test_bits_are_those_of_the_verb(app: Any, jobs: Jobs, tmp_path: Path, monkey
     assert job.result.values["mean"] == expected.mean
 
 
+def test_mixtures_are_those_of_the_verb(app: Any, jobs: Jobs) -> None:
+    model = dp.load("digits")
+    images = model.data().selection.images
+    ends = images.some([3]), images.some([5])
+    job = asked(app, jobs, "/runs/digits/between", {"first": "3", "second": "5", "at": "0.4", "seed": "2"})
+    assert job.state == DONE and job.result is not None, job.error
+    expected = model.interpolate(*ends, at=(0.4,), points=11, seed=2).images[0]
+    assert job.result.values["count"] == len(expected) == 13
+    for k, image in enumerate(expected):
+        shown = np.asarray(Image.open(io.BytesIO(ask(app, f"/jobs/{job.number}/files/{k}.png").body)))
+        assert np.array_equal(shown, (image[0].astype(int) * 255 + 8) // 16)
+    frame = ask(app, f"/jobs/{job.number}/frame?k=6")
+    assert frame.status == 200 and f"/jobs/{job.number}/files/6.png" in frame.text and "Mixture 6 of 11" in frame.text
+    for k in ("13", "-1", "x", ""):
+        assert ask(app, f"/jobs/{job.number}/frame?k={k}").status == 422
+
+
+def test_what_cannot_be_mixed_is_one_line(app: Any, jobs: Jobs) -> None:
+    job = asked(app, jobs, "/runs/digits/between", {"first": "360"})
+    assert job.state == FAILED and job.error == "first: there are 360 held-out images, counted from 0; got 360"
+    headers, body = form({"n": "1"}, ("a.png", b"x"))
+    assert "takes no file" in ask(app, "/runs/digits/draw", "POST", headers, body).text
+
+
 @pytest.mark.parametrize(("name", "content"), [("a.png", b"no picture"), ("a.npz", b"PK\x03\x04rest"), ("a.npy", b"")])
 def test_damaged_files_end_in_one_line(app: Any, jobs: Jobs, name: str, content: bytes) -> None:
     if not content:

@@ -12,18 +12,20 @@ from diffprob.base.errors import DiffprobError, InputError
 from diffprob.base.text import one_line
 from diffprob.runs.folder import Run
 from diffprob.storage.files import is_file, read_bytes
+from diffprob.studio.between import plan_between
 from diffprob.studio.drawing import DrawForm, plan_draw
 from diffprob.studio.forms import Form
 from diffprob.studio.guard import Guard, TooMuch
 from diffprob.studio.jobs import Busy, Job, Jobs
-from diffprob.studio.measuring import KINDS, plan_measure
+from diffprob.studio.measuring import plan_measure
 from diffprob.studio.pages import fill, static
 from diffprob.studio.shelf import Shelf, Shelved
+from diffprob.studio.uploads import KINDS, Upload
 from diffprob.tasks.catalogue import look_up
 from diffprob.tasks.run_summary import HEAD
 
 OFTEN = 0.15  # seconds between two looks at a job that is watched
-VIEWS = (("", "Model"), ("draw", "Draw"), ("measure", "Measure"))
+VIEWS = (("", "Model"), ("draw", "Draw"), ("measure", "Measure"), ("between", "Between"))
 
 
 def studio(folder: Path, hosts: tuple[str, ...], token: str, jobs: Jobs) -> Guard:
@@ -95,6 +97,10 @@ def _add_pages(app: FastAPI, shelf: Shelf) -> None:
     def measure(key: str) -> Response:
         return _page("measure", shelf.run_of(key)[0], "measure", {"kinds": ",".join(KINDS)})
 
+    @app.get("/runs/{key}/between")
+    def between(key: str) -> Response:
+        return _page("between", shelf.run_of(key)[0], "between", {"kinds": ",".join(KINDS)})
+
 
 def _page(template: str, shelved: Shelved, view: str, values: dict[str, Any]) -> Response:
     shell = {"title": shelved.name, "run": shelved, "views": VIEWS, "view": view}
@@ -110,32 +116,33 @@ def _add_plans(app: FastAPI, shelf: Shelf, jobs: Jobs) -> None:
     def began(plan: tuple[str, Callable[[Job], Any]]) -> Response:
         return HTMLResponse(fill("job", {"job": jobs.begin(*plan)}))
 
-    @app.post("/runs/{key}/draw")
-    async def draw(key: str, request: Request) -> Response:
-        form = await _form(request)
-        return await asyncio.to_thread(lambda: began(plan_draw(*shelf.run_of(key), Form(form))))
+    plans = {"draw": plan_draw, "measure": plan_measure, "between": plan_between}
 
-    @app.post("/runs/{key}/measure")
-    async def measure(key: str, request: Request) -> Response:
-        form = await _form(request)
-        upload = form.get("file")
-        content = b"" if upload is None or isinstance(upload, str) else await upload.read()
-        name = "" if upload is None or isinstance(upload, str) else upload.filename or ""
-        return await asyncio.to_thread(lambda: began(plan_measure(*shelf.run_of(key), Form(form), name, content)))
+    @app.post("/runs/{key}/{view}")
+    async def ask(key: str, view: str, request: Request) -> Response:
+        plan = plans.get(view)
+        if plan is None:
+            return PlainTextResponse("no such view", 404)
+        fields, uploads = await _form(request)
+        return await asyncio.to_thread(lambda: began(plan(*shelf.run_of(key), fields, uploads)))
 
 
-async def _form(request: Request) -> Any:
+async def _form(request: Request) -> tuple[Form, dict[str, Upload]]:
     """The fields and files of a form.
 
     Raises:
-        InputError: it is none.
+        InputError: it is none, or a file of another kind.
     """
     from starlette.exceptions import HTTPException
 
     try:
-        return await request.form(max_files=1, max_fields=20)
+        sent = await request.form(max_files=2, max_fields=20)
     except (HTTPException, ValueError) as error:
         raise InputError("this is no form that a page of the studio sends") from error
+    files: dict[str, Any] = {name: value for name, value in sent.items() if not isinstance(value, str)}
+    contents = {name: (file.filename or "", await file.read()) for name, file in files.items()}
+    uploads = {name: Upload(*content) for name, content in contents.items() if content[1]}
+    return Form(sent), uploads
 
 
 def _add_jobs(app: FastAPI, jobs: Jobs) -> None:
@@ -154,6 +161,14 @@ def _add_jobs(app: FastAPI, jobs: Jobs) -> None:
     async def cancel(number: int) -> Response:
         jobs.cancel(known(number))
         return Response(status_code=204)
+
+    @app.get("/jobs/{number}/frame")
+    async def frame(number: int, k: int) -> Response:
+        job = known(number)
+        count = 0 if job.result is None else job.result.values.get("count", 0)
+        if not isinstance(count, int) or not 0 <= k < count:
+            raise InputError(f"there are {count} pictures, counted from 0; got {k}")
+        return HTMLResponse(fill("frame", {"job": job, "k": k, "count": count}))
 
     @app.get("/jobs/{number}/files/{name}")
     async def files(number: int, name: str) -> Response:

@@ -16,6 +16,7 @@ from diffprob.sampling.simulate import State
 from diffprob.studio.forms import Form
 from diffprob.studio.jobs import Job, JobResult
 from diffprob.studio.shelf import Shelved
+from diffprob.studio.uploads import Upload
 from diffprob.tasks.conditioning import Conditioning
 from diffprob.tasks.options import requesting
 from diffprob.tasks.plan import Sampling
@@ -47,12 +48,14 @@ class DrawForm:
         return cls(names)
 
 
-def plan_draw(shelved: Shelved, run: Run, form: Form) -> tuple[str, Any]:
-    """A job that draws, in words and to be done.
+def plan_draw(shelved: Shelved, run: Run, form: Form, uploads: dict[str, Upload]) -> tuple[str, Any]:
+    """A job that draws, in words and to be done; it takes no files.
 
     Raises:
         InputError: a field that is none, or parts that do not go together.
     """
+    if uploads:
+        raise InputError("drawing takes no file; Measure and Between do")
     label, guidance = form.text("label"), form.number("guidance", 0.0, -10, 100)
     with requesting():
         sampling = Sampling(

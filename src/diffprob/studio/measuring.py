@@ -1,59 +1,45 @@
 """Measure: how many bits an image has under a run, and where it stands among held-out images."""
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from diffprob.base.errors import InputError
 from diffprob.reporting.artifacts import tile_png
 from diffprob.reporting.repeat import quoted
 from diffprob.runs.folder import Run
-from diffprob.storage.files import write_file
 from diffprob.studio.drawing import PNG
 from diffprob.studio.forms import Form
 from diffprob.studio.jobs import Job, JobResult
 from diffprob.studio.shelf import Shelved
+from diffprob.studio.uploads import Upload
 from diffprob.tasks.detection import DetectionRequest, detect
 from diffprob.tasks.images import ImageBatch, ImageSelection
 from diffprob.tasks.likelihood import LikelihoodRequest, likelihood
 
-KINDS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".npy", ".npz")
 MOST = 16  # images at a time
 BESIDE = 100  # held-out images that they are ranked among
-OWN = "own"  # measure held-out images of the run
 
 
-def plan_measure(shelved: Shelved, run: Run, form: Form, name: str, content: bytes) -> tuple[str, Any]:
+def plan_measure(shelved: Shelved, run: Run, form: Form, uploads: dict[str, Upload]) -> tuple[str, Any]:
     """A job that measures uploaded images, or held-out ones of the run where nothing was uploaded.
 
     Args:
         shelved: the run.
         run: it, opened.
         form: "n" images at most, and "rank": also where they stand.
-        name: of the file that was uploaded, of which the ending alone counts.
-        content: of the file; empty: there is none.
+        uploads: files by name: "file", or none.
 
     Raises:
-        InputError: a file of another kind.
+        InputError: a field that is none, or a run without images.
     """
     run.space.require_images("the studio's measuring")
-    n, ranked, suffix = form.whole("n", 8, 1, MOST), bool(form.text("rank")), Path(name).suffix.lower()
-    if content and suffix not in KINDS:
-        raise InputError(f"a picture or an array would be right ({', '.join(KINDS)}), got a file {suffix or name!r}")
+    n, ranked, upload = form.whole("n", 8, 1, MOST), bool(form.text("rank")), uploads.get("file")
 
     def work(job: Job) -> JobResult:
-        if not content:
+        if upload is None:
             return _measured(shelved, run, ImageSelection(n=n), ranked, job)
-        with tempfile.TemporaryDirectory(prefix="diffprob-studio-") as folder:
-            path = Path(folder) / f"upload{suffix}"
-            write_file(path, [content])
-            chosen = ImageSelection(images=str(path), n=n, resize=True)
-            try:
-                return _measured(shelved, run, chosen, ranked, job, Path(name).name)
-            except InputError as error:  # in the words of who sent the file
-                raise InputError(str(error).replace(str(path), Path(name).name)) from error
+        with upload.kept() as place:
+            return _measured(shelved, run, ImageSelection(images=place, n=n, resize=True), ranked, job, upload.shown)
 
     return f"measure images under {shelved.name}", work
 
