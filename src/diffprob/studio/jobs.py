@@ -112,7 +112,7 @@ class Job:
         finally:
             if self.state == RUNNING:  # an error of our own: `Jobs` shows it in the terminal
                 self.state, self.error = FAILED, "an error in the studio itself; its terminal says which"
-            self.bar, self.live = None, {}
+            self.bar = None  # live pictures stay: a page may just be asking for the last one
             self.changed()
 
 
