@@ -86,3 +86,54 @@ def test_what_has_no_meaning_for_numbers_is_refused_in_one_line(place: Path, cap
         assert err.count("error:") == 1 and any(part in err for part in message.split("|")), err
     with pytest.raises(InputError, match="numbers"):
         dp.load(run, reporter=SILENT).bits_per_dim(np.zeros((2, 3, 8, 8)))
+
+
+MEAN, SPREAD = np.array([10.0, -3.0]), np.array([[4.0, 1.0], [1.0, 0.5]])
+
+
+def _normal(n: int, mean: np.ndarray, covariance: np.ndarray, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).multivariate_normal(mean, covariance, n).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def gaussian(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a normal law in the plane, hardly trained, that holds out 2,000 of 4,000 vectors."""
+    folder = tmp_path_factory.mktemp("gaussian")
+    np.savez(folder / "plane.npz", x_train=_normal(2000, MEAN, SPREAD, 1), x_test=_normal(2000, MEAN, SPREAD, 2))
+    settings = {"network.width": 16, "training.batch": 8}
+    dp.train(str(folder / "plane.npz"), out=folder / "run", steps=2, dims=0, overrides=settings, reporter=SILENT)
+    return folder / "run"
+
+
+def test_the_frechet_distance_of_two_normal_laws_is_that_of_their_standardised_numbers(gaussian: Path) -> None:
+    model = dp.load(gaussian, reporter=SILENT)
+    mean, covariance = MEAN + np.array([1.0, -0.5]), SPREAD * 2
+    result = model.evaluate(samples=_normal(2000, mean, covariance, 3), metrics=("frechet",))
+    scale = np.array(model.space.scale)
+    one, two = (part / np.outer(scale, scale) for part in (SPREAD, covariance))
+    # covariances commute: |m1 - m2|^2 + sum (sqrt(l1) - sqrt(l2))^2
+    roots = np.sqrt(np.linalg.eigvalsh(two)) - np.sqrt(np.linalg.eigvalsh(one))
+    closed = float((((mean - MEAN) / scale) ** 2).sum() + (roots**2).sum())
+    estimate = result.estimates["Frechet distance"]
+    assert estimate.low is not None and estimate.high is not None
+    # The interval is of the samples; the held-out data are as many, so that their error is about as large.
+    error = (estimate.high - estimate.low) / (2 * 1.96) * math.sqrt(2)
+    assert abs(estimate.value - closed) < 4 * error and error < 0.1 * closed
+    real = result.real["Frechet distance"].value
+    assert real < 0.02 * closed  # held-out against training data of one law
+    assert "standardised" not in result.features and "vectors" in result.features
+
+
+def test_every_kind_is_evaluated_and_what_has_no_meaning_is_refused(place: Path, capsys) -> None:
+    for kind in SHAPES:
+        result = dp.load(place / kind, reporter=SILENT).evaluate(n=20, steps=2)
+        titles = list(result.estimates)
+        assert {"Frechet distance", "KID"} <= {*titles} and not any("pixels" in title for title in titles), titles
+        assert any(title.startswith("memorisation ratio") for title in titles), titles
+    for command, message in (
+        (["evaluate", str(place / "vectors"), "-n", "20", "--metrics", "sliced"], "grey levels"),
+        (["evaluate", str(place / "vectors"), "-n", "20", "--features", "classifier"], "grey levels"),
+    ):
+        assert main(command) == 2
+        err = capsys.readouterr().err
+        assert err.count("error:") == 1 and message in err, err

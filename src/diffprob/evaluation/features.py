@@ -16,6 +16,7 @@ from diffprob.base.levels import TYPES, are_images
 from diffprob.base.text import all_composed
 from diffprob.net.classifier import Classifier
 from diffprob.space.pixels import Pixels
+from diffprob.space.real_numbers import Reals
 
 _EXACT = 4096  # values an image may have for the PCA of all images
 _ROOM = 1 << 25  # float64 values (256 MiB) that the PCA of larger ones holds
@@ -162,6 +163,8 @@ class PixelFeatures:
     name: str = field(default="pixels", init=False, repr=False)
     resize: str = field(default="none", init=False, repr=False)
 
+    what = "images"  # are compared
+
     def __post_init__(self) -> None:
         Pixels(self.shape, self.levels)
 
@@ -183,15 +186,51 @@ class PixelFeatures:
         return Pixels(self.shape, self.levels).to_model(levels).flatten(1)
 
 
+@dataclass(frozen=True)
+class NumberFeatures:
+    """Real numbers standardised by channel, (x - mean)/scale, flattened: distances know no units.
+
+    Args:
+        space: shape, mean and scale.
+
+    Exact when: always, in float64 up to the last rounding to float32.
+    """
+
+    space: Reals
+    name: str = field(default="standardised numbers", init=False, repr=False)
+    resize: str = field(default="none", init=False, repr=False)
+
+    @property
+    def what(self) -> str:
+        """Are compared: vectors, signals, images or volumes."""
+        return self.space.kind
+
+    @property
+    def dimension(self) -> int:
+        """d, how many numbers a datum has."""
+        return self.space.dimensions
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of name, shape, mean and scale."""
+        return digest_of({}, repr(self))
+
+    def __call__(self, pixels: np.ndarray) -> Tensor:
+        """Numbers (B, *shape) -> float32 (B, d) on the CPU."""
+        if tuple(pixels.shape[1:]) != self.space.shape:
+            raise InputError(f"the data have shape {tuple(pixels.shape[1:])}, these features take {self.space.shape}")
+        return self.space.to_model(torch.from_numpy(np.array(pixels))).flatten(1)
+
+
 @dataclass(frozen=True, eq=False)
 class PcaFeatures:
-    """Coordinates of the pixels along their principal axes: (x - mean) axes, not whitened.
+    """Coordinates of the pixels, or numbers, along their principal axes: (x - mean) axes, not whitened.
 
     The axes are those of the images it was fitted on, by falling variance; the coordinate of largest size of every axis
     is positive, so that two fits agree in sign.
 
     Args:
-        pixels: the pixel features x that are projected.
+        pixels: the features x that are projected.
         mean: float64 (C H W,).
         axes: float64 (C H W, d), orthonormal columns.
         explained: share of the variance of the fitted images that the axes hold.
@@ -200,7 +239,7 @@ class PcaFeatures:
     Exact when: d = C H W; then all distances are those of the pixels.
     """
 
-    pixels: PixelFeatures
+    pixels: PixelFeatures | NumberFeatures
     mean: Tensor
     axes: Tensor
     explained: float
@@ -208,8 +247,10 @@ class PcaFeatures:
     resize: str = field(default="none", init=False)
 
     @classmethod
-    def fit(cls, images: ImageSet | np.ndarray, dimension: int = 64, levels: int = 256) -> "PcaFeatures":
-        """Fit on images, which should be the reference's.
+    def fit(
+        cls, images: ImageSet | np.ndarray, dimension: int = 64, levels: int = 256, of: NumberFeatures | None = None
+    ) -> "PcaFeatures":
+        """Fit on images, which should be the reference's; ``of``: on real numbers, and what is projected of them.
 
         Images of up to 4,096 values are all used; of larger ones, evenly spaced ones that fit 256 MiB.
 
@@ -219,7 +260,7 @@ class PcaFeatures:
         whole("dimension", dimension, 1)
         if len(images) == 0:
             raise InputError("there are no images to fit a PCA on")
-        features = PixelFeatures(tuple(_take(images, np.arange(1)).shape[1:]), levels)
+        features = of or PixelFeatures(tuple(_take(images, np.arange(1)).shape[1:]), levels)
         size = features.dimension
         count = len(images) if size <= _EXACT else min(len(images), _ROOM // size)
         most = min(size, count - 1)
@@ -251,7 +292,7 @@ class PcaFeatures:
     @property
     def name(self) -> str:
         """Says what it was fitted on."""
-        return f"PCA of {self.fitted:,} reference images"
+        return f"PCA of {self.fitted:,} reference {self.pixels.what}"
 
     @property
     def dimension(self) -> int:

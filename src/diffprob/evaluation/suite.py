@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from diffprob.base.errors import InputError, did_you_mean
+from diffprob.base.options import option
 from diffprob.base.rng import subset
 from diffprob.evaluation.diversity import class_histogram_distance, inception_score
 from diffprob.evaluation.estimate import Estimate, wilson
@@ -234,6 +235,35 @@ def with_enough(names: Sequence[str], n: int) -> list[str]:
     """Those of the metrics that ``n`` images on the smaller side are enough for."""
     check_names(names)
     return [name for name in names if METRICS[name].least <= n]
+
+
+def chosen(names: Sequence[str] | None, n: int, of_levels: bool = True) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The metrics that the data allow and n images on the smaller side are enough for; a sentence for each other one.
+
+    Args:
+        names: asked for; None: those of `DEFAULT` that the data allow.
+        n: images on the smaller side.
+        of_levels: whether the data have grey levels, which metrics of pixels are of.
+
+    Raises:
+        InputError: one that was asked for is left out, or all are.
+    """
+    check_names(names or ())
+    allowed = [name for name in METRICS if of_levels or METRICS[name].space != "pixels"]
+    for name in names or ():
+        if name not in allowed:
+            right = ", ".join(name for name in allowed if METRICS[name].space == "features")
+            raise InputError(f"metric {name!r} is of grey levels, and these are real numbers; {right} would be right")
+    wanted = [name for name in DEFAULT if name in allowed] if names is None else names
+    kept = tuple(with_enough(wanted, n))
+    left_out = tuple(
+        f"{name} is left out: it needs {METRICS[name].least} images a side, there are {n}"
+        for name in wanted
+        if name not in kept
+    )
+    if left_out and (names is not None or not kept):
+        raise InputError(f"{left_out[0]}; a larger {option('n')}, or other {option('metrics')}, would be right")
+    return kept, left_out
 
 
 def assess(generated: View, reference: View, names: Sequence[str] = DEFAULT, seed: int = 0) -> dict[str, Estimate]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from diffprob.base.checks import MOST_TEXT, able, flag, instance, one_of, several
 from diffprob.base.errors import InputError
@@ -21,16 +22,16 @@ from diffprob.evaluation.estimate import Estimate
 from diffprob.evaluation.features import Features, describe
 from diffprob.evaluation.frechet import Statistics, frechet
 from diffprob.evaluation.memorisation import memorisation
-from diffprob.evaluation.suite import DEFAULT, METRICS, View, assess, check_names, usable, view, with_enough
+from diffprob.evaluation.suite import METRICS, View, assess, check_names, chosen, usable, view, with_enough
 from diffprob.runs.folder import Run
 from diffprob.runs.measurements import Measurement
+from diffprob.space.space import Space
 from diffprob.storage.files import followed, measure
 from diffprob.tasks.display import html_table
 from diffprob.tasks.drawing import draw, network_progress
 from diffprob.tasks.features import Auto, FeatureChoice, class_names, judged, renumbered
 from diffprob.tasks.forecast import forecast
 from diffprob.tasks.images import ImageSource, RealImages, measurement, read_samples, real_images, samples_of
-from diffprob.tasks.options import option
 from diffprob.tasks.plan import Sampling, SamplingPlan, plan_sampling
 from diffprob.tasks.reporter import SILENT, Reporter
 
@@ -40,6 +41,7 @@ MOST_COMPARED = 2000  # samples, and held-out images, whose nearest training ima
 DRAWING = ("sampler", "steps", "grid", "variance", "told", "guidance", "clip", "chunk", "precision")
 DRAWN = (*DRAWING, "step", "seeds")
 MEMORISED = "memorisation ratio (nearest training image, pixels)"
+OF_NUMBERS = "memorisation ratio (nearest training datum, standardised numbers)"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -187,7 +189,8 @@ def prepare_evaluation(run: Run, request: EvaluationRequest, reporter: Reporter 
     """
     file, sampling = request.statistics, request.sampling
     check_names(request.metrics or ())
-    run.space.require_images("evaluation")
+    if run.space.levels is not None:  # numbers of any kind are compared
+        run.space.require_images("evaluation")
     real = real_images(run, request.held_out, request.place, request.split, request.resize, reporter)
     numbers = numbering(run.recipe, real.fitted[0])
     for line in strangers(run.name, numbers, real.fitted[0], real.reference.images):
@@ -203,7 +206,7 @@ def prepare_evaluation(run: Run, request: EvaluationRequest, reporter: Reporter 
         drawing, samples = read_samples(Path(request.samples), run, DRAWN, sampling.compute.best)
     statistics = Statistics.load(file) if file else None
     n = sampling.n if samples is None else len(samples)
-    metrics, notes = _enough(request.metrics or DEFAULT, min(n, len(real.reference)), request.metrics is not None)
+    metrics, notes = chosen(request.metrics or None, min(n, len(real.reference)), run.space.levels is not None)
     settings = {
         "run": run.place,
         "n": n,
@@ -250,10 +253,10 @@ def measure_evaluation(prepared: PreparedEvaluation, reporter: Reporter = SILENT
         samples = _draw(prepared.run, prepared.plan, request.sampling, reporter)
     own, reference, other = _views(features, samples, real, seed, classes, reporter)
     own = replace(own, requested=requested)
-    reporter.note("comparing the samples with the real images")
+    reporter.note(f"comparing the samples with the real {getattr(prepared.run.space, 'kind', 'images')}")
     estimates = assess(own, reference, metrics, seed)
     others = {} if other is None else assess(other, reference, with_enough(metrics, len(other)), seed)
-    estimates |= _memorised(own, real, seed, reporter)
+    estimates |= _memorised(prepared.run.space, own, real, seed, reporter)
     if file is not None and prepared.statistics is not None:
         estimates[_to_statistics(file)] = frechet(own.features, prepared.statistics, seed)
     return EvaluationResult(
@@ -274,9 +277,7 @@ def evaluation_measurements(result: EvaluationResult) -> list[Measurement]:
     settings, drawing = result.settings, result.settings["drawing"]
     how = {"evaluations" if name == "steps" else name: drawing[name] for name in DRAWING if drawing[name] is not None}
     rows = [
-        measurement(
-            row, result.seed, drawing["step"], "pixels" if _of_pixels(row) else result.features, result.reference, how
-        )
+        measurement(row, result.seed, drawing["step"], _looked_at(row, result.features), result.reference, how)
         for row in result.rows
     ]
     if settings["statistics"]:  # the one number that is not against these images
@@ -294,27 +295,10 @@ def _is_text(name: str, value: object) -> None:
     instance(name, value, str)
 
 
-def _enough(names: Sequence[str], n: int, explicit: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The metrics that n images on the smaller side are enough for, and a sentence for each that is left out.
-
-    Raises:
-        InputError: one that was asked for is left out, or all are.
-    """
-    kept = tuple(with_enough(names, n))
-    left_out = tuple(
-        f"{name} is left out: it needs {METRICS[name].least} images a side, there are {n}"
-        for name in names
-        if name not in kept
-    )
-    if left_out and (explicit or not kept):
-        raise InputError(f"{left_out[0]}; a larger {option('n')}, or other {option('metrics')}, would be right")
-    return kept, left_out
-
-
 def _draw(run: Run, plan: SamplingPlan, sampling: Sampling, reporter: Reporter) -> np.ndarray:
     streams = Rng.of(sampling.seed, sampling.n, device=sampling.compute.on())
     calls = plan.calls(sampling.n, plan.steps)
-    what = f"{sampling.n:,} images x {plan.steps} evaluations"
+    what = f"{sampling.n:,} {getattr(run.space, 'kind', 'images')} x {plan.steps} evaluations"
     forecast(reporter, what, plan.model, run.space.model_shape, calls)
     with network_progress(reporter, "draw", calls, plan.model):
         return draw(plan.guided, plan.sampler, plan.times, streams, run.space, plan.clip).levels
@@ -353,15 +337,19 @@ def _views(
     return own, reference, look(real.other, chosen)
 
 
-def _memorised(own: View, real: RealImages, seed: int, reporter: Reporter) -> dict[str, Estimate]:
-    """The memorisation ratio among the pixels, where there is a held-out split and images are small."""
+def _memorised(space: Space, own: View, real: RealImages, seed: int, reporter: Reporter) -> dict[str, Estimate]:
+    """The memorisation ratio among the pixels, or standardised numbers, where there is a held-out split and data are
+    small."""
     if real.test is None or real.train is None or own.pixels[0].size > MOST_PIXELS:
         return {}
     samples = own.pixels[subset(len(own), min(len(own), MOST_COMPARED), seed, "samples")]
     held = real.test.images.take(subset(len(real.test), min(len(real.test), MOST_COMPARED), seed, "held out"))
     train = real.train.images.take(np.arange(len(real.train)))
+    sets: list[Any] = [samples, train, held]
+    if space.levels is None:  # in one unit
+        sets = [space.to_model(torch.from_numpy(np.array(part))) for part in sets]
     try:
-        return {MEMORISED: memorisation(samples, train, held, seed)}
+        return {MEMORISED if space.levels is not None else OF_NUMBERS: memorisation(sets[0], sets[1], sets[2], seed)}
     except InputError as error:  # few images, or few values that they have, such as points on a grid
         reporter.note(f"no memorisation ratio: {error}")
         return {}
@@ -383,8 +371,8 @@ def _notes(settings: Mapping[str, Any], estimates: Mapping[str, Estimate]) -> It
         yield "the training images are not here: features are fitted to those compared with; no memorisation ratio"
     if settings["role"] == "train":
         yield "compared with the training images themselves: a model that repeats them looks perfect"
-    if MEMORISED in estimates:
-        details = estimates[MEMORISED].details
+    for copies in (estimates[name] for name in (MEMORISED, OF_NUMBERS) if name in estimates):
+        details = copies.details
         z, share = details["z"], details["share"]
         how = f"{share:.1%} of the samples are nearer to training images than to held-out ones, z = {z:.1f}"
         why = f": {details['why']}" if details["why"] else ""
@@ -395,6 +383,10 @@ def _to_statistics(file: str | Path) -> str:
     return f"Frechet distance to the statistics {Path(file).name}"
 
 
-def _of_pixels(row: Mapping[str, Any]) -> bool:
+def _looked_at(row: Mapping[str, Any], features: str) -> str:
+    """What a number is in: pixels, standardised numbers, or the features."""
     metric = row["details"].get("metric")
-    return row["title"] == MEMORISED if metric is None else METRICS[metric].space == "pixels"
+    own = {MEMORISED: "pixels", OF_NUMBERS: "standardised numbers"}
+    if metric is None:
+        return own.get(row["title"], features)
+    return "pixels" if METRICS[metric].space == "pixels" else features

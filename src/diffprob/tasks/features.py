@@ -10,11 +10,13 @@ import torch
 from diffprob.base import checks
 from diffprob.base.errors import InputError, did_you_mean
 from diffprob.data.classes import joint
+from diffprob.data.fields import Fields
 from diffprob.data.images import Images
 from diffprob.evaluation.classifier import open_classifier
 from diffprob.evaluation.dino import DinoFeatures
-from diffprob.evaluation.features import ClassifierFeatures, Features, PcaFeatures, PixelFeatures
+from diffprob.evaluation.features import ClassifierFeatures, Features, NumberFeatures, PcaFeatures, PixelFeatures
 from diffprob.evaluation.inception import InceptionFeatures
+from diffprob.space.real_numbers import Reals
 from diffprob.tasks.classifier import trained_classifier
 from diffprob.tasks.options import option
 from diffprob.tasks.reporter import SILENT, Reporter
@@ -42,9 +44,27 @@ class FeatureChoice(Protocol):
         ...
 
 
+def _points(train: Images) -> PixelFeatures | NumberFeatures:
+    """The pixels themselves; real numbers standardised by the mean and scale of ``train``."""
+    if isinstance(train, Fields):
+        return NumberFeatures(Reals(train.event_shape, *train.moments()))
+    return PixelFeatures(train.event_shape, train.levels)
+
+
+def _require_levels(train: Images, text: str) -> None:
+    """Refuse features of pictures for real numbers.
+
+    Raises:
+        InputError: with what would be right.
+    """
+    if train.levels is None:
+        right = f"{option('features', 'pca')} or {option('features', 'pixels')}, of such numbers, would be right"
+        raise InputError(f"{option('features', text)} looks at grey levels, and these are real numbers; {right}")
+
+
 @dataclass(frozen=True)
 class RawPixels:
-    """The pixels themselves."""
+    """The pixels themselves, or standardised numbers."""
 
     text = "pixels"
 
@@ -52,12 +72,12 @@ class RawPixels:
         self, train: Images, test: Images | None, device: str | torch.device = "cpu", reporter: Reporter = SILENT
     ) -> Features:
         """See `FeatureChoice`."""
-        return PixelFeatures(train.event_shape, train.levels)
+        return _points(train)
 
 
 @dataclass(frozen=True)
 class Pca:
-    """Coordinates along the principal axes of the pixels.
+    """Coordinates along the principal axes of the pixels, or of standardised numbers.
 
     Args:
         axes: how many; None: 64, or as many as there can be.
@@ -80,9 +100,10 @@ class Pca:
         self, train: Images, test: Images | None, device: str | torch.device = "cpu", reporter: Reporter = SILENT
     ) -> Features:
         """See `FeatureChoice`."""
-        size = PixelFeatures(train.event_shape, train.levels).dimension
-        axes = max(1, min(PCA_AXES, size, len(train) - 1)) if self.axes is None else self.axes
-        return PcaFeatures.fit(train, axes, train.levels)
+        points = _points(train)
+        axes = max(1, min(PCA_AXES, points.dimension, len(train) - 1)) if self.axes is None else self.axes
+        of = points if isinstance(points, NumberFeatures) else None
+        return PcaFeatures.fit(train, axes, train.levels, of)
 
 
 @dataclass(frozen=True)
@@ -108,6 +129,7 @@ class LabelClassifier:
         self, train: Images, test: Images | None, device: str | torch.device = "cpu", reporter: Reporter = SILENT
     ) -> Features:
         """See `FeatureChoice`."""
+        _require_levels(train, self.text)
         if self.path is not None:
             return open_classifier(self.path, device).features(device)
         made = trained_classifier(train, test, device=device, reporter=reporter)
@@ -127,7 +149,8 @@ class Auto:
         self, train: Images, test: Images | None, device: str | torch.device = "cpu", reporter: Reporter = SILENT
     ) -> Features:
         """See `FeatureChoice`."""
-        return (Pca() if train.labels is None else LabelClassifier()).fit(train, test, device, reporter)
+        plain = train.labels is None or train.levels is None
+        return (Pca() if plain else LabelClassifier()).fit(train, test, device, reporter)
 
 
 @dataclass(frozen=True)
@@ -155,6 +178,7 @@ class Inception:
         self, train: Images, test: Images | None, device: str | torch.device = "cpu", reporter: Reporter = SILENT
     ) -> Features:
         """See `FeatureChoice`."""
+        _require_levels(train, self.text)
         return InceptionFeatures.open(self.path, train.levels, device, self.accept)
 
 
@@ -180,6 +204,7 @@ class Dino:
         self, train: Images, test: Images | None, device: str | torch.device = "cpu", reporter: Reporter = SILENT
     ) -> Features:
         """See `FeatureChoice`."""
+        _require_levels(train, self.text)
         return DinoFeatures(self.name, train.levels, device)
 
 

@@ -41,6 +41,7 @@ from diffprob.tasks.compute import Compute
 from diffprob.tasks.evaluation import (
     MEMORISED,
     MOST_COMPARED,
+    OF_NUMBERS,
     EvaluationRequest,
     evaluate,
     evaluation_measurements,
@@ -264,7 +265,7 @@ class _Making:
     def _made(self) -> set[str]:
         """The parts that there are for these weights; the page is drawn anew."""
         names = {item.name for item in self._measurements()}
-        there = {"bits": self._bound in names, "comparison": bool(names & {MEMORISED, DISTANCE})}
+        there = {"bits": self._bound in names, "comparison": bool(names & {MEMORISED, OF_NUMBERS, DISTANCE})}
         there["fit"] = self._is_fitted
         return {name for name, is_there in there.items() if is_there}
 
@@ -372,7 +373,8 @@ class _Making:
     def _result(self, seconds: float) -> FirstReport:
         """What is recorded, whoever measured it."""
         items = {item.name: item for item in self._measurements()}
-        bits, distance, copies = (items.get(name) for name in (self._bound, DISTANCE, MEMORISED))
+        bits, distance = items.get(self._bound), items.get(DISTANCE)
+        copies = items.get(MEMORISED, items.get(OF_NUMBERS))
         page = kind_of(self.run.path / INSIDE) is not None
         return FirstReport(
             run=self.run.place,

@@ -13,6 +13,7 @@ from diffprob.base.errors import InputError, Missing
 from diffprob.base.levels import level_dtype
 from diffprob.base.rng import increasing_subset
 from diffprob.data.combined import held_out_source
+from diffprob.data.fields import numbers_in_memory
 from diffprob.data.for_run import TEST, TRAIN, Selection, select
 from diffprob.data.formats.files import opened
 from diffprob.data.formats.npy import open_npz
@@ -340,6 +341,8 @@ def samples_of(pixels: np.ndarray, run: Run) -> np.ndarray:
     Raises:
         InputError: not levels of the run's shape, or none.
     """
+    if run.space.levels is None:
+        return numbers_in_memory(pixels, tuple(run.space.shape)).pixels
     _check_samples(pixels, run, option("samples"))
     if int(pixels.max()) >= run.space.levels:
         raise InputError(
@@ -349,8 +352,15 @@ def samples_of(pixels: np.ndarray, run: Run) -> np.ndarray:
 
 
 def _check_samples(pixels: np.ndarray, run: Run, argument: str) -> None:
-    """Refuse what are no levels of the run's type and shape."""
-    wanted, shape = level_dtype(run.space.levels), tuple(run.space.shape)
+    """Refuse what are no levels of the run's type and shape, or no finite numbers."""
+    shape = tuple(run.space.shape)
+    if run.space.levels is None:
+        try:
+            numbers_in_memory(pixels, shape)
+        except InputError as error:
+            raise InputError(f"{argument}: {error}") from error
+        return
+    wanted = level_dtype(run.space.levels)
     if pixels.dtype != wanted or tuple(pixels.shape[1:]) != shape or not len(pixels):
         has = f"{pixels.dtype} {pixels.shape}"
         raise InputError(f"{argument}: images {has}, those of the run are {wanted} (N, *{run.space.shape})")
