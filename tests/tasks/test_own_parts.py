@@ -134,6 +134,18 @@ class Changing(Pictures):
         return torch.randint(0, 256, (1, 8, 8)), 0
 
 
+class Broken(Pictures):
+    def __getitem__(self, index: int) -> Any:
+        if index:
+            raise OSError("no such\ndisk")
+        return super().__getitem__(index)
+
+
+class Negative(Pictures):
+    def __len__(self) -> int:
+        return -1
+
+
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
@@ -148,14 +160,17 @@ class Changing(Pictures):
         ([{"a": 1}], 'item 0 has a: no image is found; image="key" would be right'),
         ([(PIXELS[0], 1), (PIXELS[0], "x")], "the labels of the items 0 and 1 are 1 and 'x'"),
         ([], "list is empty"),
+        (Broken(PIXELS), "Broken: item 1 is not given .OSError: no such disk.; an image would be right"),
+        (Negative(PIXELS), "Negative does not say how many items it has .ValueError"),
         (iter([1]), "map-style"),
         ({0: 1}, "map-style"),
         ("digits", "map-style"),
     ],
 )
 def test_what_is_no_data_set_of_images_is_refused_in_one_line(dataset: Any, message: str) -> None:
-    with pytest.raises(dp.InputError, match=message):
+    with pytest.raises(dp.InputError, match=message) as caught:
         dp.FromDataset(dataset)
+    assert "\n" not in str(caught.value)
 
 
 def test_chosen_entries_are_there_or_named() -> None:
@@ -244,6 +259,7 @@ def test_a_registered_factory_is_saved_by_its_name() -> None:
         (nn.Conv2d(1, 1, 3), "Conv2d cannot be called as net.x, t. with x .2, 1, 8, 8.: TypeError"),
         (Tiny(width=5), r"Tiny answers net\(x, t\) with the shape \(2, 1, 7, 7\); \(2, 1, 8, 8\) would be right"),
         (nn.Identity(), "Identity has no parameters"),
+        (Tiny().requires_grad_(False), "Tiny has no parameters that could be trained"),
     ],
 )
 def test_modules_that_cannot_be_trained_are_refused_before_anything_is_written(network: Any, message: str) -> None:

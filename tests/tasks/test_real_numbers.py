@@ -58,6 +58,7 @@ def test_each_kind_trains_draws_and_is_bounded_in_its_own_units(place: Path, kin
     assert main(["show", str(place / kind)]) == 0
     shown = capsys.readouterr().out
     assert "bits/dim" not in shown and kind in shown
+    assert "diffprob evaluate" not in shown and "diffprob report" not in shown  # which take grey levels
     assert "bits/dim" not in (place / kind / "README.md").read_text()
 
 

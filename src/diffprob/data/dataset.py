@@ -12,6 +12,7 @@ import numpy as np
 from diffprob.base.checks import MOST, shown, text, whole
 from diffprob.base.errors import FieldError, InputError, Missing, did_you_mean
 from diffprob.base.levels import MOST_BANDS, MOST_LEVELS, level_dtype
+from diffprob.base.text import one_line
 from diffprob.data.formats.files import blank_pixels, whole_labels
 from diffprob.data.images import Images, Pixels
 
@@ -107,8 +108,9 @@ class FromDataset:
             )
         try:
             count = len(dataset)
-        except (TypeError, NotImplementedError) as error:
-            raise InputError(f"{called} does not say how many items it has: len(dataset) would be right") from error
+        except Exception as error:  # whatever another's data set does
+            why = f"{type(error).__name__}: {one_line(error, 120)}"
+            raise InputError(f"{called} does not say how many items it has ({why}): len(dataset) would be right") from error
         if not count:
             raise InputError(f"{called} is empty: one item or more would be right")
         pixels, labels = None, []
@@ -134,7 +136,12 @@ class FromDataset:
 
     def _item(self, index: int, called: str) -> tuple[Pixels, int | str | None]:
         """Grey levels (C, H, W) and label of an item."""
-        item, where = self.dataset[index], f"{called}: item {index}"
+        where = f"{called}: item {index}"
+        try:
+            item = self.dataset[index]
+        except Exception as error:  # whatever another's data set does
+            why = f"{type(error).__name__}: {one_line(error, 120)}"
+            raise InputError(f"{where} is not given ({why}); an image would be right") from error
         if isinstance(item, Mapping):
             image = _entry(item, self.image, IMAGE_KEYS, "image", where)
             label = _entry(item, self.label, LABEL_KEYS, "label", where)

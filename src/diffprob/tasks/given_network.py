@@ -71,7 +71,7 @@ def _try(settings: FromModule, recipe: Recipe) -> None:
     """
     net, shape = settings.build().eval(), (CALLED, *recipe.space.model_shape)
     first = next(net.parameters(), None)
-    if first is None:
+    if first is None or not any(weight.requires_grad for weight in net.parameters()):
         raise InputError(f"network: {settings.kind} has no parameters that could be trained")
     condition = () if recipe.condition is None else (recipe.condition.example_rows(CALLED),)
     x, t = torch.zeros(shape, device=first.device, dtype=first.dtype), torch.full((CALLED,), 0.5, device=first.device)
