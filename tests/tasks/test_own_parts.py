@@ -143,7 +143,7 @@ class Broken(Pictures):
 
 class Negative(Pictures):
     def __len__(self) -> int:
-        return -1
+        return len(self.pixels) - 99
 
 
 @pytest.mark.parametrize(

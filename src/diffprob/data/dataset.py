@@ -110,7 +110,8 @@ class FromDataset:
             count = len(dataset)
         except Exception as error:  # whatever another's data set does
             why = f"{type(error).__name__}: {one_line(error, 120)}"
-            raise InputError(f"{called} does not say how many items it has ({why}): len(dataset) would be right") from error
+            right = "len(dataset) would be right"
+            raise InputError(f"{called} does not say how many items it has ({why}): {right}") from error
         if not count:
             raise InputError(f"{called} is empty: one item or more would be right")
         pixels, labels = None, []
