@@ -187,3 +187,13 @@ def test_a_variance_known_at_25_times_gives_almost_the_best_path_through_400(spe
     found = cheapest_paths(step_costs(process, times, near), 50, reconstruction_costs(near, 256))[-1]
     regret, wrong = whole_cost(found)[0] - whole_cost(best)[0], whole_cost(found)[1]
     assert whole_cost(best)[1] >= 0 and 0 <= regret < 0.004 and wrong < 0.002
+
+
+def test_telling_real_numbers_costs_the_entropy_of_the_normal_law_of_their_variance() -> None:
+    spread = torch.tensor([[0.01, 0.2], [1.0, 4.0]], dtype=torch.float64)
+    entropy = torch.distributions.Normal(0.0, spread.sqrt()).entropy()
+    assert torch.allclose(reconstruction_costs(spread[0], None), entropy[0], rtol=1e-12)
+    assert torch.allclose(reconstruction_costs(spread, None), entropy.mean(1), rtol=1e-12)
+    # Of many levels a level is a density times the width of its bin.
+    (fine,) = reconstruction_costs(spread[:1, :1].flatten(), 60000)
+    assert abs(float(fine) - float(entropy[0, 0]) - math.log(59999 / 2)) < 1e-4

@@ -10,7 +10,9 @@ import pytest
 import diffprob as dp
 from diffprob.base.errors import InputError
 from diffprob.cli.main import main
+from diffprob.runs.folder import open_run
 from diffprob.space.real_numbers import Reals
+from diffprob.tasks.first_report import make_first_report
 from diffprob.tasks.reporter import SILENT
 
 RNG = np.random.default_rng(0)
@@ -138,3 +140,16 @@ def test_every_kind_is_evaluated_and_what_has_no_meaning_is_refused(place: Path,
         assert main(command) == 2
         err = capsys.readouterr().err
         assert err.count("error:") == 1 and message in err, err
+
+
+@pytest.mark.parametrize("kind", ["vectors", "volumes"])  # figures and colours
+def test_a_training_ends_with_samples_nats_a_distance_and_a_page(place: Path, kind: str) -> None:
+    run = open_run(str(place / kind))
+    first = make_first_report(run, "cpu", {}, reporter=SILENT)
+    assert not first.left_out and not first.no_time, first
+    assert "nats/dim" in first.worth and kind in first.worth and "Frechet distance" in first.worth
+    assert first.low is not None and first.distance is not None and first.real_distance is not None
+    assert (place / kind / "samples.png").read_bytes().startswith(b"\x89PNG")
+    page = (place / kind / "report.html").read_text()
+    assert "nats/dim" in page and "bits/dim" not in page and kind in page
+    assert page.count("<img") > 11  # samples, chains both ways, data

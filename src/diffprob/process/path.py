@@ -43,8 +43,10 @@ def step_costs(process: LinearProcess, times: Tensor, variance: Tensor) -> Tenso
     return costs
 
 
-def reconstruction_costs(variance: Tensor, levels: int) -> Tensor:
+def reconstruction_costs(variance: Tensor, levels: int | None) -> Tensor:
     """What it costs at best to tell the grey level of x_0 at each time, in nats per dimension, float64 (K,).
+
+    Of real numbers (``levels`` None) a density is told, by the same law: 1/2 log(2 pi e Var), exactly.
 
     E[-log P] of an inner one of K levels on [-1, 1] by a normal law whose mean errs by N(0, Var) and whose variance is
     that: 0 where it is well inside a bin, and 1/2 log(2 pi e Var/w^2) where it spans many bins of width w.
@@ -52,12 +54,15 @@ def reconstruction_costs(variance: Tensor, levels: int) -> Tensor:
     Args:
         variance: E Var[x_0|x_t] at the times, float64 (K,) or (K, Q), as in `step_costs`. The costs of the latter are
             interpolated between 512 values, linearly in the logarithm.
-        levels: number of grey levels.
+        levels: number of grey levels; None: real numbers.
 
     Raises:
         ValueError: a variance that is negative or no number, or fewer than 2 levels.
     """
     _check_variance(variance)
+    if levels is None:
+        costs = 0.5 * torch.log(2 * math.pi * math.e * variance.clamp_min(1e-16))
+        return costs if variance.ndim == 1 else costs.mean(1)
     whole("levels", levels, 2)
     if variance.ndim == 1:
         return torch.stack([_level_cost(std, levels) for std in variance.sqrt()])

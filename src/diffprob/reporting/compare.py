@@ -229,7 +229,7 @@ def _samples(materials: Sequence[Material], labels: Sequence[str]) -> "Markup":
         drawn = material.samples
         alts = [f"{label}, sample of {drawn.called(k)}" for k in range(len(drawn))]
         tiles = pictures.tiles(drawn.levels, material.run.space.levels, alts, drawn.captions)
-        groups.append((label, drawn, tiles, max(material.run.space.shape[1:]) > 48))
+        groups.append((label, drawn, tiles, max(material.run.space.shape[1:], default=0) > 48))
     return fill("compare_samples", {"groups": groups})
 
 

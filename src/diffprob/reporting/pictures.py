@@ -14,6 +14,7 @@ from diffprob.base.rng import Rng
 from diffprob.process.process import Process
 from diffprob.reporting.figures import grid_image
 from diffprob.reporting.flat import is_flat
+from diffprob.reporting.numbers import bounds, is_drawn, scale_bar
 from diffprob.reporting.numbers import tiles as number_tiles
 from diffprob.space.space import Space
 
@@ -70,18 +71,27 @@ def _uri(picture: "Image", kind: str) -> str:
 def tiles(
     pixels: np.ndarray, levels: int | None, alts: Sequence[str], captions: Sequence[str] | None = None
 ) -> tuple[Picture, ...]:
-    """Images (N, C, H, W) one by one; those of one row of pixels, such as points of the plane, in one picture."""
+    """Images (N, C, H, W) one by one; those of one row of pixels, such as points of the plane, in one picture.
+
+    Of real numbers signals and few columns are one figure, others colours, with their scale at the end.
+    """
+    scale = None
+    if levels is None and is_drawn(pixels):
+        return (together(pixels, levels, f"{len(alts):,} together, from {alts[0]} on"),)
     if levels is None:
+        (low, high), sheet = bounds(pixels), scale_bar(SHARP, pixels)
+        scale = Picture(_uri(sheet, "png"), f"Colours from {low:.4g} to {high:.4g}", f"{low:.3g} to {high:.3g}")
         pixels, levels = number_tiles(pixels), 256
     elif is_flat(pixels.shape):
         return (together(pixels, levels, f"{alts[0]} and {len(alts) - 1:,} more" if len(alts) > 1 else alts[0]),)
     under = [""] * len(pixels) if captions is None else captions
     parts = zip(pixels, alts, under, strict=True)
-    return tuple(Picture(data_uri(image, levels), alt, caption) for image, alt, caption in parts)
+    shown = tuple(Picture(data_uri(image, levels), alt, caption) for image, alt, caption in parts)
+    return shown if scale is None else (*shown, scale)
 
 
-def together(pixels: np.ndarray, levels: int, alt: str) -> Picture:
-    """Images (N, C, 1, W) in one picture, as `diffprob.reporting.figures.grid_image` has them."""
+def together(pixels: np.ndarray, levels: int | None, alt: str) -> Picture:
+    """Images (N, C, 1, W), signals or vectors in one picture, as `diffprob.reporting.figures.grid_image` has them."""
     return Picture(_uri(grid_image(pixels, levels=levels), "png"), alt, whole=True)
 
 
@@ -108,7 +118,10 @@ def strip(
         return Strip(heads, ((f"{n:,} together", row),))
     for k, name in enumerate(names):
         alts = [f"{what} of {name} at t = {label}" for label, _ in heads]
-        rows.append((name, tiles(np.stack([frame[k] for frame in frames]), levels, alts)))
+        row = np.stack([frame[k] for frame in frames])
+        if levels is None:  # colours by one scale in each row
+            row = number_tiles(row)
+        rows.append((name, tiles(row, levels or 256, alts)))
     return Strip(heads, tuple(rows))
 
 

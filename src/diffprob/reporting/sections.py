@@ -46,7 +46,7 @@ def samples(material: Material) -> "Markup":
     drawn = material.samples
     alts = [f"Sample of {drawn.called(k)}" for k in range(len(drawn))]
     tiles = pictures.tiles(drawn.levels, material.run.space.levels, alts, drawn.captions)
-    values = {"drawn": drawn, "tiles": tiles, "wide": _is_wide(material), "named": not is_flat(drawn.levels.shape)}
+    values = {"drawn": drawn, "tiles": tiles, "wide": _is_wide(material), "named": not tiles[0].whole}
     return fill("samples", values)
 
 
@@ -83,6 +83,7 @@ def noising(material: Material) -> "Markup":
             "scaling": repr(process.scaling) if process.is_linear else None,
             "masks": hasattr(process, "mask"),
             "points": is_point(space.shape),
+            "kind": getattr(space, "kind", "images"),
         },
     )
 
@@ -157,6 +158,7 @@ def data(material: Material) -> "Markup":
         )
         real = pictures.tiles(images.take(chosen), images.levels, alts, labels)
     values = {"rows": summary.data_rows(material), "tiles": real, "shown": len(chosen), "wide": _is_wide(material)}
+    values["kind"] = getattr(material.run.space, "kind", "images")
     return fill("data", values)
 
 
@@ -213,4 +215,4 @@ def _called(images: Images, index: int) -> str:
 
 def _is_wide(material: Material) -> bool:
     """Whether images need more room than small ones."""
-    return max(material.run.space.shape[1:]) > 48
+    return max(material.run.space.shape[1:], default=0) > 48

@@ -177,7 +177,8 @@ def data_rows(material: Material) -> Rows:
     recipe, images = without_paths(material.run.recipe), material.images
     rows = [("Source", repr(recipe.data)), ("SHA-256", material.run.meta["data"] or "not known")]
     if images is not None:
-        rows.append(("Images", f"{len(images):,} of {shape(recipe.space)}"))
+        kind = getattr(recipe.space, "kind", "images")
+        rows.append((kind.capitalize(), f"{len(images):,} of {shape(recipe.space)}"))
         if images.labels is not None:
             rows.append(("Classes", f"{len(images.occurring):,}: {one_line(', '.join(images.occurring))}"))
         rows += [("Note", note) for note in images.notes]

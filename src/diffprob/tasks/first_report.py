@@ -125,7 +125,7 @@ class FirstReport:
             kind = {"test": "held-out", "train": "training"}.get(str(self.role), "other")
             parts.append(f"{self.bits_per_dim:.3f}{known} {self.unit} of {self.images:,} {kind} {self.what}")
         if self.distance is not None:
-            real = "" if self.real_distance is None else f" (real images: {self.real_distance:.3g})"
+            real = "" if self.real_distance is None else f" (real {self.what}: {self.real_distance:.3g})"
             parts.append(f"{DISTANCE} {self.distance:.3g}{real}")
         if self.memorisation is not None:
             parts.append(f"memorisation: {self.memorisation}")
@@ -333,8 +333,10 @@ class _Making:
         levels, own = self.drawn.levels, OwnImages(self.run)
         real = own.train if own.test is None else own.test
         chosen = increasing_subset(len(real), min(len(levels), len(real)), 0, "images")
+        most = self.run.space.levels
+        across = None if most is None else math.ceil(math.sqrt(len(chosen)))  # numbers choose for themselves
         grids = {
-            name: grid_image(images[: len(chosen)], math.ceil(math.sqrt(len(chosen))), levels=self.run.space.levels)
+            name: grid_image(images[: len(chosen)], across, levels=most)
             for name, images in (("samples", levels), (f"real, {real.role}", real.images.take(chosen)))
         }
         self.run.add(PICTURE, artifacts.png(side_by_side(grids), self.page.plan.settings))

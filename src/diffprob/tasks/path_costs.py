@@ -23,7 +23,7 @@ def fit_times(
     moments: NoiseMoments,
     times: Tensor,
     longest: int,
-    levels: int,
+    levels: int | None,
     model: Denoiser,
     x0: Tensor | None,
     seed: int,
@@ -36,7 +36,7 @@ def fit_times(
         moments: the analytic fit.
         times: to choose from, increasing, float64 (K,).
         longest: of the paths.
-        levels: of grey.
+        levels: of grey; None: real numbers.
         model: with the variance that bounds take, clipped as they clip.
         x0: images (B, *event) at which its variances are looked at; None: the variance is the analytic one.
         seed: of the noise.

@@ -111,7 +111,8 @@ def prepare_report(run: Run, request: ReportRequest, reporter: Reporter) -> Prep
     Raises:
         InputError: data that cannot be read or is not the run's, too many samples, or a run without a model.
     """
-    run.space.require_images("a report")
+    if run.space.levels is not None:  # numbers of any kind are shown
+        run.space.require_images("a report")
     images, note = find_data(run, request.data, reporter)
     return PreparedReport(run, request, _plan(run, request.sampling, reporter), images, note)
 
@@ -124,7 +125,7 @@ def make_report(prepared: PreparedReport, reporter: Reporter) -> PageResult:
     """
     run, request = prepared.run, prepared.request
     samples = draw_samples(run, prepared.plan, request.sampling, reporter)
-    looked_for = prepared.images is not None
+    looked_for = prepared.images is not None and run.space.levels is not None  # a code is of grey levels
     coded = coded_images(run, request.data, request.sampling.compute, reporter) if looked_for else None
     page = report_page(gather(run, samples, prepared.images, prepared.note, coded))
     return PageResult(page, prepared.settings)
