@@ -91,7 +91,7 @@ def test_what_has_no_meaning_for_numbers_is_refused_in_one_line(place: Path, cap
         dp.load(run, reporter=SILENT).bits_per_dim(np.zeros((2, 3, 8, 8)))
 
 
-MEAN, SPREAD = np.array([10.0, -3.0]), np.array([[4.0, 1.0], [1.0, 0.5]])
+MEAN, SPREAD = np.array([10.0, -3.0]), np.diag([4.0, 0.5])
 
 
 def _normal(n: int, mean: np.ndarray, covariance: np.ndarray, seed: int) -> np.ndarray:
@@ -110,11 +110,11 @@ def gaussian(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_frechet_distance_of_two_normal_laws_is_that_of_their_standardised_numbers(gaussian: Path) -> None:
     model = dp.load(gaussian, reporter=SILENT)
-    mean, covariance = MEAN + np.array([1.0, -0.5]), SPREAD * 2
+    mean, covariance = MEAN + np.array([1.0, -0.5]), np.array([[5.0, 1.0], [1.0, 1.0]])
     result = model.evaluate(samples=_normal(2000, mean, covariance, 3), metrics=("frechet",))
     scale = np.array(model.space.scale)
     one, two = (part / np.outer(scale, scale) for part in (SPREAD, covariance))
-    # covariances commute: |m1 - m2|^2 + sum (sqrt(l1) - sqrt(l2))^2
+    # the first covariance is nearly I, so that they commute: |m1 - m2|^2 + sum (sqrt(l1) - sqrt(l2))^2
     roots = np.sqrt(np.linalg.eigvalsh(two)) - np.sqrt(np.linalg.eigvalsh(one))
     closed = float((((mean - MEAN) / scale) ** 2).sum() + (roots**2).sum())
     estimate = result.estimates["Frechet distance"]
@@ -153,3 +153,27 @@ def test_a_training_ends_with_samples_nats_a_distance_and_a_page(place: Path, ki
     page = (place / kind / "report.html").read_text()
     assert "nats/dim" in page and "bits/dim" not in page and kind in page
     assert page.count("<img") > 11  # samples, chains both ways, data
+
+
+def test_two_normal_laws_are_told_apart_as_often_as_their_radii_say(gaussian: Path, tmp_path: Path, capsys) -> None:
+    model, n = dp.load(gaussian, reporter=SILENT), 800
+    wide = _normal(n, MEAN, 4 * SPREAD, 5)
+    result = model.detect(outside=wide, n=n)
+    assert len(result.separations) == 3 and all(pair.partial is None for pair in result.correlations)
+    assert "complexity" not in result.to_csv().splitlines()[0]
+    by = {pair.proxy: pair.auroc for pair in result.separations}
+    # A new network is the denoiser of N(0, I), whose score falls with |z|^2, inside 2 E and outside 8 E' with
+    # exponential E, E': P(E < 4 E') = 4/5.
+    auroc = by["DenoisingScore"]
+    assert auroc.low is not None and auroc.high is not None
+    assert abs(auroc.value - 0.8) < 4 * (auroc.high - auroc.low) / (2 * 1.96)
+    ranked = model.detect(wide[:200] + np.float32(20))
+    assert len(ranked.rankings[0].flagged) == 200
+    np.save(tmp_path / "wide.npy", wide[:200])
+    for k, more in enumerate(([], ["--outside"])):
+        out = ["--out", str(tmp_path / f"d{k}"), "-n", "100"]
+        assert main(["detect", str(gaussian), *more, str(tmp_path / "wide.npy"), *out]) == 0, more
+    assert "AUROC" in capsys.readouterr().out
+    assert main(["detect", str(gaussian), str(tmp_path / "wide.npy"), "--proxy", "ComplexityCorrected()"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("error:") == 1 and "grey levels" in err, err

@@ -196,10 +196,10 @@ def _compared(result: dict[str, Any]) -> Iterator[str]:
     if near:
         yield f"correlation with {first} on the inside images:"
         rows = [
-            (row["two"] if row["one"] == first else row["one"], *(f"{row[k]['value']:+.3f}" for k in WAYS))
+            (row["two"] if row["one"] == first else row["one"], *(f"{row[k]['value']:+.3f}" for k in WAYS if k in row))
             for row in near
         ]
-        yield from table(rows, ("proxy", "Pearson", "Spearman", "given complexity"))
+        yield from table(rows, ("proxy", "Pearson", "Spearman", "given complexity")[: len(rows[0])])
 
 
 def _integrable(result: dict[str, Any]) -> Iterator[str]:

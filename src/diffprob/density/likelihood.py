@@ -167,14 +167,22 @@ class ComplexityCorrected(Proxy):
         Raises:
             InputError: what is coded is not known, because the proxy was not bound to a pixel space, or no image.
         """
-        if self.levels is None or x.ndim != 4:
-            raise InputError(f"{self!r} needs images (B, C, H, W) and their grey levels, as in levels=256")
+        self._require_images(x)
         return self.complete(self.of.statistics(model, x, rng), x)
 
     def complete(self, measured: Tensor, x: Tensor) -> Tensor:
-        """With the bits of the code."""
+        """With the bits of the code.
+
+        Raises:
+            InputError: as `statistics`.
+        """
+        self._require_images(x)
         coded = code_length(Pixels((1, 1, 1), self.levels or 256).exact(x))
         return torch.cat([self.of.complete(measured, x), coded[:, None].to(measured)], 1)
+
+    def _require_images(self, x: Tensor) -> None:
+        if self.levels is None or x.ndim != 4:
+            raise InputError(f"{self!r} needs images (B, C, H, W) and their grey levels, as in levels=256")
 
     def score(self, statistics: Tensor, fitted: Fitted | None = None) -> Tensor:
         """log p + L ln 2, nats, (B,)."""

@@ -87,7 +87,8 @@ def _numbers_image(values: np.ndarray, columns: int | None, pad: int) -> "Image"
 
 
 def named_grid(pixels: np.ndarray, names: Sequence[str], columns: int, levels: int | None = 256) -> "Image":
-    """Images (N, C, H, W) side by side, each above its name, which is cut in the middle where it is too long.
+    """Images (N, C, H, W) side by side, each above its name, which is cut in the middle where it is too long; real
+    numbers (``levels`` None) in colours of one scale.
 
     Args:
         pixels: grey levels 0 .. ``levels`` - 1; of other than 1 or 3 channels some (`reporting.bands.shown_bands`).
@@ -97,14 +98,14 @@ def named_grid(pixels: np.ndarray, names: Sequence[str], columns: int, levels: i
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    tiles = visible(pixels, levels)
-    _, channels, height, width = tiles.shape
+    shown = tiles(pixels) if levels is None else visible(pixels, levels)
+    _, channels, height, width = shown.shape
     factor, font, line = max(1, round(_NAMED / width)), ImageFont.load_default(10), 14
     high, wide = height * factor + line, width * factor
-    down, pad = math.ceil(len(tiles) / columns), 2
+    down, pad = math.ceil(len(shown) / columns), 2
     sheet = Image.new("RGB", (columns * (wide + pad) + pad, down * (high + pad) + pad), "white")
     draw = ImageDraw.Draw(sheet)
-    for index, (tile, name) in enumerate(zip(tiles, names, strict=True)):
+    for index, (tile, name) in enumerate(zip(shown, names, strict=True)):
         left, top = pad + index % columns * (wide + pad), pad + index // columns * (high + pad)
         picture = Image.fromarray(tile[0] if channels == 1 else np.ascontiguousarray(tile.transpose(1, 2, 0)))
         sheet.paste(picture.resize((wide, high - line), Image.Resampling.NEAREST), (left, top))

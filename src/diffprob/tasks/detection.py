@@ -185,16 +185,20 @@ class DetectionResult:
         }
 
     def to_csv(self) -> str:
-        """A row for each image: its set, its place in its data, its file where it has one, scores and complexity."""
+        """A row for each image: its set, its place there, its file where it has one, scores; of levels complexity."""
         text, named = io.StringIO(), any(part.files for part in self.sets)
+        coded = all(part.complexity is not None for part in self.sets)
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["set", "image", *(["file"] if named else []), *self.scores, "complexity"])
+        writer.writerow(
+            ["set", "image", *(["file"] if named else []), *self.scores, *(["complexity"] if coded else [])]
+        )
         for part in self.sets:
             columns = [scores[part.name] for scores in self.scores.values()]
-            for k, (place, bits) in enumerate(zip(part.index, part.complexity, strict=True)):
+            for k, place in enumerate(part.index):
                 file = [part.files[k] if part.files else ""] if named else []
                 numbers = (repr(float(column[k])) for column in columns)
-                writer.writerow([part.name, int(place), *file, *numbers, float(bits)])
+                bits = [] if part.complexity is None else [float(part.complexity[k])]
+                writer.writerow([part.name, int(place), *file, *numbers, *bits])
         return text.getvalue()
 
     def __repr__(self) -> str:
@@ -221,6 +225,8 @@ def prepare_detection(run: Run, request: DetectionRequest, reporter: Reporter = 
         InputError: a run without a model, images that it does not take, or too few.
     """
     # What bf16 leaves as it is was measured of the default proxies alone (docs/results/precision.md).
+    if request.map is not None and run.space.levels is None:
+        run.space.require_pixels("an anomaly map")
     compute = request.compute.for_images(run) if request.proxies is None else request.compute
     request = replace(request, compute=compute.in_bulk(run))
     compute, device = request.compute, request.compute.on()

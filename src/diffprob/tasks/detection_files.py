@@ -14,13 +14,13 @@ from diffprob.tasks.separation import ENDS
 JSON, CSV, MAPS, EXTREMES = "detect.json", "scores.csv", "maps.png", "extremes.png"
 
 
-def save_detection(folder: Path, detection: DetectionResult, levels: int, **more: Any) -> dict[str, Any]:
+def save_detection(folder: Path, detection: DetectionResult, levels: int | None, **more: Any) -> dict[str, Any]:
     """Write detect.json, scores.csv and figures into a folder, which is made.
 
     Args:
         folder: where.
         detection: the result.
-        levels: grey levels of the run's images.
+        levels: grey levels of the run's images; None: real numbers.
         more: further fields of detect.json.
 
     Returns:
@@ -36,7 +36,7 @@ def save_detection(folder: Path, detection: DetectionResult, levels: int, **more
     else:
         write_file(folder / EXTREMES, extremes_png(detection, levels))
         pictures = [EXTREMES]
-    if detection.maps is not None:
+    if detection.maps is not None and levels is not None:
         write_file(folder / MAPS, maps_png(detection, levels))
         pictures.append(MAPS)
     result = {**detection.to_json(), **more, "files": [JSON, CSV, *pictures]}
@@ -44,7 +44,7 @@ def save_detection(folder: Path, detection: DetectionResult, levels: int, **more
     return result
 
 
-def extremes_png(detection: DetectionResult, levels: int) -> bytes:
+def extremes_png(detection: DetectionResult, levels: int | None) -> bytes:
     """The least typical images over the most typical ones, by the first proxy."""
     ranking, judged = detection.rankings[0], detection.outside[0]
     shown = min(ENDS, len(ranking.order))

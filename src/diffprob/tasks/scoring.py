@@ -33,7 +33,7 @@ class ImageSet:
 
     Args:
         name: for tables and figures.
-        levels: uint8 (n, C, H, W).
+        levels: uint8 (n, C, H, W), or real numbers, float32 (n, C, ...).
         index: where each stands in its data, int64 (n,).
         about: where they come from, JSON literals.
         files: of each, relative to the folder of the data; empty where they have none.
@@ -46,8 +46,10 @@ class ImageSet:
     files: tuple[str, ...] = ()
 
     @cached_property
-    def complexity(self) -> np.ndarray:
-        """Bits of each image under a lossless compressor, (n,)."""
+    def complexity(self) -> np.ndarray | None:
+        """Bits of each image under a lossless compressor, (n,); None of real numbers, which have no such code."""
+        if self.levels.dtype.kind == "f":
+            return None
         return code_length(torch.from_numpy(self.levels)).numpy()
 
     def called(self, place: int) -> str:
@@ -106,7 +108,8 @@ def take(selection: Selection, n: int, seed: int, name: str, reporter: Reporter 
     images = selection.images
     chosen = increasing_subset(len(images), n, seed, "images")
     levels, about = images.take(chosen), {**selection.provenance, "n": len(chosen)}
-    constant = chosen[levels.reshape(len(levels), -1).min(1) == levels.reshape(len(levels), -1).max(1)]
+    rows = levels.reshape(len(levels), -1)
+    constant = chosen[rows.min(1) == rows.max(1)] if images.levels is not None else chosen[:0]
     if len(constant) == len(chosen):
         raise InputError(f"{name}: every image is constant: nothing can be told of them")
     if len(constant):

@@ -50,19 +50,20 @@ class Correlation:
     Args:
         one, two: their names.
         pearson, spearman: correlations.
-        partial: the rank correlation given the images' complexity.
+        partial: the rank correlation given the images' complexity; None of real numbers.
     """
 
     one: str
     two: str
     pearson: Estimate
     spearman: Estimate
-    partial: Estimate
+    partial: Estimate | None
 
     def to_json(self) -> dict[str, Any]:
         """JSON literals by name."""
         estimates = {"pearson": self.pearson, "spearman": self.spearman, "partial": self.partial}
-        numbers = {name: {**_ends(estimate), "p": estimate.details["p"]} for name, estimate in estimates.items()}
+        known = {name: estimate for name, estimate in estimates.items() if estimate is not None}
+        numbers = {name: {**_ends(estimate), "p": estimate.details["p"]} for name, estimate in known.items()}
         return {"one": self.one, "two": self.two, **numbers}
 
 
@@ -137,7 +138,9 @@ def correlate(scores: Scores, inside: ImageSet) -> tuple[Correlation, ...]:
     for one, two in combinations(scores, 2):
         a, b = scores[one][inside.name], scores[two][inside.name]
         try:
-            pairs.append(Correlation(one, two, pearson(a, b), spearman(a, b), partial(a, b, inside.complexity)))
+            bits = inside.complexity
+            given = None if bits is None else partial(a, b, bits)
+            pairs.append(Correlation(one, two, pearson(a, b), spearman(a, b), given))
         except InputError:  # a constant column correlates with nothing
             continue
     return tuple(pairs)
