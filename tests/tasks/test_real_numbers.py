@@ -60,7 +60,7 @@ def test_each_kind_trains_draws_and_is_bounded_in_its_own_units(place: Path, kin
     assert main(["show", str(place / kind)]) == 0
     shown = capsys.readouterr().out
     assert "bits/dim" not in shown and kind in shown
-    assert "diffprob evaluate" not in shown and "diffprob report" not in shown  # which take grey levels
+    assert "diffprob evaluate" in shown and "diffprob report" in shown
     assert "bits/dim" not in (place / kind / "README.md").read_text()
 
 
@@ -77,12 +77,19 @@ def test_flow_and_bound_have_the_units_of_the_data(place: Path) -> None:
 def test_what_has_no_meaning_for_numbers_is_refused_in_one_line(place: Path, capsys) -> None:
     run = str(place / "images")
     np.save(place / "u.npy", np.zeros((9, 8, 8), np.uint8))
+    np.savetxt(place / "t.csv", RNG.normal(size=(60, 3)), delimiter=",")
     for command, message in (
         (["encode", run, "--out", str(place / "x.code")], "grey levels"),
         (["train", "--data", str(place / "images.npy"), "--size", "4", "--out", str(place / "n")], "own size"),
         (["likelihood", run, str(place / "vectors.npy")], "dims=2|--dims 2"),
         (["likelihood", run, "--method", "flow", "--repeats", "2"], "no bins"),
         (["detect", run, str(place / "u.npy")], "shape"),
+        (["rate", run], "grey levels"),
+        (["translate", run, str(place / "images.npy"), "--method", "sdedit", "--out", str(place / "t")], "grey levels"),
+        (["interpolate", run, f"{place}/images.npy:0", f"{place}/images.npy:1", "--out", str(place / "i.png")], "grey"),
+        (["sample", run, "--from", f"{place}/images.npy:0", "--at", "0.5", "--out", str(place / "f.png")], "grey"),
+        (["baseline", "glow", str(place / "t.csv"), "--out", str(place / "b")], "grey levels"),
+        (["data-check", str(place / "t.csv")], "grey levels"),
     ):
         assert main(command) == 2, command
         err = capsys.readouterr().err

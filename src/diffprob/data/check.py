@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from diffprob.base.checks import able
+from diffprob.base.errors import InputError
 from diffprob.base.levels import levels_held
 from diffprob.base.text import printable
 from diffprob.data.images import Images, Source
@@ -142,6 +143,10 @@ def check(source: Source) -> Report:
     """
     able("source", source, "load", "open_data('digits')")
     images = source.load()
+    if images.levels is None:
+        raise InputError(
+            f"{images.name}: real numbers, and a check looks at grey levels; training without a recipe looks at numbers"
+        )
     scan = _scan(images)
     channels, height, width = images.event_shape
     used = np.flatnonzero(scan.histogram.sum(0))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from diffprob.base.checks import one_of, whole
+from diffprob.base.errors import InputError
 from diffprob.base.levels import MOST_BANDS, check_levels
 from diffprob.recipes import densities
 from diffprob.space.pixels import Pixels
@@ -76,6 +77,8 @@ def prepare_baseline(request: BaselineRequest, reporter: Reporter = SILENT) -> P
     name = data_name(request.data)
     folder = expanded(request.out or f"runs/{name}-{request.kind}")
     source, images, chosen = opened(request.data, request.size, request.channels, request.levels, folder)
+    if images.levels is None:
+        raise InputError(f"{request.data}: real numbers; a baseline takes images in grey levels")
     recipe = BASELINES[request.kind](name, source, Pixels(images.event_shape, images.levels))
     if request.out:
         recipe = replace(recipe, name=folder_name(expanded(request.out)))

@@ -64,6 +64,9 @@ def read_image(image: ImageSource, field: str, run: Run, reporter: Reporter, res
         InputError: nothing of this name, or not the run's size, channels and grey levels.
     """
 
+    if run.space.levels is None:
+        run.space.require_pixels("a start from an image")
+
     def of(text: str, which: Callable[[int], int]) -> InputImage:
         selection = select(text, run.space, run.name, resize=resize)
         for note in selection.images.notes or filter(None, (selection.converted,)):  # which say the same of pictures

@@ -140,6 +140,8 @@ def prepare_rate(run: Run, request: RateRequest, reporter: Reporter = SILENT) ->
     Raises:
         InputError: a run without a model, or images of another kind.
     """
+    if run.space.levels is None:
+        run.space.require_pixels("a rate-distortion table")
     if request.measured is None:
         setup = prepare(run, request.images, request.chain, request.compute, reporter).given(request.label, reporter)
         return setup, {**setup.settings, "evaluations": setup.evaluations}

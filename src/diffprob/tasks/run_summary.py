@@ -239,14 +239,14 @@ def _next(run: AnyRun, fits: Sequence[str], measurements: Sequence[Measurement])
             Command(f"{unit_of(space).name} of {held_out}{what}", f"diffprob likelihood {place}{data}"),
             Command(f"find {noun} that do not belong", f"diffprob detect {place} {others}{inside}{data}"),
         ]
-    if "Frechet distance" not in named and not is_real:  # neither a page nor an evaluation takes real numbers yet
-        commands.append(Command(f"compare samples with {held_out}images", f"diffprob evaluate {place}{data}"))
+    if "Frechet distance" not in named:
+        commands.append(Command(f"compare samples with {held_out}{what}", f"diffprob evaluate {place}{data}"))
     missing = [kind for kind in fits_for(run.recipe) if kind not in fits]
     if missing and not run.is_packaged:
         commands.append(Command("better numbers, in fewer steps", f"diffprob fit {place} {' '.join(missing)}{data}"))
     if not run.is_packaged:
         commands.append(_training(run, place, data))
-    return commands if is_real else [*commands, Command("all of it as a page", f"diffprob report {place}")]
+    return [*commands, Command("all of it as a page", f"diffprob report {place}")]
 
 
 def _latent_command(run: AutoencoderRun, place: str) -> str:

@@ -275,6 +275,8 @@ def prepare_translate(run: Run, request: TranslateRequest, reporter: Reporter = 
     Raises:
         InputError: parts that do not go together, a run without a model, or images of another kind.
     """
+    if run.space.levels is None:
+        run.space.require_pixels("a translation")
     method, compute = request.method, request.sampling.compute
     device = compute.on()
     images, settings = _read(run, request, reporter)
