@@ -28,7 +28,7 @@ def variations(value):
         for new in [*numbers, True, None, "bf16"]:
             try:
                 yield replace(value, **{field.name: new})
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, InputError):
                 continue
 
 
