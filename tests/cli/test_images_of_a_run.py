@@ -32,7 +32,9 @@ def stored(tmp_path: Path) -> Path:
 
 def _run(data: Any) -> Any:
     recipe = replace(named("digits"), data=data, space=Pixels((1, 8, 8), 256))
-    return SimpleNamespace(recipe=recipe, name="tiny", place="tiny", meta={"data": None}, measurements=[])
+    return SimpleNamespace(
+        recipe=recipe, space=recipe.space, name="tiny", place="tiny", meta={"data": None}, measurements=[]
+    )
 
 
 @pytest.mark.parametrize("label", [None, 1])

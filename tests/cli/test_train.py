@@ -24,7 +24,7 @@ from diffprob.config.pretrained import PretrainedRun
 from diffprob.config.recipe import parameter_count
 from diffprob.config.spec import render
 from diffprob.data import Array, Folder, Subset
-from diffprob.data.formats import folder
+from diffprob.data.formats import decoded
 from diffprob.runs.folder import open_run
 from diffprob.runs.writer import RunWriter
 from diffprob.tasks import training_run
@@ -386,8 +386,8 @@ def test_grey_images_are_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     half.putalpha(100)
     half.save(tmp_path / "half.png")
     Image.fromarray(levels).convert("RGB").save(tmp_path / "lossy.jpg")
-    reading, paths = folder.read_picture, []
-    monkeypatch.setattr(folder, "read_picture", lambda path, tally: (paths.append(path), reading(path, tally))[1])
+    reading, paths = decoded.read_picture, []
+    monkeypatch.setattr(decoded, "read_picture", lambda path, tally: (paths.append(path), reading(path, tally))[1])
     source, images, notes = opened(str(tmp_path), 8)
     assert len(paths) == len(set(paths)) == 8
     assert (source, notes) == (Folder(str(tmp_path), 8, 1), ["all three channels are equal: one is used"])

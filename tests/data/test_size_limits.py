@@ -21,11 +21,11 @@ from diffprob.data.formats.npy import open_npz
 def nothing_large(monkeypatch):
     """Any array above a megabyte is a mistake."""
 
-    def blank(shape):
+    def blank(shape, dtype=np.uint8):
         assert np.prod(shape, dtype=float) < 1 << 20
-        return np.empty(shape, np.uint8)
+        return np.empty(shape, dtype)
 
-    for module in ("arrays", "npy", "mat", "binary", "folder"):
+    for module in ("arrays", "npy", "mat", "binary", "decoded"):
         monkeypatch.setattr(f"diffprob.data.formats.{module}.blank_pixels", blank)
 
 

@@ -40,7 +40,7 @@ def run(tmp_path: Path, images: np.ndarray) -> Any:
 def test_each_split_has_its_role(run: Any) -> None:
     own = OwnImages(run)
     assert own.test is not None and (own.train.role, own.test.role) == ("train", "test") and not own.notes
-    assert own.test.data == "Array(path='own.npz', split='test')"
+    assert own.test.data == "Array(path='own.npz', split='test', channels=None, levels=None)"
 
 
 def test_other_data_at_the_path_is_an_error_or_noted(run: Any, images: np.ndarray) -> None:

@@ -186,7 +186,7 @@ def test_samples_match_the_verb(digits: Model, capsys: pytest.CaptureFixture[str
     assert (tmp_path / "b.png").read_bytes() == (tmp_path / "a.png").read_bytes()
     *_, last = digits.chain(3, seed=4, steps=5)
     assert np.array_equal(digits.run.space.to_data(last.x).numpy(), samples.images)
-    with pytest.raises(dp.InputError, match=r"x\.png or x\.npz would be right"):
+    with pytest.raises(dp.InputError, match=r"x\.png or x\.npy or x\.npz would be right"):
         samples.save(tmp_path / "c.gif")
 
 
