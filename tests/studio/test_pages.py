@@ -15,6 +15,7 @@ from truth.page import Page
 
 import diffprob as dp
 from diffprob.base.errors import InputError
+from diffprob.studio import measuring
 from diffprob.studio.app import studio
 from diffprob.studio.jobs import CANCELLED, DONE, FAILED, Job, JobResult, Jobs
 from diffprob.studio.serve import serve
@@ -112,6 +113,21 @@ def test_bits_are_those_of_the_verb(app: Any, jobs: Jobs, tmp_path: Path, monkey
     with pytest.warns(UserWarning, match="made 17"):
         expected = by_line(str(job.result.values["python"]).replace("one.PNG", "one.png"))
     assert job.result.values["mean"] == expected.mean
+
+
+def test_ranks_among_held_out_images_are_those_of_the_verb(
+    app: Any, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "BESIDE", 50)
+    job = asked(app, jobs, "/runs/digits/measure", {"n": "2", "rank": "yes"})
+    assert job.state == DONE and job.result is not None, job.error
+    model = dp.load("digits")
+    chosen = model.data(n=2)
+    expected = model.detect(chosen.selection.images.some(chosen.index), n=50).rankings
+    ranks: Any = job.result.values["ranks"]
+    assert [rank["proxy"] for rank in ranks] == [ranking.proxy for ranking in expected]
+    assert [rank["quantiles"] for rank in ranks] == [ranking.quantiles.tolist() for ranking in expected]
+    assert "of 50 held-out images" in ask(app, f"/jobs/{job.number}/events").text
 
 
 def test_mixtures_are_those_of_the_verb(app: Any, jobs: Jobs) -> None:

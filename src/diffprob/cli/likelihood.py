@@ -137,7 +137,7 @@ def _worst(images: list[dict[str, Any]], key: str) -> Iterator[str]:
     if not any("file" in image for image in images):
         return
     ordered = sorted(images, key=lambda image: -image[key])[:SHOWN]
-    yield "most bits/dim: " + ", ".join(f"{image['file']} {image[key]:.4f}" for image in ordered)
+    yield f"most {key.replace('_per_', '/')}: " + ", ".join(f"{image['file']} {image[key]:.4f}" for image in ordered)
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -61,7 +61,7 @@ def _measured(
     ]
     ranks: list[dict[str, Any]] = []
     if ranked:
-        detected = detect(run, DetectionRequest(judged=pixels, n=BESIDE), job)
+        detected = detect(run, DetectionRequest(judged=chosen.selection.images.some(chosen.index), n=BESIDE), job)
         ranks = [
             {
                 "proxy": ranking.proxy,
